@@ -1,0 +1,28 @@
+/**
+ * The logger that every layer takes as an argument. The shape is pino's, so that the command line
+ * passes a pino logger as it is; nothing outside `src/cli` knows pino.
+ */
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
+
+/** One log method: structured fields first, then a sentence. */
+export type LogMethod = (fields: Record<string, unknown>, message: string) => void
+
+export interface Logger {
+  debug: LogMethod
+  info: LogMethod
+  warn: LogMethod
+  error: LogMethod
+  isLevelEnabled(level: LogLevel): boolean
+}
+
+const nothing: LogMethod = () => {}
+
+/** A logger that drops everything. */
+export const silentLogger: Logger = {
+  debug: nothing,
+  info: nothing,
+  warn: nothing,
+  error: nothing,
+  isLevelEnabled: () => false,
+}

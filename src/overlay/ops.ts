@@ -1,0 +1,296 @@
+/**
+ * The contract between the union and its transports: operations on node ids and file handles, all
+ * synchronous, results as numbers. A transport decodes a request, calls one of these, and encodes
+ * what was written into the `out` structure, which the transport owns and reuses.
+ */
+
+import type { Ino } from '../sys/stat.js'
+
+/** A file or attribute name, or a symlink's target: one character per byte (latin1), no NUL. */
+export type ByteString = string
+
+/** 0 or more: success (a count where the operation has one). Below 0: -errno. */
+export type Result = number
+
+/** The union's number for an inode; 1 is the root. A number is never used twice. */
+export type NodeId = number
+
+/** An open file or folder; 0 means none. */
+export type Fh = number
+
+export const ROOT_ID: NodeId = 1
+
+/** Who asks. `uid` and `gid` are file system ids; `umask` is only meaningful where something is created. */
+export interface Caller {
+  uid: number
+  gid: number
+  pid: number
+  umask: number
+}
+
+/** Attributes of one inode as struct statx has them. Seconds may be negative. */
+export class Attr {
+  ino: Ino = 0
+  size = 0
+  blocks = 0
+  atimeSec = 0
+  atimeNsec = 0
+  mtimeSec = 0
+  mtimeNsec = 0
+  ctimeSec = 0
+  ctimeNsec = 0
+  btimeSec = 0
+  btimeNsec = 0
+  /** File type and permission bits. */
+  mode = 0
+  nlink = 0
+  uid = 0
+  gid = 0
+  rdevMajor = 0
+  rdevMinor = 0
+  blksize = 4096
+  /** STATX_ATTR_* bits (low 32) and which of them the file system knows. */
+  attributes = 0
+  attributesMask = 0
+  /** STATX_* bits that are filled; btime is only valid where STATX_BTIME is set. */
+  mask = 0
+}
+
+/** The answer to everything that yields an inode. */
+export class Entry {
+  /** 0: a negative entry (the name does not exist, and that may be cached). */
+  nodeId: NodeId = 0
+  readonly attr = new Attr()
+}
+
+/** The answer to open, create, tmpfile and opendir. */
+export class Opened {
+  fh: Fh = 0
+  /** Files only: the descriptor of the real file that serves this handle, until the node is copied up. */
+  fd = -1
+  /** The handle may write. */
+  writable = false
+  /** The real file lies in the upper layer: it will serve this node for as long as the node lives. */
+  upper = false
+  /** The real file has set-id bits or a security.capability which a write must be able to drop. */
+  privileged = false
+  /** Folders: nothing changed in it since the last time it was opened with this set. */
+  unchanged = false
+}
+
+/** Bits of `SetAttr.valid`; the numbers are those of FATTR_* in linux/fuse.h. */
+export const SetAttrValid = {
+  MODE: 1 << 0,
+  UID: 1 << 1,
+  GID: 1 << 2,
+  SIZE: 1 << 3,
+  ATIME: 1 << 4,
+  MTIME: 1 << 5,
+  FH: 1 << 6,
+  ATIME_NOW: 1 << 7,
+  MTIME_NOW: 1 << 8,
+  CTIME: 1 << 10,
+  KILL_SUIDGID: 1 << 11,
+} as const
+
+export class SetAttr {
+  valid = 0
+  mode = 0
+  uid = 0
+  gid = 0
+  size = 0
+  atimeSec = 0
+  atimeNsec = 0
+  mtimeSec = 0
+  mtimeNsec = 0
+  /** Set when `valid` has FH. */
+  fh: Fh = 0
+}
+
+export class StatFsOut {
+  bsize = 0
+  frsize = 0
+  blocks = 0
+  bfree = 0
+  bavail = 0
+  files = 0
+  ffree = 0
+  namelen = 0
+}
+
+/** Receives the entries of one readdir call. */
+export interface DirSink {
+  /**
+   * @param cookie what to pass to go on after this entry
+   * @param type DT_* of dirent.h
+   * @returns false: there was no room, the entry was not taken
+   */
+  add(name: ByteString, ino: Ino, type: number, cookie: number): boolean
+}
+
+/** Receives the entries of one readdirplus call. */
+export interface DirPlusSink {
+  /** Whether an entry of this name still fits: asked before the entry is looked up. */
+  room(name: ByteString): boolean
+  /**
+   * Called after `room` said yes. `entry.nodeId` 0 means "no attributes for this one" (`.`, `..`, or a
+   * name that vanished); otherwise the entry counts as one lookup.
+   */
+  add(name: ByteString, ino: Ino, type: number, cookie: number, entry: Entry): void
+}
+
+/** What the union tells the transport unasked. */
+export interface Notifier {
+  /** Attributes that the transport may have cached for this node are no longer true. */
+  attrChanged(node: NodeId): void
+}
+
+/** A piece of work outside the union's thread. */
+export interface Job {
+  /** Calls back on the union's thread, once, with 0 or -errno. */
+  onDone(callback: (result: Result) => void): void
+}
+
+/**
+ * Thrown (never returned) by an operation that must wait for a job. Nothing has been changed that a
+ * second call would not find as it needs it: the transport keeps the request, goes on with others,
+ * and when the job is done
+ * - answers with the job's result, where `answer` is set or the job failed;
+ * - else calls the same operation again.
+ */
+export class Pending {
+  constructor(job: Job, answer: boolean) {
+    this.job = job
+    this.answer = answer
+  }
+  readonly job: Job
+  readonly answer: boolean
+}
+
+/** Everything that a transport can ask of the union. Each may throw `Pending` where noted (P). */
+export interface Ops {
+  /** The name's inode; a name that does not exist gives 0 with `out.nodeId` 0. Counts one lookup. */
+  lookup(parent: NodeId, name: ByteString, out: Entry): Result
+  /** Takes back `count` lookups. */
+  forget(node: NodeId, count: number): void
+  getattr(node: NodeId, fh: Fh, out: Attr): Result
+  /** (P) */
+  setattr(node: NodeId, set: SetAttr, out: Attr): Result
+  /** Writes the target into `buf` from `offset`; returns its length. */
+  readlink(node: NodeId, buf: Buffer, offset: number): Result
+  mknod(
+    caller: Caller,
+    parent: NodeId,
+    name: ByteString,
+    mode: number,
+    rdevMajor: number,
+    rdevMinor: number,
+    out: Entry,
+  ): Result
+  mkdir(caller: Caller, parent: NodeId, name: ByteString, mode: number, out: Entry): Result
+  symlink(
+    caller: Caller,
+    parent: NodeId,
+    name: ByteString,
+    target: ByteString,
+    out: Entry,
+  ): Result
+  /** Creates a regular file and opens it. An existing name is opened (without O_EXCL). (P) */
+  create(
+    caller: Caller,
+    parent: NodeId,
+    name: ByteString,
+    mode: number,
+    flags: number,
+    out: Entry,
+    opened: Opened,
+  ): Result
+  /** O_TMPFILE: a regular file without a name. */
+  tmpfile(
+    caller: Caller,
+    parent: NodeId,
+    mode: number,
+    flags: number,
+    out: Entry,
+    opened: Opened,
+  ): Result
+  /** (P) */
+  link(node: NodeId, newParent: NodeId, newName: ByteString, out: Entry): Result
+  unlink(parent: NodeId, name: ByteString): Result
+  rmdir(parent: NodeId, name: ByteString): Result
+  /** `flags`: RENAME_NOREPLACE, RENAME_EXCHANGE. (P) */
+  rename(
+    parent: NodeId,
+    name: ByteString,
+    newParent: NodeId,
+    newName: ByteString,
+    flags: number,
+  ): Result
+
+  /**
+   * Opens a regular file; `flags` are open(2)'s (O_TRUNC honoured). `killPriv`: an O_TRUNC drops
+   * set-id bits. (P)
+   */
+  open(node: NodeId, flags: number, killPriv: boolean, opened: Opened): Result
+  release(fh: Fh): void
+  /** Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the end. */
+  read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: number): Result
+  /** `killPriv`: drop set-id bits as write(2) by an unprivileged user does. */
+  write(
+    fh: Fh,
+    buf: Buffer,
+    bufOffset: number,
+    length: number,
+    pos: number,
+    killPriv: boolean,
+  ): Result
+  /** (P) */
+  fsync(fh: Fh, datasync: boolean): Result
+  /** (P) */
+  fsyncdir(fh: Fh, datasync: boolean): Result
+  /** The whole upper layer. (P) */
+  syncfs(): Result
+  fallocate(fh: Fh, mode: number, offset: number, length: number): Result
+  /** SEEK_DATA and SEEK_HOLE; returns the offset. */
+  lseek(fh: Fh, offset: number, whence: number): Result
+  copyFileRange(
+    fhIn: Fh,
+    offIn: number,
+    fhOut: Fh,
+    offOut: number,
+    length: number,
+    flags: number,
+  ): Result
+
+  opendir(node: NodeId, opened: Opened): Result
+  releasedir(fh: Fh): void
+  /** Entries after `cookie` (0: from the start), `.` and `..` among them. */
+  readdir(fh: Fh, cookie: number, sink: DirSink): Result
+  readdirplus(fh: Fh, cookie: number, sink: DirPlusSink): Result
+
+  /** Copies the value into `buf` from `offset` and returns its length; `room` 0 asks for the length. */
+  getxattr(node: NodeId, name: ByteString, buf: Buffer, offset: number, room: number): Result
+  /** NUL-terminated names; as getxattr. */
+  listxattr(node: NodeId, buf: Buffer, offset: number, room: number): Result
+  /** `killSgid`: the ACL that is set clears the set-group-id bit (FUSE_SETXATTR_ACL_KILL_SGID). (P) */
+  setxattr(
+    node: NodeId,
+    name: ByteString,
+    value: Uint8Array,
+    flags: number,
+    killSgid: boolean,
+  ): Result
+  /** (P) */
+  removexattr(node: NodeId, name: ByteString): Result
+  /** FS_IOC_GETFLAGS; returns the FS_*_FL bits. */
+  getFlags(node: NodeId): Result
+  /** FS_IOC_SETFLAGS. (P) */
+  setFlags(node: NodeId, flags: number): Result
+  statfs(out: StatFsOut): Result
+
+  /** A descriptor that becomes readable when a job is done; `runCallbacks` then runs their callbacks. */
+  readonly wakeFd: number
+  runCallbacks(): void
+  /** Closes every descriptor of every layer, and the locks. */
+  close(): void
+}
