@@ -1,0 +1,35 @@
+/** What a union is made of. All of it can be sent to a worker thread (structured clone). */
+
+export type RedirectDir = 'on' | 'off' | 'follow' | 'nofollow'
+export type WhiteoutForm = 'auto' | 'char' | 'xattr' | 'wh'
+
+export interface UnionOptions {
+  /** Lower layers, top first; at least one. Paths of folders. */
+  lower: string[]
+  /** The writable layer; without it the union is read-only. */
+  upper?: string
+  /** A folder on the upper's file system, for the union alone; required with `upper`. */
+  work?: string
+  /** As the kernel's option. Default: `off`, which still follows redirects that are there. */
+  redirectDir: RedirectDir
+  /** How deletions are written. `auto`: the kernel's char 0/0 device where it can be made. */
+  whiteout: WhiteoutForm
+  /** Keep hard links whole over copy-up and remount, in the kernel's `workdir/index`. */
+  index: boolean
+  /** Use the `user.overlay.` prefix instead of `trusted.overlay.`. */
+  userxattr: boolean
+  /** Never sync; leaves the kernel's `incompat/volatile` mark while mounted. */
+  volatile: boolean
+  /** Serve without writing, although there is an upper. */
+  readOnly: boolean
+}
+
+export const defaultUnionOptions: UnionOptions = {
+  lower: [],
+  redirectDir: 'off',
+  whiteout: 'auto',
+  index: true,
+  userxattr: false,
+  volatile: false,
+  readOnly: false,
+}
