@@ -1,0 +1,226 @@
+/**
+ * File names: the *at family. An object is addressed by an open directory and one name in it (or by a
+ * descriptor), never by a path, and a symlink at that name is never followed: nothing that someone
+ * else renames meanwhile can lead a call elsewhere. The two exceptions are for paths which the
+ * administrator gave: `openPath` and `statPath`.
+ *
+ * Every function mirrors the system call it is named after and gives its result or -errno (`Result`);
+ * EINTR is retried. A name that does not fit in a path gives -ENAMETOOLONG.
+ */
+
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_NO_AUTOMOUNT,
+  AT_REMOVEDIR,
+  AT_SYMLINK_FOLLOW,
+  AT_SYMLINK_NOFOLLOW,
+  O_CLOEXEC,
+  O_NOFOLLOW,
+  STATX_BASIC_STATS,
+  STATX_BTIME,
+} from './constants.js'
+import { E } from './errno.js'
+import * as c from './libc.js'
+import { fail, NR, syscall4, syscall5 } from './libc.js'
+import {
+  addressOf,
+  emptyName,
+  nameA,
+  nameB,
+  procPath,
+  put64,
+  putA,
+  putB,
+  putProcFd,
+  words,
+} from './scratch.js'
+import type { Stat } from './stat.js'
+import type { ByteString, Result } from './types.js'
+
+export { Dirents, getdents64 } from './dirents.js'
+export { lastHandleType, MAX_HANDLE_SIZE, nameToHandle, openByHandle } from './handle.js'
+export { fchmod, fchmodat, fchown, fchownat, futimens, utimensat } from './setattr.js'
+export { StatFs, statfs } from './statfs.js'
+export type { ByteString, Ino, Result } from './types.js'
+
+/** A path that leads to what descriptor `fd` refers to. */
+export const fdPath = (fd: number): string => `/proc/self/fd/${fd}`
+
+/** The bytes of a string in UTF-8, as this folder passes names. */
+export const toByteString = (s: string): ByteString => Buffer.from(s, 'utf8').latin1Slice()
+
+const open = (dirfd: number, name: ByteString, flags: number, mode: number): Result => {
+  if (!putA(name)) return -E.ENAMETOOLONG
+  let r
+  do r = c.openat(dirfd, nameA, flags, mode)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/**
+ * openat(2) with O_CLOEXEC and O_NOFOLLOW added: a symlink gives -ELOOP, or with O_PATH a descriptor of
+ * the symlink itself. `mode` is subject to the umask.
+ */
+export const openat = (dirfd: number, name: ByteString, flags: number, mode = 0): Result =>
+  open(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW, mode)
+
+/** open(2) of a path which the administrator gave, in UTF-8: symlinks are followed. O_CLOEXEC is added. */
+export const openPath = (path: string, flags: number, mode = 0): Result =>
+  open(AT_FDCWD, toByteString(path), flags | O_CLOEXEC, mode)
+
+/**
+ * openat2(2) with O_CLOEXEC added. How symlinks are treated is up to `flags` and `resolve` (RESOLVE_*);
+ * unlike `openat` it refuses unknown flags and, without O_CREAT or O_TMPFILE, a mode other than 0.
+ */
+export const openat2 = (
+  dirfd: number,
+  path: ByteString,
+  flags: number,
+  mode: number,
+  resolve: number,
+): Result => {
+  if (!putA(path)) return -E.ENAMETOOLONG
+  put64(0, (flags | O_CLOEXEC) >>> 0)
+  put64(2, mode)
+  put64(4, resolve)
+  let r
+  do r = syscall4(NR.openat2, dirfd, nameA, words, 24)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+const STATX_MASK = STATX_BASIC_STATS | STATX_BTIME
+const NOFOLLOW = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT
+
+const statx = (dirfd: number, name: number, flags: number, st: Stat): Result => {
+  let r
+  do r = syscall5(NR.statx, dirfd, name, flags, STATX_MASK, st.address)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** statx(2) of a name, of a symlink itself; no automount is triggered. Basic fields and btime. */
+export const statxat = (dirfd: number, name: ByteString, st: Stat): Result =>
+  putA(name) ? statx(dirfd, nameA, NOFOLLOW, st) : -E.ENAMETOOLONG
+
+/** statx(2) of a descriptor, which may be O_PATH. */
+export const fstatx = (fd: number, st: Stat): Result => statx(fd, emptyName, AT_EMPTY_PATH, st)
+
+/** statx(2) of a path which the administrator gave, in UTF-8: symlinks are followed. */
+export const statPath = (path: string, st: Stat): Result =>
+  putA(toByteString(path)) ? statx(AT_FDCWD, nameA, 0, st) : -E.ENAMETOOLONG
+
+/** mkdirat(2). `mode` is subject to the umask. */
+export const mkdirat = (dirfd: number, name: ByteString, mode: number): Result => {
+  if (!putA(name)) return -E.ENAMETOOLONG
+  let r
+  do r = c.mkdirat(dirfd, nameA, mode)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/**
+ * mknodat(2): a file, fifo, socket or device by the S_IFMT bits of `mode`, whose permission bits are
+ * subject to the umask. -EINVAL for a device number beyond the kernel's 12 and 20 bits. A whiteout
+ * (S_IFCHR, 0, 0) needs no privilege since Linux 5.8.
+ */
+export const mknodat = (
+  dirfd: number,
+  name: ByteString,
+  mode: number,
+  major: number,
+  minor: number,
+): Result => {
+  if (!putA(name)) return -E.ENAMETOOLONG
+  if (!(major >= 0 && major < 0x1000 && minor >= 0 && minor < 0x10_0000)) return -E.EINVAL
+  // new_encode_dev() of linux/kdev_t.h
+  const dev = ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0
+  let r
+  do r = syscall4(NR.mknodat, dirfd, nameA, mode, dev)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** symlinkat(2): a symlink `name` with the text `target`. */
+export const symlinkat = (target: ByteString, dirfd: number, name: ByteString): Result => {
+  if (!putA(name) || !putB(target)) return -E.ENAMETOOLONG
+  let r
+  do r = c.symlinkat(nameB, dirfd, nameA)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** linkat(2) of a name, of a symlink itself. */
+export const linkat = (
+  olddirfd: number,
+  oldname: ByteString,
+  newdirfd: number,
+  newname: ByteString,
+): Result => {
+  if (!putA(oldname) || !putB(newname)) return -E.ENAMETOOLONG
+  let r
+  do r = c.linkat(olddirfd, nameA, newdirfd, nameB, 0)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/**
+ * linkat(2) of what a descriptor refers to (O_PATH and O_TMPFILE will do). AT_EMPTY_PATH, which needs
+ * CAP_DAC_READ_SEARCH and gives ENOENT without it; then through /proc/self/fd.
+ */
+export const linkFd = (fd: number, newdirfd: number, newname: ByteString): Result => {
+  if (!putB(newname)) return -E.ENAMETOOLONG
+  let r
+  do r = c.linkat(fd, emptyName, newdirfd, nameB, AT_EMPTY_PATH)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  if (r !== -E.ENOENT) return r
+  putProcFd(fd)
+  do r = c.linkat(AT_FDCWD, procPath, newdirfd, nameB, AT_SYMLINK_FOLLOW)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+const unlink = (dirfd: number, name: ByteString, flags: number): Result => {
+  if (!putA(name)) return -E.ENAMETOOLONG
+  let r
+  do r = c.unlinkat(dirfd, nameA, flags)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** unlinkat(2) of anything but a directory. */
+export const unlinkat = (dirfd: number, name: ByteString): Result => unlink(dirfd, name, 0)
+
+/** unlinkat(2) of an empty directory. */
+export const rmdirat = (dirfd: number, name: ByteString): Result =>
+  unlink(dirfd, name, AT_REMOVEDIR)
+
+/** renameat2(2) with RENAME_* flags; -EINVAL where the file system does not know a flag. */
+export const renameat2 = (
+  olddirfd: number,
+  oldname: ByteString,
+  newdirfd: number,
+  newname: ByteString,
+  flags: number,
+): Result => {
+  if (!putA(oldname) || !putB(newname)) return -E.ENAMETOOLONG
+  let r
+  do r = syscall5(NR.renameat2, olddirfd, nameA, newdirfd, nameB, flags)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/**
+ * readlinkat(2): the length of a symlink's text, written to `buf` without NUL. A result equal to
+ * `buf.length` may be a cut text. With the name '' it reads the symlink a descriptor (O_PATH and
+ * O_NOFOLLOW) refers to. -EINVAL: not a symlink (-ENOENT with the name '').
+ */
+export const readlinkat = (dirfd: number, name: ByteString, buf: Uint8Array): Result => {
+  if (!putA(name)) return -E.ENAMETOOLONG
+  const address = addressOf(buf)
+  let r
+  do r = c.readlinkat(dirfd, nameA, address, buf.length)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}

@@ -1,0 +1,59 @@
+/**
+ * Waiting: eventfd(2) and poll(2) on two descriptors. Re-exported by io.ts.
+ */
+
+import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from './constants.js'
+import { E } from './errno.js'
+import * as c from './libc.js'
+import { fail } from './libc.js'
+import { i32, put64, u32, words } from './scratch.js'
+import type { Result } from './types.js'
+
+const EFD_CLOEXEC = 0o2000000
+const EFD_NONBLOCK = 0o4000
+
+/** eventfd(2): a new counter at 0, non-blocking, O_CLOEXEC. Readable while it is not 0. */
+export const eventfd = (): Result => {
+  const r = c.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+  return r < 0 ? fail() : r
+}
+
+/** Adds 1: wakes whoever polls the descriptor. From any thread. 0 or -errno. */
+export const eventfdSignal = (fd: number): Result => {
+  put64(0, 1)
+  let r
+  do r = c.write(fd, words, 8)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  // EAGAIN: the counter is full, so it is readable already.
+  return r === -E.EAGAIN || r >= 0 ? 0 : r
+}
+
+/** Sets it to 0. What it was (0 where nothing was signalled), or -errno. */
+export const eventfdDrain = (fd: number): Result => {
+  let r
+  do r = c.read(fd, words, 8)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  if (r === -E.EAGAIN) return 0
+  return r < 0 ? r : u32[1]! * 0x1_0000_0000 + u32[0]!
+}
+
+const READY = POLLIN | POLLERR | POLLHUP | POLLNVAL
+
+/**
+ * poll(2): waits until one of two descriptors can be read or is broken (error, hang-up, not open). The
+ * result has bit 1 for `fdA` and bit 2 for `fdB`; 0 after `timeoutMs` milliseconds (-1: no limit).
+ * A negative descriptor is ignored. A signal starts the wait anew.
+ */
+export const poll2 = (fdA: number, fdB: number, timeoutMs: number): Result => {
+  let r
+  do {
+    // struct pollfd {int fd; short events, revents}, little endian
+    i32[0] = fdA
+    i32[1] = POLLIN
+    i32[2] = fdB
+    i32[3] = POLLIN
+    r = c.poll(words, 2, timeoutMs)
+  } while (r < 0 && (r = fail()) === -E.EINTR)
+  if (r <= 0) return r
+  return ((u32[1]! >>> 16) & READY ? 1 : 0) | ((u32[3]! >>> 16) & READY ? 2 : 0)
+}

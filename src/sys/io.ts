@@ -1,0 +1,255 @@
+/**
+ * File descriptors: reading, writing, space, flags. Buffers are Uint8Arrays (Buffers) with an explicit
+ * range; a range outside the buffer gives -EFAULT, as a bad address would, and nothing is touched.
+ *
+ * Every function mirrors the system call it is named after and gives its result or -errno (`Result`);
+ * EINTR is retried except by `close`. Reads and writes may be short, as in the man pages. Offsets and
+ * sizes are bytes, exact up to 2^53.
+ */
+
+import { FICLONE, FICLONERANGE, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, O_NONBLOCK } from './constants.js'
+import { E } from './errno.js'
+import * as c from './libc.js'
+import { fail } from './libc.js'
+import { addressOf, inBounds, put64, u32, words } from './scratch.js'
+import type { Result } from './types.js'
+
+export { eventfd, eventfdDrain, eventfdSignal, poll2 } from './event.js'
+export type { Result } from './types.js'
+
+/**
+ * close(2). Never retried: on Linux the descriptor is gone even after EINTR or EIO, and its number may
+ * already belong to someone else.
+ */
+export const close = (fd: number): Result => (c.close(fd) < 0 ? fail() : 0)
+
+/** read(2): bytes read, 0 at the end. */
+export const read = (fd: number, buf: Uint8Array, offset: number, length: number): Result => {
+  if (!inBounds(buf, offset, length)) return -E.EFAULT
+  const address = addressOf(buf) + offset
+  let r
+  do r = c.read(fd, address, length)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** write(2): bytes written. */
+export const write = (fd: number, buf: Uint8Array, offset: number, length: number): Result => {
+  if (!inBounds(buf, offset, length)) return -E.EFAULT
+  const address = addressOf(buf) + offset
+  let r
+  do r = c.write(fd, address, length)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** pread(2) at file position `pos`: bytes read, 0 at or beyond the end. */
+export const pread = (
+  fd: number,
+  buf: Uint8Array,
+  offset: number,
+  length: number,
+  pos: number,
+): Result => {
+  if (!inBounds(buf, offset, length)) return -E.EFAULT
+  const address = addressOf(buf) + offset
+  let r
+  do r = c.pread(fd, address, length, pos)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** pwrite(2) at file position `pos`: bytes written. With O_APPEND Linux ignores `pos`. */
+export const pwrite = (
+  fd: number,
+  buf: Uint8Array,
+  offset: number,
+  length: number,
+  pos: number,
+): Result => {
+  if (!inBounds(buf, offset, length)) return -E.EFAULT
+  const address = addressOf(buf) + offset
+  let r
+  do r = c.pwrite(fd, address, length, pos)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** writev(2) of two ranges in one call: a header and its data. */
+export const writev2 = (
+  fd: number,
+  bufA: Uint8Array,
+  offA: number,
+  lenA: number,
+  bufB: Uint8Array,
+  offB: number,
+  lenB: number,
+): Result => {
+  if (!inBounds(bufA, offA, lenA) || !inBounds(bufB, offB, lenB)) return -E.EFAULT
+  // struct iovec {base, length}
+  put64(0, addressOf(bufA) + offA)
+  put64(2, lenA)
+  put64(4, addressOf(bufB) + offB)
+  put64(6, lenB)
+  let r
+  do r = c.writev(fd, words, 2)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** lseek(2) with SEEK_*: the new position; -EOVERFLOW where it is beyond 2^53 (the file is positioned). */
+export const lseek = (fd: number, pos: number, whence: number): Result => {
+  const r = c.lseek(fd, pos, whence)
+  if (typeof r !== 'number') return -E.EOVERFLOW
+  return r < 0 ? fail() : r
+}
+
+/** lseek(2) of a directory to a cookie of `Dirents.off` (0: the start). 0 or -errno. */
+export const seekdir = (fd: number, cookie: number | bigint): Result => {
+  const r = c.lseek(fd, cookie, 0)
+  return typeof r === 'number' && r < 0 ? fail() : 0
+}
+
+/** ftruncate(2). */
+export const ftruncate = (fd: number, size: number): Result => {
+  let r
+  do r = c.ftruncate(fd, size)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** fallocate(2) with FALLOC_FL_*. */
+export const fallocate = (fd: number, mode: number, off: number, len: number): Result => {
+  let r
+  do r = c.fallocate(fd, mode, off, len)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** fsync(2), also of a directory (not O_PATH). An error is reported once: it means data may be lost. */
+export const fsync = (fd: number): Result => {
+  let r
+  do r = c.fsync(fd)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** fdatasync(2). */
+export const fdatasync = (fd: number): Result => {
+  let r
+  do r = c.fdatasync(fd)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** syncfs(2) of the file system `fd` (not O_PATH) lies on. */
+export const syncfs = (fd: number): Result => {
+  let r
+  do r = c.syncfs(fd)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/**
+ * copy_file_range(2) between explicit offsets: bytes copied, maybe fewer than `len`; 0 at the end of the
+ * source. -EXDEV or -EOPNOTSUPP: not between these two, copy by read and write.
+ */
+export const copyFileRange = (
+  fdIn: number,
+  offIn: number,
+  fdOut: number,
+  offOut: number,
+  len: number,
+  flags = 0,
+): Result => {
+  let r
+  do {
+    put64(0, offIn)
+    put64(2, offOut)
+    r = c.copyFileRange(fdIn, words, fdOut, words + 8, len, flags)
+  } while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+const ioctlRaw = (fd: number, request: number, arg: number): Result => {
+  let r
+  do r = c.ioctl(fd, request, arg)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** ioctl(2) with a buffer, or null for none. The caller knows how long the request's structure is. */
+export const ioctl = (fd: number, request: number, buf: Uint8Array | null): Result =>
+  ioctlRaw(fd, request, buf === null ? 0 : addressOf(buf))
+
+/** FICLONE, ioctl_ficlone(2): makes `dstFd` share all data of `srcFd`. -EOPNOTSUPP, -EXDEV: it cannot. */
+export const ficlone = (dstFd: number, srcFd: number): Result => ioctlRaw(dstFd, FICLONE, srcFd)
+
+/** FICLONERANGE. `length` 0: up to the source's end. All numbers multiples of the block size. */
+export const ficloneRange = (
+  dstFd: number,
+  dstOff: number,
+  srcFd: number,
+  srcOff: number,
+  length: number,
+): Result => {
+  put64(0, srcFd)
+  put64(2, srcOff)
+  put64(4, length)
+  put64(6, dstOff)
+  return ioctlRaw(dstFd, FICLONERANGE, words)
+}
+
+/** FS_IOC_GETFLAGS: the inode's FS_*_FL, 32 bits unsigned. -ENOTTY, -EOPNOTSUPP: it has none. */
+export const getFlags = (fd: number): Result => {
+  u32[0] = 0
+  const r = ioctlRaw(fd, FS_IOC_GETFLAGS, words)
+  return r < 0 ? r : u32[0]
+}
+
+/** FS_IOC_SETFLAGS. */
+export const setFlags = (fd: number, flags: number): Result => {
+  put64(0, flags)
+  return ioctlRaw(fd, FS_IOC_SETFLAGS, words)
+}
+
+/** flock(2): LOCK_SH, LOCK_EX, LOCK_UN, with LOCK_NB -EAGAIN instead of waiting. */
+export const flock = (fd: number, op: number): Result => {
+  let r
+  do r = c.flock(fd, op)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+// fcntl(2)
+const F_GETFD = 1
+const F_SETFD = 2
+const F_GETFL = 3
+const F_SETFL = 4
+const F_DUPFD_CLOEXEC = 1030
+const FD_CLOEXEC = 1
+
+const fcntl = (fd: number, cmd: number, arg: number): Result => {
+  const r = c.fcntl(fd, cmd, arg)
+  return r < 0 ? fail() : r
+}
+
+/** A copy of a descriptor, with O_CLOEXEC; both share position and status flags. */
+export const dup = (fd: number): Result => fcntl(fd, F_DUPFD_CLOEXEC, 0)
+
+/** Sets (or clears) O_NONBLOCK of the open file. */
+export const setNonblock = (fd: number, on = true): Result => {
+  const flags = fcntl(fd, F_GETFL, 0)
+  if (flags < 0) return flags
+  return fcntl(fd, F_SETFL, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK)
+}
+
+/** The status flags (O_*) of the open file: F_GETFL. */
+export const getStatusFlags = (fd: number): Result => fcntl(fd, F_GETFL, 0)
+
+/** Whether the descriptor is closed on execve(2): cleared to hand it to a child process. */
+export const setCloexec = (fd: number, on: boolean): Result => {
+  const flags = fcntl(fd, F_GETFD, 0)
+  if (flags < 0) return flags
+  return fcntl(fd, F_SETFD, on ? flags | FD_CLOEXEC : flags & ~FD_CLOEXEC)
+}

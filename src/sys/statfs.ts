@@ -1,0 +1,47 @@
+/**
+ * fstatfs(2).
+ */
+
+import { E } from './errno.js'
+import { fail, fstatfs } from './libc.js'
+import { u32, words } from './scratch.js'
+import type { Result } from './types.js'
+
+/** struct statfs. Counts are exact up to 2^53. */
+export class StatFs {
+  /** The file system's magic number, unsigned. */
+  type = 0
+  /** Optimal transfer size; `frsize` is the unit of the block counts. */
+  bsize = 0
+  frsize = 0
+  blocks = 0
+  bfree = 0
+  bavail = 0
+  files = 0
+  ffree = 0
+  namelen = 0
+  /** ST_* bits. */
+  flags = 0
+}
+
+const long = (i: number): number => u32[i + 1]! * 0x1_0000_0000 + u32[i]!
+
+/** fstatfs(2) of the file system `fd` lies on (an O_PATH descriptor will do). */
+export const statfs = (fd: number, out: StatFs): Result => {
+  let r
+  do r = fstatfs(fd, words)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  if (r < 0) return r
+  out.type = u32[0]!
+  out.bsize = long(2)
+  out.blocks = long(4)
+  out.bfree = long(6)
+  out.bavail = long(8)
+  out.files = long(10)
+  out.ffree = long(12)
+  // 14: f_fsid
+  out.namelen = long(16)
+  out.frsize = long(18)
+  out.flags = long(20)
+  return r
+}
