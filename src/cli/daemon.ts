@@ -1,0 +1,50 @@
+/**
+ * Serving in the background. The first process starts a second one in a session of its own and ends when
+ * that one says that the mount is live, or has failed. Errors reach the user through the standard error
+ * that both share until then.
+ */
+
+import { spawn } from 'node:child_process'
+import { Readable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+
+import { closeForeignDescriptors } from './descriptors.js'
+import { ExitCode } from './exit-codes.js'
+import { say } from './say.js'
+
+/** Where the second process finds the pipe to the first. */
+export const STATUS_FD = 3
+
+/**
+ * Starts the server and waits until the mount is live or has failed.
+ * @param args the program's arguments, as they are
+ * @returns the exit status
+ */
+export const startInBackground = (args: readonly string[]): Promise<number> => {
+  closeForeignDescriptors()
+  const server = fileURLToPath(new URL('server.js', import.meta.url))
+  const child = spawn(process.execPath, [...process.execArgv, server, ...args], {
+    detached: true,
+    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+  })
+  // Whoever interrupts the wait wants no mount.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => child.kill('SIGTERM'))
+  }
+  return new Promise(resolve => {
+    child.once('error', error => {
+      say(`tsoverlay: the server can't be started: ${error.message}`)
+      resolve(ExitCode.INTERNAL)
+    })
+    child.once('exit', (code, signal) => {
+      if (code === null) {
+        say(`tsoverlay: the server was ended by ${signal} before the mount was live`)
+      }
+      resolve(code === null || code === 0 ? ExitCode.INTERNAL : code)
+    })
+    const status = child.stdio[STATUS_FD]
+    if (!(status instanceof Readable)) return // 'error' follows
+    status.once('data', () => resolve(ExitCode.OK))
+    status.on('error', () => {}) // 'exit' follows
+  })
+}

@@ -1,0 +1,139 @@
+/** The commands, their options and their help. */
+
+import { readFileSync } from 'node:fs'
+
+import { Argument, Command, CommanderError, Option } from 'commander'
+
+import type { LogLevel } from '../log.js'
+import { ExitCode } from './exit-codes.js'
+import { logLevels } from './logging.js'
+import type { MountCommand } from './serve.js'
+import { say } from './say.js'
+
+const version = (): string => {
+  const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
+  return `tsoverlay ${/"version": "([^"]+)"/.exec(text)?.[1] ?? 'unknown'}`
+}
+
+/**
+ * Runs the program.
+ * @param args without node and the script
+ * @param statusFd in a server in the background: the pipe to the process that waits for the mount
+ * @returns the exit status, when all is done
+ */
+export const run = async (args: readonly string[], statusFd?: number): Promise<number> => {
+  let status: number = ExitCode.OK
+  const program = new Command('tsoverlay')
+    .description("A union file system with kernel overlayfs' semantics and formats, over FUSE.")
+    .version(version(), '-V, --version', 'print the version')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand(false)
+    .showHelpAfterError('(see tsoverlay --help)')
+    .configureOutput({ writeErr: text => say(text.trimEnd()) })
+    .exitOverride()
+    .addHelpText(
+      'after',
+      `
+Examples:
+  tsoverlay mount -o lowerdir=/a:/b,upperdir=/u,workdir=/w /mnt/m
+  tsoverlay umount /mnt/m
+  tsoverlay mount --help`,
+    )
+
+  program
+    .command('mount')
+    .description('Mount a union; return when it is live, and serve it in the background.')
+    .addArgument(new Argument('<mountpoint>', 'the folder to mount on'))
+    .addOption(
+      new Option('-o, --options <list>', 'mount options; several -o add up')
+        .argParser((list: string, before: string[]) => [...before, list])
+        .default([], 'none'),
+    )
+    .option('-f, --foreground', 'serve in this process; end when the mount ends', false)
+    .addOption(
+      new Option('--log-level <level>', 'the least to log').choices(logLevels).default('info'),
+    )
+    .option('--log-file <file>', 'append log lines (JSON) to this file')
+    .addOption(
+      new Option('--transport <kind>', 'the way to the kernel')
+        .choices(['kernel', 'fuse-native'])
+        .default('kernel'),
+    )
+    .addHelpText(
+      'after',
+      `
+Mount options (-o), separated by commas; \\: \\, \\\\ stand for the characters themselves:
+  lowerdir=A:B:C         read-only layers, the top one first (required)
+  upperdir=DIR           the writable layer; without it the union is read-only
+  workdir=DIR            an empty folder on the file system of upperdir
+  redirect_dir=MODE      on, off, follow, nofollow: renames of lower folders (off)
+  index=on|off           keep hard links whole over copy-up (on)
+  userxattr              user.overlay.* attributes instead of trusted.overlay.*
+  whiteout=FORM          auto, char, xattr, wh: how deletions are written (auto)
+  volatile               never sync; the upper layer is lost by a crash
+  io=MODE                auto, passthrough, cached: how data travels (auto)
+  timeout=SECONDS        how long the kernel may keep names and attributes
+  allow_other            let other users in (always so for root)
+  fsname=NAME            the source shown in /proc/mounts
+  subtype=NAME           the type shown there, after "fuse."
+  ro, nosuid, nodev, noexec, noatime, relatime, sync, ... and their opposites
+
+Examples:
+  tsoverlay mount -o lowerdir=/a:/b,upperdir=/u,workdir=/w /mnt/m
+  tsoverlay mount -o lowerdir=/a:/b /mnt/m                      read-only
+  tsoverlay mount -o lowerdir=/a -o upperdir=/u,workdir=/w -o nodev,noatime /mnt/m
+  tsoverlay mount -f --log-level debug -o lowerdir=/a,io=cached /mnt/m`,
+    )
+    .action(async (mountpoint: string, options: MountFlags) => {
+      const { serve } = await import('./serve.js')
+      const command: MountCommand = { ...options, mountpoint, logFile: options.logFile }
+      if (statusFd === undefined && !options.foreground) {
+        const { startInBackground } = await import('./daemon.js')
+        status = await startInBackground(args)
+      } else {
+        status = await serve(command, statusFd)
+      }
+    })
+
+  program
+    .command('umount')
+    .alias('unmount')
+    .description('Unmount a union, and wait until its server has ended.')
+    .addArgument(new Argument('<mountpoint>', 'the folder it is mounted on'))
+    .option('-l, --lazy', 'detach it although it is busy; open files go on working', false)
+    .addHelpText(
+      'after',
+      `
+Examples:
+  tsoverlay umount /mnt/m
+  tsoverlay umount --lazy /mnt/m`,
+    )
+    .action(async (mountpoint: string, options: { lazy: boolean }) => {
+      const { unmount } = await import('./umount.js')
+      await unmount(mountpoint, options.lazy)
+    })
+
+  try {
+    await program.parseAsync(args, { from: 'user' })
+    return status
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      return error.exitCode === 0 ? ExitCode.OK : ExitCode.USAGE
+    }
+    const { MountError } = await import('../errors.js')
+    if (error instanceof MountError) {
+      say(`tsoverlay: ${error.message}`)
+      return ExitCode.FAILED
+    }
+    say(`tsoverlay: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+    return ExitCode.INTERNAL
+  }
+}
+
+interface MountFlags {
+  options: string[]
+  foreground: boolean
+  logLevel: LogLevel
+  logFile?: string
+  transport: 'kernel' | 'fuse-native'
+}

@@ -1,0 +1,122 @@
+/** `tsoverlay mount`, in the process that serves. */
+
+import { closeSync, writeSync } from 'node:fs'
+import { chdir, cwd } from 'node:process'
+
+import { MountError } from '../errors.js'
+import type { LogLevel } from '../log.js'
+import { startMount, type Mount } from '../mount.js'
+import { closeForeignDescriptors, dropStandardError } from './descriptors.js'
+import { ExitCode } from './exit-codes.js'
+import { makeLogger, tellWarnings } from './logging.js'
+import { absolute, parseMountOptions } from './options.js'
+import { say } from './say.js'
+import { handleSignals } from './signals.js'
+
+export interface MountCommand {
+  mountpoint: string
+  /** The values of `-o`, in order. */
+  options: string[]
+  foreground: boolean
+  logLevel: LogLevel
+  logFile: string | undefined
+  transport: 'kernel' | 'fuse-native'
+}
+
+/**
+ * Mounts and serves until the mount has ended.
+ * @param statusFd the pipe to the process that waits for the mount, when there is one
+ * @returns the exit status
+ */
+export const serve = async (
+  command: MountCommand,
+  statusFd: number | undefined,
+): Promise<number> => {
+  closeForeignDescriptors(statusFd === undefined ? [] : [statusFd])
+  try {
+    return await mountAndServe(command, statusFd)
+  } catch (error) {
+    if (error instanceof MountError) {
+      say(`tsoverlay: ${error.message}`)
+      return error.code === 'EINVAL' && error.path === undefined ? ExitCode.USAGE : ExitCode.FAILED
+    }
+    say(`tsoverlay: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+    return ExitCode.INTERNAL
+  }
+}
+
+const mountAndServe = async (
+  command: MountCommand,
+  statusFd: number | undefined,
+): Promise<number> => {
+  if (command.transport !== 'kernel') {
+    throw new MountError(
+      `--transport=${command.transport}: not available in this version; leave it out, or write --transport=kernel`,
+      { option: 'transport', code: 'EINVAL' },
+    )
+  }
+  const here = workingDirectory()
+  const options = parseMountOptions(command.options, here)
+  for (const option of options.ignored) say(`unknown argument ignored: ${option}`)
+  for (const warning of options.warnings) say(`tsoverlay: ${warning}`)
+
+  const log = await makeLogger({
+    level: command.logLevel,
+    file: command.logFile === undefined ? undefined : absolute(command.logFile, here),
+    foreground: command.foreground,
+  })
+  const told = command.foreground ? { logger: log, quiet: () => {} } : tellWarnings(log)
+  const signals = handleSignals(told.logger)
+  process.on('uncaughtException', error => {
+    told.logger.error({ error: error.stack ?? error.message }, 'a fault of the program')
+    process.exit(ExitCode.INTERNAL) // which takes the mount out of the tree: exit-guard.ts
+  })
+  const mountpoint = absolute(command.mountpoint, here)
+  chdir('/') // a server must not keep the folder busy in which it was started
+
+  const mount = await startMount({
+    ...options,
+    mountpoint,
+    logger: told.logger,
+    logLevel: command.logLevel,
+  })
+  // For ps and pgrep. The mountpoint comes first: a title is cut where the command line ended.
+  process.title = `tsoverlay mount ${mount.mountpoint} -o ${command.options.join(',')}`
+  signals.attach(mount)
+  log.info({ mountpoint: mount.mountpoint, io: mount.io }, 'mounted')
+
+  told.quiet()
+  if (!command.foreground) dropStandardError()
+  if (statusFd !== undefined) await tellLive(statusFd, mount)
+
+  try {
+    await mount.closed
+    log.info({ mountpoint: mount.mountpoint }, 'ended')
+    return ExitCode.OK
+  } catch (error) {
+    log.error(
+      { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
+      'the server died',
+    )
+    if (command.foreground) say(`tsoverlay: the server died: ${String(error)}`)
+    return ExitCode.INTERNAL
+  }
+}
+
+/** Nobody waits any more: then nobody knows of the mount, and it must not stay. */
+const tellLive = async (statusFd: number, mount: Mount): Promise<void> => {
+  try {
+    writeSync(statusFd, 'live\n')
+    closeSync(statusFd)
+  } catch {
+    await mount[Symbol.asyncDispose]()
+  }
+}
+
+const workingDirectory = (): string => {
+  try {
+    return cwd()
+  } catch {
+    return '/' // removed meanwhile; absolute paths still work
+  }
+}

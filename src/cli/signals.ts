@@ -1,0 +1,91 @@
+/**
+ * What signals do to a server. The first of SIGTERM, SIGINT and SIGHUP unmounts; where the mount is busy it
+ * is taken out of the tree and served until the last open file is closed. The second one ends the server
+ * at once. In no case a mount without a server is left in the tree.
+ */
+
+import { writeFileSync } from 'node:fs'
+
+import { MountError } from '../errors.js'
+import type { Logger } from '../log.js'
+import type { Mount } from '../mount.js'
+import { readMountInfo } from '../overlay/mountinfo.js'
+
+/** How long an aborted server may take to end before it is killed. */
+const ABORT_MS = 2000
+
+export interface Signals {
+  /** Signals that came before are acted on now. */
+  attach(mount: Mount): void
+}
+
+const messageOf = (error: unknown): string =>
+  error instanceof Error ? error.message : String(error)
+
+/** Installs the handlers; to be called before anything is mounted. */
+export const handleSignals = (log: Logger): Signals => {
+  let mount: Mount | undefined
+  let device: string | undefined
+  let received = 0
+
+  const act = (): void => {
+    if (mount === undefined || received === 0) return
+    if (received === 1) void leave(mount, log)
+    else abort(device, log)
+  }
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      received++
+      log.info({ signal }, received === 1 ? `${signal}: unmounting` : `${signal} again: aborting`)
+      act()
+    })
+  }
+  process.on('SIGUSR1', () => void report(mount, log))
+
+  return {
+    attach(live) {
+      mount = live
+      device = readMountInfo().findLast(({ mountpoint }) => mountpoint === live.mountpoint)?.device
+      act()
+    },
+  }
+}
+
+const leave = async (mount: Mount, log: Logger): Promise<void> => {
+  try {
+    await mount.unmount()
+    return
+  } catch (error) {
+    const busy = error instanceof MountError && error.code === 'EBUSY'
+    log.warn(
+      busy ? {} : { error: messageOf(error) },
+      busy
+        ? 'the mount is busy: taken out of the tree, served until the last file is closed'
+        : "the mount can't be unmounted: taken out of the tree instead",
+    )
+  }
+  try {
+    await mount.unmount({ lazy: true })
+  } catch (error) {
+    log.error({ error: messageOf(error) }, "the mount can't be taken out of the tree")
+  }
+}
+
+/** Whoever still uses the mount gets ENOTCONN from here on. */
+const abort = (device: string | undefined, log: Logger): void => {
+  const connection = device?.split(':')[1]
+  try {
+    writeFileSync(`/sys/fs/fuse/connections/${connection}/abort`, '1')
+  } catch (error) {
+    log.warn({ error: messageOf(error) }, "the connection can't be aborted")
+  }
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), ABORT_MS).unref()
+}
+
+const report = async (mount: Mount | undefined, log: Logger): Promise<void> => {
+  try {
+    log.info((await mount?.stats()) ?? {}, 'counters')
+  } catch (error) {
+    log.warn({ error: messageOf(error) }, 'no counters')
+  }
+}

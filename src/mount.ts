@@ -1,0 +1,266 @@
+/**
+ * The library's `mount()`: checks, the server, and a handle on it. The command line goes the same way.
+ */
+
+import { closeSync, constants, openSync, readFileSync, realpathSync } from 'node:fs'
+import { cwd } from 'node:process'
+
+import { MountError } from './errors.js'
+import { guardExit } from './exit-guard.js'
+import type { Server } from './fuse/serve.js'
+import { findFusermount } from './fusermount.js'
+import { silentLogger, type Logger, type LogLevel } from './log.js'
+import { addMountFlag, isMountFlag, type MountFlag } from './mount-flags.js'
+import {
+  defaultUnionOptions,
+  type RedirectDir,
+  type UnionOptions,
+  type WhiteoutForm,
+} from './overlay/options.js'
+import { validateMountpoint, validateUnion } from './overlay/validate.js'
+
+/** How file data travels. See README, "Data modes". */
+export type IoMode = 'auto' | 'passthrough' | 'cached'
+
+export interface MountOptions {
+  /** The read-only layers, top first; at least one. Relative paths start at the working directory. */
+  lower: string | readonly string[]
+  /** The writable layer. Without it the union is read-only. */
+  upper?: string
+  /** An empty folder on the file system of `upper`, for the union's own use; required with `upper`. */
+  work?: string
+  /** The folder to mount on. */
+  mountpoint: string
+  /** Refuse all writing although there is an `upper`. Default: false. */
+  readOnly?: boolean
+  /** How folders of a lower layer are renamed, as kernel overlayfs' option. Default: `off`. */
+  redirectDir?: RedirectDir
+  /** How deletions are written. Default: `auto`, the kernel's form where it can be made. */
+  whiteout?: WhiteoutForm
+  /** Keep hard links whole over copy-up and remount. Default: true. */
+  index?: boolean
+  /** Use `user.overlay.` attributes instead of `trusted.overlay.`. Default: false. */
+  userxattr?: boolean
+  /** Never sync: faster, and after a crash the upper layer is lost. Default: false. */
+  volatile?: boolean
+  /** Default: `auto`. */
+  io?: IoMode
+  /** The source that /proc/mounts shows. Default: `tsoverlay`. */
+  fsname?: string
+  /** What /proc/mounts shows after `fuse.`. Default: `tsoverlay`. */
+  subtype?: string
+  /** Let users other than the mounter in. Default: true for root, else false. */
+  allowOther?: boolean
+  /** Mount flags such as `nosuid`, `nodev`, `noexec`, `noatime`. A later word wins. */
+  flags?: readonly MountFlag[]
+  /** How long the kernel may keep names and attributes, in seconds. Default: the transport's own. */
+  timeout?: number
+  /** Receives what the server has to say (pino's shape). Default: nothing is logged. */
+  logger?: Logger
+  /** The lowest level that the server sends to `logger`. Default: `info`, or `silent` without a logger. */
+  logLevel?: LogLevel
+}
+
+/** A live mount. */
+export interface Mount extends AsyncDisposable {
+  /** The folder it is mounted on: absolute, without symlinks. */
+  readonly mountpoint: string
+  /** The data mode in use. */
+  readonly io: 'passthrough' | 'cached'
+  /**
+   * Resolves when the mount has ended, whoever ended it, and every layer is closed; rejects when the
+   * server died of an error.
+   */
+  readonly closed: Promise<void>
+  /**
+   * Unmounts, and waits until the server is gone. Does nothing when the mount has ended already.
+   * @param options `lazy`: take the mount out of the tree at once; files that are open go on working,
+   *   and the promise resolves when the last of them is closed
+   * @throws {MountError} `EBUSY`: somebody has a file open or works in a folder of it (without `lazy`)
+   */
+  unmount(options?: { lazy?: boolean }): Promise<void>
+  /** Counters of the server: numbers of nodes, handles, requests. The names may change. */
+  stats(): Promise<Record<string, number>>
+  /** For `await using`: unmounts, lazily where it is busy; does not wait for files that stay open. */
+  [Symbol.asyncDispose](): Promise<void>
+}
+
+/**
+ * Mounts a union. The server runs in a thread of its own, so that the program may use its own mount, even
+ * with synchronous calls. A live mount keeps the process alive; when the process ends all the same, the
+ * mount is detached.
+ *
+ * @returns the mount, when it is live
+ * @throws {MountError} nothing is mounted; the message names the option, the path and the way out
+ * @example
+ * await using m = await mount({ lower: ['/a', '/b'], upper: '/u', work: '/w', mountpoint: '/mnt/m' })
+ */
+export const mount = async (options: MountOptions): Promise<Mount> => {
+  const here = cwd()
+  const union: UnionOptions = {
+    lower: [options.lower].flat().map(path => absolute('lower', path, here)),
+    redirectDir: options.redirectDir ?? defaultUnionOptions.redirectDir,
+    whiteout: options.whiteout ?? defaultUnionOptions.whiteout,
+    index: options.index ?? defaultUnionOptions.index,
+    userxattr: options.userxattr ?? defaultUnionOptions.userxattr,
+    volatile: options.volatile ?? defaultUnionOptions.volatile,
+    readOnly: options.readOnly ?? defaultUnionOptions.readOnly,
+  }
+  if (options.upper !== undefined) union.upper = absolute('upper', options.upper, here)
+  if (options.work !== undefined) union.work = absolute('work', options.work, here)
+
+  let mountFlags = union.readOnly ? addMountFlag(0, 'ro') : 0
+  for (const flag of options.flags ?? []) {
+    if (!isMountFlag(flag)) {
+      throw new MountError(`flags: '${String(flag)}' is no mount flag; see MountFlag`, {
+        option: 'flags',
+        code: 'EINVAL',
+      })
+    }
+    mountFlags = addMountFlag(mountFlags, flag)
+    if (flag === 'ro' || flag === 'rw') union.readOnly = flag === 'ro'
+  }
+  return startMount({
+    union,
+    mountpoint: absolute('mountpoint', options.mountpoint, here),
+    io: options.io ?? 'auto',
+    fsname: options.fsname,
+    subtype: options.subtype,
+    allowOther: options.allowOther,
+    mountFlags,
+    timeout: options.timeout,
+    logger: options.logger ?? silentLogger,
+    logLevel: options.logLevel ?? (options.logger === undefined ? 'silent' : 'info'),
+  })
+}
+
+/** What `startMount` needs: paths are absolute, words are parsed. */
+export interface StartOptions {
+  union: UnionOptions
+  mountpoint: string
+  io: IoMode
+  fsname: string | undefined
+  subtype: string | undefined
+  allowOther: boolean | undefined
+  mountFlags: number
+  timeout: number | undefined
+  logger: Logger
+  logLevel: LogLevel
+}
+
+/**
+ * Checks everything that can be checked without leaving a trace, then starts the server.
+ * @throws {MountError}
+ */
+export const startMount = async (options: StartOptions): Promise<Mount> => {
+  validateUnion(options.union)
+  validateMountpoint(options.mountpoint, options.union)
+  checkDevice('/dev/fuse')
+  checkMountRight(options.mountpoint)
+  const mountpoint = realpathSync.native(options.mountpoint)
+
+  // Loaded only now: the server brings the foreign-function library with it.
+  const { startServer } = await import('./fuse/serve.js')
+  const server = await startServer(
+    {
+      union: options.union,
+      mountpoint,
+      io: options.io,
+      fsname: options.fsname ?? 'tsoverlay',
+      subtype: options.subtype ?? 'tsoverlay',
+      allowOther: options.allowOther ?? process.geteuid?.() === 0,
+      mountFlags: options.mountFlags,
+      logLevel: options.logLevel,
+      ...(options.timeout === undefined ? {} : { timeout: options.timeout }),
+    },
+    options.logger,
+  )
+  const handle = handleOf(server)
+  await guardExit(handle)
+  return handle
+}
+
+/** The `Mount` around a server. */
+export const handleOf = (server: Server): Mount => {
+  let ended = false
+  const closed = server.closed.finally(() => {
+    ended = true
+  })
+  closed.catch(() => {}) // whoever wants to know awaits `closed`; nobody has to
+  const unmount = async ({ lazy = false } = {}): Promise<void> => {
+    if (!ended) await server.unmount({ lazy })
+  }
+  return {
+    mountpoint: server.mountpoint,
+    io: server.io,
+    closed,
+    unmount,
+    stats: () => server.stats(),
+    [Symbol.asyncDispose]: async () => {
+      try {
+        await unmount()
+      } catch (error) {
+        if (!(error instanceof MountError) || error.code !== 'EBUSY') throw error
+        await unmount({ lazy: true })
+      }
+    },
+  }
+}
+
+/**
+ * Whether FUSE is there and may be used.
+ * @throws {MountError}
+ */
+export const checkDevice = (device: string): void => {
+  try {
+    closeSync(openSync(device, constants.O_RDWR))
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
+    const [what, wayOut] =
+      code === 'ENOENT' || code === 'ENODEV' || code === 'ENXIO'
+        ? ['this machine offers no FUSE', 'load it with: modprobe fuse; into a container, pass']
+        : code === 'EACCES' || code === 'EPERM'
+          ? ['no right to use FUSE', "change the device's mode, or into a container, pass"]
+          : [`can't be opened (${code})`, 'into a container, pass']
+    throw new MountError(`${device}: ${what}; ${wayOut} --device /dev/fuse`, {
+      option: 'mountpoint',
+      path: device,
+      code,
+      cause: error,
+    })
+  }
+}
+
+const CAP_SYS_ADMIN = 21n
+
+/**
+ * Whether this process may mount, itself or through fusermount3. Asked before a layer is touched.
+ * @throws {MountError} EPERM
+ */
+const checkMountRight = (mountpoint: string): void => {
+  if (hasCapability(CAP_SYS_ADMIN) || findFusermount() !== undefined) return
+  throw new MountError(
+    `mountpoint=${mountpoint}: no right to mount; run as root, give CAP_SYS_ADMIN (into a container: --cap-add SYS_ADMIN), or install fusermount3 (package fuse3)`,
+    { option: 'mountpoint', path: mountpoint, code: 'EPERM' },
+  )
+}
+
+const hasCapability = (bit: bigint): boolean => {
+  try {
+    const line = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'latin1'))
+    return line === null || ((BigInt(`0x${line[1]}`) >> bit) & 1n) === 1n
+  } catch {
+    return true // no way to tell: mount(2) will
+  }
+}
+
+/** Checks what a caller without types may have passed, and makes the path absolute. */
+const absolute = (option: string, path: unknown, here: string): string => {
+  if (typeof path !== 'string' || path === '' || path.includes('\0')) {
+    throw new MountError(`${option}: the path of a folder is missing; pass a string`, {
+      option,
+      code: 'EINVAL',
+    })
+  }
+  return path.startsWith('/') ? path : `${here === '/' ? '' : here}/${path}`
+}

@@ -1,0 +1,64 @@
+/**
+ * What /proc says about mounts: parsing only, plus the two reads that checks of a union need. Used
+ * before a mount is made and by diagnostics, never while a request is served.
+ */
+
+import { readFileSync } from 'node:fs'
+
+/** One line of /proc/PID/mountinfo, proc_pid_mountinfo(5). */
+export interface MountInfo {
+  id: number
+  /** `major:minor` of the file system. */
+  device: string
+  /** The folder of that file system which the mount shows. */
+  root: string
+  mountpoint: string
+  /** Per-mount options, such as `rw,nosuid`. */
+  options: string
+  /** `ext4`, `fuse.tsoverlay`, … */
+  type: string
+  source: string
+  superOptions: string
+}
+
+/** Octal escapes (`\040`) of /proc files become the bytes they stand for. */
+export const unescapeOctal = (text: string): string => {
+  if (!text.includes('\\')) return text
+  const bytes = Buffer.from(text, 'utf8').toString('latin1')
+  const plain = bytes.replaceAll(/\\([0-7]{3})/g, (_, octal: string) =>
+    String.fromCharCode(Number.parseInt(octal, 8)),
+  )
+  return Buffer.from(plain, 'latin1').toString('utf8')
+}
+
+export const parseMountInfo = (text: string): MountInfo[] => {
+  const mounts: MountInfo[] = []
+  for (const line of text.split('\n')) {
+    const [first, second] = line.split(' - ', 2)
+    if (first === undefined || second === undefined) continue
+    const [id, , device, root, mountpoint, options] = first.split(' ')
+    const [type, source, superOptions] = second.split(' ')
+    if (id === undefined || device === undefined || root === undefined) continue
+    if (mountpoint === undefined || type === undefined) continue
+    mounts.push({
+      id: Number(id),
+      device,
+      root: unescapeOctal(root),
+      mountpoint: unescapeOctal(mountpoint),
+      options: options ?? '',
+      type,
+      source: unescapeOctal(source ?? ''),
+      superOptions: superOptions ?? '',
+    })
+  }
+  return mounts
+}
+
+/** The mounts that a process sees; none where /proc can't be read. */
+export const readMountInfo = (pid: number | 'self' = 'self'): MountInfo[] => {
+  try {
+    return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'))
+  } catch {
+    return []
+  }
+}

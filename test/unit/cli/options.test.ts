@@ -1,0 +1,198 @@
+import t from 'tap'
+
+import {
+  absolute,
+  parseMountOptions,
+  splitLowerdir,
+  splitOptions,
+  unescapeOption,
+} from '../../../src/cli/options.js'
+import { MountError } from '../../../src/errors.js'
+import {
+  MS_NOATIME,
+  MS_NODEV,
+  MS_NOEXEC,
+  MS_NOSUID,
+  MS_RDONLY,
+  MS_RELATIME,
+  MS_STRICTATIME,
+} from '../../../src/sys/constants.js'
+
+const parse = (...lists: string[]) => parseMountOptions(lists, '/home/me')
+
+t.test('commas split, unless a backslash stands before them', async t => {
+  const cases: [string, string[]][] = [
+    ['', []],
+    ['a', ['a']],
+    ['a,b=c', ['a', 'b=c']],
+    [',,a,,b,', ['a', 'b']],
+    ['a\\,b,c', ['a\\,b', 'c']],
+    ['a\\\\,b', ['a\\\\', 'b']],
+    ['a\\:b,c', ['a\\:b', 'c']],
+    ['a\\', ['a\\']],
+  ]
+  for (const [text, items] of cases) t.same(splitOptions(text), items, JSON.stringify(text))
+})
+
+t.test('a backslash goes, whatever it stands before', async t => {
+  const cases: [string, string][] = [
+    ['a\\:b', 'a:b'],
+    ['a\\,b', 'a,b'],
+    ['a\\\\b', 'a\\b'],
+    ['a\\xb', 'axb'],
+    ['a\\\nb', 'a\nb'],
+    ['a\\', 'a'],
+    ['\\\\\\:', '\\:'],
+  ]
+  for (const [text, plain] of cases) t.equal(unescapeOption(text), plain, JSON.stringify(text))
+})
+
+t.test('layers', async t => {
+  t.same(splitLowerdir('/a'), ['/a'])
+  t.same(splitLowerdir('/a:/b:c'), ['/a', '/b', 'c'])
+  t.same(splitLowerdir('/a\\:b:/c\\\\d:/e\\,f'), ['/a:b', '/c\\d', '/e,f'])
+  const many = Array.from({ length: 2000 }, (_, i) => `/layer/${i}`)
+  t.same(splitLowerdir(many.join(':')), many, 'no limit on their number')
+  t.throws(() => splitLowerdir(''), { name: 'MountError', option: 'lowerdir' })
+  t.throws(() => splitLowerdir('/a:'), { message: /beginning or the end/, option: 'lowerdir' })
+  t.throws(() => splitLowerdir(':/a'), { message: /beginning or the end/, option: 'lowerdir' })
+  t.throws(() => splitLowerdir('/a::/b'), { message: /data-only/, option: 'lowerdir' })
+  t.throws(() => splitLowerdir('/a:::/b'), { message: /data-only/, option: 'lowerdir' })
+})
+
+t.test('relative paths start where the program was started, and nothing is folded', async t => {
+  t.equal(absolute('a/../b', '/x'), '/x/a/../b')
+  t.equal(absolute('/a/../b', '/x'), '/a/../b')
+  t.equal(absolute('a', '/'), '/a')
+  t.match(parse('lowerdir=l:/m,upperdir=u,workdir=../w').union, {
+    lower: ['/home/me/l', '/m'],
+    upper: '/home/me/u',
+    work: '/home/me/../w',
+  })
+})
+
+t.test('without options: the defaults', async t => {
+  t.same(parse(), {
+    union: {
+      lower: [],
+      redirectDir: 'off',
+      whiteout: 'auto',
+      index: true,
+      userxattr: false,
+      volatile: false,
+      readOnly: false,
+    },
+    io: 'auto',
+    fsname: undefined,
+    subtype: undefined,
+    allowOther: undefined,
+    mountFlags: 0,
+    timeout: undefined,
+    ignored: [],
+    warnings: [],
+  })
+})
+
+t.test('several lists add up; the last value wins', async t => {
+  const parsed = parse('lowerdir=/a,index=off', 'upperdir=/u,workdir=/w', 'index=on,lowerdir=/b')
+  t.match(parsed.union, { lower: ['/b'], upper: '/u', work: '/w', index: true })
+  t.same(parse('lowerdir+=/a:x', 'lowerdir+=/b').union.lower, ['/a:x', '/b'])
+  t.not(parse('lowerdir+=/a').union.lower, parse().union.lower, 'no state is kept')
+})
+
+t.test('every option', async t => {
+  for (const value of ['on', 'off', 'follow', 'nofollow'] as const) {
+    t.equal(parse(`redirect_dir=${value}`).union.redirectDir, value)
+  }
+  for (const value of ['auto', 'char', 'xattr', 'wh'] as const) {
+    t.equal(parse(`whiteout=${value}`).union.whiteout, value)
+  }
+  for (const value of ['auto', 'passthrough', 'cached'] as const) {
+    t.equal(parse(`io=${value}`).io, value)
+  }
+  t.equal(parse('index=off').union.index, false)
+  t.equal(parse('userxattr').union.userxattr, true)
+  t.equal(parse('volatile').union.volatile, true)
+  t.equal(parse('allow_other').allowOther, true)
+  t.same(parse('default_permissions').ignored, [])
+  t.equal(parse('fsname=my\\,name').fsname, 'my,name')
+  t.equal(parse('subtype=mine').subtype, 'mine')
+  t.equal(parse('timeout=1.5').timeout, 1.5)
+  t.equal(parse('timeout=0').timeout, 0)
+  t.equal(parse('upperdir=/a\\:b,workdir=/w').union.upper, '/a:b')
+  t.equal(parse('upperdir=/a:b,workdir=/w').union.upper, '/a:b', 'a colon there is no separator')
+})
+
+t.test('a wrong value is an error that names option and choices', async t => {
+  const cases: [string, string, RegExp][] = [
+    ['redirect_dir=maybe', 'redirect_dir', /choose one of on, off, follow, nofollow/],
+    ['redirect_dir', 'redirect_dir', /choose one of/],
+    ['index=1', 'index', /choose one of on, off/],
+    ['whiteout=', 'whiteout', /choose one of auto, char, xattr, wh/],
+    ['io=fast', 'io', /choose one of auto, passthrough, cached/],
+    ['userxattr=on', 'userxattr', /takes no value/],
+    ['volatile=1', 'volatile', /takes no value/],
+    ['allow_other=1', 'allow_other', /takes no value/],
+    ['default_permissions=1', 'default_permissions', /takes no value/],
+    ['timeout=soon', 'timeout', /not a number of seconds/],
+    ['timeout=-1', 'timeout', /not a number of seconds/],
+    ['timeout=', 'timeout', /not a number of seconds/],
+    ['timeout', 'timeout', /not a number of seconds/],
+    ['lowerdir', 'lowerdir', /value is missing/],
+    ['lowerdir=', 'lowerdir', /value is missing/],
+    ['lowerdir+=', 'lowerdir+', /value is missing/],
+    ['upperdir=', 'upperdir', /value is missing/],
+    ['workdir', 'workdir', /value is missing/],
+    ['fsname=', 'fsname', /value is missing/],
+    ['subtype', 'subtype', /value is missing/],
+  ]
+  for (const [text, option, message] of cases) {
+    try {
+      parse(text)
+      t.fail(`${text} was accepted`)
+    } catch (error) {
+      t.ok(error instanceof MountError)
+      t.match(error, { option, message, code: 'EINVAL' }, text)
+      t.match(error, { message: new RegExp(`^${option.replace('+', '\\+')}`) })
+    }
+  }
+})
+
+t.test('mount flags', async t => {
+  t.equal(
+    parse('ro,nosuid,nodev,noexec,noatime').mountFlags,
+    MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME,
+  )
+  t.equal(parse('ro').union.readOnly, true)
+  t.equal(parse('ro,rw').union.readOnly, false)
+  t.equal(parse('ro,rw').mountFlags, 0)
+  t.equal(parse('nosuid,suid,nodev,dev,noexec,exec,noatime,atime').mountFlags, 0)
+  t.equal(parse('noatime,relatime').mountFlags, MS_RELATIME)
+  t.equal(parse('relatime,strictatime').mountFlags, MS_STRICTATIME)
+  t.equal(parse('strictatime,noatime').mountFlags, MS_NOATIME)
+})
+
+t.test('what nobody knows is returned as it was given', async t => {
+  t.same(parse('metacopy=on,lowerdir=/a,foo,bar=b\\,az,ro=1').ignored, [
+    'metacopy=on',
+    'foo',
+    'bar=b\\,az',
+    'ro=1',
+  ])
+  t.same(parse('constructor,__proto__,toString=1').ignored, [
+    'constructor',
+    '__proto__',
+    'toString=1',
+  ])
+  t.same(
+    parse('defaults,auto,noauto,nofail,_netdev,user,x-systemd.automount,comment=mine').ignored,
+    [],
+    'words of fstab lines are for mount(8)',
+  )
+})
+
+t.test('a workdir without upperdir is dropped with a word', async t => {
+  const parsed = parse('lowerdir=/a,workdir=/w')
+  t.equal(parsed.union.work, undefined)
+  t.match(parsed.warnings, [/^workdir=\/w is ignored/])
+})
