@@ -188,13 +188,7 @@ export interface Ops {
     out: Entry,
   ): Result
   mkdir(caller: Caller, parent: NodeId, name: ByteString, mode: number, out: Entry): Result
-  symlink(
-    caller: Caller,
-    parent: NodeId,
-    name: ByteString,
-    target: ByteString,
-    out: Entry,
-  ): Result
+  symlink(caller: Caller, parent: NodeId, name: ByteString, target: ByteString, out: Entry): Result
   /** Creates a regular file and opens it. An existing name is opened (without O_EXCL). (P) */
   create(
     caller: Caller,

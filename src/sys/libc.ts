@@ -54,6 +54,7 @@ export const NR = {
   mknodat: arm64 ? 33 : 259,
   renameat2: arm64 ? 276 : 316,
   statx: arm64 ? 291 : 332,
+  unshare: arm64 ? 97 : 272,
   openat2: 437,
   fchmodat2: 452,
   setxattrat: 463,

@@ -1,0 +1,211 @@
+/** getattr, setattr, inode flags, statfs. Analogous to fs/overlayfs/inode.c. */
+
+import {
+  fchmod,
+  fchmodat,
+  fchown,
+  fchownat,
+  fstatx,
+  futimens,
+  openat,
+  statxat,
+  statfs as statfsFd,
+  StatFs,
+  utimensat,
+} from '../sys/at.js'
+import {
+  FS_APPEND_FL,
+  FS_IMMUTABLE_FL,
+  O_DIRECTORY,
+  O_RDONLY,
+  O_WRONLY,
+  S_IFLNK,
+  UTIME_NOW,
+  UTIME_OMIT,
+} from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { close, ftruncate, getFlags as readFlags, setFlags as writeFlags } from '../sys/io.js'
+import { copyUp, saveProtect } from './copyup.js'
+import { openReal, statOpen, withoutPrivileges, type HandleTable } from './handles.js'
+import { Protect, type Node } from './node.js'
+import {
+  SetAttrValid as V,
+  type Attr,
+  type Fh,
+  type Result,
+  type SetAttr,
+  type StatFsOut,
+} from './ops.js'
+import { fdPathOpen } from './reopen.js'
+import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
+
+const place = new Place()
+
+export function getattr(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Attr): Result {
+  const result = statOpen(u, handles, node, fh, u.st)
+  if (result < 0) return result
+  fillAttr(node, u.st, out)
+  if (node.metacopy) addDataBlocks(u, node, out)
+  return 0
+}
+
+/** A metadata-only copy shows the blocks of the file that has its data (kernel: ovl_getattr). */
+function addDataBlocks(u: Union, node: Node, out: Attr): void {
+  if (node.dataDir === null) return
+  const fd = u.fds.get(node.dataDir)
+  if (fd >= 0 && statxat(fd, node.dataName, u.st) >= 0) out.blocks = u.st.blocks
+}
+
+/** @throws Pending where a large file must be copied up first */
+export function setattr(
+  u: Union,
+  handles: HandleTable,
+  node: Node,
+  set: SetAttr,
+  out: Attr,
+): Result {
+  const valid = set.valid
+  const changes = valid & (V.MODE | V.UID | V.GID | V.SIZE | V.ATIME | V.MTIME | V.KILL_SUIDGID)
+  if (changes !== 0) {
+    if (isReadOnly(u)) return -E.EROFS
+    if (node.protect !== 0 && !allowedOnProtected(node, valid)) return -E.EPERM
+    const emptied = (valid & V.SIZE) !== 0 && set.size === 0
+    const copied = copyUp(u, node, !emptied)
+    if (copied < 0) return copied
+    const result = apply(u, handles, node, set)
+    if (result < 0) return result
+  }
+  return getattr(u, handles, node, set.fh, out)
+}
+
+/** An append-only file lets its times be set to now and nothing else (kernel: may_setattr). */
+function allowedOnProtected(node: Node, valid: number): boolean {
+  if ((node.protect & Protect.IMMUTABLE) !== 0) return false
+  const timesToNow = (valid & (V.ATIME | V.MTIME)) !== 0 && (valid & V.ATIME_NOW) !== 0
+  return timesToNow && (valid & (V.MODE | V.UID | V.GID | V.SIZE)) === 0
+}
+
+function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr): Result {
+  const valid = set.valid
+  const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
+  let result = locate(u, node, place)
+  if (result < 0) {
+    if (handle === undefined && node.handles === null) return result
+    place.fd = (handle ?? node.handles?.[0])?.fd ?? -1
+    place.name = ''
+  }
+  const { fd, name } = place
+  if ((valid & V.SIZE) !== 0) {
+    result = truncate(u, node, handle?.writable === true ? handle.fd : -1, set.size)
+    if (result < 0) return result
+  }
+  if ((valid & (V.UID | V.GID)) !== 0) {
+    const uid = (valid & V.UID) !== 0 ? set.uid : -1
+    const gid = (valid & V.GID) !== 0 ? set.gid : -1
+    result = name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)
+    if (result < 0) return result
+  }
+  if ((valid & V.KILL_SUIDGID) !== 0 && (valid & V.MODE) === 0 && !node.isDir) {
+    result = name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)
+    if (result < 0) return result
+    const mode = withoutPrivileges(u.st.mode)
+    if (mode !== u.st.mode) result = chmod(fd, name, mode)
+    if (result < 0) return result
+  }
+  if ((valid & V.MODE) !== 0) {
+    result = node.type === S_IFLNK ? -E.EOPNOTSUPP : chmod(fd, name, set.mode)
+    if (result < 0) return result
+  }
+  if ((valid & (V.ATIME | V.MTIME)) !== 0) {
+    const atime =
+      (valid & V.ATIME) === 0 ? UTIME_OMIT : (valid & V.ATIME_NOW) !== 0 ? UTIME_NOW : set.atimeNsec
+    const mtime =
+      (valid & V.MTIME) === 0 ? UTIME_OMIT : (valid & V.MTIME_NOW) !== 0 ? UTIME_NOW : set.mtimeNsec
+    result =
+      name === ''
+        ? futimens(fd, set.atimeSec, atime, set.mtimeSec, mtime)
+        : utimensat(fd, name, set.atimeSec, atime, set.mtimeSec, mtime)
+    if (result < 0) return result
+  }
+  return 0
+}
+
+function chmod(fd: number, name: string, mode: number): Result {
+  return name === '' ? fchmod(fd, mode & 0o7777) : fchmodat(fd, name, mode & 0o7777)
+}
+
+function truncate(u: Union, node: Node, writableFd: number, size: number): Result {
+  if (writableFd >= 0) return ftruncate(writableFd, size)
+  const fd = openReal(u, node, O_WRONLY)
+  if (fd < 0) return fd
+  const result = ftruncate(fd, size)
+  close(fd)
+  return result
+}
+
+function openForFlags(u: Union, node: Node): Result {
+  if (!node.isDir && !node.isReg) return -E.ENOTTY
+  const result = locate(u, node, place)
+  if (result < 0) return result
+  const flags = O_RDONLY | (node.isDir ? O_DIRECTORY : 0)
+  if (place.name !== '') return openat(place.fd, place.name, flags)
+  return node.isDir ? openat(place.fd, '.', flags) : fdPathOpen(place.fd, flags)
+}
+
+const VIRTUAL_FLAGS = FS_IMMUTABLE_FL | FS_APPEND_FL
+
+/** FS_IOC_GETFLAGS: the real inode's flags, with the virtual ones (kernel: ovl_fileattr_get). */
+export function getFlags(u: Union, node: Node): Result {
+  const fd = openForFlags(u, node)
+  if (fd < 0) return fd
+  const flags = readFlags(fd)
+  close(fd)
+  if (flags < 0) return flags
+  return (
+    (flags & ~VIRTUAL_FLAGS) |
+    ((node.protect & Protect.IMMUTABLE) !== 0 ? FS_IMMUTABLE_FL : 0) |
+    ((node.protect & Protect.APPEND) !== 0 ? FS_APPEND_FL : 0)
+  )
+}
+
+/**
+ * FS_IOC_SETFLAGS: immutable and append-only are kept in `overlay.protattr`, never set on the real
+ * inode, which the union must stay able to remove (kernel: ovl_fileattr_set).
+ *
+ * @throws Pending where a large file must be copied up first
+ */
+export function setFlags(u: Union, node: Node, flags: number): Result {
+  if (isReadOnly(u)) return -E.EROFS
+  const copied = copyUp(u, node)
+  if (copied < 0) return copied
+  const fd = openForFlags(u, node)
+  if (fd < 0) return fd
+  const protect =
+    ((flags & FS_IMMUTABLE_FL) !== 0 ? Protect.IMMUTABLE : 0) |
+    ((flags & FS_APPEND_FL) !== 0 ? Protect.APPEND : 0)
+  const real = flags & ~VIRTUAL_FLAGS
+  let result = writeFlags(fd, real)
+  if (result >= 0 && protect !== node.protect) result = saveProtect(u, fd, '', protect)
+  close(fd)
+  if (result < 0) return result
+  node.protect = protect
+  return 0
+}
+
+const fs = new StatFs()
+
+export function statfs(u: Union, out: StatFsOut): Result {
+  const layer = u.upper ?? u.lowers[0]
+  if (layer === undefined) return -E.EIO
+  const result = statfsFd(layer.fd, fs)
+  if (result < 0) return result
+  out.bsize = fs.bsize
+  out.frsize = fs.frsize
+  out.blocks = fs.blocks
+  out.bfree = fs.bfree
+  out.bavail = fs.bavail
+  out.files = fs.files
+  out.ffree = fs.ffree
+  out.namelen = fs.namelen
+  return 0
+}

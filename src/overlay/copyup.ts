@@ -1,0 +1,542 @@
+/**
+ * Copy-up: a lower object becomes an upper one. Everything is built in the workdir and published by one
+ * link or rename, parents first; whatever fails before that leaves the union as it was. Analogous to
+ * fs/overlayfs/copy_up.c.
+ */
+
+import {
+  fchmodat,
+  fchmod,
+  fchown,
+  fchownat,
+  futimens,
+  fstatx,
+  linkat,
+  linkFd,
+  mkdirat,
+  mknodat,
+  openat,
+  readlinkat,
+  renameat2,
+  statxat,
+  symlinkat,
+  unlinkat,
+  utimensat,
+} from '../sys/at.js'
+import {
+  FS_NOATIME_FL,
+  FS_SYNC_FL,
+  O_CREAT,
+  O_EXCL,
+  O_PATH,
+  O_RDONLY,
+  O_NOATIME,
+  O_RDWR,
+  O_TMPFILE,
+  O_WRONLY,
+  RENAME_NOREPLACE,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { close, dup, ficlone, fsync, getFlags, setFlags } from '../sys/io.js'
+import { Stat } from '../sys/stat.js'
+import { getxattrValue, listxattrNames, removexattrat, setxattrat } from '../sys/xattr.js'
+import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
+import { copyData } from './copydata.js'
+import { isXattrRefusal } from './marks.js'
+import { RealDir, type Layer } from './layer.js'
+import { Protect, type Node } from './node.js'
+import { Pending, type ByteString, type Job, type Result } from './ops.js'
+import { encodeOrigin, indexName } from './origin.js'
+import { fdPathOpen } from './reopen.js'
+import { openRead } from './tree.js'
+import { isReadOnly, locate, Place, type Union } from './union.js'
+
+/** Files up to this size are copied on the union's own thread: handing over costs more. */
+const INLINE_COPY = 1 << 20
+
+export interface CopyUpJob {
+  readonly job: Job
+}
+
+const source = new Stat()
+const parentTimes = new Stat()
+const published = new Stat()
+const from = new Place()
+const linkTarget = Buffer.allocUnsafeSlow(4096)
+
+/**
+ * Makes sure that the upper layer has the folder, and all above it.
+ *
+ * @returns 0 or -errno
+ */
+export function ensureUpperDir(u: Union, node: Node): Result {
+  if (node.upper) return 0
+  if (isReadOnly(u)) return -E.EROFS
+  const parent = node.parent
+  const real = node.dirs[0]
+  if (parent === null || real === undefined) return -E.ENOENT
+  const above = ensureUpperDir(u, parent)
+  if (above < 0) return above
+  return copyUpFolder(u, node, parent, real)
+}
+
+function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result {
+  const work = u.work
+  const into = parent.upperDir
+  if (work === null || into === null) return -E.EROFS
+  const fd = u.fds.get(real)
+  if (fd < 0) return fd
+  let result = fstatx(fd, source)
+  if (result < 0) return result
+  const staged = work.stage((workFd, temp) => mkdirat(workFd, temp, 0o700))
+  if (staged.result < 0) return staged.result
+  result = copyMetadata(u, real.layer, fd, '', work.fd, staged.name, node)
+  if (result >= 0)
+    result = publish(u, parent, into, dirfd =>
+      renameat2(work.fd, staged.name, dirfd, node.name, RENAME_NOREPLACE),
+    )
+  if (result < 0) {
+    work.discard(staged.name)
+    return result
+  }
+  const upper = new RealDir(into.layer, into, node.name)
+  upper.dotWhiteouts = new Set()
+  node.dirs.unshift(upper)
+  node.upper = true
+  node.lowerPositive = true
+  return 0
+}
+
+/**
+ * Copies a node up, whatever it is.
+ *
+ * @param withData false: the data is about to be thrown away (O_TRUNC), so none is copied
+ * @throws Pending while the data of a large file is being copied
+ */
+export function copyUp(u: Union, node: Node, withData = true): Result {
+  if (node.isDir) return ensureUpperDir(u, node)
+  if (node.upper) return node.metacopy ? completeMetacopy(u, node, withData) : 0
+  if (isReadOnly(u)) return -E.EROFS
+  if (node.job !== null) throw new Pending(node.job.job, false)
+  const parent = node.parent
+  if (parent !== null) {
+    const result = ensureUpperDir(u, parent)
+    if (result < 0) return result
+  }
+  const result = locate(u, node, from)
+  if (result < 0) return result
+  return node.isReg ? copyUpRegular(u, node, withData) : copyUpSpecial(u, node)
+}
+
+function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
+  const work = u.work
+  if (work === null) return -E.EROFS
+  const src = openSource(u, node)
+  if (src < 0) return src
+  let result = fstatx(src, source)
+  const size = source.size
+  const tmp = result < 0 ? result : openat(work.fd, '.', O_TMPFILE | O_RDWR, 0o600)
+  if (tmp === -E.EOPNOTSUPP || tmp === -E.EISDIR) return copyUpNamed(u, node, src, withData)
+  if (tmp < 0) {
+    close(src)
+    return tmp
+  }
+  const sync = !u.syncIsFree
+  if (withData && size > 0 && ficlone(tmp, src) < 0) {
+    if (size > INLINE_COPY || sync) {
+      const job = u.pool.submit({ kind: 'copy', src, dst: tmp, size, sync }, copied => {
+        node.job = null
+        close(src)
+        const end = copied < 0 ? copied : finishRegular(u, node, tmp)
+        close(tmp)
+        u.nodes.release(node)
+        return end
+      })
+      node.job = { job }
+      throw new Pending(job, false)
+    }
+    result = copyData(src, tmp, size, false)
+  } else if (withData && size > 0 && sync) result = fsync(tmp)
+  close(src)
+  if (result >= 0) result = finishRegular(u, node, tmp)
+  close(tmp)
+  return result
+}
+
+/** The file that has the data: the lower one, or the one that a metadata copy points to. */
+function openSource(u: Union, node: Node): Result {
+  const dir = node.metacopy ? node.dataDir : node.lowerDir
+  if (dir === null) return -E.EIO
+  const fd = u.fds.get(dir)
+  return fd < 0 ? fd : openRead(fd, node.metacopy ? node.dataName : node.lowerName)
+}
+
+/** Copies up through a named temporary file, where the upper file system has no O_TMPFILE. */
+function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Result {
+  const work = u.work
+  if (work === null) return -E.EROFS
+  let tmp = -1
+  const staged = work.stage(
+    (fd, temp) => (tmp = openat(fd, temp, O_CREAT | O_EXCL | O_RDWR, 0o600)),
+  )
+  if (tmp < 0) {
+    close(src)
+    return tmp
+  }
+  const size = withData ? source.size : 0
+  let result = size > 0 ? copyData(src, tmp, size, !u.syncIsFree) : 0
+  close(src)
+  if (result >= 0)
+    result = finishRegular(u, node, tmp, (dirfd, name) =>
+      renameat2(work.fd, staged.name, dirfd, name, RENAME_NOREPLACE),
+    )
+  close(tmp)
+  if (result < 0 || node.parent === null) work.discard(staged.name)
+  return result
+}
+
+/** Metadata and name for a copied regular file. */
+function finishRegular(
+  u: Union,
+  node: Node,
+  tmp: number,
+  put: (dirfd: number, name: ByteString) => Result = (dirfd, name) => linkFd(tmp, dirfd, name),
+): Result {
+  const lower = node.lowerDir
+  if (lower === null) return -E.EIO
+  const fd = u.fds.get(lower)
+  if (fd < 0) return fd
+  let result = statxat(fd, node.lowerName, source)
+  if (result < 0) return result
+  const flags = FS_SYNC_FL | FS_NOATIME_FL
+  const src = openat(fd, node.lowerName, O_RDONLY | O_NOATIME)
+  if (src >= 0) {
+    const kept = getFlags(src)
+    close(src)
+    if (kept > 0 && (kept & flags) !== 0) setFlags(tmp, kept & flags)
+  }
+  const unlinked = node.parent === null
+  result = copyMetadata(u, lower.layer, fd, node.lowerName, tmp, '', node)
+  if (result < 0) return result
+  if (unlinked) {
+    // It has no name any more: the copy never gets one either (kernel: ovl_copy_up of a disconnected file).
+    const anchor = dup(tmp)
+    if (anchor < 0) return anchor
+    node.anchor = anchor
+    becomeUpper(u, node, 0)
+    return 0
+  }
+  return install(u, node, put)
+}
+
+function copyUpSpecial(u: Union, node: Node): Result {
+  const work = u.work
+  const lower = node.lowerDir
+  if (work === null || lower === null) return -E.EROFS
+  let result = statxat(from.fd, from.name, source)
+  if (result < 0) return result
+  const type = source.mode & S_IFMT
+  const staged = work.stage((fd, temp) => {
+    if (type !== S_IFLNK) return mknodat(fd, temp, type | 0o600, source.rdevMajor, source.rdevMinor)
+    const length = readlinkat(from.fd, from.name, linkTarget)
+    return length < 0 ? length : symlinkat(linkTarget.latin1Slice(0, length), fd, temp)
+  })
+  if (staged.result < 0) return staged.result
+  result = copyMetadata(u, lower.layer, from.fd, from.name, work.fd, staged.name, node)
+  if (result >= 0) {
+    if (node.parent === null) {
+      const anchor = openat(work.fd, staged.name, O_PATH)
+      work.discard(staged.name)
+      if (anchor < 0) return anchor
+      node.anchor = anchor
+      becomeUpper(u, node, 0)
+      return 0
+    }
+    result = install(u, node, (dirfd, name) =>
+      renameat2(work.fd, staged.name, dirfd, name, RENAME_NOREPLACE),
+    )
+  }
+  if (result < 0) work.discard(staged.name)
+  return result
+}
+
+/**
+ * Gives the finished copy its place: for a file with several links first in the index, from which its
+ * names are linked; else directly under its name.
+ *
+ * @param put gives the copy its first name
+ */
+function install(u: Union, node: Node, put: (dirfd: number, name: ByteString) => Result): Result {
+  const work = u.work
+  const parent = node.parent
+  const lower = node.lowerDir
+  if (work === null || parent === null || lower === null) return -E.EIO
+  if (node.links === null) {
+    const into = parent.upperDir
+    if (into === null) return -E.EIO
+    const result = publish(u, parent, into, dirfd => put(dirfd, node.name))
+    if (result < 0) return result
+    becomeUpper(u, node, 1)
+    return 0
+  }
+  const unionLinks = source.nlink + node.nlinkAdjust
+  const fd = u.fds.get(lower)
+  if (fd < 0) return fd
+  const origin = work.indexFd < 0 ? null : encodeOrigin(lower.layer, fd, node.lowerName)
+  if (origin === null) return installLinks(u, node, put, unionLinks)
+  const key = indexName(origin)
+  let result = put(work.indexFd, key)
+  if (result < 0) return result
+  result = setNlinkMark(u, work.indexFd, key, unionLinks - 2)
+  if (result >= 0) result = linkName(u, node, work.indexFd, key, 0)
+  if (result < 0) {
+    unlinkat(work.indexFd, key)
+    return result
+  }
+  node.indexKey = key
+  becomeUpper(u, node, 2)
+  node.nlinkAdjust = unionLinks - 2
+  return 0
+}
+
+/** Without an index: every name that is known gets its link now, lest one of them show old bytes. */
+function installLinks(
+  u: Union,
+  node: Node,
+  put: (dirfd: number, name: ByteString) => Result,
+  unionLinks: number,
+): Result {
+  const links = node.links
+  const first = links?.[0]
+  const into = first?.parent.upperDir
+  if (links === null || first === undefined || into === null || into === undefined) return -E.EIO
+  let result = publish(u, first.parent, into, dirfd => put(dirfd, first.name))
+  if (result < 0) return result
+  first.inUpper = true
+  // Point of no return: the copy is live. A name that cannot be linked keeps its lower file.
+  let count = 1
+  const fd = u.fds.get(into)
+  for (let i = 1; i < links.length; i++) {
+    if (fd < 0) break
+    result = linkName(u, node, fd, first.name, i)
+    if (result >= 0) count++
+    else u.log.warn({ errno: -result }, 'a hard link stays behind in a lower layer')
+  }
+  becomeUpper(u, node, count)
+  node.nlinkAdjust = unionLinks - count
+  return 0
+}
+
+/** Links (fd, real), the upper inode, to the node's `i`-th name. */
+function linkName(u: Union, node: Node, fd: number, real: ByteString, i: number): Result {
+  const link = node.links?.[i]
+  if (link === undefined) return -E.ENOENT
+  let result = ensureUpperDir(u, link.parent)
+  if (result < 0) return result
+  const into = link.parent.upperDir
+  if (into === null) return -E.EIO
+  result = publish(u, link.parent, into, dirfd => linkat(fd, real, dirfd, link.name))
+  if (result < 0) return result
+  link.inUpper = true
+  return 0
+}
+
+/**
+ * Makes sure that this name of a copied-up node is in the upper layer too, not only another of its
+ * names.
+ */
+export function ensureUpperName(u: Union, node: Node, parent: Node, name: ByteString): Result {
+  const work = u.work
+  if (node.links === null || work === null) return 0
+  const at = node.links.findIndex(link => link.parent === parent && link.name === name)
+  const link = node.links[at]
+  if (link === undefined || link.inUpper) return 0
+  const place = new Place()
+  let result = locate(u, node, place)
+  if (result < 0) return result
+  result = linkName(u, node, place.fd, place.name, at)
+  if (result < 0) return result
+  node.nlinkAdjust--
+  return saveNlink(u, node)
+}
+
+/** Writes the union's link count to the index inode, relative to its own (kernel: `U+n`). */
+export function saveNlink(u: Union, node: Node): Result {
+  if (node.indexKey === null || u.work === null) return 0
+  return setNlinkMark(u, u.work.indexFd, node.indexKey, node.nlinkAdjust)
+}
+
+function setNlinkMark(u: Union, fd: number, name: ByteString, adjust: number): Result {
+  return u.marks.set(fd, name, 'nlink', `U${adjust < 0 ? '' : '+'}${adjust}`)
+}
+
+/**
+ * Runs one link or rename into an upper folder, keeping the folder's times as they were, with the
+ * folder marked as one that holds objects of other origin.
+ */
+function publish(u: Union, parent: Node, into: RealDir, step: (dirfd: number) => Result): Result {
+  const fd = u.fds.get(into)
+  if (fd < 0) return fd
+  let result = fstatx(fd, parentTimes)
+  if (result < 0) return result
+  result = markImpure(u, into, fd)
+  if (result < 0) return result
+  result = step(fd)
+  if (result < 0) return result
+  const t = parentTimes
+  const restored = futimens(fd, t.atimeSec, t.atimeNsec, t.mtimeSec, t.mtimeNsec)
+  if (restored < 0) u.log.debug({ errno: -restored }, 'best effort: times of a folder stay changed')
+  parent.version++
+  return 0
+}
+
+/** Sets `overlay.impure` on an upper folder (kernel: ovl_set_impure). */
+export function markImpure(u: Union, dir: RealDir, fd: number): Result {
+  if (dir.impure) return 0
+  const result = u.marks.set(fd, '', 'impure', 'y')
+  if (result < 0 && !isXattrRefusal(result)) return result
+  dir.impure = true
+  return 0
+}
+
+/** From here on the upper layer serves the node. `links`: the real inode's link count. */
+function becomeUpper(u: Union, node: Node, links: number): void {
+  const unionLinks = source.nlink + node.nlinkAdjust
+  node.upper = true
+  node.hasOrigin = true
+  node.metacopy = false
+  node.nlinkAdjust = node.parent === null ? 0 : unionLinks - links
+  node.lowerPositive = true
+  const place = new Place()
+  if (locate(u, node, place) < 0) return
+  if (node.links !== null) {
+    const result =
+      place.name === '' ? fstatx(place.fd, published) : statxat(place.fd, place.name, published)
+    if (result >= 0) u.nodes.registerUpper(node, published.ino)
+  }
+  moveHandles(u, node, place)
+}
+
+/** Open descriptors of the lower file are replaced, so that later writes are seen through them. */
+function moveHandles(u: Union, node: Node, place: Place): void {
+  if (node.handles === null) return
+  for (const handle of node.handles) {
+    const opened =
+      place.name === ''
+        ? fdPathOpen(place.fd, O_RDONLY | O_NOATIME)
+        : openRead(place.fd, place.name)
+    if (opened < 0) {
+      u.log.warn({ errno: -opened }, 'an open file keeps reading its lower layer')
+      continue
+    }
+    close(handle.fd)
+    handle.fd = opened
+  }
+}
+
+/** Gives a metadata-only copy in the upper layer its data. */
+function completeMetacopy(u: Union, node: Node, withData: boolean): Result {
+  const place = new Place()
+  let result = locate(u, node, place)
+  if (result < 0) return result
+  result = statxat(place.fd, place.name, source)
+  if (result < 0) return result
+  const size = source.size
+  if (withData) {
+    const src = openSource(u, node)
+    if (src < 0) return src
+    const dst = openat(place.fd, place.name, O_WRONLY)
+    result = dst < 0 ? dst : copyData(src, dst, size, !u.syncIsFree)
+    close(src)
+    if (dst >= 0) {
+      futimens(dst, source.atimeSec, source.atimeNsec, source.mtimeSec, source.mtimeNsec)
+      close(dst)
+    }
+    if (result < 0) return result
+  }
+  result = removexattrat(place.fd, place.name, u.marks.names.metacopy)
+  if (result < 0 && result !== -E.ENODATA) return result
+  removexattrat(place.fd, place.name, u.marks.names.redirect)
+  node.metacopy = false
+  moveHandles(u, node, place)
+  return 0
+}
+
+/**
+ * Owner, mode, xattrs with ACLs, times and origin from a lower object to its copy. `source` has the
+ * lower object's attributes. Analogous to copy_up.c:ovl_copy_up_metadata().
+ */
+function copyMetadata(
+  u: Union,
+  layer: Layer,
+  srcFd: number,
+  srcName: ByteString,
+  dstFd: number,
+  dstName: ByteString,
+  node: Node,
+): Result {
+  const st = source
+  const isLink = (st.mode & S_IFMT) === S_IFLNK
+  let result =
+    dstName === '' ? fchown(dstFd, st.uid, st.gid) : fchownat(dstFd, dstName, st.uid, st.gid)
+  if (result < 0) return result
+  result = copyXattrs(u, srcFd, srcName, dstFd, dstName)
+  if (result < 0) return result
+  if (!isLink) {
+    const mode = st.mode & 0o7777
+    result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
+    if (result < 0) return result
+  }
+  const type = st.mode & S_IFMT
+  const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
+  const origin = single ? encodeOrigin(layer, srcFd, srcName) : null
+  if (origin !== null) {
+    result = setxattrat(dstFd, dstName, u.marks.names.origin, origin, 0)
+    if (result < 0 && !isXattrRefusal(result)) return result
+  }
+  if (node.protect !== 0 && (type === S_IFREG || type === S_IFDIR)) {
+    result = saveProtect(u, dstFd, dstName, node.protect)
+    if (result < 0) return result
+  }
+  return dstName === ''
+    ? futimens(dstFd, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
+    : utimensat(dstFd, dstName, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
+}
+
+/** Writes `overlay.protattr` (kernel: ovl_set_protattr). */
+export function saveProtect(u: Union, fd: number, name: ByteString, protect: number): Result {
+  const value =
+    ((protect & Protect.IMMUTABLE) !== 0 ? 'i' : '') + ((protect & Protect.APPEND) !== 0 ? 'a' : '')
+  if (value !== '') return u.marks.set(fd, name, 'protattr', value)
+  const result = removexattrat(fd, name, u.marks.names.protattr)
+  return result === -E.ENODATA ? 0 : result
+}
+
+function copyXattrs(
+  u: Union,
+  srcFd: number,
+  srcName: ByteString,
+  dstFd: number,
+  dstName: ByteString,
+): Result {
+  const names = listxattrNames(srcFd, srcName)
+  if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
+  for (const attr of names) {
+    if (u.marks.isPrivate(attr)) continue
+    const value = getxattrValue(srcFd, srcName, attr)
+    if (typeof value === 'number') {
+      if (value === -E.ENODATA) continue
+      return value
+    }
+    const result = setxattrat(dstFd, dstName, attr, value, 0)
+    if (result >= 0) continue
+    // Kernel: ovl_must_copy_xattr(). What grants or takes rights must not get lost, the rest may.
+    const must = attr === ACL_ACCESS || attr === ACL_DEFAULT || attr.startsWith('security.')
+    if (result !== -E.EOPNOTSUPP || must) return result
+  }
+  return 0
+}

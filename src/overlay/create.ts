@@ -1,0 +1,436 @@
+/**
+ * Making new objects: files, folders, links and the rest. Where the upper folder has nothing under the
+ * name, one system call makes the object in its place; over a whiteout it is built in the workdir and
+ * swapped in. Analogous to fs/overlayfs/dir.c:ovl_create_or_link().
+ */
+
+import {
+  fchmodat,
+  fchownat,
+  fstatx,
+  linkat,
+  linkFd,
+  mkdirat,
+  mknodat,
+  openat,
+  renameat2,
+  statxat,
+  symlinkat,
+} from '../sys/at.js'
+import {
+  O_CREAT,
+  O_EXCL,
+  O_RDWR,
+  O_TMPFILE,
+  O_WRONLY,
+  O_ACCMODE,
+  O_RDONLY,
+  RENAME_EXCHANGE,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  S_ISGID,
+} from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { close, dup } from '../sys/io.js'
+import { popFsIds, pushFsIds } from '../sys/proc.js'
+import { Stat } from '../sys/stat.js'
+import { applyDefaultAcl, setInherited } from './acl.js'
+import { copyUp, ensureUpperDir, ensureUpperName, markImpure, saveNlink } from './copyup.js'
+import { openFile, realFlags, type HandleTable } from './handles.js'
+import { RealDir } from './layer.js'
+import { findChild } from './lookup.js'
+import { isXattrRefusal } from './marks.js'
+import type { Node } from './node.js'
+import type { ByteString, Caller, Entry, Opened, Result } from './ops.js'
+import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
+import { isDotWhiteoutName, isWhiteout } from './whiteout.js'
+import { defaultAcl } from './xattr.js'
+
+/** Makes the object at (dirfd, name) with this mode (type and permissions); a descriptor or 0, or -errno. */
+type Make = (dirfd: number, name: ByteString, mode: number) => Result
+
+const NAME_MAX = 255
+const there = new Stat()
+const place = new Place()
+
+/** The checks that all ways to make a name share. On success the parent is in the upper layer. */
+function prepare(u: Union, parent: Node, name: ByteString): Result {
+  if (isReadOnly(u)) return -E.EROFS
+  if (name.length > NAME_MAX) return -E.ENAMETOOLONG
+  // Kept for reading layers that mark deletions with such names: one made here would delete another.
+  if (isDotWhiteoutName(name)) return -E.EINVAL
+  if (parent.unlinked) return -E.ENOENT
+  if (parent.protect !== 0 && (parent.protect & 1) !== 0) return -E.EPERM
+  if (parent.children?.has(name) === true) return -E.EEXIST
+  return ensureUpperDir(u, parent)
+}
+
+/**
+ * Makes an object for a caller and puts it into the parent.
+ *
+ * @returns what `make` returned (a descriptor where it opens one), or -errno. The attributes are in
+ * `there` and the new node in `created`.
+ */
+function make(
+  u: Union,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  mode: number,
+  run: Make,
+): Result {
+  const ready = prepare(u, parent, name)
+  if (ready < 0) return ready
+  const upper = parent.upperDir
+  if (upper === null) return -E.EIO
+  const acl = defaultAcl(u, parent)
+  const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
+  const fd = u.fds.get(upper)
+  if (fd < 0) return fd
+  const identity = caller.uid !== 0 || caller.gid !== 0
+  if (identity) pushFsIds(caller.uid, caller.gid)
+  let result = run(fd, name, masked)
+  if (identity) popFsIds()
+  let covers = false
+  if (result === -E.EEXIST) {
+    covers = true
+    result = makeOverWhiteout(u, caller, upper, fd, name, masked, acl, run)
+  } else if (result >= 0) {
+    const finished = finishDirect(u, parent, upper, fd, name, mode)
+    if (finished < 0) {
+      // Best effort: the object exists, but the union cannot vouch for it.
+      if ((mode & S_IFMT) === S_IFREG && result > 0) close(result)
+      return finished
+    }
+    covers = finished > 0
+  }
+  if (result < 0) return result
+  const stated = statxat(fd, name, there)
+  if (stated < 0) {
+    if (result > 0) close(result)
+    return stated
+  }
+  created = addNode(u, parent, name, there)
+  if (!covers) created.lowerPositive = false
+  return result
+}
+
+let created: Node
+
+/**
+ * What is left to do after an object was made in its place.
+ *
+ * @returns 1 where it covers a `.wh.` whiteout, which is gone now; 0; or -errno
+ */
+function finishDirect(
+  u: Union,
+  parent: Node,
+  upper: RealDir,
+  fd: number,
+  name: ByteString,
+  mode: number,
+): Result {
+  // In a merged parent nothing of a lower layer must ever show through a new folder.
+  if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
+    const result = u.marks.set(fd, name, 'opaque', 'y')
+    if (result < 0 && !isXattrRefusal(result)) return result
+  }
+  if (upper.dotWhiteouts !== undefined && !upper.dotWhiteouts.delete(name)) return 0
+  return u.work?.clearDotWhiteout(fd, name) === true ? 1 : 0
+}
+
+/** Builds in the workdir and replaces the whiteout in one step (kernel: ovl_create_over_whiteout). */
+function makeOverWhiteout(
+  u: Union,
+  caller: Caller,
+  upper: RealDir,
+  fd: number,
+  name: ByteString,
+  mode: number,
+  acl: Buffer | null,
+  run: Make,
+): Result {
+  const work = u.work
+  if (work === null) return -E.EROFS
+  const stated = statxat(fd, name, there)
+  if (stated < 0) return stated
+  if (!isWhiteout(upper, fd, name, there)) return -E.EEXIST
+  const isDir = (mode & S_IFMT) === S_IFDIR
+  const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
+  const finalMode = inherited === null ? mode : inherited.mode
+  const identity = caller.uid !== 0 || caller.gid !== 0
+  if (identity) pushFsIds(caller.uid, caller.gid)
+  const staged = work.stage((workFd, temp) => run(workFd, temp, finalMode))
+  if (identity) popFsIds()
+  if (staged.result < 0) return staged.result
+  let result = inheritGroup(u, fd, work.fd, staged.name, finalMode)
+  if (result >= 0 && acl !== null && inherited !== null)
+    result = setInherited(work.fd, staged.name, finalMode, acl, inherited)
+  if (result >= 0 && isDir) result = u.marks.set(work.fd, staged.name, 'opaque', 'y')
+  if (result >= 0) result = renameat2(work.fd, staged.name, fd, name, isDir ? RENAME_EXCHANGE : 0)
+  if (result < 0 || isDir) work.discard(staged.name)
+  if (result < 0 && staged.result > 0) close(staged.result)
+  return result < 0 ? result : staged.result
+}
+
+/** A set-group-id folder gives its group, and to folders its bit (kernel: inode_init_owner). */
+function inheritGroup(
+  u: Union,
+  parentFd: number,
+  fd: number,
+  name: ByteString,
+  mode: number,
+): Result {
+  const result = fstatx(parentFd, u.st)
+  if (result < 0 || (u.st.mode & S_ISGID) === 0) return result
+  const owned = fchownat(fd, name, -1, u.st.gid)
+  if (owned < 0 || (mode & S_IFMT) === S_IFLNK) return owned
+  const bits = (mode & 0o7777) | ((mode & S_IFMT) === S_IFDIR ? S_ISGID : 0)
+  return fchmodat(fd, name, bits)
+}
+
+/** The node of an object that was just made in the upper layer. */
+function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
+  const dirs: RealDir[] = []
+  if (st.isDir && parent.upperDir !== null) {
+    const dir = new RealDir(parent.upperDir.layer, parent.upperDir, name)
+    dir.dotWhiteouts = new Set()
+    dirs.push(dir)
+  }
+  const node = u.nodes.create(st.mode, st.ino, dirs)
+  node.upper = true
+  u.nodes.addName(node, parent, name, true)
+  parent.version++
+  return node
+}
+
+function answer(node: Node, out: Entry): Result {
+  node.lookups++
+  out.nodeId = node.id
+  fillAttr(node, there, out.attr)
+  return 0
+}
+
+export function mknod(
+  u: Union,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  mode: number,
+  major: number,
+  minor: number,
+  out: Entry,
+): Result {
+  // A whiteout is not made on request (kernel: ovl_mknod).
+  if ((mode & S_IFMT) === S_IFCHR && major === 0 && minor === 0) return -E.EPERM
+  const result = make(u, caller, parent, name, mode, (fd, at, m) =>
+    mknodat(fd, at, m, major, minor),
+  )
+  return result < 0 ? result : answer(created, out)
+}
+
+export function mkdir(
+  u: Union,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  mode: number,
+  out: Entry,
+): Result {
+  const full = S_IFDIR | (mode & 0o7777)
+  const result = make(u, caller, parent, name, full, (fd, at, m) => mkdirat(fd, at, m & 0o7777))
+  return result < 0 ? result : answer(created, out)
+}
+
+export function symlink(
+  u: Union,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  target: ByteString,
+  out: Entry,
+): Result {
+  const result = make(u, caller, parent, name, S_IFLNK | 0o777, (fd, at) =>
+    symlinkat(target, fd, at),
+  )
+  return result < 0 ? result : answer(created, out)
+}
+
+/** @throws Pending where the name exists and must be copied up */
+export function create(
+  u: Union,
+  handles: HandleTable,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  mode: number,
+  flags: number,
+  out: Entry,
+  opened: Opened,
+): Result {
+  const real = realFlags(u, flags)
+  let fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), (dirfd, at, m) =>
+    openat(dirfd, at, real | O_CREAT | O_EXCL, m & 0o7777),
+  )
+  if (fd === -E.EEXIST && (flags & O_EXCL) === 0) {
+    const found = findChild(u, parent, name)
+    if (typeof found === 'number') return found
+    if (!found.isReg) return found.isDir ? -E.EISDIR : -E.EEXIST
+    const result = openFile(u, handles, found, flags & ~O_CREAT, false, opened)
+    if (result < 0) return result
+    const stated = statNode(u, found, there)
+    return stated < 0 ? stated : answer(found, out)
+  }
+  if (fd < 0) return fd
+  const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
+  describeNew(handles, created, fd, mayWrite, opened)
+  return answer(created, out)
+}
+
+function describeNew(
+  handles: HandleTable,
+  node: Node,
+  fd: number,
+  writable: boolean,
+  out: Opened,
+): void {
+  const handle = handles.add(node, fd, writable)
+  out.fh = handle.fh
+  out.fd = fd
+  out.writable = writable
+  out.upper = true
+  out.unchanged = false
+  out.privileged = (there.mode & 0o6000) !== 0
+}
+
+/** O_TMPFILE (kernel: ovl_tmpfile). */
+export function tmpfile(
+  u: Union,
+  handles: HandleTable,
+  caller: Caller,
+  parent: Node,
+  mode: number,
+  flags: number,
+  out: Entry,
+  opened: Opened,
+): Result {
+  if (isReadOnly(u)) return -E.EROFS
+  if (parent.unlinked) return -E.ENOENT
+  const ready = ensureUpperDir(u, parent)
+  if (ready < 0) return ready
+  const upper = parent.upperDir
+  if (upper === null) return -E.EIO
+  const acl = defaultAcl(u, parent)
+  const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
+  const dirfd = u.fds.get(upper)
+  if (dirfd < 0) return dirfd
+  // O_EXCL means "never to be linked": it reaches the real file, which then refuses.
+  const real = O_TMPFILE | realFlags(u, flags) | (flags & O_EXCL)
+  const writable = (real & O_ACCMODE) === O_WRONLY ? real : (real & ~O_ACCMODE) | O_RDWR
+  const identity = caller.uid !== 0 || caller.gid !== 0
+  if (identity) pushFsIds(caller.uid, caller.gid)
+  const fd = openat(dirfd, '.', writable, masked & 0o7777)
+  if (identity) popFsIds()
+  if (fd < 0) return fd
+  const anchor = dup(fd)
+  const stated = anchor < 0 ? anchor : fstatx(fd, there)
+  if (stated < 0) {
+    close(fd)
+    return stated
+  }
+  const node = u.nodes.create(S_IFREG, there.ino, [])
+  node.upper = true
+  node.unlinked = true
+  node.anchor = anchor
+  describeNew(handles, node, fd, true, opened)
+  return answer(node, out)
+}
+
+/**
+ * A further name for a file (kernel: ovl_link).
+ *
+ * @throws Pending where a large file must be copied up first
+ */
+export function link(u: Union, node: Node, parent: Node, name: ByteString, out: Entry): Result {
+  if (node.isDir) return -E.EPERM
+  if (node.protect !== 0) return -E.EPERM
+  let result = prepare(u, parent, name)
+  if (result < 0) return result
+  result = copyUp(u, node)
+  if (result < 0) return result
+  if (node.parent !== null) {
+    result = ensureUpperName(u, node, node.parent, node.name)
+    if (result < 0) return result
+  }
+  result = prepare(u, parent, name)
+  if (result < 0) return result
+  const upper = parent.upperDir
+  if (upper === null) return -E.EIO
+  const fd = u.fds.get(upper)
+  if (fd < 0) return fd
+  result = locate(u, node, place)
+  if (result < 0) return result
+  const from = { fd: place.fd, name: place.name }
+  const run = (dirfd: number, at: ByteString): Result =>
+    from.name === '' ? linkFd(from.fd, dirfd, at) : linkat(from.fd, from.name, dirfd, at)
+  result = run(fd, name)
+  let covers = false
+  if (result === -E.EEXIST) {
+    covers = true
+    result = linkOverWhiteout(u, upper, fd, name, run)
+  } else if (result >= 0) {
+    covers = finishDirect(u, parent, upper, fd, name, S_IFREG) > 0
+  }
+  if (result < 0) return result
+  if (node.foreign) markImpure(u, upper, fd)
+  return adopt(u, node, parent, name, fd, covers, out)
+}
+
+function linkOverWhiteout(
+  u: Union,
+  upper: RealDir,
+  fd: number,
+  name: ByteString,
+  run: (dirfd: number, at: ByteString) => Result,
+): Result {
+  const work = u.work
+  if (work === null) return -E.EROFS
+  const stated = statxat(fd, name, there)
+  if (stated < 0) return stated
+  if (!isWhiteout(upper, fd, name, there)) return -E.EEXIST
+  const staged = work.stage(run)
+  if (staged.result < 0) return staged.result
+  const result = renameat2(work.fd, staged.name, fd, name, 0)
+  if (result < 0) work.discard(staged.name)
+  return result
+}
+
+/** Enters the new link into the node's names. */
+function adopt(
+  u: Union,
+  node: Node,
+  parent: Node,
+  name: ByteString,
+  fd: number,
+  covers: boolean,
+  out: Entry,
+): Result {
+  const result = statxat(fd, name, there)
+  if (result < 0) return result
+  if (node.anchor >= 0) {
+    // It was a file without a name (O_TMPFILE): now its name leads to it.
+    close(node.anchor)
+    node.anchor = -1
+    node.unlinked = false
+  }
+  if (there.nlink > 1 || node.links !== null) u.nodes.registerUpper(node, there.ino)
+  u.nodes.addName(node, parent, name, true)
+  if (covers || node.links !== null) node.lowerPositive = undefined
+  else node.lowerPositive = false
+  parent.version++
+  saveNlink(u, node)
+  return answer(node, out)
+}

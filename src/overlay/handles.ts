@@ -1,0 +1,277 @@
+/** Open files and what is done through them. */
+
+import { fchmod, fstatx, openat } from '../sys/at.js'
+import {
+  O_ACCMODE,
+  O_APPEND,
+  O_CREAT,
+  O_DIRECT,
+  O_EXCL,
+  O_NOATIME,
+  O_RDONLY,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+  S_ISGID,
+  S_ISUID,
+  S_IXGRP,
+} from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import {
+  close,
+  copyFileRange as copyRange,
+  fallocate as allocate,
+  lseek as seek,
+  pread,
+  pwrite,
+} from '../sys/io.js'
+import { Stat } from '../sys/stat.js'
+import { getxattrat } from '../sys/xattr.js'
+import { copyUp } from './copyup.js'
+import { Protect, type Node } from './node.js'
+import { Pending, type Fh, type Opened, type Result } from './ops.js'
+import { fdPathOpen } from './reopen.js'
+import { locate, Place, statNode, type Union } from './union.js'
+
+export class FileHandle {
+  readonly fh: Fh
+  readonly node: Node
+  /** The real file; replaced when the node is copied up. */
+  fd: number
+  readonly writable: boolean
+
+  constructor(fh: Fh, node: Node, fd: number, writable: boolean) {
+    this.fh = fh
+    this.node = node
+    this.fd = fd
+    this.writable = writable
+  }
+}
+
+export class HandleTable {
+  readonly #files = new Map<Fh, FileHandle>()
+  #next = 1
+
+  /** A number for an open folder, from the same sequence. */
+  nextFh(): Fh {
+    return this.#next++
+  }
+
+  get(fh: Fh): FileHandle | undefined {
+    return this.#files.get(fh)
+  }
+
+  add(node: Node, fd: number, writable: boolean): FileHandle {
+    const handle = new FileHandle(this.#next++, node, fd, writable)
+    this.#files.set(handle.fh, handle)
+    if (node.handles === null) node.handles = [handle]
+    else node.handles.push(handle)
+    return handle
+  }
+
+  remove(fh: Fh): FileHandle | undefined {
+    const handle = this.#files.get(fh)
+    if (handle === undefined) return undefined
+    this.#files.delete(fh)
+    const list = handle.node.handles
+    if (list !== null) {
+      const at = list.indexOf(handle)
+      if (at >= 0) list.splice(at, 1)
+      if (list.length === 0) handle.node.handles = null
+    }
+    close(handle.fd)
+    return handle
+  }
+
+  get size(): number {
+    return this.#files.size
+  }
+
+  closeAll(): void {
+    for (const handle of this.#files.values()) close(handle.fd)
+    this.#files.clear()
+  }
+}
+
+const st = new Stat()
+const place = new Place()
+const capability = Buffer.allocUnsafeSlow(64)
+
+/** Flags that make no sense on the real descriptor: it is there already, and offsets are explicit. */
+const NOT_FOR_REAL = O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_TRUNC | O_ACCMODE
+
+/** What to open the real file with, for a client's flags. */
+export function realFlags(u: Union, flags: number): number {
+  const mode = flags & O_ACCMODE
+  // With write-back the kernel fills up partly written pages: it reads too.
+  const real = u.writeback && mode === O_WRONLY ? O_RDWR : mode
+  return (flags & ~NOT_FOR_REAL & 0o7777777) | real
+}
+
+/** Opens a regular file; a writable open copies it up first. */
+export function openFile(
+  u: Union,
+  handles: HandleTable,
+  node: Node,
+  flags: number,
+  killPriv: boolean,
+  out: Opened,
+): Result {
+  const mode = flags & O_ACCMODE
+  const truncate = (flags & O_TRUNC) !== 0
+  const writable = mode !== O_RDONLY
+  if (writable || truncate) {
+    if ((node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
+    if ((node.protect & Protect.APPEND) !== 0 && ((flags & O_APPEND) === 0 || truncate))
+      return -E.EPERM
+    const copied = copyUp(u, node, !truncate)
+    if (copied < 0) return copied
+  }
+  const fd = openReal(u, node, realFlags(u, flags) | (truncate ? O_TRUNC : 0))
+  if (fd < 0) return fd
+  if (truncate && killPriv) {
+    const result = dropPrivileges(fd)
+    if (result < 0) {
+      close(fd)
+      return result
+    }
+  }
+  describe(node, handles.add(node, fd, writable), out)
+  return 0
+}
+
+/** Opens the node's real file, or its data for a metadata-only copy. */
+export function openReal(u: Union, node: Node, flags: number): Result {
+  const wants = (flags & O_ACCMODE) === O_RDONLY ? flags | O_NOATIME : flags
+  const result = openRealOnce(u, node, wants)
+  if (result !== -E.EMFILE && result !== -E.ENFILE) return result
+  u.fds.shrink()
+  return openRealOnce(u, node, wants)
+}
+
+function openRealOnce(u: Union, node: Node, flags: number): Result {
+  if (node.metacopy && node.dataDir !== null) {
+    const fd = u.fds.get(node.dataDir)
+    return fd < 0 ? fd : openat(fd, node.dataName, flags)
+  }
+  const located = locate(u, node, place)
+  if (located < 0) return located
+  if (place.name === '') return fdPathOpen(place.fd, flags)
+  const result = openat(place.fd, place.name, flags)
+  if (result === -E.EPERM && (flags & O_NOATIME) !== 0)
+    return openat(place.fd, place.name, flags & ~O_NOATIME)
+  return result
+}
+
+/** Fills in what the transport needs to know of a handle. */
+function describe(node: Node, handle: FileHandle, out: Opened): void {
+  out.fh = handle.fh
+  out.fd = handle.fd
+  out.writable = handle.writable
+  out.upper = node.upper && !node.metacopy
+  out.unchanged = false
+  out.privileged = false
+  if (!handle.writable) return
+  if (fstatx(handle.fd, st) < 0) return
+  out.privileged =
+    (st.mode & (S_ISUID | S_ISGID)) !== 0 ||
+    getxattrat(handle.fd, '', 'security.capability', capability) > 0
+}
+
+/** What write(2) by an unprivileged user does to set-id bits (kernel: setattr_should_drop_suidgid). */
+export function dropPrivileges(fd: number): Result {
+  const result = fstatx(fd, st)
+  if (result < 0) return result
+  const mode = withoutPrivileges(st.mode)
+  return mode === st.mode ? 0 : fchmod(fd, mode & 0o7777)
+}
+
+export function withoutPrivileges(mode: number): number {
+  const kept = mode & ~S_ISUID
+  return (mode & S_IXGRP) !== 0 ? kept & ~S_ISGID : kept
+}
+
+export function readFile(
+  handle: FileHandle,
+  buf: Buffer,
+  offset: number,
+  length: number,
+  pos: number,
+): Result {
+  let done = 0
+  while (done < length) {
+    const n = pread(handle.fd, buf, offset + done, length - done, pos + done)
+    if (n < 0) return done > 0 ? done : n
+    if (n === 0) break
+    done += n
+  }
+  return done
+}
+
+export function writeFile(
+  handle: FileHandle,
+  buf: Buffer,
+  offset: number,
+  length: number,
+  pos: number,
+  killPriv: boolean,
+): Result {
+  let done = 0
+  while (done < length) {
+    const n = pwrite(handle.fd, buf, offset + done, length - done, pos + done)
+    if (n < 0) {
+      if (done === 0) return n
+      break
+    }
+    if (n === 0) break
+    done += n
+  }
+  if (killPriv && done > 0) {
+    const result = dropPrivileges(handle.fd)
+    if (result < 0) return result
+  }
+  return done
+}
+
+/**
+ * fsync on a thread of the pool.
+ *
+ * @throws Pending always, unless syncing is free or off
+ */
+export function syncFd(u: Union, fd: number, datasync: boolean): Result {
+  if (u.syncIsFree) return 0
+  throw new Pending(u.pool.submit({ kind: 'fsync', fd, datasync }), true)
+}
+
+export function fallocateFile(
+  handle: FileHandle,
+  mode: number,
+  offset: number,
+  length: number,
+): Result {
+  if (!handle.writable) return -E.EBADF
+  return allocate(handle.fd, mode, offset, length)
+}
+
+export function lseekFile(handle: FileHandle, offset: number, whence: number): Result {
+  return seek(handle.fd, offset, whence)
+}
+
+export function copyFileRange(
+  source: FileHandle,
+  offIn: number,
+  target: FileHandle,
+  offOut: number,
+  length: number,
+): Result {
+  if (!target.writable) return -E.EBADF
+  return copyRange(source.fd, offIn, target.fd, offOut, length)
+}
+
+/** Attributes of a node, through the handle where it is the only way that is left. */
+export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Stat): Result {
+  const result = statNode(u, node, out)
+  if (result >= 0) return result
+  const handle = (fh === 0 ? undefined : handles.get(fh)) ?? node.handles?.[0]
+  return handle === undefined ? result : fstatx(handle.fd, out)
+}

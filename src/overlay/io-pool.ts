@@ -1,0 +1,127 @@
+/**
+ * Work that may take long (the data of a copy-up, fsync) on threads of its own, so that the union's
+ * thread goes on with other requests. A thread gets descriptors and numbers, and answers with a result;
+ * it never sees a node.
+ */
+
+import { MessageChannel, Worker, receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
+import { eventfd, eventfdDrain, close } from '../sys/io.js'
+import type { Logger } from '../log.js'
+import type { Job, Result } from './ops.js'
+
+/** What a thread is asked to do. */
+export type IoTask =
+  | { kind: 'copy'; src: number; dst: number; size: number; sync: boolean }
+  | { kind: 'fsync'; fd: number; datasync: boolean }
+  | { kind: 'syncfs'; fd: number }
+
+export interface IoRequest {
+  id: number
+  task: IoTask
+}
+
+export interface IoAnswer {
+  id: number
+  result: Result
+}
+
+const THREADS = 2
+
+class PoolJob implements Job {
+  readonly #callbacks: ((result: Result) => void)[] = []
+  #result: Result | undefined
+
+  onDone(callback: (result: Result) => void): void {
+    if (this.#result === undefined) this.#callbacks.push(callback)
+    else callback(this.#result)
+  }
+
+  finish(result: Result): void {
+    this.#result = result
+    for (const callback of this.#callbacks) callback(result)
+  }
+}
+
+interface Running {
+  job: PoolJob
+  finish: (result: Result) => Result
+}
+
+export class IoPool {
+  /** Readable when an answer waits; -1 before the first `submit`. */
+  readonly wakeFd: number
+  readonly #log: Logger
+  readonly #threads: { worker: Worker; port: MessagePort; busy: number }[] = []
+  readonly #running = new Map<number, Running>()
+  #nextId = 1
+
+  constructor(log: Logger) {
+    this.#log = log
+    this.wakeFd = eventfd()
+  }
+
+  /**
+   * Hands a task to a thread.
+   *
+   * @param finish runs on the union's thread when the task is done; what it returns is the job's result
+   */
+  submit(task: IoTask, finish: (result: Result) => Result = result => result): Job {
+    const id = this.#nextId++
+    const job = new PoolJob()
+    this.#running.set(id, { job, finish })
+    const thread = this.#pick()
+    thread.busy++
+    thread.port.postMessage({ id, task } satisfies IoRequest)
+    return job
+  }
+
+  /** Runs what is due for every answer that has come. Called when `wakeFd` is readable. */
+  runCallbacks(): void {
+    eventfdDrain(this.wakeFd)
+    for (const thread of this.#threads) {
+      for (;;) {
+        const received = receiveMessageOnPort(thread.port)
+        if (received === undefined) break
+        const { id, result } = received.message as IoAnswer
+        thread.busy--
+        const running = this.#running.get(id)
+        this.#running.delete(id)
+        if (running !== undefined) running.job.finish(running.finish(result))
+      }
+    }
+  }
+
+  /** Waits for nothing: tasks that still run finish on their own descriptors. */
+  close(): void {
+    for (const thread of this.#threads) {
+      thread.port.close()
+      void thread.worker.terminate()
+    }
+    this.#threads.length = 0
+    close(this.wakeFd)
+  }
+
+  get pending(): number {
+    return this.#running.size
+  }
+
+  #pick(): { worker: Worker; port: MessagePort; busy: number } {
+    const idle = this.#threads.find(thread => thread.busy === 0)
+    if (idle !== undefined) return idle
+    if (this.#threads.length < THREADS) {
+      const { port1, port2 } = new MessageChannel()
+      const worker = new Worker(new URL('./io-worker.js', import.meta.url), {
+        workerData: { port: port2, wakeFd: this.wakeFd },
+        transferList: [port2],
+      })
+      worker.on('error', error =>
+        this.#log.error({ stack: error.stack }, 'a thread for input and output died'),
+      )
+      worker.unref()
+      const thread = { worker, port: port1, busy: 0 }
+      this.#threads.push(thread)
+      return thread
+    }
+    return this.#threads.reduce((a, b) => (b.busy < a.busy ? b : a))
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * Layers and the real folders in them. A real object is always addressed as (folder descriptor, one
+ * name); descriptors of folders are O_PATH, kept in a bounded cache, and reopened from the nearest
+ * ancestor that is still open, never through a symlink and never out of the layer.
+ */
+
+import { LRUCache } from 'lru-cache'
+import { openat2 } from '../sys/at.js'
+import {
+  O_CLOEXEC,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_PATH,
+  RESOLVE_BENEATH,
+  RESOLVE_NO_MAGICLINKS,
+  RESOLVE_NO_SYMLINKS,
+} from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { close } from '../sys/io.js'
+import type { ByteString, Result } from './ops.js'
+
+/** One folder of the stack. Index 0 is the upper layer; lower layers count from 1, top first. */
+export class Layer {
+  readonly index: number
+  readonly path: string
+  /** The layer's root, open for reading. */
+  readonly fd: number
+  /** st_dev of the root. */
+  readonly dev: number
+  /** Which of the union's file systems it is on, 0 for the upper's (or the top lower's). */
+  readonly fsIndex: number
+  /** sb->s_uuid, 16 bytes; zeros where the file system has none. */
+  readonly uuid: Buffer
+  readonly root: RealDir
+  /** name_to_handle_at(2) works, so that objects can be named in origin xattrs and in the index. */
+  readonly handles: boolean
+
+  constructor(init: {
+    index: number
+    path: string
+    fd: number
+    dev: number
+    fsIndex: number
+    uuid: Buffer
+    handles: boolean
+  }) {
+    this.index = init.index
+    this.path = init.path
+    this.fd = init.fd
+    this.dev = init.dev
+    this.fsIndex = init.fsIndex
+    this.uuid = init.uuid
+    this.handles = init.handles
+    this.root = new RealDir(this, null, '')
+  }
+
+  get isUpper(): boolean {
+    return this.index === 0
+  }
+}
+
+/** A folder in a layer. Knows its place, so that its descriptor can be closed and opened again. */
+export class RealDir {
+  readonly layer: Layer
+  /** Null for the layer's root, and for a folder that was removed. */
+  parent: RealDir | null
+  name: ByteString
+  /** `overlay.opaque="x"`: regular files in it may be whiteouts by xattr. */
+  xattrWhiteouts = false
+  /** `overlay.impure`: it may hold objects whose inode number comes from another layer. */
+  impure = false
+  /** Names `N` for which `.wh.N` is here; undefined while nobody has looked at the whole folder. */
+  dotWhiteouts: Set<ByteString> | undefined
+  /** How often a single `.wh.` name was probed for while `dotWhiteouts` was undefined. */
+  dotProbes = 0
+
+  constructor(layer: Layer, parent: RealDir | null, name: ByteString) {
+    this.layer = layer
+    this.parent = parent
+    this.name = name
+  }
+}
+
+const PATH_LIMIT = 4000
+const FOLDER_FLAGS = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+
+/** The bounded cache of open folder descriptors. */
+export class DirFds {
+  readonly #cache: LRUCache<RealDir, number>
+
+  /** @param max how many descriptors may be open at once (at least 8: one operation needs a few) */
+  constructor(max: number) {
+    this.#cache = new LRUCache<RealDir, number>({
+      max: Math.max(8, max),
+      dispose: fd => void close(fd),
+      noDisposeOnSet: true,
+    })
+  }
+
+  /**
+   * An O_PATH descriptor of the folder, or -errno. It stays open at least over the next seven calls;
+   * callers do not close it.
+   */
+  get(dir: RealDir): Result {
+    const cached = this.#cache.get(dir)
+    if (cached !== undefined) return cached
+    if (dir.parent === null) return dir === dir.layer.root ? dir.layer.fd : -E.ENOENT
+    return this.#reopen(dir)
+  }
+
+  /** Puts a descriptor that was just opened into the cache, which from now on owns it. */
+  adopt(dir: RealDir, fd: number): void {
+    const old = this.#cache.get(dir)
+    if (old !== undefined) this.#cache.delete(dir)
+    this.#cache.set(dir, fd)
+  }
+
+  /** Takes the descriptor out of the cache without closing it; -1 if none is open. */
+  take(dir: RealDir): number {
+    const fd = this.#cache.peek(dir)
+    if (fd === undefined) return -1
+    // `dispose` would close it: hand over a value that closing does not touch.
+    this.#cache.set(dir, -1)
+    this.#cache.delete(dir)
+    return fd
+  }
+
+  /** Closes the folder's descriptor, if one is open. */
+  drop(dir: RealDir): void {
+    this.#cache.delete(dir)
+  }
+
+  /** Closes the least recently used half: called when the process runs out of descriptors. */
+  shrink(): void {
+    for (let n = this.#cache.size >> 1; n > 0; n--) this.#cache.pop()
+  }
+
+  closeAll(): void {
+    this.#cache.clear()
+  }
+
+  #reopen(dir: RealDir): Result {
+    // Walk up to a folder that is open; its fd is touched by get(), so that nothing below evicts it.
+    const names: ByteString[] = []
+    let at: RealDir = dir
+    let fd = -1
+    while (fd < 0) {
+      names.push(at.name)
+      if (at.parent === null) return -E.ENOENT
+      at = at.parent
+      const cached = this.#cache.get(at)
+      if (cached !== undefined) fd = cached
+      else if (at === at.layer.root) fd = at.layer.fd
+    }
+    names.reverse()
+    let from = 0
+    let temporary = -1
+    while (from < names.length) {
+      let path = names[from++] as string
+      while (from < names.length && path.length + (names[from] as string).length < PATH_LIMIT)
+        path += '/' + (names[from++] as string)
+      let next = openat2(fd, path, FOLDER_FLAGS, 0, RESOLVE)
+      if (next === -E.EMFILE || next === -E.ENFILE) {
+        // A step's own descriptor is not in the cache, the start's may be: it is the newest, so kept.
+        this.shrink()
+        next = openat2(fd, path, FOLDER_FLAGS, 0, RESOLVE)
+      }
+      if (temporary >= 0) close(temporary)
+      if (next < 0) return next
+      fd = temporary = next
+    }
+    this.#cache.set(dir, fd)
+    return fd
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * The union's own marks on real objects: the `overlay.*` xattrs of kernel overlayfs. Which marks an
+ * object bears is learnt with one listxattr; only a mark that is there costs another call.
+ */
+
+import { E } from '../sys/errno.js'
+import { getxattrat, listxattrat, setxattrat } from '../sys/xattr.js'
+import type { ByteString, Result } from './ops.js'
+
+export const TRUSTED_PREFIX = 'trusted.overlay.'
+export const USER_PREFIX = 'user.overlay.'
+/** fuse-overlayfs 1.x marks opaque folders with this one. */
+const FUSE_OVERLAYFS_OPAQUE = 'user.fuseoverlayfs.opaque'
+
+/** Bits of what `readMarks` answers. */
+export const Mark = {
+  OPAQUE: 1,
+  REDIRECT: 2,
+  METACOPY: 4,
+  ORIGIN: 8,
+  IMPURE: 16,
+  WHITEOUT: 32,
+  PROTATTR: 64,
+  NLINK: 128,
+} as const
+
+const MARK_NAMES: Record<string, number> = {
+  opaque: Mark.OPAQUE,
+  redirect: Mark.REDIRECT,
+  metacopy: Mark.METACOPY,
+  origin: Mark.ORIGIN,
+  impure: Mark.IMPURE,
+  whiteout: Mark.WHITEOUT,
+  protattr: Mark.PROTATTR,
+  nlink: Mark.NLINK,
+}
+
+const listBuffer = Buffer.allocUnsafeSlow(65536)
+const valueBuffer = Buffer.allocUnsafeSlow(4096)
+
+/** The xattr names of one prefix. */
+export class MarkNames {
+  readonly prefix: ByteString
+  readonly opaque: ByteString
+  readonly redirect: ByteString
+  readonly metacopy: ByteString
+  readonly origin: ByteString
+  readonly impure: ByteString
+  readonly whiteout: ByteString
+  readonly protattr: ByteString
+  readonly nlink: ByteString
+  readonly upper: ByteString
+
+  constructor(prefix: ByteString) {
+    this.prefix = prefix
+    this.opaque = prefix + 'opaque'
+    this.redirect = prefix + 'redirect'
+    this.metacopy = prefix + 'metacopy'
+    this.origin = prefix + 'origin'
+    this.impure = prefix + 'impure'
+    this.whiteout = prefix + 'whiteout'
+    this.protattr = prefix + 'protattr'
+    this.nlink = prefix + 'nlink'
+    this.upper = prefix + 'upper'
+  }
+}
+
+/** Reads marks: under one prefix in the upper layer, under both in lower ones. */
+export class MarkReader {
+  readonly names: MarkNames
+  readonly #other: MarkNames
+
+  constructor(userxattr: boolean) {
+    this.names = new MarkNames(userxattr ? USER_PREFIX : TRUSTED_PREFIX)
+    this.#other = new MarkNames(userxattr ? TRUSTED_PREFIX : USER_PREFIX)
+  }
+
+  /** Which marks the object bears (bits of `Mark`); 0 also where xattrs are not supported. */
+  read(fd: number, name: ByteString, lower: boolean): number {
+    const length = listxattrat(fd, name, listBuffer)
+    if (length <= 0) return 0
+    const list = listBuffer.latin1Slice(0, length)
+    if (!list.includes('overlay')) return 0
+    let bits = 0
+    for (const attr of list.split('\0')) {
+      let mark: string | undefined
+      if (attr.startsWith(this.names.prefix)) mark = attr.slice(this.names.prefix.length)
+      else if (lower && attr.startsWith(this.#other.prefix))
+        mark = attr.slice(this.#other.prefix.length)
+      else if (attr === FUSE_OVERLAYFS_OPAQUE) bits |= Mark.OPAQUE
+      if (mark !== undefined) bits |= MARK_NAMES[mark] ?? 0
+    }
+    return bits
+  }
+
+  /** The value of `overlay.opaque` (`y` or `x`), or '' for none. */
+  opaque(fd: number, name: ByteString, lower: boolean): string {
+    const value = this.value(fd, name, 'opaque', lower)
+    if (value !== null) return value
+    const n = getxattrat(fd, name, FUSE_OVERLAYFS_OPAQUE, valueBuffer)
+    return n > 0 ? valueBuffer.latin1Slice(0, n) : ''
+  }
+
+  /** A mark's value as bytes in a string, or null for none. */
+  value(fd: number, name: ByteString, mark: keyof MarkNames, lower: boolean): string | null {
+    let n = getxattrat(fd, name, this.names[mark], valueBuffer)
+    if (n < 0 && lower) n = getxattrat(fd, name, this.#other[mark], valueBuffer)
+    return n < 0 ? null : valueBuffer.latin1Slice(0, n)
+  }
+
+  /** Sets a mark. */
+  set(fd: number, name: ByteString, mark: keyof MarkNames, value: string): Result {
+    return setxattrat(fd, name, this.names[mark], Buffer.from(value, 'latin1'), 0)
+  }
+
+  /**
+   * Whether an xattr name is the union's own and not to be shown. Escaped names (`overlay.overlay.X`,
+   * kernel: ovl_is_escaped_xattr) are a user's.
+   */
+  isPrivate(attr: ByteString): boolean {
+    return attr.startsWith(this.names.prefix) && !this.isEscaped(attr)
+  }
+
+  isEscaped(attr: ByteString): boolean {
+    return attr.startsWith(this.names.prefix + 'overlay.')
+  }
+
+  /** What a user's name is stored as: `PREFIX X` becomes `PREFIX overlay. X`. */
+  escape(attr: ByteString): ByteString {
+    return attr.startsWith(this.names.prefix)
+      ? this.names.prefix + 'overlay.' + attr.slice(this.names.prefix.length)
+      : attr
+  }
+
+  unescape(attr: ByteString): ByteString {
+    return this.isEscaped(attr)
+      ? this.names.prefix + attr.slice(this.names.prefix.length + 'overlay.'.length)
+      : attr
+  }
+}
+
+/** Errors of setxattr which mean that the file system will never take this one. */
+export function isXattrRefusal(result: Result): boolean {
+  return result === -E.EOPNOTSUPP || result === -E.EPERM || result === -E.ENOSYS
+}

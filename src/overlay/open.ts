@@ -1,0 +1,198 @@
+/** From options to a union: opens, checks and locks the layers. */
+
+import { fstatx, nameToHandle, openPath, StatFs, statfs, mkdirat, openat } from '../sys/at.js'
+import { O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY, TMPFS_MAGIC } from '../sys/constants.js'
+import { E, errnoMessage, errnoName } from '../sys/errno.js'
+import { close, ioctl } from '../sys/io.js'
+import {
+  getrlimitNofile,
+  getrlimitNofileHard,
+  setrlimitNofile,
+  umask,
+  unshareFs,
+} from '../sys/proc.js'
+import { Stat } from '../sys/stat.js'
+import { MountError } from '../errors.js'
+import type { Logger } from '../log.js'
+import { IoPool } from './io-pool.js'
+import { DirFds, Layer } from './layer.js'
+import { lockUpper } from './lock.js'
+import { Mark, MarkReader } from './marks.js'
+import { NodeTable } from './node.js'
+import type { Notifier } from './ops.js'
+import type { UnionOptions } from './options.js'
+import { encodeOrigin } from './origin.js'
+import { Place, shownIno, type Union } from './union.js'
+import { validateUnion } from './validate.js'
+import { hasDotOpaque } from './whiteout.js'
+import { Workdir } from './work.js'
+
+export interface UnionDeps {
+  log: Logger
+  notifier: Notifier
+  /** The kernel writes back pages: descriptors of writers are opened for reading too. */
+  writeback: boolean
+}
+
+/** _IOR(0x15, 0, struct fsuuid2): the file system's UUID, since Linux 6.9. */
+const FS_IOC_GETFSUUID = 0x80111500
+/** Descriptors that are left to open files, threads and everything else. */
+const SPARE_FDS = 64
+const MOST_FOLDERS = 4096
+
+/**
+ * @throws {MountError} where the layers cannot make a union; nothing stays open then
+ */
+export function openState(options: UnionOptions, deps: UnionDeps): Union {
+  validateUnion(options)
+  // Modes are as callers and ACLs say; the rest of the process keeps its own umask.
+  if (unshareFs() >= 0) umask(0)
+  const opened: number[] = []
+  try {
+    return open(options, deps, opened)
+  } catch (error) {
+    for (const fd of opened) close(fd)
+    throw error
+  }
+}
+
+function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
+  const { log } = deps
+  const writable = options.upper !== undefined && !options.readOnly
+  const devs: number[] = []
+  const layerOf = (option: string, path: string, index: number): Layer => {
+    const fd = openFolder(option, path, opened)
+    return makeLayer(fd, path, index, devs)
+  }
+  const upper = options.upper === undefined ? null : layerOf('upperdir', options.upper, 0)
+  const lowers = options.lower.map((path, i) => layerOf('lowerdir', path, i + 1))
+  const marks = new MarkReader(options.userxattr)
+  for (const layer of lowers) {
+    const bits = marks.read(layer.fd, '', true)
+    if ((bits & Mark.OPAQUE) !== 0 && marks.opaque(layer.fd, '', true) === 'x')
+      layer.root.xattrWhiteouts = true
+  }
+  const fs = new StatFs()
+  let work: Workdir | null = null
+  if (upper !== null && writable) {
+    work = openWork(options, upper, lowers, marks, log, opened)
+    upper.root.impure = (marks.read(upper.fd, '', false) & Mark.IMPURE) !== 0
+  }
+  const stacked = upper === null ? lowers : [upper, ...lowers]
+  const cut = stacked.findIndex(layer => hasDotOpaque(layer.fd, '.'))
+  const merged = cut < 0 ? stacked : stacked.slice(0, cut + 1)
+  const st = new Stat()
+  const top = (upper === null ? lowers[0] : (lowers[0] ?? upper)) as Layer
+  fstatx(top.fd, st)
+  const onTmpfs = upper !== null && statfs(upper.fd, fs) >= 0 && fs.type === TMPFS_MAGIC
+  const fsCount = devs.length
+  return {
+    options,
+    log,
+    notifier: deps.notifier,
+    upper: writable ? upper : null,
+    lowers,
+    fds: new DirFds(folderBudget()),
+    marks,
+    work,
+    pool: new IoPool(log),
+    writeback: deps.writeback,
+    syncIsFree: options.volatile || onTmpfs,
+    fsCount,
+    nodes: new NodeTable(
+      shownIno({ fsCount }, top, st.ino),
+      merged.map(layer => layer.root),
+    ),
+    st,
+    place: new Place(),
+  }
+}
+
+function openFolder(option: string, path: string, opened: number[]): number {
+  const fd = openPath(path, O_RDONLY | O_DIRECTORY)
+  if (fd < 0)
+    throw new MountError(`${option}=${path} can't be opened: ${errnoMessage(-fd)}`, {
+      option,
+      path,
+      code: errnoName(-fd),
+    })
+  opened.push(fd)
+  return fd
+}
+
+function makeLayer(fd: number, path: string, index: number, devs: number[]): Layer {
+  const st = new Stat()
+  fstatx(fd, st)
+  let fsIndex = devs.indexOf(st.dev)
+  if (fsIndex < 0) fsIndex = devs.push(st.dev) - 1
+  const handle = Buffer.allocUnsafeSlow(128)
+  const answer = Buffer.allocUnsafeSlow(17).fill(0)
+  // len, then the bytes; a file system without a UUID keeps zeros.
+  const uuid = Buffer.alloc(16)
+  if (ioctl(fd, FS_IOC_GETFSUUID, answer) >= 0 && answer[0] === 16) answer.copy(uuid, 0, 1)
+  const handles = nameToHandle(fd, '', handle) > 0
+  return new Layer({ index, path, fd, dev: st.dev, fsIndex, uuid, handles })
+}
+
+function openWork(
+  options: UnionOptions,
+  upper: Layer,
+  lowers: Layer[],
+  marks: MarkReader,
+  log: Logger,
+  opened: number[],
+): Workdir {
+  const path = options.work ?? ''
+  const base = openFolder('workdir', path, opened)
+  lockUpper(upper.fd, base, upper.path, path)
+  const work = Workdir.open(base, options.whiteout, marks, log)
+  const fail = (result: number): never => {
+    throw new MountError(
+      `workdir=${path} can't be prepared: ${errnoMessage(-result)}; is its file system writable?`,
+      { option: 'workdir', path, code: errnoName(-result) },
+    )
+  }
+  if (typeof work === 'number') return fail(work)
+  opened.push(work.fd)
+  if (options.index && lowers.some(layer => layer.handles)) {
+    const result = work.openIndex(base)
+    if (result < 0) return fail(result)
+    opened.push(work.indexFd)
+    // Kernel: ovl_set_upper_fh on the index folder says which upper layer it belongs to.
+    const origin = encodeOrigin(upper, upper.fd, '', true)
+    if (origin !== null) marks.set(work.indexFd, '', 'upper', origin.toString('latin1'))
+  }
+  if (options.volatile) markVolatile(work.fd, path)
+  return work
+}
+
+/** Leaves `work/incompat/volatile/dirty`, which makes the next mount refuse (kernel: ovl_create_volatile_dirty). */
+function markVolatile(workFd: number, path: string): void {
+  let fd = workFd
+  for (const name of ['incompat', 'volatile']) {
+    const made = mkdirat(fd, name, 0o700)
+    const next = made >= 0 || made === -E.EEXIST ? openat(fd, name, O_RDONLY | O_DIRECTORY) : made
+    if (fd !== workFd) close(fd)
+    if (next < 0)
+      throw new MountError(
+        `workdir=${path}: the volatile mark can't be made: ${errnoMessage(-next)}`,
+        {
+          option: 'volatile',
+          path,
+          code: errnoName(-next),
+        },
+      )
+    fd = next
+  }
+  const dirty = openat(fd, 'dirty', O_CREAT | O_WRONLY, 0o600)
+  if (dirty >= 0) close(dirty)
+  close(fd)
+}
+
+/** How many folder descriptors may be open at once: what the limit allows, with room for the rest. */
+function folderBudget(): number {
+  const hard = getrlimitNofileHard()
+  if (hard > getrlimitNofile()) setrlimitNofile(hard)
+  const half = (getrlimitNofile() - SPARE_FDS) >> 1
+  return Math.max(16, Math.min(MOST_FOLDERS, half))
+}

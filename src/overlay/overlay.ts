@@ -1,0 +1,369 @@
+/**
+ * The union as a transport sees it: finds nodes and handles by number, hands over to the file that
+ * knows the operation, and turns the result around.
+ */
+
+import { openat, readlinkat } from '../sys/at.js'
+import { O_DIRECTORY, O_RDONLY, S_IFLNK } from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { close } from '../sys/io.js'
+import { getattr, getFlags, setattr, setFlags, statfs } from './attr.js'
+import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js'
+import {
+  copyFileRange,
+  fallocateFile,
+  HandleTable,
+  lseekFile,
+  openFile,
+  readFile,
+  syncFd,
+  writeFile,
+} from './handles.js'
+import { findChild } from './lookup.js'
+import type { Node } from './node.js'
+import { openState, type UnionDeps } from './open.js'
+import {
+  Entry,
+  Pending,
+  type Attr,
+  type ByteString,
+  type Caller,
+  type DirPlusSink,
+  type DirSink,
+  type Fh,
+  type NodeId,
+  type Opened,
+  type Ops,
+  type Result,
+  type SetAttr,
+  type StatFsOut,
+} from './ops.js'
+import type { UnionOptions } from './options.js'
+import { DirHandles, readdir, readdirplus } from './readdir.js'
+import { rmdir, unlink } from './remove.js'
+import { rename } from './rename.js'
+import { fillAttr, locate, Place, type Union } from './union.js'
+import { getxattr, listxattr, removexattr, setxattr } from './xattr.js'
+
+const place = new Place()
+const NAME_MAX = 255
+
+/** @throws {MountError} where the layers cannot make a union */
+export function openUnion(options: UnionOptions, deps: UnionDeps): Overlay {
+  return new Overlay(openState(options, deps))
+}
+
+export class Overlay implements Ops {
+  readonly #u: Union
+  readonly #handles = new HandleTable()
+  readonly #dirs = new DirHandles()
+  readonly #listed = new Entry()
+  readonly wakeFd: number
+
+  constructor(union: Union) {
+    this.#u = union
+    this.wakeFd = union.pool.wakeFd
+  }
+
+  runCallbacks(): void {
+    this.#u.pool.runCallbacks()
+  }
+
+  close(): void {
+    const u = this.#u
+    this.#handles.closeAll()
+    u.pool.close()
+    for (const node of u.nodes.all()) if (node.anchor >= 0) close(node.anchor)
+    u.fds.closeAll()
+    u.work?.closeAll()
+    for (const layer of u.lowers) close(layer.fd)
+    if (u.upper !== null) close(u.upper.fd)
+  }
+
+  /** Numbers for statistics. */
+  counts(): { nodes: number; files: number; folders: number; jobs: number } {
+    return {
+      nodes: this.#u.nodes.size,
+      files: this.#handles.size,
+      folders: this.#dirs.size,
+      jobs: this.#u.pool.pending,
+    }
+  }
+
+  #folder(id: NodeId): Node | undefined {
+    const node = this.#u.nodes.get(id)
+    return node?.isDir === true ? node : undefined
+  }
+
+  lookup(parent: NodeId, name: ByteString, out: Entry): Result {
+    const folder = this.#folder(parent)
+    if (folder === undefined) return -E.ESTALE
+    if (name.length > NAME_MAX) return -E.ENAMETOOLONG
+    const node = findChild(this.#u, folder, name)
+    if (typeof node === 'number') {
+      out.nodeId = 0
+      return node === -E.ENOENT ? 0 : node
+    }
+    node.lookups++
+    out.nodeId = node.id
+    fillAttr(node, this.#u.st, out.attr)
+    return 0
+  }
+
+  forget(node: NodeId, count: number): void {
+    this.#u.nodes.forget(node, count)
+  }
+
+  getattr(id: NodeId, fh: Fh, out: Attr): Result {
+    const node = this.#u.nodes.get(id)
+    return node === undefined ? -E.ESTALE : getattr(this.#u, this.#handles, node, fh, out)
+  }
+
+  setattr(id: NodeId, set: SetAttr, out: Attr): Result {
+    const node = this.#u.nodes.get(id)
+    return node === undefined ? -E.ESTALE : setattr(this.#u, this.#handles, node, set, out)
+  }
+
+  readlink(id: NodeId, buf: Buffer, offset: number): Result {
+    const node = this.#u.nodes.get(id)
+    if (node === undefined) return -E.ESTALE
+    if (node.type !== S_IFLNK) return -E.EINVAL
+    const result = locate(this.#u, node, place)
+    return result < 0 ? result : readlinkat(place.fd, place.name, buf.subarray(offset))
+  }
+
+  mknod(
+    caller: Caller,
+    parent: NodeId,
+    name: ByteString,
+    mode: number,
+    major: number,
+    minor: number,
+    out: Entry,
+  ): Result {
+    const folder = this.#folder(parent)
+    if (folder === undefined) return -E.ESTALE
+    return mknod(this.#u, caller, folder, name, mode, major, minor, out)
+  }
+
+  mkdir(caller: Caller, parent: NodeId, name: ByteString, mode: number, out: Entry): Result {
+    const folder = this.#folder(parent)
+    return folder === undefined ? -E.ESTALE : mkdir(this.#u, caller, folder, name, mode, out)
+  }
+
+  symlink(
+    caller: Caller,
+    parent: NodeId,
+    name: ByteString,
+    target: ByteString,
+    out: Entry,
+  ): Result {
+    const folder = this.#folder(parent)
+    return folder === undefined ? -E.ESTALE : symlink(this.#u, caller, folder, name, target, out)
+  }
+
+  create(
+    caller: Caller,
+    parent: NodeId,
+    name: ByteString,
+    mode: number,
+    flags: number,
+    out: Entry,
+    opened: Opened,
+  ): Result {
+    const folder = this.#folder(parent)
+    if (folder === undefined) return -E.ESTALE
+    return create(this.#u, this.#handles, caller, folder, name, mode, flags, out, opened)
+  }
+
+  tmpfile(
+    caller: Caller,
+    parent: NodeId,
+    mode: number,
+    flags: number,
+    out: Entry,
+    opened: Opened,
+  ): Result {
+    const folder = this.#folder(parent)
+    if (folder === undefined) return -E.ESTALE
+    return tmpfile(this.#u, this.#handles, caller, folder, mode, flags, out, opened)
+  }
+
+  link(id: NodeId, newParent: NodeId, newName: ByteString, out: Entry): Result {
+    const node = this.#u.nodes.get(id)
+    const folder = this.#folder(newParent)
+    if (node === undefined || folder === undefined) return -E.ESTALE
+    return link(this.#u, node, folder, newName, out)
+  }
+
+  unlink(parent: NodeId, name: ByteString): Result {
+    const folder = this.#folder(parent)
+    return folder === undefined ? -E.ESTALE : unlink(this.#u, folder, name)
+  }
+
+  rmdir(parent: NodeId, name: ByteString): Result {
+    const folder = this.#folder(parent)
+    return folder === undefined ? -E.ESTALE : rmdir(this.#u, folder, name)
+  }
+
+  rename(
+    parent: NodeId,
+    name: ByteString,
+    newParent: NodeId,
+    newName: ByteString,
+    flags: number,
+  ): Result {
+    const from = this.#folder(parent)
+    const into = this.#folder(newParent)
+    if (from === undefined || into === undefined) return -E.ESTALE
+    return rename(this.#u, from, name, into, newName, flags)
+  }
+
+  open(id: NodeId, flags: number, killPriv: boolean, opened: Opened): Result {
+    const node = this.#u.nodes.get(id)
+    if (node === undefined) return -E.ESTALE
+    if (!node.isReg) return node.isDir ? -E.EISDIR : -E.ENXIO
+    return openFile(this.#u, this.#handles, node, flags, killPriv, opened)
+  }
+
+  release(fh: Fh): void {
+    const handle = this.#handles.remove(fh)
+    if (handle !== undefined && handle.node.lookups === 0) this.#u.nodes.release(handle.node)
+  }
+
+  read(fh: Fh, buf: Buffer, offset: number, length: number, pos: number): Result {
+    const handle = this.#handles.get(fh)
+    return handle === undefined ? -E.EBADF : readFile(handle, buf, offset, length, pos)
+  }
+
+  write(
+    fh: Fh,
+    buf: Buffer,
+    offset: number,
+    length: number,
+    pos: number,
+    killPriv: boolean,
+  ): Result {
+    const handle = this.#handles.get(fh)
+    if (handle === undefined || !handle.writable) return -E.EBADF
+    return writeFile(handle, buf, offset, length, pos, killPriv)
+  }
+
+  fsync(fh: Fh, datasync: boolean): Result {
+    const handle = this.#handles.get(fh)
+    if (handle === undefined) return -E.EBADF
+    return handle.node.upper ? syncFd(this.#u, handle.fd, datasync) : 0
+  }
+
+  fsyncdir(fh: Fh, datasync: boolean): Result {
+    const node = this.#dirs.get(fh)?.node
+    if (node === undefined) return -E.EBADF
+    const upper = node.upperDir
+    if (upper === null || node.unlinked) return 0
+    const u = this.#u
+    if (u.syncIsFree) return 0
+    // The cached descriptor is O_PATH, which cannot be synced.
+    const dirfd = u.fds.get(upper)
+    const fd = dirfd < 0 ? dirfd : openat(dirfd, '.', O_RDONLY | O_DIRECTORY)
+    if (fd < 0) return fd
+    const job = u.pool.submit({ kind: 'fsync', fd, datasync }, result => {
+      close(fd)
+      return result
+    })
+    throw new Pending(job, true)
+  }
+
+  syncfs(): Result {
+    const upper = this.#u.upper
+    if (upper === null || this.#u.syncIsFree) return 0
+    throw new Pending(this.#u.pool.submit({ kind: 'syncfs', fd: upper.fd }), true)
+  }
+
+  fallocate(fh: Fh, mode: number, offset: number, length: number): Result {
+    const handle = this.#handles.get(fh)
+    return handle === undefined ? -E.EBADF : fallocateFile(handle, mode, offset, length)
+  }
+
+  lseek(fh: Fh, offset: number, whence: number): Result {
+    const handle = this.#handles.get(fh)
+    return handle === undefined ? -E.EBADF : lseekFile(handle, offset, whence)
+  }
+
+  copyFileRange(
+    fhIn: Fh,
+    offIn: number,
+    fhOut: Fh,
+    offOut: number,
+    length: number,
+    _flags: number,
+  ): Result {
+    const source = this.#handles.get(fhIn)
+    const target = this.#handles.get(fhOut)
+    if (source === undefined || target === undefined) return -E.EBADF
+    return copyFileRange(source, offIn, target, offOut, length)
+  }
+
+  opendir(id: NodeId, opened: Opened): Result {
+    const node = this.#folder(id)
+    if (node === undefined) return -E.ENOTDIR
+    this.#dirs.open(this.#handles, node, opened)
+    return 0
+  }
+
+  releasedir(fh: Fh): void {
+    const node = this.#dirs.close(fh)
+    if (node !== undefined && node.lookups === 0) this.#u.nodes.release(node)
+  }
+
+  readdir(fh: Fh, cookie: number, sink: DirSink): Result {
+    const handle = this.#dirs.get(fh)
+    return handle === undefined ? -E.EBADF : readdir(this.#u, handle, cookie, sink)
+  }
+
+  readdirplus(fh: Fh, cookie: number, sink: DirPlusSink): Result {
+    const handle = this.#dirs.get(fh)
+    if (handle === undefined) return -E.EBADF
+    return readdirplus(this.#u, handle, cookie, sink, this.#listed)
+  }
+
+  getxattr(id: NodeId, name: ByteString, buf: Buffer, offset: number, room: number): Result {
+    const node = this.#u.nodes.get(id)
+    return node === undefined ? -E.ESTALE : getxattr(this.#u, node, name, buf, offset, room)
+  }
+
+  listxattr(id: NodeId, buf: Buffer, offset: number, room: number, trusted = true): Result {
+    const node = this.#u.nodes.get(id)
+    return node === undefined ? -E.ESTALE : listxattr(this.#u, node, buf, offset, room, trusted)
+  }
+
+  setxattr(
+    id: NodeId,
+    name: ByteString,
+    value: Uint8Array,
+    flags: number,
+    killSgid: boolean,
+  ): Result {
+    const node = this.#u.nodes.get(id)
+    if (node === undefined) return -E.ESTALE
+    return setxattr(this.#u, node, name, value, flags, killSgid)
+  }
+
+  removexattr(id: NodeId, name: ByteString): Result {
+    const node = this.#u.nodes.get(id)
+    return node === undefined ? -E.ESTALE : removexattr(this.#u, node, name)
+  }
+
+  getFlags(id: NodeId): Result {
+    const node = this.#u.nodes.get(id)
+    return node === undefined ? -E.ESTALE : getFlags(this.#u, node)
+  }
+
+  setFlags(id: NodeId, flags: number): Result {
+    const node = this.#u.nodes.get(id)
+    return node === undefined ? -E.ESTALE : setFlags(this.#u, node, flags)
+  }
+
+  statfs(out: StatFsOut): Result {
+    return statfs(this.#u, out)
+  }
+}

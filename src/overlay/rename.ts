@@ -1,0 +1,393 @@
+/** rename, with RENAME_NOREPLACE and RENAME_EXCHANGE. Analogous to fs/overlayfs/dir.c:ovl_rename(). */
+
+import { openat, renameat2, statxat } from '../sys/at.js'
+import {
+  O_CREAT,
+  O_WRONLY,
+  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
+  RENAME_WHITEOUT,
+} from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { close } from '../sys/io.js'
+import { Stat } from '../sys/stat.js'
+import { copyUp, ensureUpperDir, ensureUpperName, markImpure } from './copyup.js'
+import type { RealDir } from './layer.js'
+import { findChild, lowerPositive } from './lookup.js'
+import { isWithin, type Node } from './node.js'
+import type { ByteString, Result } from './ops.js'
+import { checkEmpty } from './readdir.js'
+import {
+  checkRemovable,
+  folderGone,
+  holdFolder,
+  holdLast,
+  isNameInUpper,
+  letGo,
+  nameGone,
+  needsWhiteout,
+} from './remove.js'
+import { listReal } from './tree.js'
+import { isReadOnly, type Union } from './union.js'
+import { isDotWhiteoutName, isWhiteout } from './whiteout.js'
+import type { Workdir } from './work.js'
+
+const NAME_MAX = 255
+/** Longest `overlay.redirect` that is written (kernel: redirect_max). */
+const REDIRECT_MAX = 256
+const st = new Stat()
+
+/** A name with what the union has under it. */
+interface Side {
+  parent: Node
+  name: ByteString
+  node: Node
+}
+
+/** @throws Pending where a large file must be copied up first */
+export function rename(
+  u: Union,
+  parent: Node,
+  name: ByteString,
+  newParent: Node,
+  newName: ByteString,
+  flags: number,
+): Result {
+  if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) return -E.EINVAL
+  if (isReadOnly(u)) return -E.EROFS
+  if (newName.length > NAME_MAX) return -E.ENAMETOOLONG
+  if (isDotWhiteoutName(newName)) return -E.EINVAL
+  if (newParent.unlinked) return -E.ENOENT
+  const node = findChild(u, parent, name)
+  if (typeof node === 'number') return node
+  const target = findChild(u, newParent, newName)
+  if (typeof target === 'number' && target !== -E.ENOENT) return target
+  const old: Side = { parent, name, node }
+  const replaced = typeof target === 'number' ? null : target
+  const result =
+    (flags & RENAME_EXCHANGE) !== 0
+      ? replaced === null
+        ? -E.ENOENT
+        : exchange(u, old, { parent: newParent, name: newName, node: replaced })
+      : move(u, old, newParent, newName, replaced, (flags & RENAME_NOREPLACE) !== 0)
+  if (node.lookups === 0) u.nodes.release(node)
+  if (replaced !== null && replaced.lookups === 0) u.nodes.release(replaced)
+  return result
+}
+
+/** What the kernel's VFS checks too, once more where it matters for the layers. */
+function checkMovable(u: Union, side: Side): Result {
+  const allowed = checkRemovable(u, side.parent, side.node)
+  if (allowed < 0) return allowed
+  // Kernel: ovl_can_move(). Without redirects a folder of lower layers cannot be found elsewhere.
+  const merged = side.node.isDir && side.node.mergeOrLower
+  return merged && u.options.redirectDir !== 'on' ? -E.EXDEV : 0
+}
+
+/** Copies up everything that the rename touches; may throw `Pending`. */
+function bringUp(u: Union, side: Side): Result {
+  let result = copyUp(u, side.node)
+  if (result < 0) return result
+  result = ensureUpperDir(u, side.parent)
+  if (result < 0) return result
+  return side.node.isDir ? 0 : ensureUpperName(u, side.node, side.parent, side.name)
+}
+
+function move(
+  u: Union,
+  old: Side,
+  newParent: Node,
+  newName: ByteString,
+  target: Node | null,
+  noReplace: boolean,
+): Result {
+  const { node } = old
+  if (target !== null) {
+    if (noReplace) return -E.EEXIST
+    if (target === node) return 0
+    if (node.isDir && !target.isDir) return -E.ENOTDIR
+    if (!node.isDir && target.isDir) return -E.EISDIR
+    const allowed = checkRemovable(u, newParent, target)
+    if (allowed < 0) return allowed
+  }
+  if (newParent.protect !== 0) return -E.EPERM
+  if (node.isDir && isWithin(newParent, node)) return -E.EINVAL
+  let result = checkMovable(u, old)
+  if (result < 0) return result
+  if (target !== null && target.isDir) {
+    result = checkEmpty(u, target)
+    if (result < 0) return result
+  }
+  result = bringUp(u, old)
+  if (result < 0) return result
+  result = ensureUpperDir(u, newParent)
+  if (result < 0) return result
+  if (target !== null && target.isDir) {
+    result = clearEmpty(u, newParent, newName, target)
+    if (result < 0) return result
+  }
+  return moveReal(u, old, newParent, newName, target)
+}
+
+function moveReal(
+  u: Union,
+  old: Side,
+  newParent: Node,
+  newName: ByteString,
+  target: Node | null,
+): Result {
+  const { node, parent, name } = old
+  const work = u.work
+  const from = parent.upperDir
+  const into = newParent.upperDir
+  if (work === null || from === null || into === null) return -E.EIO
+  const whiteoutOld = needsWhiteout(u, node, parent, name)
+  let result = prepareMoved(u, old, newParent, newName)
+  if (result < 0) return result
+  const targetInUpper = target !== null && isNameInUpper(target, newParent, newName)
+  let last = 0
+  if (target !== null && target.isDir) {
+    const upper = target.upperDir
+    if (upper !== null) holdFolder(u, target, upper)
+  } else if (target !== null) {
+    last = holdLast(u, target, newParent, newName)
+    if (last < 0) return last
+  }
+  const fromFd = u.fds.get(from)
+  const intoFd = u.fds.get(into)
+  if (fromFd < 0 || intoFd < 0) return Math.min(fromFd, intoFd)
+  result = publishMove(u, work, node, {
+    from,
+    fromFd,
+    name,
+    into,
+    intoFd,
+    newName,
+    whiteoutOld,
+    overWhiteout:
+      !targetInUpper && statxat(intoFd, newName, st) >= 0 && isWhiteout(into, intoFd, newName, st),
+  })
+  if (result < 0) {
+    if (target !== null) letGo(u, target)
+    return result
+  }
+  // Point of no return: the layers show the new state.
+  if (target !== null) {
+    if (target.isDir) folderGone(u, target, newParent, newName)
+    else nameGone(u, target, newParent, newName, targetInUpper, last > 0)
+  }
+  relocate(u, node, parent, name, newParent, newName)
+  if (node.isDir) node.lowerPositive = node.dirs.length > 1 || undefined
+  parent.version++
+  newParent.version++
+  return 0
+}
+
+interface RealMove {
+  from: RealDir
+  fromFd: number
+  name: ByteString
+  into: RealDir
+  intoFd: number
+  newName: ByteString
+  whiteoutOld: boolean
+  /** The upper layer has a whiteout in the new place. */
+  overWhiteout: boolean
+}
+
+/** The one step that publishes a move. */
+function publishMove(u: Union, work: Workdir, node: Node, m: RealMove): Result {
+  const { fromFd, name, intoFd, newName } = m
+  const char = work.form === 'char'
+  if (m.whiteoutOld && !char) return moveWithMark(u, work, node, m)
+  if (m.overWhiteout && (node.isDir || m.whiteoutOld)) {
+    // The whiteout and the object change places; it is left where the object was, or removed there.
+    const result = renameat2(fromFd, name, intoFd, newName, RENAME_EXCHANGE)
+    if (result >= 0 && !m.whiteoutOld) work.removeFolder(fromFd, name)
+    return result
+  }
+  if (!m.whiteoutOld) {
+    const result = renameat2(fromFd, name, intoFd, newName, 0)
+    if (result >= 0) clearMark(work, m)
+    return result
+  }
+  const result = renameat2(fromFd, name, intoFd, newName, RENAME_WHITEOUT)
+  if (result >= 0) clearMark(work, m)
+  if (result !== -E.EINVAL) return result
+  // A file system without RENAME_WHITEOUT: the whiteout goes to the new name, then both change places.
+  const placed = work.whiteout(intoFd, newName, m.overWhiteout ? 'file' : 'nothing')
+  if (placed < 0) return placed
+  return renameat2(fromFd, name, intoFd, newName, RENAME_EXCHANGE)
+}
+
+/** A `.wh.` mark of the new name hides nothing any more. */
+function clearMark(work: Workdir, m: RealMove): void {
+  if (m.into.dotWhiteouts !== undefined && !m.into.dotWhiteouts.delete(m.newName)) return
+  work.clearDotWhiteout(m.intoFd, m.newName)
+}
+
+/** With whiteouts that are not devices, the mark of the old name is written first. */
+function moveWithMark(u: Union, work: Workdir, node: Node, m: RealMove): Result {
+  const dot = work.form === 'wh'
+  if (!dot) {
+    // An xattr whiteout is a file: it takes the old name by changing places with the object.
+    const placed = work.whiteout(m.intoFd, m.newName, m.overWhiteout ? 'file' : 'nothing')
+    if (placed >= 0 && m.from !== m.into) {
+      const marked = u.marks.set(m.fromFd, '', 'opaque', 'x')
+      if (marked < 0) return marked
+    }
+    m.from.xattrWhiteouts = true
+    m.into.xattrWhiteouts = true
+    return placed < 0 ? placed : renameat2(m.fromFd, m.name, m.intoFd, m.newName, RENAME_EXCHANGE)
+  }
+  const mark = '.wh.' + m.name
+  const fd = openat(m.fromFd, mark, O_CREAT | O_WRONLY, 0)
+  if (fd < 0) return fd
+  close(fd)
+  const flags = m.overWhiteout && node.isDir ? RENAME_EXCHANGE : 0
+  const result = renameat2(m.fromFd, m.name, m.intoFd, m.newName, flags)
+  if (result < 0) {
+    work.clearDotWhiteout(m.fromFd, m.name)
+    return result
+  }
+  if (flags !== 0) work.removeFolder(m.fromFd, m.name)
+  m.from.dotWhiteouts?.add(m.name)
+  clearMark(work, m)
+  return result
+}
+
+/**
+ * Marks what is about to move: a folder must not merge with what happens to lie under its new name, or
+ * must say where its lower part is.
+ */
+function prepareMoved(u: Union, old: Side, newParent: Node, newName: ByteString): Result {
+  const { node, parent } = old
+  const into = newParent.upperDir
+  const top = node.upperDir
+  if (into === null) return -E.EIO
+  if (node.isDir && top !== null) {
+    const fd = u.fds.get(top)
+    if (fd < 0) return fd
+    let result = 0
+    if (node.dirs.length > 1) result = setRedirect(u, node, fd, parent === newParent, old.name)
+    else if (newParent.dirs.length > 1 && lowerPositive(u, newParent, newName))
+      result = u.marks.set(fd, '', 'opaque', 'y')
+    if (result < 0) return result === -E.EOPNOTSUPP ? -E.EXDEV : result
+  }
+  if (!node.foreign || into.impure) return 0
+  const fd = u.fds.get(into)
+  return fd < 0 ? fd : markImpure(u, into, fd)
+}
+
+/** Writes `overlay.redirect` (kernel: ovl_set_redirect). */
+function setRedirect(
+  u: Union,
+  node: Node,
+  fd: number,
+  sameFolder: boolean,
+  name: ByteString,
+): Result {
+  const present = u.marks.value(fd, '', 'redirect', false)
+  if (present !== null && (present.startsWith('/') || sameFolder)) return 0
+  if (sameFolder) return u.marks.set(fd, '', 'redirect', name)
+  const lower = node.dirs[1]
+  if (lower === undefined) return 0
+  let path = ''
+  for (let at: RealDir | null = lower; at !== null && at.parent !== null; at = at.parent)
+    path = '/' + at.name + path
+  if (path.length > REDIRECT_MAX) return -E.EXDEV
+  return u.marks.set(fd, '', 'redirect', path)
+}
+
+/**
+ * Replaces an empty merged folder in the upper layer, which may hold whiteouts, by one that is really
+ * empty, so that a rename can replace it (kernel: ovl_clear_empty).
+ */
+function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node): Result {
+  const upper = node.upperDir
+  const into = parent.upperDir
+  if (upper === null || into === null) return 0
+  if (rmdirIsEnough(u, upper)) return 0
+  const work = u.work
+  if (work === null) return -E.EROFS
+  const fresh = work.stageFolderLike(u.fds.get(upper))
+  if (typeof fresh === 'number') return fresh
+  const marked = u.marks.set(work.fd, fresh, 'opaque', 'y')
+  const fd = u.fds.get(into)
+  const result =
+    marked < 0 ? marked : fd < 0 ? fd : renameat2(work.fd, fresh, fd, name, RENAME_EXCHANGE)
+  work.discard(fresh)
+  if (result < 0) return result
+  u.fds.drop(upper)
+  upper.dotWhiteouts = new Set()
+  node.dirs = [upper]
+  return 0
+}
+
+function rmdirIsEnough(u: Union, upper: RealDir): boolean {
+  const fd = u.fds.get(upper)
+  return fd >= 0 && isReallyEmpty(fd)
+}
+
+function isReallyEmpty(fd: number): boolean {
+  let empty = true
+  listReal(fd, '', () => (empty = false))
+  return empty
+}
+
+/** RENAME_EXCHANGE: both must be able to live in the other's place. */
+function exchange(u: Union, a: Side, b: Side): Result {
+  if (a.node === b.node) return 0
+  if (a.node.isDir && isWithin(b.parent, a.node)) return -E.EINVAL
+  if (b.node.isDir && isWithin(a.parent, b.node)) return -E.EINVAL
+  for (const side of [a, b]) {
+    const result = checkMovable(u, side)
+    if (result < 0) return result
+  }
+  for (const side of [a, b]) {
+    const result = bringUp(u, side)
+    if (result < 0) return result
+  }
+  const from = a.parent.upperDir
+  const into = b.parent.upperDir
+  if (from === null || into === null) return -E.EIO
+  let result = prepareMoved(u, a, b.parent, b.name)
+  if (result >= 0) result = prepareMoved(u, b, a.parent, a.name)
+  if (result < 0) return result
+  const fromFd = u.fds.get(from)
+  const intoFd = u.fds.get(into)
+  if (fromFd < 0 || intoFd < 0) return Math.min(fromFd, intoFd)
+  result = renameat2(fromFd, a.name, intoFd, b.name, RENAME_EXCHANGE)
+  if (result < 0) return result
+  // Point of no return.
+  u.nodes.removeName(a.node, a.parent, a.name)
+  u.nodes.removeName(b.node, b.parent, b.name)
+  place(u, a.node, b.parent, b.name)
+  place(u, b.node, a.parent, a.name)
+  a.parent.version++
+  b.parent.version++
+  return 0
+}
+
+/** The union's side of a move. */
+function relocate(
+  u: Union,
+  node: Node,
+  parent: Node,
+  name: ByteString,
+  newParent: Node,
+  newName: ByteString,
+): void {
+  u.nodes.removeName(node, parent, name)
+  place(u, node, newParent, newName)
+}
+
+function place(u: Union, node: Node, parent: Node, name: ByteString): void {
+  u.nodes.addName(node, parent, name, true)
+  const top = node.upperDir
+  if (top !== null) {
+    top.parent = parent.upperDir
+    top.name = name
+  }
+  if (!node.isDir) node.lowerPositive = undefined
+}

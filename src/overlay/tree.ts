@@ -1,0 +1,63 @@
+/** Whole-folder helpers on real folders: listing, and removing what is below. */
+
+import { Dirents, getdents64, openat, rmdirat, unlinkat } from '../sys/at.js'
+import { O_DIRECTORY, O_NOATIME, O_RDONLY } from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { close } from '../sys/io.js'
+import type { Ino } from '../sys/stat.js'
+import type { ByteString, Result } from './ops.js'
+
+const CHUNK = 65536
+
+/** Opens for reading without touching the access time, where that is allowed (owner or root). */
+export function openRead(fd: number, name: ByteString, flags = 0): Result {
+  const result = openat(fd, name, O_RDONLY | O_NOATIME | flags)
+  return result === -E.EPERM ? openat(fd, name, O_RDONLY | flags) : result
+}
+
+/**
+ * Calls `each` for every entry of the real folder but `.` and `..`, until it returns false.
+ *
+ * @param fd an O_PATH descriptor is enough
+ */
+export function listReal(
+  fd: number,
+  name: ByteString,
+  each: (name: ByteString, ino: Ino, type: number) => boolean,
+): Result {
+  const dir = openRead(fd, name === '' ? '.' : name, O_DIRECTORY)
+  if (dir < 0) return dir
+  const buffer = Buffer.allocUnsafeSlow(CHUNK)
+  const dirents = new Dirents(buffer)
+  let result: Result
+  reading: while ((result = getdents64(dir, buffer)) > 0) {
+    dirents.reset(result)
+    while (dirents.next()) {
+      const entry = dirents.name
+      if (entry === '.' || entry === '..') continue
+      if (!each(entry, dirents.ino, dirents.type)) {
+        result = 0
+        break reading
+      }
+    }
+  }
+  close(dir)
+  return result
+}
+
+/** Removes (fd, name), and everything below if it is a folder. ENOENT counts as done. */
+export function removeTree(fd: number, name: ByteString): Result {
+  let result = unlinkat(fd, name)
+  if (result === -E.ENOENT) return 0
+  if (result !== -E.EISDIR && result !== -E.EPERM) return result
+  result = rmdirat(fd, name)
+  if (result !== -E.ENOTEMPTY && result !== -E.EEXIST) return result
+  const names: ByteString[] = []
+  const listed = listReal(fd, name, entry => names.push(entry) > 0)
+  if (listed < 0) return listed
+  const dir = openat(fd, name, O_RDONLY | O_DIRECTORY)
+  if (dir < 0) return dir
+  for (const entry of names) removeTree(dir, entry)
+  close(dir)
+  return rmdirat(fd, name)
+}

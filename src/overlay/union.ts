@@ -1,0 +1,140 @@
+/**
+ * The state that all operations of a union share, and how a node's real object is addressed.
+ *
+ * Everything here belongs to one thread and every operation runs to its end (or throws `Pending` before
+ * it changed anything), so there are no locks. What may happen between a `Pending` and the second try:
+ * any other operation, on the same node too.
+ */
+
+import { fstatx, statxat } from '../sys/at.js'
+import { E } from '../sys/errno.js'
+import { Stat, type Ino } from '../sys/stat.js'
+import type { Logger } from '../log.js'
+import type { IoPool } from './io-pool.js'
+import type { DirFds, Layer } from './layer.js'
+import type { MarkReader } from './marks.js'
+import type { Node, NodeTable } from './node.js'
+import type { Attr, ByteString, Notifier, Result } from './ops.js'
+import type { UnionOptions } from './options.js'
+import type { Workdir } from './work.js'
+
+/** Where a real object is: a name in an open folder, or, with name '', what the descriptor refers to. */
+export class Place {
+  fd = -1
+  name: ByteString = ''
+}
+
+export interface Union {
+  readonly options: UnionOptions
+  readonly log: Logger
+  readonly notifier: Notifier
+  /** Null: a read-only union. */
+  readonly upper: Layer | null
+  /** Top first. */
+  readonly lowers: Layer[]
+  readonly fds: DirFds
+  readonly nodes: NodeTable
+  readonly marks: MarkReader
+  /** Null with a read-only union. */
+  readonly work: Workdir | null
+  readonly pool: IoPool
+  /** The kernel writes back pages: it also reads through descriptors that a client opened write-only. */
+  readonly writeback: boolean
+  /** The upper is on tmpfs, or all syncing is off: fsync costs nothing there. */
+  readonly syncIsFree: boolean
+  /** File systems in the stack; with one, inode numbers are shown as they are. */
+  readonly fsCount: number
+  /** Scratch: the attributes that the last lookup or stat found. Valid until the next call. */
+  readonly st: Stat
+  readonly place: Place
+}
+
+/** Nothing can be written: no upper, or mounted read-only. */
+export function isReadOnly(u: Union): boolean {
+  return u.work === null
+}
+
+/**
+ * Fills `place` with where the node's real object is.
+ *
+ * @returns 0 or -errno (-ENOENT: nothing leads to it any more)
+ */
+export function locate(u: Union, node: Node, place: Place): Result {
+  if (node.anchor >= 0) return set(place, node.anchor, '')
+  if (node.isDir) {
+    const top = node.dirs[0]
+    return top === undefined ? -E.ENOENT : set(place, u.fds.get(top), '')
+  }
+  if (!node.upper) {
+    if (node.lowerDir === null) return -E.ENOENT
+    return set(place, u.fds.get(node.lowerDir), node.lowerName)
+  }
+  if (node.links !== null) {
+    for (const link of node.links) {
+      const dir = link.parent.upperDir
+      if (link.inUpper && dir !== null) return set(place, u.fds.get(dir), link.name)
+    }
+    if (node.indexKey !== null && u.work !== null) return set(place, u.work.indexFd, node.indexKey)
+    return -E.ENOENT
+  }
+  const dir = node.parent?.upperDir
+  return dir === undefined || dir === null ? -E.ENOENT : set(place, u.fds.get(dir), node.name)
+}
+
+function set(place: Place, fd: number, name: ByteString): Result {
+  place.fd = fd
+  place.name = name
+  return fd < 0 ? fd : 0
+}
+
+/** Stats the node's real object into `st`. */
+export function statNode(u: Union, node: Node, st: Stat): Result {
+  const place = u.place
+  const result = locate(u, node, place)
+  if (result < 0) return result
+  return place.name === '' ? fstatx(place.fd, st) : statxat(place.fd, place.name, st)
+}
+
+/** Inode numbers below this leave room for the file system's number above them in a safe integer. */
+const PLAIN_INO_LIMIT = 2 ** 44
+
+/**
+ * The inode number that is shown for a real one: itself where all layers share a file system, else
+ * with the file system's number in the top bits (kernel: xino).
+ */
+export function shownIno(u: Pick<Union, 'fsCount'>, layer: Layer, ino: Ino): Ino {
+  if (layer.fsIndex === 0 || u.fsCount === 1) return ino
+  if (typeof ino === 'number' && ino < PLAIN_INO_LIMIT) return ino + layer.fsIndex * PLAIN_INO_LIMIT
+  return BigInt.asUintN(64, BigInt(ino) ^ (BigInt(layer.fsIndex) << 54n))
+}
+
+/** The union's link count: 1 for a folder (kernel: ovl_dir_getattr), 0 for a removed one. */
+export function shownNlink(node: Node, st: Stat): number {
+  if (node.isDir) return node.unlinked ? 0 : 1
+  return Math.max(0, st.nlink + node.nlinkAdjust)
+}
+
+/** Attributes as the union shows them. */
+export function fillAttr(node: Node, st: Stat, out: Attr): void {
+  out.ino = node.ino
+  out.size = st.size
+  out.blocks = st.blocks
+  out.atimeSec = st.atimeSec
+  out.atimeNsec = st.atimeNsec
+  out.mtimeSec = st.mtimeSec
+  out.mtimeNsec = st.mtimeNsec
+  out.ctimeSec = st.ctimeSec
+  out.ctimeNsec = st.ctimeNsec
+  out.btimeSec = st.btimeSec
+  out.btimeNsec = st.btimeNsec
+  out.mode = st.mode
+  out.nlink = shownNlink(node, st)
+  out.uid = st.uid
+  out.gid = st.gid
+  out.rdevMajor = st.rdevMajor
+  out.rdevMinor = st.rdevMinor
+  out.blksize = st.blksize
+  out.attributes = Number(st.attributes)
+  out.attributesMask = Number(st.attributesMask)
+  out.mask = st.mask
+}

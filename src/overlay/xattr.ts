@@ -1,0 +1,119 @@
+/**
+ * Extended attributes as users see them: the union's own marks are hidden, and a user's attribute of
+ * the same prefix is stored under an escaped name. Analogous to fs/overlayfs/xattrs.c.
+ */
+
+import { S_ISGID } from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { fchmod, fchmodat } from '../sys/at.js'
+import {
+  getxattrat,
+  getxattrValue,
+  listxattrNames,
+  removexattrat,
+  setxattrat,
+} from '../sys/xattr.js'
+import { ACL_DEFAULT } from './acl.js'
+import { copyUp } from './copyup.js'
+import type { Node } from './node.js'
+import type { ByteString, Result } from './ops.js'
+import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
+
+const place = new Place()
+/** XATTR_LIST_MAX: what does not fit is E2BIG, as the VFS answers. */
+const LIST_MAX = 65536
+
+export function getxattr(
+  u: Union,
+  node: Node,
+  name: ByteString,
+  buf: Buffer,
+  offset: number,
+  room: number,
+): Result {
+  const result = locate(u, node, place)
+  if (result < 0) return result
+  const real = u.marks.escape(name)
+  return getxattrat(place.fd, place.name, real, buf.subarray(offset, offset + room))
+}
+
+/** `trusted`: the caller may see trusted.* names (CAP_SYS_ADMIN, as listxattr of every file system). */
+export function listxattr(
+  u: Union,
+  node: Node,
+  buf: Buffer,
+  offset: number,
+  room: number,
+  trusted: boolean,
+): Result {
+  let result = locate(u, node, place)
+  if (result < 0) return result
+  const names = listxattrNames(place.fd, place.name)
+  if (typeof names === 'number') return names
+  let list = ''
+  for (const real of names) {
+    if (u.marks.isPrivate(real)) continue
+    if (!trusted && real.startsWith('trusted.')) continue
+    list += u.marks.unescape(real) + '\0'
+  }
+  if (room === 0) return list.length
+  if (list.length > room) return room >= LIST_MAX ? -E.E2BIG : -E.ERANGE
+  result = buf.latin1Write(list, offset)
+  return result
+}
+
+/** @throws Pending where a large file must be copied up first */
+export function setxattr(
+  u: Union,
+  node: Node,
+  name: ByteString,
+  value: Uint8Array,
+  flags: number,
+  killSgid: boolean,
+): Result {
+  if (isReadOnly(u)) return -E.EROFS
+  if (node.protect !== 0) return -E.EPERM
+  const copied = copyUp(u, node)
+  if (copied < 0) return copied
+  let result = locate(u, node, place)
+  if (result < 0) return result
+  const { fd, name: at } = place
+  result = setxattrat(fd, at, u.marks.escape(name), value, flags)
+  if (result < 0) return result
+  if (name === ACL_DEFAULT) node.defaultAcl = undefined
+  if (killSgid) {
+    result = statNode(u, node, u.st)
+    if (result < 0) return result
+    const mode = u.st.mode & 0o7777 & ~S_ISGID
+    return at === '' ? fchmod(fd, mode) : fchmodat(fd, at, mode)
+  }
+  return 0
+}
+
+/** @throws Pending where a large file must be copied up first */
+export function removexattr(u: Union, node: Node, name: ByteString): Result {
+  if (isReadOnly(u)) return -E.EROFS
+  if (node.protect !== 0) return -E.EPERM
+  const real = u.marks.escape(name)
+  let result = locate(u, node, place)
+  if (result < 0) return result
+  // Nothing is copied up for an attribute that is not there (kernel: ovl_xattr_set).
+  if (!node.upper) {
+    const there = getxattrValue(place.fd, place.name, real)
+    if (typeof there === 'number') return there
+  }
+  const copied = copyUp(u, node)
+  if (copied < 0) return copied
+  result = locate(u, node, place)
+  if (result < 0) return result
+  if (name === ACL_DEFAULT) node.defaultAcl = undefined
+  return removexattrat(place.fd, place.name, real)
+}
+
+/** The folder's default ACL, or null for none. */
+export function defaultAcl(u: Union, node: Node): Buffer | null {
+  if (node.defaultAcl !== undefined) return node.defaultAcl
+  if (locate(u, node, place) < 0) return (node.defaultAcl = null)
+  const value = getxattrValue(place.fd, place.name, ACL_DEFAULT)
+  return (node.defaultAcl = typeof value === 'number' || value.length === 0 ? null : value)
+}
