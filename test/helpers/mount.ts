@@ -1,0 +1,223 @@
+/**
+ * Mounts for tests: folders of the test's own, a server in a child process, and an end of all of it that
+ * leaves nothing behind. What the server logged is read at the end; a suspicious word fails the test.
+ */
+
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
+import * as fs from 'node:fs'
+import { tmpdir } from 'node:os'
+import { fileURLToPath } from 'node:url'
+
+import type { Test } from 'tap'
+
+/** The built program: what users run. */
+export const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+
+export const isRoot = process.geteuid?.() === 0
+
+/** Why real mounts can't be made here, or false. */
+export const skipMounts: string | false = !isRoot
+  ? 'needs root'
+  : !fs.existsSync('/dev/fuse')
+    ? 'needs /dev/fuse'
+    : !fs.existsSync(CLI)
+      ? 'needs the built program: npm run build'
+      : false
+
+/** How long anything may take on a busy machine, in milliseconds. */
+const PATIENCE = 30_000
+
+export const until = async (what: string, condition: () => boolean): Promise<void> => {
+  for (const end = Date.now() + PATIENCE; !condition();) {
+    if (Date.now() > end) throw new Error(`waited in vain: ${what}`)
+    await new Promise(done => setTimeout(done, 10))
+  }
+}
+
+/** The lines of /proc/self/mountinfo, without their numbers. */
+export const mountTable = (): string[] =>
+  fs
+    .readFileSync('/proc/self/mountinfo', 'utf8')
+    .trimEnd()
+    .split('\n')
+    .map(line => line.replace(/^\d+ \d+ /, ''))
+
+/** The types of what is mounted on a path, bottom first. */
+export const mountedOn = (path: string): string[] =>
+  mountTable()
+    .filter(line => line.split(' ')[2] === path)
+    .map(line => line.split(' - ')[1]?.split(' ')[0] ?? '')
+
+export const isAlive = (pid: number): boolean => {
+  try {
+    return !/^State:\s*Z/m.test(fs.readFileSync(`/proc/${pid}/status`, 'latin1'))
+  } catch {
+    return false
+  }
+}
+
+export interface Scratch {
+  /** A folder of the test's own, without symlinks in its path. */
+  top: string
+  /** To run before the folder goes; the last one first. */
+  before(end: () => void | Promise<void>): void
+}
+
+/** A folder in TMPDIR which goes at the end of the test, after what `before` has collected. */
+export const scratch = (t: Test, name = 'test'): Scratch => {
+  const top = fs.realpathSync(fs.mkdtempSync(`${tmpdir()}/tsoverlay-${name}-`))
+  const ends: (() => void | Promise<void>)[] = []
+  t.teardown(async () => {
+    for (const end of ends.toReversed()) await end()
+    for (const line of mountTable().toReversed()) {
+      const point = line.split(' ')[2]
+      if (point === undefined || !point.startsWith(`${top}/`)) continue
+      t.fail(`left mounted: ${line}`)
+      spawnSync('umount', ['-l', point])
+    }
+    spawnSync('rm', ['-rf', '--one-file-system', top], { stdio: 'inherit' })
+  })
+  return { top, before: end => void ends.push(end) }
+}
+
+/** Folders for a union. */
+export interface Folders extends Scratch {
+  lower: string
+  upper: string
+  work: string
+  /** The mountpoint. */
+  merged: string
+  /** The value of -o for all of them. */
+  options: string
+}
+
+export const folders = (t: Test, name?: string): Folders => {
+  const own = scratch(t, name)
+  const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map(
+    part => `${own.top}/${part}`,
+  ) as [string, string, string, string]
+  for (const folder of [lower, upper, work, merged]) fs.mkdirSync(folder)
+  return {
+    ...own,
+    lower,
+    upper,
+    work,
+    merged,
+    options: `lowerdir=${lower},upperdir=${upper},workdir=${work}`,
+  }
+}
+
+export interface Outcome {
+  status: number | null
+  signal: NodeJS.Signals | null
+  stdout: string
+  stderr: string
+}
+
+/** Runs the program to its end. */
+export const tsoverlay = async (...args: string[]): Promise<Outcome> =>
+  outcomeOf(spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] }))
+
+export const outcomeOf = async (child: ChildProcess): Promise<Outcome> => {
+  let stdout = ''
+  let stderr = ''
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => (stdout += text))
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text))
+  const [status, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null]
+  return { status, signal, stdout, stderr }
+}
+
+/** Words that a healthy server has no reason to log. */
+const suspicious =
+  /"level":[56]0|uncaught|unhandled|TypeError|RangeError|ReferenceError|assert|EBADF|malformed/i
+
+export interface Served {
+  mountpoint: string
+  pid: number
+  process: ChildProcess
+  /** What the server has logged so far, JSON lines. */
+  log(): string
+  /** Unmounts and waits for the server's end. */
+  unmount(): Promise<void>
+  /** The server's end, however it comes. */
+  ended: Promise<Outcome>
+  /** Lines that the log may hold although they look suspicious. */
+  expect(words: RegExp): void
+}
+
+/**
+ * Starts a server in a child process, in the foreground, and waits until the mount is live. At the end of
+ * the test it is unmounted, and its log is read.
+ */
+export const serve = async (
+  t: Test,
+  where: Pick<Folders, 'merged' | 'options' | 'top' | 'before'>,
+  ...args: string[]
+): Promise<Served> => {
+  const file = `${where.top}/log.${Date.now()}.${Math.random().toString(36).slice(2)}`
+  const child = spawn(
+    process.execPath,
+    [CLI, 'mount', '-f', '--log-file', file, '-o', where.options, ...args, where.merged],
+    { stdio: ['ignore', 'pipe', 'pipe'] },
+  )
+  const before = mountedOn(where.merged).length
+  const ended = outcomeOf(child)
+  const end: { outcome?: Outcome } = {}
+  void ended.then(outcome => (end.outcome = outcome))
+  let expected: RegExp | undefined
+
+  const read = (): string => (fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '')
+  const stop = async (): Promise<void> => {
+    if (end.outcome === undefined && mountedOn(where.merged).length > before) {
+      if (spawnSync('umount', [where.merged]).status !== 0) {
+        t.comment(`busy at the end: ${where.merged}`)
+        spawnSync('umount', ['-l', where.merged])
+      }
+    }
+    const timer = setTimeout(() => {
+      t.fail('the server did not end after its mount')
+      child.kill('SIGKILL')
+    }, PATIENCE)
+    await ended
+    clearTimeout(timer)
+  }
+  where.before(async () => {
+    await stop()
+    for (const line of `${read()}${end.outcome?.stderr ?? ''}`.split('\n')) {
+      if (suspicious.test(line) && expected?.test(line) !== true) t.fail(`in the log: ${line}`)
+    }
+  })
+
+  await until(
+    `mount on ${where.merged}`,
+    () => end.outcome !== undefined || mountedOn(where.merged).length > before,
+  )
+  if (end.outcome !== undefined) throw new Error(`the server ended: ${end.outcome.stderr}`)
+  return {
+    mountpoint: where.merged,
+    pid: child.pid ?? 0,
+    process: child,
+    log: read,
+    unmount: stop,
+    ended,
+    expect: words => {
+      expected = words
+    },
+  }
+}
+
+/** The process ids of servers in the background, by the mountpoint that their title names. */
+export const serversOf = (mountpoint: string): number[] =>
+  fs
+    .readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .map(Number)
+    .filter(pid => {
+      try {
+        const title = fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
+        return title.startsWith(`tsoverlay mount ${mountpoint}`)
+      } catch {
+        return false
+      }
+    })

@@ -1,0 +1,807 @@
+/**
+ * A mount's life as its user sees it: the command line and the library, from the first word to the last
+ * trace, on real mounts.
+ */
+
+import { spawn, spawnSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import type { Readable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+
+import t, { type Test } from 'tap'
+
+import {
+  CLI,
+  folders,
+  isAlive,
+  mountedOn,
+  mountTable,
+  outcomeOf,
+  scratch,
+  serve,
+  serversOf,
+  skipMounts,
+  tsoverlay,
+  until,
+  type Folders,
+} from '../helpers/mount.js'
+
+/** Every name below a folder with its kind, so that nothing can have been added. */
+const listing = (top: string): string[] =>
+  fs
+    .readdirSync(top, { recursive: true, withFileTypes: true })
+    .map(entry => `${entry.parentPath}/${entry.name} ${entry.isDirectory() ? 'd' : 'f'}`)
+    .toSorted()
+
+const sh = (script: string, ...args: string[]) =>
+  spawnSync('sh', ['-ec', script, 'sh', ...args], { encoding: 'utf8' })
+
+/** Mounts in the background; the end of the test unmounts. */
+const mountInBackground = async (t: Test, f: Folders, ...args: string[]): Promise<number> => {
+  f.before(async () => {
+    if (mountedOn(f.merged).length === 0) return
+    const { status, stderr } = await tsoverlay('umount', f.merged)
+    if (status !== 0) t.fail(`at the end: ${stderr}`)
+    else t.same(serversOf(f.merged), [], 'no server is left')
+  })
+  const outcome = await tsoverlay('mount', '-o', f.options, ...args, f.merged)
+  t.same(
+    outcome,
+    { status: 0, signal: null, stdout: '', stderr: '' },
+    'mount returns without a word',
+  )
+  const [pid] = serversOf(f.merged)
+  if (pid === undefined) throw new Error('there is no server')
+  return pid
+}
+
+t.test('help and version', { skip: !fs.existsSync(CLI) && 'not built' }, async t => {
+  const version = await tsoverlay('--version')
+  t.match(version, { status: 0, stdout: /^tsoverlay \d+\.\d+\.\d+\n$/, stderr: '' })
+  for (const args of [['--help'], ['mount', '--help'], ['umount', '--help'], ['mount', '-h']]) {
+    const { status, stdout } = await tsoverlay(...args)
+    t.equal(status, 0, args.join(' '))
+    t.match(stdout, /Usage: tsoverlay/)
+    t.match(stdout, /Examples:\n {2}tsoverlay /)
+  }
+  for (const args of [
+    [],
+    ['mnt'],
+    ['mount'],
+    ['mount', '--no-such-flag', '/mnt'],
+    ['mount', '--log-level', 'loud', '-o', 'lowerdir=/', '/mnt'],
+    ['mount', '--transport', 'pigeon', '-o', 'lowerdir=/', '/mnt'],
+    ['umount'],
+    ['umount', '/a', '/b'],
+  ]) {
+    const { status, stdout, stderr } = await tsoverlay(...args)
+    t.equal(status, 1, `wrong usage: ${args.join(' ')}`)
+    t.equal(stdout, '')
+    t.not(stderr, '')
+  }
+})
+
+t.test('in the background', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  fs.writeFileSync(`${f.lower}/from-lower`, 'lower\n')
+  const pid = await mountInBackground(t, f)
+
+  t.equal(fs.readFileSync(`${f.merged}/from-lower`, 'utf8'), 'lower\n', 'live at once')
+  fs.writeFileSync(`${f.merged}/new`, 'new\n')
+  t.equal(fs.readFileSync(`${f.upper}/new`, 'utf8'), 'new\n')
+
+  t.equal(fs.readlinkSync(`/proc/${pid}/cwd`), '/', 'keeps no folder busy')
+  const stat = fs
+    .readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ')
+  t.equal(Number(stat[3]), pid, 'has a session of its own')
+  t.equal(stat[4], '0', 'has no terminal')
+  for (const fd of [0, 1, 2]) t.equal(fs.readlinkSync(`/proc/${pid}/fd/${fd}`), '/dev/null')
+
+  const line = mountTable().find(one => one.split(' ')[2] === f.merged)
+  t.match(line, / - fuse\.tsoverlay tsoverlay /)
+
+  t.match(await tsoverlay('umount', f.merged), { status: 0, stdout: '', stderr: '' })
+  t.same(mountedOn(f.merged), [])
+  t.notOk(isAlive(pid), 'umount returns when the server has ended')
+  t.same(fs.readdirSync(f.upper), ['new'])
+})
+
+t.test('in the foreground', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  const server = await serve(t, f)
+  fs.writeFileSync(`${f.merged}/x`, 'x')
+  await server.unmount()
+  t.match(await server.ended, { status: 0, signal: null, stdout: '', stderr: '' })
+  const lines = server
+    .log()
+    .trimEnd()
+    .split('\n')
+    .map(text => JSON.parse(text) as { msg: string })
+  t.match(lines[0], { msg: 'mounted', mountpoint: f.merged, level: 30 }, 'the log is JSON lines')
+  t.match(lines.at(-1), { msg: 'ended' })
+})
+
+t.test('signals', { skip: skipMounts }, async t => {
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
+    await t.test(signal, async t => {
+      const f = folders(t)
+      const server = await serve(t, f)
+      fs.writeFileSync(`${f.merged}/x`, 'x')
+      server.process.kill(signal)
+      t.match(await server.ended, { status: 0, signal: null })
+      t.same(mountedOn(f.merged), [], 'unmounted')
+      t.equal(fs.readFileSync(`${f.upper}/x`, 'utf8'), 'x')
+    })
+  }
+
+  await t.test('in the background', async t => {
+    const f = folders(t)
+    const pid = await mountInBackground(t, f)
+    process.kill(pid, 'SIGTERM')
+    await until('the end of the server', () => !isAlive(pid))
+    t.same(mountedOn(f.merged), [])
+  })
+
+  await t.test('while it is busy', async t => {
+    const f = folders(t)
+    const server = await serve(t, f)
+    const fd = fs.openSync(`${f.merged}/open`, 'w+')
+    fs.writeSync(fd, 'before')
+    server.process.kill('SIGTERM')
+    await until('out of the tree', () => mountedOn(f.merged).length === 0)
+    fs.writeSync(fd, ' and after')
+    fs.fsyncSync(fd)
+    t.ok(isAlive(server.pid), 'the open file is still served')
+    fs.closeSync(fd)
+    t.match(await server.ended, { status: 0 })
+    t.equal(fs.readFileSync(`${f.upper}/open`, 'utf8'), 'before and after')
+  })
+
+  await t.test('twice while it is busy', async t => {
+    const f = folders(t)
+    const server = await serve(t, f)
+    const fd = fs.openSync(`${f.merged}/open`, 'w+')
+    server.process.kill('SIGTERM')
+    await until('out of the tree', () => mountedOn(f.merged).length === 0)
+    server.process.kill('SIGTERM')
+    await server.ended
+    t.throws(() => fs.writeSync(fd, 'x'), { code: 'ENOTCONN' }, 'who still has it open is told')
+    try {
+      fs.closeSync(fd)
+    } catch {
+      // ENOTCONN again; closed all the same
+    }
+  })
+
+  await t.test('SIGUSR1 logs counters', async t => {
+    const f = folders(t)
+    const server = await serve(t, f)
+    server.process.kill('SIGUSR1')
+    await until('counters in the log', () => server.log().includes('"counters"'))
+    t.ok(isAlive(server.pid))
+  })
+})
+
+t.test('unmounting', { skip: skipMounts }, async t => {
+  await t.test('by umount(8)', async t => {
+    const f = folders(t)
+    const server = await serve(t, f)
+    t.equal(spawnSync('umount', [f.merged]).status, 0)
+    t.match(await server.ended, { status: 0, stderr: '' }, 'the server ends')
+  })
+
+  await t.test('while it is busy', async t => {
+    const f = folders(t)
+    fs.writeFileSync(`${f.lower}/file`, 'text')
+    const server = await serve(t, f)
+    const fd = fs.openSync(`${f.merged}/file`, 'r')
+    t.match(await tsoverlay('umount', f.merged), {
+      status: 32,
+      stdout: '',
+      stderr: /^tsoverlay: .*\/merged is busy: .*--lazy.*\n$/,
+    })
+    t.same(mountedOn(f.merged), ['fuse.tsoverlay'], 'and it stays')
+    t.match(await tsoverlay('umount', '--lazy', f.merged), { status: 0, stderr: '' })
+    t.same(mountedOn(f.merged), [])
+    t.equal(fs.readFileSync(fd, 'utf8'), 'text', 'the open file is still served')
+    fs.closeSync(fd)
+    t.match(await server.ended, { status: 0 })
+  })
+
+  await t.test('what is not there', async t => {
+    const { top } = scratch(t)
+    t.match(await tsoverlay('umount', top), { status: 32, stderr: /nothing is mounted there/ })
+    t.match(await tsoverlay('umount', `${top}/none`), { status: 32, stderr: /nothing is mounted/ })
+    t.match(await tsoverlay('umount', '/proc'), { status: 32, stderr: /type proc/ })
+  })
+
+  await t.test('a path through a symlink, and a relative one', async t => {
+    const f = folders(t)
+    fs.symlinkSync('merged', `${f.top}/link`)
+    await mountInBackground(t, f)
+    t.match(await tsoverlay('umount', `${f.top}/link`), { status: 0, stderr: '' })
+    t.same(mountedOn(f.merged), [])
+    const options = 'lowerdir=lower,upperdir=upper,workdir=work'
+    const run = (...args: string[]) =>
+      outcomeOf(spawn(process.execPath, [CLI, ...args], { cwd: f.top, stdio: 'pipe' }))
+    t.match(await run('mount', '-o', options, 'merged'), { status: 0, stderr: '' })
+    t.same(mountedOn(f.merged), ['fuse.tsoverlay'])
+    t.match(await run('umount', 'merged'), { status: 0, stderr: '' })
+  })
+
+  await t.test('and mounting again at once', async t => {
+    const f = folders(t)
+    for (let i = 0; i < 5; i++) {
+      const server = await serve(t, f)
+      fs.writeFileSync(`${f.merged}/round${i}`, '')
+      t.equal(spawnSync('umount', [f.merged]).status, 0)
+      void server
+    }
+    const server = await serve(t, f)
+    t.equal(fs.readdirSync(f.merged).length, 5)
+    await server.unmount()
+  })
+})
+
+t.test('a second mount of the same folders', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  const other = folders(t)
+  const pid = await mountInBackground(t, f)
+  const before = mountTable()
+  const cases: [string, string, string][] = [
+    ['upperdir', f.upper, `lowerdir=${other.lower},upperdir=${f.upper},workdir=${other.work}`],
+    ['workdir', f.work, `lowerdir=${other.lower},upperdir=${other.upper},workdir=${f.work}`],
+  ]
+  // The work folder must lie beside the upper; all of these are on one file system.
+  for (const [option, path, options] of cases) {
+    const outcome = await tsoverlay('mount', '-o', options, other.merged)
+    t.equal(outcome.status, 32)
+    t.equal(
+      outcome.stderr,
+      `tsoverlay: ${option}=${path} is in use by process ${pid}, mounted on ${f.merged}; unmount that first: tsoverlay umount ${f.merged}, or choose another folder\n`,
+    )
+  }
+  t.same(mountTable(), before)
+  t.same(fs.readdirSync(other.merged), [])
+  t.same(fs.readdirSync(other.upper), [])
+  t.same(fs.readdirSync(other.work), [])
+})
+
+t.test('bad input', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  fs.mkdirSync(`${f.lower}/in`)
+  fs.mkdirSync(`${f.upper}/in`)
+  fs.mkdirSync(`${f.top}/second`)
+  fs.mkdirSync(`${f.top}/marked/work/incompat/strange`, { recursive: true })
+  fs.writeFileSync(`${f.top}/file`, '')
+  const { lower, upper, work, merged } = f
+  const none = `${f.top}/none`
+  const cases: [name: string, options: string, mountpoint: string, status: number, says: RegExp][] =
+    [
+      ['no lower', `upperdir=${upper},workdir=${work}`, merged, 1, /^lowerdir is missing: .*; add/],
+      [
+        'missing lower',
+        `lowerdir=${lower}:${none}`,
+        merged,
+        32,
+        /^lowerdir=.*none: no such folder; /,
+      ],
+      ['lower is a file', `lowerdir=${f.top}/file`, merged, 32, /^lowerdir=.*file: not a folder; /],
+      [
+        'missing upper',
+        `lowerdir=${lower},upperdir=${none},workdir=${work}`,
+        merged,
+        32,
+        /^upperdir=.*none: no such folder; /,
+      ],
+      [
+        'upper is a file',
+        `lowerdir=${lower},upperdir=${f.top}/file,workdir=${work}`,
+        merged,
+        32,
+        /^upperdir=.*file: not a folder; /,
+      ],
+      ['no work', `lowerdir=${lower},upperdir=${upper}`, merged, 1, /^workdir is missing: .*; add/],
+      [
+        'missing work',
+        `lowerdir=${lower},upperdir=${upper},workdir=${none}`,
+        merged,
+        32,
+        /^workdir=.*none: no such folder; /,
+      ],
+      ['missing mountpoint', f.options, none, 32, /^mountpoint=.*none: no such folder; /],
+      ['mountpoint is a file', f.options, `${f.top}/file`, 32, /^mountpoint=.*not a folder; /],
+      [
+        'work on another file system',
+        `lowerdir=${lower},upperdir=${upper},workdir=/proc/self`,
+        merged,
+        32,
+        /^workdir=.*(different file systems|permission denied|read-only)/,
+      ],
+      [
+        'work inside upper',
+        `lowerdir=${lower},upperdir=${upper},workdir=${upper}/in`,
+        merged,
+        32,
+        /^workdir=.*lies inside upperdir=.*; /,
+      ],
+      [
+        'upper inside lower',
+        `lowerdir=${lower},upperdir=${lower}/in,workdir=${work}`,
+        merged,
+        32,
+        /^upperdir=.*lies inside lowerdir=.*; /,
+      ],
+      [
+        'a lower twice',
+        `lowerdir=${lower}:${lower}`,
+        merged,
+        32,
+        /^lowerdir=.*is the same folder.*; /,
+      ],
+      [
+        'nested',
+        `lowerdir=${lower}:${lower}/in`,
+        merged,
+        32,
+        /^lowerdir=.*lies inside lowerdir=.*; /,
+      ],
+      [
+        'mountpoint in lower',
+        f.options,
+        `${lower}/in`,
+        32,
+        /^mountpoint=.*lies inside lowerdir=.*; /,
+      ],
+      [
+        'mountpoint in upper',
+        f.options,
+        `${upper}/in`,
+        32,
+        /^mountpoint=.*lies inside upperdir=.*; /,
+      ],
+      [
+        'an unknown mark',
+        `lowerdir=${lower},upperdir=${upper},workdir=${f.top}/marked`,
+        merged,
+        32,
+        /^workdir=.*overlay with incompat feature 'strange' cannot be mounted; /,
+      ],
+      [
+        'a wrong value',
+        `${f.options},redirect_dir=maybe`,
+        merged,
+        1,
+        /^redirect_dir=maybe: .*; choose/,
+      ],
+      ['a wrong value', `${f.options},io=fast`, merged, 1, /^io=fast: .*; choose/],
+      ['a wrong value', `${f.options},index=2`, merged, 1, /^index=2: .*; choose/],
+      ['a wrong value', `${f.options},whiteout=ink`, merged, 1, /^whiteout=ink: .*; choose/],
+      ['a colon too many', `lowerdir=${lower}:`, merged, 1, /^lowerdir=.*colon.*; /],
+    ]
+  const before = mountTable()
+  const files = listing(f.top)
+  for (const foreground of [false, true]) {
+    for (const [name, options, mountpoint, status, says] of cases) {
+      const args = foreground ? ['-f'] : []
+      const outcome = await tsoverlay('mount', ...args, '-o', options, mountpoint)
+      t.equal(outcome.status, status, name)
+      t.match(outcome.stderr, /^tsoverlay: [^\n]*\n$/, `${name}: one line`)
+      t.match(outcome.stderr.replace(/^tsoverlay: /, ''), says, `${name}: option, path, way out`)
+      t.equal(outcome.stdout, '')
+      if (!foreground) continue
+      t.same(mountTable(), before, `${name}: nothing is mounted`)
+      t.same(listing(f.top), files, `${name}: nothing is created`)
+    }
+  }
+  t.match(await tsoverlay('mount', '--transport', 'fuse-native', '-o', f.options, merged), {
+    status: 1,
+    stderr: /^tsoverlay: --transport=fuse-native: not available in this version; /,
+  })
+  t.match(await tsoverlay('mount', '--log-file', `${none}/log`, '-o', f.options, merged), {
+    status: 32,
+    stderr: /^tsoverlay: --log-file=.*can't be opened.*; /,
+  })
+  t.same(mountTable(), before)
+  t.same(listing(f.top), files)
+})
+
+/** Runs a shell in a mount namespace of its own, where the machine can be changed at will. */
+const inNamespace = (script: string, f: Folders) =>
+  outcomeOf(
+    spawn(
+      'unshare',
+      [
+        '--mount',
+        '--propagation=private',
+        'sh',
+        '-ec',
+        script,
+        'sh',
+        process.execPath,
+        CLI,
+        f.options,
+        f.merged,
+      ],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    ),
+  )
+
+t.test('without the means to mount', { skip: skipMounts }, async t => {
+  const run = '"$1" "$2" mount -o "$3" "$4"'
+
+  await t.test('no /dev/fuse', async t => {
+    const f = folders(t)
+    const outcome = await inNamespace(
+      `mount -t tmpfs none /mnt; mknod -m 666 /mnt/null c 1 3; mount --move /mnt /dev; ${run}`,
+      f,
+    )
+    t.equal(outcome.status, 32)
+    t.match(outcome.stderr, /^tsoverlay: \/dev\/fuse: this machine offers no FUSE; .*modprobe.*\n$/)
+    t.same(fs.readdirSync(f.work), [])
+  })
+
+  await t.test('no right', async t => {
+    const f = folders(t)
+    const hide =
+      'for path in /usr/bin /bin /usr/local/bin; do for helper in fusermount3 fusermount; do test ! -e $path/$helper || mount --bind /dev/null $path/$helper; done; done'
+    const outcome = await inNamespace(`${hide}; exec setpriv --bounding-set=-sys_admin ${run}`, f)
+    t.equal(outcome.status, 32, outcome.stderr)
+    t.match(outcome.stderr, /^tsoverlay: mountpoint=.*: no right to mount; run as root.*\n$/)
+    t.same(fs.readdirSync(f.work), [])
+  })
+
+  await t.test('upper on a read-only file system', async t => {
+    const f = folders(t)
+    const outcome = await inNamespace(
+      `mount -t tmpfs none ${f.top}/lower; mkdir ${f.top}/lower/u ${f.top}/lower/w ${f.top}/lower/l;
+       mount -o remount,ro ${f.top}/lower; cd ${f.top}/lower
+       "$1" "$2" mount -o lowerdir=l,upperdir=u,workdir=w "$4"`,
+      f,
+    )
+    t.equal(outcome.status, 32)
+    t.match(outcome.stderr, /^tsoverlay: upperdir=.*lies on a read-only file system; .*\n$/)
+  })
+})
+
+t.test('unknown options', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  const outcome = await tsoverlay('mount', '-o', `${f.options},metacopy=on`, '-o', 'foo', f.merged)
+  f.before(() => void spawnSync('umount', [f.merged]))
+  t.same(outcome, {
+    status: 0,
+    signal: null,
+    stdout: '',
+    stderr: 'unknown argument ignored: metacopy=on\nunknown argument ignored: foo\n',
+  })
+  t.same(mountedOn(f.merged), ['fuse.tsoverlay'])
+  t.match(await tsoverlay('umount', f.merged), { status: 0 })
+})
+
+t.test('options take effect', { skip: skipMounts }, async t => {
+  await t.test('flags', async t => {
+    const f = folders(t)
+    fs.writeFileSync(`${f.lower}/program`, '#!/bin/sh\necho ran\n', { mode: 0o755 })
+    const flags = 'ro,nosuid,nodev,noexec,noatime'
+    await mountInBackground(t, f, '-o', `${flags},fsname=a name`, '-o', 'subtype=mine')
+    const line = mountTable().find(one => one.split(' ')[2] === f.merged) ?? ''
+    const shown = (line.split(' ')[3] ?? '').split(',')
+    for (const flag of flags.split(',')) t.ok(shown.includes(flag), `${flag} is shown`)
+    t.match(line, / - fuse\.mine a\\040name /)
+    t.throws(() => fs.writeFileSync(`${f.merged}/x`, ''), { code: 'EROFS' })
+    t.throws(() => fs.unlinkSync(`${f.merged}/program`), { code: 'EROFS' })
+    t.match(spawnSync(`${f.merged}/program`), { error: { code: 'EACCES' } })
+    t.match(await tsoverlay('umount', f.merged), { status: 0, stderr: '' })
+    t.same(serversOf(f.merged), [])
+  })
+
+  await t.test('names with colons, commas and backslashes', async t => {
+    const f = folders(t)
+    const names = ['a:b', 'c\\d', 'e,f', 'u,:\\', 'w\\,']
+    for (const name of names) fs.mkdirSync(`${f.top}/${name}`)
+    for (const name of names.slice(0, 3)) fs.writeFileSync(`${f.top}/${name}/${name}`, name)
+    const escaped = names.map(name => name.replaceAll(/[\\:,]/g, '\\$&'))
+    const [a, c, e, u, w] = escaped.map(name => `${f.top}/${name}`)
+    const options = `lowerdir=${a}:${c}:${e},upperdir=${u},workdir=${w}`
+    await mountInBackground(t, { ...f, options })
+    t.same(fs.readdirSync(f.merged).toSorted(), ['a:b', 'c\\d', 'e,f'])
+    fs.writeFileSync(`${f.merged}/new`, '')
+    t.ok(fs.existsSync(`${f.top}/u,:\\/new`))
+  })
+
+  await t.test('data modes', async t => {
+    for (const io of ['auto', 'passthrough', 'cached']) {
+      const f = folders(t)
+      fs.writeFileSync(`${f.lower}/file`, 'text')
+      const server = await serve(t, f, '-o', `io=${io}`)
+      t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
+      await until('the first line', () => server.log().includes('"mounted"'))
+      if (io !== 'auto') t.match(server.log(), `"io":"${io}"`)
+      await server.unmount()
+    }
+  })
+
+  await t.test('read-only without upperdir, also with one lower', async t => {
+    const f = folders(t)
+    fs.writeFileSync(`${f.lower}/file`, 'text')
+    await mountInBackground(t, { ...f, options: `lowerdir=${f.lower}` })
+    t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
+    t.throws(() => fs.writeFileSync(`${f.merged}/file`, 'x'), { code: 'EROFS' })
+    t.throws(() => fs.mkdirSync(`${f.merged}/x`), { code: 'EROFS' })
+  })
+
+  await t.test('on a layer itself', async t => {
+    for (const on of ['lower', 'upper'] as const) {
+      const f = folders(t)
+      fs.writeFileSync(`${f.lower}/file`, 'text')
+      await mountInBackground(t, { ...f, merged: f[on] })
+      t.equal(fs.readFileSync(`${f[on]}/file`, 'utf8'), 'text')
+      fs.writeFileSync(`${f[on]}/file`, 'changed')
+      t.equal(fs.readFileSync(`${f[on]}/file`, 'utf8'), 'changed')
+      t.match(await tsoverlay('umount', f[on]), { status: 0, stderr: '' })
+      t.equal(fs.readFileSync(`${f.lower}/file`, 'utf8'), 'text')
+      t.equal(fs.readFileSync(`${f.upper}/file`, 'utf8'), 'changed')
+    }
+  })
+
+  await t.test('a layer below the mountpoint', async t => {
+    const f = folders(t)
+    fs.mkdirSync(`${f.merged}/layer`)
+    fs.writeFileSync(`${f.merged}/layer/file`, 'text')
+    const options = `lowerdir=${f.merged}/layer,upperdir=${f.upper},workdir=${f.work}`
+    await mountInBackground(t, { ...f, options })
+    t.same(fs.readdirSync(f.merged), ['file'])
+  })
+
+  await t.test('hundreds of layers', async t => {
+    const f = folders(t)
+    const lower = Array.from({ length: 600 }, (_, i) => `${f.lower}/${i}`)
+    for (const [i, path] of lower.entries()) {
+      fs.mkdirSync(path)
+      fs.writeFileSync(`${path}/f${i}`, '')
+    }
+    await mountInBackground(t, { ...f, options: `lowerdir=${lower.join(':')}` })
+    t.equal(fs.readdirSync(f.merged).length, 600)
+  })
+})
+
+t.test('inherited descriptors are not kept', { skip: skipMounts }, async t => {
+  // Pipes at numbers near and far: the reader sees the end only when nobody has the other end open.
+  await t.test('in the background', async t => {
+    const f = folders(t)
+    f.before(() => void spawnSync('umount', [f.merged]))
+    const run = sh(
+      `exec 5<"$3"; exec 12>"$3/far"; exec 33>"$3/farther"
+       { { "$1" "$2" mount -o "$4" "$5"; echo "status $?" >&2; } 9>&1 37>&1 >/dev/null | cat; } 40<"$3"`,
+      process.execPath,
+      CLI,
+      f.top,
+      f.options,
+      f.merged,
+    )
+    t.match(run.stderr, /^status 0$/m, 'and the pipe has ended, or this would hang')
+    const [pid] = serversOf(f.merged)
+    const open = fs.readdirSync(`/proc/${pid}/fd`).map(fd => {
+      try {
+        return fs.readlinkSync(`/proc/${pid}/fd/${fd}`)
+      } catch {
+        return ''
+      }
+    })
+    t.same(
+      open.filter(
+        path =>
+          path.startsWith(f.top) && ![f.lower, f.upper, f.work].some(own => path.startsWith(own)),
+      ),
+      [],
+    )
+  })
+
+  await t.test('in the foreground', async t => {
+    const f = folders(t)
+    f.before(() => void spawnSync('umount', [f.merged]))
+    const child = spawn(process.execPath, [CLI, 'mount', '-f', '-o', f.options, f.merged], {
+      stdio: ['ignore', 'ignore', 'ignore', 'ignore', 'pipe'],
+    })
+    const pipe = child.stdio[4] as Readable
+    let over = false
+    pipe.once('close', () => (over = true)).resume()
+    await until('the end of the pipe', () => over)
+    await until('the mount', () => mountedOn(f.merged).length > 0)
+    t.pass('the pipe ends while the server lives')
+    spawnSync('umount', [f.merged])
+    await until('the end', () => child.exitCode !== null)
+    t.equal(child.exitCode, 0)
+  })
+})
+
+t.test('kill -9 of the server', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  const text = 'x'.repeat(300_000)
+  for (let i = 0; i < 20; i++) fs.writeFileSync(`${f.lower}/f${i}`, text)
+  const server = await serve(t, f)
+  server.expect(/./)
+  // Copy-up after copy-up, until the server is gone.
+  const writer = spawn(
+    process.execPath,
+    [
+      '-e',
+      `const fs = require('fs')
+       for (let i = 0; ; i++) {
+         const path = ${JSON.stringify(f.merged)} + '/f' + (i % 20)
+         try { fs.appendFileSync(path, 'y'); fs.unlinkSync(path); fs.writeFileSync(path, 'z'.repeat(300000)); fs.chmodSync(path, 0o600) }
+         catch (error) { console.log(error.code); break }
+       }`,
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  )
+  const written = outcomeOf(writer)
+  await until('some copies', () => fs.readdirSync(f.upper).length >= 5)
+  process.kill(server.pid, 'SIGKILL')
+  await server.ended
+  t.match(await written, { stdout: /^(ENOTCONN|ECONNABORTED|EIO)\n$/ }, 'the writer gets an error')
+  t.throws(() => fs.readdirSync(f.merged), { code: 'ENOTCONN' }, 'the mount is dead')
+  t.match(await tsoverlay('mount', '-o', f.options, f.merged), {
+    status: 32,
+    stderr: /mountpoint=.*a mount whose server is gone covers it; clear it first with: umount -l /,
+  })
+  t.match(await tsoverlay('umount', '--lazy', f.merged), { status: 0, stderr: '' })
+  t.same(mountedOn(f.merged), [])
+
+  for (const name of fs.readdirSync(f.upper)) {
+    t.match(name, /^f\d+$/, 'nothing but whole names in the upper layer')
+  }
+  const again = await serve(t, f)
+  for (let i = 0; i < 20; i++) {
+    const path = `${f.merged}/f${i}`
+    if (!fs.existsSync(path)) continue // between unlink and create
+    const found = fs.readFileSync(path, 'utf8')
+    // A copy is whole, whatever the writer had time to add; what the writer itself wrote anew may be
+    // cut short, as on any file system.
+    t.ok(
+      found === text || found === `${text}y` || 'z'.repeat(300_000).startsWith(found),
+      `f${i}: ${found.length} bytes of ${found[0]}`,
+    )
+  }
+  fs.writeFileSync(`${f.merged}/after`, 'works')
+  const left = fs.readdirSync(`${f.work}/work`)
+  t.same(
+    left.filter(name => !name.startsWith('#')),
+    left.includes('incompat') ? ['incompat'] : [],
+  )
+  await again.unmount()
+  t.equal(fs.readFileSync(`${f.upper}/after`, 'utf8'), 'works')
+})
+
+t.test('few descriptors, many folders', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  const count = 3000
+  for (let i = 0; i < count; i++) {
+    fs.mkdirSync(`${f.lower}/d${i}`)
+    fs.writeFileSync(`${f.lower}/d${i}/file`, `${i}`)
+  }
+  f.before(() => void spawnSync('umount', ['-l', f.merged], { stdio: 'ignore' }))
+  const mounted = sh(
+    'ulimit -n 256; exec "$1" "$2" mount -o "$3" "$4"',
+    process.execPath,
+    CLI,
+    f.options,
+    f.merged,
+  )
+  t.match(mounted, { status: 0, stderr: '' })
+  let wrong = 0
+  for (let i = 0; i < count; i++) {
+    if (fs.readFileSync(`${f.merged}/d${i}/file`, 'utf8') !== `${i}`) wrong++
+    if (i % 3 === 0) fs.appendFileSync(`${f.merged}/d${i}/file`, '+')
+    if (i % 3 === 1) fs.writeFileSync(`${f.merged}/d${i}/new`, 'n')
+  }
+  t.equal(wrong, 0, 'all are read')
+  const found = spawnSync('find', [f.merged, '-type', 'f'], { encoding: 'utf8' })
+  t.equal(found.status, 0)
+  t.equal(found.stdout.trimEnd().split('\n').length, count + count / 3)
+  t.match(await tsoverlay('umount', f.merged), { status: 0, stderr: '' })
+  t.equal(fs.readdirSync(f.upper).length, (count / 3) * 2)
+})
+
+t.test('200 processes at once', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  for (let i = 0; i < 20; i++) {
+    fs.mkdirSync(`${f.lower}/d${i}`)
+    fs.writeFileSync(`${f.lower}/d${i}/shared`, `${i}\n`)
+  }
+  const server = await serve(t, f)
+  // Each has a folder to itself, appends to shared files, and cleans up a part of what it made.
+  const script = `
+    cd "$1"; n=$2
+    mkdir own$n; echo $n > own$n/a; mv own$n/a own$n/b; ln own$n/b own$n/c; rm own$n/b
+    test "$(cat own$n/c)" = $n
+    echo $n >> d$((n % 20))/shared
+    ls d$((n % 20)) > /dev/null
+    cp -a d$(((n + 1) % 20)) own$n/copy; rm -r own$n/copy
+  `
+  const all = await Promise.all(
+    Array.from({ length: 200 }, (_, i) =>
+      outcomeOf(spawn('sh', ['-ec', script, 'sh', f.merged, String(i)], { stdio: 'pipe' })),
+    ),
+  )
+  t.same(
+    all.filter(({ status }) => status !== 0).map(({ stderr }) => stderr),
+    [],
+    'none fails',
+  )
+  t.equal(fs.readdirSync(f.merged).length, 220)
+  let lines = 0
+  for (let i = 0; i < 20; i++) {
+    lines += fs.readFileSync(`${f.merged}/d${i}/shared`, 'utf8').trimEnd().split('\n').length
+  }
+  t.equal(lines, 220, 'no appended line is lost')
+  await server.unmount()
+})
+
+t.test('the library', { skip: skipMounts }, async t => {
+  const program = fileURLToPath(new URL('../fixtures/library.mjs', import.meta.url))
+  const run = async (t: Test, act: string) => {
+    const f = folders(t, 'library')
+    fs.writeFileSync(`${f.lower}/from-lower`, 'lower')
+    f.before(() => {
+      if (mountedOn(f.merged).length > 0) spawnSync('umount', ['-l', f.merged])
+    })
+    const child = spawn(process.execPath, [program, act, f.top], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: 60_000,
+      killSignal: 'SIGKILL',
+    })
+    const { status, signal, stdout, stderr } = await outcomeOf(child)
+    t.equal(signal, null, 'it ends by itself')
+    t.equal(stderr, '')
+    t.same(mountedOn(f.merged), [], 'nothing is mounted any more')
+    return { status, f, shown: JSON.parse(stdout || 'null') as Record<string, unknown> }
+  }
+
+  await t.test('uses its own mount', async t => {
+    const { status, f, shown } = await run(t, 'use')
+    t.equal(status, 0)
+    t.match(shown, {
+      mountpoint: f.merged,
+      io: /^(passthrough|cached)$/,
+      before: 'lower',
+      names: 51,
+      stats: 'object',
+      closed: true,
+    })
+    t.equal(fs.readFileSync(`${f.upper}/from-lower`, 'utf8'), 'changed')
+    t.equal(fs.readFileSync(`${f.lower}/from-lower`, 'utf8'), 'lower')
+  })
+  await t.test('busy', async t => {
+    t.match(await run(t, 'busy'), { status: 0, shown: { code: 'EBUSY', text: 'lower' } })
+  })
+  await t.test('await using', async t => {
+    t.match(await run(t, 'dispose'), { status: 0, shown: { upper: ['x'] } })
+  })
+  await t.test('errors', async t => {
+    const { status, f, shown } = await run(t, 'fail')
+    t.equal(status, 0)
+    t.same(shown, [
+      ['lowerdir', 'EINVAL'],
+      ['lowerdir', 'ENOENT'],
+      ['lowerdir', 'ELOOP'],
+      ['mountpoint', 'EINVAL'],
+      ['flags', 'EINVAL'],
+    ])
+    t.same(fs.readdirSync(f.work), [])
+  })
+  await t.test('several mounts', async t => {
+    const { status, f, shown } = await run(t, 'several')
+    t.equal(status, 0)
+    t.match(shown, { copied: true })
+    t.match(shown['message'], `upperdir=${f.upper} is in use by process ${String(shown['pid'])}`)
+    t.match(shown['message'], f.merged)
+  })
+  await t.test('a process that ends leaves no dead mount', async t => {
+    const { status, f } = await run(t, 'exit')
+    t.equal(status, 3)
+    t.equal(fs.readFileSync(`${f.upper}/kept`, 'utf8'), 'all of it')
+  })
+})
