@@ -58,6 +58,8 @@ const change = (cap: number, on: boolean): Result => {
   const r = load()
   if (r < 0) return r
   const i = wordOf(cap)
+  // For numbers it does not know the kernel would say yes and do nothing.
+  if (on && !(block[i + PERMITTED - EFFECTIVE]! & bitOf(cap))) return -E.EPERM
   const before = block[i]!
   block[i] = on ? before | bitOf(cap) : before & ~bitOf(cap)
   const result = store()
@@ -65,8 +67,8 @@ const change = (cap: number, on: boolean): Result => {
   return result
 }
 
-/** Takes a capability out of the effective set; `raiseCap` can bring it back. 0 or -errno. */
-export const dropCap = (cap: number): Result => change(cap, false)
+/** Takes a capability out of the effective set. 0 or -errno. */
+export const dropEffective = (cap: number): Result => change(cap, false)
 
 /** Puts a permitted capability into the effective set. -EPERM: not permitted. */
 export const raiseCap = (cap: number): Result => change(cap, true)
@@ -101,5 +103,5 @@ export const restoreFsCaps = (root: boolean): Result => {
   return low === nowLow && high === nowHigh ? 0 : store()
 }
 
-/** Reads the capabilities if that has not been done: before the fsuid, and with it they, change. */
+/** Reads the capabilities if that has not been done: before the fsuid changes, and they with it. */
 export const loadCaps = load

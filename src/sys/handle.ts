@@ -47,8 +47,8 @@ export const nameToHandle = (dirfd: number, name: ByteString, buf: Buffer): Resu
 
 /**
  * open_by_handle_at(2) with O_CLOEXEC: a descriptor of the object a handle stands for, on the file
- * system that `mountFd` (not O_PATH before Linux 6.14... see the man page) lies on. Needs
- * CAP_DAC_READ_SEARCH. -ESTALE: the object is gone.
+ * system that `mountFd` lies on (an open file or folder; O_PATH gives -EBADF). `flags` are O_*: with
+ * O_PATH also a symlink can be opened. Needs CAP_DAC_READ_SEARCH. -ESTALE: the object is gone.
  */
 export const openByHandle = (
   mountFd: number,

@@ -178,9 +178,15 @@ const ioctlRaw = (fd: number, request: number, arg: number): Result => {
   return r
 }
 
-/** ioctl(2) with a buffer, or null for none. The caller knows how long the request's structure is. */
-export const ioctl = (fd: number, request: number, buf: Uint8Array | null): Result =>
-  ioctlRaw(fd, request, buf === null ? 0 : addressOf(buf))
+/**
+ * ioctl(2) with a buffer, or null for none. -EFAULT where the buffer is shorter than the size which the
+ * request number encodes (_IOC_SIZE); requests that encode none are the caller's responsibility.
+ */
+export const ioctl = (fd: number, request: number, buf: Uint8Array | null): Result => {
+  if (buf === null) return ioctlRaw(fd, request, 0)
+  if (buf.length < ((request >>> 16) & 0x3fff)) return -E.EFAULT
+  return ioctlRaw(fd, request, addressOf(buf))
+}
 
 /** FICLONE, ioctl_ficlone(2): makes `dstFd` share all data of `srcFd`. -EOPNOTSUPP, -EXDEV: it cannot. */
 export const ficlone = (dstFd: number, srcFd: number): Result => ioctlRaw(dstFd, FICLONE, srcFd)

@@ -14,18 +14,11 @@ import {
   S_IFMT,
 } from './constants.js'
 import { E } from './errno.js'
+import { features, probeFchmodat2 } from './features.js'
 import * as c from './libc.js'
 import { fail, NR, syscall4, syscall5 } from './libc.js'
 import { emptyName, i32, nameA, procPath, put64, putA, putProcFd, words } from './scratch.js'
 import type { ByteString, Result } from './types.js'
-
-/** Whether the kernel has fchmodat2 (6.6) and lets us call it; asked when first needed. */
-let haveFchmodat2: boolean | undefined
-
-// Some seccomp filters refuse unknown calls with EPERM instead of ENOSYS: only EBADF is a yes.
-const probeFchmodat2 = (): boolean =>
-  (haveFchmodat2 =
-    syscall4(NR.fchmodat2, -1, nameA, 0, AT_SYMLINK_NOFOLLOW) < 0 && fail() === -E.EBADF)
 
 /** chmod(2) through the magic link of `fd` in /proc. */
 const chmodProc = (fd: number, mode: number): Result => {
@@ -54,10 +47,8 @@ const chmodPinned = (dirfd: number, mode: number): Result => {
  * -EOPNOTSUPP on most file systems.
  */
 export const fchmodat = (dirfd: number, name: ByteString, mode: number): Result => {
-  if (!(haveFchmodat2 ?? probeFchmodat2())) {
-    return putA(name) ? chmodPinned(dirfd, mode) : -E.ENAMETOOLONG
-  }
   if (!putA(name)) return -E.ENAMETOOLONG
+  if (!(features.fchmodat2 ?? probeFchmodat2())) return chmodPinned(dirfd, mode)
   let r
   do r = syscall4(NR.fchmodat2, dirfd, nameA, mode, AT_SYMLINK_NOFOLLOW)
   while (r < 0 && (r = fail()) === -E.EINTR)
@@ -66,7 +57,7 @@ export const fchmodat = (dirfd: number, name: ByteString, mode: number): Result 
 
 /** fchmod(2), also of an O_PATH descriptor. */
 export const fchmod = (fd: number, mode: number): Result => {
-  if (!(haveFchmodat2 ?? probeFchmodat2())) return chmodProc(fd, mode)
+  if (!(features.fchmodat2 ?? probeFchmodat2())) return chmodProc(fd, mode)
   let r
   do r = syscall4(NR.fchmodat2, fd, emptyName, mode, AT_EMPTY_PATH)
   while (r < 0 && (r = fail()) === -E.EINTR)

@@ -6,22 +6,26 @@
  * "/proc/self/fd/<dirfd>/<name>" do the same: the magic link is followed to the open directory, the
  * name in it is not.
  *
- * For the name '' of a descriptor the new calls take AT_EMPTY_PATH, but refuse O_PATH descriptors. So
- * '.' is tried first, which serves every directory; for other objects (ENOTDIR) and where '.' may not be
- * searched (EACCES), the magic link in /proc itself.
+ * For the name '': the new calls take AT_EMPTY_PATH, but refuse O_PATH descriptors with it. So '.' is
+ * tried first, which serves every directory; then AT_EMPTY_PATH, for other objects (ENOTDIR) and where
+ * '.' may not be searched (EACCES); then, for O_PATH (EBADF), the magic link in /proc itself.
  *
- * Buffer sizes: the kernel allocates and clears as much memory as the caller's buffer is long, so
- * 64 KiB "to be safe" costs microseconds. The functions that allocate ask with a small one first.
+ * Measured on Linux 6.18, ext4, value of one byte, ns: by name 530 (1240 by way of /proc), '' of a
+ * directory 520, of a file opened for reading 680, of an O_PATH file 1700. The kernel allocates and
+ * clears as much memory as the caller's buffer is long: 530 for 256 bytes, 680 for 4 KiB, 1880 for
+ * 64 KiB. So the functions that allocate ask with a small buffer first.
  */
 
-import { AT_FDCWD, AT_SYMLINK_NOFOLLOW, XATTR_SIZE_MAX } from './constants.js'
+import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, XATTR_SIZE_MAX } from './constants.js'
 import { E } from './errno.js'
+import { features, probeXattrat } from './features.js'
 import * as c from './libc.js'
 import { fail, NR, syscall4, syscall5, syscall6 } from './libc.js'
 import {
   addressOf,
   attrName,
   dotName,
+  emptyName,
   nameA,
   procPath,
   put64,
@@ -35,38 +39,90 @@ import type { ByteString, Result } from './types.js'
 
 export type { ByteString, Result } from './types.js'
 
-/** Whether the kernel has getxattrat and so on, and lets us call them; asked when first needed. */
-let haveAt: boolean | undefined
-
-// Some seccomp filters refuse unknown calls with EPERM instead of ENOSYS: only EBADF is a yes.
-const probe = (): boolean =>
-  (haveAt = syscall5(NR.listxattrat, -1, dotName, 0, 0, 0) < 0 && fail() === -E.EBADF)
-
-/** sizeof(struct xattr_args): u64 value, u32 size, u32 flags; at `words` */
+/** sizeof(struct xattr_args) */
 const ARGS_SIZE = 16
 
-const putArgs = (value: number, size: number, flags: number): void => {
-  put64(0, value)
-  u32[2] = size
+/**
+ * The arguments other than the object: the attribute's name is at `attrName`, the rest at `words`, where
+ * it is struct xattr_args {u64 value; u32 size; u32 flags}.
+ */
+const putArgs = (buf: Uint8Array, flags: number): void => {
+  put64(0, addressOf(buf))
+  u32[2] = buf.length
   u32[3] = flags
 }
 
-/** Whether a call with '.' for the name '' came to nothing and is to be tried by path. */
-const retryByPath = (name: ByteString, r: Result): boolean =>
-  name === '' && (r === -E.ENOTDIR || r === -E.EACCES)
+const value = (): number => u32[1]! * 0x1_0000_0000 + u32[0]!
+const size = (): number => u32[2]!
 
-/**
- * For the calls by path: the address of a path to the object, or 0 where it is too long. For the name ''
- * it is a magic link, which must be followed; otherwise it must not be.
- */
-const pathTo = (dirfd: number, name: ByteString): number => {
-  if (dirfd === AT_FDCWD) return name === '' ? dotName : putA(name) ? nameA : 0
-  return putProcFd(dirfd, name) ? procPath : 0
+/** One of the four calls, in its three forms. */
+interface Call {
+  at(dirfd: number, path: number, atFlags: number): number
+  follow(path: number): number
+  nofollow(path: number): number
 }
 
-/** A magic link that does not exist means that the descriptor is not open. */
-const byPath = (name: ByteString, r: Result): Result =>
-  name === '' && r === -E.ENOENT ? -E.EBADF : r
+const GET: Call = {
+  at: (dirfd, path, atFlags) =>
+    syscall6(NR.getxattrat, dirfd, path, atFlags, attrName, words, ARGS_SIZE),
+  follow: path => c.getxattr(path, attrName, value(), size()),
+  nofollow: path => c.lgetxattr(path, attrName, value(), size()),
+}
+
+const SET: Call = {
+  at: (dirfd, path, atFlags) =>
+    syscall6(NR.setxattrat, dirfd, path, atFlags, attrName, words, ARGS_SIZE),
+  follow: path => c.setxattr(path, attrName, value(), size(), u32[3]!),
+  nofollow: path => c.lsetxattr(path, attrName, value(), size(), u32[3]!),
+}
+
+const LIST: Call = {
+  at: (dirfd, path, atFlags) => syscall5(NR.listxattrat, dirfd, path, atFlags, value(), size()),
+  follow: path => c.listxattr(path, value(), size()),
+  nofollow: path => c.llistxattr(path, value(), size()),
+}
+
+const REMOVE: Call = {
+  at: (dirfd, path, atFlags) => syscall4(NR.removexattrat, dirfd, path, atFlags, attrName),
+  follow: path => c.removexattr(path, attrName),
+  nofollow: path => c.lremovexattr(path, attrName),
+}
+
+const callAt = (call: Call, dirfd: number, path: number, atFlags: number): Result => {
+  let r
+  do r = call.at(dirfd, path, atFlags)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** Whether a call for the name '' failed because of how the object was addressed. */
+const wrongWay = (r: Result): boolean => r === -E.ENOTDIR || r === -E.EACCES || r === -E.EBADF
+
+const callByPath = (call: Call, dirfd: number, name: ByteString): Result => {
+  let path = procPath
+  if (dirfd === AT_FDCWD) {
+    if (!putA(name)) return -E.ENAMETOOLONG
+    path = name === '' ? dotName : nameA
+  } else if (!putProcFd(dirfd, name)) return -E.ENAMETOOLONG
+  let r
+  do r = name === '' ? call.follow(path) : call.nofollow(path)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  // The magic link itself is not there: the descriptor is not open.
+  return name === '' && r === -E.ENOENT ? -E.EBADF : r
+}
+
+const run = (call: Call, dirfd: number, name: ByteString): Result => {
+  if (features.xattrat ?? probeXattrat()) {
+    if (name !== '') {
+      return putA(name) ? callAt(call, dirfd, nameA, AT_SYMLINK_NOFOLLOW) : -E.ENAMETOOLONG
+    }
+    let r = callAt(call, dirfd, dotName, AT_SYMLINK_NOFOLLOW)
+    if (!wrongWay(r)) return r
+    r = callAt(call, dirfd, emptyName, AT_EMPTY_PATH)
+    if (!wrongWay(r)) return r
+  }
+  return callByPath(call, dirfd, name)
+}
 
 /**
  * getxattrat(2): the length of the value, which is written to `buf`; with an empty `buf` the length only.
@@ -79,23 +135,8 @@ export const getxattrat = (
   buf: Uint8Array,
 ): Result => {
   if (!putAttr(attr)) return -E.ERANGE
-  const value = addressOf(buf)
-  const size = buf.length
-  let r
-  if (haveAt ?? probe()) {
-    if (!putA(name)) return -E.ENAMETOOLONG
-    const path = name === '' ? dotName : nameA
-    putArgs(value, size, 0)
-    do r = syscall6(NR.getxattrat, dirfd, path, AT_SYMLINK_NOFOLLOW, attrName, words, ARGS_SIZE)
-    while (r < 0 && (r = fail()) === -E.EINTR)
-    if (!retryByPath(name, r)) return r
-  }
-  const path = pathTo(dirfd, name)
-  if (path === 0) return -E.ENAMETOOLONG
-  const call = name === '' ? c.getxattr : c.lgetxattr
-  do r = call(path, attrName, value, size)
-  while (r < 0 && (r = fail()) === -E.EINTR)
-  return byPath(name, r)
+  putArgs(buf, 0)
+  return run(GET, dirfd, name)
 }
 
 /**
@@ -106,27 +147,12 @@ export const setxattrat = (
   dirfd: number,
   name: ByteString,
   attr: ByteString,
-  value: Uint8Array,
+  data: Uint8Array,
   flags: number,
 ): Result => {
   if (!putAttr(attr)) return -E.ERANGE
-  const address = addressOf(value)
-  const size = value.length
-  let r
-  if (haveAt ?? probe()) {
-    if (!putA(name)) return -E.ENAMETOOLONG
-    const path = name === '' ? dotName : nameA
-    putArgs(address, size, flags)
-    do r = syscall6(NR.setxattrat, dirfd, path, AT_SYMLINK_NOFOLLOW, attrName, words, ARGS_SIZE)
-    while (r < 0 && (r = fail()) === -E.EINTR)
-    if (!retryByPath(name, r)) return r
-  }
-  const path = pathTo(dirfd, name)
-  if (path === 0) return -E.ENAMETOOLONG
-  const call = name === '' ? c.setxattr : c.lsetxattr
-  do r = call(path, attrName, address, size, flags)
-  while (r < 0 && (r = fail()) === -E.EINTR)
-  return byPath(name, r)
+  putArgs(data, flags)
+  return run(SET, dirfd, name)
 }
 
 /**
@@ -134,42 +160,13 @@ export const setxattrat = (
  * `buf` the number only. -ERANGE: `buf` is too short.
  */
 export const listxattrat = (dirfd: number, name: ByteString, buf: Uint8Array): Result => {
-  const address = addressOf(buf)
-  const size = buf.length
-  let r
-  if (haveAt ?? probe()) {
-    if (!putA(name)) return -E.ENAMETOOLONG
-    const path = name === '' ? dotName : nameA
-    do r = syscall5(NR.listxattrat, dirfd, path, AT_SYMLINK_NOFOLLOW, address, size)
-    while (r < 0 && (r = fail()) === -E.EINTR)
-    if (!retryByPath(name, r)) return r
-  }
-  const path = pathTo(dirfd, name)
-  if (path === 0) return -E.ENAMETOOLONG
-  const call = name === '' ? c.listxattr : c.llistxattr
-  do r = call(path, address, size)
-  while (r < 0 && (r = fail()) === -E.EINTR)
-  return byPath(name, r)
+  putArgs(buf, 0)
+  return run(LIST, dirfd, name)
 }
 
 /** removexattrat(2). -ENODATA: no such attribute. */
-export const removexattrat = (dirfd: number, name: ByteString, attr: ByteString): Result => {
-  if (!putAttr(attr)) return -E.ERANGE
-  let r
-  if (haveAt ?? probe()) {
-    if (!putA(name)) return -E.ENAMETOOLONG
-    const path = name === '' ? dotName : nameA
-    do r = syscall4(NR.removexattrat, dirfd, path, AT_SYMLINK_NOFOLLOW, attrName)
-    while (r < 0 && (r = fail()) === -E.EINTR)
-    if (!retryByPath(name, r)) return r
-  }
-  const path = pathTo(dirfd, name)
-  if (path === 0) return -E.ENAMETOOLONG
-  const call = name === '' ? c.removexattr : c.lremovexattr
-  do r = call(path, attrName)
-  while (r < 0 && (r = fail()) === -E.EINTR)
-  return byPath(name, r)
-}
+export const removexattrat = (dirfd: number, name: ByteString, attr: ByteString): Result =>
+  putAttr(attr) ? run(REMOVE, dirfd, name) : -E.ERANGE
 
 /** Enough for almost every value or list; and for all of them, since the kernel allows no more. */
 const small = Buffer.allocUnsafeSlow(512)
@@ -185,7 +182,10 @@ export const getxattrValue = (
   let n = getxattrat(dirfd, name, attr, buf)
   // A name which is too long gives ERANGE again.
   if (n === -E.ERANGE) n = getxattrat(dirfd, name, attr, (buf = large))
-  return n < 0 ? n : Buffer.from(buf.subarray(0, n))
+  if (n < 0) return n
+  const out = Buffer.allocUnsafe(n)
+  buf.copy(out, 0, 0, n)
+  return out
 }
 
 /** `listxattrat` as an array of names; or -errno. */
