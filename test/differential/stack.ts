@@ -206,7 +206,7 @@ const entryArb = fc.record({
 
 /** Root folders: mostly ones that anybody can work in. */
 const rootArb = fc.record({
-  mode: weighted([6, pick(0o777, 0o755)], [1, pick(0o1777, 0o2777, 0o700)]),
+  mode: weighted([9, pick(0o777, 0o777, 0o755)], [1, pick(0o1777, 0o2777, 0o700)]),
   uid: ownerArb,
   gid: ownerArb,
   atime: timeArb,

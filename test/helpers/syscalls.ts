@@ -113,6 +113,7 @@ const c = {
     'int fchownat(int dirfd, const uint8_t *path, uint32_t uid, uint32_t gid, int flags)',
   ),
   utimensat: bind('int utimensat(int dirfd, const uint8_t *path, const int64_t *times, int flags)'),
+  futimens: bind('int futimens(int fd, const int64_t *times)'),
   statx: bind(
     'int statx(int dirfd, const uint8_t *path, int flags, uint32_t mask, uint8_t *statxbuf)',
   ),
@@ -264,7 +265,7 @@ export const utimensat = (
   flags: number,
 ): number => done(c.utimensat(dir, cString(path), timeWords(atime, mtime), flags))
 export const futimens = (fd: number, atime: Time, mtime: Time): number =>
-  done(c.utimensat(fd, null, timeWords(atime, mtime), 0))
+  done(c.futimens(fd, timeWords(atime, mtime)))
 
 export interface Stat {
   ino: bigint
@@ -458,6 +459,12 @@ export const withMapping = <T>(
     c.munmap(address, length)
   }
 }
+
+const alignedPool = Buffer.alloc((1 << 20) + 4096)
+const alignedStart = 4096 - Number(koffi.address(alignedPool) % 4096n)
+/** Memory as O_DIRECT wants it: one area, used by one call at a time. */
+export const alignedBuffer = (length: number): Buffer =>
+  alignedPool.subarray(alignedStart, alignedStart + Math.min(length, 1 << 20))
 
 export const umask = (mask: number): number => c.umask(mask)
 

@@ -1,0 +1,20 @@
+// Compiles the differential test and runs it: plain JavaScript starts in a tenth of a loader's time.
+import { spawnSync } from 'node:child_process'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const here = dirname(fileURLToPath(import.meta.url))
+const root = join(here, '../..')
+const out = join(root, 'node_modules/.cache/tsoverlay-differential')
+const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
+const compiled = spawnSync(process.execPath, [tsc, '-p', join(here, 'tsconfig.json')], {
+  stdio: 'inherit',
+})
+if (compiled.status !== 0) process.exit(2)
+mkdirSync(out, { recursive: true })
+writeFileSync(join(out, 'package.json'), '{"type":"module"}\n')
+process.argv.splice(1, 1, join(out, 'differential/main.js'))
+process.chdir(root)
+await import(join(out, 'differential/main.js'))

@@ -1,0 +1,114 @@
+/** The ways to get a union mounted: the kernel's own, and any command. */
+
+import { spawnSync } from 'node:child_process'
+import * as sys from '../helpers/syscalls.js'
+import type { LayerPaths } from './stack.js'
+
+export interface Mounter {
+  /** The union is reached through the kernel's FUSE client. */
+  fuse: boolean
+  mount(layers: LayerPaths, mountpoint: string, redirectDir: 'on' | 'off'): void
+  umount(layers: LayerPaths, mountpoint: string): void
+}
+
+export class MountFailed extends Error {}
+
+const layerOptions = (layers: LayerPaths): string =>
+  `lowerdir=${layers.lowers.join(':')}${
+    layers.upper === null ? '' : `,upperdir=${layers.upper},workdir=${layers.work}`
+  }`
+
+const pause = (ms: number): void => {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+}
+
+const EBUSY = 16
+const umountPatiently = (mountpoint: string): void => {
+  for (let tries = 0; ; tries++) {
+    const result = sys.umount(mountpoint, sys.MNT.NOFOLLOW)
+    if (result === 0) return
+    if (result !== -EBUSY || tries >= 50)
+      throw new MountFailed(`umount ${mountpoint}: errno ${-result}`)
+    pause(20)
+  }
+}
+
+/**
+ * index=on keeps hard links whole over copy-up, which is what a union without excuses does; noatime
+ * because access times of layers would depend on what was read through which mount before.
+ */
+export const kernelMounter: Mounter = {
+  fuse: false,
+  mount(layers, mountpoint, redirectDir) {
+    const options =
+      layers.upper === null ? '' : `,index=on,redirect_dir=${redirectDir},metacopy=off,xino=off`
+    const result = sys.mount(
+      'overlay',
+      mountpoint,
+      'overlay',
+      sys.MS.NOATIME,
+      layerOptions(layers) + options,
+    )
+    if (result < 0) throw new MountFailed(`mount of kernel overlayfs: errno ${-result}`)
+  },
+  umount(_layers, mountpoint) {
+    umountPatiently(mountpoint)
+  },
+}
+
+const isMounted = (mountpoint: string): boolean => {
+  const here = sys.lstat(sys.AT_FDCWD, mountpoint)
+  const above = sys.lstat(sys.AT_FDCWD, `${mountpoint}/..`)
+  return typeof here === 'object' && typeof above === 'object' && here.dev !== above.dev
+}
+
+const LOCK_EX_NB = 6
+/** A server may live a moment longer than its mount; as long as it does it holds the upper layer. */
+const waitForRelease = (layers: LayerPaths): void => {
+  if (layers.upper === null) return
+  const fd = sys.open(layers.upper, sys.O.RDONLY | sys.O.DIRECTORY)
+  if (fd < 0) return
+  for (let tries = 0; tries < 500 && sys.flock(fd, LOCK_EX_NB) !== 0; tries++) pause(10)
+  sys.close(fd)
+}
+
+/**
+ * A command that returns when the mount is live. `{layers}` in its words becomes lowerdir=… and, where
+ * there is one, upperdir=…,workdir=…; `{redirect}` on or off; `{mnt}` the mountpoint.
+ */
+export const commandMounter = (command: string): Mounter => ({
+  fuse: true,
+  mount(layers, mountpoint, redirectDir) {
+    const words = command
+      .split(/\s+/)
+      .map(word =>
+        word
+          .replaceAll('{layers}', layerOptions(layers))
+          .replaceAll('{redirect}', redirectDir)
+          .replaceAll('{mnt}', mountpoint),
+      )
+    const [program = '', ...args] = words
+    const result = spawnSync(program, args, {
+      encoding: 'latin1',
+      timeout: 30_000,
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    if (result.status !== 0 || !isMounted(mountpoint))
+      throw new MountFailed(
+        `${words.join(' ')}: status ${result.status ?? result.signal}: ${result.stderr.trim() || result.error?.message}`,
+      )
+  },
+  umount(layers, mountpoint) {
+    umountPatiently(mountpoint)
+    waitForRelease(layers)
+  },
+})
+
+export const mounterFor = (candidate: string, io: string): Mounter => {
+  if (candidate === 'kernel') return kernelMounter
+  return commandMounter(
+    candidate === 'tsoverlay'
+      ? `${process.execPath} dist/cli/main.js mount -o {layers},io=${io},noatime,redirect_dir={redirect} {mnt}`
+      : candidate,
+  )
+}

@@ -1,0 +1,476 @@
+/** One call on one of the two mounts, and everything that can be seen of what it did. */
+
+import { createHash } from 'node:crypto'
+import { writeFileSync } from 'node:fs'
+import { dirname } from 'node:path/posix'
+import * as sys from '../helpers/syscalls.js'
+import type { Stat } from '../helpers/syscalls.js'
+import type { Action, Call, Place } from './calls.js'
+import { SLOTS, USERS, placesOf } from './calls.js'
+import { pattern } from './stack.js'
+
+/** One of the two mounts, with the descriptors that the run keeps on it. */
+export interface Side {
+  mountpoint: string
+  root: number
+  slots: number[]
+  /** The inode number that the slot's file had when it was opened. */
+  slotInos: bigint[]
+}
+
+export const openSide = (mountpoint: string): Side => {
+  const root = sys.open(mountpoint, sys.O.RDONLY | sys.O.DIRECTORY)
+  if (root < 0) throw new Error(`open ${mountpoint}: errno ${-root}`)
+  return {
+    mountpoint,
+    root,
+    slots: Array.from({ length: SLOTS }, () => -1),
+    slotInos: Array.from({ length: SLOTS }, () => 0n),
+  }
+}
+
+export const closeSide = (side: Side): void => {
+  for (const fd of side.slots) if (fd >= 0) sys.close(fd)
+  side.slots.fill(-1)
+  sys.close(side.root)
+}
+
+export interface Outcome {
+  /** 0 or more, or -errno. */
+  ret: number | bigint
+  /** What came out, by name; compared as text. */
+  fields: Record<string, string>
+  stats: Record<string, Stat>
+}
+
+const plain = (ret: number | bigint): Outcome => ({ ret, fields: {}, stats: {} })
+
+const hash = (bytes: Uint8Array): string =>
+  bytes.length <= 24
+    ? Buffer.from(bytes).toString('hex')
+    : `${bytes.length} bytes ${createHash('sha1').update(bytes).digest('hex')}`
+
+const fdOf = (side: Side, slot: number): number => side.slots[slot] ?? -1
+const baseOf = (side: Side, place: Place): number => {
+  // It would lead out of the mount, into the system that runs the test.
+  if (place.path.startsWith('/')) throw new Error(`an absolute path: ${place.path}`)
+  return place.slot < 0 ? side.root : fdOf(side, place.slot)
+}
+/** A path for the calls that have no form with a folder descriptor. */
+const procPath = (side: Side, place: Place): string =>
+  place.path === '' ? '' : `/proc/self/fd/${baseOf(side, place)}/${place.path}`
+
+const statOutcome = (stat: Stat | number): Outcome =>
+  typeof stat === 'number' ? plain(stat) : { ret: 0, fields: {}, stats: { stat } }
+
+const withStat = (outcome: Outcome, name: string, stat: Stat | number): Outcome => {
+  if (typeof stat === 'number') outcome.fields[name] = `errno ${-stat}`
+  else outcome.stats[name] = stat
+  return outcome
+}
+
+/** A listing, sorted, with what lstat says about each name. */
+const describeListing = (fd: number, entries: sys.Dirent[]): Outcome => {
+  const shown: string[] = []
+  const ghosts: string[] = []
+  const wrong: string[] = []
+  for (const entry of entries) {
+    const stat = entry.name === '..' ? null : sys.lstat(fd, entry.name)
+    if (stat === -2) {
+      ghosts.push(entry.name)
+      continue
+    }
+    shown.push(
+      `${entry.name} type ${entry.type}${typeof stat === 'number' ? ` errno ${-stat}` : ''}`,
+    )
+    if (stat !== null && typeof stat !== 'number' && stat.ino !== entry.ino) wrong.push(entry.name)
+  }
+  return {
+    ret: 0,
+    fields: {
+      entries: shown.toSorted().join('\n'),
+      ghosts: ghosts.toSorted().join('\n'),
+      'd_ino wrong': wrong.toSorted().join('\n'),
+    },
+    stats: {},
+  }
+}
+
+const list = (side: Side, place: Place, room: number, as: number): Outcome => {
+  const opened = asUser(as, () =>
+    sys.openat(baseOf(side, place), place.path, sys.O.RDONLY | sys.O.DIRECTORY),
+  )
+  if (opened < 0) return plain(opened)
+  const entries = sys.allDirents(opened, room)
+  const outcome = typeof entries === 'number' ? plain(entries) : describeListing(opened, entries)
+  sys.close(opened)
+  return outcome
+}
+
+const asUser = <T>(as: number, use: () => T): T => {
+  const user = USERS[as]
+  return user === undefined || as === 0 ? use() : sys.withCredentials(user, use)
+}
+
+/** What was neither made nor removed meanwhile is listed once; nothing that never was is listed. */
+const listDuring = (side: Side, place: Place, room: number, changes: Call[]): Outcome => {
+  const flags = sys.O.RDONLY | sys.O.DIRECTORY
+  const names = (): string[] | number => {
+    const fd = sys.openat(baseOf(side, place), place.path, flags)
+    if (fd < 0) return fd
+    const entries = sys.allDirents(fd)
+    // What the kernel lists and does not find is no name of the folder.
+    const found =
+      typeof entries === 'number'
+        ? entries
+        : entries.filter(e => e.name === '..' || sys.lstat(fd, e.name) !== -2).map(e => e.name)
+    sys.close(fd)
+    return found
+  }
+  const before = names()
+  if (typeof before === 'number') return plain(before)
+  const fd = sys.openat(baseOf(side, place), place.path, flags)
+  if (fd < 0) return plain(fd)
+  const first = sys.getdents(fd, room)
+  const results = changes.map(call => perform(side, call).ret)
+  const rest = sys.allDirents(fd, room)
+  sys.close(fd)
+  const after = names()
+  const outcome: Outcome = { ret: 0, fields: { changes: results.join(' ') }, stats: {} }
+  if (typeof first === 'number' || typeof rest === 'number' || typeof after === 'number') {
+    outcome.fields['violations'] = `${typeof first} ${typeof rest} ${typeof after}`
+    return outcome
+  }
+  const touched = new Set<string>()
+  for (const call of changes)
+    for (const p of placesOf(call.action)) touched.add(p.path.split('/').at(-1) ?? '')
+  const counts = new Map<string, number>()
+  for (const entry of [...first, ...rest]) counts.set(entry.name, (counts.get(entry.name) ?? 0) + 1)
+  const violations: string[] = []
+  for (const name of before) {
+    const count = counts.get(name) ?? 0
+    if (!touched.has(name) && after.includes(name) && count !== 1)
+      violations.push(`${name} listed ${count} times`)
+  }
+  outcome.fields['violations'] = violations.toSorted().join('\n')
+  return outcome
+}
+
+const seekdir = (side: Side, place: Place, index: number): Outcome => {
+  const fd = sys.openat(baseOf(side, place), place.path, sys.O.RDONLY | sys.O.DIRECTORY)
+  if (fd < 0) return plain(fd)
+  const all = sys.allDirents(fd, 300)
+  if (typeof all === 'number' || all.length === 0) {
+    sys.close(fd)
+    return plain(typeof all === 'number' ? all : 0)
+  }
+  const from = index % all.length
+  const cookie = all[from]?.cookie ?? 0n
+  const sought = sys.lseek(fd, cookie, sys.SEEK.SET)
+  const tail = sys.allDirents(fd, 300)
+  sys.close(fd)
+  const same =
+    typeof tail !== 'number' &&
+    tail.map(e => e.name).join('\n') ===
+      all
+        .slice(from + 1)
+        .map(e => e.name)
+        .join('\n')
+  return {
+    ret: 0,
+    fields: {
+      count: String(all.length),
+      sought: String(sought >= 0),
+      violations: same ? '' : 'the rest after seekdir differs',
+    },
+    stats: {},
+  }
+}
+
+const mapped = (side: Side, a: Action & { op: 'mmap' }): Outcome => {
+  const fd = fdOf(side, a.slot)
+  const stat = sys.fstat(fd)
+  const fileSize = typeof stat === 'number' ? 0 : stat.size
+  // Beyond the end of the file there would be SIGBUS.
+  const usable = Math.max(0, Math.min(a.length, fileSize - a.at))
+  const seen = sys.withMapping(
+    fd,
+    Math.max(a.length, 1),
+    a.prot,
+    a.shared ? sys.MAP.SHARED : sys.MAP.PRIVATE,
+    a.at,
+    view => {
+      const window = view.subarray(0, usable)
+      const before = a.prot & sys.PROT.READ ? hash(window) : ''
+      if (a.prot & sys.PROT.WRITE) window.set(pattern(usable, a.fill))
+      return before
+    },
+  )
+  if (typeof seen === 'number') return plain(seen)
+  return { ret: 0, fields: { data: seen }, stats: {} }
+}
+
+const setFlagsOf = (fd: number, flags: number): number => {
+  const old = sys.getFlags(fd)
+  // As chattr does it: what the file system reports besides goes back unchanged.
+  return old < 0 ? old : sys.setFlags(fd, (old & ~0x30 & ~0xc0) | flags)
+}
+
+const openFor = (side: Side, place: Place, use: (fd: number) => number): number => {
+  const fd = sys.openat(baseOf(side, place), place.path, sys.O.RDONLY | sys.O.NONBLOCK)
+  if (fd < 0) return fd
+  const result = use(fd)
+  sys.close(fd)
+  return result
+}
+
+const readInto = (fd: number, length: number, at: number | null): Outcome => {
+  const buf = at === null ? Buffer.alloc(length) : sys.alignedBuffer(length)
+  const ret = at === null ? sys.read(fd, buf) : sys.pread(fd, buf, at)
+  return ret < 0 ? plain(ret) : { ret, fields: { data: hash(buf.subarray(0, ret)) }, stats: {} }
+}
+
+const fromValue = (value: string[] | Buffer | number): Outcome =>
+  typeof value === 'number'
+    ? plain(value)
+    : {
+        ret: 0,
+        fields: { value: Array.isArray(value) ? value.join('\n') : value.toString('hex') },
+        stats: {},
+      }
+
+const openInto = (side: Side, a: Action & { op: 'open' }): Outcome => {
+  const old = fdOf(side, a.into)
+  // Not before the new one is open: the place may be relative to it.
+  const fd = sys.openat(baseOf(side, a.place), a.place.path, a.flags | sys.O.NONBLOCK, a.mode)
+  if (fd < 0) return plain(fd)
+  if (old >= 0) sys.close(old)
+  side.slots[a.into] = fd
+  return plain(0)
+}
+
+const act = (side: Side, call: Call): Outcome => {
+  const a = call.action
+  const at = 'place' in a ? baseOf(side, a.place) : -1
+  const fd = 'slot' in a ? fdOf(side, a.slot) : -1
+  switch (a.op) {
+    case 'open':
+      return openInto(side, a)
+    case 'mkdir':
+      return plain(sys.mkdirat(at, a.place.path, a.mode))
+    case 'mknod':
+      return plain(sys.mknodat(at, a.place.path, a.mode, a.major, a.minor))
+    case 'symlink':
+      return plain(sys.symlinkat(a.target, at, a.place.path))
+    case 'link':
+      return plain(
+        sys.linkat(
+          at,
+          a.place.path,
+          baseOf(side, a.to),
+          a.to.path,
+          a.follow ? sys.AT_SYMLINK_FOLLOW : 0,
+        ),
+      )
+    case 'linkFd':
+      return plain(
+        a.empty
+          ? sys.linkat(fd, '', baseOf(side, a.to), a.to.path, sys.AT_EMPTY_PATH)
+          : sys.linkat(
+              sys.AT_FDCWD,
+              `/proc/self/fd/${fd}`,
+              baseOf(side, a.to),
+              a.to.path,
+              sys.AT_SYMLINK_FOLLOW,
+            ),
+      )
+    case 'unlink':
+      return plain(sys.unlinkat(at, a.place.path, 0))
+    case 'rmdir':
+      return plain(sys.unlinkat(at, a.place.path, sys.AT_REMOVEDIR))
+    case 'rename':
+      return plain(sys.renameat2(at, a.place.path, baseOf(side, a.to), a.to.path, a.flags))
+    case 'chmod':
+      return plain(sys.fchmodat(at, a.place.path, a.mode))
+    case 'chown':
+      return plain(
+        sys.fchownat(at, a.place.path, a.uid, a.gid, a.follow ? 0 : sys.AT_SYMLINK_NOFOLLOW),
+      )
+    case 'utimens':
+      return plain(
+        sys.utimensat(at, a.place.path, a.atime, a.mtime, a.follow ? 0 : sys.AT_SYMLINK_NOFOLLOW),
+      )
+    case 'truncate':
+      return plain(sys.truncate(procPath(side, a.place), a.size))
+    case 'setxattr':
+      return plain(
+        sys.setxattr(
+          { path: procPath(side, a.place), follow: a.follow },
+          a.name,
+          Buffer.from(a.value, 'hex'),
+          a.flags,
+        ),
+      )
+    case 'getxattr':
+      return fromValue(
+        sys.getxattr({ path: procPath(side, a.place), follow: a.follow }, a.name, a.room),
+      )
+    case 'listxattr':
+      return fromValue(sys.listxattr({ path: procPath(side, a.place), follow: a.follow }, a.room))
+    case 'removexattr':
+      return plain(sys.removexattr({ path: procPath(side, a.place), follow: a.follow }, a.name))
+    case 'stat':
+      return statOutcome(sys.statx(at, a.place.path, a.follow ? 0 : sys.AT_SYMLINK_NOFOLLOW))
+    case 'readlink': {
+      const target = sys.readlinkat(at, a.place.path, a.room)
+      return typeof target === 'number' ? plain(target) : { ret: 0, fields: { target }, stats: {} }
+    }
+    case 'list':
+    case 'listDuring':
+    case 'seekdir':
+    case 'flist':
+      throw new Error('a listing changes ids on its own')
+    case 'access':
+      return plain(sys.faccessat(at, a.place.path, a.mode, a.effective ? sys.AT_EACCESS : 0))
+    case 'statfs': {
+      const stat = sys.statfs(procPath(side, a.place))
+      return typeof stat === 'number'
+        ? plain(stat)
+        : {
+            ret: 0,
+            fields: {
+              namelen: String(stat.namelen),
+              bsize: String(stat.bsize),
+              blocks: String(stat.blocks),
+            },
+            stats: {},
+          }
+    }
+    case 'getflags':
+      return plain(openFor(side, a.place, sys.getFlags))
+    case 'setflags':
+      return plain(openFor(side, a.place, f => setFlagsOf(f, a.flags)))
+    case 'close':
+      side.slots[a.slot] = -1
+      return plain(sys.close(fd))
+    case 'read':
+      return readInto(fd, a.length, null)
+    case 'pread':
+      return readInto(fd, a.length, a.at)
+    case 'write':
+      return plain(sys.write(fd, pattern(a.length, a.fill)))
+    case 'pwrite': {
+      const buf = sys.alignedBuffer(a.length)
+      buf.set(pattern(a.length, a.fill))
+      return plain(sys.pwrite(fd, buf, a.at))
+    }
+    case 'lseek':
+      return plain(sys.lseek(fd, a.offset, a.whence))
+    case 'ftruncate':
+      return plain(sys.ftruncate(fd, a.size))
+    case 'fallocate':
+      return plain(sys.fallocate(fd, a.mode, a.at, a.length))
+    case 'copy':
+      return plain(sys.copyFileRange(fd, a.at, fdOf(side, a.toSlot), a.toAt, a.length))
+    case 'fsync':
+      return plain(a.data ? sys.fdatasync(fd) : sys.fsync(fd))
+    case 'syncfs':
+      return plain(sys.syncfs(fd))
+    case 'fstat':
+      return statOutcome(sys.fstat(fd))
+    case 'fchmod':
+      return plain(sys.fchmod(fd, a.mode))
+    case 'fchown':
+      return plain(sys.fchownat(fd, '', a.uid, a.gid, sys.AT_EMPTY_PATH))
+    case 'futimens':
+      return plain(sys.futimens(fd, a.atime, a.mtime))
+    case 'fsetxattr':
+      return plain(sys.setxattr(fd, a.name, Buffer.from(a.value, 'hex'), a.flags))
+    case 'fgetxattr':
+      return fromValue(sys.getxattr(fd, a.name, a.room))
+    case 'flistxattr':
+      return fromValue(sys.listxattr(fd, a.room))
+    case 'fremovexattr':
+      return plain(sys.removexattr(fd, a.name))
+    case 'fgetflags':
+      return plain(sys.getFlags(fd))
+    case 'fsetflags':
+      return plain(setFlagsOf(fd, a.flags))
+    case 'flock':
+      return plain(sys.flock(fd, a.operation))
+    case 'mmap':
+      return mapped(side, a)
+    case 'forget':
+    case 'compare':
+    case 'remount':
+      return plain(0)
+    default:
+      return a satisfies never
+  }
+}
+
+const flist = (side: Side, slot: number, room: number): Outcome => {
+  const fd = fdOf(side, slot)
+  const sought = sys.lseek(fd, 0, sys.SEEK.SET)
+  if (sought < 0) return plain(sought)
+  const entries = sys.allDirents(fd, room)
+  return typeof entries === 'number' ? plain(entries) : describeListing(fd, entries)
+}
+
+/** The call by whoever makes it, without looking around. */
+const bare = (side: Side, call: Call): Outcome => {
+  const a = call.action
+  if (a.op === 'list') return list(side, a.place, a.room, call.as)
+  if (a.op === 'listDuring') return listDuring(side, a.place, a.room, a.changes)
+  if (a.op === 'seekdir') return seekdir(side, a.place, a.index)
+  if (a.op === 'flist') return flist(side, a.slot, a.room)
+  if (a.op === 'forget') {
+    writeFileSync('/proc/sys/vm/drop_caches', '2')
+    return plain(0)
+  }
+  sys.umask(call.umask)
+  try {
+    return asUser(call.as, () => act(side, call))
+  } finally {
+    sys.umask(0o22)
+  }
+}
+
+export const perform = (side: Side, call: Call): Outcome => {
+  const a = call.action
+  const places = call.check ? placesOf(a) : []
+  const look = (place: Place): Stat | number => sys.lstat(baseOf(side, place), place.path)
+  const before = places.map(look)
+  const outcome = bare(side, call)
+  if (a.op === 'open' && outcome.ret === 0) {
+    const stat = sys.fstat(fdOf(side, a.into))
+    side.slotInos[a.into] = typeof stat === 'number' ? 0n : stat.ino
+    withStat(outcome, 'the open file', stat)
+  }
+  if ('slot' in a && (call.check || a.op === 'fstat')) {
+    const stat = sys.fstat(fdOf(side, a.slot))
+    if (typeof stat !== 'number')
+      outcome.fields['inode number since open'] =
+        stat.ino === side.slotInos[a.slot] ? 'the same' : 'another'
+    withStat(outcome, 'the open file', stat)
+  }
+  if (!call.check) return outcome
+  const after = places.map(look)
+  places.forEach((place, i) => {
+    withStat(outcome, `${i === 0 ? 'the first' : 'the second'} path`, after[i] ?? -2)
+    const parent = dirname(place.path)
+    if (place.path !== '.' && place.path !== '')
+      withStat(
+        outcome,
+        `${i === 0 ? 'the first' : 'the second'} path's folder`,
+        look({ slot: place.slot, path: parent }),
+      )
+    before.forEach((old, j) => {
+      const now = after[i]
+      if (typeof old === 'number' || typeof now !== 'object') return
+      outcome.fields[`inode number of path ${i + 1}, before at path ${j + 1}`] =
+        old.ino === now.ino ? 'the same' : 'another'
+    })
+  })
+  return outcome
+}

@@ -1,0 +1,263 @@
+/** One run: the same layers twice, the same calls on both unions, and no difference to be seen. */
+
+import { spawnSync } from 'node:child_process'
+import { mkdirSync } from 'node:fs'
+import type { Tree, TreeRules } from '../helpers/tree.js'
+import { readTree } from '../helpers/tree.js'
+import { S } from '../helpers/syscalls.js'
+import type { Action, Call } from './calls.js'
+import { compareInos, compareOutcomes, compareTrees, showResult } from './compare.js'
+import type { Draft } from './drafts.js'
+import { Model } from './model.js'
+import type { Mounter } from './mounters.js'
+import { MountFailed, kernelMounter } from './mounters.js'
+import type { Side } from './perform.js'
+import { closeSide, openSide, perform } from './perform.js'
+import type { LayerPaths, StackSpec } from './stack.js'
+import { buildStack } from './stack.js'
+import type { Mismatch } from './tolerated.js'
+
+export interface Step {
+  call: Call
+  /** What the reference answered. */
+  ret: number | bigint
+}
+
+export interface Divergence {
+  mismatches: Mismatch[]
+  /** Everything up to and including the step that showed it. */
+  trace: Step[]
+}
+
+export interface RunResult {
+  divergence: Divergence | null
+  calls: number
+  /** How often each call came out how: `op` and result. */
+  tally: Record<string, number>
+}
+
+const EXACT: TreeRules = { now: 0n, exact: true }
+/** A remount changes no time, not even one that is "now". */
+const SAME_TIMES: TreeRules = { now: 1n << 80n }
+
+class Diverged extends Error {
+  constructor(mismatches: Mismatch[]) {
+    super('diverged')
+    this.mismatches = mismatches
+  }
+  readonly mismatches: Mismatch[]
+}
+
+/** A mount with the layers that it has at the moment. */
+class Mounted {
+  constructor(mounter: Mounter, mountpoint: string, layers: LayerPaths, redirectDir: 'on' | 'off') {
+    this.mounter = mounter
+    this.mountpoint = mountpoint
+    this.layers = layers
+    this.redirectDir = redirectDir
+  }
+  readonly mounter: Mounter
+  readonly mountpoint: string
+  readonly redirectDir: 'on' | 'off'
+  layers: LayerPaths
+  side: Side | null = null
+
+  get open(): Side {
+    if (this.side === null) throw new Error('not mounted')
+    return this.side
+  }
+
+  mount(): void {
+    this.mounter.mount(this.layers, this.mountpoint, this.redirectDir)
+    this.side = openSide(this.mountpoint)
+  }
+
+  umount(): void {
+    if (this.side === null) return
+    closeSide(this.side)
+    this.side = null
+    this.mounter.umount(this.layers, this.mountpoint)
+  }
+}
+
+class Run {
+  constructor(dir: string, stack: StackSpec, candidate: Mounter) {
+    const start = BigInt(Date.now() - 5000) * 1_000_000n
+    this.rules = { now: start }
+    const layersOf = (name: string): LayerPaths => {
+      mkdirSync(`${dir}/${name}`)
+      return buildStack(`${dir}/${name}`, stack)
+    }
+    // A symlink that leads up out of the mount ends in one of the empty folders above it.
+    const mountpoint = (name: string): string => {
+      const path = `${dir}/mnt-${name}/o/o/o/o/o/o/m`
+      mkdirSync(path, { recursive: true })
+      return path
+    }
+    this.reference = new Mounted(kernelMounter, mountpoint('r'), layersOf('a'), stack.redirectDir)
+    this.candidate = new Mounted(candidate, mountpoint('c'), layersOf('b'), stack.redirectDir)
+    const lowers = [...this.reference.layers.lowers, ...this.candidate.layers.lowers]
+    this.lowers = new Map(lowers.map(path => [path, readTree(path, true)]))
+  }
+  readonly rules: TreeRules
+  readonly reference: Mounted
+  readonly candidate: Mounted
+  readonly lowers: Map<string, Tree>
+  readonly model = new Model()
+  readonly trace: Step[] = []
+  calls = 0
+  readonly tally: Record<string, number> = {}
+
+  private read(mounted: Mounted, action: Action | null): Tree {
+    try {
+      return readTree(mounted.mountpoint)
+    } catch (error) {
+      throw new Diverged([
+        {
+          action,
+          field: 'reading the whole tree',
+          expected: 'done',
+          got: `${mounted === this.reference ? 'reference' : 'candidate'}: ${String(error)}`,
+        },
+      ])
+    }
+  }
+
+  private expectSame(mismatches: Mismatch[]): void {
+    if (mismatches.length > 0) throw new Diverged(mismatches)
+  }
+
+  mount(action: Action | null): void {
+    for (const mounted of [this.reference, this.candidate])
+      try {
+        mounted.mount()
+      } catch (error) {
+        if (!(error instanceof MountFailed)) throw error
+        throw new Diverged([{ action, field: 'mount', expected: 'done', got: error.message }])
+      }
+  }
+
+  umount(): void {
+    this.reference.umount()
+    this.candidate.umount()
+  }
+
+  /** Both trees, which are the same. */
+  compare(action: Action | null, when = ''): [Tree, Tree] {
+    const expected = this.read(this.reference, action)
+    const got = this.read(this.candidate, action)
+    this.expectSame(compareTrees(action, expected, got, this.rules, when))
+    this.model.reset([...expected.nodes].map(([path, n]) => [path, n.stat.mode & S.IFMT]))
+    return [expected, got]
+  }
+
+  remount(action: Action | null, swap: boolean): void {
+    const [expected, got] = this.compare(action)
+    this.umount()
+    this.model.closeAll()
+    if (swap)
+      [this.reference.layers, this.candidate.layers] = [
+        this.candidate.layers,
+        this.reference.layers,
+      ]
+    this.mount(action)
+    const when = swap ? ' after a remount by the other' : ' after a remount'
+    const [nowExpected, nowGot] = this.compare(action, when)
+    const pairs: [Tree, Tree][] = swap
+      ? [
+          [got, nowExpected],
+          [expected, nowGot],
+        ]
+      : [
+          [expected, nowExpected],
+          [got, nowGot],
+        ]
+    for (const [before, now] of pairs) {
+      this.expectSame(compareTrees(action, before, now, SAME_TIMES, when))
+      this.expectSame(compareInos(action, before, now))
+    }
+  }
+
+  step(call: Call): void {
+    const { action } = call
+    const step: Step = { call, ret: 0 }
+    this.trace.push(step)
+    if (action.op === 'compare') this.compare(action)
+    else if (action.op === 'remount') this.remount(action, action.swap)
+    else {
+      this.calls++
+      const expected = perform(this.reference.open, call)
+      step.ret = expected.ret
+      const key = `${action.op} ${expected.ret < 0 ? showResult(expected.ret) : 'ok'}`
+      this.tally[key] = (this.tally[key] ?? 0) + 1
+      const got = perform(this.candidate.open, call)
+      this.expectSame(compareOutcomes(action, expected, got, this.rules))
+      this.model.note(action, expected)
+    }
+  }
+
+  /** Nothing has been done to a lower layer: not to a byte, an attribute or a time. */
+  compareLowers(): void {
+    for (const [path, before] of this.lowers)
+      this.expectSame(
+        compareTrees(null, before, readTree(path, true), EXACT, ` in the lower layer ${path}`),
+      )
+  }
+}
+
+/** Removes what a run leaves on the disk. */
+export const removeRunDir = (dir: string): void => {
+  const remove = (): number | null =>
+    spawnSync('rm', ['-rf', '--one-file-system', dir], { stdio: 'ignore' }).status
+  if (remove() === 0) return
+  // A file may have been left immutable.
+  spawnSync('chattr', ['-R', '-f', '-i', '-a', dir], { stdio: 'ignore' })
+  remove()
+}
+
+export interface RunOptions {
+  /** An empty folder for this run alone. */
+  dir: string
+  candidate: Mounter
+  /** Called after every step. */
+  onStep: (step: number) => void
+  /** The folder stays. */
+  keep?: boolean
+}
+
+/** Runs drafts (settled on the way) or calls as they are. */
+export const runSteps = (
+  stack: StackSpec,
+  steps: (Draft | Call)[],
+  options: RunOptions,
+): RunResult => {
+  mkdirSync(options.dir)
+  const run = new Run(options.dir, stack, options.candidate)
+  try {
+    run.mount(null)
+    run.compare(null)
+    steps.forEach((step, i) => {
+      run.step(typeof step === 'function' ? step(run.model) : step)
+      options.onStep(i)
+    })
+    run.remount(null, false)
+    run.remount(null, true)
+    run.umount()
+    run.compareLowers()
+    return { divergence: null, calls: run.calls, tally: run.tally }
+  } catch (error) {
+    if (!(error instanceof Diverged)) throw error
+    return {
+      divergence: { mismatches: error.mismatches, trace: run.trace },
+      calls: run.calls,
+      tally: run.tally,
+    }
+  } finally {
+    try {
+      run.umount()
+    } catch {
+      // Best effort: whoever started the run clears its folder of mounts.
+    }
+    if (options.keep !== true) removeRunDir(options.dir)
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * Makes the calls: a process of its own, because a call on a union that hangs blocks the whole thread,
+ * and because ids and umask change. Started by main.ts, reports to it in JSON lines on descriptor 3.
+ */
+
+import * as fc from 'fast-check'
+import { writeFileSync, writeSync } from 'node:fs'
+import type { Call } from './calls.js'
+import { draftsArb } from './drafts.js'
+import { mounterFor } from './mounters.js'
+import type { Case } from './reduce.js'
+import { reduce, signature } from './reduce.js'
+import { showCase, showDivergence } from './report.js'
+import type { RunResult } from './run.js'
+import { runSteps } from './run.js'
+import type { StackSpec } from './stack.js'
+import { stackArb } from './stack.js'
+
+export interface Job {
+  dir: string
+  seeds: number[]
+  calls: number
+  every: number
+  io: string
+  candidate: string
+  reduceSeconds: number
+  keep: boolean
+  /** A file with a reduced case to run instead of seeds. */
+  replay: string | null
+}
+
+export type Message =
+  | { type: 'alive'; seed: number; step: number }
+  | {
+      type: 'done'
+      seed: number
+      calls: number
+      seconds: number
+      report: string | null
+      signature: string
+      tally: Record<string, number>
+    }
+
+const send = (message: Message): void => {
+  writeSync(3, `${JSON.stringify(message)}\n`)
+}
+
+const one = <T>(arbitrary: fc.Arbitrary<T>, seed: number): T => {
+  const [value] = fc.sample(arbitrary, { seed, numRuns: 1 })
+  if (value === undefined) throw new Error('nothing drawn')
+  return value
+}
+
+const job = JSON.parse(process.argv[2] ?? '{}') as Job
+const candidate = mounterFor(job.candidate, job.io)
+let runs = 0
+let lastSign = 0
+
+const run = (
+  seed: number,
+  stack: StackSpec,
+  steps: Parameters<typeof runSteps>[1],
+  keep = false,
+): RunResult =>
+  runSteps(stack, steps, {
+    dir: `${job.dir}/${seed}-${runs++}`,
+    candidate,
+    keep,
+    onStep: step => {
+      const now = Date.now()
+      if (now - lastSign < 200) return
+      lastSign = now
+      send({ type: 'alive', seed, step })
+    },
+  })
+
+const reportOf = (seed: number, found: Case, result: RunResult): string => {
+  const { divergence } = result
+  if (divergence === null) return ''
+  const wanted = divergence.mismatches[0]
+  let report = showDivergence(seed, divergence)
+  if (job.reduceSeconds > 0 && wanted !== undefined) {
+    const small = reduce(found, signature(wanted), job.reduceSeconds, tried =>
+      run(seed, tried.stack, tried.calls),
+    )
+    const again = run(seed, small.stack, small.calls, job.keep)
+    if (again.divergence !== null) report += `\n${showCase(small, again.divergence)}`
+    const file = `${job.dir}/${seed}.json`
+    if (job.keep) {
+      writeFileSync(file, JSON.stringify(small))
+      report += `\n  run it again with --replay ${file}`
+    }
+  }
+  return report
+}
+
+const finish = (seed: number, found: () => Case, result: RunResult, start: number): void => {
+  const first = result.divergence?.mismatches[0]
+  send({
+    type: 'done',
+    seed,
+    calls: result.calls,
+    seconds: (Date.now() - start) / 1000,
+    report: first === undefined ? null : reportOf(seed, found(), result),
+    signature: first === undefined ? '' : signature(first),
+    tally: result.tally,
+  })
+}
+
+if (job.replay === null)
+  for (const seed of job.seeds) {
+    const stack = one(stackArb, seed)
+    const drafts = one(draftsArb(job.calls, job.every, { fuse: candidate.fuse }), seed)
+    const start = Date.now()
+    const result = run(seed, stack, drafts)
+    const calls = (): Call[] => result.divergence?.trace.map(step => step.call) ?? []
+    finish(seed, () => ({ stack, calls: calls() }), result, start)
+  }
+else {
+  const { readFileSync } = await import('node:fs')
+  const found = JSON.parse(readFileSync(job.replay, 'utf8')) as Case
+  finish(0, () => found, run(0, found.stack, found.calls, job.keep), Date.now())
+}
