@@ -1,0 +1,79 @@
+/**
+ * Passthrough: whether it is possible here, and backing ids, fs/fuse/backing.c.
+ */
+
+import { readFileSync } from 'node:fs'
+import type { Logger } from '../log.js'
+import { CAP_FSETID, CAP_SYS_ADMIN, OVERLAYFS_SUPER_MAGIC } from '../sys/constants.js'
+import { E, errnoName } from '../sys/errno.js'
+import { ioctl } from '../sys/io.js'
+import { dropCap, hasCap, raiseCap } from '../sys/proc.js'
+import { DEV_IOC_BACKING_CLOSE, DEV_IOC_BACKING_OPEN } from './abi.js'
+import type { BackingIds } from './data-mode.js'
+
+/** struct fuse_backing_map {s32 fd; u32 flags; u64 padding} */
+const map = Buffer.allocUnsafeSlow(16).fill(0)
+
+/** CAP_SYS_ADMIN counts in the initial user namespace only: that is the one which maps every id. */
+const inInitialNamespace = (): boolean => {
+  try {
+    return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'))
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Why this process cannot have passthrough on this kernel; undefined where it probably can, which the
+ * answer to INIT confirms.
+ *
+ * @param fd /dev/fuse, not mounted yet: the ioctl is then refused as such, unless it is unknown
+ */
+export const passthroughRefusal = (fd: number): string | undefined => {
+  if (!hasCap(CAP_SYS_ADMIN) || !inInitialNamespace()) {
+    return 'it needs CAP_SYS_ADMIN in the initial user namespace'
+  }
+  map.fill(0)
+  map.writeInt32LE(-1, 0)
+  const r = ioctl(fd, DEV_IOC_BACKING_OPEN, map)
+  return r === -E.ENOTTY || r === -E.EOPNOTSUPP
+    ? 'the kernel has no CONFIG_FUSE_PASSTHROUGH (Linux 6.9)'
+    : undefined
+}
+
+/** The `stackDepth` of INIT: with 1, overlayfs can still be stacked on the mount. */
+export const stackDepthOver = (fsType: number): 1 | 2 => (fsType === OVERLAYFS_SUPER_MAGIC ? 2 : 1)
+
+export class DeviceBackingIds implements BackingIds {
+  readonly #fd: number
+  readonly #log: Logger
+  #warned = false
+
+  constructor(fd: number, log: Logger) {
+    this.#fd = fd
+    this.#log = log
+  }
+
+  /**
+   * The kernel keeps this thread's credentials with the id and does all i/o with them. Without
+   * CAP_FSETID, so that a write drops set-id bits which appeared after the open.
+   */
+  open(fd: number): number {
+    map.writeInt32LE(fd, 0)
+    map.fill(0, 4)
+    const dropped = hasCap(CAP_FSETID) && dropCap(CAP_FSETID) === 0
+    const r = ioctl(this.#fd, DEV_IOC_BACKING_OPEN, map)
+    if (dropped) raiseCap(CAP_FSETID)
+    if (r < 0 && !this.#warned) {
+      this.#warned = true
+      this.#log.warn({ errno: errnoName(r) }, 'the kernel refuses passthrough of a file')
+    }
+    return r
+  }
+
+  close(id: number): void {
+    map.writeUInt32LE(id, 0)
+    const r = ioctl(this.#fd, DEV_IOC_BACKING_CLOSE, map)
+    if (r < 0) this.#log.error({ id, errno: errnoName(r) }, 'a backing id could not be closed')
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * Which way the data of an opened file goes, per node and handle, such that the kernel's rules for
+ * inode i/o modes are never broken (fs/fuse/iomode.c: breaking one fails the open with EIO):
+ *
+ * - all passthrough handles of an inode that are open at a time use one backing id;
+ * - while one is open, every other open of the inode must be passthrough too;
+ * - while a cached handle is open, none may be passthrough.
+ *
+ * In `cached` mode every handle uses the page cache, which nobody changes behind its back, and nothing
+ * is kept here. In `passthrough` mode (then the page cache is write-through):
+ *
+ * | open of                                | goes                                             |
+ * |----------------------------------------|--------------------------------------------------|
+ * | a node with passthrough handles        | passthrough, with their backing id               |
+ * | a node with cached handles             | cached                                           |
+ * | a file of a lower layer (read-only)    | cached: it may be copied up while it is open     |
+ * | a file of the upper layer              | passthrough; cached if the kernel gives no id    |
+ *
+ * A lower file never gets a backing id, so that none is shared across a copy-up.
+ *
+ * Files of the upper layer are passed through for reading as well. A shared mapping made through a
+ * passthrough handle is one of the real file and outlives the handle, unseen; pages cached here would
+ * not show what is written through it. (It is also the faster way: no READ requests.)
+ *
+ * Set-id bits: the kernel writes with the credentials under which the backing id was made, here without
+ * CAP_FSETID, so every write drops them. Where there are any (Opened.privileged) a writable handle gets
+ * DIRECT_IO in addition: data then comes in WRITE requests, which tell whether the writer may keep them,
+ * and only mappings are passed through.
+ *
+ * A mapping changes times and blocks unseen, and only a handle opened O_RDWR can be mapped for writing:
+ * as long as a passthrough one is open, the node's attributes may not be cached (`attrsVolatile`).
+ */
+
+import type { Fh, NodeId, Notifier, Opened } from '../overlay/ops.js'
+import { O_ACCMODE, O_RDWR } from '../sys/constants.js'
+import { FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH } from './abi.js'
+import type { IoMode } from './init.js'
+
+/** Makes and closes backing ids; -errno where the kernel gives none. */
+export interface BackingIds {
+  open(fd: number): number
+  close(id: number): void
+}
+
+/** A node with open handles. */
+class Node {
+  cached = 0
+  passthrough = 0
+  /** Those of the passthrough handles which can be mapped for writing. */
+  mappable = 0
+  backingId = 0
+}
+
+// What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE.
+const CACHED = 1
+const PASSTHROUGH = 2
+const MAPPABLE = 4
+
+export class DataMode {
+  readonly #passthrough: boolean
+  readonly #backing: BackingIds
+  readonly #notifier: Notifier
+  readonly #nodes = new Map<NodeId, Node>()
+  readonly #handles = new Map<Fh, number>()
+  /** How many nodes have mappable handles: mostly none, which spares the look-ups. */
+  #volatile = 0
+  /** For the reply to the last open: 0, or the id of passthrough. */
+  backingId = 0
+
+  constructor(io: IoMode, backing: BackingIds, notifier: Notifier) {
+    this.#passthrough = io === 'passthrough'
+    this.#backing = backing
+    this.#notifier = notifier
+  }
+
+  /**
+   * A file was opened or (`created`, attributes going with the same reply) created. Returns the FOPEN_*
+   * flags and sets `backingId`.
+   *
+   * @param flags those of open(2)
+   */
+  open(id: NodeId, opened: Opened, flags: number, created: boolean): number {
+    this.backingId = 0
+    if (!this.#passthrough) return FOPEN_KEEP_CACHE
+    let node = this.#nodes.get(id)
+    if (node === undefined) this.#nodes.set(id, (node = new Node()))
+    if (
+      node.cached === 0 &&
+      (node.passthrough > 0 || (opened.upper && this.#acquire(node, opened)))
+    ) {
+      return this.#openThrough(id, node, opened, flags, created)
+    }
+    node.cached++
+    this.#handles.set(opened.fh, CACHED)
+    // Pages left from before the node was written through passthrough are not to be kept.
+    return opened.upper && node.cached === 1 ? 0 : FOPEN_KEEP_CACHE
+  }
+
+  #acquire(node: Node, opened: Opened): boolean {
+    if (opened.fd < 0) return false
+    const id = this.#backing.open(opened.fd)
+    if (id <= 0) return false
+    node.backingId = id
+    return true
+  }
+
+  #openThrough(id: NodeId, node: Node, opened: Opened, flags: number, created: boolean): number {
+    node.passthrough++
+    this.backingId = node.backingId
+    if ((flags & O_ACCMODE) === O_RDWR) {
+      this.#handles.set(opened.fh, PASSTHROUGH | MAPPABLE)
+      if (node.mappable++ === 0) {
+        this.#volatile++
+        // The kernel may have attributes of the node that were given for long.
+        if (!created) this.#notifier.attrChanged(id)
+      }
+    } else {
+      this.#handles.set(opened.fh, PASSTHROUGH)
+    }
+    return opened.writable && opened.privileged
+      ? FOPEN_PASSTHROUGH | FOPEN_DIRECT_IO
+      : FOPEN_PASSTHROUGH
+  }
+
+  /** A handle was closed. */
+  release(id: NodeId, fh: Fh): void {
+    if (!this.#passthrough) return
+    const kind = this.#handles.get(fh)
+    const node = this.#nodes.get(id)
+    if (kind === undefined || node === undefined) return
+    this.#handles.delete(fh)
+    if (kind === CACHED) {
+      node.cached--
+    } else {
+      if ((kind & MAPPABLE) !== 0 && --node.mappable === 0) this.#volatile--
+      // The kernel has left passthrough mode before it sent the RELEASE of the last handle.
+      if (--node.passthrough === 0) this.#backing.close(node.backingId)
+    }
+    if (node.cached === 0 && node.passthrough === 0) this.#nodes.delete(id)
+  }
+
+  /** Whether attributes of this node may change without the kernel noticing. */
+  attrsVolatile(id: NodeId): boolean {
+    return this.#volatile > 0 && (this.#nodes.get(id)?.mappable ?? 0) > 0
+  }
+
+  /** Nodes with open handles, open handles: for statistics. */
+  get nodeCount(): number {
+    return this.#nodes.size
+  }
+  get handleCount(): number {
+    return this.#handles.size
+  }
+}

@@ -1,0 +1,158 @@
+/**
+ * Requests about open files and folders. Part of the table in handlers.ts.
+ */
+
+import { E } from '../sys/errno.js'
+import * as abi from './abi.js'
+import { Opcode, OUT_HEADER_SIZE } from './abi.js'
+import type { Handle } from './handlers.js'
+import { writeOpen } from './reply.js'
+import type { Reply, Request } from './wire.js'
+
+const AT = OUT_HEADER_SIZE
+const MAX = Number.MAX_SAFE_INTEGER
+
+/** The largest count of bytes that one request moves (the kernel's MAX_RW_COUNT). */
+const MAX_COUNT = 0x7fff_f000
+
+const open: Handle = (s, req, rep) => {
+  if (s.data === undefined) return -E.EIO
+  const flags = req.u32(0) & ~abi.FMODE_EXEC
+  const { opened } = s
+  const r = s.ops.open(req.nodeid, flags, (req.u32(4) & abi.OPEN_KILL_SUIDGID) !== 0, opened)
+  if (r < 0) return r
+  const fopen = s.data.open(req.nodeid, opened, flags, false)
+  writeOpen(rep, AT, opened.fh, fopen, s.data.backingId)
+  return abi.OPEN_OUT_SIZE
+}
+
+const release: Handle = (s, req) => {
+  const fh = req.u64(0)
+  s.data?.release(req.nodeid, fh)
+  s.ops.release(fh)
+  return 0
+}
+
+/** The data is read to where the reply has it. Beyond 2^53 every file ends. */
+const read: Handle = (s, req, rep) => {
+  const pos = req.u64(8)
+  if (pos > MAX) return 0
+  const length = Math.min(req.u32(16), rep.capacity)
+  return s.ops.read(req.u64(0), rep.buf, AT, length, pos)
+}
+
+const write: Handle = (s, req, rep) => {
+  const pos = req.u64(8)
+  const length = req.u32(16)
+  if (length > req.bodyLength - abi.WRITE_IN_SIZE) return -E.EINVAL
+  if (pos + length > MAX) return -E.EFBIG
+  const killPriv = (req.u32(20) & abi.WRITE_KILL_SUIDGID) !== 0
+  const from = abi.IN_HEADER_SIZE + abi.WRITE_IN_SIZE
+  const r = s.ops.write(req.u64(0), req.buf, from, length, pos, killPriv)
+  if (r < 0) return r
+  rep.u32(AT, r)
+  rep.u32(AT + 4, 0)
+  return abi.WRITE_OUT_SIZE
+}
+
+const fsync: Handle = (s, req) => s.ops.fsync(req.u64(0), (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
+
+const fsyncdir: Handle = (s, req) =>
+  s.ops.fsyncdir(req.u64(0), (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
+
+const fallocate: Handle = (s, req) => {
+  const offset = req.u64(8)
+  const length = req.u64(16)
+  if (offset + length > MAX) return -E.EFBIG
+  return s.ops.fallocate(req.u64(0), req.u32(24), offset, length)
+}
+
+const lseek: Handle = (s, req, rep) => {
+  const offset = req.u64(8)
+  if (offset > MAX) return -E.ENXIO
+  const r = s.ops.lseek(req.u64(0), offset, req.u32(16))
+  if (r < 0) return r
+  rep.i64(AT, r)
+  return abi.LSEEK_OUT_SIZE
+}
+
+const copyRange = (s: Parameters<Handle>[0], req: Request): number => {
+  const offIn = req.u64(8)
+  const offOut = req.u64(32)
+  if (offIn > MAX) return 0
+  if (offOut > MAX) return -E.EFBIG
+  const length = Math.min(req.u64(40), MAX_COUNT)
+  return s.ops.copyFileRange(req.u64(0), offIn, req.u64(24), offOut, length, req.u32(48))
+}
+
+/** struct fuse_write_out */
+const copyFileRange: Handle = (s, req, rep) => {
+  const r = copyRange(s, req)
+  if (r < 0) return r
+  rep.u32(AT, r)
+  rep.u32(AT + 4, 0)
+  return abi.WRITE_OUT_SIZE
+}
+
+/** struct fuse_copy_file_range_out */
+const copyFileRange64: Handle = (s, req, rep) => {
+  const r = copyRange(s, req)
+  if (r < 0) return r
+  rep.i64(AT, r)
+  return abi.COPY_FILE_RANGE_OUT_SIZE
+}
+
+const opendir: Handle = (s, req, rep) => {
+  const { opened } = s
+  const r = s.ops.opendir(req.nodeid, opened)
+  if (r < 0) return r
+  // The kernel drops its listing itself when a name changes through it; else it may keep it.
+  const flags = opened.unchanged ? abi.FOPEN_CACHE_DIR | abi.FOPEN_KEEP_CACHE : abi.FOPEN_CACHE_DIR
+  writeOpen(rep, AT, opened.fh, flags, 0)
+  return abi.OPEN_OUT_SIZE
+}
+
+const releasedir: Handle = (s, req) => {
+  s.ops.releasedir(req.u64(0))
+  return 0
+}
+
+/** Bytes the kernel has room for. */
+const dirRoom = (req: Request, rep: Reply): number => Math.min(req.u32(16), rep.capacity)
+
+/** An error after some entries: they are given, and it comes up again with the next call. */
+const dirOut = (r: number, length: number): number => (r < 0 && length === 0 ? r : length)
+
+const readdir: Handle = (s, req, rep) => {
+  const cookie = req.u64(8)
+  if (cookie > MAX) return -E.EINVAL
+  s.dir.begin(AT, dirRoom(req, rep))
+  const r = s.ops.readdir(req.u64(0), cookie, s.dir)
+  return dirOut(r, s.dir.end - AT)
+}
+
+const readdirplus: Handle = (s, req, rep) => {
+  const cookie = req.u64(8)
+  if (cookie > MAX) return -E.EINVAL
+  s.dirPlus.begin(AT, dirRoom(req, rep))
+  const r = s.ops.readdirplus(req.u64(0), cookie, s.dirPlus)
+  return dirOut(r, s.dirPlus.end - AT)
+}
+
+/** Opcode, size of the fixed part of the body, handler. */
+export const dataHandlers: readonly (readonly [number, number, Handle])[] = [
+  [Opcode.OPEN, abi.OPEN_IN_SIZE, open],
+  [Opcode.RELEASE, abi.RELEASE_IN_SIZE, release],
+  [Opcode.READ, abi.READ_IN_SIZE, read],
+  [Opcode.WRITE, abi.WRITE_IN_SIZE, write],
+  [Opcode.FSYNC, abi.FSYNC_IN_SIZE, fsync],
+  [Opcode.FSYNCDIR, abi.FSYNC_IN_SIZE, fsyncdir],
+  [Opcode.FALLOCATE, abi.FALLOCATE_IN_SIZE, fallocate],
+  [Opcode.LSEEK, abi.LSEEK_IN_SIZE, lseek],
+  [Opcode.COPY_FILE_RANGE, abi.COPY_FILE_RANGE_IN_SIZE, copyFileRange],
+  [Opcode.COPY_FILE_RANGE_64, abi.COPY_FILE_RANGE_IN_SIZE, copyFileRange64],
+  [Opcode.OPENDIR, abi.OPEN_IN_SIZE, opendir],
+  [Opcode.RELEASEDIR, abi.RELEASE_IN_SIZE, releasedir],
+  [Opcode.READDIR, abi.READ_IN_SIZE, readdir],
+  [Opcode.READDIRPLUS, abi.READ_IN_SIZE, readdirplus],
+]

@@ -1,0 +1,116 @@
+/**
+ * What the main thread and the union's thread tell each other.
+ */
+
+import { MountError } from '../errors.js'
+import type { Logger, LogLevel } from '../log.js'
+import type { UnionOptions } from '../overlay/options.js'
+import type { IoMode } from './init.js'
+
+/** Everything a union's thread needs to know. Can be sent to it. */
+export interface ServeOptions {
+  union: UnionOptions
+  /** Absolute. */
+  mountpoint: string
+  /** `auto`: passthrough where it is possible, else cached. */
+  io: 'auto' | IoMode
+  /** The source that /proc/mounts shows. */
+  fsname: string
+  /** What it shows after `fuse.` as type. */
+  subtype: string
+  /** Let users other than the mounter in. */
+  allowOther: boolean
+  /** MS_* */
+  mountFlags: number
+  logLevel: LogLevel
+  /** How long the kernel may cache names and attributes, in seconds. Default: a year. */
+  timeout?: number
+}
+
+/** An error that can be sent without losing what it says. */
+export interface PlainError {
+  mount: boolean
+  message: string
+  stack: string | undefined
+  option: string | undefined
+  path: string | undefined
+  code: string | undefined
+}
+
+export const plainError = (error: unknown): PlainError => {
+  const about = error instanceof MountError ? error : undefined
+  return {
+    mount: about !== undefined,
+    message: error instanceof Error ? error.message : String(error),
+    stack: error instanceof Error ? error.stack : undefined,
+    option: about?.option,
+    path: about?.path,
+    code: about?.code,
+  }
+}
+
+export const reviveError = (plain: PlainError): Error => {
+  const { message, stack, option, path, code } = plain
+  const error = plain.mount
+    ? new MountError(message, {
+        ...(option === undefined ? {} : { option }),
+        ...(path === undefined ? {} : { path }),
+        ...(code === undefined ? {} : { code }),
+      })
+    : new Error(message)
+  if (stack !== undefined) error.stack = stack
+  return error
+}
+
+/** From the union's thread. */
+export type FromWorker =
+  | { type: 'log'; level: keyof typeof levels; fields: Record<string, unknown>; message: string }
+  /** There is a mount. The main thread owns `controlFd`, an eventfd which wakes the loop. */
+  | { type: 'mounted'; deviceFd: number; controlFd: number }
+  /** INIT was answered: the mount is live. */
+  | { type: 'ready'; io: IoMode }
+  | { type: 'stats'; id: number; stats: Record<string, number> }
+  /** The end, all descriptors being closed; with `error` where it was none to be expected. */
+  | { type: 'closed'; error?: PlainError }
+
+/** To the union's thread: to be followed by a signal on `controlFd`. */
+export type ToWorker = { type: 'stats'; id: number } | { type: 'stop' }
+
+const levels = { debug: 20, info: 30, warn: 40, error: 50 } as const
+const thresholds: Record<LogLevel, number> = {
+  trace: 10,
+  ...levels,
+  fatal: 60,
+  silent: 100,
+}
+
+/** A logger whose lines are sent. Errors among the fields become text. */
+export const remoteLogger = (level: LogLevel, send: (message: FromWorker) => void): Logger => {
+  const threshold = thresholds[level]
+  const method =
+    (name: keyof typeof levels) =>
+    (fields: Record<string, unknown>, message: string): void => {
+      if (levels[name] >= threshold)
+        send({ type: 'log', level: name, fields: plain(fields), message })
+    }
+  return {
+    debug: method('debug'),
+    info: method('info'),
+    warn: method('warn'),
+    error: method('error'),
+    isLevelEnabled: asked => thresholds[asked] >= threshold,
+  }
+}
+
+/** Fields that survive structured clone. */
+const plain = (fields: Record<string, unknown>): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(fields).map(([key, value]) => [
+      key,
+      value instanceof Error
+        ? (value.stack ?? value.message)
+        : typeof value === 'function' || typeof value === 'symbol'
+          ? String(value)
+          : value,
+    ]),
+  )

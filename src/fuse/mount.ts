@@ -1,0 +1,76 @@
+/**
+ * Opening /dev/fuse and mounting it with mount(2), fs/fuse/inode.c:fuse_parse_param().
+ */
+
+import { MountError } from '../errors.js'
+import { MNT_DETACH, O_NONBLOCK, O_RDWR, UMOUNT_NOFOLLOW } from '../sys/constants.js'
+import { openPath } from '../sys/at.js'
+import { E, errnoMessage, errnoName } from '../sys/errno.js'
+import { mount, umount } from '../sys/mount.js'
+import { MAX_IO } from './init.js'
+
+const DEVICE = '/dev/fuse'
+
+/** A new connection, not yet mounted. */
+export const openDevice = (): number => {
+  const fd = openPath(DEVICE, O_RDWR | O_NONBLOCK)
+  if (fd >= 0) return fd
+  const code = errnoName(fd)
+  const advice =
+    fd === -E.ENOENT || fd === -E.ENODEV || fd === -E.ENXIO
+      ? 'the fuse module is not loaded (modprobe fuse), or the container was not given the device'
+      : 'it must be readable and writable for whoever mounts'
+  throw new MountError(`cannot open ${DEVICE}: ${errnoMessage(fd)}: ${advice}`, {
+    path: DEVICE,
+    code,
+  })
+}
+
+export interface MountRequest {
+  mountpoint: string
+  /** What /proc/mounts shows as source, and after `fuse.` as type. */
+  fsname: string
+  subtype: string
+  allowOther: boolean
+  /** MS_* */
+  flags: number
+}
+
+/** The options of the file system, for mount(2). */
+export const mountData = (fd: number, uid: number, gid: number, allowOther: boolean): string => {
+  const options = [
+    `fd=${fd}`,
+    'rootmode=40000',
+    `user_id=${uid}`,
+    `group_id=${gid}`,
+    'default_permissions',
+  ]
+  if (allowOther) options.push('allow_other')
+  options.push(`max_read=${MAX_IO}`)
+  return options.join(',')
+}
+
+/** Mounts the connection. Its INIT request can be read from then on. */
+export const mountDevice = (fd: number, request: MountRequest): void => {
+  const uid = process.geteuid?.() ?? 0
+  const gid = process.getegid?.() ?? 0
+  const data = mountData(fd, uid, gid, request.allowOther)
+  const { mountpoint } = request
+  const type = request.subtype === '' ? 'fuse' : `fuse.${request.subtype}`
+  const r = mount(request.fsname, mountpoint, type, request.flags, data)
+  if (r >= 0) return
+  const advice =
+    r === -E.EPERM
+      ? ': mounting needs CAP_SYS_ADMIN in the mount namespace (root, or a user namespace of your own)'
+      : ''
+  throw new MountError(`cannot mount on ${mountpoint}: ${errnoMessage(r)}${advice}`, {
+    option: 'mountpoint',
+    path: mountpoint,
+    code: errnoName(r),
+  })
+}
+
+/** Takes a mount away which is of no use any more, busy or not. Best effort. */
+export const detach = (mountpoint: string): void => {
+  umount(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW)
+}

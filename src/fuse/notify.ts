@@ -1,0 +1,50 @@
+/**
+ * What is sent to the kernel unasked, fs/fuse/notify.c (fs/fuse/dev.c up to 6.18).
+ *
+ * From the serving thread only an inode's attributes are ever invalidated (offset -1): the kernel then
+ * marks the inode and returns. Invalidating pages waits for their write-back, and
+ * FUSE_NOTIFY_INVAL_ENTRY for the folder's lock; the holder of either may be waiting for this thread.
+ */
+
+import type { NodeId, Notifier } from '../overlay/ops.js'
+import { E } from '../sys/errno.js'
+import { write } from '../sys/io.js'
+import type { Logger } from '../log.js'
+import { NOTIFY_INVAL_INODE, NOTIFY_INVAL_INODE_OUT_SIZE, OUT_HEADER_SIZE } from './abi.js'
+import { Reply } from './wire.js'
+
+const SIZE = OUT_HEADER_SIZE + NOTIFY_INVAL_INODE_OUT_SIZE
+
+/** struct fuse_notify_inval_inode_out: the attributes of a node, and none of its pages. */
+export const writeInvalAttr = (rep: Reply, node: NodeId): number => {
+  rep.header(SIZE, NOTIFY_INVAL_INODE, 0, 0)
+  rep.i64(OUT_HEADER_SIZE, node)
+  rep.i64(OUT_HEADER_SIZE + 8, -1)
+  rep.i64(OUT_HEADER_SIZE + 16, 0)
+  return SIZE
+}
+
+export class DeviceNotifier implements Notifier {
+  readonly #message = new Reply(SIZE)
+  readonly #log: Logger
+  #fd = -1
+
+  constructor(log: Logger) {
+    this.#log = log
+  }
+
+  /** From now on notifications go to this device; before there is a mount there is nothing to tell. */
+  attach(fd: number): void {
+    this.#fd = fd
+  }
+
+  attrChanged(node: NodeId): void {
+    if (this.#fd < 0) return
+    const length = writeInvalAttr(this.#message, node)
+    const r = write(this.#fd, this.#message.buf, 0, length)
+    // ENOENT: the kernel does not have the inode in memory, so nothing of it is cached.
+    if (r < 0 && r !== -E.ENOENT) {
+      this.#log.warn({ node, errno: -r }, 'the kernel did not take an invalidation')
+    }
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * Encoding of the structures in replies, each at an offset of the reply's buffer; its size is what the
+ * function returns where it varies, else a constant of abi.ts.
+ */
+
+import type {
+  Attr,
+  ByteString,
+  DirPlusSink,
+  DirSink,
+  Entry,
+  NodeId,
+  StatFsOut,
+} from '../overlay/ops.js'
+import type { Ino } from '../sys/types.js'
+import {
+  ATTR_OUT_SIZE,
+  DIRENT_SIZE,
+  DIRENTPLUS_SIZE,
+  ENTRY_OUT_SIZE,
+  STATX_OUT_SIZE,
+} from './abi.js'
+import type { Reply } from './wire.js'
+
+/** How long the kernel may believe a name or attributes: seconds and nanoseconds. */
+export class Validity {
+  readonly sec: number
+  readonly nsec: number
+
+  constructor(seconds: number) {
+    this.sec = Math.floor(seconds)
+    this.nsec = Math.floor((seconds - this.sec) * 1e9)
+  }
+}
+
+/** Not at all. */
+export const NEVER = new Validity(0)
+
+/** include/linux/kdev_t.h:new_encode_dev() */
+const encodeDev = (major: number, minor: number): number =>
+  ((minor & 0xff) | (major << 8) | ((minor & 0xfff00) << 12)) >>> 0
+
+/** struct fuse_attr */
+const writeAttr = (rep: Reply, at: number, attr: Attr): void => {
+  rep.ino(at, attr.ino)
+  rep.i64(at + 8, attr.size)
+  rep.i64(at + 16, attr.blocks)
+  rep.i64(at + 24, attr.atimeSec)
+  rep.i64(at + 32, attr.mtimeSec)
+  rep.i64(at + 40, attr.ctimeSec)
+  rep.u32(at + 48, attr.atimeNsec)
+  rep.u32(at + 52, attr.mtimeNsec)
+  rep.u32(at + 56, attr.ctimeNsec)
+  rep.u32(at + 60, attr.mode)
+  rep.u32(at + 64, attr.nlink)
+  rep.u32(at + 68, attr.uid)
+  rep.u32(at + 72, attr.gid)
+  rep.u32(at + 76, encodeDev(attr.rdevMajor, attr.rdevMinor))
+  rep.u32(at + 80, attr.blksize)
+  rep.u32(at + 84, 0) // flags: FUSE_ATTR_SUBMOUNT, FUSE_ATTR_DAX
+}
+
+/** struct fuse_entry_out; a negative entry where `entry.nodeId` is 0. */
+export const writeEntry = (
+  rep: Reply,
+  at: number,
+  entry: Entry,
+  name: Validity,
+  attrs: Validity,
+): void => {
+  rep.i64(at, entry.nodeId)
+  rep.i64(at + 8, 0) // generation: numbers are never used twice
+  rep.i64(at + 16, name.sec)
+  rep.u32(at + 32, name.nsec)
+  if (entry.nodeId === 0) {
+    rep.i64(at + 24, 0)
+    rep.zero(at + 36, at + ENTRY_OUT_SIZE)
+    return
+  }
+  rep.i64(at + 24, attrs.sec)
+  rep.u32(at + 36, attrs.nsec)
+  writeAttr(rep, at + 40, entry.attr)
+}
+
+/** struct fuse_attr_out */
+export const writeAttrOut = (rep: Reply, at: number, attr: Attr, valid: Validity): number => {
+  rep.i64(at, valid.sec)
+  rep.u32(at + 8, valid.nsec)
+  rep.u32(at + 12, 0)
+  writeAttr(rep, at + 16, attr)
+  return ATTR_OUT_SIZE
+}
+
+/** struct fuse_sx_time {s64 sec; u32 nsec; s32 reserved} */
+const writeSxTime = (rep: Reply, at: number, sec: number, nsec: number): void => {
+  rep.i64(at, sec)
+  rep.u32(at + 8, nsec)
+  rep.u32(at + 12, 0)
+}
+
+/** struct fuse_statx_out with struct fuse_statx at 32 */
+export const writeStatx = (rep: Reply, at: number, attr: Attr, valid: Validity): number => {
+  rep.i64(at, valid.sec)
+  rep.u32(at + 8, valid.nsec)
+  rep.zero(at + 12, at + STATX_OUT_SIZE)
+  const st = at + 32
+  rep.u32(st, attr.mask)
+  rep.u32(st + 4, attr.blksize)
+  rep.u32(st + 8, attr.attributes)
+  rep.u32(st + 16, attr.nlink)
+  rep.u32(st + 20, attr.uid)
+  rep.u32(st + 24, attr.gid)
+  rep.u32(st + 28, attr.mode & 0xffff)
+  rep.ino(st + 32, attr.ino)
+  rep.i64(st + 40, attr.size)
+  rep.i64(st + 48, attr.blocks)
+  rep.u32(st + 56, attr.attributesMask)
+  writeSxTime(rep, st + 64, attr.atimeSec, attr.atimeNsec)
+  writeSxTime(rep, st + 80, attr.btimeSec, attr.btimeNsec)
+  writeSxTime(rep, st + 96, attr.ctimeSec, attr.ctimeNsec)
+  writeSxTime(rep, st + 112, attr.mtimeSec, attr.mtimeNsec)
+  rep.u32(st + 128, attr.rdevMajor)
+  rep.u32(st + 132, attr.rdevMinor)
+  return STATX_OUT_SIZE
+}
+
+/** struct fuse_open_out */
+export const writeOpen = (
+  rep: Reply,
+  at: number,
+  fh: number,
+  flags: number,
+  backingId: number,
+): void => {
+  rep.i64(at, fh)
+  rep.u32(at + 8, flags)
+  rep.u32(at + 12, backingId)
+}
+
+/** struct fuse_statfs_out */
+export const writeStatfs = (rep: Reply, at: number, st: StatFsOut): void => {
+  rep.i64(at, st.blocks)
+  rep.i64(at + 8, st.bfree)
+  rep.i64(at + 16, st.bavail)
+  rep.i64(at + 24, st.files)
+  rep.i64(at + 32, st.ffree)
+  rep.u32(at + 40, st.bsize)
+  rep.u32(at + 44, st.namelen)
+  rep.u32(at + 48, st.frsize)
+  rep.zero(at + 52, at + 80)
+}
+
+const align = (length: number): number => (length + 7) & ~7
+
+/** struct fuse_dirent and the name, padded; the position after it. */
+const writeDirent = (
+  rep: Reply,
+  at: number,
+  name: ByteString,
+  ino: Ino,
+  type: number,
+  cookie: number,
+): number => {
+  rep.ino(at, ino)
+  rep.i64(at + 8, cookie)
+  rep.u32(at + 16, name.length)
+  rep.u32(at + 20, type)
+  const end = at + DIRENT_SIZE + name.length
+  rep.buf.latin1Write(name, at + DIRENT_SIZE)
+  rep.buf.fill(0, end, align(end))
+  return align(end)
+}
+
+/** Packs READDIR's entries from `start`, at most `room` bytes. */
+export class DirPacker implements DirSink {
+  readonly #rep: Reply
+  #at = 0
+  #end = 0
+
+  constructor(rep: Reply) {
+    this.#rep = rep
+  }
+  begin(start: number, room: number): void {
+    this.#at = start
+    this.#end = start + room
+  }
+  /** Where the packed entries end. */
+  get end(): number {
+    return this.#at
+  }
+  add(name: ByteString, ino: Ino, type: number, cookie: number): boolean {
+    if (this.#at + align(DIRENT_SIZE + name.length) > this.#end) return false
+    this.#at = writeDirent(this.#rep, this.#at, name, ino, type, cookie)
+    return true
+  }
+}
+
+/** Packs READDIRPLUS' entries: struct fuse_entry_out before each struct fuse_dirent. */
+export class DirPlusPacker implements DirPlusSink {
+  readonly #rep: Reply
+  readonly #names: Validity
+  readonly #attrs: (node: NodeId) => Validity
+  #at = 0
+  #end = 0
+
+  /** @param attrs how long the attributes of a node are valid */
+  constructor(rep: Reply, names: Validity, attrs: (node: NodeId) => Validity) {
+    this.#rep = rep
+    this.#names = names
+    this.#attrs = attrs
+  }
+  begin(start: number, room: number): void {
+    this.#at = start
+    this.#end = start + room
+  }
+  get end(): number {
+    return this.#at
+  }
+  room(name: ByteString): boolean {
+    return this.#at + align(DIRENTPLUS_SIZE + name.length) <= this.#end
+  }
+  add(name: ByteString, ino: Ino, type: number, cookie: number, entry: Entry): void {
+    const node = entry.nodeId
+    // Without a node the kernel takes the name alone: no timeout, which would be one of a negative entry.
+    if (node === 0) this.#rep.zero(this.#at, this.#at + ENTRY_OUT_SIZE)
+    else writeEntry(this.#rep, this.#at, entry, this.#names, this.#attrs(node))
+    this.#at = writeDirent(this.#rep, this.#at + ENTRY_OUT_SIZE, name, ino, type, cookie)
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * A mount, seen from the main thread: starts the union's thread, hears its log, and unmounts.
+ */
+
+import { Worker } from 'node:worker_threads'
+import { MountError } from '../errors.js'
+import type { Logger } from '../log.js'
+import { MNT_DETACH, UMOUNT_NOFOLLOW } from '../sys/constants.js'
+import { E, errnoMessage, errnoName } from '../sys/errno.js'
+import { close, eventfdSignal } from '../sys/io.js'
+import { umountAsync } from '../sys/mount.js'
+import type { IoMode } from './init.js'
+import { reviveError, type FromWorker, type ServeOptions, type ToWorker } from './messages.js'
+
+export type { ServeOptions } from './messages.js'
+
+/** A live mount. */
+export interface Server {
+  readonly mountpoint: string
+  readonly io: IoMode
+  /**
+   * Settles when the mount has ended, for whatever reason, and its thread and descriptors are gone;
+   * rejects where the thread died of an error.
+   */
+  readonly closed: Promise<void>
+  /**
+   * Unmounts. A busy mount rejects with a MountError (EBUSY) unless `lazy`: then it leaves the tree at
+   * once and is served until the last user has gone.
+   */
+  unmount(options?: { lazy?: boolean }): Promise<void>
+  /** Counters: requests by opcode, and so on. */
+  stats(): Promise<Record<string, number>>
+}
+
+/**
+ * How long `unmount` waits for the server's end: a copy of the mount in another mount namespace keeps
+ * it alive, and no one can say for how long.
+ */
+const END_MS = 2000
+
+// A loader that runs the sources themselves has no .js beside this file.
+const entry = new URL(
+  import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js',
+  import.meta.url,
+)
+
+interface Deferred<T> {
+  readonly promise: Promise<T>
+  readonly resolve: (value: T) => void
+  readonly reject: (error: Error) => void
+}
+
+const deferred = <T>(): Deferred<T> => {
+  const parts: Partial<{ -readonly [K in keyof Deferred<T>]: Deferred<T>[K] }> = {}
+  parts.promise = new Promise<T>((resolve, reject) => {
+    parts.resolve = resolve
+    parts.reject = reject
+  })
+  return parts as Deferred<T>
+}
+
+/** Starts a union; resolves when the mount is live. */
+export const startServer = async (options: ServeOptions, log: Logger): Promise<Server> => {
+  const server = new Serving(options, log)
+  await server.ready
+  return server
+}
+
+class Serving implements Server {
+  readonly mountpoint: string
+  readonly ready: Promise<void>
+  readonly closed: Promise<void>
+  io: IoMode = 'cached'
+
+  readonly #log: Logger
+  readonly #worker: Worker
+  readonly #stats = new Map<number, (stats: Record<string, number>) => void>()
+  #nextId = 1
+  #deviceFd = -1
+  #controlFd = -1
+  #live = false
+  /** The thread has cleaned up and said so. */
+  #over = false
+  #failure: Error | undefined
+
+  constructor(options: ServeOptions, log: Logger) {
+    this.mountpoint = options.mountpoint
+    this.#log = log
+    this.#worker = new Worker(entry, { workerData: options, name: 'union' })
+    const ready = deferred<void>()
+    const ended = deferred<void>()
+    this.ready = ready.promise
+    this.closed = ended.promise
+    // Nobody has to ask how it ended.
+    this.closed.catch(() => {})
+
+    this.#worker.on('message', (message: FromWorker) => {
+      if (message.type === 'ready') {
+        this.io = message.io
+        this.#live = true
+        ready.resolve()
+      } else {
+        this.#hear(message)
+      }
+    })
+    this.#worker.on('error', error => {
+      this.#failure = error
+    })
+    process.on('exit', this.#onExit)
+    this.#worker.on('exit', code => {
+      process.off('exit', this.#onExit)
+      void this.#settle(code, ready, ended)
+    })
+  }
+
+  #hear(message: FromWorker): void {
+    switch (message.type) {
+      case 'log':
+        this.#log[message.level](message.fields, message.message)
+        break
+      case 'mounted':
+        this.#deviceFd = message.deviceFd
+        this.#controlFd = message.controlFd
+        break
+      case 'stats':
+        this.#stats.get(message.id)?.(message.stats)
+        this.#stats.delete(message.id)
+        break
+      case 'closed':
+        this.#over = true
+        this.#deviceFd = -1
+        if (message.error !== undefined) this.#failure = reviveError(message.error)
+        break
+      case 'ready':
+        break
+    }
+  }
+
+  async #settle(code: number, ready: Deferred<void>, ended: Deferred<void>): Promise<void> {
+    const failure = await this.#end(code)
+    for (const answer of this.#stats.values()) answer({})
+    this.#stats.clear()
+    if (failure === undefined) ended.resolve()
+    else ended.reject(failure)
+    ready.reject(failure ?? new MountError('the mount was taken away while it was being made'))
+  }
+
+  /** The thread is gone. What it could not do itself is done here; returns why it died. */
+  async #end(code: number): Promise<Error | undefined> {
+    if (!this.#over) {
+      this.#failure ??= new Error(`the union's thread ended with code ${code}`)
+      // It has left a mount that nobody serves: whoever touches it would wait for ever.
+      if (this.#deviceFd >= 0) {
+        await umountAsync(this.mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW)
+        close(this.#deviceFd)
+      }
+    }
+    if (this.#controlFd >= 0) close(this.#controlFd)
+    this.#controlFd = -1
+    this.#deviceFd = -1
+    return this.#failure
+  }
+
+  /** A thread that waits for requests would hold up the exit of the process, which joins it. */
+  readonly #onExit = (): void => {
+    if (!this.#live) this.#tell({ type: 'stop' })
+  }
+
+  #tell(message: ToWorker): boolean {
+    if (this.#controlFd < 0 || this.#over) return false
+    this.#worker.postMessage(message)
+    eventfdSignal(this.#controlFd)
+    return true
+  }
+
+  async unmount({ lazy = false } = {}): Promise<void> {
+    if (this.#over) return this.closed
+    const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)
+    const r = await umountAsync(this.mountpoint, flags)
+    if (r < 0) await this.#unmountFailed(r)
+    if (!lazy) await this.#endOrTimeout()
+  }
+
+  async #unmountFailed(r: number): Promise<void> {
+    // EINVAL: it is no mountpoint any more. Then the server is about to end.
+    if (r === -E.EINVAL && (await this.#endOrTimeout())) return
+    const code = errnoName(r)
+    const about = { option: 'mountpoint', path: this.mountpoint, code }
+    const advice = r === -E.EBUSY ? ': files or folders in it are in use' : ''
+    throw new MountError(`cannot unmount ${this.mountpoint}: ${errnoMessage(r)}${advice}`, about)
+  }
+
+  /** Whether the server has ended within END_MS. */
+  async #endOrTimeout(): Promise<boolean> {
+    const timeout = deferred<boolean>()
+    const timer = setTimeout(() => timeout.resolve(false), END_MS)
+    const ended = this.closed.then(
+      () => true,
+      () => true,
+    )
+    const result = await Promise.race([ended, timeout.promise])
+    clearTimeout(timer)
+    return result
+  }
+
+  stats(): Promise<Record<string, number>> {
+    const { promise, resolve } = deferred<Record<string, number>>()
+    const id = this.#nextId++
+    this.#stats.set(id, resolve)
+    if (!this.#tell({ type: 'stats', id })) {
+      this.#stats.delete(id)
+      resolve({})
+    }
+    return promise
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * The union's own thread: makes the union, mounts it, and serves it until it is unmounted. Its event
+ * loop never turns while it serves; messages for it are fetched when its wake-up descriptor says so.
+ */
+
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { MountError } from '../errors.js'
+import type { Logger } from '../log.js'
+import type { Ops } from '../overlay/ops.js'
+import { openUnion } from '../overlay/overlay.js'
+import { O_DIRECTORY, O_PATH } from '../sys/constants.js'
+import { openPath, StatFs, statfs } from '../sys/at.js'
+import { close, dup } from '../sys/io.js'
+import { opcodeName } from './abi.js'
+import { DeviceBackingIds, passthroughRefusal, stackDepthOver } from './backing.js'
+import { DataMode } from './data-mode.js'
+import { Device, REPLY_SIZE } from './device.js'
+import type { InitWish } from './init.js'
+import {
+  plainError,
+  remoteLogger,
+  type FromWorker,
+  type ServeOptions,
+  type ToWorker,
+} from './messages.js'
+import { detach, mountDevice, openDevice } from './mount.js'
+import { DeviceNotifier } from './notify.js'
+import { Session } from './session.js'
+import { Reply } from './wire.js'
+
+const YEAR = 365 * 24 * 3600
+
+const port = parentPort
+const send = (message: FromWorker): void => port?.postMessage(message)
+
+const pathType = (path: string): number => {
+  const fd = openPath(path, O_PATH | O_DIRECTORY)
+  if (fd < 0) return 0
+  const out = new StatFs()
+  const r = statfs(fd, out)
+  close(fd)
+  return r < 0 ? 0 : out.type
+}
+
+const wishFor = (options: ServeOptions, fd: number, log: Logger): InitWish => {
+  const { io, union } = options
+  const refusal = io === 'cached' ? undefined : passthroughRefusal(fd)
+  if (io === 'passthrough' && refusal !== undefined) {
+    throw new MountError(`io=passthrough: ${refusal}`, { option: 'io', code: 'EPERM' })
+  }
+  if (refusal !== undefined) log.debug({ refusal }, 'no passthrough')
+  const cached = io === 'cached' || refusal !== undefined
+  return {
+    io: cached ? 'cached' : 'passthrough',
+    writeback: cached && union.upper !== undefined && !union.readOnly,
+    stackDepth: union.upper === undefined ? 1 : stackDepthOver(pathType(union.upper)),
+  }
+}
+
+const statsOf = (session: Session, device: Device): Record<string, number> => {
+  const stats: Record<string, number> = { requests: 0, errors: session.errors }
+  session.counts.forEach((count, opcode) => {
+    if (count === 0) return
+    stats['requests']! += count
+    stats[`op.${opcodeName(opcode)}`] = count
+  })
+  stats['parked'] = device.parkedCount
+  stats['io.nodes'] = session.data?.nodeCount ?? 0
+  stats['io.handles'] = session.data?.handleCount ?? 0
+  return stats
+}
+
+const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): void => {
+  const { log, wish, notifier } = setup
+  const session = new Session({
+    ops,
+    reply: new Reply(REPLY_SIZE),
+    log,
+    wish,
+    timeout: options.timeout ?? YEAR,
+    onInit: ({ io }) =>
+      io === options.io || options.io === 'auto'
+        ? new DataMode(io, new DeviceBackingIds(fd, log), notifier)
+        : new MountError(`io=${options.io}: the kernel does not offer it`, { option: 'io' }),
+  })
+  const onWake = (): boolean => {
+    for (;;) {
+      const received = port === null ? undefined : receiveMessageOnPort(port)
+      if (received === undefined) return false
+      const message = received.message as ToWorker
+      if (message.type === 'stop') return true
+      send({ type: 'stats', id: message.id, stats: statsOf(session, device) })
+    }
+  }
+  const onReady = (): void => send({ type: 'ready', io: session.negotiated?.io ?? 'cached' })
+  const device = new Device({ fd, session, log, onWake, onReady })
+  device.run()
+}
+
+interface Setup {
+  log: Logger
+  wish: InitWish
+  notifier: DeviceNotifier
+}
+
+/** Everything from opening the device to closing it. Throws after cleaning up. */
+const run = (options: ServeOptions): void => {
+  const log = remoteLogger(options.logLevel, send)
+  const fd = openDevice()
+  let ops: Ops | undefined
+  let mounted = false
+  try {
+    const wish = wishFor(options, fd, log)
+    const notifier = new DeviceNotifier(log)
+    ops = openUnion(options.union, { log, notifier, writeback: wish.writeback })
+    mountDevice(fd, {
+      mountpoint: options.mountpoint,
+      fsname: options.fsname,
+      subtype: options.subtype,
+      allowOther: options.allowOther,
+      flags: options.mountFlags,
+    })
+    mounted = true
+    notifier.attach(fd)
+    send({ type: 'mounted', deviceFd: fd, controlFd: dup(ops.wakeFd) })
+    serve(options, ops, fd, { log, wish, notifier })
+  } catch (error) {
+    if (mounted) detach(options.mountpoint)
+    throw error
+  } finally {
+    // In this order: nobody is to wait for a server that has closed its layers.
+    close(fd)
+    ops?.close()
+  }
+}
+
+let failure: unknown
+try {
+  run(workerData as ServeOptions)
+} catch (error) {
+  failure = error
+}
+send(failure === undefined ? { type: 'closed' } : { type: 'closed', error: plainError(failure) })
