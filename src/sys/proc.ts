@@ -122,7 +122,6 @@ export const dropCap = (cap: number): Result => {
 /** geteuid(2). */
 export const geteuid = (): number => c.geteuid()
 
-/** umask(2): sets the process' mask (all threads); the previous one. */
 const CLONE_FS = 0x200
 
 /**
@@ -134,6 +133,7 @@ export const unshareFs = (): Result => {
   return r < 0 ? fail() : 0
 }
 
+/** umask(2): sets the mask of all threads that share it (see `unshareFs`); the previous one. */
 export const umask = (mode: number): number => c.umask(mode)
 
 /** gettid(2): the kernel's id of this thread. */

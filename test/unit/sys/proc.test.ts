@@ -140,12 +140,12 @@ t.test('per thread: ids, capabilities and errno', async t => {
   }, 1)
   t.teardown(() => clearInterval(timer))
   const [theirs] = (await once(worker, 'message')) as [
-    { errors: Set<number>; made: number; dropped: number; tid: number },
+    { errors: Set<number>; made: number; dropped: number; unshared: number; tid: number },
   ]
   clearInterval(timer)
   t.strictSame(theirs.errors, new Set([-E.EBADF]))
   t.strictSame(mine, new Set([-E.ENOENT]))
-  t.strictSame([theirs.made, theirs.dropped], [0, 0])
+  t.strictSame([theirs.made, theirs.dropped, theirs.unshared], [0, 0, 0])
   t.not(theirs.tid, proc.gettid())
   t.strictSame(fsIds(theirs.tid), [1000, 1000])
   t.strictSame(fsIds(), [0, 0])
@@ -153,6 +153,8 @@ t.test('per thread: ids, capabilities and errno', async t => {
   t.equal(mkdirat(d.fd, 'main', 0o755), 0)
   t.equal(fs.statSync(d.at('worker')).uid, 1000)
   t.equal(fs.statSync(d.at('main')).uid, 0)
+  t.equal(fs.statSync(d.at('worker')).mode & 0o777, 0, "with the thread's own umask")
+  t.not(process.umask(), 0o777)
   // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
   worker.postMessage('end')
   t.strictSame(await once(worker, 'exit'), [0])
