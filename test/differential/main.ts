@@ -26,6 +26,7 @@ const USAGE = `usage: npm run differential -- [options]
   --timeout SECONDS        a call that takes longer is a hang (60)
   --dir DIR                where to work (/var/tmp)
   --first                  stop at the first divergence
+  --ignore PATTERN         pass over what it matches (of what stands behind DIVERGED)
   --keep                   leave the layers and a file for --replay of a divergence
   --stats                  how often each call came out how
   --replay FILE            run a kept divergence again
@@ -52,6 +53,7 @@ const parse = () => {
         first: { type: 'boolean', default: false },
         keep: { type: 'boolean', default: false },
         stats: { type: 'boolean', default: false },
+        ignore: { type: 'string' },
         replay: { type: 'string' },
         help: { type: 'boolean', default: false },
       },
@@ -141,6 +143,7 @@ const runSeeds = (seeds: number[]): Promise<{ left: number[] }> =>
       candidate: options.candidate,
       reduceSeconds: number('reduce'),
       keep: options.keep,
+      ignore: options.ignore ?? null,
       replay: options.replay ?? null,
     }
     const child = spawn(

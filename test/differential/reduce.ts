@@ -3,11 +3,7 @@
 import type { Call } from './calls.js'
 import type { RunResult } from './run.js'
 import type { EntrySpec, StackSpec } from './stack.js'
-import type { Mismatch } from './tolerated.js'
-
-/** What makes two failures the same failure. */
-export const signature = (mismatch: Mismatch): string =>
-  `${mismatch.action?.op ?? 'end'}: ${mismatch.field.replaceAll(/\/\S+/g, '')}`
+import { signature } from './tolerated.js'
 
 export interface Case {
   stack: StackSpec

@@ -9,12 +9,13 @@ import type { Call } from './calls.js'
 import { draftsArb } from './drafts.js'
 import { mounterFor } from './mounters.js'
 import type { Case } from './reduce.js'
-import { reduce, signature } from './reduce.js'
+import { reduce } from './reduce.js'
 import { showCase, showDivergence } from './report.js'
 import type { RunResult } from './run.js'
 import { runSteps } from './run.js'
 import type { StackSpec } from './stack.js'
 import { stackArb } from './stack.js'
+import { ignore, signature } from './tolerated.js'
 
 export interface Job {
   dir: string
@@ -25,6 +26,7 @@ export interface Job {
   candidate: string
   reduceSeconds: number
   keep: boolean
+  ignore: string | null
   /** A file with a reduced case to run instead of seeds. */
   replay: string | null
 }
@@ -53,6 +55,7 @@ const one = <T>(arbitrary: fc.Arbitrary<T>, seed: number): T => {
 
 const job = JSON.parse(process.argv[2] ?? '{}') as Job
 const candidate = mounterFor(job.candidate, job.io)
+if (job.ignore !== null) ignore(new RegExp(job.ignore))
 let runs = 0
 let lastSign = 0
 
