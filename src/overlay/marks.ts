@@ -35,8 +35,11 @@ const MARK_NAMES: Record<string, number> = {
   nlink: Mark.NLINK,
 }
 
-const listBuffer = Buffer.allocUnsafeSlow(65536)
-const valueBuffer = Buffer.allocUnsafeSlow(4096)
+// The kernel clears as much memory as a buffer is long: small ones first.
+const smallList = Buffer.allocUnsafeSlow(512)
+const wholeList = Buffer.allocUnsafeSlow(65536)
+const smallValue = Buffer.allocUnsafeSlow(256)
+const wholeValue = Buffer.allocUnsafeSlow(65536)
 
 /** The xattr names of one prefix. */
 export class MarkNames {
@@ -77,9 +80,11 @@ export class MarkReader {
 
   /** Which marks the object bears (bits of `Mark`); 0 also where xattrs are not supported. */
   read(fd: number, name: ByteString, lower: boolean): number {
-    const length = listxattrat(fd, name, listBuffer)
+    let buffer = smallList
+    let length = listxattrat(fd, name, buffer)
+    if (length === -E.ERANGE) length = listxattrat(fd, name, (buffer = wholeList))
     if (length <= 0) return 0
-    const list = listBuffer.latin1Slice(0, length)
+    const list = buffer.latin1Slice(0, length)
     if (!list.includes('overlay')) return 0
     let bits = 0
     for (const attr of list.split('\0')) {
@@ -97,15 +102,13 @@ export class MarkReader {
   opaque(fd: number, name: ByteString, lower: boolean): string {
     const value = this.value(fd, name, 'opaque', lower)
     if (value !== null) return value
-    const n = getxattrat(fd, name, FUSE_OVERLAYFS_OPAQUE, valueBuffer)
-    return n > 0 ? valueBuffer.latin1Slice(0, n) : ''
+    return readValue(fd, name, FUSE_OVERLAYFS_OPAQUE) ?? ''
   }
 
   /** A mark's value as bytes in a string, or null for none. */
   value(fd: number, name: ByteString, mark: keyof MarkNames, lower: boolean): string | null {
-    let n = getxattrat(fd, name, this.names[mark], valueBuffer)
-    if (n < 0 && lower) n = getxattrat(fd, name, this.#other[mark], valueBuffer)
-    return n < 0 ? null : valueBuffer.latin1Slice(0, n)
+    const value = readValue(fd, name, this.names[mark])
+    return value === null && lower ? readValue(fd, name, this.#other[mark]) : value
   }
 
   /** Sets a mark. */
@@ -137,6 +140,13 @@ export class MarkReader {
       ? this.names.prefix + attr.slice(this.names.prefix.length + 'overlay.'.length)
       : attr
   }
+}
+
+function readValue(fd: number, name: ByteString, attr: ByteString): string | null {
+  let buffer = smallValue
+  let n = getxattrat(fd, name, attr, buffer)
+  if (n === -E.ERANGE) n = getxattrat(fd, name, attr, (buffer = wholeValue))
+  return n < 0 ? null : buffer.latin1Slice(0, n)
 }
 
 /** Errors of setxattr which mean that the file system will never take this one. */
