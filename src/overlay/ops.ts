@@ -264,8 +264,8 @@ export interface Ops {
 
   /** Copies the value into `buf` from `offset` and returns its length; `room` 0 asks for the length. */
   getxattr(node: NodeId, name: ByteString, buf: Buffer, offset: number, room: number): Result
-  /** NUL-terminated names; as getxattr. */
-  listxattr(node: NodeId, buf: Buffer, offset: number, room: number): Result
+  /** NUL-terminated names; as getxattr. `trusted`: the caller may see trusted.* names. */
+  listxattr(node: NodeId, buf: Buffer, offset: number, room: number, trusted: boolean): Result
   /** `killSgid`: the ACL that is set clears the set-group-id bit (FUSE_SETXATTR_ACL_KILL_SGID). (P) */
   setxattr(
     node: NodeId,

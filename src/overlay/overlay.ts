@@ -331,7 +331,7 @@ export class Overlay implements Ops {
     return node === undefined ? -E.ESTALE : getxattr(this.#u, node, name, buf, offset, room)
   }
 
-  listxattr(id: NodeId, buf: Buffer, offset: number, room: number, trusted = true): Result {
+  listxattr(id: NodeId, buf: Buffer, offset: number, room: number, trusted: boolean): Result {
     const node = this.#u.nodes.get(id)
     return node === undefined ? -E.ESTALE : listxattr(this.#u, node, buf, offset, room, trusted)
   }

@@ -108,9 +108,12 @@ export function shownIno(u: Pick<Union, 'fsCount'>, layer: Layer, ino: Ino): Ino
   return BigInt.asUintN(64, BigInt(ino) ^ (BigInt(layer.fsIndex) << 54n))
 }
 
-/** The union's link count: 1 for a folder (kernel: ovl_dir_getattr), 0 for a removed one. */
+/**
+ * The union's link count. A merged folder says 1, the real one's count for any other (kernel:
+ * ovl_getattr); a removed one 0.
+ */
 export function shownNlink(node: Node, st: Stat): number {
-  if (node.isDir) return node.unlinked ? 0 : 1
+  if (node.isDir) return node.unlinked ? 0 : node.dirs.length > 1 ? 1 : st.nlink
   return Math.max(0, st.nlink + node.nlinkAdjust)
 }
 
