@@ -3,11 +3,9 @@
  * tree first. (A process that is killed has no such chance.)
  */
 
-import { spawnSync } from 'node:child_process'
 import { closeSync, openSync } from 'node:fs'
 
 import type { Mount } from './mount.js'
-import { findFusermount } from './fusermount.js'
 import { MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from './sys/constants.js'
 import { E } from './sys/errno.js'
 
@@ -29,16 +27,12 @@ export const guardExit = async (mount: Mount): Promise<void> => {
   if (detach !== undefined) return
   detach = mountpoint => {
     const result = umount(mountpoint, UMOUNT_NOFOLLOW)
-    if (result === -E.EPERM) {
-      const helper = findFusermount()
-      if (helper !== undefined) spawnSync(helper, ['-u', '-z', '--', mountpoint])
-    } else if (result === -E.EBUSY) {
-      // Open files die with the process; what was written through them shall not.
-      const fd = openSync(mountpoint, 'r')
-      syncfs(fd)
-      closeSync(fd)
-      umount(mountpoint, UMOUNT_NOFOLLOW | MNT_FORCE | MNT_DETACH)
-    }
+    if (result !== -E.EBUSY) return
+    // Open files die with the process; what was written through them shall not.
+    const fd = openSync(mountpoint, 'r')
+    syncfs(fd)
+    closeSync(fd)
+    umount(mountpoint, UMOUNT_NOFOLLOW | MNT_FORCE | MNT_DETACH)
   }
   process.on('exit', () => {
     for (const { mountpoint } of live) detach?.(mountpoint)

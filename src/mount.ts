@@ -8,7 +8,6 @@ import { cwd } from 'node:process'
 import { MountError } from './errors.js'
 import { guardExit } from './exit-guard.js'
 import type { Server } from './fuse/serve.js'
-import { findFusermount } from './fusermount.js'
 import { silentLogger, type Logger, type LogLevel } from './log.js'
 import { addMountFlag, isMountFlag, type MountFlag } from './mount-flags.js'
 import {
@@ -73,9 +72,10 @@ export interface Mount extends AsyncDisposable {
    */
   readonly closed: Promise<void>
   /**
-   * Unmounts, and waits until the server is gone. Does nothing when the mount has ended already.
+   * Unmounts, and waits until the server is gone (not with `lazy`). Does nothing when the mount has
+   * ended already.
    * @param options `lazy`: take the mount out of the tree at once; files that are open go on working,
-   *   and the promise resolves when the last of them is closed
+   *   and `closed` resolves when the last of them is closed
    * @throws {MountError} `EBUSY`: somebody has a file open or works in a folder of it (without `lazy`)
    */
   unmount(options?: { lazy?: boolean }): Promise<void>
@@ -234,13 +234,13 @@ export const checkDevice = (device: string): void => {
 const CAP_SYS_ADMIN = 21n
 
 /**
- * Whether this process may mount, itself or through fusermount3. Asked before a layer is touched.
+ * Whether this process may mount. Asked before a layer is touched.
  * @throws {MountError} EPERM
  */
 const checkMountRight = (mountpoint: string): void => {
-  if (hasCapability(CAP_SYS_ADMIN) || findFusermount() !== undefined) return
+  if (hasCapability(CAP_SYS_ADMIN)) return
   throw new MountError(
-    `mountpoint=${mountpoint}: no right to mount; run as root, give CAP_SYS_ADMIN (into a container: --cap-add SYS_ADMIN), or install fusermount3 (package fuse3)`,
+    `mountpoint=${mountpoint}: no right to mount; run as root, in a user namespace of your own (unshare -Urm), or in a container with --cap-add SYS_ADMIN`,
     { option: 'mountpoint', path: mountpoint, code: 'EPERM' },
   )
 }

@@ -11,7 +11,7 @@ import type { Logger } from '../log.js'
 import type { Mount } from '../mount.js'
 import { readMountInfo } from '../overlay/mountinfo.js'
 
-/** How long an aborted server may take to end before it is killed. */
+/** How long a server whose connection was aborted may take to end before it is killed. */
 const ABORT_MS = 2000
 
 export interface Signals {
@@ -74,12 +74,14 @@ const leave = async (mount: Mount, log: Logger): Promise<void> => {
 /** Whoever still uses the mount gets ENOTCONN from here on. */
 const abort = (device: string | undefined, log: Logger): void => {
   const connection = device?.split(':')[1]
+  const die = (): void => void process.kill(process.pid, 'SIGKILL')
   try {
     writeFileSync(`/sys/fs/fuse/connections/${connection}/abort`, '1')
-  } catch (error) {
-    log.warn({ error: messageOf(error) }, "the connection can't be aborted")
+    setTimeout(die, ABORT_MS).unref()
+  } catch {
+    log.warn({}, 'no way to abort the connection but to be killed (fusectl is not mounted)')
+    die()
   }
-  setTimeout(() => process.kill(process.pid, 'SIGKILL'), ABORT_MS).unref()
 }
 
 const report = async (mount: Mount | undefined, log: Logger): Promise<void> => {

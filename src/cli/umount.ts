@@ -1,13 +1,11 @@
 /** `tsoverlay umount`. */
 
-import { spawnSync } from 'node:child_process'
 import { existsSync, realpathSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 
 import { MountError } from '../errors.js'
-import { findFusermount } from '../fusermount.js'
 import { readMountInfo, type MountInfo } from '../overlay/mountinfo.js'
-import { serversOf } from '../overlay/servers.js'
+import { serversOf, titleOf } from '../overlay/servers.js'
 import { MNT_DETACH, UMOUNT_NOFOLLOW } from '../sys/constants.js'
 import { E, errnoMessage, errnoName } from '../sys/errno.js'
 
@@ -25,8 +23,7 @@ export const unmount = async (path: string, lazy: boolean): Promise<void> => {
   const servers = lazy ? [] : serversOf(mount)
   const { umount } = await import('../sys/mount.js')
   const result = umount(mount.mountpoint, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0))
-  if (result === -E.EPERM) throughHelper(mount.mountpoint, lazy)
-  else if (result < 0) throw failure(mount.mountpoint, -result)
+  if (result < 0) throw failure(mount.mountpoint, -result)
   await Promise.all(servers.map(pid => gone(pid, mount)))
 }
 
@@ -71,28 +68,18 @@ const failure = (path: string, errno: number): MountError =>
   new MountError(
     errno === E.EBUSY
       ? `${path} is busy: a program has a file open or works in it; find it with: fuser -vm ${path} -- or detach the mount with: tsoverlay umount --lazy ${path}`
-      : `${path} can't be unmounted: ${errnoMessage(errno)}`,
+      : errno === E.EPERM
+        ? `${path}: no right to unmount; run as the user who mounted it, in the same namespace`
+        : `${path} can't be unmounted: ${errnoMessage(errno)}`,
     { option: 'mountpoint', path, code: errnoName(errno) },
   )
 
-/** Ordinary users unmount what they mounted through the set-uid helper. */
-const throughHelper = (path: string, lazy: boolean): void => {
-  const helper = findFusermount()
-  if (helper === undefined) throw failure(path, E.EPERM)
-  const args = ['-u', ...(lazy ? ['-z'] : []), '--', path]
-  const { status, stderr } = spawnSync(helper, args, { encoding: 'utf8' })
-  if (status === 0) return
-  if (/busy/i.test(stderr)) throw failure(path, E.EBUSY)
-  throw new MountError(`${path} can't be unmounted: ${stderr.trim().replaceAll('\n', '; ')}`, {
-    option: 'mountpoint',
-    path,
-    code: 'EPERM',
-  })
-}
-
+/** The program's own server has ended; another program has closed the connection. */
 const gone = async (pid: number, mount: MountInfo): Promise<void> => {
+  const own = titleOf(pid).startsWith('tsoverlay mount ')
   for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
-    if (!existsSync(`/proc/${pid}/exe`) || !serversOf(mount).includes(pid)) return
+    if (!existsSync(`/proc/${pid}/exe`)) return
+    if (!own && !serversOf(mount).includes(pid)) return
     await new Promise(done => setTimeout(done, POLL_MS))
   }
 }

@@ -21,6 +21,8 @@ import {
   serve,
   serversOf,
   skipMounts,
+  spawnNode,
+  test,
   tsoverlay,
   until,
   type Folders,
@@ -33,8 +35,8 @@ const listing = (top: string): string[] =>
     .map(entry => `${entry.parentPath}/${entry.name} ${entry.isDirectory() ? 'd' : 'f'}`)
     .toSorted()
 
-const sh = (script: string, ...args: string[]) =>
-  spawnSync('sh', ['-ec', script, 'sh', ...args], { encoding: 'utf8' })
+const bash = (script: string, ...args: string[]) =>
+  spawnSync('bash', ['-ec', `unset NODE_OPTIONS; ${script}`, 'bash', ...args], { encoding: 'utf8' })
 
 /** Mounts in the background; the end of the test unmounts. */
 const mountInBackground = async (t: Test, f: Folders, ...args: string[]): Promise<number> => {
@@ -55,7 +57,7 @@ const mountInBackground = async (t: Test, f: Folders, ...args: string[]): Promis
   return pid
 }
 
-t.test('help and version', { skip: !fs.existsSync(CLI) && 'not built' }, async t => {
+test(t, 'help and version', { skip: !fs.existsSync(CLI) && 'not built' }, async t => {
   const version = await tsoverlay('--version')
   t.match(version, { status: 0, stdout: /^tsoverlay \d+\.\d+\.\d+\n$/, stderr: '' })
   for (const args of [['--help'], ['mount', '--help'], ['umount', '--help'], ['mount', '-h']]) {
@@ -81,7 +83,7 @@ t.test('help and version', { skip: !fs.existsSync(CLI) && 'not built' }, async t
   }
 })
 
-t.test('in the background', { skip: skipMounts }, async t => {
+test(t, 'in the background', { skip: skipMounts }, async t => {
   const f = folders(t)
   fs.writeFileSync(`${f.lower}/from-lower`, 'lower\n')
   const pid = await mountInBackground(t, f)
@@ -99,7 +101,7 @@ t.test('in the background', { skip: skipMounts }, async t => {
   t.equal(stat[4], '0', 'has no terminal')
   for (const fd of [0, 1, 2]) t.equal(fs.readlinkSync(`/proc/${pid}/fd/${fd}`), '/dev/null')
 
-  const line = mountTable().find(one => one.split(' ')[2] === f.merged)
+  const line = mountTable(f.merged).find(one => one.split(' ')[2] === f.merged)
   t.match(line, / - fuse\.tsoverlay tsoverlay /)
 
   t.match(await tsoverlay('umount', f.merged), { status: 0, stdout: '', stderr: '' })
@@ -108,7 +110,7 @@ t.test('in the background', { skip: skipMounts }, async t => {
   t.same(fs.readdirSync(f.upper), ['new'])
 })
 
-t.test('in the foreground', { skip: skipMounts }, async t => {
+test(t, 'in the foreground', { skip: skipMounts }, async t => {
   const f = folders(t)
   const server = await serve(t, f)
   fs.writeFileSync(`${f.merged}/x`, 'x')
@@ -123,9 +125,9 @@ t.test('in the foreground', { skip: skipMounts }, async t => {
   t.match(lines.at(-1), { msg: 'ended' })
 })
 
-t.test('signals', { skip: skipMounts }, async t => {
+test(t, 'signals', { skip: skipMounts }, async t => {
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
-    await t.test(signal, async t => {
+    await test(t, signal, async t => {
       const f = folders(t)
       const server = await serve(t, f)
       fs.writeFileSync(`${f.merged}/x`, 'x')
@@ -136,7 +138,7 @@ t.test('signals', { skip: skipMounts }, async t => {
     })
   }
 
-  await t.test('in the background', async t => {
+  await test(t, 'in the background', async t => {
     const f = folders(t)
     const pid = await mountInBackground(t, f)
     process.kill(pid, 'SIGTERM')
@@ -144,7 +146,7 @@ t.test('signals', { skip: skipMounts }, async t => {
     t.same(mountedOn(f.merged), [])
   })
 
-  await t.test('while it is busy', async t => {
+  await test(t, 'while it is busy', async t => {
     const f = folders(t)
     const server = await serve(t, f)
     const fd = fs.openSync(`${f.merged}/open`, 'w+')
@@ -159,7 +161,7 @@ t.test('signals', { skip: skipMounts }, async t => {
     t.equal(fs.readFileSync(`${f.upper}/open`, 'utf8'), 'before and after')
   })
 
-  await t.test('twice while it is busy', async t => {
+  await test(t, 'twice while it is busy', async t => {
     const f = folders(t)
     const server = await serve(t, f)
     const fd = fs.openSync(`${f.merged}/open`, 'w+')
@@ -167,7 +169,7 @@ t.test('signals', { skip: skipMounts }, async t => {
     await until('out of the tree', () => mountedOn(f.merged).length === 0)
     server.process.kill('SIGTERM')
     await server.ended
-    t.throws(() => fs.writeSync(fd, 'x'), { code: 'ENOTCONN' }, 'who still has it open is told')
+    t.throws(() => fs.fsyncSync(fd), { code: 'ENOTCONN' }, 'who still has it open is told')
     try {
       fs.closeSync(fd)
     } catch {
@@ -175,7 +177,7 @@ t.test('signals', { skip: skipMounts }, async t => {
     }
   })
 
-  await t.test('SIGUSR1 logs counters', async t => {
+  await test(t, 'SIGUSR1 logs counters', async t => {
     const f = folders(t)
     const server = await serve(t, f)
     server.process.kill('SIGUSR1')
@@ -184,15 +186,15 @@ t.test('signals', { skip: skipMounts }, async t => {
   })
 })
 
-t.test('unmounting', { skip: skipMounts }, async t => {
-  await t.test('by umount(8)', async t => {
+test(t, 'unmounting', { skip: skipMounts }, async t => {
+  await test(t, 'by umount(8)', async t => {
     const f = folders(t)
     const server = await serve(t, f)
     t.equal(spawnSync('umount', [f.merged]).status, 0)
     t.match(await server.ended, { status: 0, stderr: '' }, 'the server ends')
   })
 
-  await t.test('while it is busy', async t => {
+  await test(t, 'while it is busy', async t => {
     const f = folders(t)
     fs.writeFileSync(`${f.lower}/file`, 'text')
     const server = await serve(t, f)
@@ -210,28 +212,27 @@ t.test('unmounting', { skip: skipMounts }, async t => {
     t.match(await server.ended, { status: 0 })
   })
 
-  await t.test('what is not there', async t => {
+  await test(t, 'what is not there', async t => {
     const { top } = scratch(t)
     t.match(await tsoverlay('umount', top), { status: 32, stderr: /nothing is mounted there/ })
     t.match(await tsoverlay('umount', `${top}/none`), { status: 32, stderr: /nothing is mounted/ })
     t.match(await tsoverlay('umount', '/proc'), { status: 32, stderr: /type proc/ })
   })
 
-  await t.test('a path through a symlink, and a relative one', async t => {
+  await test(t, 'a path through a symlink, and a relative one', async t => {
     const f = folders(t)
     fs.symlinkSync('merged', `${f.top}/link`)
     await mountInBackground(t, f)
     t.match(await tsoverlay('umount', `${f.top}/link`), { status: 0, stderr: '' })
     t.same(mountedOn(f.merged), [])
     const options = 'lowerdir=lower,upperdir=upper,workdir=work'
-    const run = (...args: string[]) =>
-      outcomeOf(spawn(process.execPath, [CLI, ...args], { cwd: f.top, stdio: 'pipe' }))
+    const run = (...args: string[]) => outcomeOf(spawnNode([CLI, ...args], { cwd: f.top }))
     t.match(await run('mount', '-o', options, 'merged'), { status: 0, stderr: '' })
     t.same(mountedOn(f.merged), ['fuse.tsoverlay'])
     t.match(await run('umount', 'merged'), { status: 0, stderr: '' })
   })
 
-  await t.test('and mounting again at once', async t => {
+  await test(t, 'and mounting again at once', async t => {
     const f = folders(t)
     for (let i = 0; i < 5; i++) {
       const server = await serve(t, f)
@@ -245,11 +246,11 @@ t.test('unmounting', { skip: skipMounts }, async t => {
   })
 })
 
-t.test('a second mount of the same folders', { skip: skipMounts }, async t => {
+test(t, 'a second mount of the same folders', { skip: skipMounts }, async t => {
   const f = folders(t)
   const other = folders(t)
   const pid = await mountInBackground(t, f)
-  const before = mountTable()
+  const before = mountTable(other.top)
   const cases: [string, string, string][] = [
     ['upperdir', f.upper, `lowerdir=${other.lower},upperdir=${f.upper},workdir=${other.work}`],
     ['workdir', f.work, `lowerdir=${other.lower},upperdir=${other.upper},workdir=${f.work}`],
@@ -263,13 +264,13 @@ t.test('a second mount of the same folders', { skip: skipMounts }, async t => {
       `tsoverlay: ${option}=${path} is in use by process ${pid}, mounted on ${f.merged}; unmount that first: tsoverlay umount ${f.merged}, or choose another folder\n`,
     )
   }
-  t.same(mountTable(), before)
+  t.same(mountTable(other.top), before)
   t.same(fs.readdirSync(other.merged), [])
   t.same(fs.readdirSync(other.upper), [])
   t.same(fs.readdirSync(other.work), [])
 })
 
-t.test('bad input', { skip: skipMounts }, async t => {
+test(t, 'bad input', { skip: skipMounts }, async t => {
   const f = folders(t)
   fs.mkdirSync(`${f.lower}/in`)
   fs.mkdirSync(`${f.upper}/in`)
@@ -381,7 +382,7 @@ t.test('bad input', { skip: skipMounts }, async t => {
       ['a wrong value', `${f.options},whiteout=ink`, merged, 1, /^whiteout=ink: .*; choose/],
       ['a colon too many', `lowerdir=${lower}:`, merged, 1, /^lowerdir=.*colon.*; /],
     ]
-  const before = mountTable()
+  const before = mountTable(f.top)
   const files = listing(f.top)
   for (const foreground of [false, true]) {
     for (const [name, options, mountpoint, status, says] of cases) {
@@ -392,7 +393,7 @@ t.test('bad input', { skip: skipMounts }, async t => {
       t.match(outcome.stderr.replace(/^tsoverlay: /, ''), says, `${name}: option, path, way out`)
       t.equal(outcome.stdout, '')
       if (!foreground) continue
-      t.same(mountTable(), before, `${name}: nothing is mounted`)
+      t.same(mountTable(f.top), before, `${name}: nothing is mounted`)
       t.same(listing(f.top), files, `${name}: nothing is created`)
     }
   }
@@ -404,7 +405,7 @@ t.test('bad input', { skip: skipMounts }, async t => {
     status: 32,
     stderr: /^tsoverlay: --log-file=.*can't be opened.*; /,
   })
-  t.same(mountTable(), before)
+  t.same(mountTable(f.top), before)
   t.same(listing(f.top), files)
 })
 
@@ -418,7 +419,7 @@ const inNamespace = (script: string, f: Folders) =>
         '--propagation=private',
         'sh',
         '-ec',
-        script,
+        `unset NODE_OPTIONS; ${script}`,
         'sh',
         process.execPath,
         CLI,
@@ -429,10 +430,10 @@ const inNamespace = (script: string, f: Folders) =>
     ),
   )
 
-t.test('without the means to mount', { skip: skipMounts }, async t => {
+test(t, 'without the means to mount', { skip: skipMounts }, async t => {
   const run = '"$1" "$2" mount -o "$3" "$4"'
 
-  await t.test('no /dev/fuse', async t => {
+  await test(t, 'no /dev/fuse', async t => {
     const f = folders(t)
     const outcome = await inNamespace(
       `mount -t tmpfs none /mnt; mknod -m 666 /mnt/null c 1 3; mount --move /mnt /dev; ${run}`,
@@ -443,7 +444,7 @@ t.test('without the means to mount', { skip: skipMounts }, async t => {
     t.same(fs.readdirSync(f.work), [])
   })
 
-  await t.test('no right', async t => {
+  await test(t, 'no right', async t => {
     const f = folders(t)
     const hide =
       'for path in /usr/bin /bin /usr/local/bin; do for helper in fusermount3 fusermount; do test ! -e $path/$helper || mount --bind /dev/null $path/$helper; done; done'
@@ -453,7 +454,7 @@ t.test('without the means to mount', { skip: skipMounts }, async t => {
     t.same(fs.readdirSync(f.work), [])
   })
 
-  await t.test('upper on a read-only file system', async t => {
+  await test(t, 'upper on a read-only file system', async t => {
     const f = folders(t)
     const outcome = await inNamespace(
       `mount -t tmpfs none ${f.top}/lower; mkdir ${f.top}/lower/u ${f.top}/lower/w ${f.top}/lower/l;
@@ -466,7 +467,7 @@ t.test('without the means to mount', { skip: skipMounts }, async t => {
   })
 })
 
-t.test('unknown options', { skip: skipMounts }, async t => {
+test(t, 'unknown options', { skip: skipMounts }, async t => {
   const f = folders(t)
   const outcome = await tsoverlay('mount', '-o', `${f.options},metacopy=on`, '-o', 'foo', f.merged)
   f.before(() => void spawnSync('umount', [f.merged]))
@@ -480,13 +481,13 @@ t.test('unknown options', { skip: skipMounts }, async t => {
   t.match(await tsoverlay('umount', f.merged), { status: 0 })
 })
 
-t.test('options take effect', { skip: skipMounts }, async t => {
-  await t.test('flags', async t => {
+test(t, 'options take effect', { skip: skipMounts }, async t => {
+  await test(t, 'flags', async t => {
     const f = folders(t)
     fs.writeFileSync(`${f.lower}/program`, '#!/bin/sh\necho ran\n', { mode: 0o755 })
     const flags = 'ro,nosuid,nodev,noexec,noatime'
     await mountInBackground(t, f, '-o', `${flags},fsname=a name`, '-o', 'subtype=mine')
-    const line = mountTable().find(one => one.split(' ')[2] === f.merged) ?? ''
+    const line = mountTable(f.merged).find(one => one.split(' ')[2] === f.merged) ?? ''
     const shown = (line.split(' ')[3] ?? '').split(',')
     for (const flag of flags.split(',')) t.ok(shown.includes(flag), `${flag} is shown`)
     t.match(line, / - fuse\.mine a\\040name /)
@@ -497,7 +498,7 @@ t.test('options take effect', { skip: skipMounts }, async t => {
     t.same(serversOf(f.merged), [])
   })
 
-  await t.test('names with colons, commas and backslashes', async t => {
+  await test(t, 'names with colons, commas and backslashes', async t => {
     const f = folders(t)
     const names = ['a:b', 'c\\d', 'e,f', 'u,:\\', 'w\\,']
     for (const name of names) fs.mkdirSync(`${f.top}/${name}`)
@@ -511,7 +512,7 @@ t.test('options take effect', { skip: skipMounts }, async t => {
     t.ok(fs.existsSync(`${f.top}/u,:\\/new`))
   })
 
-  await t.test('data modes', async t => {
+  await test(t, 'data modes', async t => {
     for (const io of ['auto', 'passthrough', 'cached']) {
       const f = folders(t)
       fs.writeFileSync(`${f.lower}/file`, 'text')
@@ -523,7 +524,7 @@ t.test('options take effect', { skip: skipMounts }, async t => {
     }
   })
 
-  await t.test('read-only without upperdir, also with one lower', async t => {
+  await test(t, 'read-only without upperdir, also with one lower', async t => {
     const f = folders(t)
     fs.writeFileSync(`${f.lower}/file`, 'text')
     await mountInBackground(t, { ...f, options: `lowerdir=${f.lower}` })
@@ -532,7 +533,7 @@ t.test('options take effect', { skip: skipMounts }, async t => {
     t.throws(() => fs.mkdirSync(`${f.merged}/x`), { code: 'EROFS' })
   })
 
-  await t.test('on a layer itself', async t => {
+  await test(t, 'on a layer itself', async t => {
     for (const on of ['lower', 'upper'] as const) {
       const f = folders(t)
       fs.writeFileSync(`${f.lower}/file`, 'text')
@@ -546,7 +547,7 @@ t.test('options take effect', { skip: skipMounts }, async t => {
     }
   })
 
-  await t.test('a layer below the mountpoint', async t => {
+  await test(t, 'a layer below the mountpoint', async t => {
     const f = folders(t)
     fs.mkdirSync(`${f.merged}/layer`)
     fs.writeFileSync(`${f.merged}/layer/file`, 'text')
@@ -555,7 +556,7 @@ t.test('options take effect', { skip: skipMounts }, async t => {
     t.same(fs.readdirSync(f.merged), ['file'])
   })
 
-  await t.test('hundreds of layers', async t => {
+  await test(t, 'hundreds of layers', async t => {
     const f = folders(t)
     const lower = Array.from({ length: 600 }, (_, i) => `${f.lower}/${i}`)
     for (const [i, path] of lower.entries()) {
@@ -567,12 +568,12 @@ t.test('options take effect', { skip: skipMounts }, async t => {
   })
 })
 
-t.test('inherited descriptors are not kept', { skip: skipMounts }, async t => {
+test(t, 'inherited descriptors are not kept', { skip: skipMounts }, async t => {
   // Pipes at numbers near and far: the reader sees the end only when nobody has the other end open.
-  await t.test('in the background', async t => {
+  await test(t, 'in the background', async t => {
     const f = folders(t)
     f.before(() => void spawnSync('umount', [f.merged]))
-    const run = sh(
+    const run = bash(
       `exec 5<"$3"; exec 12>"$3/far"; exec 33>"$3/farther"
        { { "$1" "$2" mount -o "$4" "$5"; echo "status $?" >&2; } 9>&1 37>&1 >/dev/null | cat; } 40<"$3"`,
       process.execPath,
@@ -599,10 +600,10 @@ t.test('inherited descriptors are not kept', { skip: skipMounts }, async t => {
     )
   })
 
-  await t.test('in the foreground', async t => {
+  await test(t, 'in the foreground', async t => {
     const f = folders(t)
     f.before(() => void spawnSync('umount', [f.merged]))
-    const child = spawn(process.execPath, [CLI, 'mount', '-f', '-o', f.options, f.merged], {
+    const child = spawnNode([CLI, 'mount', '-f', '-o', f.options, f.merged], {
       stdio: ['ignore', 'ignore', 'ignore', 'ignore', 'pipe'],
     })
     const pipe = child.stdio[4] as Readable
@@ -617,7 +618,7 @@ t.test('inherited descriptors are not kept', { skip: skipMounts }, async t => {
   })
 })
 
-t.test('kill -9 of the server', { skip: skipMounts }, async t => {
+test(t, 'kill -9 of the server', { skip: skipMounts }, async t => {
   const f = folders(t)
   const text = 'x'.repeat(300_000)
   for (let i = 0; i < 20; i++) fs.writeFileSync(`${f.lower}/f${i}`, text)
@@ -675,7 +676,7 @@ t.test('kill -9 of the server', { skip: skipMounts }, async t => {
   t.equal(fs.readFileSync(`${f.upper}/after`, 'utf8'), 'works')
 })
 
-t.test('few descriptors, many folders', { skip: skipMounts }, async t => {
+test(t, 'few descriptors, many folders', { skip: skipMounts }, async t => {
   const f = folders(t)
   const count = 3000
   for (let i = 0; i < count; i++) {
@@ -683,7 +684,7 @@ t.test('few descriptors, many folders', { skip: skipMounts }, async t => {
     fs.writeFileSync(`${f.lower}/d${i}/file`, `${i}`)
   }
   f.before(() => void spawnSync('umount', ['-l', f.merged], { stdio: 'ignore' }))
-  const mounted = sh(
+  const mounted = bash(
     'ulimit -n 256; exec "$1" "$2" mount -o "$3" "$4"',
     process.execPath,
     CLI,
@@ -705,7 +706,7 @@ t.test('few descriptors, many folders', { skip: skipMounts }, async t => {
   t.equal(fs.readdirSync(f.upper).length, (count / 3) * 2)
 })
 
-t.test('200 processes at once', { skip: skipMounts }, async t => {
+test(t, '200 processes at once', { skip: skipMounts }, async t => {
   const f = folders(t)
   for (let i = 0; i < 20; i++) {
     fs.mkdirSync(`${f.lower}/d${i}`)
@@ -740,7 +741,7 @@ t.test('200 processes at once', { skip: skipMounts }, async t => {
   await server.unmount()
 })
 
-t.test('the library', { skip: skipMounts }, async t => {
+test(t, 'the library', { skip: skipMounts }, async t => {
   const program = fileURLToPath(new URL('../fixtures/library.mjs', import.meta.url))
   const run = async (t: Test, act: string) => {
     const f = folders(t, 'library')
@@ -748,8 +749,7 @@ t.test('the library', { skip: skipMounts }, async t => {
     f.before(() => {
       if (mountedOn(f.merged).length > 0) spawnSync('umount', ['-l', f.merged])
     })
-    const child = spawn(process.execPath, [program, act, f.top], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+    const child = spawnNode([program, act, f.top], {
       timeout: 60_000,
       killSignal: 'SIGKILL',
     })
@@ -760,7 +760,7 @@ t.test('the library', { skip: skipMounts }, async t => {
     return { status, f, shown: JSON.parse(stdout || 'null') as Record<string, unknown> }
   }
 
-  await t.test('uses its own mount', async t => {
+  await test(t, 'uses its own mount', async t => {
     const { status, f, shown } = await run(t, 'use')
     t.equal(status, 0)
     t.match(shown, {
@@ -774,13 +774,13 @@ t.test('the library', { skip: skipMounts }, async t => {
     t.equal(fs.readFileSync(`${f.upper}/from-lower`, 'utf8'), 'changed')
     t.equal(fs.readFileSync(`${f.lower}/from-lower`, 'utf8'), 'lower')
   })
-  await t.test('busy', async t => {
+  await test(t, 'busy', async t => {
     t.match(await run(t, 'busy'), { status: 0, shown: { code: 'EBUSY', text: 'lower' } })
   })
-  await t.test('await using', async t => {
+  await test(t, 'await using', async t => {
     t.match(await run(t, 'dispose'), { status: 0, shown: { upper: ['x'] } })
   })
-  await t.test('errors', async t => {
+  await test(t, 'errors', async t => {
     const { status, f, shown } = await run(t, 'fail')
     t.equal(status, 0)
     t.same(shown, [
@@ -792,14 +792,14 @@ t.test('the library', { skip: skipMounts }, async t => {
     ])
     t.same(fs.readdirSync(f.work), [])
   })
-  await t.test('several mounts', async t => {
+  await test(t, 'several mounts', async t => {
     const { status, f, shown } = await run(t, 'several')
     t.equal(status, 0)
     t.match(shown, { copied: true })
     t.match(shown['message'], `upperdir=${f.upper} is in use by process ${String(shown['pid'])}`)
     t.match(shown['message'], f.merged)
   })
-  await t.test('a process that ends leaves no dead mount', async t => {
+  await test(t, 'a process that ends leaves no dead mount', async t => {
     const { status, f } = await run(t, 'exit')
     t.equal(status, 3)
     t.equal(fs.readFileSync(`${f.upper}/kept`, 'utf8'), 'all of it')

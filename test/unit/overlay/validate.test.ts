@@ -267,7 +267,7 @@ const inNamespace = async (
       const { message, option, code, path } = error
       console.log(JSON.stringify({ message, option, code, path }))
     }`
-  const shell = `${commands}; exec "$0" --input-type=module -e "$1"`
+  const shell = `unset NODE_OPTIONS; ${commands}; exec "$0" --input-type=module -e "$1"`
   const child = spawn(
     'unshare',
     ['--mount', '--propagation=private', 'sh', '-ec', shell, process.execPath, script],
