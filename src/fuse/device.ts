@@ -30,6 +30,12 @@ interface Parked {
   abandoned: boolean
 }
 
+/**
+ * Why the loop ended: the file system was unmounted; the connection was aborted (through
+ * /sys/fs/fuse/connections, or umount -f), which leaves a dead mount; `onWake` said so.
+ */
+export type End = 'unmounted' | 'aborted' | 'stopped'
+
 export interface DeviceOptions {
   /** /dev/fuse, O_NONBLOCK. */
   fd: number
@@ -62,11 +68,8 @@ export class Device {
     return this.#parked.length
   }
 
-  /**
-   * Serves until the file system is unmounted, the connection is aborted or `onWake` ends it. Throws the
-   * MountError of a failed INIT.
-   */
-  run(): void {
+  /** Serves to the end. Throws the MountError of a failed INIT. */
+  run(): End {
     const req = new Request(REQUEST_SIZE)
     const fd = this.#fd
     const { wakeFd } = this.#session.ops
@@ -79,13 +82,13 @@ export class Device {
         if (this.#session.refused !== undefined) throw this.#session.refused
         if (--untilWake > 0) continue
         untilWake = WAKE_EVERY
-        if (poll2(-1, wakeFd, 0) > 0 && this.#wake()) return
+        if (poll2(-1, wakeFd, 0) > 0 && this.#wake()) return 'stopped'
       } else if (n === -E.EAGAIN) {
-        if ((poll2(fd, wakeFd, -1) & 2) !== 0 && this.#wake()) return
-      } else if (n === -E.ENODEV || n === -E.ECONNABORTED || n === 0) {
-        // Unmounted; or aborted through /sys/fs/fuse/connections.
-        if (n !== -E.ENODEV) this.#log.warn({}, 'the connection to the kernel was aborted')
-        return
+        if ((poll2(fd, wakeFd, -1) & 2) !== 0 && this.#wake()) return 'stopped'
+      } else if (n === -E.ENODEV) {
+        return 'unmounted'
+      } else if (n === -E.ECONNABORTED || n === 0) {
+        return 'aborted'
       } else if (n !== -E.EINTR && n !== -E.ENOENT) {
         // ENOENT: the request was interrupted before it was read.
         throw new Error(`reading /dev/fuse failed: ${errnoName(n)}`)

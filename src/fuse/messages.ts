@@ -66,7 +66,7 @@ export const reviveError = (plain: PlainError): Error => {
 export type FromWorker =
   | { type: 'log'; level: keyof typeof levels; fields: Record<string, unknown>; message: string }
   /** There is a mount. The main thread owns `controlFd`, an eventfd which wakes the loop. */
-  | { type: 'mounted'; deviceFd: number; controlFd: number }
+  | { type: 'mounted'; deviceFd: number; device: string | undefined; controlFd: number }
   /** INIT was answered: the mount is live. */
   | { type: 'ready'; io: IoMode }
   | { type: 'stats'; id: number; stats: Record<string, number> }

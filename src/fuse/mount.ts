@@ -4,6 +4,7 @@
 
 import { MountError } from '../errors.js'
 import { MNT_DETACH, O_NONBLOCK, O_RDWR, UMOUNT_NOFOLLOW } from '../sys/constants.js'
+import { readMountInfo } from '../overlay/mountinfo.js'
 import { openPath } from '../sys/at.js'
 import { E, errnoMessage, errnoName } from '../sys/errno.js'
 import { mount, umount } from '../sys/mount.js'
@@ -70,7 +71,18 @@ export const mountDevice = (fd: number, request: MountRequest): void => {
   })
 }
 
-/** Takes a mount away which is of no use any more, busy or not. Best effort. */
-export const detach = (mountpoint: string): void => {
-  umount(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW)
+/** `major:minor` of what is mounted (last) on a folder; undefined where nothing is. */
+export const mountedDevice = (mountpoint: string): string | undefined =>
+  readMountInfo().findLast(info => info.mountpoint === mountpoint)?.device
+
+/**
+ * Takes a mount that nobody serves any more out of the tree. Only if it is still there: below it, or
+ * above, there may be another.
+ *
+ * @param device what `mountedDevice` said of it
+ */
+export const detach = (mountpoint: string, device: string | undefined): void => {
+  if (device !== undefined && mountedDevice(mountpoint) === device) {
+    umount(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW)
+  }
 }

@@ -10,6 +10,7 @@ import { E, errnoMessage, errnoName } from '../sys/errno.js'
 import { close, eventfdSignal } from '../sys/io.js'
 import { umountAsync } from '../sys/mount.js'
 import type { IoMode } from './init.js'
+import { detach } from './mount.js'
 import { reviveError, type FromWorker, type ServeOptions, type ToWorker } from './messages.js'
 
 export type { ServeOptions } from './messages.js'
@@ -77,6 +78,7 @@ class Serving implements Server {
   readonly #stats = new Map<number, (stats: Record<string, number>) => void>()
   #nextId = 1
   #deviceFd = -1
+  #device: string | undefined
   #controlFd = -1
   #live = false
   /** The thread has cleaned up and said so. */
@@ -109,7 +111,7 @@ class Serving implements Server {
     process.on('exit', this.#onExit)
     this.#worker.on('exit', code => {
       process.off('exit', this.#onExit)
-      void this.#settle(code, ready, ended)
+      this.#settle(code, ready, ended)
     })
   }
 
@@ -120,6 +122,7 @@ class Serving implements Server {
         break
       case 'mounted':
         this.#deviceFd = message.deviceFd
+        this.#device = message.device
         this.#controlFd = message.controlFd
         break
       case 'stats':
@@ -136,8 +139,8 @@ class Serving implements Server {
     }
   }
 
-  async #settle(code: number, ready: Deferred<void>, ended: Deferred<void>): Promise<void> {
-    const failure = await this.#end(code)
+  #settle(code: number, ready: Deferred<void>, ended: Deferred<void>): void {
+    const failure = this.#end(code)
     for (const answer of this.#stats.values()) answer({})
     this.#stats.clear()
     if (failure === undefined) ended.resolve()
@@ -146,13 +149,13 @@ class Serving implements Server {
   }
 
   /** The thread is gone. What it could not do itself is done here; returns why it died. */
-  async #end(code: number): Promise<Error | undefined> {
+  #end(code: number): Error | undefined {
     if (!this.#over) {
       this.#failure ??= new Error(`the union's thread ended with code ${code}`)
       // It has left a mount that nobody serves: whoever touches it would wait for ever.
       if (this.#deviceFd >= 0) {
-        await umountAsync(this.mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW)
         close(this.#deviceFd)
+        detach(this.mountpoint, this.#device)
       }
     }
     if (this.#controlFd >= 0) close(this.#controlFd)

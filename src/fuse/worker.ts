@@ -14,7 +14,7 @@ import { close, dup } from '../sys/io.js'
 import { opcodeName } from './abi.js'
 import { DeviceBackingIds, passthroughRefusal, stackDepthOver } from './backing.js'
 import { DataMode } from './data-mode.js'
-import { Device, REPLY_SIZE } from './device.js'
+import { Device, REPLY_SIZE, type End } from './device.js'
 import type { InitWish } from './init.js'
 import {
   plainError,
@@ -23,7 +23,7 @@ import {
   type ServeOptions,
   type ToWorker,
 } from './messages.js'
-import { detach, mountDevice, openDevice } from './mount.js'
+import { detach, mountDevice, mountedDevice, openDevice } from './mount.js'
 import { DeviceNotifier } from './notify.js'
 import { Session } from './session.js'
 import { Reply } from './wire.js'
@@ -70,7 +70,7 @@ const statsOf = (session: Session, device: Device): Record<string, number> => {
   return stats
 }
 
-const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): void => {
+const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End => {
   const { log, wish, notifier } = setup
   const session = new Session({
     ops,
@@ -94,7 +94,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): void 
   }
   const onReady = (): void => send({ type: 'ready', io: session.negotiated?.io ?? 'cached' })
   const device = new Device({ fd, session, log, onWake, onReady })
-  device.run()
+  return device.run()
 }
 
 interface Setup {
@@ -108,7 +108,8 @@ const run = (options: ServeOptions): void => {
   const log = remoteLogger(options.logLevel, send)
   const fd = openDevice()
   let ops: Ops | undefined
-  let mounted = false
+  let mounted: string | undefined
+  let end: End | undefined
   try {
     const wish = wishFor(options, fd, log)
     const notifier = new DeviceNotifier(log)
@@ -120,16 +121,15 @@ const run = (options: ServeOptions): void => {
       allowOther: options.allowOther,
       flags: options.mountFlags,
     })
-    mounted = true
+    mounted = mountedDevice(options.mountpoint)
     notifier.attach(fd)
-    send({ type: 'mounted', deviceFd: fd, controlFd: dup(ops.wakeFd) })
-    serve(options, ops, fd, { log, wish, notifier })
-  } catch (error) {
-    if (mounted) detach(options.mountpoint)
-    throw error
+    send({ type: 'mounted', deviceFd: fd, device: mounted, controlFd: dup(ops.wakeFd) })
+    end = serve(options, ops, fd, { log, wish, notifier })
+    if (end === 'aborted') log.warn({}, 'the connection to the kernel was aborted')
   } finally {
-    // In this order: nobody is to wait for a server that has closed its layers.
+    // First the connection: whoever waits for an answer, also the unmounting here, is let go.
     close(fd)
+    if (end !== 'unmounted') detach(options.mountpoint, mounted)
     ops?.close()
   }
 }
