@@ -7,8 +7,9 @@ import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_thread
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
 import type { Ops } from '../overlay/ops.js'
+import type { UnionOptions } from '../overlay/options.js'
 import { openUnion } from '../overlay/overlay.js'
-import { O_DIRECTORY, O_PATH } from '../sys/constants.js'
+import { MS_RDONLY, O_DIRECTORY, O_PATH } from '../sys/constants.js'
 import { openPath, StatFs, statfs } from '../sys/at.js'
 import { close, dup } from '../sys/io.js'
 import { opcodeName } from './abi.js'
@@ -103,6 +104,9 @@ interface Setup {
   notifier: DeviceNotifier
 }
 
+/** Without an upper layer the kernel itself answers EROFS, in the order of its own checks. */
+const isWritable = (union: UnionOptions): boolean => union.upper !== undefined && !union.readOnly
+
 /** Everything from opening the device to closing it. Throws after cleaning up. */
 const run = (options: ServeOptions): void => {
   const log = remoteLogger(options.logLevel, send)
@@ -119,7 +123,7 @@ const run = (options: ServeOptions): void => {
       fsname: options.fsname,
       subtype: options.subtype,
       allowOther: options.allowOther,
-      flags: options.mountFlags,
+      flags: options.mountFlags | (isWritable(options.union) ? 0 : MS_RDONLY),
     })
     mounted = mountedDevice(options.mountpoint)
     notifier.attach(fd)

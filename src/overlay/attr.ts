@@ -65,8 +65,8 @@ export function setattr(
   out: Attr,
 ): Result {
   const valid = set.valid
-  const changes = valid & (V.MODE | V.UID | V.GID | V.SIZE | V.ATIME | V.MTIME | V.KILL_SUIDGID)
-  if (changes !== 0) {
+  // Write-back tells times that the layer's file has by itself: nothing to do for those alone.
+  if ((valid & V.CTIME) === 0 || (valid & ~V.CTIME) !== 0) {
     if (isReadOnly(u)) return -E.EROFS
     if (node.protect !== 0 && !allowedOnProtected(node, valid)) return -E.EPERM
     const emptied = (valid & V.SIZE) !== 0 && set.size === 0
@@ -99,7 +99,9 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr): Result
     result = truncate(u, node, handle?.writable === true ? handle.fd : -1, set.size)
     if (result < 0) return result
   }
-  if ((valid & (V.UID | V.GID)) !== 0) {
+  // A request without any attribute is chown(2) with -1 for both, which drops set-id bits all the same.
+  const any = V.MODE | V.UID | V.GID | V.SIZE | V.ATIME | V.MTIME | V.KILL_SUIDGID
+  if ((valid & (V.UID | V.GID)) !== 0 || (valid & any) === 0) {
     const uid = (valid & V.UID) !== 0 ? set.uid : -1
     const gid = (valid & V.GID) !== 0 ? set.gid : -1
     result = name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)

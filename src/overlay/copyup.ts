@@ -108,6 +108,8 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
   node.dirs.unshift(upper)
   node.upper = true
   node.lowerPositive = true
+  // A merged folder has another link count than a lower one.
+  if (node.lookups > 0) u.notifier.attrChanged(node.id)
   return 0
 }
 
@@ -411,6 +413,7 @@ function becomeUpper(u: Union, node: Node, links: number): void {
   node.metacopy = false
   node.nlinkAdjust = node.parent === null ? 0 : unionLinks - links
   node.lowerPositive = true
+  if (node.lookups > 0) u.notifier.attrChanged(node.id)
   const place = new Place()
   if (locate(u, node, place) < 0) return
   if (node.links !== null) {

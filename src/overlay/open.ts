@@ -82,7 +82,8 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const cut = stacked.findIndex(layer => hasDotOpaque(layer.fd, '.'))
   const merged = cut < 0 ? stacked : stacked.slice(0, cut + 1)
   const st = new Stat()
-  const top = (upper === null ? lowers[0] : (lowers[0] ?? upper)) as Layer
+  // The root shows the number of the upper root, with nothing constant over copy-up (kernel: ovl_get_root).
+  const top = (upper ?? lowers[0]) as Layer
   fstatx(top.fd, st)
   const onTmpfs = upper !== null && statfs(upper.fd, fs) >= 0 && fs.type === TMPFS_MAGIC
   const fsCount = devs.length
