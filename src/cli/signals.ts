@@ -71,10 +71,11 @@ const leave = async (mount: Mount, log: Logger): Promise<void> => {
   }
 }
 
+const die = (): void => void process.kill(process.pid, 'SIGKILL')
+
 /** Whoever still uses the mount gets ENOTCONN from here on. */
 const abort = (device: string | undefined, log: Logger): void => {
   const connection = device?.split(':')[1]
-  const die = (): void => void process.kill(process.pid, 'SIGKILL')
   try {
     writeFileSync(`/sys/fs/fuse/connections/${connection}/abort`, '1')
     setTimeout(die, ABORT_MS).unref()

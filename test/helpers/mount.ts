@@ -84,7 +84,7 @@ export const test = (
   t: Test,
   name: string,
   ...rest: [body: (t: Test) => Promise<void>] | [TestOpts, body: (t: Test) => Promise<void>]
-): Promise<unknown> => {
+) => {
   const body = rest.at(-1) as (t: Test) => Promise<void>
   const options = rest.length === 2 ? rest[0] : {}
   return t.test(name, options, async own => {
@@ -193,11 +193,8 @@ export const serve = async (
   ...args: string[]
 ): Promise<Served> => {
   const file = `${where.top}/log.${Date.now()}.${Math.random().toString(36).slice(2)}`
-  const child = spawnNode([
-    ...[CLI, 'mount', '-f', '--log-file', file, '-o', where.options],
-    ...args,
-    where.merged,
-  ])
+  const mount = [CLI, 'mount', '-f', '--log-file', file, '-o', where.options]
+  const child = spawnNode([...mount, ...args, where.merged])
   const before = mountedOn(where.merged).length
   const ended = outcomeOf(child)
   const end: { outcome?: Outcome } = {}

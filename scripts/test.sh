@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# Builds, runs the tests, and looks for what they left behind.
+#
+# Usage: scripts/test.sh [unit|mount|differential]...        (all of them)
+#   TMPDIR            where layers and mounts are made; a file system that takes whiteout devices and
+#                     trusted.* attributes (not a container's own overlay)
+#   DIFFERENTIAL      more options for the differential test, such as "--seeds 60 --calls 1500"
+#   SUMMARY_FILE      the last line goes into this file instead of to standard output
+#
+# The last line is `N passed, N failed`; the exit status is 0 if nothing failed.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+
+run=$(mktemp -d "${TMPDIR:-/tmp}/tsoverlay-run-XXXXXX") || exit 2
+run=$(realpath "$run")
+chmod 755 "$run"
+# What this run starts is known by this variable, what it mounts by the folder.
+export TMPDIR=$run TSOVERLAY_RUN=$run
+passed=0
+failed=0
+
+say() { printf '\n--- %s\n' "$*"; }
+pass() { passed=$((passed + 1)); }
+fail() {
+  failed=$((failed + 1))
+  echo "FAILED: $*"
+}
+
+# Processes that this run has started and that are still there, apart from this script's own.
+processes() {
+  local environ pid
+  for environ in /proc/[0-9]*/environ; do
+    pid=${environ#/proc/}
+    pid=${pid%/environ}
+    [ "$pid" != $$ ] && [ "$pid" != "$BASHPID" ] || continue
+    { tr '\0' '\n' <"$environ" | grep -qxF "TSOVERLAY_RUN=$run"; } 2>/dev/null || continue
+    [ "$(sed -n 's/^PPid:\t//p' "/proc/$pid/status" 2>/dev/null)" != $$ ] || continue
+    echo "$pid"
+  done
+}
+# Mountpoints below the run's folder and below the fixtures of tap, the innermost first.
+mounts() {
+  awk -v a="$run/" -v b="$PWD/.tap/" \
+    'index($5, a) == 1 || index($5, b) == 1 { print $5 }' /proc/self/mountinfo | tac
+}
+loops() { losetup -a 2>/dev/null | grep -F "$run/" | cut -d: -f1; }
+
+# Fails for each thing that is left, and takes it away.
+leftovers() {
+  local it
+  for it in $(processes); do
+    fail "process left: $it $(tr '\0' ' ' <"/proc/$it/cmdline" 2>/dev/null)"
+    kill -KILL "$it" 2>/dev/null
+  done
+  while read -r it; do
+    fail "mount left: $it"
+    umount -l "$(printf '%b' "$it")"
+  done < <(mounts)
+  for it in $(loops); do
+    fail "loop device left: $it"
+    losetup -d "$it"
+  done
+}
+trap 'leftovers >/dev/null 2>&1; rm -rf --one-file-system "$run"' EXIT
+trap 'exit 130' INT TERM HUP
+
+# tap_group NAME SECONDS JOBS FILE...: runs test files, SECONDS each at most.
+tap_group() {
+  local name=$1 seconds=$2 jobs=$3 out="$run/$1.tap" counts p f
+  shift 3
+  if [ $# -eq 0 ]; then
+    echo "no tests"
+    return
+  fi
+  npx --no-install tap run --disable-coverage --reporter=min --output-file="$out" \
+    --timeout="$seconds" --jobs="$jobs" "$@"
+  local status=$?
+  grep -E '^(not )?ok ' "$out" 2>/dev/null
+  counts=$(grep -E '^# \{ total: ' "$out" 2>/dev/null | tail -1)
+  p=$(sed -n 's/.*[ ,]pass: \([0-9]*\).*/\1/p' <<<"$counts")
+  f=$(sed -n 's/.*[ ,]fail: \([0-9]*\).*/\1/p' <<<"$counts")
+  passed=$((passed + ${p:-0}))
+  failed=$((failed + ${f:-0}))
+  if [ -z "$counts" ]; then
+    fail "$name: no result"
+  elif [ $status -ne 0 ] && [ "${f:-0}" -eq 0 ]; then
+    fail "$name: exit status $status"
+  fi
+  rm -f "$out"
+}
+
+# differential NAME OPTION...: one run of random calls beside kernel overlayfs.
+differential() {
+  local name=$1
+  shift
+  echo "$name"
+  # shellcheck disable=SC2086 # several words
+  if timeout --kill-after=30 1800 node test/differential/launch.mjs --dir "$run" "$@" ${DIFFERENTIAL:-}; then
+    pass
+  else
+    fail "$name"
+  fi
+}
+
+[ $# -gt 0 ] || set -- unit mount differential
+say build
+if npx --no-install tsc -p tsconfig.json; then pass; else fail build; fi
+
+for group in "$@"; do
+  say "$group"
+  shopt -s nullglob globstar
+  case $group in
+    unit) tap_group unit 120 2 test/unit/**/*.test.ts ;;
+    mount)
+      if [ "$(id -u)" != 0 ] || [ ! -c /dev/fuse ]; then
+        echo "skipped: real mounts need root and /dev/fuse"
+      else
+        tap_group mount 600 1 test/mount/**/*.test.ts
+      fi
+      ;;
+    differential)
+      if [ "$(id -u)" != 0 ] || ! grep -qw overlay /proc/filesystems; then
+        echo "skipped: needs root and kernel overlayfs"
+      else
+        for io in cached passthrough; do
+          differential "$io, fixed seeds" --io $io --seed 1 --seeds 3 --calls 500
+          differential "$io, a random seed" --io $io --seeds 1 --calls 500
+        done
+      fi
+      ;;
+    *) fail "no such group: $group" ;;
+  esac
+done
+
+say leftovers
+before=$failed
+leftovers
+[ "$failed" -eq "$before" ] && pass && echo none
+
+summary="$passed passed, $failed failed"
+if [ -n "${SUMMARY_FILE:-}" ]; then
+  echo "$summary" >"$SUMMARY_FILE"
+else
+  printf '\n%s\n' "$summary"
+fi
+[ "$failed" -eq 0 ]
