@@ -307,6 +307,15 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
   ],
 ]
 
+/** The FUSE client does not send a chown that names neither; it would still drop set-id bits. */
+const newOwner = (
+  options: DraftOptions,
+  v: { uid: number; gid: number },
+): { uid: number; gid: number } => ({
+  uid: options.fuse && v.uid === -1 && v.gid === -1 ? 0 : v.uid,
+  gid: v.gid,
+})
+
 /** Mostly one that was set before. */
 const xattrOf = (
   model: Model,
@@ -318,7 +327,7 @@ const xattrOf = (
     : { place: { slot: -1, path: known[0] }, name: known[1] }
 }
 
-const attributes = (): [number, fc.Arbitrary<ActionDraft>][] => [
+const attributes = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][] => [
   [
     4,
     draft({ place: anything, mode: newModeArb }, (v, m) => ({
@@ -332,8 +341,7 @@ const attributes = (): [number, fc.Arbitrary<ActionDraft>][] => [
     draft({ place: anything, uid: newOwnerArb, gid: newOwnerArb, follow: half }, (v, m) => ({
       op: 'chown',
       place: settle(m, v.place),
-      uid: v.uid,
-      gid: v.gid,
+      ...newOwner(options, v),
       follow: v.follow,
     })),
   ],
@@ -510,6 +518,7 @@ const data = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][] => [
       },
       (v, m) => {
         const slot = slotOf(m, v.slot, regular)
+        if (m.slots[slot]?.dir) return { op: 'lseek', slot, offset: 0, whence: SEEK.SET }
         // A position in the middle of a block would be of no use to O_DIRECT.
         return {
           op: 'lseek',
@@ -606,7 +615,7 @@ const data = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][] => [
   ],
 ]
 
-const descriptors = (): [number, fc.Arbitrary<ActionDraft>][] => [
+const descriptors = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][] => [
   [4, draft({ slot: big }, (v, m) => ({ op: 'fstat', slot: slotOf(m, v.slot, anySlot) }))],
   [
     2,
@@ -621,8 +630,7 @@ const descriptors = (): [number, fc.Arbitrary<ActionDraft>][] => [
     draft({ slot: big, uid: newOwnerArb, gid: newOwnerArb }, (v, m) => ({
       op: 'fchown',
       slot: slotOf(m, v.slot, anySlot),
-      uid: v.uid,
-      gid: v.gid,
+      ...newOwner(options, v),
     })),
   ],
   [
@@ -732,10 +740,10 @@ export const draftsArb = (
 ): fc.Arbitrary<Draft[]> => {
   const actionArb = weighted(
     ...names(),
-    ...attributes(),
+    ...attributes(options),
     ...questions(),
     ...data(options),
-    ...descriptors(),
+    ...descriptors(options),
     [2, listDuringArb],
   )
   const callArb = fc

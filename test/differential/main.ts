@@ -3,7 +3,7 @@
  * by side. Exit status 0: no difference; 1: there was one; 2: bad arguments.
  */
 
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { chmodSync, mkdtempSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
@@ -98,7 +98,26 @@ const mountsBelow = (): { path: string; type: string }[] =>
     .filter(({ path }) => path === dir || path.startsWith(`${dir}/`))
     .toReversed()
 
+let calling: ChildProcess | null = null
+/** Ends the calling process, which may sit in a call that does not come back. */
+const endCalling = (): void => {
+  const pid = calling?.pid
+  if (pid === undefined || calling?.kill('SIGKILL') !== true) return
+  const gone = (): boolean => {
+    try {
+      return /^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, 'latin1'))
+    } catch {
+      return true
+    }
+  }
+  for (let tries = 0; tries < 100 && !gone(); tries++) {
+    if (tries === 20) abortUnions()
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+  }
+}
+
 const cleanUp = (): void => {
+  endCalling()
   for (const { path } of mountsBelow())
     if (sys.umount(path, sys.MNT.NOFOLLOW) !== 0) {
       sys.umount(path, sys.MNT.FORCE | sys.MNT.NOFOLLOW)
@@ -164,7 +183,7 @@ const runSeeds = (seeds: number[]): Promise<{ left: number[] }> =>
       timer = setTimeout(onHang, hangMs)
     }
     let timer = setTimeout(onHang, hangMs)
-    process.once('exit', () => child.kill('SIGKILL'))
+    calling = child
     const pipe = child.stdio[3] as Readable
     createInterface({ input: pipe }).on('line', line => {
       clearTimeout(timer)
@@ -191,6 +210,7 @@ const runSeeds = (seeds: number[]): Promise<{ left: number[] }> =>
     child.on('error', reject)
     child.on('close', (status, signal) => {
       clearTimeout(timer)
+      calling = null
       if (status === 0 || options.first) return resolve({ left: [] })
       diverged++
       process.stdout.write(
@@ -202,11 +222,11 @@ const runSeeds = (seeds: number[]): Promise<{ left: number[] }> =>
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
   process.on(signal, () => {
-    // The calling process goes first: on exit, before the folder is cleared.
     process.exitCode = 130
     process.exit()
   })
 process.on('exit', cleanUp)
+process.stdout.on('error', () => process.exit(1))
 
 process.stdout.write(
   `kernel overlayfs and ${options.candidate}${options.candidate === 'tsoverlay' ? ` io=${options.io}` : ''}: ` +

@@ -1,6 +1,7 @@
 /** Makes a failing run small: fewer calls, fewer layers, fewer things in them. */
 
 import type { Call } from './calls.js'
+import { placesOf, slotsOf } from './calls.js'
 import type { RunResult } from './run.js'
 import type { EntrySpec, StackSpec } from './stack.js'
 import { signature } from './tolerated.js'
@@ -27,8 +28,46 @@ const leaveOut = <T>(list: T[], fails: (rest: T[]) => boolean): T[] => {
   return current
 }
 
+/** One path is the other, or above it. */
+const onePath = (a: string, b: string): boolean =>
+  a === b || a === '.' || b === '.' || a.startsWith(`${b}/`) || b.startsWith(`${a}/`)
+
+/** The calls that use a slot or a path of the last one, or of another of them. */
+const connected = (calls: Call[]): Call[] => {
+  const paths: string[] = []
+  const slots = new Set<number>()
+  return calls
+    .toReversed()
+    .filter((call, i) => {
+      const own = placesOf(call.action).map(place => place.path)
+      const ownSlots = slotsOf(call.action)
+      const touches =
+        i === 0 ||
+        ownSlots.some(slot => slots.has(slot)) ||
+        own.some(path => paths.some(known => onePath(path, known)))
+      if (!touches) return false
+      paths.push(...own)
+      for (const slot of ownSlots) slots.add(slot)
+      return true
+    })
+    .toReversed()
+}
+
+/** What lies on the way to a path of the calls, or below one. */
+const reachable = (layer: EntrySpec[], calls: Call[]): EntrySpec[] => {
+  const paths = calls.flatMap(call => placesOf(call.action).map(place => place.path))
+  return layer.filter(
+    entry =>
+      entry.path === '.' ||
+      paths.some(path => onePath(path, entry.path)) ||
+      layer.some(other => other.kind === 'link' && other.target === entry.path),
+  )
+}
+
 export const reduce = (
   found: Case,
+  /** What the trace says each call returned. */
+  results: (number | bigint)[],
   wanted: string,
   seconds: number,
   run: (tried: Case) => RunResult,
@@ -45,23 +84,34 @@ export const reduce = (
     best = tried
     return true
   }
+  const withLowers = (lowers: EntrySpec[][]): Case => ({
+    ...best,
+    stack: { ...best.stack, lowers },
+  })
+  // First what is most likely to be superfluous, all at once.
+  const last = best.calls.length - 1
+  keep({ ...best, calls: best.calls.filter((_, i) => i === last || (results[i] ?? 0) >= 0) })
+  keep({ ...best, calls: connected(best.calls) })
+  const { upper, lowers } = best.stack
+  keep({
+    ...best,
+    stack: {
+      ...best.stack,
+      upper: upper === null ? null : reachable(upper, best.calls),
+      lowers: lowers.map(layer => reachable(layer, best.calls)),
+    },
+  })
   leaveOut(best.calls, calls => keep({ ...best, calls }))
-  const { stack } = best
-  if (stack.upper !== null)
-    leaveOut(stack.upper, upper => keep({ ...best, stack: { ...best.stack, upper } }))
-  const least = stack.upper === null ? 2 : 1
-  leaveOut(
-    best.stack.lowers,
-    lowers => lowers.length >= least && keep({ ...best, stack: { ...best.stack, lowers } }),
-  )
-  best.stack.lowers.forEach((layer, i) =>
-    leaveOut(layer, (entries: EntrySpec[]) =>
-      keep({
-        ...best,
-        stack: { ...best.stack, lowers: best.stack.lowers.with(i, entries) },
-      }),
-    ),
-  )
+  if (upper !== null)
+    leaveOut(best.stack.upper ?? [], entries =>
+      keep({ ...best, stack: { ...best.stack, upper: entries } }),
+    )
+  const least = upper === null ? 2 : 1
+  leaveOut(best.stack.lowers, layers => layers.length >= least && keep(withLowers(layers)))
+  for (let i = 0; i < best.stack.lowers.length; i++)
+    leaveOut(best.stack.lowers[i] ?? [], entries =>
+      keep(withLowers(best.stack.lowers.with(i, entries))),
+    )
   leaveOut(best.calls, calls => keep({ ...best, calls }))
   return best
 }

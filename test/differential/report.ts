@@ -14,9 +14,9 @@ const showEntry = (e: EntrySpec): string => {
   if (e.kind === 'symlink' || e.kind === 'link') parts.push('->', showText(e.target))
   if (e.kind !== 'link' && e.kind !== 'whiteout' && e.kind !== 'xwhiteout')
     parts.push(octal(e.mode), `${e.uid}:${e.gid}`)
-  if (e.kind === 'file') parts.push(`${e.size} bytes`)
-  for (const c of e.chunks) parts.push(`data ${c.at}+${c.length}`)
-  if (e.opaque) parts.push('opaque')
+  if (e.kind === 'file')
+    parts.push(`${e.size} bytes`, ...e.chunks.map(c => `data ${c.at}+${c.length}`))
+  if (e.opaque && e.kind === 'dir') parts.push('opaque')
   for (const [name, value] of e.xattrs) parts.push(`${showText(name)}=${value.slice(0, 80)}`)
   return parts.join(' ')
 }

@@ -223,6 +223,8 @@ export interface RunOptions {
   onStep: (step: number) => void
   /** The folder stays. */
   keep?: boolean
+  /** Only the steps: no remounts at the end. */
+  short?: boolean
 }
 
 /** Runs drafts (settled on the way) or calls as they are. */
@@ -240,10 +242,12 @@ export const runSteps = (
       run.step(typeof step === 'function' ? step(run.model) : step)
       options.onStep(i)
     })
-    run.remount(null, false)
-    run.remount(null, true)
-    run.umount()
-    run.compareLowers()
+    if (options.short !== true) {
+      run.remount(null, false)
+      run.remount(null, true)
+      run.umount()
+      run.compareLowers()
+    }
     return { divergence: null, calls: run.calls, tally: run.tally }
   } catch (error) {
     if (!(error instanceof Diverged)) throw error

@@ -63,12 +63,12 @@ const run = (
   seed: number,
   stack: StackSpec,
   steps: Parameters<typeof runSteps>[1],
-  keep = false,
+  how: { keep?: boolean; short?: boolean } = {},
 ): RunResult =>
   runSteps(stack, steps, {
     dir: `${job.dir}/${seed}-${runs++}`,
     candidate,
-    keep,
+    ...how,
     onStep: step => {
       const now = Date.now()
       if (now - lastSign < 200) return
@@ -83,10 +83,12 @@ const reportOf = (seed: number, found: Case, result: RunResult): string => {
   const wanted = divergence.mismatches[0]
   let report = showDivergence(seed, divergence)
   if (job.reduceSeconds > 0 && wanted !== undefined) {
-    const small = reduce(found, signature(wanted), job.reduceSeconds, tried =>
-      run(seed, tried.stack, tried.calls),
+    const results = divergence.trace.map(step => step.ret)
+    const short = wanted.action !== null
+    const small = reduce(found, results, signature(wanted), job.reduceSeconds, tried =>
+      run(seed, tried.stack, tried.calls, { short }),
     )
-    const again = run(seed, small.stack, small.calls, job.keep)
+    const again = run(seed, small.stack, small.calls, { short, keep: job.keep })
     if (again.divergence !== null) report += `\n${showCase(small, again.divergence)}`
     const file = `${job.dir}/${seed}.json`
     if (job.keep) {
@@ -122,5 +124,5 @@ if (job.replay === null)
 else {
   const { readFileSync } = await import('node:fs')
   const found = JSON.parse(readFileSync(job.replay, 'utf8')) as Case
-  finish(0, () => found, run(0, found.stack, found.calls, job.keep), Date.now())
+  finish(0, () => found, run(0, found.stack, found.calls, { keep: job.keep }), Date.now())
 }
