@@ -162,9 +162,20 @@ function openWork(
     // Kernel: ovl_set_upper_fh on the index folder says which upper layer it belongs to.
     const origin = encodeOrigin(upper, upper.fd, '', true)
     if (origin !== null) marks.set(work.indexFd, '', 'upper', origin.toString('latin1'))
+    markRootOrigin(upper, lowers[0], marks)
   }
   if (options.volatile) markVolatile(work.fd, path)
   return work
+}
+
+/**
+ * Says on the upper root over which lower layer it lies: the index means nothing over another one (kernel:
+ * ovl_verify_origin, which then refuses to mount).
+ */
+function markRootOrigin(upper: Layer, lower: Layer | undefined, marks: MarkReader): void {
+  if (lower === undefined || marks.value(upper.fd, '', 'origin', false) !== null) return
+  const origin = encodeOrigin(lower, lower.fd, '')
+  if (origin !== null) marks.set(upper.fd, '', 'origin', origin.toString('latin1'))
 }
 
 /** Leaves `work/incompat/volatile/dirty`, which makes the next mount refuse (kernel: ovl_create_volatile_dirty). */

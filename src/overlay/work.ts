@@ -46,6 +46,8 @@ export class Workdir {
   /** `workdir/index`, or -1 where hard links are not indexed. */
   indexFd = -1
   readonly form: Exclude<WhiteoutForm, 'auto'>
+  /** The workdir itself: its lock lives as long as this is open. */
+  readonly #base: number
   readonly #marks: MarkReader
   readonly #log: Logger
   readonly #stat = new Stat()
@@ -54,11 +56,13 @@ export class Workdir {
   #whiteout: ByteString = ''
 
   private constructor(
+    base: number,
     fd: number,
     form: Exclude<WhiteoutForm, 'auto'>,
     marks: MarkReader,
     log: Logger,
   ) {
+    this.#base = base
     this.fd = fd
     this.form = form
     this.#marks = marks
@@ -68,7 +72,7 @@ export class Workdir {
   /**
    * Makes `workdir/work`, empties it, and finds out which form of whiteout can be written.
    *
-   * @param base the workdir, open
+   * @param base the workdir, open; on success `closeAll` closes it
    * @returns the workdir, or -errno
    */
   static open(base: number, form: WhiteoutForm, marks: MarkReader, log: Logger): Workdir | number {
@@ -89,7 +93,7 @@ export class Workdir {
       if (result >= 0) unlinkat(fd, probe)
       chosen = result >= 0 ? 'char' : 'wh'
     }
-    return new Workdir(fd, chosen, marks, log)
+    return new Workdir(base, fd, chosen, marks, log)
   }
 
   /** A name that is free in `work` (kernel: ovl_tempname). */
@@ -178,6 +182,7 @@ export class Workdir {
     this.#whiteout = ''
     if (this.indexFd >= 0) close(this.indexFd)
     close(this.fd)
+    close(this.#base)
   }
 
   /** Links the shared whiteout to (dirfd, name), making a new one where there is none or it is full. */
