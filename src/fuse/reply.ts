@@ -18,6 +18,7 @@ import {
   DIRENT_SIZE,
   DIRENTPLUS_SIZE,
   ENTRY_OUT_SIZE,
+  OUT_HEADER_SIZE,
   STATX_OUT_SIZE,
 } from './abi.js'
 import type { Reply } from './wire.js'
@@ -225,5 +226,18 @@ export class DirPlusPacker implements DirPlusSink {
     if (node === 0) this.#rep.zero(this.#at, this.#at + ENTRY_OUT_SIZE)
     else writeEntry(this.#rep, this.#at, entry, this.#names, this.#attrs(node))
     this.#at = writeDirent(this.#rep, this.#at + ENTRY_OUT_SIZE, name, ino, type, cookie)
+  }
+}
+
+/** The nodes of a packed READDIRPLUS reply of `length` bytes. */
+export const forEachPlusEntry = (
+  buf: Buffer,
+  length: number,
+  callback: (node: NodeId) => void,
+): void => {
+  for (let at = OUT_HEADER_SIZE; at < length;) {
+    const node = buf.readUIntLE(at, 6)
+    if (node !== 0) callback(node)
+    at += align(DIRENTPLUS_SIZE + buf.readUInt32LE(at + ENTRY_OUT_SIZE + 16))
   }
 }

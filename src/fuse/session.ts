@@ -32,7 +32,7 @@ import {
 import type { DataMode } from './data-mode.js'
 import { handlers, NO_REPLY } from './handlers.js'
 import type { InitWish, Negotiated } from './init.js'
-import { DirPacker, DirPlusPacker, NEVER, Validity } from './reply.js'
+import { DirPacker, DirPlusPacker, forEachPlusEntry, NEVER, Validity } from './reply.js'
 import type { Reply, Request } from './wire.js'
 
 /** What `handle` returns instead of a reply's length. */
@@ -190,6 +190,9 @@ export class Session {
         break
       case Opcode.OPENDIR:
         this.ops.releasedir(node)
+        break
+      case Opcode.READDIRPLUS:
+        forEachPlusEntry(buf, buf.readUInt32LE(0), id => this.ops.forget(id, 1))
         break
       default:
     }

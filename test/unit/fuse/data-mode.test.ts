@@ -1,0 +1,220 @@
+import fc from 'fast-check'
+import t from 'tap'
+import { Opened } from '../../../src/overlay/ops.js'
+import { DataMode } from '../../../src/fuse/data-mode.js'
+import type { IoMode } from '../../../src/fuse/init.js'
+import { FakeBacking } from './support.js'
+
+// open_flags of the protocol
+const DIRECT = 1
+const KEEP = 2
+const THROUGH = 128
+
+const RDONLY = 0o100000
+const WRONLY = 0o100001
+const RDWR = 0o100002
+
+const make = (io: IoMode = 'passthrough') => {
+  const backing = new FakeBacking()
+  const changed: number[] = []
+  const mode = new DataMode(io, backing, { attrChanged: node => void changed.push(node) })
+  let nextFh = 1
+  const open = (node: number, about: Partial<Opened>, flags = RDONLY, created = false) => {
+    const opened = Object.assign(new Opened(), { fd: 100 + nextFh, fh: nextFh++ }, about)
+    const fopen = mode.open(node, opened, flags, created)
+    return { fh: opened.fh, fopen, id: mode.backingId }
+  }
+  return { mode, backing, changed, open }
+}
+
+const LOWER = { upper: false }
+const UPPER = { upper: true }
+const UPPER_W = { upper: true, writable: true }
+const SETID_W = { upper: true, writable: true, privileged: true }
+
+t.test('cached mode: the page cache is always kept', async t => {
+  const { mode, backing, changed, open } = make('cached')
+  for (const about of [LOWER, UPPER, UPPER_W, SETID_W]) {
+    for (const flags of [RDONLY, WRONLY, RDWR]) {
+      const { fopen, id, fh } = open(1, about, flags)
+      t.same([fopen, id], [KEEP, 0])
+      mode.release(1, fh)
+    }
+  }
+  t.same(backing.log, [])
+  t.same(changed, [])
+  t.equal(mode.handleCount, 0)
+  t.equal(mode.attrsVolatile(1), false)
+})
+
+t.test('passthrough mode: the first open', async t => {
+  for (const [name, about, flags, want] of [
+    ['a lower file', LOWER, RDONLY, KEEP],
+    ['an upper file for reading', UPPER, RDONLY, THROUGH],
+    ['an upper file for writing', UPPER_W, WRONLY, THROUGH],
+    ['an upper file for both', UPPER_W, RDWR, THROUGH],
+    ['a set-id file for reading', { upper: true, privileged: true }, RDONLY, THROUGH],
+    ['a set-id file for writing', SETID_W, WRONLY, THROUGH | DIRECT],
+    ['without a descriptor', { upper: true, fd: -1 }, RDONLY, 0],
+  ] as const) {
+    const { open, backing, mode } = make()
+    const { fopen, id, fh } = open(1, about, flags)
+    t.equal(fopen, want, name)
+    const through = (want & THROUGH) !== 0
+    t.equal(id, through ? 1 : 0, 'backing id')
+    t.same(backing.log, through ? ['open 101'] : [])
+    mode.release(1, fh)
+    t.same(backing.log, through ? ['open 101', 'close 1'] : [])
+    t.same([mode.nodeCount, mode.handleCount], [0, 0])
+  }
+})
+
+t.test('all passthrough handles of a node share one id, closed with the last', async t => {
+  const { mode, backing, open } = make()
+  const a = open(1, UPPER_W, WRONLY)
+  const b = open(1, UPPER)
+  const c = open(1, SETID_W, RDWR)
+  const other = open(2, UPPER)
+  t.same([a.id, b.id, c.id, other.id], [1, 1, 1, 2])
+  t.same([a.fopen, b.fopen, c.fopen], [THROUGH, THROUGH, THROUGH | DIRECT])
+  mode.release(1, a.fh)
+  mode.release(1, c.fh)
+  t.same(backing.log, ['open 101', 'open 104'])
+  mode.release(1, b.fh)
+  t.same(backing.log, ['open 101', 'open 104', 'close 1'])
+  t.equal(open(1, UPPER).id, 3, 'a new one afterwards')
+})
+
+t.test('while a cached handle is open, every open is cached', async t => {
+  const { mode, backing, open } = make()
+  const lower = open(1, LOWER)
+  // The first open for writing copies it up.
+  const a = open(1, UPPER_W, RDWR)
+  const b = open(1, SETID_W, WRONLY)
+  t.same([lower.fopen, a.fopen, b.fopen], [KEEP, KEEP, KEEP])
+  mode.release(1, lower.fh)
+  t.equal(open(1, UPPER).fopen, KEEP)
+  t.same(backing.log, [])
+  for (const fh of [a.fh, b.fh, 4]) mode.release(1, fh)
+  t.equal(open(1, UPPER).fopen, THROUGH, 'and then no longer')
+})
+
+t.test('the kernel gives no id', async t => {
+  const { mode, backing, open } = make()
+  backing.next = -1
+  const a = open(1, UPPER_W, WRONLY)
+  t.same([a.fopen, a.id], [0, 0], 'cached, but nothing from before is kept')
+  t.equal(open(1, UPPER).fopen, KEEP)
+  mode.release(1, a.fh)
+  mode.release(1, 2)
+  t.same([mode.nodeCount, mode.handleCount], [0, 0])
+  backing.next = 5
+  t.equal(open(1, UPPER).id, 5)
+})
+
+t.test('attributes while a mapping may change them', async t => {
+  const { mode, changed, open } = make()
+  const w = open(1, UPPER_W, WRONLY)
+  t.equal(mode.attrsVolatile(1), false, 'a write-only handle cannot be mapped')
+  t.same(changed, [])
+  const a = open(1, UPPER_W, RDWR)
+  t.same(changed, [1])
+  const b = open(1, UPPER_W, RDWR)
+  t.same(changed, [1], 'once')
+  t.equal(mode.attrsVolatile(1), true)
+  t.equal(mode.attrsVolatile(2), false)
+  mode.release(1, a.fh)
+  t.equal(mode.attrsVolatile(1), true)
+  mode.release(1, b.fh)
+  t.equal(mode.attrsVolatile(1), false)
+  mode.release(1, w.fh)
+  open(3, UPPER_W, RDWR, true)
+  t.same(changed, [1], 'not for a file just created: its attributes go with the same reply')
+  t.equal(mode.attrsVolatile(3), true)
+})
+
+t.test('a handle that was never opened', async t => {
+  const { mode, open } = make()
+  mode.release(1, 99)
+  const a = open(1, UPPER)
+  mode.release(2, a.fh)
+  mode.release(1, 99)
+  t.equal(mode.nodeCount, 1)
+})
+
+/** fs/fuse/iomode.c, as far as it says no. */
+class Kernel {
+  readonly #nodes = new Map<number, { cached: number; through: number; id: number }>()
+  open(node: number, fopen: number, id: number, ids: ReadonlySet<number>): string | undefined {
+    let n = this.#nodes.get(node)
+    if (n === undefined) this.#nodes.set(node, (n = { cached: 0, through: 0, id: 0 }))
+    if ((fopen & THROUGH) !== 0) {
+      if ((fopen & KEEP) !== 0) return 'EINVAL: KEEP_CACHE'
+      if (!ids.has(id)) return 'ENOENT: no such id'
+      if (n.through > 0 && n.id !== id) return 'EBUSY: another id'
+      if (n.cached > 0) return 'ETXTBSY: cached'
+      n.through++
+      n.id = id
+    } else {
+      if (n.through > 0) return 'EINVAL: passthrough'
+      n.cached++
+    }
+    return undefined
+  }
+  release(node: number, fopen: number): void {
+    const n = this.#nodes.get(node)!
+    if ((fopen & THROUGH) !== 0) n.through--
+    else n.cached--
+  }
+}
+
+t.test('no sequence of opens breaks a rule of the kernel', async t => {
+  const step = fc.record({
+    node: fc.integer({ min: 1, max: 3 }),
+    close: fc.boolean(),
+    which: fc.nat(),
+    flags: fc.constantFrom(RDONLY, WRONLY, RDWR),
+    privileged: fc.boolean(),
+    refuse: fc.integer({ min: 0, max: 9 }),
+  })
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 60 }), steps => {
+      const kernel = new Kernel()
+      const { mode, backing, open } = make()
+      const ids = new Set<number>()
+      const copiedUp = new Set<number>()
+      const handles: { node: number; fh: number; fopen: number }[] = []
+      let next = 1
+      for (const s of steps) {
+        if (s.close && handles.length > 0) {
+          const [h] = handles.splice(s.which % handles.length, 1)
+          // The kernel changes the inode's mode before it sends the RELEASE.
+          kernel.release(h!.node, h!.fopen)
+          mode.release(h!.node, h!.fh)
+        } else {
+          const writable = s.flags !== RDONLY
+          if (writable) copiedUp.add(s.node)
+          const upper = copiedUp.has(s.node)
+          backing.next = s.refuse === 0 ? -12 : next
+          const got = open(s.node, { upper, writable, privileged: s.privileged }, s.flags)
+          if (backing.next > next) next = backing.next
+          for (const line of backing.log.splice(0)) {
+            if (line.startsWith('close')) ids.delete(Number(line.slice(6)))
+          }
+          if (got.id > 0) ids.add(got.id)
+          if (got.id > 0 && !upper) return false
+          const refusal = kernel.open(s.node, got.fopen, got.id, ids)
+          if (refusal !== undefined) return false
+          handles.push({ node: s.node, fh: got.fh, fopen: got.fopen })
+        }
+        for (const line of backing.log.splice(0)) {
+          if (line.startsWith('close')) ids.delete(Number(line.slice(6)))
+        }
+      }
+      for (const h of handles) mode.release(h.node, h.fh)
+      return mode.nodeCount === 0 && mode.handleCount === 0
+    }),
+    { numRuns: 2000 },
+  )
+  t.pass()
+})

@@ -1,0 +1,115 @@
+/**
+ * A session around a union that records, as the device loop would have it after INIT.
+ */
+
+import { silentLogger, type Logger } from '../../../src/log.js'
+import { DataMode, type BackingIds } from '../../../src/fuse/data-mode.js'
+import type { InitWish, IoMode } from '../../../src/fuse/init.js'
+import { Session } from '../../../src/fuse/session.js'
+import { Reply, Request } from '../../../src/fuse/wire.js'
+import { join, OP, RecordingOps, request, u32, zeros } from '../../helpers/frames.js'
+
+/** Every flag of 7.45 that the kernel may offer, low and high word. */
+export const ALL_FLAGS = 0x7fff_ffff
+export const ALL_FLAGS2 = 0x7ff
+
+/** struct fuse_init_in; up to 7.35 without flags2. */
+export const initRequest = (
+  minor: number,
+  flags = ALL_FLAGS,
+  flags2 = ALL_FLAGS2,
+  major = 7,
+): Buffer =>
+  request(
+    OP.INIT,
+    join(
+      u32(major), // major
+      u32(minor), // minor
+      u32(131072), // max_readahead
+      u32(flags), // flags
+      ...(minor >= 36 ? [u32(flags2), zeros(44)] : []), // flags2, unused[11]
+    ),
+    { nodeid: 0 },
+  )
+
+export interface Log extends Logger {
+  readonly lines: [level: string, message: string, fields: Record<string, unknown>][]
+}
+
+export const recordingLog = (debug = false): Log => {
+  const lines: Log['lines'] = []
+  const method = (level: string) => (fields: Record<string, unknown>, message: string) =>
+    void lines.push([level, message, fields])
+  return {
+    lines,
+    debug: method('debug'),
+    info: method('info'),
+    warn: method('warn'),
+    error: method('error'),
+    isLevelEnabled: level => debug || level !== 'debug',
+  }
+}
+
+export class FakeBacking implements BackingIds {
+  next = 1
+  readonly log: string[] = []
+  open(fd: number): number {
+    this.log.push(`open ${fd}`)
+    return this.next > 0 ? this.next++ : this.next
+  }
+  close(id: number): void {
+    this.log.push(`close ${id}`)
+  }
+}
+
+export interface Rig {
+  ops: RecordingOps
+  session: Session
+  backing: FakeBacking
+  /** Nodes whose attributes were said to have changed. */
+  changed: number[]
+  /** Handles a request; the reply's bytes, or what `handle` returned instead. */
+  send(bytes: Buffer): Buffer | number
+}
+
+export const rig = (
+  options: {
+    io?: IoMode
+    minor?: number
+    flags?: number
+    log?: Logger
+    timeout?: number
+    init?: boolean
+  } = {},
+): Rig => {
+  const ops = new RecordingOps()
+  const backing = new FakeBacking()
+  const changed: number[] = []
+  const io = options.io ?? 'passthrough'
+  const wish: InitWish = { io, writeback: io === 'cached', stackDepth: 1 }
+  const session = new Session({
+    ops,
+    reply: new Reply(64 * 1024),
+    log: options.log ?? silentLogger,
+    wish,
+    timeout: options.timeout ?? 1000,
+    onInit: negotiated =>
+      new DataMode(negotiated.io, backing, { attrChanged: node => void changed.push(node) }),
+  })
+  const send = (bytes: Buffer): Buffer | number => {
+    const req = load(bytes)
+    const n = session.handle(req)
+    return n > 0 ? Buffer.from(session.reply.buf.subarray(0, n)) : n
+  }
+  if (options.init !== false) send(initRequest(options.minor ?? 45, options.flags))
+  return { ops, session, backing, changed, send }
+}
+
+/** A request as it was read from the device, with rubbish after its end. */
+export const load = (bytes: Buffer): Request => {
+  const req = new Request(bytes.length + 64)
+  req.buf.fill(0xee)
+  bytes.copy(req.buf)
+  req.length = bytes.length
+  return req
+}
