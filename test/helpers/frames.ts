@@ -266,7 +266,7 @@ export class RecordingOps implements Ops {
     return r
   }
   setattr(node: number, set: SetAttr, out: Attr): number {
-    const r = this.#note('setattr', node, { ...set })
+    const r = this.#note('setattr', node, Object.assign({}, set))
     if (r >= 0) fillAttr(out)
     return r
   }

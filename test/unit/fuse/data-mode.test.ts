@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import t from 'tap'
 import { Opened } from '../../../src/overlay/ops.js'
 import { DataMode } from '../../../src/fuse/data-mode.js'

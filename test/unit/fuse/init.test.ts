@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import t from 'tap'
 import { InitFlag, InitFlag2, REFUSED_INIT_FLAGS } from '../../../src/fuse/abi.js'
 import {

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import t from 'tap'
 import { E } from '../../../src/sys/errno.js'
 import { Pending } from '../../../src/overlay/ops.js'
@@ -44,6 +44,9 @@ const openOut = (flags: number, backingId = 0): Buffer =>
     u32(flags), // open_flags
     s32(backingId), // backing_id
   )
+/** struct fuse_sx_time */
+const sxTime = (sec: Buffer, nsec: Buffer): Buffer => join(sec, nsec, s32(0))
+
 const KEEP_CACHE = 2
 const CACHE_DIR = 8
 
@@ -304,10 +307,10 @@ const cases: Record<string, Case> = {
       u64(0x12_3456_789a), // size
       u64(0x1f2f3f), // blocks
       u64(0x30), // attributes_mask
-      ...[u64(-1), u32(1), s32(0)], // atime
-      ...[u64(-5), u32(6), s32(0)], // btime
-      ...[u64(3), u32(4), s32(0)], // ctime
-      ...[u64(0x1_0000_0002), u32(999_999_999), s32(0)], // mtime
+      sxTime(u64(-1), u32(1)), // atime
+      sxTime(u64(-5), u32(6)), // btime
+      sxTime(u64(3), u32(4)), // ctime
+      sxTime(u64(0x1_0000_0002), u32(999_999_999)), // mtime
       u32(0xabc), // rdev_major
       u32(0x12345), // rdev_minor
       zeros(8), // dev
@@ -903,16 +906,18 @@ t.test('an operation that has to wait', async t => {
   t.same(r.session.reply.buf.subarray(0, n), errorReply(E.EINTR))
 })
 
+/** What the union is told after a reply was not delivered. */
+const undeliver = (op: number, body: Buffer, set?: (r: Rig) => void): unknown[][] => {
+  const r = rig()
+  set?.(r)
+  const bytes = request(op, body)
+  r.send(bytes)
+  r.ops.calls.length = 0
+  r.session.undelivered(load(bytes))
+  return r.ops.calls
+}
+
 t.test('a reply that nobody took', async t => {
-  const undeliver = (op: number, body: Buffer, set?: (r: Rig) => void): unknown[][] => {
-    const r = rig()
-    set?.(r)
-    const bytes = request(op, body)
-    r.send(bytes)
-    r.ops.calls.length = 0
-    r.session.undelivered(load(bytes))
-    return r.ops.calls
-  }
   const gave = [['forget', 0x42, 1]]
   t.same(undeliver(OP.LOOKUP, cstr('a')), gave)
   t.same(

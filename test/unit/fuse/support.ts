@@ -42,7 +42,7 @@ export const recordingLog = (debug = false): Log => {
     void lines.push([level, message, fields])
   return {
     lines,
-    debug: method('debug'),
+    debug: debug ? method('debug') : () => {},
     info: method('info'),
     warn: method('warn'),
     error: method('error'),

@@ -1,0 +1,261 @@
+/**
+ * The loop, with a pair of sockets that keep message boundaries in the place of /dev/fuse.
+ */
+
+// oxlint-disable-next-line no-restricted-imports -- the test's own end of the line
+import koffi from 'koffi'
+import t, { type Test } from 'tap'
+import { Pending, type Job } from '../../../src/overlay/ops.js'
+import { E } from '../../../src/sys/errno.js'
+import { close, eventfd, eventfdSignal, read, setNonblock, write } from '../../../src/sys/io.js'
+import { Device, REPLY_SIZE, type End } from '../../../src/fuse/device.js'
+import { DataMode } from '../../../src/fuse/data-mode.js'
+import { Session } from '../../../src/fuse/session.js'
+import { MountError } from '../../../src/errors.js'
+import { Reply } from '../../../src/fuse/wire.js'
+import {
+  cstr,
+  errorReply,
+  join,
+  OP,
+  RecordingOps,
+  reply,
+  request,
+  u32,
+  u64,
+  zeros,
+} from '../../helpers/frames.js'
+import { FakeBacking, initRequest, recordingLog } from './support.js'
+
+const socketpair = koffi.load('libc.so.6').func('int socketpair(int, int, int, int *)')
+const AF_UNIX = 1
+const SOCK_SEQPACKET = 5
+
+class FakeJob implements Job {
+  callback: ((result: number) => void) | undefined
+  onDone(callback: (result: number) => void): void {
+    this.callback = callback
+  }
+}
+
+const line = (t: Test, options: { refuse?: boolean } = {}) => {
+  const pair = new Int32Array(2)
+  socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair)
+  const fd = pair[0]!
+  let kernel = pair[1]!
+  setNonblock(fd)
+  setNonblock(kernel)
+  const log = recordingLog()
+  const ops = new RecordingOps()
+  ops.wakeFd = eventfd()
+  const session = new Session({
+    ops,
+    reply: new Reply(REPLY_SIZE),
+    log,
+    wish: { io: 'cached', writeback: false, stackDepth: 1 },
+    timeout: 1,
+    onInit: () =>
+      options.refuse === true
+        ? new MountError('no')
+        : new DataMode('cached', new FakeBacking(), { attrChanged: () => {} }),
+  })
+  const got: string[] = []
+  /** What happens at each wake-up; the last one ends the loop. */
+  const script: (() => void)[] = []
+  const device = new Device({
+    fd,
+    session,
+    log,
+    onReady: () => void got.push('ready'),
+    onWake: () => {
+      const step = script.shift()
+      step?.()
+      if (step === undefined) return true
+      eventfdSignal(ops.wakeFd)
+      return false
+    },
+  })
+  const hangUp = (): void => {
+    if (kernel >= 0) close(kernel)
+    kernel = -1
+  }
+  t.teardown(() => {
+    hangUp()
+    close(fd)
+    close(ops.wakeFd)
+  })
+  const send = (bytes: Buffer): void => void write(kernel, bytes, 0, bytes.length)
+  const receive = (): Buffer | undefined => {
+    const buf = Buffer.alloc(4096)
+    const n = read(kernel, buf, 0, buf.length)
+    return n < 0 ? undefined : buf.subarray(0, n)
+  }
+  const run = (...steps: (() => void)[]): End => {
+    script.push(...steps)
+    eventfdSignal(ops.wakeFd)
+    return device.run()
+  }
+  return { device, ops, session, log, got, send, receive, run, hangUp }
+}
+
+t.test('requests are answered in order until the line ends', async t => {
+  const l = line(t)
+  l.send(initRequest(45))
+  l.send(request(OP.UNLINK, cstr('a'), { unique: 2n }))
+  l.send(request(OP.FORGET, u64(1), { unique: 4n }))
+  l.send(request(OP.POLL, zeros(24), { unique: 6n }))
+  const end = l.run(() => {
+    t.equal(l.receive()?.length, 80)
+    t.same(l.receive(), reply(zeros(0), 2n))
+    t.same(l.receive(), errorReply(E.ENOSYS, 6n))
+    t.equal(l.receive(), undefined)
+    t.same(l.got, ['ready'])
+    l.hangUp()
+  })
+  t.equal(end, 'aborted')
+  t.same(
+    l.ops.calls.map(call => call[0]),
+    ['unlink', 'forget'],
+  )
+})
+
+t.test('the wake-up descriptor runs callbacks, also under load', async t => {
+  const l = line(t)
+  l.send(initRequest(45))
+  t.equal(l.run(), 'stopped')
+  t.equal(l.ops.callbacks, 1)
+  const busy = line(t)
+  busy.send(initRequest(45))
+  // Never idle: as many requests wait as a socket takes.
+  for (let i = 0; i < 150; i++) busy.send(request(OP.FORGET, u64(1)))
+  t.equal(busy.run(), 'stopped')
+  t.ok(busy.ops.calls.length < 150, 'before they were all served')
+})
+
+t.test('INIT is refused', async t => {
+  const l = line(t, { refuse: true })
+  l.send(initRequest(45))
+  t.throws(() => l.run(), { name: 'MountError', message: 'no' })
+  t.equal(l.receive()?.readInt32LE(4), -E.EPROTO)
+})
+
+t.test('a device that cannot be read', async t => {
+  const l = line(t)
+  const device = new Device({
+    fd: 1_000_000,
+    session: l.session,
+    log: l.log,
+    onWake: () => true,
+    onReady: () => {},
+  })
+  t.throws(() => device.run(), /EBADF/)
+})
+
+t.test('requests that wait', async t => {
+  const l = line(t)
+  const first = new FakeJob()
+  const second = new FakeJob()
+  const third = new FakeJob()
+  l.send(initRequest(45))
+  const end = l.run(
+    () => {
+      l.receive()
+      l.ops.throws.fsync = new Pending(first, true)
+      l.send(request(OP.FSYNC, zeros(16), { unique: 2n }))
+    },
+    () => {
+      l.ops.throws.open = new Pending(second, false)
+      l.send(request(OP.OPEN, join(u32(1), u32(0)), { unique: 4n }))
+    },
+    () => {
+      t.equal(l.device.parkedCount, 2)
+      t.equal(l.receive(), undefined, 'neither is answered')
+      // Others go on, and must not disturb the copies.
+      l.send(request(OP.UNLINK, cstr('x'.repeat(200)), { unique: 6n }))
+    },
+    () => {
+      t.same(l.receive(), reply(zeros(0), 6n))
+      first.callback?.(0)
+      t.same(l.receive(), reply(zeros(0), 2n), 'answered with the result of the job')
+      // The second call waits once more.
+      l.ops.throws.open = new Pending(third, false)
+      second.callback?.(0)
+      t.equal(l.receive(), undefined)
+      t.equal(l.device.parkedCount, 1)
+      delete l.ops.throws.open
+      third.callback?.(0)
+      t.equal(l.receive()?.readBigUInt64LE(8), 4n, 'called again')
+      t.same(l.ops.last?.slice(0, 1), ['open'])
+      t.equal(l.device.parkedCount, 0)
+    },
+    () => {
+      const failing = new FakeJob()
+      l.ops.throws.fsync = new Pending(failing, false)
+      l.send(request(OP.FSYNC, zeros(16), { unique: 8n }))
+      second.callback = result => failing.callback?.(result)
+    },
+    () => {
+      second.callback?.(-E.EIO)
+      t.same(l.receive(), errorReply(E.EIO, 8n), 'a job that failed is the answer')
+    },
+  )
+  t.equal(end, 'stopped')
+})
+
+/** The kernel sets the lowest bit of the unique that it interrupts. */
+const interrupt = (unique: bigint): Buffer =>
+  request(OP.INTERRUPT, u64(unique), { unique: unique | 1n })
+
+t.test('interrupts', async t => {
+  const l = line(t)
+  const job = new FakeJob()
+  const gone = 0x7fff_fff0
+  l.send(initRequest(45))
+  l.run(
+    () => {
+      l.receive()
+      l.send(interrupt(2n))
+      l.ops.throws.fsync = new Pending(job, true)
+      l.send(request(OP.FSYNC, zeros(16), { unique: 2n, pid: process.pid }))
+    },
+    () => {
+      l.send(interrupt(4n))
+      l.send(interrupt(2n))
+    },
+    () => {
+      t.equal(l.receive(), undefined, 'of another request, or with a signal that kills nobody')
+      job.callback?.(0)
+      t.same(l.receive(), reply(zeros(0), 2n))
+      l.send(request(OP.FSYNC, zeros(16), { unique: 6n, pid: gone }))
+    },
+    () => l.send(interrupt(6n)),
+    () => {
+      t.same(l.receive(), errorReply(E.EINTR, 6n), 'the caller is gone')
+      l.send(interrupt(6n))
+    },
+    () => {
+      job.callback?.(0)
+      t.equal(l.receive(), undefined, 'answered once')
+      t.equal(l.device.parkedCount, 0)
+    },
+  )
+})
+
+t.test('a reply that is not taken', async t => {
+  const l = line(t)
+  l.send(initRequest(45))
+  const big = Buffer.alloc(900_000)
+  l.run(
+    () => {
+      l.receive()
+      // A socket refuses what is longer than its buffer.
+      l.ops.data = big
+      const readIn = join(u64(1), u64(0), u32(big.length), zeros(20))
+      l.send(request(OP.READ, readIn, { unique: 2n }))
+    },
+    () => {
+      t.same(l.receive(), errorReply(E.EIO, 2n), 'nobody waits for ever')
+      t.match(l.log.lines, [['error', /refused a reply/]])
+    },
+  )
+})
