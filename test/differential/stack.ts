@@ -312,7 +312,12 @@ const makeNode = (dir: number, entry: EntrySpec): boolean => {
  * Makes the layer in the existing empty folder `root`. What cannot be made (its parent is a file, the
  * name is taken) is left out: the same in every build of the same entries.
  */
-export const buildLayer = (root: string, entries: EntrySpec[], xattrWhiteouts: boolean): void => {
+export const buildLayer = (
+  root: string,
+  entries: EntrySpec[],
+  /** Whether what lies below goes on in this folder: only there does the kernel know xattr whiteouts. */
+  merges: (folder: string) => boolean,
+): void => {
   const dir = must(sys.open(root, sys.O.RDONLY | sys.O.DIRECTORY), root)
   const made = new Map<string, EntrySpec>()
   const parentsOf = (entry: EntrySpec): void => {
@@ -334,8 +339,12 @@ export const buildLayer = (root: string, entries: EntrySpec[], xattrWhiteouts: b
       made.set('.', entry)
       continue
     }
-    if (entry.kind === 'xwhiteout' && !xattrWhiteouts) continue
     parentsOf(entry)
+    if (entry.kind === 'xwhiteout') {
+      const parent = dirname(entry.path)
+      const above = parent.split('/').map((_, i, all) => all.slice(0, i + 1).join('/'))
+      if (above.some(path => made.get(path)?.opaque) || !merges(parent)) continue
+    }
     if (makeNode(dir, entry)) made.set(entry.path, entry)
   }
   const at = (path: string): sys.XattrTarget => ({
@@ -387,20 +396,41 @@ export interface LayerPaths {
   work: string | null
 }
 
+/** Whether a folder of this path in the layer above would be merged with one in these layers. */
+const mergesInto = (layers: string[], path: string): boolean => {
+  const parts = path === '.' ? [] : path.split('/')
+  for (const layer of layers) {
+    let hidden = false
+    let missing = false
+    for (let i = 1; i <= parts.length; i++) {
+      const at = `${layer}/${parts.slice(0, i).join('/')}`
+      const stat = sys.lstat(sys.AT_FDCWD, at)
+      if (typeof stat === 'number') missing = true
+      else if ((stat.mode & sys.S.IFMT) !== sys.S.IFDIR) return false
+      if (missing) break
+      const mark = sys.getxattr({ path: at, follow: false }, 'trusted.overlay.opaque')
+      if (typeof mark !== 'number' && mark.toString() === 'y') hidden = true
+    }
+    if (!missing) return true
+    if (hidden) return false
+  }
+  return false
+}
+
 /** Builds the whole stack under the existing folder `base`. */
 export const buildStack = (base: string, stack: StackSpec): LayerPaths => {
   const folder = (name: string): string => {
     must(sys.mkdirat(sys.AT_FDCWD, `${base}/${name}`, 0o755), name)
     return `${base}/${name}`
   }
-  const lowers = stack.lowers.map((entries, i) => {
-    const path = folder(`l${i}`)
-    // The kernel looks for them in every lower layer but the last.
-    buildLayer(path, entries, i < stack.lowers.length - 1)
-    return path
-  })
+  const lowers = stack.lowers.map((_, i) => folder(`l${i}`))
+  // The bottom first: an xattr whiteout depends on what is below it.
+  for (let i = lowers.length - 1; i >= 0; i--)
+    buildLayer(lowers[i] ?? '', stack.lowers[i] ?? [], path =>
+      mergesInto(lowers.slice(i + 1), path),
+    )
   if (stack.upper === null) return { lowers, upper: null, work: null }
   const upper = folder('up')
-  buildLayer(upper, stack.upper, false)
+  buildLayer(upper, stack.upper, () => false)
   return { lowers, upper, work: folder('wk') }
 }
