@@ -132,6 +132,8 @@ export const DIRENTPLUS_SIZE = ENTRY_OUT_SIZE + DIRENT_SIZE
 export const GETATTR_FH = 1 << 0
 export const FATTR_FH = 1 << 6
 export const FATTR_LOCKOWNER = 1 << 9
+/** Written back from the page cache: who wrote it, and when, is not told. */
+export const WRITE_CACHE = 1 << 0
 export const WRITE_KILL_SUIDGID = 1 << 2
 export const OPEN_KILL_SUIDGID = 1 << 0
 export const FSYNC_FDATASYNC = 1 << 0

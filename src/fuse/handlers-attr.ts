@@ -14,7 +14,7 @@ import { Opcode, OUT_HEADER_SIZE } from './abi.js'
 import { flagsOfFsx, FSX_SIZE, fsxOfFlags, otherFsx } from './fsxattr.js'
 import type { Handle } from './handlers.js'
 import { writeAttrOut, writeStatx } from './reply.js'
-import { decodeSetAttr, decodeText } from './request.js'
+import { decodeCaller, decodeSetAttr, decodeText } from './request.js'
 import type { Session } from './session.js'
 import type { Reply, Request } from './wire.js'
 
@@ -36,6 +36,7 @@ const statx: Handle = (s, req, rep) => {
 const setattr: Handle = (s, req, rep) => {
   decodeSetAttr(req, s.setAttr)
   if (s.setAttr.size > Number.MAX_SAFE_INTEGER) return -E.EFBIG
+  decodeCaller(req, s.ops.requester, 0)
   const r = s.ops.setattr(req.nodeid, s.setAttr, s.attr)
   return r < 0 ? r : writeAttrOut(rep, AT, s.attr, s.attrs(req.nodeid))
 }

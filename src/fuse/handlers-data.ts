@@ -7,6 +7,7 @@ import * as abi from './abi.js'
 import { Opcode, OUT_HEADER_SIZE } from './abi.js'
 import type { Handle } from './handlers.js'
 import { writeOpen } from './reply.js'
+import { decodeCaller } from './request.js'
 import type { Reply, Request } from './wire.js'
 
 const AT = OUT_HEADER_SIZE
@@ -19,7 +20,9 @@ const open: Handle = (s, req, rep) => {
   if (s.data === undefined) return -E.EIO
   const flags = req.u32(0) & ~abi.FMODE_EXEC
   const { opened } = s
-  const r = s.ops.open(req.nodeid, flags, (req.u32(4) & abi.OPEN_KILL_SUIDGID) !== 0, opened)
+  const killPriv = (req.u32(4) & abi.OPEN_KILL_SUIDGID) !== 0
+  if (killPriv) decodeCaller(req, s.ops.requester, 0)
+  const r = s.ops.open(req.nodeid, flags, killPriv, opened)
   if (r < 0) return r
   const fopen = s.data.open(req.nodeid, opened, flags, false)
   writeOpen(rep, AT, opened.fh, fopen, s.data.backingId)
@@ -47,8 +50,10 @@ const write: Handle = (s, req, rep) => {
   if (length > req.bodyLength - abi.WRITE_IN_SIZE) return -E.EINVAL
   if (pos + length > MAX) return -E.EFBIG
   const killPriv = (req.u32(20) & abi.WRITE_KILL_SUIDGID) !== 0
+  if (killPriv) decodeCaller(req, s.ops.requester, 0)
+  const late = (req.u32(20) & abi.WRITE_CACHE) !== 0
   const from = abi.IN_HEADER_SIZE + abi.WRITE_IN_SIZE
-  const r = s.ops.write(req.u64(0), req.buf, from, length, pos, killPriv)
+  const r = s.ops.write(req.u64(0), req.buf, from, length, pos, killPriv, late)
   if (r < 0) return r
   rep.u32(AT, r)
   rep.u32(AT + 4, 0)

@@ -1,7 +1,7 @@
 /**
  * What is sent to the kernel unasked, fs/fuse/notify.c (fs/fuse/dev.c up to 6.18).
  *
- * From the serving thread only an inode's attributes are ever invalidated (offset -1): the kernel then
+ * From the serving thread itself only an inode's attributes are invalidated (offset -1): the kernel then
  * marks the inode and returns. Invalidating pages waits for their write-back, and
  * FUSE_NOTIFY_INVAL_ENTRY for the folder's lock; the holder of either may be waiting for this thread.
  */
@@ -24,6 +24,13 @@ export const writeInvalAttr = (rep: Reply, node: NodeId): number => {
   return SIZE
 }
 
+/** The same, with all of its pages: the kernel writes back those that are dirty first. */
+export const writeInvalPages = (rep: Reply, node: NodeId): number => {
+  const length = writeInvalAttr(rep, node)
+  rep.i64(OUT_HEADER_SIZE + 8, 0)
+  return length
+}
+
 export class DeviceNotifier implements Notifier {
   readonly #message = new Reply(SIZE)
   readonly #log: Logger
@@ -36,6 +43,13 @@ export class DeviceNotifier implements Notifier {
   /** From now on notifications go to this device; before there is a mount there is nothing to tell. */
   attach(fd: number): void {
     this.#fd = fd
+  }
+
+  dropPages(node: NodeId): { fd: number; bytes: Uint8Array } | null {
+    if (this.#fd < 0) return null
+    const message = new Reply(SIZE)
+    const length = writeInvalPages(message, node)
+    return { fd: this.#fd, bytes: Uint8Array.from(message.buf.subarray(0, length)) }
   }
 
   attrChanged(node: NodeId): void {

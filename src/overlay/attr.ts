@@ -26,11 +26,13 @@ import {
 import { E } from '../sys/errno.js'
 import { close, ftruncate, getFlags as readFlags, setFlags as writeFlags } from '../sys/io.js'
 import { copyUp, saveProtect } from './copyup.js'
-import { openReal, statOpen, withoutPrivileges, type HandleTable } from './handles.js'
+import { openReal, statOpen, type HandleTable } from './handles.js'
+import { privilegesLeft } from './privileges.js'
 import { Protect, type Node } from './node.js'
 import {
   SetAttrValid as V,
   type Attr,
+  type Caller,
   type Fh,
   type Result,
   type SetAttr,
@@ -62,6 +64,7 @@ export function setattr(
   handles: HandleTable,
   node: Node,
   set: SetAttr,
+  caller: Caller,
   out: Attr,
 ): Result {
   const valid = set.valid
@@ -72,20 +75,28 @@ export function setattr(
     const emptied = (valid & V.SIZE) !== 0 && set.size === 0
     const copied = copyUp(u, node, !emptied)
     if (copied < 0) return copied
-    const result = apply(u, handles, node, set)
+    const result = apply(u, handles, node, set, caller)
     if (result < 0) return result
   }
   return getattr(u, handles, node, set.fh, out)
 }
 
-/** An append-only file lets its times be set to now and nothing else (kernel: may_setattr). */
+/**
+ * What an immutable or append-only file still lets be changed (kernel: may_setattr): set-id bits are
+ * dropped; times that the kernel's write-back brings are only what a write did before.
+ */
 function allowedOnProtected(node: Node, valid: number): boolean {
-  if ((node.protect & Protect.IMMUTABLE) !== 0) return false
-  const timesToNow = (valid & (V.ATIME | V.MTIME)) !== 0 && (valid & V.ATIME_NOW) !== 0
-  return timesToNow && (valid & (V.MODE | V.UID | V.GID | V.SIZE)) === 0
+  if ((valid & V.CTIME) !== 0) return true
+  const times = valid & (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
+  const touch = times === (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
+  if ((valid & (V.MODE | V.UID | V.GID)) !== 0 || (times !== 0 && !touch)) return false
+  const resized = (valid & V.SIZE) !== 0
+  if ((node.protect & Protect.APPEND) !== 0) return !resized
+  // Through a descriptor that was open before, an immutable file can be cut.
+  return !touch && (!resized || (valid & V.FH) !== 0)
 }
 
-function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr): Result {
+function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller: Caller): Result {
   const valid = set.valid
   const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
   let result = locate(u, node, place)
@@ -110,7 +121,7 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr): Result
   if ((valid & V.KILL_SUIDGID) !== 0 && (valid & V.MODE) === 0 && !node.isDir) {
     result = name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)
     if (result < 0) return result
-    const mode = withoutPrivileges(u.st.mode)
+    const mode = privilegesLeft(u.st, caller)
     if (mode !== u.st.mode) result = chmod(fd, name, mode)
     if (result < 0) return result
   }

@@ -279,7 +279,7 @@ export function create(
     const found = findChild(u, parent, name)
     if (typeof found === 'number') return found
     if (!found.isReg) return found.isDir ? -E.EISDIR : -E.EEXIST
-    const result = openFile(u, handles, found, flags & ~O_CREAT, false, opened)
+    const result = openFile(u, handles, found, flags & ~O_CREAT, null, opened)
     if (result < 0) return result
     const stated = statNode(u, found, there)
     return stated < 0 ? stated : answer(found, out)

@@ -1,7 +1,8 @@
 /** Open files and what is done through them. */
 
-import { fchmod, fstatx, openat } from '../sys/at.js'
+import { fchmod, fstatx, futimens, openat } from '../sys/at.js'
 import {
+  FALLOC_FL_KEEP_SIZE,
   O_ACCMODE,
   O_APPEND,
   O_CREAT,
@@ -14,7 +15,7 @@ import {
   O_WRONLY,
   S_ISGID,
   S_ISUID,
-  S_IXGRP,
+  UTIME_OMIT,
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import {
@@ -29,7 +30,8 @@ import { Stat } from '../sys/stat.js'
 import { getxattrat } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
 import { Protect, type Node } from './node.js'
-import { Pending, type Fh, type Opened, type Result } from './ops.js'
+import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
+import { privilegesLeft } from './privileges.js'
 import { fdPathOpen } from './reopen.js'
 import { locate, Place, statNode, type Union } from './union.js'
 
@@ -114,7 +116,7 @@ export function openFile(
   handles: HandleTable,
   node: Node,
   flags: number,
-  killPriv: boolean,
+  killFor: Caller | null,
   out: Opened,
 ): Result {
   const mode = flags & O_ACCMODE
@@ -129,8 +131,8 @@ export function openFile(
   }
   const fd = openReal(u, node, realFlags(u, flags) | (truncate ? O_TRUNC : 0))
   if (fd < 0) return fd
-  if (truncate && killPriv) {
-    const result = dropPrivileges(fd)
+  if (truncate && killFor !== null) {
+    const result = dropPrivileges(fd, killFor)
     if (result < 0) {
       close(fd)
       return result
@@ -178,17 +180,12 @@ function describe(node: Node, handle: FileHandle, out: Opened): void {
     getxattrat(handle.fd, '', 'security.capability', capability) > 0
 }
 
-/** What write(2) by an unprivileged user does to set-id bits (kernel: setattr_should_drop_suidgid). */
-export function dropPrivileges(fd: number): Result {
+/** Drops from an open file what a write by `caller` takes from it. */
+function dropPrivileges(fd: number, caller: Caller): Result {
   const result = fstatx(fd, st)
   if (result < 0) return result
-  const mode = withoutPrivileges(st.mode)
+  const mode = privilegesLeft(st, caller)
   return mode === st.mode ? 0 : fchmod(fd, mode & 0o7777)
-}
-
-export function withoutPrivileges(mode: number): number {
-  const kept = mode & ~S_ISUID
-  return (mode & S_IXGRP) !== 0 ? kept & ~S_ISGID : kept
 }
 
 export function readFile(
@@ -214,9 +211,13 @@ export function writeFile(
   offset: number,
   length: number,
   pos: number,
-  killPriv: boolean,
+  killFor: Caller | null,
+  late: boolean,
 ): Result {
   let done = 0
+  // The kernel brings the time of a cached write with a request of its own, before or after this.
+  const keepTime = late && fstatx(handle.fd, st) >= 0
+  const { mtimeSec, mtimeNsec } = st
   while (done < length) {
     const n = pwrite(handle.fd, buf, offset + done, length - done, pos + done)
     if (n < 0) {
@@ -226,8 +227,9 @@ export function writeFile(
     if (n === 0) break
     done += n
   }
-  if (killPriv && done > 0) {
-    const result = dropPrivileges(handle.fd)
+  if (keepTime) futimens(handle.fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
+  if (killFor !== null && done > 0) {
+    const result = dropPrivileges(handle.fd, killFor)
     if (result < 0) return result
   }
   return done
@@ -250,10 +252,28 @@ export function fallocateFile(
   length: number,
 ): Result {
   if (!handle.writable) return -E.EBADF
+  // Kernel: vfs_fallocate(). Only growing is allowed to an append-only file.
+  if ((handle.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
+  if ((handle.node.protect & Protect.APPEND) !== 0 && (mode & ~FALLOC_FL_KEEP_SIZE) !== 0)
+    return -E.EPERM
   return allocate(handle.fd, mode, offset, length)
 }
 
-export function lseekFile(handle: FileHandle, offset: number, whence: number): Result {
+/** @throws Pending where the kernel may hold data that the real file does not have yet */
+export function lseekFile(u: Union, handle: FileHandle, offset: number, whence: number): Result {
+  const { node } = handle
+  if (u.writeback && !node.flushed && node.handles?.some(h => h.writable) === true) {
+    const message = u.notifier.dropPages(node.id)
+    if (message !== null)
+      throw new Pending(
+        u.pool.submit({ kind: 'write', ...message }, () => {
+          node.flushed = true
+          return 0
+        }),
+        false,
+      )
+  }
+  node.flushed = false
   return seek(handle.fd, offset, whence)
 }
 

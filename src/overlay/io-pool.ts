@@ -14,6 +14,7 @@ export type IoTask =
   | { kind: 'copy'; src: number; dst: number; size: number; sync: boolean }
   | { kind: 'fsync'; fd: number; datasync: boolean }
   | { kind: 'syncfs'; fd: number }
+  | { kind: 'write'; fd: number; bytes: Uint8Array }
 
 export interface IoRequest {
   id: number

@@ -1,7 +1,7 @@
 /** The body of one thread of the I/O pool. */
 
 import { workerData, type MessagePort } from 'node:worker_threads'
-import { eventfdSignal, fdatasync, fsync, syncfs } from '../sys/io.js'
+import { eventfdSignal, fdatasync, fsync, syncfs, write } from '../sys/io.js'
 import { copyData } from './copydata.js'
 import type { IoAnswer, IoRequest, IoTask } from './io-pool.js'
 import type { Result } from './ops.js'
@@ -16,6 +16,8 @@ function run(task: IoTask): Result {
       return task.datasync ? fdatasync(task.fd) : fsync(task.fd)
     case 'syncfs':
       return syncfs(task.fd)
+    case 'write':
+      return write(task.fd, task.bytes, 0, task.bytes.length)
   }
 }
 

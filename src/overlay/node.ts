@@ -85,6 +85,8 @@ export class Node {
   handles: FileHandle[] | null = null
   /** Open folders. */
   dirHandles = 0
+  /** The kernel has just written back what it had cached of this file. */
+  flushed = false
   /** A copy-up whose data is on its way. */
   job: CopyUpJob | null = null
 

@@ -143,6 +143,12 @@ export interface DirPlusSink {
 export interface Notifier {
   /** Attributes that the transport may have cached for this node are no longer true. */
   attrChanged(node: NodeId): void
+  /**
+   * What to write, and where, to have the kernel write back and drop the pages that it caches of this
+   * node; null where it caches none. The write waits for requests that the union has to serve, so it is
+   * for another thread.
+   */
+  dropPages(node: NodeId): { fd: number; bytes: Uint8Array } | null
 }
 
 /** A piece of work outside the union's thread. */
@@ -167,8 +173,13 @@ export class Pending {
   readonly answer: boolean
 }
 
+/** Set by the transport before calls that say `killPriv`, and before `setattr`. */
+export interface Requester {
+  readonly requester: Caller
+}
+
 /** Everything that a transport can ask of the union. Each may throw `Pending` where noted (P). */
-export interface Ops {
+export interface Ops extends Requester {
   /** The name's inode; a name that does not exist gives 0 with `out.nodeId` 0. Counts one lookup. */
   lookup(parent: NodeId, name: ByteString, out: Entry): Result
   /** Takes back `count` lookups. */
@@ -229,7 +240,10 @@ export interface Ops {
   release(fh: Fh): void
   /** Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the end. */
   read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: number): Result
-  /** `killPriv`: drop set-id bits as write(2) by an unprivileged user does. */
+  /**
+   * `killPriv`: drop set-id bits as write(2) by an unprivileged user does. `late`: the kernel wrote
+   * these bytes into its cache some time ago, and tells the time of that itself.
+   */
   write(
     fh: Fh,
     buf: Buffer,
@@ -237,6 +251,7 @@ export interface Ops {
     length: number,
     pos: number,
     killPriv: boolean,
+    late: boolean,
   ): Result
   /** (P) */
   fsync(fh: Fh, datasync: boolean): Result
@@ -245,7 +260,7 @@ export interface Ops {
   /** The whole upper layer. (P) */
   syncfs(): Result
   fallocate(fh: Fh, mode: number, offset: number, length: number): Result
-  /** SEEK_DATA and SEEK_HOLE; returns the offset. */
+  /** SEEK_DATA and SEEK_HOLE; returns the offset. (P) */
   lseek(fh: Fh, offset: number, whence: number): Result
   copyFileRange(
     fhIn: Fh,

@@ -59,6 +59,7 @@ export class Overlay implements Ops {
   readonly #dirs = new DirHandles()
   readonly #listed = new Entry()
   readonly wakeFd: number
+  readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
 
   constructor(union: Union) {
     this.#u = union
@@ -121,7 +122,9 @@ export class Overlay implements Ops {
 
   setattr(id: NodeId, set: SetAttr, out: Attr): Result {
     const node = this.#u.nodes.get(id)
-    return node === undefined ? -E.ESTALE : setattr(this.#u, this.#handles, node, set, out)
+    return node === undefined
+      ? -E.ESTALE
+      : setattr(this.#u, this.#handles, node, set, this.requester, out)
   }
 
   readlink(id: NodeId, buf: Buffer, offset: number): Result {
@@ -223,7 +226,7 @@ export class Overlay implements Ops {
     const node = this.#u.nodes.get(id)
     if (node === undefined) return -E.ESTALE
     if (!node.isReg) return node.isDir ? -E.EISDIR : -E.ENXIO
-    return openFile(this.#u, this.#handles, node, flags, killPriv, opened)
+    return openFile(this.#u, this.#handles, node, flags, killPriv ? this.requester : null, opened)
   }
 
   release(fh: Fh): void {
@@ -243,10 +246,12 @@ export class Overlay implements Ops {
     length: number,
     pos: number,
     killPriv: boolean,
+    late: boolean,
   ): Result {
     const handle = this.#handles.get(fh)
     if (handle === undefined || !handle.writable) return -E.EBADF
-    return writeFile(handle, buf, offset, length, pos, killPriv)
+    const killFor = killPriv ? this.requester : null
+    return writeFile(handle, buf, offset, length, pos, killFor, late)
   }
 
   fsync(fh: Fh, datasync: boolean): Result {
@@ -286,7 +291,7 @@ export class Overlay implements Ops {
 
   lseek(fh: Fh, offset: number, whence: number): Result {
     const handle = this.#handles.get(fh)
-    return handle === undefined ? -E.EBADF : lseekFile(handle, offset, whence)
+    return handle === undefined ? -E.EBADF : lseekFile(this.#u, handle, offset, whence)
   }
 
   copyFileRange(

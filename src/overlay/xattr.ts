@@ -50,14 +50,17 @@ export function listxattr(
   if (result < 0) return result
   const names = listxattrNames(place.fd, place.name)
   if (typeof names === 'number') return names
+  // Sizes are those of the real list, with what is hidden (kernel: ovl_listxattr).
+  let length = 0
   let list = ''
   for (const real of names) {
+    length += real.length + 1
     if (u.marks.isPrivate(real)) continue
     if (!trusted && real.startsWith('trusted.')) continue
     list += u.marks.unescape(real) + '\0'
   }
-  if (room === 0) return list.length
-  if (list.length > room) return room >= LIST_MAX ? -E.E2BIG : -E.ERANGE
+  if (room === 0) return length
+  if (length > room) return room >= LIST_MAX ? -E.E2BIG : -E.ERANGE
   result = buf.latin1Write(list, offset)
   return result
 }

@@ -318,6 +318,7 @@ export class RecordingOps implements Ops {
   rename(...args: [number, string, number, string, number]): number {
     return this.#note('rename', ...args)
   }
+  readonly requester = { uid: 0, gid: 0, pid: 0, umask: 0 }
   open(node: number, flags: number, killPriv: boolean, opened: Opened): number {
     return this.#opened(this.#note('open', node, flags, killPriv), opened)
   }

@@ -57,7 +57,10 @@ const line = (t: Test, options: { refuse?: boolean } = {}) => {
     onInit: () =>
       options.refuse === true
         ? new MountError('no')
-        : new DataMode('cached', new FakeBacking(), { attrChanged: () => {} }),
+        : new DataMode('cached', new FakeBacking(), {
+            attrChanged: () => {},
+            dropPages: () => null,
+          }),
   })
   const got: string[] = []
   /** What happens at each wake-up; the last one ends the loop. */

@@ -1,0 +1,33 @@
+/** Set-id bits, and who may keep them on a file that is changed. */
+
+import { readFileSync } from 'node:fs'
+import { S_IFDIR, S_IFMT, S_ISGID, S_ISUID, S_IXGRP } from '../sys/constants.js'
+import type { Stat } from '../sys/stat.js'
+import type { Caller } from './ops.js'
+
+/**
+ * The mode that is left after a write, truncation or chown by `caller` (kernel:
+ * setattr_should_drop_suidgid). Without the group's execute bit, set-group-id stays for members of the
+ * group.
+ */
+export function privilegesLeft(st: Stat, caller: Caller): number {
+  const { mode } = st
+  if ((mode & S_IFMT) === S_IFDIR) return mode
+  const kept = mode & ~S_ISUID
+  if ((mode & S_ISGID) === 0) return kept
+  if ((mode & S_IXGRP) === 0 && isMember(caller, st.gid)) return kept
+  return kept & ~S_ISGID
+}
+
+/** Whether the caller is in the group, or may act as if. A request names only one of its groups. */
+function isMember(caller: Caller, gid: number): boolean {
+  if (caller.uid === 0 || caller.gid === gid) return true
+  try {
+    const status = readFileSync(`/proc/${caller.pid}/status`, 'latin1')
+    const groups = /^Groups:\s*(.*)$/m.exec(status)?.[1] ?? ''
+    return groups.split(' ').includes(String(gid))
+  } catch {
+    // It is gone, or in another pid namespace: no one to keep the bit for.
+    return false
+  }
+}
