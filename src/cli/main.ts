@@ -16,6 +16,8 @@ if (isBackgroundMount(args)) {
   const { startInBackground } = await import('./daemon.js')
   exit(await startInBackground(args))
 } else {
+  const { cacheCode } = await import('./code-cache.js')
+  cacheCode()
   const { run } = await import('./program.js')
   exit(await run(args))
 }

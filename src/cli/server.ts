@@ -5,7 +5,8 @@
 
 import { argv, exit } from 'node:process'
 
-import { STATUS_FD } from './daemon.js'
-import { run } from './program.js'
+import { cacheCode } from './code-cache.js'
 
+cacheCode()
+const [{ STATUS_FD }, { run }] = await Promise.all([import('./daemon.js'), import('./program.js')])
 exit(await run(argv.slice(2), STATUS_FD))
