@@ -161,7 +161,7 @@ export const diffStats = (
   differ('mode', expected.mode.toString(8), got.mode.toString(8))
   differ('uid', String(expected.uid), String(got.uid))
   differ('gid', String(expected.gid), String(got.gid))
-  differ('nlink', String(expected.nlink), String(got.nlink))
+  differ(isDir ? 'nlink of a folder' : 'nlink', String(expected.nlink), String(got.nlink))
   differ('rdev', String(expected.rdev), String(got.rdev))
   if (!isDir || rules.exact) differ('size', String(expected.size), String(got.size))
   for (const field of ['atime', 'mtime'] as const)
