@@ -68,25 +68,25 @@ export function setattr(
   out: Attr,
 ): Result {
   const valid = set.valid
-  // Write-back tells times that the layer's file has by itself: nothing to do for those alone.
-  if ((valid & V.CTIME) === 0 || (valid & ~V.CTIME) !== 0) {
-    if (isReadOnly(u)) return -E.EROFS
-    if (node.protect !== 0 && !allowedOnProtected(node, valid)) return -E.EPERM
-    const emptied = (valid & V.SIZE) !== 0 && set.size === 0
-    const copied = copyUp(u, node, !emptied)
-    if (copied < 0) return copied
-    const result = apply(u, handles, node, set, caller)
-    if (result < 0) return result
-  }
+  if (isReadOnly(u)) return -E.EROFS
+  if (node.protect !== 0 && !allowedOnProtected(node, valid)) return -E.EPERM
+  const emptied = (valid & V.SIZE) !== 0 && set.size === 0
+  const copied = copyUp(u, node, !emptied)
+  if (copied < 0) return copied
+  const result = apply(u, handles, node, set, caller)
+  if (result < 0) return result
   return getattr(u, handles, node, set.fh, out)
 }
+
+/** What the kernel's write-back sends (fs/fuse/inode.c:fuse_flush_times). */
+const WRITTEN_BACK = V.FH | V.MTIME | V.CTIME
 
 /**
  * What an immutable or append-only file still lets be changed (kernel: may_setattr): set-id bits are
  * dropped; times that the kernel's write-back brings are only what a write did before.
  */
 function allowedOnProtected(node: Node, valid: number): boolean {
-  if ((valid & V.CTIME) !== 0) return true
+  if (valid === WRITTEN_BACK) return true
   const times = valid & (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
   const touch = times === (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
   if ((valid & (V.MODE | V.UID | V.GID)) !== 0 || (times !== 0 && !touch)) return false
