@@ -94,8 +94,7 @@ export const TOLERATED: Tolerated[] = [
     name: 'whether a folder that holds a hard link of a lower file counts as merged (nlink 1)',
     reason:
       'a FUSE server is told which inode is opened, not by which of its names: the copy may get its place in the folder of another one',
-    applies: m =>
-      m.field.startsWith('nlink of a folder') && (m.expected === '1' || m.got === '1'),
+    applies: m => m.field.startsWith('nlink of a folder') && (m.expected === '1' || m.got === '1'),
   },
   {
     name: 'a listing that keeps its promise where overlayfs does not',
