@@ -22,6 +22,10 @@
  * passthrough handle is one of the real file and outlives the handle, unseen; pages cached here would
  * not show what is written through it. (It is also the faster way: no READ requests.)
  *
+ * A backing id is kept for a while after the last handle was closed: files are often opened again, and
+ * making an id takes three system calls. It keeps the real file from being freed, so it goes with the
+ * node (`forget`) at the latest.
+ *
  * Set-id bits: the kernel writes with the credentials under which the backing id was made, here without
  * CAP_FSETID, so every write drops them. Where there are any (Opened.privileged) a writable handle gets
  * DIRECT_IO in addition: data then comes in WRITE requests, which tell whether the writer may keep them,
@@ -51,6 +55,9 @@ class Node {
   backingId = 0
 }
 
+/** Backing ids that are kept without a handle. */
+const IDLE_MAX = 128
+
 // What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE.
 const CACHED = 1
 const PASSTHROUGH = 2
@@ -62,6 +69,8 @@ export class DataMode {
   readonly #notifier: Notifier
   readonly #nodes = new Map<NodeId, Node>()
   readonly #handles = new Map<Fh, number>()
+  /** Ids without a handle, the longest unused first. */
+  readonly #idle = new Map<NodeId, number>()
   /** How many nodes have mappable handles: mostly none, which spares the look-ups. */
   #volatile = 0
   /** For the reply to the last open: 0, or the id of passthrough. */
@@ -86,7 +95,7 @@ export class DataMode {
     if (node === undefined) this.#nodes.set(id, (node = new Node()))
     if (
       node.cached === 0 &&
-      (node.passthrough > 0 || (opened.upper && this.#acquire(node, opened)))
+      (node.passthrough > 0 || (opened.upper && this.#acquire(id, node, opened)))
     ) {
       return this.#openThrough(id, node, opened, flags, created)
     }
@@ -96,12 +105,35 @@ export class DataMode {
     return opened.upper && node.cached === 1 ? 0 : FOPEN_KEEP_CACHE
   }
 
-  #acquire(node: Node, opened: Opened): boolean {
+  #acquire(id: NodeId, node: Node, opened: Opened): boolean {
+    const kept = this.#idle.get(id)
+    if (kept !== undefined) {
+      this.#idle.delete(id)
+      node.backingId = kept
+      return true
+    }
     if (opened.fd < 0) return false
-    const id = this.#backing.open(opened.fd)
-    if (id <= 0) return false
-    node.backingId = id
+    const made = this.#backing.open(opened.fd)
+    if (made <= 0) return false
+    node.backingId = made
     return true
+  }
+
+  #keep(id: NodeId, backingId: number): void {
+    this.#idle.set(id, backingId)
+    if (this.#idle.size <= IDLE_MAX) return
+    for (const oldest of this.#idle.keys()) {
+      this.forget(oldest)
+      break
+    }
+  }
+
+  /** The kernel has no use for the node any more. */
+  forget(id: NodeId): void {
+    const kept = this.#idle.get(id)
+    if (kept === undefined) return
+    this.#idle.delete(id)
+    this.#backing.close(kept)
   }
 
   #openThrough(id: NodeId, node: Node, opened: Opened, flags: number, created: boolean): number {
@@ -134,7 +166,7 @@ export class DataMode {
     } else {
       if ((kind & MAPPABLE) !== 0 && --node.mappable === 0) this.#volatile--
       // The kernel has left passthrough mode before it sent the RELEASE of the last handle.
-      if (--node.passthrough === 0) this.#backing.close(node.backingId)
+      if (--node.passthrough === 0) this.#keep(id, node.backingId)
     }
     if (node.cached === 0 && node.passthrough === 0) this.#nodes.delete(id)
   }

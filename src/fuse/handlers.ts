@@ -55,8 +55,14 @@ const init: Handle = (s, req, rep) => {
   return writeInit(rep, AT, outcome.reply)
 }
 
+const forgetNode = (s: Session, node: number, count: number): void => {
+  if (node === ROOT_ID) return
+  s.data?.forget(node)
+  s.ops.forget(node, count)
+}
+
 const forget: Handle = (s, req) => {
-  if (req.nodeid !== ROOT_ID) s.ops.forget(req.nodeid, req.u64(0))
+  forgetNode(s, req.nodeid, req.u64(0))
   return NO_REPLY
 }
 
@@ -65,8 +71,7 @@ const batchForget: Handle = (s, req) => {
   const count = Math.min(req.u32(0), room)
   for (let i = 0; i < count; i++) {
     const at = abi.BATCH_FORGET_IN_SIZE + i * abi.FORGET_ONE_SIZE
-    const node = req.u64(at)
-    if (node !== ROOT_ID) s.ops.forget(node, req.u64(at + 8))
+    forgetNode(s, req.u64(at), req.u64(at + 8))
   }
   return NO_REPLY
 }

@@ -224,6 +224,7 @@ export class RecordingOps implements Ops {
   /** What READ, READLINK, GETXATTR and LISTXATTR give. */
   data = Buffer.from('some data\0\xff', 'latin1')
   wakeFd = -1
+  readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
   callbacks = 0
   closed = false
 
@@ -318,7 +319,6 @@ export class RecordingOps implements Ops {
   rename(...args: [number, string, number, string, number]): number {
     return this.#note('rename', ...args)
   }
-  readonly requester = { uid: 0, gid: 0, pid: 0, umask: 0 }
   open(node: number, flags: number, killPriv: boolean, opened: Opened): number {
     return this.#opened(this.#note('open', node, flags, killPriv), opened)
   }
@@ -335,9 +335,10 @@ export class RecordingOps implements Ops {
     length: number,
     pos: number,
     killPriv: boolean,
+    late: boolean,
   ): number {
     const data = buf.latin1Slice(bufOffset, bufOffset + length)
-    const r = this.#note('write', fh, data, pos, killPriv)
+    const r = this.#note('write', fh, data, pos, killPriv, late)
     return r < 0 ? r : length
   }
   fsync(fh: number, datasync: boolean): number {
@@ -386,8 +387,8 @@ export class RecordingOps implements Ops {
   getxattr(node: number, name: string, buf: Buffer, offset: number, room: number): number {
     return this.#data(this.#note('getxattr', node, name, room), buf, offset, room)
   }
-  listxattr(node: number, buf: Buffer, offset: number, room: number): number {
-    return this.#data(this.#note('listxattr', node, room), buf, offset, room)
+  listxattr(node: number, buf: Buffer, offset: number, room: number, trusted: boolean): number {
+    return this.#data(this.#note('listxattr', node, room, trusted), buf, offset, room)
   }
   setxattr(
     node: number,

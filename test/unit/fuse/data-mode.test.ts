@@ -17,7 +17,10 @@ const RDWR = 0o100002
 const make = (io: IoMode = 'passthrough') => {
   const backing = new FakeBacking()
   const changed: number[] = []
-  const mode = new DataMode(io, backing, { attrChanged: node => void changed.push(node) })
+  const mode = new DataMode(io, backing, {
+    attrChanged: node => void changed.push(node),
+    dropPages: () => null,
+  })
   let nextFh = 1
   const open = (node: number, about: Partial<Opened>, flags = RDONLY, created = false) => {
     const opened = Object.assign(new Opened(), { fd: 100 + nextFh, fh: nextFh++ }, about)
@@ -64,12 +67,13 @@ t.test('passthrough mode: the first open', async t => {
     t.equal(id, through ? 1 : 0, 'backing id')
     t.same(backing.log, through ? ['open 101'] : [])
     mode.release(1, fh)
+    mode.forget(1)
     t.same(backing.log, through ? ['open 101', 'close 1'] : [])
     t.same([mode.nodeCount, mode.handleCount], [0, 0])
   }
 })
 
-t.test('all passthrough handles of a node share one id, closed with the last', async t => {
+t.test('all passthrough handles of a node share one id', async t => {
   const { mode, backing, open } = make()
   const a = open(1, UPPER_W, WRONLY)
   const b = open(1, UPPER)
@@ -81,8 +85,28 @@ t.test('all passthrough handles of a node share one id, closed with the last', a
   mode.release(1, c.fh)
   t.same(backing.log, ['open 101', 'open 104'])
   mode.release(1, b.fh)
+  const again = open(1, UPPER)
+  t.equal(again.id, 1, 'also afterwards')
+  mode.forget(1)
+  t.same(backing.log, ['open 101', 'open 104'], 'it is in use')
+  mode.release(1, again.fh)
+  mode.forget(1)
+  mode.forget(1)
   t.same(backing.log, ['open 101', 'open 104', 'close 1'])
-  t.equal(open(1, UPPER).id, 3, 'a new one afterwards')
+  t.equal(open(1, UPPER).id, 3, 'a new one for what comes then')
+})
+
+t.test('few ids are kept without a handle', async t => {
+  const { mode, backing, open } = make()
+  for (let node = 1; node <= 200; node++) mode.release(node, open(node, UPPER).fh)
+  t.equal(backing.log.filter(entry => entry.startsWith('open')).length, 200)
+  t.same(
+    backing.log.filter(entry => entry.startsWith('close')),
+    Array.from({ length: 72 }, (_, i) => `close ${i + 1}`),
+    'the longest unused go first',
+  )
+  t.equal(open(200, UPPER).id, 200)
+  t.equal(open(1, UPPER).id, 201)
 })
 
 t.test('while a cached handle is open, every open is cached', async t => {
@@ -172,6 +196,7 @@ t.test('no sequence of opens breaks a rule of the kernel', async t => {
   const step = fc.record({
     node: fc.integer({ min: 1, max: 3 }),
     close: fc.boolean(),
+    forget: fc.boolean(),
     which: fc.nat(),
     flags: fc.constantFrom(RDONLY, WRONLY, RDWR),
     privileged: fc.boolean(),
@@ -191,6 +216,7 @@ t.test('no sequence of opens breaks a rule of the kernel', async t => {
           // The kernel changes the inode's mode before it sends the RELEASE.
           kernel.release(h!.node, h!.fopen)
           mode.release(h!.node, h!.fh)
+          if (s.forget) mode.forget(h!.node)
         } else {
           const writable = s.flags !== RDONLY
           if (writable) copiedUp.add(s.node)
@@ -212,6 +238,9 @@ t.test('no sequence of opens breaks a rule of the kernel', async t => {
         }
       }
       for (const h of handles) mode.release(h.node, h.fh)
+      for (const node of [1, 2, 3]) mode.forget(node)
+      for (const line of backing.log) ids.delete(Number(line.slice(6)))
+      if (ids.size > 0) return false
       return mode.nodeCount === 0 && mode.handleCount === 0
     }),
     { numRuns: 2000 },

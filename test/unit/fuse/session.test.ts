@@ -443,14 +443,20 @@ const cases: Record<string, Case> = {
   write: {
     op: OP.WRITE,
     body: writeIn(0x1_0000_0000, 5, 0, 'h\0llo'),
-    call: ['write', 0x77, 'h\0llo', 0x1_0000_0000, false],
+    call: ['write', 0x77, 'h\0llo', 0x1_0000_0000, false, false],
     // size, padding
     out: join(u32(5), u32(0)),
   },
   'write that drops set-id bits': {
     op: OP.WRITE,
     body: writeIn(0, 1, 4, 'x'),
-    call: ['write', 0x77, 'x', 0, true],
+    call: ['write', 0x77, 'x', 0, true, false],
+    out: join(u32(1), u32(0)),
+  },
+  'write from the page cache': {
+    op: OP.WRITE,
+    body: writeIn(0, 1, 1, 'x'),
+    call: ['write', 0x77, 'x', 0, false, true],
     out: join(u32(1), u32(0)),
   },
   'write of more than there is': { op: OP.WRITE, body: writeIn(0, 6, 0, 'hello'), out: E.EINVAL },
@@ -544,13 +550,13 @@ const cases: Record<string, Case> = {
   listxattr: {
     op: OP.LISTXATTR,
     body: join(u32(64), u32(0)),
-    call: ['listxattr', node, 64],
+    call: ['listxattr', node, 64, false],
     out: Buffer.from('some data\0\xff', 'latin1'),
   },
   'listxattr, asking for the length': {
     op: OP.LISTXATTR,
     body: join(u32(0), u32(0)),
-    call: ['listxattr', node, 0],
+    call: ['listxattr', node, 0, false],
     out: join(u32(11), u32(0)),
   },
   removexattr: {
@@ -950,7 +956,29 @@ t.test('handles: the mode of the data goes with them', async t => {
   t.same(r.send(request(OP.LOOKUP, cstr('a'))), reply(entryBytes(1000, 1000)), 'another node')
   r.send(request(OP.RELEASE, releaseIn))
   t.same(r.send(request(OP.GETATTR, zeros(16))), reply(attrOut(1000)))
+  t.same(r.backing.log, ['open 99'])
+  r.send(request(OP.FORGET, u64(1)))
   t.same(r.backing.log, ['open 99', 'close 1'])
+  r.send(request(OP.FORGET, u64(1), { nodeid: 1 }))
+  t.same(r.ops.last, ['forget', node, 1], 'the root is never forgotten')
+})
+
+t.test('the union is told who asks, where that decides about set-id bits', async t => {
+  const asked = { uid: UID, gid: GID, pid: PID, umask: 0 }
+  const who = (op: number, body: Buffer): unknown => {
+    const r = rig()
+    r.send(request(op, body))
+    return { ...r.ops.requester }
+  }
+  t.same(who(OP.SETATTR, setattrIn(1)), asked)
+  t.same(who(OP.WRITE, writeIn(0, 1, 4, 'x')), asked)
+  t.same(who(OP.OPEN, join(u32(0o1001), u32(1))), asked)
+})
+
+t.test('root sees all attributes', async t => {
+  const r = rig()
+  r.send(request(OP.LISTXATTR, join(u32(64), u32(0)), { uid: 0 }))
+  t.same(r.ops.last, ['listxattr', node, 64, true])
 })
 
 t.test('fractions of a second', async t => {

@@ -94,7 +94,10 @@ export const rig = (
     wish,
     timeout: options.timeout ?? 1000,
     onInit: negotiated =>
-      new DataMode(negotiated.io, backing, { attrChanged: node => void changed.push(node) }),
+      new DataMode(negotiated.io, backing, {
+        attrChanged: node => void changed.push(node),
+        dropPages: () => null,
+      }),
   })
   const send = (bytes: Buffer): Buffer | number => {
     const req = load(bytes)
