@@ -963,13 +963,15 @@ t.test('handles: the mode of the data goes with them', async t => {
   t.same(r.ops.last, ['forget', node, 1], 'the root is never forgotten')
 })
 
+/** Whom the union takes for the caller. */
+const who = (op: number, body: Buffer): unknown => {
+  const r = rig()
+  r.send(request(op, body))
+  return { ...r.ops.requester }
+}
+
 t.test('the union is told who asks, where that decides about set-id bits', async t => {
   const asked = { uid: UID, gid: GID, pid: PID, umask: 0 }
-  const who = (op: number, body: Buffer): unknown => {
-    const r = rig()
-    r.send(request(op, body))
-    return { ...r.ops.requester }
-  }
   t.same(who(OP.SETATTR, setattrIn(1)), asked)
   t.same(who(OP.WRITE, writeIn(0, 1, 4, 'x')), asked)
   t.same(who(OP.OPEN, join(u32(0o1001), u32(1))), asked)
