@@ -78,15 +78,15 @@ export function setattr(
   return getattr(u, handles, node, set.fh, out)
 }
 
-/** What the kernel's write-back sends (fs/fuse/inode.c:fuse_flush_times). */
-const WRITTEN_BACK = V.FH | V.MTIME | V.CTIME
+/** What the kernel's write-back sends, with or without FH (fs/fuse/inode.c:fuse_flush_times). */
+const WRITTEN_BACK = V.MTIME | V.CTIME
 
 /**
  * What an immutable or append-only file still lets be changed (kernel: may_setattr): set-id bits are
  * dropped; times that the kernel's write-back brings are only what a write did before.
  */
 function allowedOnProtected(node: Node, valid: number): boolean {
-  if (valid === WRITTEN_BACK) return true
+  if ((valid & ~V.FH) === WRITTEN_BACK) return true
   const times = valid & (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
   const touch = times === (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
   if ((valid & (V.MODE | V.UID | V.GID)) !== 0 || (times !== 0 && !touch)) return false
@@ -107,7 +107,8 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
   }
   const { fd, name } = place
   if ((valid & V.SIZE) !== 0) {
-    result = truncate(u, node, handle?.writable === true ? handle.fd : -1, set.size)
+    const keepTime = u.writeback && (valid & V.MTIME) === 0
+    result = truncate(u, node, handle?.writable === true ? handle.fd : -1, set.size, keepTime)
     if (result < 0) return result
   }
   // A request without any attribute is chown(2) with -1 for both, which drops set-id bits all the same.
@@ -147,12 +148,27 @@ function chmod(fd: number, name: string, mode: number): Result {
   return name === '' ? fchmod(fd, mode & 0o7777) : fchmodat(fd, name, mode & 0o7777)
 }
 
-function truncate(u: Union, node: Node, writableFd: number, size: number): Result {
-  if (writableFd >= 0) return ftruncate(writableFd, size)
-  const fd = openReal(u, node, O_WRONLY)
+/**
+ * Cuts or extends the real file.
+ *
+ * @param writableFd a descriptor that may write, or -1
+ * @param keepTime the kernel, which keeps the time of written files itself, does not count this as a
+ * change (a size that stays): then the real file's time must not say otherwise after a remount
+ */
+function truncate(
+  u: Union,
+  node: Node,
+  writableFd: number,
+  size: number,
+  keepTime: boolean,
+): Result {
+  const fd = writableFd >= 0 ? writableFd : openReal(u, node, O_WRONLY)
   if (fd < 0) return fd
+  const restore = keepTime && fstatx(fd, u.st) >= 0
+  const { mtimeSec, mtimeNsec } = u.st
   const result = ftruncate(fd, size)
-  close(fd)
+  if (restore && result >= 0) futimens(fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
+  if (fd !== writableFd) close(fd)
   return result
 }
 

@@ -259,9 +259,17 @@ export function fallocateFile(
   return allocate(handle.fd, mode, offset, length)
 }
 
-/** @throws Pending where the kernel may hold data that the real file does not have yet */
 export function lseekFile(u: Union, handle: FileHandle, offset: number, whence: number): Result {
-  const { node } = handle
+  settle(u, handle.node)
+  return seek(handle.fd, offset, whence)
+}
+
+/**
+ * Makes sure that the real file has all that was written: the kernel may still hold some of it back.
+ *
+ * @throws Pending once, while it writes back
+ */
+export function settle(u: Union, node: Node): void {
   if (u.writeback && !node.flushed && node.handles?.some(h => h.writable) === true) {
     const message = u.notifier.dropPages(node.id)
     if (message !== null)
@@ -274,7 +282,6 @@ export function lseekFile(u: Union, handle: FileHandle, offset: number, whence: 
       )
   }
   node.flushed = false
-  return seek(handle.fd, offset, whence)
 }
 
 export function copyFileRange(

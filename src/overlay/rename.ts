@@ -13,7 +13,7 @@ import { close } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
 import { copyUp, ensureUpperDir, ensureUpperName, markImpure } from './copyup.js'
 import type { RealDir } from './layer.js'
-import { findChild, lowerPositive } from './lookup.js'
+import { findChild } from './lookup.js'
 import { isWithin, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { checkEmpty } from './readdir.js'
@@ -142,7 +142,7 @@ function moveReal(
   const into = newParent.upperDir
   if (work === null || from === null || into === null) return -E.EIO
   const whiteoutOld = needsWhiteout(u, node, parent, name)
-  let result = prepareMoved(u, old, newParent, newName)
+  let result = prepareMoved(u, old, newParent)
   if (result < 0) return result
   const targetInUpper = target !== null && isNameInUpper(target, newParent, newName)
   let last = 0
@@ -260,7 +260,7 @@ function moveWithMark(u: Union, work: Workdir, node: Node, m: RealMove): Result 
  * Marks what is about to move: a folder must not merge with what happens to lie under its new name, or
  * must say where its lower part is.
  */
-function prepareMoved(u: Union, old: Side, newParent: Node, newName: ByteString): Result {
+function prepareMoved(u: Union, old: Side, newParent: Node): Result {
   const { node, parent } = old
   const into = newParent.upperDir
   const top = node.upperDir
@@ -270,8 +270,8 @@ function prepareMoved(u: Union, old: Side, newParent: Node, newName: ByteString)
     if (fd < 0) return fd
     let result = 0
     if (node.dirs.length > 1) result = setRedirect(u, node, fd, parent === newParent, old.name)
-    else if (newParent.dirs.length > 1 && lowerPositive(u, newParent, newName))
-      result = u.marks.set(fd, '', 'opaque', 'y')
+    // Whatever lies under the new name now, or will with another lower layer (kernel: ovl_rename).
+    else if (newParent.dirs.length > 1) result = u.marks.set(fd, '', 'opaque', 'y')
     if (result < 0) return result === -E.EOPNOTSUPP ? -E.EXDEV : result
   }
   if (!node.foreign || into.impure) return 0
@@ -351,8 +351,8 @@ function exchange(u: Union, a: Side, b: Side): Result {
   const from = a.parent.upperDir
   const into = b.parent.upperDir
   if (from === null || into === null) return -E.EIO
-  let result = prepareMoved(u, a, b.parent, b.name)
-  if (result >= 0) result = prepareMoved(u, b, a.parent, a.name)
+  let result = prepareMoved(u, a, b.parent)
+  if (result >= 0) result = prepareMoved(u, b, a.parent)
   if (result < 0) return result
   const fromFd = u.fds.get(from)
   const intoFd = u.fds.get(into)

@@ -15,11 +15,13 @@ import {
 } from '../sys/xattr.js'
 import { ACL_DEFAULT } from './acl.js'
 import { copyUp } from './copyup.js'
+import { settle } from './handles.js'
 import type { Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
 
 const place = new Place()
+const CAPABILITY: ByteString = 'security.capability'
 /** XATTR_LIST_MAX: what does not fit is E2BIG, as the VFS answers. */
 const LIST_MAX = 65536
 
@@ -78,6 +80,8 @@ export function setxattr(
   if (node.protect !== 0) return -E.EPERM
   const copied = copyUp(u, node)
   if (copied < 0) return copied
+  // A late write to the real file would drop the capability again.
+  if (name === CAPABILITY) settle(u, node)
   let result = locate(u, node, place)
   if (result < 0) return result
   const { fd, name: at } = place
