@@ -28,8 +28,12 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
   })
   // Whoever interrupts the wait wants no mount.
+  let interrupted = false
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-    process.on(signal, () => child.kill('SIGTERM'))
+    process.on(signal, () => {
+      interrupted = true
+      child.kill('SIGTERM')
+    })
   }
   return new Promise(resolve => {
     child.once('error', error => {
@@ -37,6 +41,7 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
       resolve(ExitCode.INTERNAL)
     })
     child.once('exit', (code, signal) => {
+      if (interrupted) return resolve(ExitCode.INTERRUPTED)
       if (code === null) {
         say(`tsoverlay: the server was ended by ${signal} before the mount was live`)
       }
@@ -44,7 +49,9 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
     })
     const status = child.stdio[STATUS_FD]
     if (!(status instanceof Readable)) return // 'error' follows
-    status.once('data', () => resolve(ExitCode.OK))
+    status.once('data', () => {
+      if (!interrupted) resolve(ExitCode.OK)
+    })
     status.on('error', () => {}) // 'exit' follows
   })
 }

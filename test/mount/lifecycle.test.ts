@@ -177,6 +177,25 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     }
   })
 
+  await test(t, 'while the mount is being made', async t => {
+    for (const delay of [20, 120, 160, 200, 240]) {
+      const f = folders(t)
+      const child = spawnNode([CLI, 'mount', '-o', f.options, f.merged])
+      const ended = outcomeOf(child)
+      await new Promise(done => setTimeout(done, delay))
+      child.kill('SIGTERM')
+      const { status, signal } = await ended
+      if (status === 0) {
+        t.same(mountedOn(f.merged), ['fuse.tsoverlay'], 'it was live before')
+        t.match(await tsoverlay('umount', f.merged), { status: 0 })
+      } else {
+        t.ok(status === 8 || signal === 'SIGTERM', `status ${status}, signal ${signal}`)
+        t.same(mountedOn(f.merged), [], 'there is no mount')
+        t.same(serversOf(f.merged), [], 'and no server')
+      }
+    }
+  })
+
   await test(t, 'SIGUSR1 logs counters', async t => {
     const f = folders(t)
     const server = await serve(t, f)
