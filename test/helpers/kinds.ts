@@ -1,0 +1,127 @@
+/** The unions that one and the same test runs on: the kernel's first, which shows that the test is right. */
+
+import { spawnSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import { tmpdir } from 'node:os'
+import {
+  commandMounter,
+  kernelMounter,
+  mounterFor,
+  type Mounter,
+} from '../differential/mounters.js'
+import type { LayerPaths } from '../differential/stack.js'
+import { mountedOn, skipMounts } from './mount.js'
+import * as sys from './syscalls.js'
+
+export interface Kind {
+  name: string
+  kernel: boolean
+  mounter: Mounter
+}
+
+const hasOverlay = fs.readFileSync('/proc/filesystems', 'utf8').includes('\toverlay\n')
+
+/** TSOVERLAY_TEST_COMMAND names one more, as `npm run differential -- --candidate` does. */
+const command = process.env['TSOVERLAY_TEST_COMMAND']
+
+export const KINDS: Kind[] = [
+  { name: 'kernel overlayfs', kernel: true, mounter: kernelMounter },
+  { name: 'tsoverlay io=cached', kernel: false, mounter: mounterFor('tsoverlay', 'cached') },
+  {
+    name: 'tsoverlay io=passthrough',
+    kernel: false,
+    mounter: mounterFor('tsoverlay', 'passthrough'),
+  },
+  ...(command === undefined
+    ? []
+    : [{ name: command, kernel: false, mounter: commandMounter(command) }]),
+]
+
+export const skipKind = (kind: Kind): string | false =>
+  skipMounts !== false ? skipMounts : kind.kernel && !hasOverlay ? 'needs kernel overlayfs' : false
+
+/** Folders for a union of one kind, and its mount. */
+export class Bench {
+  constructor(kind: Kind, lowers = 1) {
+    const own = { top: fs.realpathSync(fs.mkdtempSync(`${tmpdir()}/tsoverlay-kind-`)) }
+    fs.chmodSync(own.top, 0o755)
+    this.kind = kind
+    this.top = own.top
+    const folder = (name: string): string => {
+      fs.mkdirSync(`${own.top}/${name}`)
+      return `${own.top}/${name}`
+    }
+    this.lowers = Array.from({ length: lowers }, (_, i) => folder(`lower${i}`))
+    this.lower = this.lowers[0] ?? ''
+    this.upper = folder('upper')
+    this.work = folder('work')
+    this.m = folder('m')
+  }
+  readonly kind: Kind
+  readonly top: string
+  /** The top layer first. */
+  readonly lowers: string[]
+  readonly lower: string
+  readonly upper: string
+  readonly work: string
+  /** The mountpoint. */
+  readonly m: string
+
+  layers(): LayerPaths {
+    return { lowers: this.lowers, upper: this.upper, work: this.work }
+  }
+
+  mount(): void {
+    this.kind.mounter.mount(this.layers(), this.m, 'off')
+  }
+
+  umount(): void {
+    this.kind.mounter.umount(this.layers(), this.m)
+  }
+
+  remount(): void {
+    this.umount()
+    this.mount()
+  }
+
+  /** Unmounts and removes everything: at the end of its test, of which tap's teardown knows nothing yet. */
+  end(): void {
+    try {
+      if (mountedOn(this.m).length > 0) this.umount()
+    } finally {
+      sys.umount(this.m, sys.MNT.DETACH)
+      spawnSync('rm', ['-rf', '--one-file-system', this.top])
+    }
+  }
+
+  /** What must be there; an errno fails the test here. */
+  stat(path: string): sys.Stat {
+    const stat = sys.lstat(sys.AT_FDCWD, path)
+    if (typeof stat === 'number') throw new Error(`lstat ${path}: errno ${-stat}`)
+    return stat
+  }
+
+  fstat(fd: number): sys.Stat {
+    const stat = sys.fstat(fd)
+    if (typeof stat === 'number') throw new Error(`fstat: errno ${-stat}`)
+    return stat
+  }
+
+  open(path: string, flags: number, mode = 0o644): number {
+    const fd = sys.open(path, flags, mode)
+    if (fd < 0) throw new Error(`open ${path}: errno ${-fd}`)
+    return fd
+  }
+
+  /** Names in a folder, as the listing gives them. */
+  list(path: string): string[] {
+    const fd = this.open(path, sys.O.RDONLY | sys.O.DIRECTORY)
+    const entries = sys.allDirents(fd)
+    sys.close(fd)
+    if (typeof entries === 'number') throw new Error(`list ${path}: errno ${-entries}`)
+    return entries
+      .map(entry => entry.name)
+      .filter(name => name !== '.' && name !== '..')
+      .toSorted()
+  }
+}

@@ -1,0 +1,774 @@
+/**
+ * What unions in userspace have got wrong, each as a test of its own. All run on kernel overlayfs first
+ * (index=on): what fails there is a mistake of the test.
+ */
+
+import { spawnSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import t, { type Test } from 'tap'
+import { Bench, KINDS, skipKind, type Kind } from '../helpers/kinds.js'
+import * as sys from '../helpers/syscalls.js'
+import { readTree } from '../helpers/tree.js'
+
+const { O, S } = sys
+const ENOENT = -2
+const EEXIST = -17
+const EXDEV = -18
+const EINVAL = -22
+const ENAMETOOLONG = -36
+const ENOTEMPTY = -39
+
+const text = (path: string): string => fs.readFileSync(path, 'latin1')
+const read = (fd: number, length = 65536, at = 0): string => {
+  const buf = Buffer.alloc(length)
+  const got = sys.pread(fd, buf, at)
+  return got < 0 ? `errno ${-got}` : buf.toString('latin1', 0, got)
+}
+const put = (path: string, content: string, mode = 0o644): void => {
+  fs.writeFileSync(path, content, { mode })
+  fs.chmodSync(path, mode)
+}
+const LONG_AGO = { sec: -300_000_000, nsec: 7 }
+const setTimes = (path: string, time: sys.Time): number =>
+  sys.utimensat(sys.AT_FDCWD, path, time, time, sys.AT_SYMLINK_NOFOLLOW)
+const whiteout = (path: string): void => {
+  const result = sys.mknodat(sys.AT_FDCWD, path, S.IFCHR, 0, 0)
+  if (result < 0) throw new Error(`mknod ${path}: errno ${-result}`)
+}
+/** In a process of its own, because a call that hangs would hang the test. */
+const inTime = (t: Test, what: string, program: string, ...args: string[]) => {
+  const result = spawnSync(program, args, {
+    encoding: 'utf8',
+    timeout: 20_000,
+    killSignal: 'SIGKILL',
+  })
+  t.equal(result.signal, null, `${what}: comes back`)
+  return result
+}
+
+interface Regression {
+  name: string
+  lowers?: number
+  /** Why the kernel's overlayfs is left out. */
+  notKernel?: string
+  run: (t: Test, b: Bench) => void
+}
+
+const REGRESSIONS: Regression[] = [
+  {
+    name: 'a lower file that a reader holds open is not written through',
+    run(t, b) {
+      put(`${b.lower}/f`, 'lower data')
+      b.mount()
+      const reader = b.open(`${b.m}/f`, O.RDONLY)
+      t.equal(read(reader), 'lower data')
+      const writer = b.open(`${b.m}/f`, O.RDWR)
+      t.equal(sys.pwrite(writer, Buffer.from('NEW'), 0), 3)
+      t.equal(sys.fsync(writer), 0)
+      t.equal(read(writer), 'NEWer data', 'the writer reads what it wrote')
+      t.equal(read(reader), 'NEWer data', 'so does the reader')
+      const mapped = sys.withMapping(writer, 4096, 3, sys.MAP.SHARED, 0, view => {
+        view[0] = 0x6e
+        return true
+      })
+      t.equal(mapped, true)
+      sys.close(writer)
+      sys.close(reader)
+      t.equal(text(`${b.lower}/f`), 'lower data', 'the lower file is what it was')
+      t.equal(text(`${b.m}/f`), 'nEWer data')
+      b.umount()
+      t.equal(text(`${b.upper}/f`), 'nEWer data', 'the upper file holds it')
+    },
+  },
+  {
+    name: 'a folder that was removed and made again is empty, also after a remount',
+    run(t, b) {
+      fs.mkdirSync(`${b.lower}/d/sub`, { recursive: true })
+      put(`${b.lower}/d/old`, 'old')
+      put(`${b.lower}/d/sub/old`, 'old')
+      b.mount()
+      fs.rmSync(`${b.m}/d`, { recursive: true })
+      fs.mkdirSync(`${b.m}/d`)
+      for (const when of ['at once', 'after a remount']) {
+        t.same(b.list(`${b.m}/d`), [], when)
+        t.equal(sys.lstat(sys.AT_FDCWD, `${b.m}/d/old`), ENOENT, `${when}: not found either`)
+        b.remount()
+      }
+      fs.mkdirSync(`${b.m}/d/sub`)
+      b.remount()
+      t.same(b.list(`${b.m}/d/sub`), [], 'the same below it')
+    },
+  },
+  {
+    name: 'names that were deleted stay deleted, in the root too',
+    run(t, b) {
+      fs.mkdirSync(`${b.lower}/d`)
+      put(`${b.lower}/f`, 'f')
+      put(`${b.lower}/d/f`, 'f')
+      b.mount()
+      fs.unlinkSync(`${b.m}/f`)
+      fs.unlinkSync(`${b.m}/d/f`)
+      b.remount()
+      t.same(b.list(b.m), ['d'])
+      t.same(b.list(`${b.m}/d`), [])
+      t.equal(sys.lstat(sys.AT_FDCWD, `${b.m}/f`), ENOENT)
+    },
+  },
+  {
+    name: 'a modified hard-linked lower file never reads old bytes',
+    run(t, b) {
+      put(`${b.lower}/h1`, 'the old content, longer\n')
+      fs.linkSync(`${b.lower}/h1`, `${b.lower}/h2`)
+      fs.mkdirSync(`${b.lower}/d`)
+      fs.linkSync(`${b.lower}/h1`, `${b.lower}/d/h3`)
+      b.mount()
+      fs.writeFileSync(`${b.m}/h1`, 'new\n')
+      for (const when of ['at once', 'after a remount']) {
+        for (const name of ['h1', 'h2', 'd/h3']) {
+          t.equal(text(`${b.m}/${name}`), 'new\n', `${name} ${when}`)
+          t.equal(b.stat(`${b.m}/${name}`).nlink, 3, `links of ${name} ${when}`)
+          t.equal(
+            b.stat(`${b.m}/${name}`).ino,
+            b.stat(`${b.m}/h1`).ino,
+            `number of ${name} ${when}`,
+          )
+        }
+        b.remount()
+      }
+      fs.appendFileSync(`${b.m}/d/h3`, 'more\n')
+      t.equal(text(`${b.m}/h2`), 'new\nmore\n', 'through another name after a remount')
+      t.equal(text(`${b.lower}/h1`), 'the old content, longer\n')
+    },
+  },
+  {
+    name: 'hard links keep one number, one content and the right count',
+    run(t, b) {
+      put(`${b.lower}/h1`, 'x')
+      fs.linkSync(`${b.lower}/h1`, `${b.lower}/h2`)
+      put(`${b.lower}/single`, 's')
+      b.mount()
+      t.equal(b.stat(`${b.m}/h2`).nlink, 2, 'although h1 was not looked up')
+      const ino = b.stat(`${b.m}/h1`).ino
+      fs.chmodSync(`${b.m}/h1`, 0o600)
+      t.equal(b.stat(`${b.m}/h1`).ino, ino, 'the number stays over copy-up')
+      t.equal(b.stat(`${b.m}/h2`).ino, ino)
+      t.equal(b.stat(`${b.m}/h2`).mode & 0o777, 0o600)
+      fs.unlinkSync(`${b.m}/h1`)
+      t.equal(b.stat(`${b.m}/h2`).nlink, 1, 'after one is removed')
+      fs.linkSync(`${b.m}/single`, `${b.m}/second`)
+      t.equal(b.stat(`${b.m}/single`).nlink, 2, 'link() of a lower file')
+      t.equal(b.stat(`${b.m}/single`).ino, b.stat(`${b.m}/second`).ino)
+    },
+  },
+  {
+    name: 'umask is respected, and only umask',
+    run(t, b) {
+      fs.mkdirSync(`${b.lower}/d`)
+      b.mount()
+      for (const [mask, file, dir] of [
+        [0o077, 0o600, 0o700],
+        [0, 0o666, 0o777],
+        [0o022, 0o644, 0o755],
+      ] as const) {
+        const at = `${b.m}/d/m${mask}`
+        sys.umask(mask)
+        fs.mkdirSync(at)
+        sys.close(b.open(`${at}/f`, O.CREAT | O.WRONLY, 0o666))
+        sys.mknodat(sys.AT_FDCWD, `${at}/p`, S.IFIFO | 0o666, 0, 0)
+        sys.mknodat(sys.AT_FDCWD, `${at}/n`, S.IFREG | 0o666, 0, 0)
+        sys.umask(0o022)
+        t.equal(b.stat(at).mode & 0o7777, dir, `folder, umask ${mask}`)
+        for (const name of ['f', 'p', 'n'])
+          t.equal(b.stat(`${at}/${name}`).mode & 0o7777, file, `${name}, umask ${mask}`)
+      }
+    },
+  },
+  {
+    name: 'a folder keeps its mode, owner and times over copy-up',
+    run(t, b) {
+      for (const [name, mode] of [
+        ['private', 0o700],
+        ['sticky', 0o1777],
+        ['group', 0o2750],
+        ['none', 0],
+      ] as const) {
+        fs.mkdirSync(`${b.lower}/${name}/sub`, { recursive: true })
+        put(`${b.lower}/${name}/sub/f`, 'f')
+        fs.chownSync(`${b.lower}/${name}`, 1000, 2000)
+        fs.chmodSync(`${b.lower}/${name}`, mode)
+        setTimes(`${b.lower}/${name}/sub`, LONG_AGO)
+        setTimes(`${b.lower}/${name}`, LONG_AGO)
+      }
+      b.mount()
+      for (const name of ['private', 'sticky', 'group', 'none']) {
+        const before = b.stat(`${b.m}/${name}`)
+        fs.chmodSync(`${b.m}/${name}/sub/f`, 0o600)
+        for (const when of ['at once', 'on disk']) {
+          const now = b.stat(`${when === 'on disk' ? b.upper : b.m}/${name}`)
+          t.equal(now.mode, before.mode, `mode of ${name} ${when}`)
+          t.equal(`${now.uid}:${now.gid}`, '1000:2000', `owner of ${name} ${when}`)
+          t.equal(now.mtime, before.mtime, `time of ${name} ${when}`)
+        }
+      }
+    },
+  },
+  {
+    name: 'times before 1970',
+    run(t, b) {
+      put(`${b.lower}/old`, 'old')
+      setTimes(`${b.lower}/old`, LONG_AGO)
+      b.mount()
+      const expected = -300_000_000n * 1_000_000_000n + 7n
+      t.same(b.list(b.m), ['old'], 'such a file can be listed')
+      t.equal(b.stat(`${b.m}/old`).mtime, expected)
+      fs.chmodSync(`${b.m}/old`, 0o600)
+      t.equal(b.stat(`${b.m}/old`).mtime, expected, 'after copy-up')
+      put(`${b.m}/new`, 'new')
+      t.equal(setTimes(`${b.m}/new`, { sec: -1, nsec: 999_999_999 }), 0)
+      t.equal(b.stat(`${b.m}/new`).mtime, -1n, 'set through the mount')
+      b.remount()
+      t.equal(b.stat(`${b.m}/new`).mtime, -1n)
+      t.equal(b.stat(`${b.m}/old`).mtime, expected)
+    },
+  },
+  {
+    name: 'atime and mtime are two times',
+    run(t, b) {
+      put(`${b.lower}/f`, 'f')
+      b.mount()
+      const atime = { sec: 1_111_111_111, nsec: 111_111_111 }
+      const mtime = { sec: 1_222_222_222, nsec: 222_222_222 }
+      t.equal(sys.utimensat(sys.AT_FDCWD, `${b.m}/f`, atime, mtime, 0), 0)
+      const stat = b.stat(`${b.m}/f`)
+      t.equal(stat.atime, 1_111_111_111_111_111_111n)
+      t.equal(stat.mtime, 1_222_222_222_222_222_222n)
+    },
+  },
+  {
+    name: 'folders full of whiteouts can be removed again and again, over remounts',
+    run(t, b) {
+      for (const name of ['a', 'b', 'c']) {
+        fs.mkdirSync(`${b.lower}/${name}/sub`, { recursive: true })
+        put(`${b.lower}/${name}/f`, 'f')
+        put(`${b.lower}/${name}/sub/f`, 'f')
+      }
+      b.mount()
+      for (const name of ['a', 'b', 'c']) {
+        fs.unlinkSync(`${b.m}/${name}/sub/f`)
+        t.equal(sys.unlinkat(sys.AT_FDCWD, `${b.m}/${name}`, sys.AT_REMOVEDIR), ENOTEMPTY)
+        fs.rmdirSync(`${b.m}/${name}/sub`)
+        fs.unlinkSync(`${b.m}/${name}/f`)
+        fs.rmdirSync(`${b.m}/${name}`)
+        fs.mkdirSync(`${b.m}/${name}`)
+        fs.rmdirSync(`${b.m}/${name}`)
+        b.remount()
+      }
+      t.same(b.list(b.m), [])
+    },
+  },
+  {
+    name: 'FIFOs, devices, sockets and symlinks are copied up as themselves',
+    run(t, b) {
+      sys.mknodat(sys.AT_FDCWD, `${b.lower}/fifo`, S.IFIFO | 0o644, 0, 0)
+      sys.mknodat(sys.AT_FDCWD, `${b.lower}/socket`, S.IFSOCK | 0o644, 0, 0)
+      sys.mknodat(sys.AT_FDCWD, `${b.lower}/char`, S.IFCHR | 0o644, 1, 5)
+      sys.mknodat(sys.AT_FDCWD, `${b.lower}/block`, S.IFBLK | 0o644, 250, 70_000)
+      fs.symlinkSync('fifo', `${b.lower}/link`)
+      b.mount()
+      for (const name of ['fifo', 'socket', 'char', 'block', 'link']) {
+        const before = b.stat(`${b.m}/${name}`)
+        t.equal(
+          sys.fchownat(sys.AT_FDCWD, `${b.m}/${name}`, 1000, 1000, sys.AT_SYMLINK_NOFOLLOW),
+          0,
+        )
+        for (const at of [`${b.m}/${name}`, `${b.upper}/${name}`]) {
+          const now = b.stat(at)
+          t.equal(now.mode, before.mode, `${name}: type and mode`)
+          t.equal(now.rdev, before.rdev, `${name}: device`)
+          t.equal(now.uid, 1000)
+        }
+      }
+      t.equal(fs.readlinkSync(`${b.upper}/link`), 'fifo')
+    },
+  },
+  {
+    name: 'a name beginning .wh. hides nothing',
+    run(t, b) {
+      put(`${b.lower}/foo`, 'foo')
+      fs.mkdirSync(`${b.lower}/d`)
+      put(`${b.lower}/d/foo`, 'foo')
+      put(`${b.lower}/bar`, 'bar')
+      b.mount()
+      const made = sys.open(`${b.m}/.wh.foo`, O.CREAT | O.WRONLY, 0o644)
+      if (made >= 0) sys.close(made)
+      const kernel = b.kind.kernel
+      t.equal(made >= 0 ? 0 : made, kernel ? 0 : EINVAL, 'created, or refused')
+      const at = sys.AT_FDCWD
+      t.equal(sys.mkdirat(at, `${b.m}/d/.wh..wh..opq`, 0o755), kernel ? 0 : EINVAL)
+      t.equal(sys.renameat2(at, `${b.m}/bar`, at, `${b.m}/d/.wh.foo`, 0), kernel ? 0 : EINVAL)
+      t.equal(sys.symlinkat('x', at, `${b.m}/d/.wh.x`), kernel ? 0 : EINVAL)
+      t.equal(sys.linkat(at, `${b.m}/foo`, at, `${b.m}/d/.wh.y`, 0), kernel ? 0 : EINVAL)
+      for (const when of ['at once', 'after a remount']) {
+        t.equal(text(`${b.m}/foo`), 'foo', when)
+        t.equal(text(`${b.m}/d/foo`), 'foo', when)
+        t.ok(b.list(b.m).includes('foo'), when)
+        b.remount()
+      }
+    },
+  },
+  {
+    name: 'holes stay holes over copy-up',
+    run(t, b) {
+      const fd = b.open(`${b.lower}/sparse`, O.CREAT | O.RDWR)
+      sys.pwrite(fd, Buffer.from('head'), 0)
+      sys.pwrite(fd, Buffer.from('middle'), 50 << 20)
+      sys.ftruncate(fd, 100 << 20)
+      sys.close(fd)
+      b.mount()
+      fs.chmodSync(`${b.m}/sparse`, 0o600)
+      const copy = b.stat(`${b.upper}/sparse`)
+      t.equal(copy.size, 100 << 20)
+      t.ok(copy.blocks < 8192, `it takes ${copy.blocks} blocks`)
+      const now = b.open(`${b.m}/sparse`, O.RDONLY)
+      t.equal(read(now, 6, 50 << 20), 'middle')
+      t.equal(sys.lseek(now, 1 << 20, sys.SEEK.DATA), 50 << 20)
+      sys.close(now)
+    },
+  },
+  {
+    name: 'O_APPEND appends, whoever wrote before',
+    run(t, b) {
+      put(`${b.lower}/log`, 'one\n')
+      b.mount()
+      const first = b.open(`${b.m}/log`, O.WRONLY | O.APPEND)
+      const second = b.open(`${b.m}/log`, O.RDWR | O.APPEND)
+      sys.write(first, Buffer.from('two\n'))
+      sys.write(second, Buffer.from('three\n'))
+      sys.write(first, Buffer.from('four\n'))
+      t.equal(sys.pwrite(first, Buffer.from('five\n'), 0), 5, 'pwrite appends too')
+      t.equal(read(second), 'one\ntwo\nthree\nfour\nfive\n')
+      sys.close(first)
+      sys.close(second)
+      b.remount()
+      t.equal(text(`${b.m}/log`), 'one\ntwo\nthree\nfour\nfive\n')
+      t.equal(text(`${b.lower}/log`), 'one\n')
+    },
+  },
+  {
+    name: 'a file that changes hands while it is written keeps its tail',
+    run(t, b) {
+      put(`${b.lower}/f`, 'x'.repeat(5000))
+      b.mount()
+      for (const path of [`${b.m}/f`, `${b.m}/new`]) {
+        const fd = b.open(path, O.CREAT | O.RDWR)
+        sys.pwrite(fd, Buffer.from('a'.repeat(10_001)), 0)
+        fs.chownSync(path, 1000, 1000)
+        sys.pwrite(fd, Buffer.from('b'.repeat(5003)), 10_001)
+        fs.chmodSync(path, 0o400)
+        t.equal(sys.fchownat(fd, '', 2000, 2000, sys.AT_EMPTY_PATH), 0)
+        sys.pwrite(fd, Buffer.from('c'), 15_004)
+        sys.close(fd)
+        t.equal(b.stat(path).size, 15_005)
+      }
+      b.remount()
+      for (const name of ['f', 'new'])
+        t.equal(text(`${b.m}/${name}`), `${'a'.repeat(10_001)}${'b'.repeat(5003)}c`, name)
+    },
+  },
+  {
+    name: 'RENAME_EXCHANGE exchanges, across layers',
+    run(t, b) {
+      put(`${b.lower}/low`, 'low')
+      put(`${b.lower}/other`, 'other')
+      fs.mkdirSync(`${b.lower}/dir`)
+      b.mount()
+      put(`${b.m}/up`, 'up')
+      const at = sys.AT_FDCWD
+      const exchange = (a: string, c: string): number =>
+        sys.renameat2(at, `${b.m}/${a}`, at, `${b.m}/${c}`, sys.RENAME.EXCHANGE)
+      t.equal(exchange('up', 'low'), 0)
+      t.equal(text(`${b.m}/up`), 'low')
+      t.equal(text(`${b.m}/low`), 'up')
+      t.equal(exchange('up', 'other'), 0)
+      t.equal(text(`${b.m}/up`), 'other')
+      t.equal(text(`${b.m}/other`), 'low')
+      t.equal(exchange('up', 'nothing'), ENOENT)
+      t.equal(exchange('up', 'dir'), EXDEV, 'a lower folder cannot be moved without redirects')
+      t.equal(text(`${b.m}/up`), 'other', 'and nothing is lost')
+      const renameTo = (flags: number): number =>
+        sys.renameat2(at, `${b.m}/up`, at, `${b.m}/low`, flags)
+      t.equal(renameTo(sys.RENAME.NOREPLACE), EEXIST)
+      t.equal(renameTo(sys.RENAME.WHITEOUT), EINVAL)
+      t.equal(renameTo(8), EINVAL)
+      b.remount()
+      t.equal(text(`${b.m}/up`) + text(`${b.m}/low`) + text(`${b.m}/other`), 'otheruplow')
+    },
+  },
+  {
+    name: 'a symlink into its own mount is not followed by the server',
+    run(t, b) {
+      fs.symlinkSync(`${b.m}/target`, `${b.lower}/link`)
+      put(`${b.lower}/target`, 'target', 0o640)
+      b.mount()
+      fs.symlinkSync(`${b.m}/target`, `${b.m}/link2`)
+      for (const link of ['link', 'link2']) {
+        const path = `${b.m}/${link}`
+        inTime(t, 'chown -h', 'chown', '-h', '1000:1000', path)
+        inTime(t, 'touch -h', 'touch', '-h', '-d', '@5', path)
+        const set = inTime(t, 'setfattr -h', 'setfattr', '-h', '-n', 'trusted.a', '-v', 'x', path)
+        t.equal(set.status, 0, set.stderr)
+        inTime(t, 'getfattr -h', 'getfattr', '-h', '-d', '-m', '-', path)
+        inTime(t, 'setfattr -h -x', 'setfattr', '-h', '-x', 'trusted.a', path)
+        t.equal(b.stat(path).uid, 1000)
+        t.equal(b.stat(path).mtime, 5_000_000_000n)
+        t.equal(text(path), 'target', 'who follows it gets there')
+      }
+      t.equal(b.stat(`${b.m}/target`).uid, 0)
+    },
+  },
+  {
+    name: 'listing and lookup agree: opaque folders, whiteouts, files over folders',
+    lowers: 3,
+    run(t, b) {
+      const [top, middle, bottom] = b.lowers as [string, string, string]
+      for (const name of ['opaque', 'marked', 'plain', 'replaced'])
+        for (const layer of [top, middle, bottom]) {
+          fs.mkdirSync(`${layer}/${name}`)
+          put(`${layer}/${name}/in-${layer.at(-1)}`, 'x')
+        }
+      sys.setxattr(
+        { path: `${middle}/opaque`, follow: false },
+        'trusted.overlay.opaque',
+        Buffer.from('y'),
+        0,
+      )
+      whiteout(`${top}/plain/in-2`)
+      whiteout(`${middle}/plain/in-2`)
+      sys.setxattr(
+        { path: `${top}/marked`, follow: false },
+        'trusted.overlay.opaque',
+        Buffer.from('x'),
+        0,
+      )
+      put(`${top}/marked/in-1`, '')
+      sys.setxattr(
+        { path: `${top}/marked/in-1`, follow: false },
+        'trusted.overlay.whiteout',
+        Buffer.alloc(0),
+        0,
+      )
+      fs.rmSync(`${middle}/replaced`, { recursive: true })
+      put(`${middle}/replaced`, 'a file')
+      b.mount()
+      const expected: Record<string, string[]> = {
+        opaque: ['in-0', 'in-1'],
+        marked: ['in-0', 'in-2'],
+        plain: ['in-0', 'in-1'],
+        replaced: ['in-0'],
+      }
+      for (const [name, names] of Object.entries(expected))
+        for (const when of ['at once', 'copied up', 'after a remount']) {
+          if (when === 'copied up') fs.utimesSync(`${b.m}/${name}`, 5, 5)
+          if (when === 'after a remount') b.remount()
+          t.same(b.list(`${b.m}/${name}`), names, `${name}, listed ${when}`)
+          for (const file of ['in-0', 'in-1', 'in-2'])
+            t.equal(
+              fs.existsSync(`${b.m}/${name}/${file}`),
+              names.includes(file),
+              `${name}/${file}, looked up ${when}`,
+            )
+        }
+    },
+  },
+  {
+    name: 'listing and lookup agree: .wh. names of container layers',
+    lowers: 2,
+    notKernel: 'they are ordinary names there',
+    run(t, b) {
+      const [top, bottom] = b.lowers as [string, string]
+      fs.mkdirSync(`${bottom}/d/sub`, { recursive: true })
+      for (const name of ['gone', 'kept', 'd/gone', 'd/sub/x']) put(`${bottom}/${name}`, 'x')
+      fs.mkdirSync(`${top}/d`)
+      put(`${top}/.wh.gone`, '')
+      put(`${top}/d/.wh..wh..opq`, '')
+      put(`${top}/d/new`, 'new')
+      b.mount()
+      for (const when of ['at once', 'after a remount']) {
+        t.same(b.list(b.m), ['d', 'kept'], when)
+        t.same(b.list(`${b.m}/d`), ['new'], when)
+        for (const name of ['gone', '.wh.gone', 'd/gone', 'd/sub', 'd/.wh..wh..opq'])
+          t.equal(sys.lstat(sys.AT_FDCWD, `${b.m}/${name}`), ENOENT, `${name} ${when}`)
+        put(`${b.m}/gone`, 'new')
+        t.equal(text(`${b.m}/gone`), 'new', when)
+        fs.unlinkSync(`${b.m}/gone`)
+        b.remount()
+      }
+    },
+  },
+  {
+    name: 'layers can be unmounted at once when the union is',
+    run(t, b) {
+      const tmpfs = (path: string): void => {
+        t.equal(sys.mount('none', path, 'tmpfs', 0, 'size=4m'), 0)
+      }
+      tmpfs(b.lower)
+      fs.mkdirSync(`${b.lower}/d`)
+      put(`${b.lower}/d/f`, 'f')
+      b.mount()
+      t.equal(text(`${b.m}/d/f`), 'f')
+      fs.appendFileSync(`${b.m}/d/f`, 'g')
+      t.same(b.list(`${b.m}/d`), ['f'])
+      t.equal(sys.umount(b.m), 0)
+      let result = sys.umount(b.lower)
+      for (let tries = 0; result !== 0 && tries < 20; tries++) {
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)
+        result = sys.umount(b.lower)
+      }
+      t.equal(result, 0, 'nothing is held open')
+    },
+  },
+  {
+    name: 'trees deeper than PATH_MAX',
+    run(t, b) {
+      const long = 'n'.repeat(255)
+      const deep = (root: string, depth: number): number => {
+        let dir = b.open(root, O.RDONLY | O.DIRECTORY)
+        for (let i = 0; i < depth; i++) {
+          const made = sys.mkdirat(dir, long, 0o755)
+          if (made < 0 && made !== EEXIST) throw new Error(`mkdir at ${i}: errno ${-made}`)
+          const next = sys.openat(dir, long, O.RDONLY | O.DIRECTORY)
+          if (next < 0) throw new Error(`open at ${i}: errno ${-next}`)
+          sys.close(dir)
+          dir = next
+        }
+        return dir
+      }
+      const lower = deep(b.lower, 20)
+      sys.close(sys.openat(lower, 'f', O.CREAT | O.WRONLY, 0o644))
+      sys.close(lower)
+      b.mount()
+      const dir = deep(b.m, 24)
+      sys.close(dir)
+      const twenty = deep(b.m, 20)
+      t.equal(sys.fchmodat(twenty, 'f', 0o600), 0, 'copy-up far down')
+      const stat = sys.lstat(twenty, 'f')
+      t.equal(typeof stat === 'number' ? stat : stat.mode & 0o777, 0o600)
+      t.equal(sys.mkdirat(twenty, 'made', 0o755), 0)
+      t.equal(sys.renameat2(twenty, 'made', twenty, 'moved', 0), 0)
+      sys.close(twenty)
+      const removed = inTime(t, 'rm -r', 'rm', '-r', `${b.m}/${long}`)
+      t.equal(removed.status, 0, removed.stderr.slice(0, 300))
+      t.same(b.list(b.m), [])
+    },
+  },
+  {
+    name: 'an open file lives on without a name',
+    run(t, b) {
+      put(`${b.lower}/low`, 'low')
+      b.mount()
+      put(`${b.m}/up`, 'up')
+      for (const name of ['low', 'up']) {
+        const fd = b.open(`${b.m}/${name}`, O.RDWR)
+        fs.unlinkSync(`${b.m}/${name}`)
+        t.equal(b.fstat(fd).nlink, 0, `${name}: no links`)
+        t.equal(read(fd), name)
+        t.equal(sys.fchmod(fd, 0o600), 0)
+        t.equal(sys.fchownat(fd, '', 1000, 1000, sys.AT_EMPTY_PATH), 0)
+        t.equal(sys.futimens(fd, LONG_AGO, LONG_AGO), 0)
+        t.equal(sys.setxattr(fd, 'user.a', Buffer.from('b'), 0), 0)
+        t.same(sys.getxattr(fd, 'user.a'), Buffer.from('b'))
+        t.equal(sys.ftruncate(fd, 1), 0)
+        t.equal(sys.pwrite(fd, Buffer.from('more'), 1), 4)
+        t.equal(read(fd), `${name[0]}more`)
+        t.equal(sys.fsync(fd), 0)
+        const stat = b.fstat(fd)
+        t.equal(stat.mode & 0o777, 0o600)
+        t.equal(stat.uid, 1000)
+        t.equal(sys.close(fd), 0)
+      }
+      t.same(b.list(b.m), [])
+    },
+  },
+  {
+    name: 'link counts of folders that were removed or replaced while open',
+    run(t, b) {
+      fs.mkdirSync(`${b.lower}/low`)
+      b.mount()
+      fs.mkdirSync(`${b.m}/up`)
+      fs.mkdirSync(`${b.m}/source`)
+      fs.mkdirSync(`${b.m}/target`)
+      for (const name of ['low', 'up']) {
+        const fd = b.open(`${b.m}/${name}`, O.RDONLY | O.DIRECTORY)
+        fs.rmdirSync(`${b.m}/${name}`)
+        // A lower folder is still there, says the kernel's overlayfs.
+        if (name === 'up' || !b.kind.kernel)
+          t.ok(b.fstat(fd).nlink < 2, `${name}: ${b.fstat(fd).nlink}`)
+        t.equal(sys.openat(fd, 'x', O.CREAT | O.WRONLY, 0o644), ENOENT, 'nothing can be made in it')
+        sys.close(fd)
+      }
+      const fd = b.open(`${b.m}/target`, O.RDONLY | O.DIRECTORY)
+      fs.renameSync(`${b.m}/source`, `${b.m}/target`)
+      t.ok(b.fstat(fd).nlink < 2, `replaced: ${b.fstat(fd).nlink}`)
+      sys.close(fd)
+    },
+  },
+  {
+    name: 'd_ino is st_ino, before and after copy-up and a remount',
+    run(t, b) {
+      fs.mkdirSync(`${b.lower}/d/sub`, { recursive: true })
+      for (const name of ['a', 'b', 'c']) put(`${b.lower}/d/${name}`, name)
+      fs.linkSync(`${b.lower}/d/a`, `${b.lower}/d/hard`)
+      b.mount()
+      const numbers = (): Record<string, bigint> => {
+        const fd = b.open(`${b.m}/d`, O.RDONLY | O.DIRECTORY)
+        const entries = sys.allDirents(fd)
+        sys.close(fd)
+        if (typeof entries === 'number') throw new Error(`errno ${-entries}`)
+        const result: Record<string, bigint> = {}
+        for (const entry of entries) {
+          if (entry.name === '..') continue
+          t.equal(b.stat(`${b.m}/d/${entry.name}`).ino, entry.ino, entry.name)
+          result[entry.name] = entry.ino
+        }
+        return result
+      }
+      const before = numbers()
+      fs.chmodSync(`${b.m}/d/a`, 0o600)
+      fs.appendFileSync(`${b.m}/d/b`, 'x')
+      fs.chownSync(`${b.m}/d/sub`, 1, 1)
+      t.same(numbers(), before, 'copied up')
+      b.remount()
+      t.same(numbers(), before, 'after a remount')
+    },
+  },
+  {
+    name: 'chown -R moves no time of a folder',
+    run(t, b) {
+      fs.mkdirSync(`${b.lower}/d/sub`, { recursive: true })
+      put(`${b.lower}/d/sub/f`, 'f')
+      put(`${b.lower}/d/f`, 'f')
+      for (const name of ['d/sub', 'd', '.']) setTimes(`${b.lower}/${name}`, LONG_AGO)
+      setTimes(b.upper, LONG_AGO)
+      b.mount()
+      inTime(t, 'chown -R', 'chown', '-R', '1000:1000', `${b.m}/d`)
+      const expected = -300_000_000n * 1_000_000_000n + 7n
+      for (const name of ['.', 'd', 'd/sub'])
+        t.equal(b.stat(`${b.m}/${name}`).mtime, expected, name)
+    },
+  },
+  {
+    name: 'names of 255 bytes, of 256, and that are no text',
+    run(t, b) {
+      b.mount()
+      const at = sys.open(b.m, O.RDONLY | O.DIRECTORY)
+      const names = ['n'.repeat(255), '\xff\xfe\x80', 'a\nb', '\x01']
+      for (const name of names) sys.close(sys.openat(at, name, O.CREAT | O.WRONLY, 0o644))
+      t.same(b.list(b.m), names.toSorted())
+      const tooLong = 'n'.repeat(256)
+      t.equal(sys.openat(at, tooLong, O.CREAT | O.WRONLY, 0o644), ENAMETOOLONG)
+      t.equal(sys.lstat(at, tooLong), ENAMETOOLONG)
+      t.equal(sys.mkdirat(at, tooLong, 0o755), ENAMETOOLONG)
+      t.equal(sys.renameat2(at, 'a\nb', at, tooLong, 0), ENAMETOOLONG)
+      sys.close(at)
+      const statfs = sys.statfs(b.m)
+      t.equal(typeof statfs === 'number' ? statfs : statfs.namelen, 255)
+      b.remount()
+      t.same(b.list(b.m), names.toSorted())
+    },
+  },
+  {
+    name: 'a default ACL reaches what is made in the folder',
+    run(t, b) {
+      fs.mkdirSync(`${b.lower}/d`)
+      const acl = Buffer.from(
+        '02000000' +
+          '01000700ffffffff' +
+          '02000700e8030000' +
+          '04000500ffffffff' +
+          '10000700ffffffff' +
+          '20000000ffffffff',
+        'hex',
+      )
+      t.equal(
+        sys.setxattr({ path: `${b.lower}/d`, follow: false }, 'system.posix_acl_default', acl, 0),
+        0,
+      )
+      b.mount()
+      sys.umask(0o077)
+      fs.mkdirSync(`${b.m}/d/sub`)
+      sys.close(b.open(`${b.m}/d/f`, O.CREAT | O.WRONLY, 0o666))
+      sys.umask(0o022)
+      t.same(sys.getxattr({ path: `${b.m}/d/sub`, follow: false }, 'system.posix_acl_default'), acl)
+      t.equal(b.stat(`${b.m}/d/sub`).mode & 0o777, 0o770, 'the umask has no say')
+      t.equal(b.stat(`${b.m}/d/f`).mode & 0o777, 0o660)
+      const who = { uid: 1000, gid: 1000, groups: [1000] }
+      fs.chmodSync(b.top, 0o755)
+      const fd = sys.withCredentials(who, () => sys.open(`${b.m}/d/f`, O.RDWR))
+      t.ok(fd >= 0, 'the named user may write')
+      sys.close(fd)
+    },
+  },
+  {
+    name: 'flags of files can be asked for',
+    run(t, b) {
+      put(`${b.lower}/low`, 'low')
+      b.mount()
+      put(`${b.m}/up`, 'up')
+      for (const name of ['low', 'up', '.']) {
+        const fd = b.open(`${b.m}/${name}`, O.RDONLY)
+        t.ok(sys.getFlags(fd) >= 0, name)
+        sys.close(fd)
+      }
+    },
+  },
+  {
+    name: 'a lower layer below the mountpoint does not hang the mount',
+    run(t, b) {
+      const inside = `${b.m}/inside`
+      fs.mkdirSync(inside)
+      put(`${inside}/f`, 'f')
+      b.lowers[0] = inside
+      b.mount()
+      t.equal(inTime(t, 'cat', 'cat', `${b.m}/f`).stdout, 'f')
+      t.equal(inTime(t, 'chmod', 'chmod', '600', `${b.m}/f`).status, 0)
+    },
+  },
+  {
+    name: 'an empty folder over a lower one of the same name stays what it is in a second layer',
+    lowers: 2,
+    run(t, b) {
+      // What a commit makes of a folder that was removed and made again: opaque, and empty or not.
+      const [top, bottom] = b.lowers as [string, string]
+      fs.mkdirSync(`${bottom}/d/old`, { recursive: true })
+      fs.mkdirSync(`${top}/d`)
+      sys.setxattr(
+        { path: `${top}/d`, follow: false },
+        'trusted.overlay.opaque',
+        Buffer.from('y'),
+        0,
+      )
+      put(`${top}/d/new`, 'new')
+      b.mount()
+      fs.unlinkSync(`${b.m}/d/new`)
+      t.equal(sys.unlinkat(sys.AT_FDCWD, `${b.m}/d`, sys.AT_REMOVEDIR), 0, 'nothing is in it')
+      t.equal(sys.mkdirat(sys.AT_FDCWD, `${b.m}/d`, 0o755), 0)
+      t.same([...readTree(b.m).nodes.keys()], ['.', 'd'])
+    },
+  },
+]
+
+const runAll = async (t: Test, kind: Kind): Promise<void> => {
+  for (const regression of REGRESSIONS) {
+    const skip = kind.kernel && regression.notKernel !== undefined ? regression.notKernel : false
+    await t.test(regression.name, { skip }, async t => {
+      const bench = new Bench(kind, regression.lowers ?? 1)
+      try {
+        regression.run(t, bench)
+      } finally {
+        bench.end()
+      }
+    })
+  }
+}
+
+for (const kind of KINDS) t.test(kind.name, { skip: skipKind(kind) }, t => runAll(t, kind))
