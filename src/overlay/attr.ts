@@ -89,8 +89,10 @@ function allowedOnProtected(node: Node, valid: number): boolean {
   if ((valid & ~V.FH) === WRITTEN_BACK) return true
   const times = valid & (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
   const touch = times === (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
-  if ((valid & (V.MODE | V.UID | V.GID)) !== 0 || (times !== 0 && !touch)) return false
   const resized = (valid & V.SIZE) !== 0
+  if ((valid & (V.MODE | V.UID | V.GID)) !== 0) return false
+  // A new size comes with the time of the change.
+  if (times !== 0 && !touch && !resized) return false
   if ((node.protect & Protect.APPEND) !== 0) return !resized
   // Through a descriptor that was open before, an immutable file can be cut.
   return !touch && (!resized || (valid & V.FH) !== 0)

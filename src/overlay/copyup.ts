@@ -366,6 +366,23 @@ export function ensureUpperName(u: Union, node: Node, parent: Node, name: ByteSt
   return saveNlink(u, node)
 }
 
+/**
+ * Brings a lower file with several links into the index before one of its names is hidden: nowhere else
+ * is the union's link count kept once the node is forgotten (kernel: ovl_nlink_start).
+ *
+ * @throws Pending where a large file must be copied up first
+ */
+export function indexBeforeLoss(u: Union, node: Node, parent: Node, name: ByteString): Result {
+  const links = node.links
+  if (node.upper || links === null || (u.work?.indexFd ?? -1) < 0) return 0
+  // The name that goes is the one that the copy gets: the others stay in their lower folders.
+  const at = links.findIndex(link => link.parent === parent && link.name === name)
+  if (at > 0) links.unshift(...links.splice(at, 1))
+  node.parent = parent
+  node.name = name
+  return copyUp(u, node)
+}
+
 /** Writes the union's link count to the index inode, relative to its own (kernel: `U+n`). */
 export function saveNlink(u: Union, node: Node): Result {
   if (node.indexKey === null || u.work === null) return 0

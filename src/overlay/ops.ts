@@ -221,6 +221,7 @@ export interface Ops extends Requester {
   ): Result
   /** (P) */
   link(node: NodeId, newParent: NodeId, newName: ByteString, out: Entry): Result
+  /** (P) */
   unlink(parent: NodeId, name: ByteString): Result
   rmdir(parent: NodeId, name: ByteString): Result
   /** `flags`: RENAME_NOREPLACE, RENAME_EXCHANGE. (P) */

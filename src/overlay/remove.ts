@@ -5,7 +5,7 @@ import { O_PATH } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
-import { ensureUpperDir, saveNlink } from './copyup.js'
+import { ensureUpperDir, indexBeforeLoss, saveNlink } from './copyup.js'
 import type { RealDir } from './layer.js'
 import { findChild, lowerPositive } from './lookup.js'
 import type { Node } from './node.js'
@@ -37,6 +37,7 @@ export function checkRemovable(u: Union, parent: Node, node: Node): Result {
   return 0
 }
 
+/** @throws Pending where a large file with several links must be copied up first */
 export function unlink(u: Union, parent: Node, name: ByteString): Result {
   const node = findChild(u, parent, name)
   if (typeof node === 'number') return node
@@ -61,6 +62,8 @@ export function rmdir(u: Union, parent: Node, name: ByteString): Result {
 
 /** Takes one name of a non-folder out of the union. */
 function removeFile(u: Union, node: Node, parent: Node, name: ByteString): Result {
+  const indexed = indexBeforeLoss(u, node, parent, name)
+  if (indexed < 0) return indexed
   const inUpper = isNameInUpper(node, parent, name)
   const whiteout = needsWhiteout(u, node, parent, name)
   const ready = ensureUpperDir(u, parent)

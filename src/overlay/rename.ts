@@ -11,7 +11,13 @@ import {
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
-import { copyUp, ensureUpperDir, ensureUpperName, markImpure } from './copyup.js'
+import {
+  copyUp,
+  ensureUpperDir,
+  ensureUpperName,
+  indexBeforeLoss,
+  markImpure,
+} from './copyup.js'
 import type { RealDir } from './layer.js'
 import { findChild } from './lookup.js'
 import { isWithin, type Node } from './node.js'
@@ -122,8 +128,10 @@ function move(
   if (result < 0) return result
   result = ensureUpperDir(u, newParent)
   if (result < 0) return result
-  if (target !== null && target.isDir) {
-    result = clearEmpty(u, newParent, newName, target)
+  if (target !== null) {
+    result = target.isDir
+      ? clearEmpty(u, newParent, newName, target)
+      : indexBeforeLoss(u, target, newParent, newName)
     if (result < 0) return result
   }
   return moveReal(u, old, newParent, newName, target)
