@@ -121,7 +121,8 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
     result = name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)
     if (result < 0) return result
   }
-  if ((valid & V.KILL_SUIDGID) !== 0 && (valid & V.MODE) === 0 && !node.isDir) {
+  const kill = (valid & V.KILL_SUIDGID) !== 0 || (valid & any) === 0
+  if (kill && (valid & V.MODE) === 0 && !node.isDir) {
     result = name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)
     if (result < 0) return result
     const mode = privilegesLeft(u.st, caller)
