@@ -1,15 +1,16 @@
 /**
- * Passthrough: whether it is possible here, and backing ids, fs/fuse/backing.c.
+ * Passthrough: whether it is possible here, backing ids (fs/fuse/backing.c), and who else writes.
  */
 
 import { readFileSync } from 'node:fs'
 import type { Logger } from '../log.js'
 import { CAP_FSETID, CAP_SYS_ADMIN, OVERLAYFS_SUPER_MAGIC } from '../sys/constants.js'
 import { E, errnoName } from '../sys/errno.js'
-import { ioctl } from '../sys/io.js'
+import { close, ioctl } from '../sys/io.js'
+import { isOpenForWriting, reopenForReading } from '../sys/lease.js'
 import { dropCap, hasCap, raiseCap } from '../sys/proc.js'
 import { DEV_IOC_BACKING_CLOSE, DEV_IOC_BACKING_OPEN } from './abi.js'
-import type { BackingIds } from './data-mode.js'
+import type { RealFiles } from './data-mode.js'
 
 /** struct fuse_backing_map {s32 fd; u32 flags; u64 padding} */
 const map = Buffer.allocUnsafeSlow(16).fill(0)
@@ -44,7 +45,7 @@ export const passthroughRefusal = (fd: number): string | undefined => {
 /** The `stackDepth` of INIT: with 1, overlayfs can still be stacked on the mount. */
 export const stackDepthOver = (fsType: number): 1 | 2 => (fsType === OVERLAYFS_SUPER_MAGIC ? 2 : 1)
 
-export class DeviceBackingIds implements BackingIds {
+export class DeviceFiles implements RealFiles {
   readonly #fd: number
   readonly #log: Logger
   #warned = false
@@ -55,10 +56,21 @@ export class DeviceBackingIds implements BackingIds {
   }
 
   /**
-   * The kernel keeps this thread's credentials with the id and does all i/o with them. Without
+   * The kernel opens the file anew for every handle, and only takes its place from the descriptor. But it
+   * keeps that: one for writing would have the file count as written to (execve(2) fails, leases too).
+   */
+  openBacking(fd: number, writable: boolean): number {
+    const reading = writable ? reopenForReading(fd) : -1
+    const id = this.#openId(reading < 0 ? fd : reading)
+    if (reading >= 0) close(reading)
+    return id
+  }
+
+  /**
+   * With the id the kernel keeps this thread's credentials and does all i/o with them. Without
    * CAP_FSETID, so that a write drops set-id bits which appeared after the open.
    */
-  open(fd: number): number {
+  #openId(fd: number): number {
     map.writeInt32LE(fd, 0)
     map.fill(0, 4)
     const dropped = hasCap(CAP_FSETID) && dropCap(CAP_FSETID) === 0
@@ -71,9 +83,20 @@ export class DeviceBackingIds implements BackingIds {
     return r
   }
 
-  close(id: number): void {
+  closeBacking(id: number): void {
     map.writeUInt32LE(id, 0)
     const r = ioctl(this.#fd, DEV_IOC_BACKING_CLOSE, map)
     if (r < 0) this.#log.error({ id, errno: errnoName(r) }, 'a backing id could not be closed')
+  }
+
+  reopen(fd: number): number {
+    return reopenForReading(fd)
+  }
+
+  /** Where that cannot be told, it may. */
+  mayBeWritten(fd: number): boolean {
+    const r = isOpenForWriting(fd)
+    close(fd)
+    return r !== 0
   }
 }

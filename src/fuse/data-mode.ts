@@ -32,7 +32,8 @@
  * and only mappings are passed through.
  *
  * A mapping changes times and blocks unseen, and only a handle opened O_RDWR can be mapped for writing:
- * as long as a passthrough one is open, the node's attributes may not be cached (`attrsVolatile`).
+ * from when a passthrough one is opened until no one has the real file open for writing any more, the
+ * node's attributes may not be cached (`attrsVolatile`).
  */
 
 import type { Fh, NodeId, Notifier, Opened } from '../overlay/ops.js'
@@ -40,10 +41,15 @@ import { O_ACCMODE, O_RDWR } from '../sys/constants.js'
 import { FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH } from './abi.js'
 import type { IoMode } from './init.js'
 
-/** Makes and closes backing ids; -errno where the kernel gives none. */
-export interface BackingIds {
-  open(fd: number): number
-  close(id: number): void
+/** What is asked of the kernel about real files, by descriptor. */
+export interface RealFiles {
+  /** A new backing id, or -errno. `writable`: the descriptor is open for writing. */
+  openBacking(fd: number, writable: boolean): number
+  closeBacking(id: number): void
+  /** Another descriptor of the file, for reading, or -errno. */
+  reopen(fd: number): number
+  /** Whether anyone may still write through a descriptor or mapping. Closes `fd`, one of `reopen`. */
+  mayBeWritten(fd: number): boolean
 }
 
 /** A node with open handles. */
@@ -56,29 +62,32 @@ class Node {
 }
 
 /** Backing ids that are kept without a handle. */
-const IDLE_MAX = 128
+const IDLE_MAX = 1024
 
-// What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE.
+// What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor.
 const CACHED = 1
 const PASSTHROUGH = 2
 const MAPPABLE = 4
+const FD_SHIFT = 3
 
 export class DataMode {
   readonly #passthrough: boolean
-  readonly #backing: BackingIds
+  readonly #files: RealFiles
   readonly #notifier: Notifier
   readonly #nodes = new Map<NodeId, Node>()
   readonly #handles = new Map<Fh, number>()
   /** Ids without a handle, the longest unused first. */
   readonly #idle = new Map<NodeId, number>()
-  /** How many nodes have mappable handles: mostly none, which spares the look-ups. */
-  #volatile = 0
+  /** Nodes which are mapped, maybe. */
+  readonly #mapped = new Set<NodeId>()
+  /** Between `release` and `released`: a descriptor of the file, or -1. */
+  #probe = -1
   /** For the reply to the last open: 0, or the id of passthrough. */
   backingId = 0
 
-  constructor(io: IoMode, backing: BackingIds, notifier: Notifier) {
+  constructor(io: IoMode, files: RealFiles, notifier: Notifier) {
     this.#passthrough = io === 'passthrough'
-    this.#backing = backing
+    this.#files = files
     this.#notifier = notifier
   }
 
@@ -113,7 +122,7 @@ export class DataMode {
       return true
     }
     if (opened.fd < 0) return false
-    const made = this.#backing.open(opened.fd)
+    const made = this.#files.openBacking(opened.fd, opened.writable)
     if (made <= 0) return false
     node.backingId = made
     return true
@@ -123,38 +132,42 @@ export class DataMode {
     this.#idle.set(id, backingId)
     if (this.#idle.size <= IDLE_MAX) return
     for (const oldest of this.#idle.keys()) {
-      this.forget(oldest)
+      this.#dropIdle(oldest)
       break
     }
   }
 
   /** The kernel has no use for the node any more. */
   forget(id: NodeId): void {
+    if (this.#mapped.size > 0 && !this.#nodes.has(id)) this.#mapped.delete(id)
+    this.#dropIdle(id)
+  }
+
+  #dropIdle(id: NodeId): void {
     const kept = this.#idle.get(id)
     if (kept === undefined) return
     this.#idle.delete(id)
-    this.#backing.close(kept)
+    this.#files.closeBacking(kept)
   }
 
   #openThrough(id: NodeId, node: Node, opened: Opened, flags: number, created: boolean): number {
     node.passthrough++
     this.backingId = node.backingId
+    let kind = PASSTHROUGH | (opened.fd << FD_SHIFT)
     if ((flags & O_ACCMODE) === O_RDWR) {
-      this.#handles.set(opened.fh, PASSTHROUGH | MAPPABLE)
-      if (node.mappable++ === 0) {
-        this.#volatile++
-        // The kernel may have attributes of the node that were given for long.
-        if (!created) this.#notifier.attrChanged(id)
-      }
-    } else {
-      this.#handles.set(opened.fh, PASSTHROUGH)
+      kind |= MAPPABLE
+      node.mappable++
+      // The kernel may have attributes of the node that were given for long.
+      if (!created && !this.#mapped.has(id)) this.#notifier.attrChanged(id)
+      this.#mapped.add(id)
     }
+    this.#handles.set(opened.fh, kind)
     return opened.writable && opened.privileged
       ? FOPEN_PASSTHROUGH | FOPEN_DIRECT_IO
       : FOPEN_PASSTHROUGH
   }
 
-  /** A handle was closed. */
+  /** A handle is closed: to be called before the union closes it, and `released` after that. */
   release(id: NodeId, fh: Fh): void {
     if (!this.#passthrough) return
     const kind = this.#handles.get(fh)
@@ -164,16 +177,26 @@ export class DataMode {
     if (kind === CACHED) {
       node.cached--
     } else {
-      if ((kind & MAPPABLE) !== 0 && --node.mappable === 0) this.#volatile--
+      if ((kind & MAPPABLE) !== 0) node.mappable--
+      if (node.mappable === 0 && this.#mapped.has(id)) {
+        this.#probe = this.#files.reopen(kind >> FD_SHIFT)
+      }
       // The kernel has left passthrough mode before it sent the RELEASE of the last handle.
       if (--node.passthrough === 0) this.#keep(id, node.backingId)
     }
     if (node.cached === 0 && node.passthrough === 0) this.#nodes.delete(id)
   }
 
+  /** Where nobody writes any more, the kernel is told of every change again. */
+  released(id: NodeId): void {
+    if (this.#probe < 0) return
+    if (!this.#files.mayBeWritten(this.#probe)) this.#mapped.delete(id)
+    this.#probe = -1
+  }
+
   /** Whether attributes of this node may change without the kernel noticing. */
   attrsVolatile(id: NodeId): boolean {
-    return this.#volatile > 0 && (this.#nodes.get(id)?.mappable ?? 0) > 0
+    return this.#mapped.size > 0 && this.#mapped.has(id)
   }
 
   /** Nodes with open handles, open handles: for statistics. */

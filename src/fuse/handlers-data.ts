@@ -33,6 +33,7 @@ const release: Handle = (s, req) => {
   const fh = req.u64(0)
   s.data?.release(req.nodeid, fh)
   s.ops.release(fh)
+  s.data?.released(req.nodeid)
   return 0
 }
 

@@ -201,5 +201,6 @@ export class Session {
   #closed(node: NodeId, fh: number): void {
     this.data?.release(node, fh)
     this.ops.release(fh)
+    this.data?.released(node)
   }
 }

@@ -13,7 +13,7 @@ import { MS_RDONLY, O_DIRECTORY, O_PATH } from '../sys/constants.js'
 import { openPath, StatFs, statfs } from '../sys/at.js'
 import { close, dup } from '../sys/io.js'
 import { opcodeName } from './abi.js'
-import { DeviceBackingIds, passthroughRefusal, stackDepthOver } from './backing.js'
+import { DeviceFiles, passthroughRefusal, stackDepthOver } from './backing.js'
 import { DataMode } from './data-mode.js'
 import { Device, REPLY_SIZE, type End } from './device.js'
 import type { InitWish } from './init.js'
@@ -81,7 +81,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     timeout: options.timeout ?? YEAR,
     onInit: ({ io }) =>
       io === options.io || options.io === 'auto'
-        ? new DataMode(io, new DeviceBackingIds(fd, log), notifier)
+        ? new DataMode(io, new DeviceFiles(fd, log), notifier)
         : new MountError(`io=${options.io}: the kernel does not offer it`, { option: 'io' }),
   })
   const onWake = (): boolean => {

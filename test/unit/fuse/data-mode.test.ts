@@ -3,7 +3,7 @@ import t from 'tap'
 import { Opened } from '../../../src/overlay/ops.js'
 import { DataMode } from '../../../src/fuse/data-mode.js'
 import type { IoMode } from '../../../src/fuse/init.js'
-import { FakeBacking } from './support.js'
+import { FakeFiles } from './support.js'
 
 // open_flags of the protocol
 const DIRECT = 1
@@ -15,7 +15,7 @@ const WRONLY = 0o100001
 const RDWR = 0o100002
 
 const make = (io: IoMode = 'passthrough') => {
-  const backing = new FakeBacking()
+  const backing = new FakeFiles()
   const changed: number[] = []
   const mode = new DataMode(io, backing, {
     attrChanged: node => void changed.push(node),
@@ -27,7 +27,11 @@ const make = (io: IoMode = 'passthrough') => {
     const fopen = mode.open(node, opened, flags, created)
     return { fh: opened.fh, fopen, id: mode.backingId }
   }
-  return { mode, backing, changed, open }
+  const close = (node: number, fh: number): void => {
+    mode.release(node, fh)
+    mode.released(node)
+  }
+  return { mode, backing, changed, open, close }
 }
 
 const LOWER = { upper: false }
@@ -98,15 +102,15 @@ t.test('all passthrough handles of a node share one id', async t => {
 
 t.test('few ids are kept without a handle', async t => {
   const { mode, backing, open } = make()
-  for (let node = 1; node <= 200; node++) mode.release(node, open(node, UPPER).fh)
-  t.equal(backing.log.filter(entry => entry.startsWith('open')).length, 200)
+  for (let node = 1; node <= 1100; node++) mode.release(node, open(node, UPPER).fh)
+  t.equal(backing.log.filter(entry => entry.startsWith('open')).length, 1100)
   t.same(
     backing.log.filter(entry => entry.startsWith('close')),
-    Array.from({ length: 72 }, (_, i) => `close ${i + 1}`),
+    Array.from({ length: 76 }, (_, i) => `close ${i + 1}`),
     'the longest unused go first',
   )
-  t.equal(open(200, UPPER).id, 200)
-  t.equal(open(1, UPPER).id, 201)
+  t.equal(open(1100, UPPER).id, 1100)
+  t.equal(open(1, UPPER).id, 1101)
 })
 
 t.test('while a cached handle is open, every open is cached', async t => {
@@ -137,7 +141,7 @@ t.test('the kernel gives no id', async t => {
 })
 
 t.test('attributes while a mapping may change them', async t => {
-  const { mode, changed, open } = make()
+  const { mode, changed, backing, open, close } = make()
   const w = open(1, UPPER_W, WRONLY)
   t.equal(mode.attrsVolatile(1), false, 'a write-only handle cannot be mapped')
   t.same(changed, [])
@@ -147,14 +151,32 @@ t.test('attributes while a mapping may change them', async t => {
   t.same(changed, [1], 'once')
   t.equal(mode.attrsVolatile(1), true)
   t.equal(mode.attrsVolatile(2), false)
-  mode.release(1, a.fh)
+  close(1, a.fh)
   t.equal(mode.attrsVolatile(1), true)
-  mode.release(1, b.fh)
-  t.equal(mode.attrsVolatile(1), false)
-  mode.release(1, w.fh)
+  t.same(backing.probes, [])
+  backing.written = true
+  close(1, b.fh)
+  t.same(backing.probes, ['reopen 103', 'written 1103?'], 'asked after the last')
+  t.equal(mode.attrsVolatile(1), true, 'the write-only handle, or a mapping')
+  backing.written = false
+  close(1, w.fh)
+  t.equal(mode.attrsVolatile(1), false, 'and again')
   open(3, UPPER_W, RDWR, true)
   t.same(changed, [1], 'not for a file just created: its attributes go with the same reply')
   t.equal(mode.attrsVolatile(3), true)
+  mode.forget(3)
+  t.equal(mode.attrsVolatile(3), true, 'it is open')
+})
+
+t.test('a mapping that stays until the node is forgotten', async t => {
+  const { mode, changed, backing, open, close } = make()
+  backing.written = true
+  close(1, open(1, UPPER_W, RDWR).fh)
+  t.equal(mode.attrsVolatile(1), true)
+  close(1, open(1, UPPER_W, RDWR).fh)
+  t.same(changed, [1], 'the kernel caches nothing that would have to be dropped')
+  mode.forget(1)
+  t.equal(mode.attrsVolatile(1), false)
 })
 
 t.test('a handle that was never opened', async t => {

@@ -25,7 +25,7 @@ import {
   u64,
   zeros,
 } from '../../helpers/frames.js'
-import { FakeBacking, initRequest, recordingLog } from './support.js'
+import { FakeFiles, initRequest, recordingLog } from './support.js'
 
 const socketpair = koffi.load('libc.so.6').func('int socketpair(int, int, int, int *)')
 const AF_UNIX = 1
@@ -57,7 +57,7 @@ const line = (t: Test, options: { refuse?: boolean } = {}) => {
     onInit: () =>
       options.refuse === true
         ? new MountError('no')
-        : new DataMode('cached', new FakeBacking(), {
+        : new DataMode('cached', new FakeFiles(), {
             attrChanged: () => {},
             dropPages: () => null,
           }),

@@ -7,7 +7,7 @@ import {
   type FromWorker,
 } from '../../../src/fuse/messages.js'
 import { mountData, mountedDevice, mountDevice, detach } from '../../../src/fuse/mount.js'
-import { DeviceBackingIds, stackDepthOver } from '../../../src/fuse/backing.js'
+import { DeviceFiles, stackDepthOver } from '../../../src/fuse/backing.js'
 import { recordingLog } from './support.js'
 
 t.test('errors survive the way', async t => {
@@ -93,11 +93,11 @@ t.test('what is mounted', async t => {
 
 t.test('backing ids', async t => {
   const log = recordingLog()
-  const ids = new DeviceBackingIds(1_000_000, log)
-  t.equal(ids.open(5), -9)
-  t.equal(ids.open(5), -9)
+  const ids = new DeviceFiles(1_000_000, log)
+  t.equal(ids.openBacking(0, true), -9)
+  t.equal(ids.openBacking(0, false), -9)
   t.equal(log.lines.length, 1, 'said once')
-  ids.close(1)
+  ids.closeBacking(1)
   t.equal(log.lines.length, 2)
   t.equal(stackDepthOver(0x794c7630), 2)
   t.equal(stackDepthOver(0xef53), 1)

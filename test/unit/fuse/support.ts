@@ -3,7 +3,7 @@
  */
 
 import { silentLogger, type Logger } from '../../../src/log.js'
-import { DataMode, type BackingIds } from '../../../src/fuse/data-mode.js'
+import { DataMode, type RealFiles } from '../../../src/fuse/data-mode.js'
 import type { InitWish, IoMode } from '../../../src/fuse/init.js'
 import { Session } from '../../../src/fuse/session.js'
 import { Reply, Request } from '../../../src/fuse/wire.js'
@@ -50,22 +50,33 @@ export const recordingLog = (debug = false): Log => {
   }
 }
 
-export class FakeBacking implements BackingIds {
+export class FakeFiles implements RealFiles {
   next = 1
   readonly log: string[] = []
-  open(fd: number): number {
+  readonly probes: string[] = []
+  /** What a descriptor says about writers. */
+  written = false
+  openBacking(fd: number): number {
     this.log.push(`open ${fd}`)
     return this.next > 0 ? this.next++ : this.next
   }
-  close(id: number): void {
+  closeBacking(id: number): void {
     this.log.push(`close ${id}`)
+  }
+  reopen(fd: number): number {
+    this.probes.push(`reopen ${fd}`)
+    return fd + 1000
+  }
+  mayBeWritten(fd: number): boolean {
+    this.probes.push(`written ${fd}?`)
+    return this.written
   }
 }
 
 export interface Rig {
   ops: RecordingOps
   session: Session
-  backing: FakeBacking
+  backing: FakeFiles
   /** Nodes whose attributes were said to have changed. */
   changed: number[]
   /** Handles a request; the reply's bytes, or what `handle` returned instead. */
@@ -83,7 +94,7 @@ export const rig = (
   } = {},
 ): Rig => {
   const ops = new RecordingOps()
-  const backing = new FakeBacking()
+  const backing = new FakeFiles()
   const changed: number[] = []
   const io = options.io ?? 'passthrough'
   const wish: InitWish = { io, writeback: io === 'cached', stackDepth: 1 }

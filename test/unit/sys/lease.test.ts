@@ -1,0 +1,30 @@
+import { openSync, closeSync, writeFileSync } from 'node:fs'
+import t from 'tap'
+import { E } from '../../../src/sys/errno.js'
+import { close } from '../../../src/sys/io.js'
+import { isOpenForWriting, reopenForReading } from '../../../src/sys/lease.js'
+import { folder } from './support.js'
+
+t.test('whether a file is open for writing', async t => {
+  const f = folder(t)
+  writeFileSync(f.at('file'), 'x')
+  const writer = openSync(f.at('file'), 'r+')
+  const reader = f.keep(reopenForReading(writer))
+  if (isOpenForWriting(reader) === -E.EINVAL) return t.skip('no leases on this file system')
+  t.equal(isOpenForWriting(reader), 1)
+  const other = f.keep(reopenForReading(reader))
+  closeSync(writer)
+  t.equal(isOpenForWriting(reader), 0)
+  t.equal(isOpenForWriting(other), 0, 'nothing is left behind')
+  return undefined
+})
+
+t.test('what is no file', async t => {
+  t.equal(reopenForReading(1_000_000), -E.ENOENT)
+  t.equal(isOpenForWriting(1_000_000), -E.EBADF)
+  const f = folder(t)
+  const again = reopenForReading(f.fd)
+  t.ok(again > 0)
+  t.ok(isOpenForWriting(again) <= 0)
+  close(again)
+})
