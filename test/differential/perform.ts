@@ -190,6 +190,9 @@ const seekdir = (side: Side, place: Place, index: number): Outcome => {
 const mapped = (side: Side, a: Action & { op: 'mmap' }): Outcome => {
   const fd = fdOf(side, a.slot)
   const stat = sys.fstat(fd)
+  const FS_APPEND_FL = 0x20
+  const flags = sys.getFlags(fd)
+  if (a.shared && flags > 0 && flags & FS_APPEND_FL) return plain(0)
   const fileSize = typeof stat === 'number' ? 0 : stat.size
   // Beyond the end of the file there would be SIGBUS.
   const usable = Math.max(0, Math.min(a.length, fileSize - a.at))

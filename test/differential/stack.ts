@@ -315,8 +315,13 @@ const makeNode = (dir: number, entry: EntrySpec): boolean => {
 export const buildLayer = (
   root: string,
   entries: EntrySpec[],
-  /** Whether what lies below goes on in this folder: only there does the kernel know xattr whiteouts. */
+  /** Whether what lies below goes on in a folder of this path. */
   merges: (folder: string) => boolean,
+  /**
+   * What must not lie elsewhere: the kernel knows xattr whiteouts only in merged folders, and takes a
+   * whiteout in another folder of the upper for a file when the folder is removed.
+   */
+  onlyMerged: Set<Kind>,
 ): void => {
   const dir = must(sys.open(root, sys.O.RDONLY | sys.O.DIRECTORY), root)
   const made = new Map<string, EntrySpec>()
@@ -340,7 +345,7 @@ export const buildLayer = (
       continue
     }
     parentsOf(entry)
-    if (entry.kind === 'xwhiteout') {
+    if (onlyMerged.has(entry.kind)) {
       const parent = dirname(entry.path)
       const above = parent.split('/').map((_, i, all) => all.slice(0, i + 1).join('/'))
       if (above.some(path => made.get(path)?.opaque) || !merges(parent)) continue
@@ -426,11 +431,16 @@ export const buildStack = (base: string, stack: StackSpec): LayerPaths => {
   const lowers = stack.lowers.map((_, i) => folder(`l${i}`))
   // The bottom first: an xattr whiteout depends on what is below it.
   for (let i = lowers.length - 1; i >= 0; i--)
-    buildLayer(lowers[i] ?? '', stack.lowers[i] ?? [], path =>
-      mergesInto(lowers.slice(i + 1), path),
+    buildLayer(
+      lowers[i] ?? '',
+      stack.lowers[i] ?? [],
+      path => mergesInto(lowers.slice(i + 1), path),
+      new Set(['xwhiteout']),
     )
   if (stack.upper === null) return { lowers, upper: null, work: null }
   const upper = folder('up')
-  buildLayer(upper, stack.upper, () => false)
+  const whiteouts = new Set<Kind>(['xwhiteout', 'whiteout'])
+  const entries = stack.upper.filter(entry => entry.kind !== 'xwhiteout')
+  buildLayer(upper, entries, path => mergesInto(lowers, path), whiteouts)
   return { lowers, upper, work: folder('wk') }
 }

@@ -141,8 +141,8 @@ export interface Difference {
 }
 
 export const showTime = (time: bigint): string => {
-  const sec = time / 1_000_000_000n
-  return `${sec}s+${time - sec * 1_000_000_000n}ns`
+  const nsec = ((time % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n
+  return `${(time - nsec) / 1_000_000_000n}s+${nsec}ns`
 }
 
 const sameTime = (a: bigint, b: bigint, now: bigint): boolean => a === b || (a >= now && b >= now)
