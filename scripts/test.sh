@@ -104,7 +104,7 @@ differential() {
 
 [ $# -gt 0 ] || set -- unit mount differential
 say build
-if npx --no-install tsc -p tsconfig.json; then pass; else fail build; fi
+if npm run --silent build; then pass; else fail build; fi
 
 for group in "$@"; do
   say "$group"
