@@ -4,7 +4,7 @@
 
 import { readFileSync } from 'node:fs'
 import type { Logger } from '../log.js'
-import { CAP_FSETID, CAP_SYS_ADMIN, OVERLAYFS_SUPER_MAGIC } from '../sys/constants.js'
+import { CAP_FSETID, CAP_SYS_ADMIN, O_DIRECT, OVERLAYFS_SUPER_MAGIC } from '../sys/constants.js'
 import { E, errnoName } from '../sys/errno.js'
 import { close, ioctl } from '../sys/io.js'
 import { isOpenForWriting, reopenForReading } from '../sys/lease.js'
@@ -87,6 +87,12 @@ export class DeviceFiles implements RealFiles {
     map.writeUInt32LE(id, 0)
     const r = ioctl(this.#fd, DEV_IOC_BACKING_CLOSE, map)
     if (r < 0) this.#log.error({ id, errno: errnoName(r) }, 'a backing id could not be closed')
+  }
+
+  hasDirectIo(fd: number): boolean {
+    const r = reopenForReading(fd, O_DIRECT)
+    if (r >= 0) close(r)
+    return r !== -E.EINVAL
   }
 
   reopen(fd: number): number {

@@ -37,7 +37,8 @@
  */
 
 import type { Fh, NodeId, Notifier, Opened } from '../overlay/ops.js'
-import { O_ACCMODE, O_RDWR } from '../sys/constants.js'
+import { O_ACCMODE, O_DIRECT, O_RDWR } from '../sys/constants.js'
+import { E } from '../sys/errno.js'
 import { FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH } from './abi.js'
 import type { IoMode } from './init.js'
 
@@ -48,6 +49,8 @@ export interface RealFiles {
   closeBacking(id: number): void
   /** Another descriptor of the file, for reading, or -errno. */
   reopen(fd: number): number
+  /** Whether the file can be opened with O_DIRECT. */
+  hasDirectIo(fd: number): boolean
   /** Whether anyone may still write through a descriptor or mapping. Closes `fd`, one of `reopen`. */
   mayBeWritten(fd: number): boolean
 }
@@ -93,13 +96,16 @@ export class DataMode {
 
   /**
    * A file was opened or (`created`, attributes going with the same reply) created. Returns the FOPEN_*
-   * flags and sets `backingId`.
+   * flags and sets `backingId`; or -errno, and the handle is to be closed.
    *
    * @param flags those of open(2)
    */
   open(id: NodeId, opened: Opened, flags: number, created: boolean): number {
     this.backingId = 0
     if (!this.#passthrough) return FOPEN_KEEP_CACHE
+    // The kernel opens the real file with the same flags, and would make any error of that EIO.
+    const direct = (flags & O_DIRECT) !== 0 && opened.upper
+    if (direct && !this.#files.hasDirectIo(opened.fd)) return -E.EINVAL
     let node = this.#nodes.get(id)
     if (node === undefined) this.#nodes.set(id, (node = new Node()))
     if (

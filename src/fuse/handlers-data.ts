@@ -25,6 +25,10 @@ const open: Handle = (s, req, rep) => {
   const r = s.ops.open(req.nodeid, flags, killPriv, opened)
   if (r < 0) return r
   const fopen = s.data.open(req.nodeid, opened, flags, false)
+  if (fopen < 0) {
+    s.ops.release(opened.fh)
+    return fopen
+  }
   writeOpen(rep, AT, opened.fh, fopen, s.data.backingId)
   return abi.OPEN_OUT_SIZE
 }

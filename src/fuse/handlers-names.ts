@@ -66,6 +66,11 @@ const createOut = (s: Session, rep: Reply, r: number, flags: number): number => 
   if (s.data === undefined) return -E.EIO
   const { nodeId } = s.entry
   const fopen = s.data.open(nodeId, s.opened, flags, true)
+  if (fopen < 0) {
+    s.ops.release(s.opened.fh)
+    s.ops.forget(nodeId, 1)
+    return fopen
+  }
   writeEntry(rep, AT, s.entry, s.names, s.attrs(nodeId))
   writeOpen(rep, AT + abi.ENTRY_OUT_SIZE, s.opened.fh, fopen, s.data.backingId)
   return abi.ENTRY_OUT_SIZE + abi.OPEN_OUT_SIZE

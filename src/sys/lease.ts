@@ -16,10 +16,11 @@ const F_UNLCK = 2
 /** Ignored by default: what a process gets whose lease someone wants to break. */
 const SIGURG = 23
 
-/** Opens the file once more, for reading only. */
-export const reopenForReading = (fd: number): Result => {
+/** Opens the file once more, for reading only; `flags` may say O_DIRECT in addition. */
+export const reopenForReading = (fd: number, flags = 0): Result => {
   putProcFd(fd)
-  const r = c.openat(AT_FDCWD, procPath, O_RDONLY | O_NONBLOCK | O_NOATIME | O_CLOEXEC, 0)
+  const all = O_RDONLY | O_NONBLOCK | O_NOATIME | O_CLOEXEC | flags
+  const r = c.openat(AT_FDCWD, procPath, all, 0)
   return r < 0 ? fail() : r
 }
 

@@ -140,6 +140,18 @@ t.test('the kernel gives no id', async t => {
   t.equal(open(1, UPPER).id, 5)
 })
 
+t.test('O_DIRECT, where the real file cannot', async t => {
+  const { backing, open, mode } = make()
+  backing.direct = false
+  const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000
+  t.equal(open(1, UPPER, O_DIRECT).fopen, -22)
+  t.equal(open(1, LOWER, O_DIRECT).fopen, KEEP)
+  t.equal(open(2, UPPER).fopen, THROUGH)
+  backing.direct = true
+  t.equal(open(2, UPPER, O_DIRECT).fopen, THROUGH)
+  t.equal(mode.handleCount, 3)
+})
+
 t.test('attributes while a mapping may change them', async t => {
   const { mode, changed, backing, open, close } = make()
   const w = open(1, UPPER_W, WRONLY)

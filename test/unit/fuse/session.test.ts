@@ -970,6 +970,20 @@ const who = (op: number, body: Buffer): unknown => {
   return { ...r.ops.requester }
 }
 
+t.test('a handle that the kernel could not use is closed', async t => {
+  const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000
+  const r = rig()
+  r.backing.direct = false
+  r.ops.opening = opened => void (opened.upper = true)
+  t.same(r.send(request(OP.OPEN, join(u32(O_DIRECT), u32(0)))), errorReply(E.EINVAL))
+  t.same(r.ops.last, ['release', 0x77])
+  t.same(r.send(request(OP.CREATE, createIn(O_DIRECT))), errorReply(E.EINVAL))
+  t.same(r.ops.calls.slice(-2), [
+    ['release', 0x77],
+    ['forget', 0x42, 1],
+  ])
+})
+
 t.test('the union is told who asks, where that decides about set-id bits', async t => {
   const asked = { uid: UID, gid: GID, pid: PID, umask: 0 }
   t.same(who(OP.SETATTR, setattrIn(1)), asked)

@@ -63,6 +63,10 @@ export class FakeFiles implements RealFiles {
   closeBacking(id: number): void {
     this.log.push(`close ${id}`)
   }
+  direct = true
+  hasDirectIo(): boolean {
+    return this.direct
+  }
   reopen(fd: number): number {
     this.probes.push(`reopen ${fd}`)
     return fd + 1000
