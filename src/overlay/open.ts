@@ -4,6 +4,7 @@ import { fstatx, nameToHandle, openPath, StatFs, statfs, mkdirat, openat } from 
 import { O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY, TMPFS_MAGIC } from '../sys/constants.js'
 import { E, errnoMessage, errnoName } from '../sys/errno.js'
 import { close, ioctl } from '../sys/io.js'
+import { clonePrivate } from '../sys/mount.js'
 import {
   getrlimitNofile,
   getrlimitNofileHard,
@@ -61,7 +62,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const writable = options.upper !== undefined && !options.readOnly
   const devs: number[] = []
   const layerOf = (option: string, path: string, index: number): Layer => {
-    const fd = openFolder(option, path, opened)
+    const fd = index === 0 ? openFolder(option, path, opened) : openLower(path, opened)
     return makeLayer(fd, path, index, devs)
   }
   const upper = options.upper === undefined ? null : layerOf('upperdir', options.upper, 0)
@@ -117,6 +118,20 @@ function openFolder(option: string, path: string, opened: number[]): number {
       path,
       code: errnoName(-fd),
     })
+  opened.push(fd)
+  return fd
+}
+
+/**
+ * A lower layer is reached through a private read-only mount where the process may make one: then the
+ * kernel itself refuses every write to it. An ordinary user's layers are opened as they are.
+ */
+function openLower(path: string, opened: number[]): number {
+  const tree = clonePrivate(path)
+  if (tree < 0) return openFolder('lowerdir', path, opened)
+  const fd = openat(tree, '.', O_RDONLY | O_DIRECTORY)
+  close(tree)
+  if (fd < 0) return openFolder('lowerdir', path, opened)
   opened.push(fd)
   return fd
 }

@@ -11,13 +11,7 @@ import {
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
-import {
-  copyUp,
-  ensureUpperDir,
-  ensureUpperName,
-  indexBeforeLoss,
-  markImpure,
-} from './copyup.js'
+import { copyUp, ensureUpperDir, ensureUpperName, indexBeforeLoss, markImpure } from './copyup.js'
 import type { RealDir } from './layer.js'
 import { findChild } from './lookup.js'
 import { isWithin, type Node } from './node.js'

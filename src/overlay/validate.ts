@@ -358,7 +358,7 @@ const checkIncompat = (work: string): void => {
   if (feature === undefined) return
   const wayOut =
     feature === 'volatile'
-      ? `its last mount was volatile and did not end cleanly, so check the upper layer, then remove ${folder}/volatile`
+      ? `its last mount never synced, so after a crash of the machine throw away upperdir and workdir, else remove ${folder}/volatile`
       : `mount it with a program that knows this feature, or take a new workdir and check the upper layer`
   throw new MountError(
     `workdir=${work}: overlay with incompat feature '${feature}' cannot be mounted; ${wayOut}`,

@@ -1,0 +1,36 @@
+import fs from 'node:fs'
+import path from 'node:path'
+import t from 'tap'
+import { openat, readlinkat, statxat, unlinkat } from '../../../src/sys/at.js'
+import { O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY } from '../../../src/sys/constants.js'
+import { E } from '../../../src/sys/errno.js'
+import { close } from '../../../src/sys/io.js'
+import { clonePrivate, umount } from '../../../src/sys/mount.js'
+import { Stat } from '../../../src/sys/stat.js'
+
+t.test('a private mount of a folder cannot be written, and moves no access time', async t => {
+  const dir = fs.mkdtempSync('/var/tmp/tsoverlay-mount-')
+  t.teardown(() => fs.rmSync(dir, { recursive: true }))
+  fs.writeFileSync(path.join(dir, 'file'), 'text')
+  fs.symlinkSync('file', path.join(dir, 'link'))
+  const old = new Date('2001-01-01')
+  fs.lutimesSync(path.join(dir, 'link'), old, old)
+  const tree = clonePrivate(dir)
+  t.ok(tree >= 0, 'cloned')
+  const fd = openat(tree, '.', O_RDONLY | O_DIRECTORY)
+  t.equal(close(tree), 0)
+  t.ok(fd >= 0, 'it lives on in what was opened through it')
+  t.equal(openat(fd, 'new', O_CREAT | O_WRONLY, 0o644), -E.EROFS)
+  t.equal(openat(fd, 'file', O_WRONLY), -E.EROFS)
+  t.equal(unlinkat(fd, 'file'), -E.EROFS)
+  t.equal(readlinkat(fd, 'link', Buffer.alloc(64)), 4)
+  const st = new Stat()
+  t.equal(statxat(fd, 'link', st), 0)
+  t.equal(st.atimeSec, old.getTime() / 1000)
+  t.equal(close(fd), 0)
+})
+
+t.test('errors', async t => {
+  t.equal(clonePrivate('/nonexistent'), -E.ENOENT)
+  t.equal(umount('/nonexistent'), -E.ENOENT)
+})
