@@ -328,9 +328,11 @@ export interface Dirent {
   type: number
   cookie: bigint
 }
+let direntBuffer = Buffer.alloc(32768)
 /** One getdents64 call. */
 export const getdents = (fd: number, room: number): Dirent[] | number => {
-  const buf = Buffer.alloc(room)
+  if (direntBuffer.length < room) direntBuffer = Buffer.alloc(room)
+  const buf = direntBuffer
   const length = done(c.getdents64(fd, buf, room))
   if (length < 0) return length
   const entries: Dirent[] = []

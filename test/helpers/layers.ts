@@ -1,0 +1,304 @@
+/**
+ * Folders for unions, made from literal descriptions:
+ *
+ *     { 'd/': dir({ xattrs: { 'trusted.overlay.opaque': 'y' } }), 'd/f': 'text', gone: whiteout }
+ *
+ * A key is a path in the layer, one character per byte; with `/` at its end it is a folder, './' is the
+ * layer itself. Folders on the way are made as needed. Whatever has no times of its own gets the same
+ * ones, long past, so that two copies are alike and every change of a time shows.
+ */
+
+import * as fs from 'node:fs'
+import type { Test } from 'tap'
+import * as sys from './syscalls.js'
+import type { Time } from './syscalls.js'
+
+/** What objects of all types can have. */
+export interface Traits {
+  mode?: number
+  uid?: number
+  gid?: number
+  atime?: Time
+  mtime?: Time
+  /** Values are byte strings. */
+  xattrs?: Record<string, string>
+}
+
+export interface Spec extends Traits {
+  type: 'file' | 'dir' | 'symlink' | 'node' | 'link'
+  /** A file's content, a symlink's target, the first name of a hard link. */
+  text?: string
+  /** Files: further pieces of content at offsets; what lies between is a hole. */
+  pieces?: [offset: number, text: string][]
+  /** Files: the size, where content does not tell. */
+  size?: number
+  /** Nodes: S_IFIFO, S_IFSOCK, S_IFCHR or S_IFBLK. */
+  format?: number
+  major?: number
+  minor?: number
+  /** FS_*_FL, set at last. */
+  flags?: number
+}
+
+/** A string is a file with this content. */
+export type Layer = Record<string, string | Spec>
+
+export const file = (text: string, more: Partial<Spec> = {}): Spec => ({
+  type: 'file',
+  text,
+  ...more,
+})
+export const dir = (more: Partial<Spec> = {}): Spec => ({ type: 'dir', ...more })
+export const symlink = (target: string, more: Traits = {}): Spec => ({
+  type: 'symlink',
+  text: target,
+  ...more,
+})
+/** A further name of a file that stands before it in the description. */
+export const link = (first: string): Spec => ({ type: 'link', text: first })
+export const fifo = (more: Traits = {}): Spec => ({ type: 'node', format: sys.S.IFIFO, ...more })
+export const socket = (more: Traits = {}): Spec => ({ type: 'node', format: sys.S.IFSOCK, ...more })
+export const device = (
+  kind: 'char' | 'block',
+  major: number,
+  minor: number,
+  more: Traits = {},
+): Spec => ({
+  type: 'node',
+  format: kind === 'char' ? sys.S.IFCHR : sys.S.IFBLK,
+  major,
+  minor,
+  ...more,
+})
+
+export const whiteout: Spec = device('char', 0, 0, { mode: 0 })
+/** Only a whiteout in a folder that is marked `opaque=x`. */
+export const xattrWhiteout = (prefix = 'trusted'): Spec =>
+  file('', { mode: 0, xattrs: { [`${prefix}.overlay.whiteout`]: 'y' } })
+/** A folder with marks of overlayfs. */
+export const marked = (
+  marks: Record<string, string>,
+  more: Partial<Spec> = {},
+  prefix = 'trusted',
+): Spec => ({
+  ...dir(more),
+  xattrs: {
+    ...more.xattrs,
+    ...Object.fromEntries(
+      Object.entries(marks).map(([mark, value]) => [`${prefix}.overlay.${mark}`, value]),
+    ),
+  },
+})
+export const opaque = (prefix = 'trusted'): Spec => marked({ opaque: 'y' }, {}, prefix)
+
+const TAGS: Record<string, number> = { u: 1, g: 4, m: 0x10, o: 0x20 }
+
+/** The xattr value of an ACL: `u::rwx,u:1000:r-x,g::r-x,m::rwx,o::---`. */
+export const acl = (text: string): string => {
+  const entries = text.split(',').map(entry => {
+    const [tag = '', id = '', perm = ''] = entry.split(':')
+    const bits = ['r', 'w', 'x'].reduce((sum, c, i) => sum + (perm.includes(c) ? 4 >> i : 0), 0)
+    return { tag: (TAGS[tag] ?? 0) << (id === '' ? 0 : 1), bits, id }
+  })
+  const out = Buffer.alloc(4 + 8 * entries.length)
+  out.writeUInt32LE(2, 0)
+  for (const [i, entry] of entries.entries()) {
+    out.writeUInt16LE(entry.tag, 4 + 8 * i)
+    out.writeUInt16LE(entry.bits, 6 + 8 * i)
+    out.writeUInt32LE(entry.id === '' ? 0xffffffff : Number(entry.id), 8 + 8 * i)
+  }
+  return out.toString('latin1')
+}
+
+/** The times of everything that a description does not give any. */
+export const PAST: Time = { sec: 1_000_000_000, nsec: 123_456_789 }
+
+const must = (result: number, what: string): number => {
+  if (result < 0) throw new Error(`${what}: errno ${-result}`)
+  return result
+}
+
+/** Makes what a description says in a folder that exists. */
+export const build = (top: string, layer: Layer): void => {
+  const made: string[] = []
+  const late: [path: string, spec: Spec][] = [['.', dir()]]
+  const parents = (path: string): void => {
+    for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1)) {
+      const folder = path.slice(0, at)
+      if (made.includes(folder)) continue
+      must(sys.mkdirat(sys.AT_FDCWD, `${top}/${folder}`, 0o755), `mkdir ${folder}`)
+      made.push(folder)
+      late.push([folder, dir()])
+    }
+  }
+  for (const [key, item] of Object.entries(layer)) {
+    const path = key.replace(/\/$/, '')
+    const spec =
+      typeof item !== 'string' ? item : item === '' && key.endsWith('/') ? dir() : file(item)
+    parents(path)
+    if (spec.type === 'dir') {
+      if (path !== '.' && !made.includes(path)) {
+        must(sys.mkdirat(sys.AT_FDCWD, `${top}/${path}`, 0o755), `mkdir ${path}`)
+        made.push(path)
+      }
+    } else make(top, path, spec)
+    if (spec.type !== 'link') late.push([path, spec])
+  }
+  // Times of folders last, deepest first: whatever is made or marked below them changes them.
+  for (const [path, spec] of late) finish(`${top}/${path}`, spec)
+  for (const [path, spec] of late.toReversed()) setTimes(`${top}/${path}`, spec)
+  for (const [path, spec] of late) if (spec.flags !== undefined) setFlags(top, path, spec.flags)
+}
+
+const make = (top: string, path: string, spec: Spec): void => {
+  const full = `${top}/${path}`
+  const at = sys.AT_FDCWD
+  switch (spec.type) {
+    case 'file':
+      writeFile(full, spec)
+      break
+    case 'symlink':
+      must(sys.symlinkat(spec.text ?? '', at, full), `symlink ${path}`)
+      break
+    case 'link':
+      must(sys.linkat(at, `${top}/${spec.text}`, at, full, 0), `link ${path}`)
+      break
+    case 'node':
+      must(
+        sys.mknodat(at, full, (spec.format ?? 0) | 0o644, spec.major ?? 0, spec.minor ?? 0),
+        `mknod ${path}`,
+      )
+      break
+    case 'dir':
+      break
+  }
+}
+
+const writeFile = (full: string, spec: Spec): void => {
+  const fd = must(sys.open(full, sys.O.WRONLY | sys.O.CREAT | sys.O.EXCL, 0o644), `create ${full}`)
+  for (const [offset, text] of [[0, spec.text ?? ''] as const, ...(spec.pieces ?? [])])
+    if (text !== '') must(sys.pwrite(fd, Buffer.from(text, 'latin1'), offset), `write ${full}`)
+  if (spec.size !== undefined) must(sys.ftruncate(fd, spec.size), `truncate ${full}`)
+  sys.close(fd)
+}
+
+const finish = (full: string, spec: Spec): void => {
+  const at = sys.AT_FDCWD
+  if (spec.uid !== undefined || spec.gid !== undefined)
+    must(
+      sys.fchownat(at, full, spec.uid ?? -1, spec.gid ?? -1, sys.AT_SYMLINK_NOFOLLOW),
+      `chown ${full}`,
+    )
+  if (spec.mode !== undefined && spec.type !== 'symlink')
+    must(sys.fchmodat(at, full, spec.mode), `chmod ${full}`)
+  for (const [name, value] of Object.entries(spec.xattrs ?? {}))
+    must(
+      sys.setxattr({ path: full, follow: false }, name, Buffer.from(value, 'latin1'), 0),
+      `setxattr ${name} ${full}`,
+    )
+}
+
+const setTimes = (full: string, spec: Spec): void => {
+  must(
+    sys.utimensat(
+      sys.AT_FDCWD,
+      full,
+      spec.atime ?? PAST,
+      spec.mtime ?? PAST,
+      sys.AT_SYMLINK_NOFOLLOW,
+    ),
+    `utimens ${full}`,
+  )
+}
+
+const setFlags = (top: string, path: string, flags: number): void => {
+  const fd = must(sys.open(`${top}/${path}`, sys.O.RDONLY), `open ${path}`)
+  must(sys.setFlags(fd, flags), `setflags ${path}`)
+  sys.close(fd)
+}
+
+/** The folders of a union, in one folder that goes at the end of the test. */
+export interface UnionFolders {
+  top: string
+  lower: string[]
+  upper: string
+  work: string
+  /** An empty folder to mount on. */
+  merged: string
+}
+
+const removals = new WeakMap<Test, string[]>()
+
+/** A folder of the test's own; removed at its end, with the mounts in it gone before. */
+export const scratch = (t: Test, on: 'disk' | 'tmpfs' = 'disk'): string => {
+  const base = process.env['TSOVERLAY_TEST_DIR'] ?? '/var/tmp'
+  const top = fs.realpathSync(fs.mkdtempSync(`${base}/tsoverlay-unit-`))
+  if (on === 'tmpfs') must(sys.mount('none', top, 'tmpfs', sys.MS.NOATIME, ''), 'mount of a tmpfs')
+  const own = removals.get(t)
+  if (own !== undefined) own.push(top)
+  else {
+    const tops = [top]
+    removals.set(t, tops)
+    t.teardown(() => {
+      for (const path of tops) remove(path)
+    })
+  }
+  return top
+}
+
+const remove = (top: string): void => {
+  for (const line of fs.readFileSync('/proc/self/mounts', 'latin1').split('\n').toReversed()) {
+    const point = line.split(' ')[1]
+    if (point === top || point?.startsWith(`${top}/`) === true) sys.umount(point, sys.MNT.DETACH)
+  }
+  removeTree(top)
+}
+
+/** FS_IMMUTABLE_FL and FS_APPEND_FL. */
+const PROTECTED = 0x30
+
+/** As `rm -rf`, in trees of any depth, whatever flags are set. */
+export const removeTree = (path: string): void => {
+  const clear = (fd: number): void => {
+    const entries = sys.allDirents(fd)
+    if (typeof entries === 'number') return
+    for (const { name } of entries) {
+      if (name === '.' || name === '..') continue
+      if (sys.unlinkat(fd, name, 0) === 0) continue
+      if (sys.unlinkat(fd, name, sys.AT_REMOVEDIR) === 0) continue
+      const below = sys.openat(fd, name, sys.O.RDONLY | sys.O.NOFOLLOW | sys.O.NONBLOCK)
+      if (below < 0) continue
+      const flags = sys.getFlags(below)
+      if (flags > 0 && (flags & PROTECTED) !== 0) sys.setFlags(below, flags & ~PROTECTED)
+      clear(below)
+      sys.close(below)
+      if (sys.unlinkat(fd, name, sys.AT_REMOVEDIR) < 0) sys.unlinkat(fd, name, 0)
+    }
+  }
+  const fd = sys.open(path, sys.O.RDONLY | sys.O.DIRECTORY | sys.O.NOFOLLOW)
+  if (fd >= 0) {
+    clear(fd)
+    sys.close(fd)
+  }
+  sys.unlinkat(sys.AT_FDCWD, path, fd >= 0 ? sys.AT_REMOVEDIR : 0)
+}
+
+/** Makes the folders `1`, `2`, … (lower layers, top first), `upper`, `work` and `merged`. */
+export const unionFolders = (
+  t: Test,
+  layers: { lower: Layer[]; upper?: Layer | undefined },
+  top = scratch(t),
+): UnionFolders => {
+  const made = (name: string): string => {
+    fs.mkdirSync(`${top}/${name}`)
+    return `${top}/${name}`
+  }
+  const lower = layers.lower.map((layer, i) => {
+    const path = made(String(i + 1))
+    build(path, layer)
+    return path
+  })
+  const upper = made('upper')
+  build(upper, layers.upper ?? {})
+  return { top, lower, upper, work: made('work'), merged: made('merged') }
+}

@@ -1,0 +1,224 @@
+/**
+ * The same calls on kernel overlayfs and on a union, over the same lower layers and equal upper ones:
+ * same results, same tree, same bytes on disk, and the same tree after either upper layer is mounted
+ * again.
+ */
+
+import * as fs from 'node:fs'
+import type { Test } from 'tap'
+import type { UnionOptions } from '../../src/overlay/options.js'
+import { KernelFs, type Fs } from './fs-calls.js'
+import { build, scratch, unionFolders, type Layer, type UnionFolders } from './layers.js'
+import * as sys from './syscalls.js'
+import { diffTrees, readTree, type Difference, type Tree } from './tree.js'
+import { optionsOf, UnionFs } from './union.js'
+
+const probe = (): string | false => {
+  if (process.geteuid?.() !== 0) return 'needs root'
+  const base = process.env['TSOVERLAY_TEST_DIR'] ?? '/var/tmp'
+  const top = fs.mkdtempSync(`${base}/tsoverlay-probe-`)
+  try {
+    for (const name of ['1', 'upper', 'work', 'merged']) fs.mkdirSync(`${top}/${name}`)
+    const where = {
+      top,
+      lower: [`${top}/1`],
+      upper: `${top}/upper`,
+      work: `${top}/work`,
+      merged: `${top}/merged`,
+    }
+    const result = mountKernel(where, 'index=on')
+    if (result < 0) return `kernel overlayfs can't be mounted here: errno ${-result}`
+    const made = sys.mknodat(sys.AT_FDCWD, `${top}/upper/w`, sys.S.IFCHR, 0, 0)
+    sys.umount(where.merged)
+    return made < 0 ? `whiteouts can't be made here: errno ${-made}` : false
+  } finally {
+    fs.rmSync(top, { recursive: true, force: true })
+  }
+}
+
+/** Mounts the kernel's overlayfs on `merged`. */
+export const mountKernel = (
+  where: Pick<UnionFolders, 'lower' | 'upper' | 'work' | 'merged'>,
+  options = '',
+): number => {
+  const layers = `lowerdir=${where.lower.join(':')},upperdir=${where.upper},workdir=${where.work}`
+  return sys.mount(
+    'overlay',
+    where.merged,
+    'overlay',
+    sys.MS.NOATIME,
+    options === '' ? layers : `${layers},${options}`,
+  )
+}
+
+/** Why there is nothing to compare with, or false. */
+export const skipParity = probe()
+
+/** What the kernel's overlayfs has under a mountpoint, while `use` runs. */
+export const withKernel = async <T>(
+  where: UnionFolders,
+  options: string,
+  use: (kernel: KernelFs) => T | Promise<T>,
+): Promise<T> => {
+  clearVolatile(where)
+  const mounted = mountKernel(where, options)
+  if (mounted < 0) throw new Error(`mount of kernel overlayfs: errno ${-mounted}`)
+  try {
+    return await use(new KernelFs(where.merged))
+  } finally {
+    const result = sys.umount(where.merged)
+    if (result < 0) {
+      sys.umount(where.merged, sys.MNT.DETACH)
+      // oxlint-disable-next-line no-unsafe-finally -- a mount that is still used is a fault of the test
+      throw new Error(`umount: errno ${-result}`)
+    }
+  }
+}
+
+/** Takes away the mark that keeps a workdir from being used again. */
+export const clearVolatile = (where: UnionFolders): void =>
+  fs.rmSync(`${where.work}/work/incompat`, { recursive: true, force: true })
+
+export interface Scenario {
+  lower: Layer[]
+  upper?: Layer
+  /** Of the union. Without `volatile: false` nothing is synced, on either side. */
+  options?: Partial<UnionOptions>
+  /** More options for the kernel, where these don't follow from the union's. */
+  kernel?: string
+  /** Lookups stay in the kernel's cache from call to call. */
+  warm?: boolean
+  /** Passes over what may be different. */
+  tolerate?: (difference: Difference) => boolean
+  /** On a tmpfs, where much is made and removed again fast. */
+  memory?: boolean
+  /** Upper layers are not compared: the two write another form. */
+  otherForm?: boolean
+}
+
+const kernelOptions = (scenario: Scenario, options: UnionOptions): string =>
+  [
+    `redirect_dir=${options.redirectDir}`,
+    `index=${options.index ? 'on' : 'off'}`,
+    'metacopy=off',
+    'uuid=null',
+    ...(options.userxattr ? ['userxattr'] : []),
+    ...(options.volatile ? ['volatile'] : []),
+    ...(scenario.kernel === undefined ? [] : [scenario.kernel]),
+  ]
+    .filter(option => !(options.userxattr && option.startsWith('redirect_dir')))
+    .join()
+
+/**
+ * Runs `steps` on both and compares. The union's folders are returned, its union closed.
+ *
+ * @param steps what it returns must be the same
+ */
+export const compare = async (
+  t: Test,
+  name: string,
+  scenario: Scenario,
+  steps: (fs: Fs) => unknown,
+): Promise<UnionFolders> => {
+  const now = BigInt(Date.now() - 60_000) * 1_000_000n
+  const top = scratch(t, scenario.memory === true ? 'tmpfs' : 'disk')
+  const ours = unionFolders(t, scenario, top)
+  const theirs: UnionFolders = {
+    ...ours,
+    upper: `${top}/kernel-upper`,
+    work: `${top}/kernel-work`,
+  }
+  fs.mkdirSync(theirs.upper)
+  fs.mkdirSync(theirs.work)
+  build(theirs.upper, scenario.upper ?? {})
+  const options = optionsOf(ours, { volatile: true, ...scenario.options })
+  const kernel = kernelOptions(scenario, options)
+  // At its first look the kernel marks upper folders that were made by hand (ovl_fix_origin).
+  for (const where of [theirs, ours]) await withKernel(where, kernel, mount => void mount.tree())
+  clearVolatile(ours)
+
+  const expected = await withKernel(theirs, kernel, async mount => ({
+    results: await steps(mount),
+    tree: mount.tree(),
+  }))
+  const union = new UnionFs(options)
+  union.warm = scenario.warm === true
+  let results: unknown
+  let tree: Tree
+  try {
+    results = await steps(union)
+    tree = await union.tree()
+    union.forgetAll()
+    t.strictSame(union.ops.counts(), NOTHING_OPEN, `${name}: nothing stays known`)
+    t.strictSame(union.complaints, [], `${name}: nothing to complain of`)
+  } finally {
+    union.close()
+  }
+  t.strictSame(results, expected.results, `${name}: results`)
+
+  const differences = (a: Tree, b: Tree): string[] => show(diffTrees(a, b, { now }), scenario)
+  t.strictSame(differences(expected.tree, tree), [], `${name}: tree`)
+  if (scenario.otherForm !== true) {
+    const written = diffLayers(readTree(theirs.upper, true), readTree(ours.upper, true), now)
+    t.strictSame(show(written, scenario), [], `${name}: upper layer`)
+    t.strictSame(show(diffWork(theirs.work, ours.work, now), scenario), [], `${name}: work folder`)
+  }
+  // Not before the layers have been compared: a mount may put right what it finds.
+  const again = await withKernel(theirs, kernel, mount => mount.tree())
+  if (scenario.otherForm !== true) {
+    const remounted = await withKernel(ours, kernel, mount => mount.tree())
+    t.strictSame(differences(again, remounted), [], `${name}: mounted by the kernel`)
+  }
+  clearVolatile(ours)
+  const second = new UnionFs(options)
+  try {
+    t.strictSame(differences(again, await second.tree()), [], `${name}: opened again`)
+    t.strictSame(second.ops.counts(), NOTHING_OPEN, `${name}: nothing stays known then`)
+  } finally {
+    second.close()
+  }
+  return ours
+}
+
+export const NOTHING_OPEN = { nodes: 1, files: 0, folders: 0, jobs: 0 }
+
+const show = (differences: Difference[], scenario: Scenario): string[] =>
+  differences
+    .filter(d => !mayDiffer(d) && scenario.tolerate?.(d) !== true)
+    .map(d => `${d.path}: ${d.field}: kernel ${d.expected}, union ${d.got}`)
+
+/** The kernel gives the number of the real entry where it missed that a folder holds foreign ones. */
+const mayDiffer = (d: Difference): boolean =>
+  d.field === 'd_ino == st_ino' && d.expected === 'false'
+
+/** Two trees on disk. Whiteouts may share inodes in any way. */
+export const diffLayers = (expected: Tree, got: Tree, now: bigint): Difference[] => {
+  for (const tree of [expected, got])
+    for (const node of tree.nodes.values()) {
+      const { mode, rdev } = node.stat
+      if ((mode & sys.S.IFMT) !== sys.S.IFCHR || rdev !== 0) continue
+      node.stat = { ...node.stat, nlink: 0, ino: -BigInt(tree.nodes.size), atime: now, mtime: now }
+    }
+  return diffTrees(expected, got, { now }).filter(
+    d => d.field !== 'same inode as' || !d.path.startsWith('#'),
+  )
+}
+
+/**
+ * Names of whiteouts are made up, and the kernel shares one in `index` or `work`. The mark of a volatile
+ * mount has no mode there; the union's must stay removable by a user who is not root.
+ */
+const diffWork = (expected: string, got: string, now: bigint): Difference[] => {
+  const trees = [expected, got].map(path => readTree(path, true))
+  for (const tree of trees)
+    for (const [path, node] of tree.nodes) {
+      const isWhiteout = (node.stat.mode & sys.S.IFMT) === sys.S.IFCHR && node.stat.rdev === 0
+      if (isWhiteout && /^(work|index)\/#/.test(path)) tree.nodes.delete(path)
+      if (path.startsWith('work/incompat')) node.stat = { ...node.stat, mode: 0 }
+    }
+  const [a, b] = trees as [Tree, Tree]
+  return diffLayers(a, b, now).filter(
+    // Which upper layer an index belongs to is that layer's own handle.
+    d => !(d.path === 'index' && d.field === 'xattrs'),
+  )
+}

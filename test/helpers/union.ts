@@ -1,0 +1,594 @@
+/**
+ * A union without a mount: its operations are called as the kernel's FUSE client calls them, with every
+ * name looked up first and every lookup taken back. What is read through it has the form in which
+ * trees of real folders are read (tree.ts), so that both can be compared.
+ */
+
+import * as fs from 'node:fs'
+import { createHash } from 'node:crypto'
+import type { Test } from 'tap'
+import { openUnion, type Overlay } from '../../src/overlay/overlay.js'
+import {
+  Attr,
+  Entry,
+  Opened,
+  Pending,
+  ROOT_ID,
+  SetAttr,
+  SetAttrValid as V,
+  type Caller,
+  type Fh,
+  type Job,
+  type NodeId,
+} from '../../src/overlay/ops.js'
+import { defaultUnionOptions, type UnionOptions } from '../../src/overlay/options.js'
+import { E } from '../../src/sys/errno.js'
+import type { Ino } from '../../src/sys/stat.js'
+import type { Fs, Who } from './fs-calls.js'
+import { ROOT } from './fs-calls.js'
+import type { UnionFolders } from './layers.js'
+import * as sys from './syscalls.js'
+import type { Stat, Time } from './syscalls.js'
+import type { Tree, TreeNode } from './tree.js'
+
+export const callerOf = (who: Who): Caller => ({ ...who, pid: process.pid })
+export const statOf = (attr: Attr): Stat => ({
+  ino: BigInt(attr.ino),
+  dev: 0,
+  mode: attr.mode,
+  nlink: attr.nlink,
+  uid: attr.uid,
+  gid: attr.gid,
+  size: attr.size,
+  blocks: attr.blocks,
+  rdev: attr.rdevMajor * 0x100000 + attr.rdevMinor,
+  atime: nanoseconds(attr.atimeSec, attr.atimeNsec),
+  mtime: nanoseconds(attr.mtimeSec, attr.mtimeNsec),
+  ctime: nanoseconds(attr.ctimeSec, attr.ctimeNsec),
+  btime: (attr.mask & STATX_BTIME) === 0 ? 0n : nanoseconds(attr.btimeSec, attr.btimeNsec),
+  attributes: BigInt(attr.attributes),
+})
+const STATX_BTIME = 0x800
+const ignore = (): void => {}
+const nanoseconds = (sec: number, nsec: number): bigint =>
+  BigInt(sec) * 1_000_000_000n + BigInt(nsec)
+
+/** What a union logs at level warn or above; nothing of it is expected. */
+export interface Complaint {
+  fields: Record<string, unknown>
+  message: string
+}
+
+export interface Listed {
+  name: string
+  ino: Ino
+  type: number
+  cookie: number
+}
+
+/** The lookups that one call made, to be taken back. */
+type Held = Map<NodeId, number>
+
+export class UnionFs implements Fs {
+  readonly ops: Overlay
+  readonly complaints: Complaint[] = []
+  /** Nodes of which the union said that their attributes changed. */
+  readonly notified: NodeId[] = []
+  /** The kernel's cache keeps what was looked up, until `forgetAll`. Else each call forgets at its end. */
+  warm = false
+  readonly #held: Held = new Map()
+  #closed = false
+
+  constructor(options: UnionOptions, writeback = false) {
+    const complain = (fields: Record<string, unknown>, message: string): void =>
+      void this.complaints.push({ fields, message })
+    const umask = process.umask()
+    this.ops = openUnion(options, {
+      log: {
+        debug: ignore,
+        info: ignore,
+        warn: complain,
+        error: complain,
+        isLevelEnabled: () => false,
+      },
+      notifier: {
+        attrChanged: node => void this.notified.push(node),
+        dropPages: () => null,
+      },
+      writeback,
+    })
+    sys.umask(umask)
+  }
+
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    this.ops.close()
+  }
+
+  // Driving
+
+  /** Calls until there is nothing to wait for. */
+  async run(call: () => number): Promise<number> {
+    for (;;) {
+      try {
+        return this.#plain(call)
+      } catch (error) {
+        if (!(error instanceof Pending)) throw error
+        const result = await this.done(error.job)
+        if (error.answer || result < 0) return result
+      }
+    }
+  }
+
+  /** As in the thread of a server: nothing but the caller's own mask applies. */
+  #plain(call: () => number): number {
+    const umask = sys.umask(0)
+    try {
+      return call()
+    } finally {
+      sys.umask(umask)
+    }
+  }
+
+  /** Waits for a job, running what is due meanwhile. */
+  async done(job: Job): Promise<number> {
+    const results: number[] = []
+    job.onDone(result => void results.push(result))
+    for (;;) {
+      const [result] = results
+      if (result !== undefined) return result
+      await new Promise(next => setTimeout(next, 1))
+      this.ops.runCallbacks()
+    }
+  }
+
+  forgetAll(): void {
+    this.#forget(this.#held)
+  }
+
+  #forget(held: Held): void {
+    for (const [node, count] of held) this.ops.forget(node, count)
+    held.clear()
+  }
+
+  /** One call, with the lookups it needs. */
+  async #call<T>(use: (held: Held) => Promise<T> | T): Promise<T> {
+    const held: Held = new Map()
+    try {
+      return await use(held)
+    } finally {
+      if (this.warm) for (const [node, n] of held) hold(this.#held, node, n)
+      else this.#forget(held)
+    }
+  }
+
+  /** The entry of a name, or -errno; counted in `held`. */
+  lookup(parent: NodeId, name: string, held: Held = this.#held): Entry | number {
+    const out = new Entry()
+    const result = this.ops.lookup(parent, name, out)
+    if (result < 0) return result
+    if (out.nodeId === 0) return -E.ENOENT
+    hold(held, out.nodeId)
+    return out
+  }
+
+  /** The node of a path, or -errno. */
+  #node(path: string, held: Held): number {
+    if (path === '') return ROOT_ID
+    const place = this.#place(path, held)
+    return typeof place === 'number' ? place : place.node === 0 ? -E.ENOENT : place.node
+  }
+
+  /** The node of a path, which stays known until `forgetAll`; throws where there is none. */
+  id(path: string): NodeId {
+    const node = this.#node(path, this.#held)
+    if (node < 0) throw new Error(`${path}: errno ${-node}`)
+    return node
+  }
+
+  /**
+   * The folder and the last name of a path, and what is there (0: nothing). Symlinks are not followed
+   * but taken for dangling ones.
+   */
+  #place(
+    path: string,
+    held: Held,
+  ): { parent: NodeId; name: string; node: NodeId; type: number } | number {
+    const names = path.split('/')
+    const name = names.pop() ?? ''
+    let parent: NodeId = ROOT_ID
+    for (const folder of names) {
+      const entry = this.lookup(parent, folder, held)
+      if (typeof entry === 'number') return entry
+      const type = entry.attr.mode & sys.S.IFMT
+      if (type !== sys.S.IFDIR) return type === sys.S.IFLNK ? -E.ENOENT : -E.ENOTDIR
+      parent = entry.nodeId
+    }
+    const entry = this.lookup(parent, name, held)
+    if (typeof entry !== 'number')
+      return { parent, name, node: entry.nodeId, type: entry.attr.mode & sys.S.IFMT }
+    return entry === -E.ENOENT ? { parent, name, node: 0, type: 0 } : entry
+  }
+
+  /** Makes something under a name that must be free. */
+  #make(path: string, make: (parent: NodeId, name: string, out: Entry) => number): Promise<number> {
+    return this.#call(async held => {
+      const place = this.#place(path, held)
+      if (typeof place === 'number') return place
+      if (place.node !== 0) return -E.EEXIST
+      const out = new Entry()
+      const result = await this.run(() => make(place.parent, place.name, out))
+      if (result >= 0) hold(held, out.nodeId)
+      return Math.min(result, 0)
+    })
+  }
+
+  /** Does something to what is there. */
+  #on<T>(path: string, use: (node: NodeId) => Promise<T> | T): Promise<T | number> {
+    return this.#call(held => {
+      const node = this.#node(path, held)
+      return node < 0 ? node : use(node)
+    })
+  }
+
+  // Names
+
+  create(path: string, mode: number, who = ROOT): Promise<number> {
+    const opened = new Opened()
+    return this.#make(path, (parent, name, out) => {
+      const flags = sys.O.CREAT | sys.O.EXCL | sys.O.RDWR
+      const result = this.ops.create(callerOf(who), parent, name, mode, flags, out, opened)
+      if (result >= 0) this.ops.release(opened.fh)
+      return result
+    })
+  }
+
+  mkdir(path: string, mode: number, who = ROOT): Promise<number> {
+    return this.#make(path, (parent, name, out) =>
+      this.ops.mkdir(callerOf(who), parent, name, mode, out),
+    )
+  }
+
+  mknod(path: string, mode: number, major = 0, minor = 0, who = ROOT): Promise<number> {
+    return this.#make(path, (parent, name, out) =>
+      this.ops.mknod(callerOf(who), parent, name, mode, major, minor, out),
+    )
+  }
+
+  symlink(target: string, path: string, who = ROOT): Promise<number> {
+    return this.#make(path, (parent, name, out) =>
+      this.ops.symlink(callerOf(who), parent, name, target, out),
+    )
+  }
+
+  link(from: string, to: string): Promise<number> {
+    return this.#on(from, node =>
+      this.#make(to, (parent, name, out) => this.ops.link(node, parent, name, out)),
+    )
+  }
+
+  unlink(path: string): Promise<number> {
+    return this.#remove(path, (parent, name) => this.ops.unlink(parent, name))
+  }
+
+  rmdir(path: string): Promise<number> {
+    return this.#remove(path, (parent, name) => this.ops.rmdir(parent, name))
+  }
+
+  #remove(path: string, remove: (parent: NodeId, name: string) => number): Promise<number> {
+    return this.#call(held => {
+      const place = this.#place(path, held)
+      if (typeof place === 'number') return place
+      if (place.node === 0) return -E.ENOENT
+      return this.run(() => remove(place.parent, place.name))
+    })
+  }
+
+  rename(from: string, to: string, flags = 0): Promise<number> {
+    return this.#call(held => {
+      const old = this.#place(from, held)
+      if (typeof old === 'number') return old
+      const target = this.#place(to, held)
+      if (typeof target === 'number') return target
+      if (old.node === 0) return -E.ENOENT
+      const both = sys.RENAME.NOREPLACE | sys.RENAME.EXCHANGE
+      if ((flags & both) === both) return -E.EINVAL
+      if (target.node !== 0 && (flags & sys.RENAME.NOREPLACE) !== 0) return -E.EEXIST
+      if (target.node === 0 && (flags & sys.RENAME.EXCHANGE) !== 0) return -E.ENOENT
+      return this.run(() =>
+        this.ops.rename(old.parent, old.name, target.parent, target.name, flags),
+      )
+    })
+  }
+
+  // Data
+
+  /** Opens a file; the handle counts as one more thing to give back. */
+  async open(path: string, flags: number): Promise<Opened | number> {
+    const opened = new Opened()
+    const result = await this.#call(held => {
+      const place = this.#place(path, held)
+      if (typeof place === 'number') return place
+      if (place.node === 0) return -E.ENOENT
+      if (place.type === sys.S.IFLNK) return -E.ELOOP
+      return this.run(() => this.ops.open(place.node, flags, false, opened))
+    })
+    return result < 0 ? result : opened
+  }
+
+  write(path: string, text: string, offset = 0, flags = 0): Promise<number> {
+    return this.#with(path, sys.O.WRONLY | flags, fh => this.pwrite(fh, text, offset))
+  }
+
+  pwrite(fh: Fh, text: string, offset = 0, killPriv = false, late = false): number {
+    const data = Buffer.from(text, 'latin1')
+    return data.length === 0 ? 0 : this.ops.write(fh, data, 0, data.length, offset, killPriv, late)
+  }
+
+  read(path: string): Promise<string | number> {
+    return this.#with(path, sys.O.RDONLY, fh => this.readAll(fh))
+  }
+
+  readAll(fh: Fh): string | number {
+    const buf = Buffer.alloc(1 << 16)
+    let text = ''
+    for (;;) {
+      const got = this.ops.read(fh, buf, 0, buf.length, text.length)
+      if (got < 0) return got
+      if (got === 0) return text
+      text += buf.latin1Slice(0, got)
+    }
+  }
+
+  async #with<T>(path: string, flags: number, use: (fh: Fh) => T): Promise<T | number> {
+    const opened = await this.open(path, flags)
+    if (typeof opened === 'number') return opened
+    try {
+      return use(opened.fh)
+    } finally {
+      this.ops.release(opened.fh)
+    }
+  }
+
+  // Attributes
+
+  setattr(path: string, change: Partial<SetAttr>): Promise<number> {
+    const set = Object.assign(new SetAttr(), change)
+    return this.#on(path, node => this.run(() => this.ops.setattr(node, set, new Attr())))
+  }
+
+  truncate(path: string, size: number): Promise<number> {
+    return this.setattr(path, { valid: V.SIZE, size })
+  }
+
+  chmod(path: string, mode: number): Promise<number> {
+    return this.setattr(path, { valid: V.MODE, mode })
+  }
+
+  chown(path: string, uid: number, gid: number): Promise<number> {
+    return this.setattr(path, {
+      valid: (uid >= 0 ? V.UID : 0) | (gid >= 0 ? V.GID : 0),
+      uid,
+      gid,
+    })
+  }
+
+  utimens(path: string, atime: Time, mtime: Time): Promise<number> {
+    return this.setattr(path, {
+      valid: V.ATIME | V.MTIME,
+      atimeSec: atime.sec,
+      atimeNsec: atime.nsec,
+      mtimeSec: mtime.sec,
+      mtimeNsec: mtime.nsec,
+    })
+  }
+
+  readlink(path: string): Promise<string | number> {
+    return this.#on(path, node => {
+      const buf = Buffer.alloc(4096)
+      const got = this.ops.readlink(node, buf, 0)
+      return got < 0 ? got : buf.latin1Slice(0, got)
+    })
+  }
+
+  setxattr(path: string, name: string, value: string, flags = 0): Promise<number> {
+    const bytes = Buffer.from(value, 'latin1')
+    return this.#on(path, node =>
+      this.run(() => this.ops.setxattr(node, name, bytes, flags, false)),
+    )
+  }
+
+  removexattr(path: string, name: string): Promise<number> {
+    return this.#on(path, node => this.run(() => this.ops.removexattr(node, name)))
+  }
+
+  getxattr(path: string, name: string): Promise<string | number> {
+    return this.#on(path, node => this.#getxattr(node, name))
+  }
+
+  #getxattr(node: NodeId, name: string): string | number {
+    const length = this.ops.getxattr(node, name, Buffer.alloc(0), 0, 0)
+    if (length <= 0) return length < 0 ? length : ''
+    const buf = Buffer.alloc(length)
+    const got = this.ops.getxattr(node, name, buf, 0, length)
+    return got < 0 ? got : buf.latin1Slice(0, got)
+  }
+
+  listxattr(path: string): Promise<string[] | number> {
+    return this.#on(path, node => this.#listxattr(node))
+  }
+
+  #listxattr(node: NodeId): string[] | number {
+    const buf = Buffer.alloc(65536)
+    const got = this.ops.listxattr(node, buf, 0, buf.length, true)
+    if (got < 0) return got
+    return got === 0
+      ? []
+      : buf
+          .latin1Slice(0, got - 1)
+          .split('\0')
+          .toSorted()
+  }
+
+  getFlags(path: string): Promise<number> {
+    return this.#on(path, node => this.ops.getFlags(node))
+  }
+
+  setFlags(path: string, flags: number): Promise<number> {
+    return this.#on(path, node => this.run(() => this.ops.setFlags(node, flags)))
+  }
+
+  stat(path: string): Promise<Stat | number> {
+    return this.#on(path, node => {
+      const attr = new Attr()
+      const result = this.ops.getattr(node, 0, attr)
+      return result < 0 ? result : statOf(attr)
+    })
+  }
+
+  // Folders
+
+  /** Everything that a listing gives, `.` and `..` too, in its order. */
+  listing(node: NodeId): Listed[] | number {
+    const opened = new Opened()
+    const result = this.ops.opendir(node, opened)
+    if (result < 0) return result
+    const entries: Listed[] = []
+    const listed = this.ops.readdir(opened.fh, 0, {
+      add: (name, ino, type, cookie) => entries.push({ name, ino, type, cookie }) > 0,
+    })
+    this.ops.releasedir(opened.fh)
+    return listed < 0 ? listed : entries
+  }
+
+  #entries(node: NodeId): Listed[] | number {
+    const all = this.listing(node)
+    if (typeof all === 'number') return all
+    return all
+      .filter(entry => entry.name !== '.' && entry.name !== '..')
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+  }
+
+  list(path: string): Promise<string[] | number> {
+    return this.#on(path, node => {
+      const entries = this.#entries(node)
+      return typeof entries === 'number' ? entries : entries.map(entry => entry.name)
+    })
+  }
+
+  /** The whole tree, as `readTree` reads a real one. */
+  tree(): Promise<Tree> {
+    return this.#call(async held => {
+      const tree: Tree = { nodes: new Map(), ghosts: [] }
+      const attr = new Attr()
+      this.#must(this.ops.getattr(ROOT_ID, 0, attr), 'getattr')
+      const root = { name: '.', ino: attr.ino, type: 4, cookie: 0 }
+      tree.nodes.set('.', await this.#treeNode('.', ROOT_ID, attr, root))
+      const walk = async (folder: NodeId, prefix: string): Promise<void> => {
+        const entries = this.#entries(folder)
+        if (typeof entries === 'number') throw new Error(`list ${prefix}: errno ${-entries}`)
+        for (const listed of entries) {
+          const path = prefix + listed.name
+          const entry = this.lookup(folder, listed.name, held)
+          if (typeof entry === 'number') {
+            this.#must(entry === -E.ENOENT ? 0 : entry, `lookup ${path}`)
+            tree.ghosts.push(path)
+            continue
+          }
+          tree.nodes.set(path, await this.#treeNode(path, entry.nodeId, entry.attr, listed))
+          if ((entry.attr.mode & sys.S.IFMT) === sys.S.IFDIR) await walk(entry.nodeId, `${path}/`)
+        }
+      }
+      await walk(ROOT_ID, '')
+      return tree
+    })
+  }
+
+  #must(result: number, what: string): void {
+    if (result < 0) throw new Error(`${what}: errno ${-result}`)
+  }
+
+  async #treeNode(path: string, node: NodeId, attr: Attr, listed: Listed): Promise<TreeNode> {
+    const stat = statOf(attr)
+    const names = this.#listxattr(node)
+    const type = stat.mode & sys.S.IFMT
+    const result: TreeNode = {
+      path,
+      stat,
+      listedType: listed.type,
+      listedIno: BigInt(listed.ino),
+      xattrs:
+        typeof names === 'number'
+          ? [`list: errno ${-names}`]
+          : names.map(name => {
+              const value = this.#getxattr(node, name)
+              const text =
+                typeof value === 'number'
+                  ? `errno ${-value}`
+                  : Buffer.from(value, 'latin1').toString('hex')
+              return `${name}=${text}`
+            }),
+      target: '',
+      digest: '',
+    }
+    if (type === sys.S.IFLNK) {
+      const buf = Buffer.alloc(4096)
+      const got = this.ops.readlink(node, buf, 0)
+      result.target = got < 0 ? `errno ${-got}` : buf.latin1Slice(0, got)
+    } else if (type === sys.S.IFREG) result.digest = await this.#digest(node, stat.size)
+    return result
+  }
+
+  async #digest(node: NodeId, size: number): Promise<string> {
+    const opened = new Opened()
+    const result = await this.run(() => this.ops.open(node, sys.O.RDONLY, false, opened))
+    if (result < 0) return `open: errno ${-result}`
+    const text = this.readAll(opened.fh)
+    this.ops.release(opened.fh)
+    if (typeof text === 'number') return `read: errno ${-text}`
+    if (text.length !== size) return `end at ${text.length} of ${size}`
+    return createHash('sha1').update(text, 'latin1').digest('hex')
+  }
+}
+
+const hold = (held: Held, node: NodeId, count = 1): void =>
+  void held.set(node, (held.get(node) ?? 0) + count)
+
+export const optionsOf = (
+  where: UnionFolders,
+  change: Partial<UnionOptions> = {},
+): UnionOptions => ({
+  ...defaultUnionOptions,
+  lower: where.lower,
+  upper: where.upper,
+  work: where.work,
+  ...change,
+})
+
+/** Without an upper layer. */
+export const readOnlyOptions = (where: UnionFolders): UnionOptions => ({
+  ...defaultUnionOptions,
+  lower: where.lower,
+})
+
+/** A union that is closed at the end of the test, and of which nothing must be left then. */
+export const open = (t: Test, options: UnionOptions, writeback = false): UnionFs => {
+  const union = new UnionFs(options, writeback)
+  t.teardown(() => union.close())
+  return union
+}
+
+/** Descriptors that this process has open, as what they refer to. */
+export const openFds = (): string[] =>
+  fs
+    .readdirSync('/proc/self/fd')
+    .flatMap(fd => {
+      try {
+        return [fs.readlinkSync(`/proc/self/fd/${fd}`)]
+      } catch {
+        return []
+      }
+    })
+    .filter(target => !target.endsWith('/fd'))
+    .toSorted()
