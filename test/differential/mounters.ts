@@ -7,6 +7,8 @@ import type { LayerPaths } from './stack.js'
 export interface Mounter {
   /** The union is reached through the kernel's FUSE client. */
   fuse: boolean
+  /** The kernel's FUSE client keeps written pages, and sizes and times with them. */
+  writeBack: boolean
   mount(layers: LayerPaths, mountpoint: string, redirectDir: 'on' | 'off'): void
   umount(layers: LayerPaths, mountpoint: string): void
 }
@@ -39,6 +41,7 @@ const umountPatiently = (mountpoint: string): void => {
  */
 export const kernelMounter: Mounter = {
   fuse: false,
+  writeBack: false,
   mount(layers, mountpoint, redirectDir) {
     const options =
       layers.upper === null ? '' : `,index=on,redirect_dir=${redirectDir},metacopy=off,xino=off`
@@ -76,8 +79,9 @@ const waitForRelease = (layers: LayerPaths): void => {
  * A command that returns when the mount is live. `{layers}` in its words becomes lowerdir=… and, where
  * there is one, upperdir=…,workdir=…; `{redirect}` on or off; `{mnt}` the mountpoint.
  */
-export const commandMounter = (command: string): Mounter => ({
+export const commandMounter = (command: string, writeBack = true): Mounter => ({
   fuse: true,
+  writeBack,
   mount(layers, mountpoint, redirectDir) {
     const words = command
       .split(/\s+/)
@@ -110,5 +114,6 @@ export const mounterFor = (candidate: string, io: string): Mounter => {
     candidate === 'tsoverlay'
       ? `${process.execPath} dist/cli/main.js mount -o {layers},io=${io},noatime,redirect_dir={redirect} {mnt}`
       : candidate,
+    io !== 'passthrough',
   )
 }

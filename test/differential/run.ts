@@ -67,9 +67,9 @@ class Mounted {
     return this.side
   }
 
-  mount(): void {
+  mount(writeBack: boolean): void {
     this.mounter.mount(this.layers, this.mountpoint, this.redirectDir)
-    this.side = openSide(this.mountpoint)
+    this.side = openSide(this.mountpoint, writeBack)
   }
 
   umount(): void {
@@ -130,7 +130,7 @@ class Run {
   mount(action: Action | null): void {
     for (const mounted of [this.reference, this.candidate])
       try {
-        mounted.mount()
+        mounted.mount(this.candidate.mounter.writeBack)
       } catch (error) {
         if (!(error instanceof MountFailed)) throw error
         throw new Diverged([{ action, field: 'mount', expected: 'done', got: error.message }])

@@ -29,6 +29,8 @@ export const NOT_COMPARED: Record<string, string> = {
     'positions in a folder are whatever its file system makes of them',
   'a shared mapping of an append-only file':
     "overlayfs refuses it; the kernel's FUSE client does not know the flag",
+  'truncate to the size that a file has, in write-back mode':
+    "overlayfs sets mtime; the kernel's FUSE client keeps its own, which POSIX allows",
   'chown with neither owner nor group':
     "the kernel's FUSE client sends nothing then, so that set-id bits stay",
 }
@@ -105,7 +107,8 @@ export const TOLERATED: Tolerated[] = [
     name: 'whether a folder that holds a hard link of a lower file counts as merged (nlink 1)',
     reason:
       'a FUSE server is told which inode is opened, not by which of its names: the copy may get its place in the folder of another one',
-    applies: m => m.field.startsWith('nlink of a folder') && (m.expected === '1' || m.got === '1'),
+    applies: m =>
+      m.field.startsWith('nlink of a folder') && (/^1\b/.test(m.expected) || /^1\b/.test(m.got)),
   },
   {
     name: 'a listing that keeps its promise where overlayfs does not',
