@@ -292,6 +292,8 @@ export function copyFileRange(
   length: number,
 ): Result {
   if (!target.writable) return -E.EBADF
+  // Kernel: generic_copy_file_checks().
+  if ((target.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   return copyRange(source.fd, offIn, target.fd, offOut, length)
 }
 
