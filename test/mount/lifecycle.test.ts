@@ -587,6 +587,76 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   })
 })
 
+test(t, 'volatile', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  await mountInBackground(t, f, '-o', 'volatile')
+  fs.writeFileSync(`${f.merged}/x`, 'x')
+  fs.fsyncSync(fs.openSync(`${f.merged}/x`, 'r'))
+  t.match(await tsoverlay('umount', '--lazy', f.merged), { status: 0 })
+  const mark = `${f.work}/work/incompat/volatile`
+  t.ok(fs.existsSync(`${mark}/dirty`), 'the mark stays, as with the kernel')
+  const again = await tsoverlay('mount', '-o', f.options, f.merged)
+  t.equal(again.status, 32)
+  t.match(again.stderr, `overlay with incompat feature 'volatile' cannot be mounted; `)
+  t.match(again.stderr, `remove ${mark}\n`)
+  t.same(mountedOn(f.merged), [])
+  fs.rmSync(mark, { recursive: true })
+})
+
+test(t, 'a full disk', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  fs.writeFileSync(`${f.lower}/big`, Buffer.alloc(6 << 20, 'b'))
+  fs.writeFileSync(`${f.lower}/small`, 'small')
+  fs.mkdirSync(`${f.top}/disk`)
+  t.equal(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'none', `${f.top}/disk`]).status, 0)
+  f.before(() => void spawnSync('umount', [`${f.top}/disk`]))
+  const [upper, work] = [`${f.top}/disk/upper`, `${f.top}/disk/work`]
+  fs.mkdirSync(upper)
+  fs.mkdirSync(work)
+  const options = `lowerdir=${f.lower},upperdir=${upper},workdir=${work}`
+  for (const io of ['passthrough', 'cached']) {
+    const server = await serve(t, { ...f, options }, '-o', `io=${io}`)
+    server.expect(/ENOSPC|No space/)
+    t.throws(() => fs.appendFileSync(`${f.merged}/big`, 'x'), { code: 'ENOSPC' }, io)
+    t.throws(() => fs.chmodSync(`${f.merged}/big`, 0o600), { code: 'ENOSPC' })
+    t.same(fs.readdirSync(upper), [], 'no half copy in the upper layer')
+    t.same(
+      fs.readdirSync(`${work}/work`).filter(name => !/^(#[0-9a-f]+|incompat)$/.test(name)),
+      [],
+      'and none beside it',
+    )
+    t.equal(fs.statSync(`${f.merged}/big`).size, 6 << 20, 'the file is as it was')
+    t.throws(
+      () => {
+        const fd = fs.openSync(`${f.merged}/filler`, 'w')
+        try {
+          for (;;) {
+            fs.writeSync(fd, Buffer.alloc(1 << 20, 'f'))
+            fs.fsyncSync(fd)
+          }
+        } finally {
+          try {
+            fs.closeSync(fd)
+          } catch {
+            // the same error once more
+          }
+        }
+      },
+      { code: 'ENOSPC' },
+    )
+    fs.unlinkSync(`${f.merged}/filler`)
+    // FUSE tells of a close after it: the space comes back a moment later.
+    const start = Date.now()
+    await until('the space of a removed file', () => fs.statfsSync(upper).bavail > 512)
+    t.comment(`space is back after ${Date.now() - start} ms`)
+    fs.appendFileSync(`${f.merged}/small`, '+')
+    t.equal(fs.readFileSync(`${f.merged}/small`, 'utf8'), 'small+', 'with space it goes on')
+    fs.unlinkSync(`${f.merged}/small`)
+    await server.unmount()
+    fs.rmSync(`${upper}/small`)
+  }
+})
+
 test(t, 'inherited descriptors are not kept', { skip: skipMounts }, async t => {
   // Pipes at numbers near and far: the reader sees the end only when nobody has the other end open.
   await test(t, 'in the background', async t => {
