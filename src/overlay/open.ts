@@ -68,9 +68,10 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const upper = options.upper === undefined ? null : layerOf('upperdir', options.upper, 0)
   const lowers = options.lower.map((path, i) => layerOf('lowerdir', path, i + 1))
   const marks = new MarkReader(options.userxattr)
-  for (const layer of lowers) {
-    const bits = marks.read(layer.fd, '', true)
-    if ((bits & Mark.OPAQUE) !== 0 && marks.opaque(layer.fd, '', true) === 'x')
+  for (const layer of upper === null ? lowers : [upper, ...lowers]) {
+    const lower = layer !== upper
+    const bits = marks.read(layer.fd, '', lower)
+    if ((bits & Mark.OPAQUE) !== 0 && marks.opaque(layer.fd, '', lower) === 'x')
       layer.root.xattrWhiteouts = true
   }
   const fs = new StatFs()
