@@ -270,8 +270,8 @@ function lowerFileNode(
   node.lowerName = realName
   node.lowerPositive = true
   node.protect = lowerProtect(st)
-  // Only a file without blocks of its own can be a metadata copy; the others are spared the look.
-  if ((st.mode & S_IFMT) === S_IFREG && st.size > 0 && st.blocks * 512 < st.size) {
+  // Blocks do not tell a metadata copy: its xattrs may have one, as many as a small file's data.
+  if ((st.mode & S_IFMT) === S_IFREG && st.size > 0) {
     const fd = u.fds.get(real)
     if (fd >= 0 && (u.marks.read(fd, realName, true) & Mark.METACOPY) !== 0) {
       const result = findData(u, node, parent, name, real, realName)
