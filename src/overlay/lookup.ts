@@ -90,7 +90,7 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
       if (folder.redirect.startsWith('/')) {
         if (!folder.opaque) {
           const target = followRedirect(u, folder.redirect, real.layer.index, dirs)
-          if (target !== null) ino = target
+          if (target !== null && real.layer.isUpper) ino = target
         }
         break
       }
@@ -169,11 +169,24 @@ function readFolderMarks(
     if (value === 'y') folder.opaque = true
     else if (value === 'x') child.xattrWhiteouts = true
   }
-  if ((bits & Mark.REDIRECT) !== 0)
+  if ((bits & Mark.REDIRECT) !== 0) {
     folder.redirect = u.marks.value(fd, name, 'redirect', lower) ?? ''
+    if (!isRedirect(folder.redirect)) return -E.EINVAL
+  }
   if (!folder.opaque && (!last || folder.redirect !== ''))
     folder.opaque = hasDotOpaque(fd, name) || hasDotWhiteout(u, real, fd, name)
   return 0
+}
+
+/**
+ * Whether it is a name or an absolute path (kernel: ovl_get_redirect_xattr). Nothing else may get where
+ * names of layers are expected.
+ */
+function isRedirect(value: ByteString): boolean {
+  const [first, ...rest] = value.split('/')
+  const names = first === '' ? rest : [first, ...rest]
+  if (first !== '' && rest.length > 0) return false
+  return names.every(name => name !== '' && name !== '.' && name !== '..')
 }
 
 /**
@@ -402,6 +415,7 @@ function findData(
     else if (path !== null) path = [...path.slice(0, -1), to]
     else at = to
   }
+  if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
   turn(redirect)
   for (const layer of u.lowers) {
     if (layer.index <= real.layer.index) continue
@@ -428,6 +442,7 @@ function findData(
       return 0
     }
     redirect = u.marks.value(fd, leaf, 'redirect', true) ?? ''
+    if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
     turn(redirect)
   }
   // The kernel refuses a metadata copy without data the same way.
