@@ -579,6 +579,13 @@ export const open = (t: Test, options: UnionOptions, writeback = false): UnionFs
   return union
 }
 
+/** Waits until no more descriptors are open than `before`: a thread of the pool ends in its own time. */
+export const untilClosed = async (before: string[]): Promise<string[]> => {
+  for (let tries = 0; tries < 500 && openFds().length > before.length; tries++)
+    await new Promise(next => setTimeout(next, 10))
+  return openFds()
+}
+
 /** Descriptors that this process has open, as what they refer to. */
 export const openFds = (): string[] =>
   fs
