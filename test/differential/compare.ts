@@ -20,11 +20,12 @@ export const compareOutcomes = (
   expected: Outcome,
   got: Outcome,
   rules: TreeRules,
+  flagged: boolean,
 ): Mismatch[] => {
   const out: Mismatch[] = []
   const differ = (field: string, a: string, b: string): void => {
     if (a === b) return
-    const mismatch = { action, field, expected: a, got: b }
+    const mismatch = { action, field, expected: a, got: b, flagged }
     if (!tolerated(mismatch)) out.push(mismatch)
   }
   differ('result', showResult(expected.ret), showResult(got.ret))

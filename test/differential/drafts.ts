@@ -167,7 +167,15 @@ const FALLOC_NATIVE = [FALLOC.COLLAPSE_RANGE, FALLOC.INSERT_RANGE, FALLOC.UNSHAR
 export interface DraftOptions {
   /** The candidate is reached through the kernel's FUSE client. */
   fuse: boolean
+  /** Files become immutable and append-only: it changes what much else may do. */
+  locks: boolean
 }
+
+const flagsArb = (
+  options: DraftOptions,
+  harmless: number[],
+  locks: number[],
+): fc.Arbitrary<number> => pick(...harmless, ...(options.locks ? locks : []))
 
 const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
   [
@@ -404,11 +412,14 @@ const attributes = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][
   ],
   [
     1,
-    draft({ place: anything, flags: pick(0, 0, 0x10, 0x20, 0x30, 0x40, 0x80) }, (v, m) => ({
-      op: 'setflags',
-      place: settle(m, v.place),
-      flags: v.flags,
-    })),
+    draft(
+      { place: anything, flags: flagsArb(options, [0, 0, 0x40, 0x80], [0x10, 0x20, 0x30]) },
+      (v, m) => ({
+        op: 'setflags',
+        place: settle(m, v.place),
+        flags: v.flags,
+      }),
+    ),
   ],
 ]
 
@@ -687,7 +698,7 @@ const descriptors = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>]
   [1, draft({ slot: big }, (v, m) => ({ op: 'fgetflags', slot: slotOf(m, v.slot, anySlot) }))],
   [
     1,
-    draft({ slot: big, flags: pick(0, 0, 0x10, 0x20, 0x40) }, (v, m) => ({
+    draft({ slot: big, flags: flagsArb(options, [0, 0, 0x40], [0x10, 0x20]) }, (v, m) => ({
       op: 'fsetflags',
       slot: slotOf(m, v.slot, anySlot),
       flags: v.flags,

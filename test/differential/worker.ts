@@ -115,7 +115,10 @@ const finish = (seed: number, found: () => Case, result: RunResult, start: numbe
 if (job.replay === null)
   for (const seed of job.seeds) {
     const stack = one(stackArb, seed)
-    const drafts = one(draftsArb(job.calls, job.every, { fuse: candidate.fuse }), seed)
+    const drafts = one(
+      draftsArb(job.calls, job.every, { fuse: candidate.fuse, locks: seed % 4 === 0 }),
+      seed,
+    )
     const start = Date.now()
     const result = run(seed, stack, drafts)
     const calls = (): Call[] => result.divergence?.trace.map(step => step.call) ?? []
