@@ -6,15 +6,19 @@
 import { closeSync, openSync } from 'node:fs'
 
 import type { Mount } from './mount.js'
+import { isCovered } from './overlay/mountinfo.js'
 import { MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from './sys/constants.js'
 import { E } from './sys/errno.js'
 
-const live = new Set<Mount>()
+const live = new Map<Mount, string | undefined>()
 let detach: ((mountpoint: string) => void) | undefined
 
-/** Watches over a mount until it is closed. */
-export const guardExit = async (mount: Mount): Promise<void> => {
-  live.add(mount)
+/**
+ * Watches over a mount until it is closed.
+ * @param device what is mounted, as /proc/self/mountinfo names it
+ */
+export const guardExit = async (mount: Mount, device?: string): Promise<void> => {
+  live.set(mount, device)
   mount.closed.then(
     () => live.delete(mount),
     () => live.delete(mount),
@@ -35,6 +39,8 @@ export const guardExit = async (mount: Mount): Promise<void> => {
     umount(mountpoint, UMOUNT_NOFOLLOW | MNT_FORCE | MNT_DETACH)
   }
   process.on('exit', () => {
-    for (const { mountpoint } of live) detach?.(mountpoint)
+    for (const [{ mountpoint }, own] of live) {
+      if (own === undefined || !isCovered(mountpoint, own)) detach?.(mountpoint)
+    }
   })
 }

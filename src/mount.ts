@@ -16,6 +16,7 @@ import {
   type UnionOptions,
   type WhiteoutForm,
 } from './overlay/options.js'
+import { deviceOn, isCovered } from './overlay/mountinfo.js'
 import { validateMountpoint, validateUnion } from './overlay/validate.js'
 
 /** How file data travels. See README, "Data modes". */
@@ -175,20 +176,33 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
     },
     options.logger,
   )
-  const handle = handleOf(server)
-  await guardExit(handle)
+  const device = deviceOn(mountpoint)
+  const handle = handleOf(server, device)
+  await guardExit(handle, device)
   return handle
 }
 
-/** The `Mount` around a server. */
-export const handleOf = (server: Server): Mount => {
+/**
+ * The `Mount` around a server.
+ * @param device what is mounted, as /proc/self/mountinfo names it: unmounting goes by path, and must not
+ *   hit what somebody else has mounted on top
+ */
+export const handleOf = (server: Server, device?: string): Mount => {
   let ended = false
   const closed = server.closed.finally(() => {
     ended = true
   })
   closed.catch(() => {}) // whoever wants to know awaits `closed`; nobody has to
   const unmount = async ({ lazy = false } = {}): Promise<void> => {
-    if (!ended) await server.unmount({ lazy })
+    if (ended) return
+    if (device !== undefined && isCovered(server.mountpoint, device)) {
+      throw new MountError(`${server.mountpoint} is covered by another mount; unmount that first`, {
+        option: 'mountpoint',
+        path: server.mountpoint,
+        code: 'EBUSY',
+      })
+    }
+    await server.unmount({ lazy })
   }
   return {
     mountpoint: server.mountpoint,

@@ -6,10 +6,9 @@
 
 import { writeFileSync } from 'node:fs'
 
-import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
 import type { Mount } from '../mount.js'
-import { readMountInfo } from '../overlay/mountinfo.js'
+import { deviceOn } from '../overlay/mountinfo.js'
 
 /** How long a server whose connection was aborted may take to end before it is killed. */
 const ABORT_MS = 2000
@@ -45,7 +44,7 @@ export const handleSignals = (log: Logger): Signals => {
   return {
     attach(live) {
       mount = live
-      device = readMountInfo().findLast(({ mountpoint }) => mountpoint === live.mountpoint)?.device
+      device = deviceOn(live.mountpoint)
       act()
     },
   }
@@ -56,12 +55,9 @@ const leave = async (mount: Mount, log: Logger): Promise<void> => {
     await mount.unmount()
     return
   } catch (error) {
-    const busy = error instanceof MountError && error.code === 'EBUSY'
     log.warn(
-      busy ? {} : { error: messageOf(error) },
-      busy
-        ? 'the mount is busy: taken out of the tree, served until the last file is closed'
-        : "the mount can't be unmounted: taken out of the tree instead",
+      { error: messageOf(error) },
+      'not unmounted: to be taken out of the tree, and served until the last file is closed',
     )
   }
   try {

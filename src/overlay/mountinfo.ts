@@ -62,3 +62,15 @@ export const readMountInfo = (pid: number | 'self' = 'self'): MountInfo[] => {
     return []
   }
 }
+
+/** The device of what is mounted on a path, the topmost. */
+export const deviceOn = (path: string): string | undefined =>
+  readMountInfo().findLast(({ mountpoint }) => mountpoint === path)?.device
+
+/** Whether a mount is still on a path, but below another one. */
+export const isCovered = (path: string, device: string): boolean => {
+  const devices = readMountInfo()
+    .filter(({ mountpoint }) => mountpoint === path)
+    .map(mount => mount.device)
+  return devices.includes(device) && devices.at(-1) !== device
+}

@@ -265,6 +265,22 @@ test(t, 'unmounting', { skip: skipMounts }, async t => {
   })
 })
 
+test(t, 'a mount on top of a mount', { skip: skipMounts }, async t => {
+  const f = folders(t)
+  const other = folders(t)
+  const below = await serve(t, f)
+  below.expect(/covered by another mount/)
+  fs.writeFileSync(`${other.lower}/on-top`, '')
+  const above = await serve(t, { ...other, merged: f.merged })
+  below.process.kill('SIGTERM')
+  await until('a word about it', () => below.log().includes('covered by another mount'))
+  t.same(fs.readdirSync(f.merged), ['on-top'], 'the signal of one does not unmount the other')
+  await above.unmount()
+  t.same(mountedOn(f.merged), ['fuse.tsoverlay'])
+  t.match(await tsoverlay('umount', f.merged), { status: 0, stderr: '' })
+  t.match(await below.ended, { status: 0 })
+})
+
 test(t, 'a second mount of the same folders', { skip: skipMounts }, async t => {
   const f = folders(t)
   const other = folders(t)
