@@ -206,6 +206,7 @@ export function readFile(
 }
 
 export function writeFile(
+  u: Union,
   handle: FileHandle,
   buf: Buffer,
   offset: number,
@@ -215,8 +216,7 @@ export function writeFile(
   late: boolean,
 ): Result {
   let done = 0
-  // The kernel brings the time of a cached write with a request of its own, before or after this.
-  const keepTime = late && fstatx(handle.fd, st) >= 0
+  const keepTime = (late || u.writeback) && fstatx(handle.fd, st) >= 0
   const { mtimeSec, mtimeNsec } = st
   while (done < length) {
     const n = pwrite(handle.fd, buf, offset + done, length - done, pos + done)
@@ -227,6 +227,7 @@ export function writeFile(
     if (n === 0) break
     done += n
   }
+  // As in keepingTime, without a closure for every write.
   if (keepTime) futimens(handle.fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
   if (killFor !== null && done > 0) {
     const result = dropPrivileges(handle.fd, killFor)
@@ -245,7 +246,20 @@ export function syncFd(u: Union, fd: number, datasync: boolean): Result {
   throw new Pending(u.pool.submit({ kind: 'fsync', fd, datasync }), true)
 }
 
+/**
+ * Changes a real file's data. With write-back the kernel keeps the time of that itself and brings it with
+ * a request of its own, before or after this: the real file's stays until then.
+ */
+function keepingTime(u: Union, handle: FileHandle, change: () => Result): Result {
+  if (!u.writeback || fstatx(handle.fd, st) < 0) return change()
+  const { mtimeSec, mtimeNsec } = st
+  const result = change()
+  if (result >= 0) futimens(handle.fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
+  return result
+}
+
 export function fallocateFile(
+  u: Union,
   handle: FileHandle,
   mode: number,
   offset: number,
@@ -256,7 +270,7 @@ export function fallocateFile(
   if ((handle.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   if ((handle.node.protect & Protect.APPEND) !== 0 && (mode & ~FALLOC_FL_KEEP_SIZE) !== 0)
     return -E.EPERM
-  return allocate(handle.fd, mode, offset, length)
+  return keepingTime(u, handle, () => allocate(handle.fd, mode, offset, length))
 }
 
 export function lseekFile(u: Union, handle: FileHandle, offset: number, whence: number): Result {
@@ -285,6 +299,7 @@ export function settle(u: Union, node: Node): void {
 }
 
 export function copyFileRange(
+  u: Union,
   source: FileHandle,
   offIn: number,
   target: FileHandle,
@@ -294,7 +309,7 @@ export function copyFileRange(
   if (!target.writable) return -E.EBADF
   // Kernel: generic_copy_file_checks().
   if ((target.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
-  return copyRange(source.fd, offIn, target.fd, offOut, length)
+  return keepingTime(u, target, () => copyRange(source.fd, offIn, target.fd, offOut, length))
 }
 
 /** Attributes of a node, through the handle where it is the only way that is left. */

@@ -115,7 +115,7 @@ const topMarks = { bits: 0 }
 function readProtect(u: Union, top: RealDir, marks: { bits: number }): number {
   if ((marks.bits & Mark.PROTATTR) === 0) return 0
   const fd = u.fds.get(top)
-  return fd < 0 ? 0 : parseProtect(u.marks.value(fd, '', 'protattr', false) ?? '')
+  return fd < 0 ? 0 : parseProtect(u.marks.value(fd, '', 'protattr') ?? '')
 }
 
 function parseProtect(value: string): number {
@@ -170,7 +170,7 @@ function readFolderMarks(
     else if (value === 'x') child.xattrWhiteouts = true
   }
   if ((bits & Mark.REDIRECT) !== 0) {
-    folder.redirect = u.marks.value(fd, name, 'redirect', lower) ?? ''
+    folder.redirect = u.marks.value(fd, name, 'redirect') ?? ''
     if (!isRedirect(folder.redirect)) return -E.EINVAL
   }
   if (!folder.opaque && (!last || folder.redirect !== ''))
@@ -323,8 +323,8 @@ function indexedNode(
     node = u.nodes.create(scratch.mode, shown, [])
     node.upper = true
     node.hasOrigin = true
-    node.nlinkAdjust = parseNlink(u.marks.value(u.work.indexFd, key, 'nlink', false) ?? '')
-    node.protect = parseProtect(u.marks.value(u.work.indexFd, key, 'protattr', false) ?? '')
+    node.nlinkAdjust = parseNlink(u.marks.value(u.work.indexFd, key, 'nlink') ?? '')
+    node.protect = parseProtect(u.marks.value(u.work.indexFd, key, 'protattr') ?? '')
     u.nodes.registerUpper(node, scratch.ino)
   }
   node.indexKey = key
@@ -362,7 +362,7 @@ function upperFileNode(
   let origin: Buffer | null = null
   let found: ReturnType<typeof originIno> = null
   if ((bits & Mark.ORIGIN) !== 0) {
-    origin = Buffer.from(u.marks.value(fd, realName, 'origin', false) ?? '', 'latin1')
+    origin = Buffer.from(u.marks.value(fd, realName, 'origin') ?? '', 'latin1')
     found = originIno(origin, u.lowers)
     if (found !== null) shown = shownIno(u, found.layer, found.ino)
   }
@@ -370,7 +370,7 @@ function upperFileNode(
   node.upper = true
   node.hasOrigin = found !== null
   if ((bits & Mark.PROTATTR) !== 0)
-    node.protect = parseProtect(u.marks.value(fd, realName, 'protattr', false) ?? '')
+    node.protect = parseProtect(u.marks.value(fd, realName, 'protattr') ?? '')
   if ((bits & Mark.METACOPY) !== 0 && node.isReg) {
     const result = findData(u, node, parent, name, real, realName)
     if (result < 0) return result
@@ -378,7 +378,7 @@ function upperFileNode(
   u.nodes.addName(node, parent, name, true)
   if (several) {
     if ((bits & Mark.NLINK) !== 0) {
-      node.nlinkAdjust = parseNlink(u.marks.value(fd, realName, 'nlink', false) ?? '')
+      node.nlinkAdjust = parseNlink(u.marks.value(fd, realName, 'nlink') ?? '')
       if (origin !== null && u.work !== null && u.work.indexFd >= 0) {
         const key = indexName(origin)
         if (statxat(u.work.indexFd, key, scratch) >= 0 && scratch.ino === ino) {
@@ -406,7 +406,7 @@ function findData(
 ): Result {
   let fd = u.fds.get(real)
   if (fd < 0) return fd
-  let redirect = u.marks.value(fd, realName, 'redirect', true) ?? ''
+  let redirect = u.marks.value(fd, realName, 'redirect') ?? ''
   let at = name
   let path: ByteString[] | null = null
   const turn = (to: ByteString): void => {
@@ -441,7 +441,7 @@ function findData(
       node.dataName = leaf
       return 0
     }
-    redirect = u.marks.value(fd, leaf, 'redirect', true) ?? ''
+    redirect = u.marks.value(fd, leaf, 'redirect') ?? ''
     if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
     turn(redirect)
   }

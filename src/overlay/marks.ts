@@ -24,6 +24,12 @@ export const Mark = {
   NLINK: 128,
 } as const
 
+/**
+ * What is read under the other prefix, in lower layers: what hides. A redirect or a metadata copy that
+ * any user could have set on an own file would show what lies anywhere in the layers below.
+ */
+const FOREIGN = Mark.OPAQUE | Mark.WHITEOUT
+
 const MARK_NAMES: Record<string, number> = {
   opaque: Mark.OPAQUE,
   redirect: Mark.REDIRECT,
@@ -68,7 +74,7 @@ export class MarkNames {
   }
 }
 
-/** Reads marks: under one prefix in the upper layer, under both in lower ones. */
+/** Reads marks: under one prefix, and in lower layers those that hide under both. */
 export class MarkReader {
   readonly names: MarkNames
   readonly #other: MarkNames
@@ -88,27 +94,27 @@ export class MarkReader {
     if (!list.includes('overlay')) return 0
     let bits = 0
     for (const attr of list.split('\0')) {
-      let mark: string | undefined
-      if (attr.startsWith(this.names.prefix)) mark = attr.slice(this.names.prefix.length)
+      if (attr.startsWith(this.names.prefix))
+        bits |= MARK_NAMES[attr.slice(this.names.prefix.length)] ?? 0
       else if (lower && attr.startsWith(this.#other.prefix))
-        mark = attr.slice(this.#other.prefix.length)
-      else if (attr === FUSE_OVERLAYFS_OPAQUE) bits |= Mark.OPAQUE
-      if (mark !== undefined) bits |= MARK_NAMES[mark] ?? 0
+        bits |= (MARK_NAMES[attr.slice(this.#other.prefix.length)] ?? 0) & FOREIGN
+      else if (lower && attr === FUSE_OVERLAYFS_OPAQUE) bits |= Mark.OPAQUE
     }
     return bits
   }
 
   /** The value of `overlay.opaque` (`y` or `x`), or '' for none. */
   opaque(fd: number, name: ByteString, lower: boolean): string {
-    const value = this.value(fd, name, 'opaque', lower)
-    if (value !== null) return value
-    return readValue(fd, name, FUSE_OVERLAYFS_OPAQUE) ?? ''
+    const value = readValue(fd, name, this.names.opaque)
+    if (value !== null || !lower) return value ?? ''
+    return (
+      readValue(fd, name, this.#other.opaque) ?? readValue(fd, name, FUSE_OVERLAYFS_OPAQUE) ?? ''
+    )
   }
 
   /** A mark's value as bytes in a string, or null for none. */
-  value(fd: number, name: ByteString, mark: keyof MarkNames, lower: boolean): string | null {
-    const value = readValue(fd, name, this.names[mark])
-    return value === null && lower ? readValue(fd, name, this.#other[mark]) : value
+  value(fd: number, name: ByteString, mark: keyof MarkNames): string | null {
+    return readValue(fd, name, this.names[mark])
   }
 
   /** Sets a mark. */

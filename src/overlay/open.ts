@@ -189,7 +189,7 @@ function openWork(
  * ovl_verify_origin, which then refuses to mount).
  */
 function markRootOrigin(upper: Layer, lower: Layer | undefined, marks: MarkReader): void {
-  if (lower === undefined || marks.value(upper.fd, '', 'origin', false) !== null) return
+  if (lower === undefined || marks.value(upper.fd, '', 'origin') !== null) return
   const origin = encodeOrigin(lower, lower.fd, '')
   if (origin !== null) marks.set(upper.fd, '', 'origin', origin.toString('latin1'))
 }

@@ -251,7 +251,7 @@ export class Overlay implements Ops {
     const handle = this.#handles.get(fh)
     if (handle === undefined || !handle.writable) return -E.EBADF
     const killFor = killPriv ? this.requester : null
-    return writeFile(handle, buf, offset, length, pos, killFor, late)
+    return writeFile(this.#u, handle, buf, offset, length, pos, killFor, late)
   }
 
   fsync(fh: Fh, datasync: boolean): Result {
@@ -286,7 +286,7 @@ export class Overlay implements Ops {
 
   fallocate(fh: Fh, mode: number, offset: number, length: number): Result {
     const handle = this.#handles.get(fh)
-    return handle === undefined ? -E.EBADF : fallocateFile(handle, mode, offset, length)
+    return handle === undefined ? -E.EBADF : fallocateFile(this.#u, handle, mode, offset, length)
   }
 
   lseek(fh: Fh, offset: number, whence: number): Result {
@@ -305,7 +305,7 @@ export class Overlay implements Ops {
     const source = this.#handles.get(fhIn)
     const target = this.#handles.get(fhOut)
     if (source === undefined || target === undefined) return -E.EBADF
-    return copyFileRange(source, offIn, target, offOut, length)
+    return copyFileRange(this.#u, source, offIn, target, offOut, length)
   }
 
   opendir(id: NodeId, opened: Opened): Result {

@@ -14,7 +14,7 @@ import { Stat } from '../sys/stat.js'
 import { copyUp, ensureUpperDir, ensureUpperName, indexBeforeLoss, markImpure } from './copyup.js'
 import type { RealDir } from './layer.js'
 import { findChild } from './lookup.js'
-import { isWithin, type Node } from './node.js'
+import { isWithin, Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { checkEmpty } from './readdir.js'
 import {
@@ -110,7 +110,8 @@ function move(
     const allowed = checkRemovable(u, newParent, target)
     if (allowed < 0) return allowed
   }
-  if (newParent.protect !== 0) return -E.EPERM
+  // An append-only folder takes new names.
+  if ((newParent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   if (node.isDir && isWithin(newParent, node)) return -E.EINVAL
   let result = checkMovable(u, old)
   if (result < 0) return result
@@ -289,7 +290,7 @@ function setRedirect(
   sameFolder: boolean,
   name: ByteString,
 ): Result {
-  const present = u.marks.value(fd, '', 'redirect', false)
+  const present = u.marks.value(fd, '', 'redirect')
   if (present !== null && (present.startsWith('/') || sameFolder)) return 0
   if (sameFolder) return u.marks.set(fd, '', 'redirect', name)
   const lower = node.dirs[1]

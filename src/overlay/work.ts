@@ -246,7 +246,7 @@ export class Workdir {
     listReal(fd, '', name => {
       if (statxat(fd, name, this.#stat) < 0 || this.#stat.isDir || this.#stat.nlink !== 1)
         return true
-      const nlink = this.#marks.value(fd, name, 'nlink', false)
+      const nlink = this.#marks.value(fd, name, 'nlink')
       if (nlink !== null && this.#stat.nlink + parseNlink(nlink) <= 0) orphans.push(name)
       return true
     })
