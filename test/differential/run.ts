@@ -165,19 +165,14 @@ class Run {
     this.mount(action)
     const when = swap ? ' after a remount by the other' : ' after a remount'
     const [nowExpected, nowGot] = this.compare(action, when)
-    const pairs: [Tree, Tree][] = swap
-      ? [
-          [got, nowExpected],
-          [expected, nowGot],
-        ]
-      : [
-          [expected, nowExpected],
-          [got, nowGot],
-        ]
-    for (const [before, now] of pairs) {
-      this.expectSame(compareTrees(action, before, now, SAME_TIMES, when))
-      this.expectSame(compareInos(action, before, now))
-    }
+    const sameAs = (before: Tree, now: Tree): Mismatch[] => [
+      ...compareTrees(action, before, now, SAME_TIMES, when),
+      ...compareInos(action, before, now),
+    ]
+    // What overlayfs gets wrong in its listings it may have got right before, or the candidate did.
+    const byKernel = sameAs(swap ? got : expected, nowExpected)
+    this.expectSame(byKernel.filter(m => !m.field.startsWith('d_ino')))
+    this.expectSame(sameAs(swap ? expected : got, nowGot))
   }
 
   step(call: Call): void {
