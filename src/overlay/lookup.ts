@@ -13,6 +13,8 @@ import {
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { Stat, type Ino } from '../sys/stat.js'
+import { setxattrat } from '../sys/xattr.js'
+import { markImpure } from './copyup.js'
 import { RealDir, type Layer } from './layer.js'
 import { Mark } from './marks.js'
 import { Protect, type Node } from './node.js'
@@ -105,8 +107,26 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
   if (!node.upper || dirs.length > 1) node.lowerPositive = true
   if (!node.upper) node.protect = lowerProtect(u.st)
   else if (topMarks.bits & Mark.PROTATTR) node.protect = readProtect(u, top, topMarks)
+  if (node.upper && dirs.length > 1 && (topMarks.bits & Mark.ORIGIN) === 0)
+    fixOrigin(u, parent, top, dirs[1] as RealDir)
   u.nodes.addName(node, parent, name, node.upper)
   return node
+}
+
+/**
+ * A merged folder whose upper part was not copied up by any union gets its origin, best effort, so that
+ * its number and its place in listings agree wherever the layers are mounted (kernel: ovl_fix_origin).
+ */
+function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
+  const into = parent.upperDir
+  if (u.work === null || into === null) return
+  const lowerFd = u.fds.get(lower)
+  const origin = lowerFd < 0 ? null : encodeOrigin(lower.layer, lowerFd, '')
+  const fd = u.fds.get(top)
+  const parentFd = u.fds.get(into)
+  if (origin === null || fd < 0 || parentFd < 0) return
+  if (markImpure(u, into, parentFd) < 0) return
+  setxattrat(fd, '', u.marks.names.origin, origin, 0)
 }
 
 /** What `readFolderMarks` saw on the topmost folder, kept for `readProtect`. */
