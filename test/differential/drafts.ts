@@ -576,14 +576,13 @@ const data = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][] => [
         toAt: weighted([3, offsetArb], [1, fc.constant(-1)]),
         length: lengthArb,
       },
-      (v, m) => ({
-        op: 'copy',
-        slot: slotOf(m, v.slot, regular),
-        toSlot: slotOf(m, v.toSlot, writable),
-        at: v.at,
-        toAt: v.toAt,
-        length: v.length,
-      }),
+      (v, m) => {
+        const slot = slotOf(m, v.slot, regular)
+        const toSlot = slotOf(m, v.toSlot, writable)
+        // What O_DIRECT asks of it only the real file system knows.
+        if (m.slots[slot]?.direct || m.slots[toSlot]?.direct) return { op: 'fstat', slot }
+        return { op: 'copy', slot, toSlot, at: v.at, toAt: v.toAt, length: v.length }
+      },
     ),
   ],
   [
@@ -709,7 +708,7 @@ const descriptors = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>]
 const listDuringArb = draft(
   {
     place: placeArb([1, 'dir']),
-    room: pick(24, 120, 600),
+    room: pick(280, 600),
     changes: fc.array(
       fc.record({ what: pick('create', 'mkdir', 'unlink', 'rename'), name: nameArb, to: nameArb }),
       { minLength: 1, maxLength: 4 },
