@@ -4,11 +4,11 @@
 
 import { readFileSync } from 'node:fs'
 import type { Logger } from '../log.js'
-import { CAP_FSETID, CAP_SYS_ADMIN, O_DIRECT, OVERLAYFS_SUPER_MAGIC } from '../sys/constants.js'
+import { CAP_SYS_ADMIN, O_DIRECT, OVERLAYFS_SUPER_MAGIC } from '../sys/constants.js'
 import { E, errnoName } from '../sys/errno.js'
 import { close, ioctl } from '../sys/io.js'
 import { isOpenForWriting, reopenForReading } from '../sys/lease.js'
-import { dropCap, hasCap, raiseCap } from '../sys/proc.js'
+import { hasCap } from '../sys/proc.js'
 import { DEV_IOC_BACKING_CLOSE, DEV_IOC_BACKING_OPEN } from './abi.js'
 import type { RealFiles } from './data-mode.js'
 
@@ -67,15 +67,14 @@ export class DeviceFiles implements RealFiles {
   }
 
   /**
-   * With the id the kernel keeps this thread's credentials and does all i/o with them. Without
-   * CAP_FSETID, so that a write drops set-id bits which appeared after the open.
+   * With the id the kernel keeps this thread's credentials and does all i/o with them. Set-id bits that
+   * appear after the open are dropped all the same: before a write it asks for that with a SETATTR
+   * (file_remove_privs), which tells who writes.
    */
   #openId(fd: number): number {
     map.writeInt32LE(fd, 0)
     map.fill(0, 4)
-    const dropped = hasCap(CAP_FSETID) && dropCap(CAP_FSETID) === 0
     const r = ioctl(this.#fd, DEV_IOC_BACKING_OPEN, map)
-    if (dropped) raiseCap(CAP_FSETID)
     if (r < 0 && !this.#warned) {
       this.#warned = true
       this.#log.warn({ errno: errnoName(r) }, 'the kernel refuses passthrough of a file')

@@ -26,10 +26,10 @@
  * making an id takes three system calls. It keeps the real file from being freed, so it goes with the
  * node (`forget`) at the latest.
  *
- * Set-id bits: the kernel writes with the credentials under which the backing id was made, here without
- * CAP_FSETID, so every write drops them. Where there are any (Opened.privileged) a writable handle gets
- * DIRECT_IO in addition: data then comes in WRITE requests, which tell whether the writer may keep them,
- * and only mappings are passed through.
+ * Set-id bits: the kernel writes with the server's credentials, which may keep them. Where there are any
+ * (Opened.privileged) a writable handle gets DIRECT_IO in addition: data then comes in WRITE requests,
+ * which tell whether the writer may keep them, and only mappings are passed through. For bits that
+ * appear while the file is open the kernel sends a SETATTR without attributes before such a write.
  *
  * A mapping changes times and blocks unseen, and only a handle opened O_RDWR can be mapped for writing:
  * from when a passthrough one is opened until no one has the real file open for writing any more, the

@@ -115,18 +115,23 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
   }
   // A request without any attribute is chown(2) with -1 for both, which drops set-id bits all the same.
   const any = V.MODE | V.UID | V.GID | V.SIZE | V.ATIME | V.MTIME | V.KILL_SUIDGID
+  const kill = (valid & V.KILL_SUIDGID) !== 0 || (valid & any) === 0
+  let left = -1
+  if (kill && (valid & V.MODE) === 0 && !node.isDir) {
+    // Who may keep the bits is judged by the group that the file has before.
+    result = name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)
+    if (result < 0) return result
+    const mode = privilegesLeft(u.st, caller)
+    if (mode !== u.st.mode) left = mode
+  }
   if ((valid & (V.UID | V.GID)) !== 0 || (valid & any) === 0) {
     const uid = (valid & V.UID) !== 0 ? set.uid : -1
     const gid = (valid & V.GID) !== 0 ? set.gid : -1
     result = name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)
     if (result < 0) return result
   }
-  const kill = (valid & V.KILL_SUIDGID) !== 0 || (valid & any) === 0
-  if (kill && (valid & V.MODE) === 0 && !node.isDir) {
-    result = name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)
-    if (result < 0) return result
-    const mode = privilegesLeft(u.st, caller)
-    if (mode !== u.st.mode) result = chmod(fd, name, mode)
+  if (left >= 0) {
+    result = chmod(fd, name, left)
     if (result < 0) return result
   }
   if ((valid & V.MODE) !== 0) {
