@@ -25,6 +25,7 @@ import {
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close, ftruncate, getFlags as readFlags, setFlags as writeFlags } from '../sys/io.js'
+import { removexattrat } from '../sys/xattr.js'
 import { copyUp, saveProtect } from './copyup.js'
 import { openReal, statOpen, type HandleTable } from './handles.js'
 import { privilegesLeft } from './privileges.js'
@@ -42,6 +43,7 @@ import { fdPathOpen } from './reopen.js'
 import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
 
 const place = new Place()
+const CAPABILITY = 'security.capability'
 
 export function getattr(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Attr): Result {
   const result = statOpen(u, handles, node, fh, u.st)
@@ -116,6 +118,12 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
   // A request without any attribute is chown(2) with -1 for both, which drops set-id bits all the same.
   const any = V.MODE | V.UID | V.GID | V.SIZE | V.ATIME | V.MTIME | V.KILL_SUIDGID
   const kill = (valid & V.KILL_SUIDGID) !== 0 || (valid & any) === 0
+  // A write is about to happen (kernel: file_remove_privs): root keeps set-id bits, no one a capability.
+  // With write-back it differs from a chown by not bringing a time.
+  if ((valid & any) === 0 && u.writeback && (valid & V.CTIME) === 0 && caller.uid === 0) {
+    result = removexattrat(fd, name, CAPABILITY)
+    return result === -E.ENODATA ? 0 : result
+  }
   let left = -1
   if (kill && (valid & V.MODE) === 0 && !node.isDir) {
     // Who may keep the bits is judged by the group that the file has before.
