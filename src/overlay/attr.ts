@@ -26,9 +26,10 @@ import {
 import { E } from '../sys/errno.js'
 import { close, ftruncate, getFlags as readFlags, setFlags as writeFlags } from '../sys/io.js'
 import { removexattrat } from '../sys/xattr.js'
-import { copyUp, saveProtect } from './copyup.js'
+import { copyUp } from './copyup.js'
 import { openReal, statOpen, type HandleTable } from './handles.js'
 import { privilegesLeft } from './privileges.js'
+import { saveProtect } from './metadata.js'
 import { Protect, type Node } from './node.js'
 import {
   SetAttrValid as V,

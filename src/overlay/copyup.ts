@@ -5,10 +5,6 @@
  */
 
 import {
-  fchmodat,
-  fchmod,
-  fchown,
-  fchownat,
   futimens,
   fstatx,
   linkat,
@@ -21,7 +17,6 @@ import {
   statxat,
   symlinkat,
   unlinkat,
-  utimensat,
 } from '../sys/at.js'
 import {
   FS_NOATIME_FL,
@@ -35,20 +30,18 @@ import {
   O_TMPFILE,
   O_WRONLY,
   RENAME_NOREPLACE,
-  S_IFDIR,
   S_IFLNK,
   S_IFMT,
-  S_IFREG,
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close, dup, ficlone, fsync, getFlags, setFlags } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
-import { getxattrValue, listxattrNames, removexattrat, setxattrat } from '../sys/xattr.js'
-import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
+import { removexattrat } from '../sys/xattr.js'
 import { copyData } from './copydata.js'
 import { isXattrRefusal } from './marks.js'
-import { RealDir, type Layer } from './layer.js'
-import { Protect, type Node } from './node.js'
+import { RealDir } from './layer.js'
+import { copyMetadata } from './metadata.js'
+import type { Node } from './node.js'
 import { Pending, type ByteString, type Job, type Result } from './ops.js'
 import { encodeOrigin, indexName } from './origin.js'
 import { fdPathOpen } from './reopen.js'
@@ -94,7 +87,7 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
   if (result < 0) return result
   const staged = work.stage((workFd, temp) => mkdirat(workFd, temp, 0o700))
   if (staged.result < 0) return staged.result
-  result = copyMetadata(u, real.layer, fd, '', work.fd, staged.name, node)
+  result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
   if (result >= 0)
     result = publish(u, parent, into, dirfd =>
       renameat2(work.fd, staged.name, dirfd, node.name, RENAME_NOREPLACE),
@@ -222,7 +215,7 @@ function finishRegular(
     if (kept > 0 && (kept & flags) !== 0) setFlags(tmp, kept & flags)
   }
   const unlinked = node.parent === null
-  result = copyMetadata(u, lower.layer, fd, node.lowerName, tmp, '', node)
+  result = copyMetadata(u, source, lower.layer, fd, node.lowerName, tmp, '', node)
   if (result < 0) return result
   if (unlinked) {
     // It has no name any more: the copy never gets one either (kernel: ovl_copy_up of a disconnected file).
@@ -248,7 +241,7 @@ function copyUpSpecial(u: Union, node: Node): Result {
     return length < 0 ? length : symlinkat(linkTarget.latin1Slice(0, length), fd, temp)
   })
   if (staged.result < 0) return staged.result
-  result = copyMetadata(u, lower.layer, from.fd, from.name, work.fd, staged.name, node)
+  result = copyMetadata(u, source, lower.layer, from.fd, from.name, work.fd, staged.name, node)
   if (result >= 0) {
     if (node.parent === null) {
       const anchor = openat(work.fd, staged.name, O_PATH)
@@ -483,80 +476,5 @@ function completeMetacopy(u: Union, node: Node, withData: boolean): Result {
   removexattrat(place.fd, place.name, u.marks.names.redirect)
   node.metacopy = false
   moveHandles(u, node, place)
-  return 0
-}
-
-/**
- * Owner, mode, xattrs with ACLs, times and origin from a lower object to its copy. `source` has the
- * lower object's attributes. Analogous to copy_up.c:ovl_copy_up_metadata().
- */
-function copyMetadata(
-  u: Union,
-  layer: Layer,
-  srcFd: number,
-  srcName: ByteString,
-  dstFd: number,
-  dstName: ByteString,
-  node: Node,
-): Result {
-  const st = source
-  const isLink = (st.mode & S_IFMT) === S_IFLNK
-  let result =
-    dstName === '' ? fchown(dstFd, st.uid, st.gid) : fchownat(dstFd, dstName, st.uid, st.gid)
-  if (result < 0) return result
-  result = copyXattrs(u, srcFd, srcName, dstFd, dstName)
-  if (result < 0) return result
-  if (!isLink) {
-    const mode = st.mode & 0o7777
-    result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
-    if (result < 0) return result
-  }
-  const type = st.mode & S_IFMT
-  const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
-  const origin = single ? encodeOrigin(layer, srcFd, srcName) : null
-  if (origin !== null) {
-    result = setxattrat(dstFd, dstName, u.marks.names.origin, origin, 0)
-    if (result < 0 && !isXattrRefusal(result)) return result
-  }
-  if (node.protect !== 0 && (type === S_IFREG || type === S_IFDIR)) {
-    result = saveProtect(u, dstFd, dstName, node.protect)
-    if (result < 0) return result
-  }
-  return dstName === ''
-    ? futimens(dstFd, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
-    : utimensat(dstFd, dstName, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
-}
-
-/** Writes `overlay.protattr` (kernel: ovl_set_protattr). */
-export function saveProtect(u: Union, fd: number, name: ByteString, protect: number): Result {
-  const value =
-    ((protect & Protect.IMMUTABLE) !== 0 ? 'i' : '') + ((protect & Protect.APPEND) !== 0 ? 'a' : '')
-  if (value !== '') return u.marks.set(fd, name, 'protattr', value)
-  const result = removexattrat(fd, name, u.marks.names.protattr)
-  return result === -E.ENODATA ? 0 : result
-}
-
-function copyXattrs(
-  u: Union,
-  srcFd: number,
-  srcName: ByteString,
-  dstFd: number,
-  dstName: ByteString,
-): Result {
-  const names = listxattrNames(srcFd, srcName)
-  if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
-  for (const attr of names) {
-    if (u.marks.isPrivate(attr)) continue
-    const value = getxattrValue(srcFd, srcName, attr)
-    if (typeof value === 'number') {
-      if (value === -E.ENODATA) continue
-      return value
-    }
-    const result = setxattrat(dstFd, dstName, attr, value, 0)
-    if (result >= 0) continue
-    // Kernel: ovl_must_copy_xattr(). What grants or takes rights must not get lost, the rest may.
-    const must = attr === ACL_ACCESS || attr === ACL_DEFAULT || attr.startsWith('security.')
-    if (result !== -E.EOPNOTSUPP || must) return result
-  }
   return 0
 }

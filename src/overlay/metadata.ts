@@ -1,0 +1,95 @@
+/**
+ * What a copy has besides its data: owner, mode, extended attributes with ACLs and capabilities, times, and
+ * the marks of its origin. Analogous to the second half of fs/overlayfs/copy_up.c.
+ */
+
+import { fchmod, fchmodat, fchown, fchownat, futimens, utimensat } from '../sys/at.js'
+import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import type { Stat } from '../sys/stat.js'
+import { getxattrValue, listxattrNames, removexattrat, setxattrat } from '../sys/xattr.js'
+import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
+import type { Layer } from './layer.js'
+import { isXattrRefusal } from './marks.js'
+import { Protect, type Node } from './node.js'
+import type { ByteString, Result } from './ops.js'
+import { encodeOrigin } from './origin.js'
+import type { Union } from './union.js'
+
+/**
+ * Owner, mode, xattrs with ACLs, times and origin from a lower object to its copy.
+ *
+ * @param st the lower object's attributes
+ *
+ * Analogous to copy_up.c:ovl_copy_up_metadata().
+ */
+export function copyMetadata(
+  u: Union,
+  st: Stat,
+  layer: Layer,
+  srcFd: number,
+  srcName: ByteString,
+  dstFd: number,
+  dstName: ByteString,
+  node: Node,
+): Result {
+  const isLink = (st.mode & S_IFMT) === S_IFLNK
+  let result =
+    dstName === '' ? fchown(dstFd, st.uid, st.gid) : fchownat(dstFd, dstName, st.uid, st.gid)
+  if (result < 0) return result
+  result = copyXattrs(u, srcFd, srcName, dstFd, dstName)
+  if (result < 0) return result
+  if (!isLink) {
+    const mode = st.mode & 0o7777
+    result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
+    if (result < 0) return result
+  }
+  const type = st.mode & S_IFMT
+  const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
+  const origin = single ? encodeOrigin(layer, srcFd, srcName) : null
+  if (origin !== null) {
+    result = setxattrat(dstFd, dstName, u.marks.names.origin, origin, 0)
+    if (result < 0 && !isXattrRefusal(result)) return result
+  }
+  if (node.protect !== 0 && (type === S_IFREG || type === S_IFDIR)) {
+    result = saveProtect(u, dstFd, dstName, node.protect)
+    if (result < 0) return result
+  }
+  return dstName === ''
+    ? futimens(dstFd, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
+    : utimensat(dstFd, dstName, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
+}
+
+/** Writes `overlay.protattr` (kernel: ovl_set_protattr). */
+export function saveProtect(u: Union, fd: number, name: ByteString, protect: number): Result {
+  const value =
+    ((protect & Protect.IMMUTABLE) !== 0 ? 'i' : '') + ((protect & Protect.APPEND) !== 0 ? 'a' : '')
+  if (value !== '') return u.marks.set(fd, name, 'protattr', value)
+  const result = removexattrat(fd, name, u.marks.names.protattr)
+  return result === -E.ENODATA ? 0 : result
+}
+
+function copyXattrs(
+  u: Union,
+  srcFd: number,
+  srcName: ByteString,
+  dstFd: number,
+  dstName: ByteString,
+): Result {
+  const names = listxattrNames(srcFd, srcName)
+  if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
+  for (const attr of names) {
+    if (u.marks.isPrivate(attr)) continue
+    const value = getxattrValue(srcFd, srcName, attr)
+    if (typeof value === 'number') {
+      if (value === -E.ENODATA) continue
+      return value
+    }
+    const result = setxattrat(dstFd, dstName, attr, value, 0)
+    if (result >= 0) continue
+    // Kernel: ovl_must_copy_xattr(). What grants or takes rights must not get lost, the rest may.
+    const must = attr === ACL_ACCESS || attr === ACL_DEFAULT || attr.startsWith('security.')
+    if (result !== -E.EOPNOTSUPP || must) return result
+  }
+  return 0
+}
