@@ -149,7 +149,8 @@ const openFlagsArb = fc
       (f.create ? O.CREAT : 0) |
       (f.exclusive ? O.EXCL : 0) |
       (f.truncate ? O.TRUNC : 0) |
-      (f.append ? O.APPEND : 0) |
+      // O_DIRECT wants the end of the file at a block's end then.
+      (f.append && !(f.rare & O.DIRECT) ? O.APPEND : 0) |
       f.rare,
   )
 

@@ -405,6 +405,34 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
+    name: 'what was exchanged over a lower name and moved on uncovers nothing',
+    run(t, b) {
+      for (const name of ['a', 'b', 'c', 'd']) put(`${b.lower}/${name}`, name)
+      fs.linkSync(`${b.lower}/a`, `${b.lower}/a2`)
+      b.mount()
+      const at = sys.AT_FDCWD
+      const exchange = (x: string, y: string): number =>
+        sys.renameat2(at, `${b.m}/${x}`, at, `${b.m}/${y}`, sys.RENAME.EXCHANGE)
+      fs.mkdirSync(`${b.m}/dir`)
+      put(`${b.m}/file`, 'file')
+      t.equal(exchange('dir', 'a'), 0)
+      fs.renameSync(`${b.m}/a`, `${b.m}/moved`)
+      t.equal(exchange('file', 'b'), 0)
+      fs.unlinkSync(`${b.m}/b`)
+      fs.mkdirSync(`${b.m}/dir2`)
+      t.equal(exchange('dir2', 'c'), 0)
+      fs.rmdirSync(`${b.m}/c`)
+      t.equal(exchange('d', 'dir'), 0)
+      fs.renameSync(`${b.m}/d`, `${b.m}/d2`)
+      for (const when of ['at once', 'after a remount']) {
+        t.same(b.list(b.m), ['a2', 'd2', 'dir', 'dir2', 'file', 'moved'], when)
+        for (const name of ['a', 'b', 'c', 'd'])
+          t.equal(sys.lstat(at, `${b.m}/${name}`), ENOENT, `${name} ${when}`)
+        b.remount()
+      }
+    },
+  },
+  {
     name: 'a symlink into its own mount is not followed by the server',
     run(t, b) {
       fs.symlinkSync(`${b.m}/target`, `${b.lower}/link`)
