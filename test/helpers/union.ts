@@ -7,7 +7,9 @@
 import * as fs from 'node:fs'
 import { createHash } from 'node:crypto'
 import type { Test } from 'tap'
-import { openUnion, type Overlay } from '../../src/overlay/overlay.js'
+import { DirFds } from '../../src/overlay/layer.js'
+import { openState } from '../../src/overlay/open.js'
+import { Overlay } from '../../src/overlay/overlay.js'
 import {
   Attr,
   Entry,
@@ -69,6 +71,12 @@ export interface Listed {
 /** The lookups that one call made, to be taken back. */
 type Held = Map<NodeId, number>
 
+/** How a union is driven. */
+export interface Drive {
+  writeback?: boolean
+  most?: number
+}
+
 export class UnionFs implements Fs {
   readonly ops: Overlay
   readonly complaints: Complaint[] = []
@@ -79,11 +87,12 @@ export class UnionFs implements Fs {
   readonly #held: Held = new Map()
   #closed = false
 
-  constructor(options: UnionOptions, writeback = false) {
+  /** @param most how many descriptors of layer folders may be open at once */
+  constructor(options: UnionOptions, { writeback = false, most }: Drive = {}) {
     const complain = (fields: Record<string, unknown>, message: string): void =>
       void this.complaints.push({ fields, message })
     const umask = process.umask()
-    this.ops = openUnion(options, {
+    const state = openState(options, {
       log: {
         debug: ignore,
         info: ignore,
@@ -97,6 +106,7 @@ export class UnionFs implements Fs {
       },
       writeback,
     })
+    this.ops = new Overlay(most === undefined ? state : { ...state, fds: new DirFds(most) })
     sys.umask(umask)
   }
 
@@ -573,8 +583,8 @@ export const readOnlyOptions = (where: UnionFolders): UnionOptions => ({
 })
 
 /** A union that is closed at the end of the test, and of which nothing must be left then. */
-export const open = (t: Test, options: UnionOptions, writeback = false): UnionFs => {
-  const union = new UnionFs(options, writeback)
+export const open = (t: Test, options: UnionOptions, drive: Drive = {}): UnionFs => {
+  const union = new UnionFs(options, drive)
   t.teardown(() => union.close())
   return union
 }
