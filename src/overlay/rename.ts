@@ -115,6 +115,13 @@ function move(
   if (node.isDir && isWithin(newParent, node)) return -E.EINVAL
   let result = checkMovable(u, old)
   if (result < 0) return result
+  // Before it is seen whether the target is empty, as in the kernel.
+  if (
+    node.isDir &&
+    node.mergeOrLower &&
+    redirectOf(node, old.parent === newParent, old.name) === null
+  )
+    return -E.EXDEV
   if (target !== null && target.isDir) {
     result = checkEmpty(u, target)
     if (result < 0) return result
@@ -180,7 +187,6 @@ function moveReal(
     else nameGone(u, target, newParent, newName, targetInUpper, last > 0)
   }
   relocate(u, node, parent, name, newParent, newName)
-  if (node.isDir) node.lowerPositive = node.dirs.length > 1 || undefined
   parent.version++
   newParent.version++
   return 0
@@ -282,6 +288,21 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
   return fd < 0 ? fd : markImpure(u, into, fd)
 }
 
+/**
+ * What `overlay.redirect` has to say of a merged folder that moves (kernel: ovl_get_redirect): its old
+ * name within the same folder, else where its lower part is from the layer's root.
+ *
+ * @returns null where the path is too long to be written
+ */
+function redirectOf(node: Node, sameFolder: boolean, name: ByteString): ByteString | null {
+  if (sameFolder) return name
+  const lower = node.dirs.find(dir => !dir.layer.isUpper)
+  let path = ''
+  for (let at: RealDir | null = lower ?? null; at !== null && at.parent !== null; at = at.parent)
+    path = '/' + at.name + path
+  return path.length > REDIRECT_MAX ? null : path
+}
+
 /** Writes `overlay.redirect` (kernel: ovl_set_redirect). */
 function setRedirect(
   u: Union,
@@ -292,14 +313,8 @@ function setRedirect(
 ): Result {
   const present = u.marks.value(fd, '', 'redirect')
   if (present !== null && (present.startsWith('/') || sameFolder)) return 0
-  if (sameFolder) return u.marks.set(fd, '', 'redirect', name)
-  const lower = node.dirs[1]
-  if (lower === undefined) return 0
-  let path = ''
-  for (let at: RealDir | null = lower; at !== null && at.parent !== null; at = at.parent)
-    path = '/' + at.name + path
-  if (path.length > REDIRECT_MAX) return -E.EXDEV
-  return u.marks.set(fd, '', 'redirect', path)
+  const redirect = redirectOf(node, sameFolder, name)
+  return redirect === null ? -E.EXDEV : u.marks.set(fd, '', 'redirect', redirect)
 }
 
 /**
@@ -392,5 +407,6 @@ function place(u: Union, node: Node, parent: Node, name: ByteString): void {
     top.parent = parent.upperDir
     top.name = name
   }
-  if (!node.isDir) node.lowerPositive = undefined
+  // What lower layers have under the new name is not known.
+  node.lowerPositive = undefined
 }
