@@ -110,7 +110,7 @@ for group in "$@"; do
   say "$group"
   shopt -s nullglob globstar
   case $group in
-    unit) tap_group unit 120 2 test/unit/**/*.test.ts ;;
+    unit) tap_group unit 300 2 test/unit/**/*.test.ts ;;
     mount)
       if [ "$(id -u)" != 0 ] || [ ! -c /dev/fuse ]; then
         echo "skipped: real mounts need root and /dev/fuse"
