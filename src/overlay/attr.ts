@@ -41,7 +41,7 @@ import {
   type StatFsOut,
 } from './ops.js'
 import { fdPathOpen } from './reopen.js'
-import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
+import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
 
 const place = new Place()
 const CAPABILITY = 'security.capability'
@@ -76,22 +76,23 @@ export function setattr(
   // The VFS asks for no such thing; opening a FIFO for it would wait for ever.
   if ((valid & V.SIZE) !== 0 && !node.isReg) return node.isDir ? -E.EISDIR : -E.EINVAL
   const emptied = (valid & V.SIZE) !== 0 && set.size === 0
+  const keepTime = (valid & V.SIZE) !== 0 && keepsTime(u, node, set)
   const copied = copyUp(u, node, !emptied)
   if (copied < 0) return copied
-  const result = apply(u, handles, node, set, caller)
+  const result = apply(u, handles, node, set, caller, keepTime)
   if (result < 0) return result
   return getattr(u, handles, node, set.fh, out)
 }
 
-/** What the kernel's write-back sends, with or without FH (fs/fuse/inode.c:fuse_flush_times). */
-const WRITTEN_BACK = V.MTIME | V.CTIME
+/** What the kernel's write-back sends, through a handle (fs/fuse/inode.c:fuse_flush_times). */
+const WRITTEN_BACK = V.FH | V.MTIME | V.CTIME
 
 /**
  * What an immutable or append-only file still lets be changed (kernel: may_setattr): set-id bits are
  * dropped; times that the kernel's write-back brings are only what a write did before.
  */
 function allowedOnProtected(node: Node, valid: number): boolean {
-  if ((valid & ~V.FH) === WRITTEN_BACK) return true
+  if (valid === WRITTEN_BACK) return true
   const times = valid & (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
   const touch = times === (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
   const resized = (valid & V.SIZE) !== 0
@@ -103,7 +104,24 @@ function allowedOnProtected(node: Node, valid: number): boolean {
   return !touch && (!resized || (valid & V.FH) !== 0)
 }
 
-function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller: Caller): Result {
+/**
+ * Whether a new size leaves the file's time alone. Where the kernel keeps the times of written files, it
+ * says so if it counts a change; else truncate(2), unlike ftruncate(2), leaves it with a size that stays.
+ */
+function keepsTime(u: Union, node: Node, set: SetAttr): boolean {
+  if ((set.valid & V.MTIME) !== 0) return false
+  if (u.writeback) return true
+  return (set.valid & V.FH) === 0 && statNode(u, node, u.st) >= 0 && u.st.size === set.size
+}
+
+function apply(
+  u: Union,
+  handles: HandleTable,
+  node: Node,
+  set: SetAttr,
+  caller: Caller,
+  keepTime: boolean,
+): Result {
   const valid = set.valid
   const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
   let result = locate(u, node, place)
@@ -114,8 +132,8 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
   }
   const { fd, name } = place
   if ((valid & V.SIZE) !== 0) {
-    const keepTime = u.writeback && (valid & V.MTIME) === 0
-    result = truncate(u, node, handle?.writable === true ? handle.fd : -1, set.size, keepTime)
+    const writableFd = handle?.writable === true ? handle.fd : -1
+    result = truncate(u, node, writableFd, set.size, keepTime)
     if (result < 0) return result
   }
   // A request without any attribute is chown(2) with -1 for both, which drops set-id bits all the same.
@@ -171,8 +189,7 @@ function chmod(fd: number, name: string, mode: number): Result {
  * Cuts or extends the real file.
  *
  * @param writableFd a descriptor that may write, or -1
- * @param keepTime the kernel, which keeps the time of written files itself, does not count this as a
- * change (a size that stays): then the real file's time must not say otherwise after a remount
+ * @param keepTime the real file's time must not say otherwise after a remount
  */
 function truncate(
   u: Union,
