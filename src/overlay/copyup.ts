@@ -113,7 +113,8 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
  * @throws Pending while the data of a large file is being copied
  */
 export function copyUp(u: Union, node: Node, withData = true): Result {
-  if (node.isDir) return ensureUpperDir(u, node)
+  // A removed folder of a lower layer is not brought back (the kernel's answer, too).
+  if (node.isDir) return node.unlinked && !node.upper ? -E.ENOTDIR : ensureUpperDir(u, node)
   if (node.upper) return node.metacopy ? completeMetacopy(u, node, withData) : 0
   if (isReadOnly(u)) return -E.EROFS
   if (node.job !== null) throw new Pending(node.job.job, false)
@@ -143,13 +144,17 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
   const sync = !u.syncIsFree
   if (withData && size > 0 && ficlone(tmp, src) < 0) {
     if (size > INLINE_COPY || sync) {
-      const job = u.pool.submit({ kind: 'copy', src, dst: tmp, size, sync }, copied => {
+      const finish = (copied: Result): Result => {
         node.job = null
         close(src)
         const end = copied < 0 ? copied : finishRegular(u, node, tmp)
         close(tmp)
         u.nodes.release(node)
         return end
+      }
+      const job = u.pool.submit({ kind: 'copy', src, dst: tmp, size, sync }, finish, () => {
+        close(src)
+        close(tmp)
       })
       node.job = { job }
       throw new Pending(job, false)

@@ -46,6 +46,7 @@ class PoolJob implements Job {
 interface Running {
   job: PoolJob
   finish: (result: Result) => Result
+  abandon: () => void
 }
 
 export class IoPool {
@@ -65,11 +66,16 @@ export class IoPool {
    * Hands a task to a thread.
    *
    * @param finish runs on the union's thread when the task is done; what it returns is the job's result
+   * @param abandon runs instead where the union is closed before: lets go of the task's descriptors
    */
-  submit(task: IoTask, finish: (result: Result) => Result = result => result): Job {
+  submit(
+    task: IoTask,
+    finish: (result: Result) => Result = result => result,
+    abandon: () => void = () => {},
+  ): Job {
     const id = this.#nextId++
     const job = new PoolJob()
-    this.#running.set(id, { job, finish })
+    this.#running.set(id, { job, finish, abandon })
     const thread = this.#pick()
     thread.busy++
     thread.port.postMessage({ id, task } satisfies IoRequest)
@@ -92,14 +98,25 @@ export class IoPool {
     }
   }
 
-  /** Waits for nothing: tasks that still run finish on their own descriptors. */
+  /**
+   * Waits for nothing. A thread in the middle of a task ends when that is done; only then are the
+   * descriptors that it uses closed, lest their numbers mean other files by then.
+   */
   close(): void {
-    for (const thread of this.#threads) {
-      thread.port.close()
-      void thread.worker.terminate()
+    const abandoned = [...this.#running.values()]
+    const end = (): void => {
+      for (const { abandon } of abandoned) abandon()
+      close(this.wakeFd)
     }
+    const ended = this.#threads.map(({ worker, port }) => {
+      port.close()
+      if (abandoned.length > 0) worker.ref()
+      return worker.terminate()
+    })
     this.#threads.length = 0
-    close(this.wakeFd)
+    this.#running.clear()
+    if (abandoned.length === 0) end()
+    else void Promise.all(ended).then(end)
   }
 
   get pending(): number {

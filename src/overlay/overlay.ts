@@ -271,11 +271,14 @@ export class Overlay implements Ops {
     const dirfd = u.fds.get(upper)
     const fd = dirfd < 0 ? dirfd : openat(dirfd, '.', O_RDONLY | O_DIRECTORY)
     if (fd < 0) return fd
-    const job = u.pool.submit({ kind: 'fsync', fd, datasync }, result => {
+    const end = (result: Result): Result => {
       close(fd)
       return result
-    })
-    throw new Pending(job, true)
+    }
+    throw new Pending(
+      u.pool.submit({ kind: 'fsync', fd, datasync }, end, () => void close(fd)),
+      true,
+    )
   }
 
   syncfs(): Result {

@@ -115,17 +115,14 @@ function move(
   if (node.isDir && isWithin(newParent, node)) return -E.EINVAL
   let result = checkMovable(u, old)
   if (result < 0) return result
-  // Before it is seen whether the target is empty, as in the kernel.
-  if (
-    node.isDir &&
-    node.mergeOrLower &&
-    redirectOf(node, old.parent === newParent, old.name) === null
-  )
-    return -E.EXDEV
-  if (target !== null && target.isDir) {
-    result = checkEmpty(u, target)
-    if (result < 0) return result
-  }
+  // Which of two reasons comes first is the kernel's order: only a merged target is looked into before.
+  const merged = target !== null && target.isDir && target.mergeOrLower
+  if (merged) result = checkEmpty(u, target)
+  if (result < 0) return result
+  const moved = node.isDir && node.mergeOrLower
+  if (moved && redirectOf(node, old.parent === newParent, old.name) === null) return -E.EXDEV
+  if (target !== null && target.isDir && !merged) result = checkEmpty(u, target)
+  if (result < 0) return result
   result = bringUp(u, old)
   if (result < 0) return result
   result = ensureUpperDir(u, newParent)
