@@ -589,11 +589,17 @@ export const open = (t: Test, options: UnionOptions, drive: Drive = {}): UnionFs
   return union
 }
 
-/** Waits until no more descriptors are open than `before`: a thread of the pool ends in its own time. */
-export const untilClosed = async (before: string[]): Promise<string[]> => {
-  for (let tries = 0; tries < 500 && openFds().length > before.length; tries++)
+/** What is open now that was not before; waits a while for threads of the pool, which end in their own time. */
+export const leftOpen = async (before: string[]): Promise<string[]> => {
+  for (let tries = 0; ; tries++) {
+    const left = openFds()
+    for (const target of before) {
+      const at = left.indexOf(target)
+      if (at >= 0) left.splice(at, 1)
+    }
+    if (left.length === 0 || tries === 500) return left
     await new Promise(next => setTimeout(next, 10))
-  return openFds()
+  }
 }
 
 /** Descriptors that this process has open, as what they refer to. */
