@@ -168,6 +168,11 @@ const FALLOC_NATIVE = [FALLOC.COLLAPSE_RANGE, FALLOC.INSERT_RANGE, FALLOC.UNSHAR
 export interface DraftOptions {
   /** The candidate is reached through the kernel's FUSE client. */
   fuse: boolean
+  /**
+   * Upper layers become lower ones. Not together with hard links in the layers: which of the names gets
+   * the copy, a FUSE server cannot know, and as a lower layer it makes a difference.
+   */
+  pushes: boolean
   /** Files become immutable and append-only: it changes what much else may do. */
   locks: boolean
 }
@@ -780,8 +785,11 @@ export const draftsArb = (
         const out: Draft[] = []
         calls.forEach((call, i) => {
           out.push(call)
-          if ((i + 1) % 400 === 0) out.push(ours({ op: 'remount', swap: swaps.next().value }))
-          else if ((i + 1) % every === 0) out.push(ours({ op: 'compare' }))
+          if ((i + 1) % 400 === 0) {
+            const swap = swaps.next().value
+            const pushed = options.pushes && swaps.next().value
+            out.push(ours(pushed ? { op: 'push' } : { op: 'remount', swap }))
+          } else if ((i + 1) % every === 0) out.push(ours({ op: 'compare' }))
         })
         return out
       }),

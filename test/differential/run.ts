@@ -2,6 +2,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path/posix'
 import type { Tree, TreeRules } from '../helpers/tree.js'
 import { readTree } from '../helpers/tree.js'
 import { S } from '../helpers/syscalls.js'
@@ -106,6 +107,7 @@ class Run {
   readonly model = new Model()
   readonly trace: Step[] = []
   calls = 0
+  pushed = 0
   /** A file may be immutable or append-only. */
   flagged = false
   readonly tally: Record<string, number> = {}
@@ -175,12 +177,34 @@ class Run {
     this.expectSame(sameAs(swap ? expected : got, nowGot))
   }
 
+  push(action: Action): void {
+    this.compare(action)
+    if (this.reference.layers.upper === null) return
+    this.umount()
+    this.model.closeAll()
+    this.pushed++
+    for (const mounted of [this.reference, this.candidate]) {
+      const { lowers, upper } = mounted.layers
+      if (upper === null) continue
+      const folder = (name: string): string => {
+        const path = `${dirname(upper)}/${name}${this.pushed}`
+        mkdirSync(path)
+        return path
+      }
+      mounted.layers = { lowers: [upper, ...lowers], upper: folder('up'), work: folder('wk') }
+      this.lowers.set(upper, readTree(upper, true))
+    }
+    this.mount(action)
+    this.compare(action, ' after the upper layer became a lower one')
+  }
+
   step(call: Call): void {
     const { action } = call
     const step: Step = { call, ret: 0 }
     this.trace.push(step)
     if (action.op === 'compare') this.compare(action)
     else if (action.op === 'remount') this.remount(action, action.swap)
+    else if (action.op === 'push') this.push(action)
     else {
       this.calls++
       const expected = perform(this.reference.open, call)

@@ -259,6 +259,13 @@ export const stackArb: fc.Arbitrary<StackSpec> = fc.noBias(
     })),
 )
 
+const plain = (layer: EntrySpec[]): EntrySpec[] => layer.filter(entry => entry.kind !== 'link')
+export const withoutLinks = (stack: StackSpec): StackSpec => ({
+  ...stack,
+  lowers: stack.lowers.map(plain),
+  upper: stack.upper === null ? null : plain(stack.upper),
+})
+
 const must = (result: number, what: string): number => {
   if (result < 0) throw new Error(`building a layer: ${what}: errno ${-result}`)
   return result

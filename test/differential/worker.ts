@@ -14,7 +14,7 @@ import { showCase, showDivergence } from './report.js'
 import type { RunResult } from './run.js'
 import { runSteps } from './run.js'
 import type { StackSpec } from './stack.js'
-import { stackArb } from './stack.js'
+import { stackArb, withoutLinks } from './stack.js'
 import { ignore, signature } from './tolerated.js'
 
 export interface Job {
@@ -114,11 +114,11 @@ const finish = (seed: number, found: () => Case, result: RunResult, start: numbe
 
 if (job.replay === null)
   for (const seed of job.seeds) {
-    const stack = one(stackArb, seed)
-    const drafts = one(
-      draftsArb(job.calls, job.every, { fuse: candidate.fuse, locks: seed % 4 === 0 }),
-      seed,
-    )
+    const pushes = seed % 3 === 0
+    const drawn = one(stackArb, seed)
+    const stack = pushes ? withoutLinks(drawn) : drawn
+    const how = { fuse: candidate.fuse, locks: seed % 4 === 0, pushes }
+    const drafts = one(draftsArb(job.calls, job.every, how), seed)
     const start = Date.now()
     const result = run(seed, stack, drafts)
     const calls = (): Call[] => result.divergence?.trace.map(step => step.call) ?? []
