@@ -18,16 +18,21 @@ import {
   FS_IMMUTABLE_FL,
   O_DIRECTORY,
   O_RDONLY,
-  O_WRONLY,
   S_IFLNK,
   UTIME_NOW,
   UTIME_OMIT,
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
-import { close, ftruncate, getFlags as readFlags, setFlags as writeFlags } from '../sys/io.js'
+import {
+  close,
+  ftruncate,
+  truncateat,
+  getFlags as readFlags,
+  setFlags as writeFlags,
+} from '../sys/io.js'
 import { removexattrat } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
-import { openReal, statOpen, type HandleTable } from './handles.js'
+import { statOpen, type HandleTable } from './handles.js'
 import { privilegesLeft } from './privileges.js'
 import { saveProtect } from './metadata.js'
 import { Protect, type Node } from './node.js'
@@ -41,7 +46,7 @@ import {
   type StatFsOut,
 } from './ops.js'
 import { fdPathOpen } from './reopen.js'
-import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
+import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
 
 const place = new Place()
 const CAPABILITY = 'security.capability'
@@ -76,10 +81,9 @@ export function setattr(
   // The VFS asks for no such thing; opening a FIFO for it would wait for ever.
   if ((valid & V.SIZE) !== 0 && !node.isReg) return node.isDir ? -E.EISDIR : -E.EINVAL
   const emptied = (valid & V.SIZE) !== 0 && set.size === 0
-  const keepTime = (valid & V.SIZE) !== 0 && keepsTime(u, node, set)
   const copied = copyUp(u, node, !emptied)
   if (copied < 0) return copied
-  const result = apply(u, handles, node, set, caller, keepTime)
+  const result = apply(u, handles, node, set, caller)
   if (result < 0) return result
   return getattr(u, handles, node, set.fh, out)
 }
@@ -104,24 +108,7 @@ function allowedOnProtected(node: Node, valid: number): boolean {
   return !touch && (!resized || (valid & V.FH) !== 0)
 }
 
-/**
- * Whether a new size leaves the file's time alone. Where the kernel keeps the times of written files, it
- * says so if it counts a change; else truncate(2), unlike ftruncate(2), leaves it with a size that stays.
- */
-function keepsTime(u: Union, node: Node, set: SetAttr): boolean {
-  if ((set.valid & V.MTIME) !== 0) return false
-  if (u.writeback) return true
-  return (set.valid & V.FH) === 0 && statNode(u, node, u.st) >= 0 && u.st.size === set.size
-}
-
-function apply(
-  u: Union,
-  handles: HandleTable,
-  node: Node,
-  set: SetAttr,
-  caller: Caller,
-  keepTime: boolean,
-): Result {
+function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller: Caller): Result {
   const valid = set.valid
   const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
   let result = locate(u, node, place)
@@ -132,8 +119,10 @@ function apply(
   }
   const { fd, name } = place
   if ((valid & V.SIZE) !== 0) {
-    const writableFd = handle?.writable === true ? handle.fd : -1
-    result = truncate(u, node, writableFd, set.size, keepTime)
+    // Where the kernel keeps the times of written files, it says so if it counts this as a change; if
+    // not, the real file must not say otherwise after a remount.
+    const keepTime = u.writeback && (valid & V.MTIME) === 0
+    result = truncate(u, place, handle?.writable === true ? handle.fd : -1, set.size, keepTime)
     if (result < 0) return result
   }
   // A request without any attribute is chown(2) with -1 for both, which drops set-id bits all the same.
@@ -189,23 +178,22 @@ function chmod(fd: number, name: string, mode: number): Result {
  * Cuts or extends the real file.
  *
  * @param writableFd a descriptor that may write, or -1
- * @param keepTime the real file's time must not say otherwise after a remount
  */
 function truncate(
   u: Union,
-  node: Node,
+  at: Place,
   writableFd: number,
   size: number,
   keepTime: boolean,
 ): Result {
-  const fd = writableFd >= 0 ? writableFd : openReal(u, node, O_WRONLY)
-  if (fd < 0) return fd
-  const restore = keepTime && fstatx(fd, u.st) >= 0
-  const { mtimeSec, mtimeNsec } = u.st
-  const result = ftruncate(fd, size)
-  if (restore && result >= 0) futimens(fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
-  if (fd !== writableFd) close(fd)
-  return result
+  const { fd, name } = at
+  const restore = keepTime && (name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)) >= 0
+  const { atimeSec, atimeNsec, mtimeSec, mtimeNsec } = u.st
+  const result = writableFd >= 0 ? ftruncate(writableFd, size) : truncateat(fd, name, size)
+  if (!restore || result < 0) return result
+  return name === ''
+    ? futimens(fd, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
+    : utimensat(fd, name, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
 }
 
 function openForFlags(u: Union, node: Node): Result {

@@ -11,8 +11,8 @@ import { FICLONE, FICLONERANGE, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, O_NONBLOCK } f
 import { E } from './errno.js'
 import * as c from './libc.js'
 import { fail } from './libc.js'
-import { addressOf, inBounds, put64, u32, words } from './scratch.js'
-import type { Result } from './types.js'
+import { addressOf, inBounds, procPath, put64, putProcFd, u32, words } from './scratch.js'
+import type { ByteString, Result } from './types.js'
 
 export { eventfd, eventfdDrain, eventfdSignal, poll2 } from './event.js'
 export type { Result } from './types.js'
@@ -114,6 +114,19 @@ export const seekdir = (fd: number, cookie: number | bigint): Result => {
 export const ftruncate = (fd: number, size: number): Result => {
   let r
   do r = c.ftruncate(fd, size)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/**
+ * truncate(2) of (dirfd, name), or with name '' of what an O_PATH descriptor refers to; through
+ * /proc/self/fd, so the last component must not be a symlink. Unlike ftruncate it leaves it to the file
+ * system whether a size that stays is a change.
+ */
+export const truncateat = (dirfd: number, name: ByteString, size: number): Result => {
+  if (!putProcFd(dirfd, name)) return -E.ENAMETOOLONG
+  let r
+  do r = c.truncate(procPath, size)
   while (r < 0 && (r = fail()) === -E.EINTR)
   return r
 }

@@ -100,6 +100,7 @@ export const lseek: (fd: Num, pos: Num | bigint, whence: Num) => number | bigint
   'lili',
 )
 export const ftruncate: Fn2 = bind('ftruncate', 'iil')
+export const truncate: Fn2 = bind('truncate', 'ill')
 export const fallocate: Fn4 = bind('fallocate', 'iiill')
 export const fsync: Fn1 = bind('fsync', 'ii')
 export const fdatasync: Fn1 = bind('fdatasync', 'ii')
