@@ -76,7 +76,7 @@ export const withKernel = async <T>(
 }
 
 /** Takes away the mark that keeps a workdir from being used again. */
-export const clearVolatile = (where: UnionFolders): void =>
+export const clearVolatile = (where: Pick<UnionFolders, 'work'>): void =>
   fs.rmSync(`${where.work}/work/incompat`, { recursive: true, force: true })
 
 export interface Scenario {
@@ -90,6 +90,8 @@ export interface Scenario {
   warm?: boolean
   /** Passes over what may be different. */
   tolerate?: (difference: Difference) => boolean
+  /** What may be different on disk, but does not show. */
+  onDisk?: (difference: Difference) => boolean
   /** On a tmpfs, where much is made and removed again fast. */
   memory?: boolean
   /** Upper layers are not compared: the two write another form. */
@@ -109,17 +111,17 @@ const kernelOptions = (scenario: Scenario, options: UnionOptions): string =>
     .filter(option => !(options.userxattr && option.startsWith('redirect_dir')))
     .join()
 
-/**
- * Runs `steps` on both and compares. The union's folders are returned, its union closed.
- *
- * @param steps what it returns must be the same
- */
-export const compare = async (
-  t: Test,
-  name: string,
-  scenario: Scenario,
-  steps: (fs: Fs) => unknown,
-): Promise<UnionFolders> => {
+/** Two upper layers over the same lower ones. */
+interface Sides {
+  ours: UnionFolders
+  theirs: UnionFolders
+  options: UnionOptions
+  /** The kernel's mount options. */
+  kernel: string
+  differences: (expected: Tree, got: Tree) => string[]
+}
+
+const sides = async (t: Test, scenario: Scenario): Promise<Sides> => {
   const now = BigInt(Date.now() - 60_000) * 1_000_000n
   const top = scratch(t, scenario.memory === true ? 'tmpfs' : 'disk')
   const ours = unionFolders(t, scenario, top)
@@ -136,48 +138,120 @@ export const compare = async (
   // At its first look the kernel marks upper folders that were made by hand (ovl_fix_origin).
   for (const where of [theirs, ours]) await withKernel(where, kernel, mount => void mount.tree())
   clearVolatile(ours)
+  return {
+    ours,
+    theirs,
+    options,
+    kernel,
+    differences: (a, b) => show(diffTrees(a, b, { now }), scenario),
+  }
+}
 
+const compareLayers = (t: Test, name: string, scenario: Scenario, where: Sides): void => {
+  const { ours, theirs } = where
+  const now = BigInt(Date.now() - 60_000) * 1_000_000n
+  const { onDisk = () => false } = scenario
+  const written = diffLayers(readTree(theirs.upper, true), readTree(ours.upper, true), now)
+  const worked = diffWork(theirs.work, ours.work, now)
+  const left = (all: Difference[]): string[] =>
+    show(
+      all.filter(d => !onDisk(d)),
+      scenario,
+    )
+  t.strictSame(left(written), [], `${name}: upper layer`)
+  t.strictSame(left(worked), [], `${name}: work folder`)
+}
+
+/** A union that is opened, used and closed. */
+const withUnion = async <T>(
+  options: UnionOptions,
+  use: (union: UnionFs) => T | Promise<T>,
+): Promise<T> => {
+  if (options.work !== undefined) clearVolatile({ work: options.work })
+  const union = new UnionFs(options)
+  try {
+    return await use(union)
+  } finally {
+    union.close()
+  }
+}
+
+/**
+ * Runs `steps` on both and compares. The union's folders are returned, its union closed.
+ *
+ * @param steps what it returns must be the same
+ */
+export const compare = async (
+  t: Test,
+  name: string,
+  scenario: Scenario,
+  steps: (fs: Fs) => unknown,
+): Promise<UnionFolders> => {
+  const where = await sides(t, scenario)
+  const { ours, theirs, options, kernel, differences } = where
   const expected = await withKernel(theirs, kernel, async mount => ({
     results: await steps(mount),
     tree: mount.tree(),
   }))
-  const union = new UnionFs(options)
-  union.warm = scenario.warm === true
-  let results: unknown
-  let tree: Tree
-  try {
-    results = await steps(union)
-    tree = await union.tree()
+  const got = await withUnion(options, async union => {
+    union.warm = scenario.warm === true
+    const results = await steps(union)
+    const tree = await union.tree()
     union.forgetAll()
     t.strictSame(union.ops.counts(), NOTHING_OPEN, `${name}: nothing stays known`)
     t.strictSame(union.complaints, [], `${name}: nothing to complain of`)
-  } finally {
-    union.close()
-  }
-  t.strictSame(results, expected.results, `${name}: results`)
-
-  const differences = (a: Tree, b: Tree): string[] => show(diffTrees(a, b, { now }), scenario)
-  t.strictSame(differences(expected.tree, tree), [], `${name}: tree`)
-  if (scenario.otherForm !== true) {
-    const written = diffLayers(readTree(theirs.upper, true), readTree(ours.upper, true), now)
-    t.strictSame(show(written, scenario), [], `${name}: upper layer`)
-    t.strictSame(show(diffWork(theirs.work, ours.work, now), scenario), [], `${name}: work folder`)
-  }
+    return { results, tree }
+  })
+  t.strictSame(got.results, expected.results, `${name}: results`)
+  t.strictSame(differences(expected.tree, got.tree), [], `${name}: tree`)
+  if (scenario.otherForm !== true) compareLayers(t, name, scenario, where)
   // Not before the layers have been compared: a mount may put right what it finds.
   const again = await withKernel(theirs, kernel, mount => mount.tree())
   if (scenario.otherForm !== true) {
     const remounted = await withKernel(ours, kernel, mount => mount.tree())
     t.strictSame(differences(again, remounted), [], `${name}: mounted by the kernel`)
   }
+  await withUnion(options, async union => {
+    t.strictSame(differences(again, await union.tree()), [], `${name}: opened again`)
+    t.strictSame(union.ops.counts(), NOTHING_OPEN, `${name}: nothing stays known then`)
+  })
   clearVolatile(ours)
-  const second = new UnionFs(options)
-  try {
-    t.strictSame(differences(again, await second.tree()), [], `${name}: opened again`)
-    t.strictSame(second.ops.counts(), NOTHING_OPEN, `${name}: nothing stays known then`)
-  } finally {
-    second.close()
-  }
   return ours
+}
+
+/**
+ * One upper layer that is mounted by the kernel and opened by the union in turns, a step each, against
+ * one that the kernel alone has had.
+ */
+export const alternate = async (
+  t: Test,
+  name: string,
+  scenario: Scenario,
+  steps: ((fs: Fs) => unknown)[],
+): Promise<void> => {
+  for (const first of ['kernel', 'union'] as const) {
+    const where = await sides(t, scenario)
+    const { ours, theirs, options, kernel, differences } = where
+    for (const [i, step] of steps.entries()) {
+      const expected = await withKernel(theirs, kernel, step)
+      const turn = (i % 2 === 0) === (first === 'kernel')
+      const got = turn
+        ? await withKernel(ours, kernel, step)
+        : await withUnion(options, async union => {
+            const result = await step(union)
+            t.strictSame(union.ops.counts(), NOTHING_OPEN, `${name}: step ${i}: nothing known`)
+            t.strictSame(union.complaints, [], `${name}: step ${i}: nothing to complain of`)
+            return result
+          })
+      t.strictSame(got, expected, `${name}: ${first} first, step ${i}`)
+    }
+    const tree = await withKernel(theirs, kernel, mount => mount.tree())
+    if (scenario.otherForm !== true) compareLayers(t, name, scenario, where)
+    const last = await withKernel(ours, kernel, mount => mount.tree())
+    t.strictSame(differences(tree, last), [], `${name}: ${first} first, mounted by the kernel`)
+    const opened = await withUnion(options, union => union.tree())
+    t.strictSame(differences(tree, opened), [], `${name}: ${first} first, opened by the union`)
+  }
 }
 
 export const NOTHING_OPEN = { nodes: 1, files: 0, folders: 0, jobs: 0 }
