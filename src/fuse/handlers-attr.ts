@@ -80,7 +80,9 @@ const listxattr: Handle = (s, req, rep) => {
 
 const removexattr: Handle = (s, req) => {
   const name = decodeText(req, 0)
-  return name === undefined ? -E.EINVAL : s.ops.removexattr(req.nodeid, name)
+  if (name === undefined) return -E.EINVAL
+  decodeCaller(req, s.ops.requester, 0)
+  return s.ops.removexattr(req.nodeid, name)
 }
 
 /**

@@ -173,7 +173,7 @@ export class Pending {
   readonly answer: boolean
 }
 
-/** Set by the transport before calls that say `killPriv`, and before `setattr`. */
+/** Set by the transport before calls that say `killPriv`, before `setattr` and `removexattr`. */
 export interface Requester {
   readonly requester: Caller
 }

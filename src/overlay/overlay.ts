@@ -358,7 +358,7 @@ export class Overlay implements Ops {
 
   removexattr(id: NodeId, name: ByteString): Result {
     const node = this.#u.nodes.get(id)
-    return node === undefined ? -E.ESTALE : removexattr(this.#u, node, name)
+    return node === undefined ? -E.ESTALE : removexattr(this.#u, node, name, this.requester)
   }
 
   getFlags(id: NodeId): Result {

@@ -19,8 +19,8 @@ export function privilegesLeft(st: Stat, caller: Caller): number {
   return kept & ~S_ISGID
 }
 
-/** Whether the caller is in the group, or may act as if. A request names only one of its groups. */
-function isMember(caller: Caller, gid: number): boolean {
+/** Whether the caller is in the group, or may act as if (kernel: in_group_or_capable). A request names only one of its groups. */
+export function isMember(caller: Caller, gid: number): boolean {
   if (caller.uid === 0 || caller.gid === gid) return true
   try {
     const status = readFileSync(`/proc/${caller.pid}/status`, 'latin1')

@@ -13,11 +13,12 @@ import {
   removexattrat,
   setxattrat,
 } from '../sys/xattr.js'
-import { ACL_DEFAULT } from './acl.js'
+import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
 import { copyUp } from './copyup.js'
 import { settle } from './handles.js'
 import type { Node } from './node.js'
-import type { ByteString, Result } from './ops.js'
+import type { ByteString, Caller, Result } from './ops.js'
+import { isMember } from './privileges.js'
 import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
 
 const place = new Place()
@@ -91,14 +92,13 @@ export function setxattr(
   if (killSgid) {
     result = statNode(u, node, u.st)
     if (result < 0) return result
-    const mode = u.st.mode & 0o7777 & ~S_ISGID
-    return at === '' ? fchmod(fd, mode) : fchmodat(fd, at, mode)
+    return setMode({ fd, name: at }, u.st.mode & 0o7777 & ~S_ISGID)
   }
   return 0
 }
 
 /** @throws Pending where a large file must be copied up first */
-export function removexattr(u: Union, node: Node, name: ByteString): Result {
+export function removexattr(u: Union, node: Node, name: ByteString, caller: Caller): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (node.protect !== 0) return -E.EPERM
   const real = u.marks.escape(name)
@@ -114,7 +114,12 @@ export function removexattr(u: Union, node: Node, name: ByteString): Result {
   result = locate(u, node, place)
   if (result < 0) return result
   if (name === ACL_DEFAULT) node.defaultAcl = undefined
-  return removexattrat(place.fd, place.name, real)
+  result = removexattrat(place.fd, place.name, real)
+  if (result < 0 || name !== ACL_ACCESS) return result
+  // Kernel: ovl_set_acl(). Who takes the ACL away and is not in the group loses set-group-id.
+  result = statNode(u, node, u.st)
+  if (result < 0 || (u.st.mode & S_ISGID) === 0 || isMember(caller, u.st.gid)) return 0
+  return setMode(place, u.st.mode & 0o7777 & ~S_ISGID)
 }
 
 /** The folder's default ACL, or null for none. */
@@ -123,4 +128,8 @@ export function defaultAcl(u: Union, node: Node): Buffer | null {
   if (locate(u, node, place) < 0) return (node.defaultAcl = null)
   const value = getxattrValue(place.fd, place.name, ACL_DEFAULT)
   return (node.defaultAcl = typeof value === 'number' || value.length === 0 ? null : value)
+}
+
+function setMode(at: Place, mode: number): Result {
+  return at.name === '' ? fchmod(at.fd, mode) : fchmodat(at.fd, at.name, mode)
 }
