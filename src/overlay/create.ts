@@ -43,7 +43,7 @@ import { openFile, realFlags, type HandleTable } from './handles.js'
 import { RealDir } from './layer.js'
 import { findChild } from './lookup.js'
 import { isXattrRefusal } from './marks.js'
-import type { Node } from './node.js'
+import { Protect, type Node } from './node.js'
 import type { ByteString, Caller, Entry, Opened, Result } from './ops.js'
 import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
 import { isDotWhiteoutName, isWhiteout } from './whiteout.js'
@@ -63,7 +63,7 @@ function prepare(u: Union, parent: Node, name: ByteString): Result {
   // Kept for reading layers that mark deletions with such names: one made here would delete another.
   if (isDotWhiteoutName(name)) return -E.EINVAL
   if (parent.unlinked) return -E.ENOENT
-  if (parent.protect !== 0 && (parent.protect & 1) !== 0) return -E.EPERM
+  if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   if (parent.children?.has(name) === true) return -E.EEXIST
   return ensureUpperDir(u, parent)
 }
@@ -319,6 +319,7 @@ export function tmpfile(
 ): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (parent.unlinked) return -E.ENOENT
+  if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   const ready = ensureUpperDir(u, parent)
   if (ready < 0) return ready
   const upper = parent.upperDir
