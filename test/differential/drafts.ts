@@ -169,7 +169,7 @@ export interface DraftOptions {
   /** The candidate is reached through the kernel's FUSE client. */
   fuse: boolean
   /**
-   * Upper layers become lower ones. Not together with hard links in the layers: which of the names gets
+   * The upper layer becomes a lower one. Not together with hard links in the layers: which of the names gets
    * the copy, a FUSE server cannot know, and as a lower layer it makes a difference.
    */
   pushes: boolean
@@ -783,12 +783,14 @@ export const draftsArb = (
       })
       .map(({ calls, swaps }) => {
         const out: Draft[] = []
+        // A second one would turn links that the run has made into links in the layers.
+        let pushes = options.pushes ? 1 : 0
         calls.forEach((call, i) => {
           out.push(call)
           if ((i + 1) % 400 === 0) {
             const swap = swaps.next().value
-            const pushed = options.pushes && swaps.next().value
-            out.push(ours(pushed ? { op: 'push' } : { op: 'remount', swap }))
+            out.push(ours(pushes > 0 ? { op: 'push' } : { op: 'remount', swap }))
+            pushes = 0
           } else if ((i + 1) % every === 0) out.push(ours({ op: 'compare' }))
         })
         return out
