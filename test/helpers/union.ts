@@ -244,11 +244,21 @@ export class UnionFs implements Fs {
 
   // Names
 
+  /** The mode as the VFS lets it through to a file system (vfs_prepare_mode). */
+  #prepared(parent: NodeId, mode: number, who: Who): number {
+    const SGID_EXECUTABLE = 0o2010
+    if ((mode & SGID_EXECUTABLE) !== SGID_EXECUTABLE || who.uid === 0) return mode
+    const attr = new Attr()
+    this.#must(this.ops.getattr(parent, 0, attr), 'getattr')
+    return (attr.mode & 0o2000) !== 0 && attr.gid !== who.gid ? mode & ~0o2000 : mode
+  }
+
   create(path: string, mode: number, who = ROOT): Promise<number> {
     const opened = new Opened()
     return this.#make(path, (parent, name, out) => {
       const flags = sys.O.CREAT | sys.O.EXCL | sys.O.RDWR
-      const result = this.ops.create(callerOf(who), parent, name, mode, flags, out, opened)
+      const real = this.#prepared(parent, mode, who)
+      const result = this.ops.create(callerOf(who), parent, name, real, flags, out, opened)
       if (result >= 0) this.ops.release(opened.fh)
       return result
     })
@@ -256,14 +266,15 @@ export class UnionFs implements Fs {
 
   mkdir(path: string, mode: number, who = ROOT): Promise<number> {
     return this.#make(path, (parent, name, out) =>
-      this.ops.mkdir(callerOf(who), parent, name, mode, out),
+      this.ops.mkdir(callerOf(who), parent, name, mode & 0o1777, out),
     )
   }
 
   mknod(path: string, mode: number, major = 0, minor = 0, who = ROOT): Promise<number> {
-    return this.#make(path, (parent, name, out) =>
-      this.ops.mknod(callerOf(who), parent, name, mode, major, minor, out),
-    )
+    return this.#make(path, (parent, name, out) => {
+      const real = this.#prepared(parent, mode, who)
+      return this.ops.mknod(callerOf(who), parent, name, real, major, minor, out)
+    })
   }
 
   symlink(target: string, path: string, who = ROOT): Promise<number> {
