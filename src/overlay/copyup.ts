@@ -297,13 +297,15 @@ function install(u: Union, node: Node, put: (dirfd: number, name: ByteString) =>
     unlinkat(work.indexFd, key)
     return result
   }
+  // Point of no return: the copy is live.
   node.indexKey = key
-  becomeUpper(u, node, 2)
-  node.nlinkAdjust = unionLinks - 2
-  return 0
+  const count = 1 + linkOthers(u, node, work.indexFd, key)
+  becomeUpper(u, node, 1 + count)
+  node.nlinkAdjust = unionLinks - 1 - count
+  return count === 1 ? 0 : saveNlink(u, node)
 }
 
-/** Without an index: every name that is known gets its link now, lest one of them show old bytes. */
+/** Without an index: the copy gets the first of the names, and from there the others. */
 function installLinks(
   u: Union,
   node: Node,
@@ -314,21 +316,32 @@ function installLinks(
   const first = links?.[0]
   const into = first?.parent.upperDir
   if (links === null || first === undefined || into === null || into === undefined) return -E.EIO
-  let result = publish(u, first.parent, into, dirfd => put(dirfd, first.name))
+  const result = publish(u, first.parent, into, dirfd => put(dirfd, first.name))
   if (result < 0) return result
   first.inUpper = true
-  // Point of no return: the copy is live. A name that cannot be linked keeps its lower file.
-  let count = 1
+  // Point of no return: the copy is live.
   const fd = u.fds.get(into)
-  for (let i = 1; i < links.length; i++) {
-    if (fd < 0) break
-    result = linkName(u, node, fd, first.name, i)
-    if (result >= 0) count++
-    else u.log.warn({ errno: -result }, 'a hard link stays behind in a lower layer')
-  }
+  const count = 1 + (fd < 0 ? 0 : linkOthers(u, node, fd, first.name))
   becomeUpper(u, node, count)
   node.nlinkAdjust = unionLinks - count
   return 0
+}
+
+/**
+ * Gives all other names that are known their place too. A request tells the inode, not the name that was
+ * used: whoever takes the upper layer for itself (a commit, a diff) must find the change under that name
+ * as well. A name that cannot be linked keeps its lower file, which only the index then leads past.
+ *
+ * @returns how many were linked
+ */
+function linkOthers(u: Union, node: Node, fd: number, real: ByteString): number {
+  let count = 0
+  for (let i = 1; i < (node.links?.length ?? 0); i++) {
+    const result = linkName(u, node, fd, real, i)
+    if (result >= 0) count++
+    else u.log.warn({ errno: -result }, 'a hard link stays behind in a lower layer')
+  }
+  return count
 }
 
 /** Links (fd, real), the upper inode, to the node's `i`-th name. */
