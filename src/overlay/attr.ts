@@ -46,7 +46,7 @@ import {
   type StatFsOut,
 } from './ops.js'
 import { fdPathOpen } from './reopen.js'
-import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
+import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
 
 const place = new Place()
 const CAPABILITY = 'security.capability'
@@ -81,10 +81,13 @@ export function setattr(
   // The VFS asks for no such thing; opening a FIFO for it would wait for ever.
   if ((valid & V.SIZE) !== 0 && !node.isReg) return node.isDir ? -E.EISDIR : -E.EINVAL
   const emptied = (valid & V.SIZE) !== 0 && set.size === 0
+  // No data is copied to be thrown away: then the cut itself finds nothing that it could change.
+  const cutAway = emptied && !node.upper && statNode(u, node, u.st) >= 0 && u.st.size > 0
   const copied = copyUp(u, node, !emptied)
   if (copied < 0) return copied
   const result = apply(u, handles, node, set, caller)
   if (result < 0) return result
+  if (cutAway && (valid & V.MTIME) === 0) touch(u, node)
   return getattr(u, handles, node, set.fh, out)
 }
 
@@ -168,6 +171,14 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
     if (result < 0) return result
   }
   return 0
+}
+
+/** Modified now. */
+function touch(u: Union, node: Node): void {
+  if (locate(u, node, place) < 0) return
+  const { fd, name } = place
+  if (name === '') futimens(fd, 0, UTIME_OMIT, 0, UTIME_NOW)
+  else utimensat(fd, name, 0, UTIME_OMIT, 0, UTIME_NOW)
 }
 
 function chmod(fd: number, name: string, mode: number): Result {

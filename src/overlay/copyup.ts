@@ -217,7 +217,8 @@ function finishRegular(
   if (src >= 0) {
     const kept = getFlags(src)
     close(src)
-    if (kept > 0 && (kept & flags) !== 0) setFlags(tmp, kept & flags)
+    // Added to what the new file has: a file system does not let go of all of its flags.
+    if (kept > 0 && (kept & flags) !== 0) setFlags(tmp, Math.max(0, getFlags(tmp)) | (kept & flags))
   }
   const unlinked = node.parent === null
   result = copyMetadata(u, source, lower.layer, fd, node.lowerName, tmp, '', node)
