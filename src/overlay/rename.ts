@@ -1,6 +1,6 @@
 /** rename, with RENAME_NOREPLACE and RENAME_EXCHANGE. Analogous to fs/overlayfs/dir.c:ovl_rename(). */
 
-import { openat, renameat2, statxat } from '../sys/at.js'
+import { openat, renameat2, statxat, unlinkat } from '../sys/at.js'
 import {
   O_CREAT,
   O_WRONLY,
@@ -171,8 +171,11 @@ function moveReal(
     intoFd,
     newName,
     whiteoutOld,
-    overWhiteout:
-      !targetInUpper && statxat(intoFd, newName, st) >= 0 && isWhiteout(into, intoFd, newName, st),
+    there: targetInUpper
+      ? target?.isDir === true
+        ? 'folder'
+        : 'file'
+      : lookAt(work, into, intoFd, newName),
   })
   if (result < 0) {
     if (target !== null) letGo(u, target)
@@ -196,34 +199,70 @@ interface RealMove {
   into: RealDir
   intoFd: number
   newName: ByteString
+  /** A lower layer would show under the old name what is moved away. */
   whiteoutOld: boolean
-  /** The upper layer has a whiteout in the new place. */
-  overWhiteout: boolean
+  /** What the upper layer has in the new place; `own`: a whiteout of the form that is written. */
+  there: 'nothing' | 'file' | 'folder' | 'own whiteout' | 'other whiteout'
 }
 
-/** The one step that publishes a move. */
+/** What the upper layer has at (fd, name). */
+function lookAt(work: Workdir, dir: RealDir, fd: number, name: ByteString): RealMove['there'] {
+  if (statxat(fd, name, st) < 0) return 'nothing'
+  if (!isWhiteout(dir, fd, name, st)) return st.isDir ? 'folder' : 'file'
+  const form = st.isWhiteout ? 'char' : 'xattr'
+  return form === work.form ? 'own whiteout' : 'other whiteout'
+}
+
 function publishMove(u: Union, work: Workdir, node: Node, m: RealMove): Result {
-  const { fromFd, name, intoFd, newName } = m
-  const char = work.form === 'char'
-  if (m.whiteoutOld && !char) return moveWithMark(u, work, node, m)
-  if (m.overWhiteout && (node.isDir || m.whiteoutOld)) {
-    // The whiteout and the object change places; it is left where the object was, or removed there.
-    const result = renameat2(fromFd, name, intoFd, newName, RENAME_EXCHANGE)
-    if (result >= 0 && !m.whiteoutOld) work.removeFolder(fromFd, name)
-    return result
-  }
-  if (!m.whiteoutOld) {
-    const result = renameat2(fromFd, name, intoFd, newName, 0)
-    if (result >= 0) clearMark(work, m)
-    return result
-  }
-  const result = renameat2(fromFd, name, intoFd, newName, RENAME_WHITEOUT)
+  const result = moveOnce(u, work, node, m)
   if (result >= 0) clearMark(work, m)
-  if (result !== -E.EINVAL) return result
-  // A file system without RENAME_WHITEOUT: the whiteout goes to the new name, then both change places.
-  const placed = work.whiteout(intoFd, newName, m.overWhiteout ? 'file' : 'nothing')
-  if (placed < 0) return placed
-  return renameat2(fromFd, name, intoFd, newName, RENAME_EXCHANGE)
+  return result
+}
+
+/** The one step that publishes a move, with whatever form of whiteout. */
+function moveOnce(u: Union, work: Workdir, node: Node, m: RealMove): Result {
+  const { fromFd, name, intoFd, newName } = m
+  const overWhiteout = m.there === 'own whiteout' || m.there === 'other whiteout'
+  // A whiteout makes way for a file; with a folder it changes places, and goes then.
+  const swap = overWhiteout && node.isDir
+  if (work.form === 'wh' && m.whiteoutOld) return moveWithMark(work, m, swap)
+  if (!m.whiteoutOld) {
+    const result = renameat2(fromFd, name, intoFd, newName, swap ? RENAME_EXCHANGE : 0)
+    if (result >= 0 && swap) work.removeFolder(fromFd, name)
+    return result
+  }
+  if (work.form === 'char' && !overWhiteout) {
+    const result = renameat2(fromFd, name, intoFd, newName, RENAME_WHITEOUT)
+    // EINVAL: a file system without it.
+    if (result !== -E.EINVAL) return result
+  }
+  return moveBySwap(u, work, m)
+}
+
+/** The whiteout goes to the new name first, then it and the object change places. */
+function moveBySwap(u: Union, work: Workdir, m: RealMove): Result {
+  const { intoFd, newName } = m
+  if (work.form === 'xattr') {
+    const marked = m.from === m.into ? 0 : u.marks.set(m.fromFd, '', 'opaque', 'x')
+    if (marked < 0) return marked
+    m.from.xattrWhiteouts = true
+    m.into.xattrWhiteouts = true
+  }
+  let aside: ByteString | Result = ''
+  if (m.there === 'nothing') {
+    const placed = work.whiteout(intoFd, newName, 'nothing')
+    if (placed < 0) return placed
+  } else if (m.there !== 'own whiteout') {
+    aside = work.setAside(intoFd, newName)
+    if (typeof aside === 'number') return aside
+  }
+  const result = renameat2(m.fromFd, m.name, intoFd, newName, RENAME_EXCHANGE)
+  if (result < 0 && m.there === 'nothing') unlinkat(intoFd, newName)
+  if (aside !== '') {
+    if (result < 0) renameat2(work.fd, aside, intoFd, newName, RENAME_EXCHANGE)
+    work.discard(aside)
+  }
+  return result
 }
 
 /** A `.wh.` mark of the new name hides nothing any more. */
@@ -232,33 +271,19 @@ function clearMark(work: Workdir, m: RealMove): void {
   work.clearDotWhiteout(m.intoFd, m.newName)
 }
 
-/** With whiteouts that are not devices, the mark of the old name is written first. */
-function moveWithMark(u: Union, work: Workdir, node: Node, m: RealMove): Result {
-  const dot = work.form === 'wh'
-  if (!dot) {
-    // An xattr whiteout is a file: it takes the old name by changing places with the object.
-    const placed = work.whiteout(m.intoFd, m.newName, m.overWhiteout ? 'file' : 'nothing')
-    if (placed >= 0 && m.from !== m.into) {
-      const marked = u.marks.set(m.fromFd, '', 'opaque', 'x')
-      if (marked < 0) return marked
-    }
-    m.from.xattrWhiteouts = true
-    m.into.xattrWhiteouts = true
-    return placed < 0 ? placed : renameat2(m.fromFd, m.name, m.intoFd, m.newName, RENAME_EXCHANGE)
-  }
-  const mark = '.wh.' + m.name
-  const fd = openat(m.fromFd, mark, O_CREAT | O_WRONLY, 0)
+/** A `.wh.` mark of the old name is written first, so that at no time what is below it shows. */
+function moveWithMark(work: Workdir, m: RealMove, swap: boolean): Result {
+  const fd = openat(m.fromFd, '.wh.' + m.name, O_CREAT | O_WRONLY, 0)
   if (fd < 0) return fd
   close(fd)
-  const flags = m.overWhiteout && node.isDir ? RENAME_EXCHANGE : 0
+  const flags = swap ? RENAME_EXCHANGE : 0
   const result = renameat2(m.fromFd, m.name, m.intoFd, m.newName, flags)
   if (result < 0) {
     work.clearDotWhiteout(m.fromFd, m.name)
     return result
   }
-  if (flags !== 0) work.removeFolder(m.fromFd, m.name)
+  if (swap) work.removeFolder(m.fromFd, m.name)
   m.from.dotWhiteouts?.add(m.name)
-  clearMark(work, m)
   return result
 }
 

@@ -140,6 +140,24 @@ export class Workdir {
   }
 
   /**
+   * Puts a whiteout in the place of what is at (dirfd, name), which goes to the workdir.
+   *
+   * @returns the name that it has there, or -errno
+   */
+  setAside(dirfd: number, name: ByteString): ByteString | number {
+    if (this.form === 'xattr') {
+      const marked = this.#marks.set(dirfd, '', 'opaque', 'x')
+      if (marked < 0) return marked
+    }
+    const staged = this.stage((fd, temp) => this.#linkWhiteout(fd, temp))
+    if (staged.result < 0) return staged.result
+    const result = renameat2(this.fd, staged.name, dirfd, name, RENAME_EXCHANGE)
+    if (result >= 0) return staged.name
+    this.discard(staged.name)
+    return result
+  }
+
+  /**
    * Moves a folder out of the upper tree in one step and removes it, with the whiteouts that it may
    * still hold.
    */
