@@ -166,25 +166,43 @@ const SETTINGS: Record<string, Setting> = {
 }
 
 /** What is combined with what: not everything, since each is a few hundred renames. */
-const RUNS: { redirectDir: 'on' | 'off'; warm: boolean; settings: string[] }[] = [
-  { redirectDir: 'on', warm: true, settings: Object.keys(SETTINGS) },
-  { redirectDir: 'on', warm: false, settings: ['in one merged folder', 'across merged folders'] },
-  { redirectDir: 'off', warm: true, settings: ['in one merged folder', 'across merged folders'] },
+const RUNS: {
+  redirectDir?: 'on' | 'off'
+  warm?: boolean
+  whiteout?: 'wh' | 'xattr'
+  settings: string[]
+  after?: string[]
+}[] = [
+  { settings: Object.keys(SETTINGS) },
+  { warm: false, settings: ['in one merged folder', 'across merged folders'] },
+  { redirectDir: 'off', settings: ['in one merged folder', 'across merged folders'] },
+  ...(['wh', 'xattr'] as const).map(form => ({
+    whiteout: form,
+    settings: ['in one merged folder', 'across merged folders', 'across lower folders'],
+    after: ['the old name made again', 'renamed on', 'removed'],
+  })),
 ]
 
 t.test('every kind of thing over every other', { skip: skipParity }, async t => {
-  for (const { redirectDir, warm, settings } of RUNS)
-    for (const where of settings)
-      for (const [then, after] of Object.entries(AFTER)) {
+  for (const run of RUNS)
+    for (const where of run.settings)
+      for (const then of run.after ?? Object.keys(AFTER)) {
+        const { redirectDir = 'on', warm = true, whiteout: form = 'char' } = run
         const { layers, cases } = matrix(SETTINGS[where] as Setting)
-        const name = `redirect_dir ${redirectDir}, ${warm ? 'known' : 'forgotten'}, ${where}, then ${then}`
+        const name = `redirect_dir ${redirectDir}, ${form}, ${warm ? 'known' : 'forgotten'}, ${where}, then ${then}`
         await t.test(name, async t => {
-          const scenario = { ...layers, options: { redirectDir }, warm, memory: true }
+          const scenario: Scenario = {
+            ...layers,
+            options: { redirectDir, whiteout: form },
+            warm,
+            memory: true,
+            otherForm: form !== 'char',
+          }
           await compare(t, name, scenario, async fs => {
             const results: Record<string, unknown> = {}
             for (const one of cases) {
               const renamed = await fs.rename(one.from, one.to, one.flags)
-              results[one.name] = [renamed, await after(fs, one, renamed)]
+              results[one.name] = [renamed, await AFTER[then]?.(fs, one, renamed)]
             }
             return results
           })
