@@ -87,7 +87,7 @@ export function setattr(
   if (copied < 0) return copied
   const result = apply(u, handles, node, set, caller)
   if (result < 0) return result
-  if (cutAway && (valid & V.MTIME) === 0) touch(u, node)
+  if (cutAway && (valid & V.MTIME) === 0) modifiedNow(u, node)
   return getattr(u, handles, node, set.fh, out)
 }
 
@@ -174,7 +174,7 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
 }
 
 /** Modified now. */
-function touch(u: Union, node: Node): void {
+function modifiedNow(u: Union, node: Node): void {
   if (locate(u, node, place) < 0) return
   const { fd, name } = place
   if (name === '') futimens(fd, 0, UTIME_OMIT, 0, UTIME_NOW)
