@@ -172,7 +172,7 @@ function moveReal(
     newName,
     whiteoutOld,
     there: targetInUpper
-      ? target?.isDir === true
+      ? target?.isDir
         ? 'folder'
         : 'file'
       : lookAt(work, into, intoFd, newName),
