@@ -505,9 +505,9 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
     const found = list(side, action.op === 'rmdir' ? action.place : action.to, 32768, 0)
     return found.ret === 0 && found.fields['entries']?.split('\n').length === 2
   }
-  // The copy of a removed file would get the name that another one has in the index.
+  // A removed file or folder would be copied up, to where there is something else now.
   return (
-    outcome.ret === EEXIST &&
+    (outcome.ret === EEXIST || outcome.ret === ENOTEMPTY) &&
     'slot' in action &&
     action.op !== 'linkFd' &&
     !(action.op === 'fsetxattr' && action.flags & XATTR_CREATE)

@@ -32,8 +32,8 @@ export const NOT_COMPARED: Record<string, string> = {
     'positions in a folder are whatever its file system makes of them',
   'removing or replacing a folder that overlayfs refuses although it lists nothing in it':
     'an xattr whiteout, or a whiteout in a folder of the upper layer alone, counts as an entry there',
-  'attributes of a removed file where overlayfs says EEXIST':
-    'it cannot copy up a hard link that lost its names; a union can',
+  'attributes of a removed file or folder where overlayfs says EEXIST or ENOTEMPTY':
+    'it cannot copy up what lost its name; a union can',
   'a shared mapping of an append-only file':
     "overlayfs refuses it; the kernel's FUSE client does not know the flag",
   'truncate to the size that a file has, in write-back mode':
