@@ -63,7 +63,7 @@ export function copyMetadata(
 /** Writes `overlay.protattr` (kernel: ovl_set_protattr). */
 export function saveProtect(u: Union, fd: number, name: ByteString, protect: number): Result {
   const value =
-    ((protect & Protect.IMMUTABLE) !== 0 ? 'i' : '') + ((protect & Protect.APPEND) !== 0 ? 'a' : '')
+    ((protect & Protect.APPEND) !== 0 ? 'a' : '') + ((protect & Protect.IMMUTABLE) !== 0 ? 'i' : '')
   if (value !== '') return u.marks.set(fd, name, 'protattr', value)
   const result = removexattrat(fd, name, u.marks.names.protattr)
   return result === -E.ENODATA ? 0 : result
