@@ -339,7 +339,10 @@ export class UnionFs implements Fs {
   }
 
   write(path: string, text: string, offset = 0, flags = 0): Promise<number> {
-    return this.#with(path, sys.O.WRONLY | flags, fh => this.pwrite(fh, text, offset))
+    return this.#with(path, sys.O.WRONLY | flags, (fh, size) =>
+      // The kernel finds the end.
+      this.pwrite(fh, text, (flags & sys.O.APPEND) === 0 ? offset : size),
+    )
   }
 
   pwrite(fh: Fh, text: string, offset = 0, killPriv = false, late = false): number {
@@ -362,11 +365,16 @@ export class UnionFs implements Fs {
     }
   }
 
-  async #with<T>(path: string, flags: number, use: (fh: Fh) => T): Promise<T | number> {
+  async #with<T>(
+    path: string,
+    flags: number,
+    use: (fh: Fh, size: number) => T,
+  ): Promise<T | number> {
     const opened = await this.open(path, flags)
     if (typeof opened === 'number') return opened
     try {
-      return use(opened.fh)
+      const stat = await this.stat(path)
+      return use(opened.fh, typeof stat === 'number' ? 0 : stat.size)
     } finally {
       this.ops.release(opened.fh)
     }
