@@ -230,38 +230,41 @@ function followRedirect(
       dirs.push(walked.dir)
     }
     if (walked.stop) break
-    if (walked.redirect.startsWith('/'))
-      path = walked.redirect.split('/').filter(part => part !== '')
-    else if (walked.redirect !== '') path = [...path.slice(0, -1), walked.redirect]
+    path = walked.below
   }
   return ino
 }
 
-/** Walks a path of folders down from a layer's root (kernel: ovl_lookup_layer). */
+/**
+ * Walks a path of folders down from a layer's root (kernel: ovl_lookup_layer).
+ *
+ * @returns the folder, or null; whether it ends here; and the path by which the layers below know it,
+ * which redirects on the way may have changed
+ */
 function walk(
   u: Union,
   layer: Layer,
   path: ByteString[],
-): { dir: RealDir | null; stop: boolean; redirect: ByteString } {
+): { dir: RealDir | null; stop: boolean; below: ByteString[] } {
   let at = layer.root
   let stop = false
-  let redirect: ByteString = ''
+  let below = path
   for (const [i, part] of path.entries()) {
     const found = examine(u, at, part, scratch)
-    if (found !== Found.FOLDER)
-      return {
-        dir: null,
-        stop: stop || found === Found.WHITEOUT || found === Found.FILE,
-        redirect: '',
-      }
+    if (found === Found.NOTHING) return { dir: null, stop, below }
     const next = new RealDir(layer, at, part)
-    if (readFolderMarks(u, next, at, part, false) < 0)
-      return { dir: null, stop: true, redirect: '' }
+    if (found !== Found.FOLDER || readFolderMarks(u, next, at, part, false) < 0)
+      return { dir: null, stop: true, below }
     stop ||= folder.opaque
-    if (i === path.length - 1) redirect = folder.redirect
+    const { redirect } = folder
+    if (redirect !== '') {
+      const rest = path.slice(i + 1)
+      const above = redirect.startsWith('/') ? [] : below.slice(0, below.length - rest.length - 1)
+      below = [...above, ...redirect.split('/').filter(step => step !== ''), ...rest]
+    }
     at = next
   }
-  return { dir: at, stop, redirect }
+  return { dir: at, stop, below }
 }
 
 /** The node of a non-folder whose attributes are in `u.st`; on return they are the union's choice. */

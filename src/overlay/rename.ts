@@ -120,7 +120,7 @@ function move(
   if (merged) result = checkEmpty(u, target)
   if (result < 0) return result
   const moved = node.isDir && node.mergeOrLower
-  if (moved && redirectOf(node, old.parent === newParent, old.name) === null) return -E.EXDEV
+  if (moved && redirectOf(u, node, old.parent === newParent, old.name) === null) return -E.EXDEV
   if (target !== null && target.isDir && !merged) result = checkEmpty(u, target)
   if (result < 0) return result
   result = bringUp(u, old)
@@ -312,16 +312,28 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
 
 /**
  * What `overlay.redirect` has to say of a merged folder that moves (kernel: ovl_get_redirect): its old
- * name within the same folder, else where its lower part is from the layer's root.
+ * name within the same folder, else its path as the layers right below the upper one know it, which is
+ * that of the union, but for what the upper layer has itself moved before.
  *
  * @returns null where the path is too long to be written
  */
-function redirectOf(node: Node, sameFolder: boolean, name: ByteString): ByteString | null {
+function redirectOf(
+  u: Union,
+  node: Node,
+  sameFolder: boolean,
+  name: ByteString,
+): ByteString | null {
   if (sameFolder) return name
-  const lower = node.dirs.find(dir => !dir.layer.isUpper)
   let path = ''
-  for (let at: RealDir | null = lower ?? null; at !== null && at.parent !== null; at = at.parent)
-    path = '/' + at.name + path
+  let own = name
+  for (let at: Node = node; at.parent !== null; own = at.name) {
+    const upper = at.upperDir
+    const fd = upper === null ? -1 : u.fds.get(upper)
+    const step = (fd < 0 ? null : u.marks.value(fd, '', 'redirect')) ?? own
+    path = (step.startsWith('/') ? step : '/' + step) + path
+    if (step.startsWith('/')) break
+    at = at.parent
+  }
   return path.length > REDIRECT_MAX ? null : path
 }
 
@@ -335,7 +347,7 @@ function setRedirect(
 ): Result {
   const present = u.marks.value(fd, '', 'redirect')
   if (present !== null && (present.startsWith('/') || sameFolder)) return 0
-  const redirect = redirectOf(node, sameFolder, name)
+  const redirect = redirectOf(u, node, sameFolder, name)
   return redirect === null ? -E.EXDEV : u.marks.set(fd, '', 'redirect', redirect)
 }
 
