@@ -4,12 +4,18 @@ import { spawnSync } from 'node:child_process'
 import * as sys from '../helpers/syscalls.js'
 import type { LayerPaths } from './stack.js'
 
+/** What both sides are told; `metacopy` is for the kernel alone, the other one has to understand it. */
+export interface UnionOptions {
+  redirectDir: 'on' | 'off'
+  metacopy: boolean
+}
+
 export interface Mounter {
   /** The union is reached through the kernel's FUSE client. */
   fuse: boolean
   /** The kernel's FUSE client keeps written pages, and sizes and times with them. */
   writeBack: boolean
-  mount(layers: LayerPaths, mountpoint: string, redirectDir: 'on' | 'off'): void
+  mount(layers: LayerPaths, mountpoint: string, options: UnionOptions): void
   umount(layers: LayerPaths, mountpoint: string): void
 }
 
@@ -42,9 +48,11 @@ const umountPatiently = (mountpoint: string): void => {
 export const kernelMounter: Mounter = {
   fuse: false,
   writeBack: false,
-  mount(layers, mountpoint, redirectDir) {
+  mount(layers, mountpoint, { redirectDir, metacopy }) {
     const options =
-      layers.upper === null ? '' : `,index=on,redirect_dir=${redirectDir},metacopy=off,xino=off`
+      layers.upper === null
+        ? `,metacopy=${metacopy ? 'on' : 'off'}`
+        : `,index=on,redirect_dir=${redirectDir},metacopy=${metacopy ? 'on' : 'off'},xino=off`
     const result = sys.mount(
       'overlay',
       mountpoint,
@@ -82,7 +90,7 @@ const waitForRelease = (layers: LayerPaths): void => {
 export const commandMounter = (command: string, writeBack = true): Mounter => ({
   fuse: true,
   writeBack,
-  mount(layers, mountpoint, redirectDir) {
+  mount(layers, mountpoint, { redirectDir }) {
     const words = command
       .split(/\s+/)
       .map(word =>

@@ -69,7 +69,10 @@ export const showDivergence = (seed: number, divergence: Divergence): string => 
 
 export const showCase = (reduced: Case, divergence: Divergence): string => {
   const { stack } = reduced
-  const out = ['  reduced to:', `    redirect_dir=${stack.redirectDir}`]
+  const out = [
+    '  reduced to:',
+    `    redirect_dir=${stack.redirectDir}${stack.metacopy ? ' metacopy=on' : ''}`,
+  ]
   const layer = (name: string, entries: EntrySpec[]): void => {
     out.push(`    ${name}:`)
     for (const e of entries) out.push(`      ${showEntry(e)}`)

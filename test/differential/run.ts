@@ -10,7 +10,7 @@ import type { Action, Call } from './calls.js'
 import { compareInos, compareOutcomes, compareTrees, showResult } from './compare.js'
 import type { Draft } from './drafts.js'
 import { Model } from './model.js'
-import type { Mounter } from './mounters.js'
+import type { Mounter, UnionOptions } from './mounters.js'
 import { MountFailed, kernelMounter } from './mounters.js'
 import type { Side } from './perform.js'
 import { closeSide, openSide, perform, leftOut } from './perform.js'
@@ -51,15 +51,15 @@ class Diverged extends Error {
 
 /** A mount with the layers that it has at the moment. */
 class Mounted {
-  constructor(mounter: Mounter, mountpoint: string, layers: LayerPaths, redirectDir: 'on' | 'off') {
+  constructor(mounter: Mounter, mountpoint: string, layers: LayerPaths, options: UnionOptions) {
     this.mounter = mounter
     this.mountpoint = mountpoint
     this.layers = layers
-    this.redirectDir = redirectDir
+    this.options = options
   }
   readonly mounter: Mounter
   readonly mountpoint: string
-  readonly redirectDir: 'on' | 'off'
+  readonly options: UnionOptions
   layers: LayerPaths
   side: Side | null = null
 
@@ -69,7 +69,7 @@ class Mounted {
   }
 
   mount(writeBack: boolean): void {
-    this.mounter.mount(this.layers, this.mountpoint, this.redirectDir)
+    this.mounter.mount(this.layers, this.mountpoint, this.options)
     this.side = openSide(this.mountpoint, writeBack)
   }
 
@@ -95,8 +95,8 @@ class Run {
       mkdirSync(path, { recursive: true })
       return path
     }
-    this.reference = new Mounted(kernelMounter, mountpoint('r'), layersOf('a'), stack.redirectDir)
-    this.candidate = new Mounted(candidate, mountpoint('c'), layersOf('b'), stack.redirectDir)
+    this.reference = new Mounted(kernelMounter, mountpoint('r'), layersOf('a'), stack)
+    this.candidate = new Mounted(candidate, mountpoint('c'), layersOf('b'), stack)
     const lowers = [...this.reference.layers.lowers, ...this.candidate.layers.lowers]
     this.lowers = new Map(lowers.map(path => [path, readTree(path, true)]))
   }

@@ -42,6 +42,8 @@ export interface StackSpec {
   /** What lies in the upper before the mount; null: no upper, the union is read-only. */
   upper: EntrySpec[] | null
   redirectDir: 'on' | 'off'
+  /** The kernel's overlayfs copies only attributes up where that is enough. */
+  metacopy: boolean
 }
 
 export const LONG_NAME = 'n'.repeat(255)
@@ -248,14 +250,16 @@ export const stackArb: fc.Arbitrary<StackSpec> = fc.noBias(
         [4, layerArb(30)],
         [1, fc.constant(null)],
       ),
-      redirectDir: weighted<'on' | 'off'>([2, fc.constant('off')], [1, fc.constant('on')]),
+      redirectDir: weighted<'on' | 'off'>([1, fc.constant('off')], [1, fc.constant('on')]),
+      metacopy: weighted([2, fc.constant(false)], [1, fc.constant(true)]),
       spare: layerArb(36),
     })
-    .map(({ lowers, upper, redirectDir, spare }) => ({
+    .map(({ lowers, upper, redirectDir, metacopy, spare }) => ({
       // The kernel wants two lower layers where there is no upper.
       lowers: upper === null && lowers.length === 1 ? [...lowers, spare] : lowers,
       upper,
       redirectDir,
+      metacopy: metacopy && redirectDir === 'on',
     })),
 )
 

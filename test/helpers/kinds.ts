@@ -72,7 +72,7 @@ export class Bench {
   }
 
   mount(): void {
-    this.kind.mounter.mount(this.layers(), this.m, 'off')
+    this.kind.mounter.mount(this.layers(), this.m, { redirectDir: 'off', metacopy: false })
   }
 
   umount(): void {
