@@ -93,7 +93,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     options,
     log,
     notifier: deps.notifier,
-    upper: writable ? upper : null,
+    upper,
     lowers,
     fds: new DirFds(folderBudget()),
     marks,

@@ -42,7 +42,7 @@ import type { UnionOptions } from './options.js'
 import { DirHandles, readdir, readdirplus } from './readdir.js'
 import { rmdir, unlink } from './remove.js'
 import { rename } from './rename.js'
-import { fillAttr, locate, Place, type Union } from './union.js'
+import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.js'
 
 const place = new Place()
@@ -282,8 +282,8 @@ export class Overlay implements Ops {
   }
 
   syncfs(): Result {
-    const upper = this.#u.upper
-    if (upper === null || this.#u.syncIsFree) return 0
+    const { upper } = this.#u
+    if (upper === null || isReadOnly(this.#u) || this.#u.syncIsFree) return 0
     throw new Pending(this.#u.pool.submit({ kind: 'syncfs', fd: upper.fd }), true)
   }
 

@@ -28,7 +28,7 @@ export interface Union {
   readonly options: UnionOptions
   readonly log: Logger
   readonly notifier: Notifier
-  /** Null: a read-only union. */
+  /** Null without one. A union that only reads may have one, too. */
   readonly upper: Layer | null
   /** Top first. */
   readonly lowers: Layer[]
