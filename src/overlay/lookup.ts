@@ -187,7 +187,8 @@ function readFolderMarks(
   if ((bits & Mark.OPAQUE) !== 0) {
     const value = u.marks.opaque(fd, name, lower)
     if (value === 'y') folder.opaque = true
-    else if (value === 'x') child.xattrWhiteouts = true
+    // A move that was cut short may have left one that hides nothing, in an opaque folder too.
+    child.xattrWhiteouts = value === 'x' || (!lower && u.work?.form === 'xattr')
   }
   if ((bits & Mark.REDIRECT) !== 0) {
     folder.redirect = u.marks.value(fd, name, 'redirect') ?? ''

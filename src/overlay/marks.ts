@@ -3,6 +3,7 @@
  * object bears is learnt with one listxattr; only a mark that is there costs another call.
  */
 
+import { XATTR_CREATE } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { getxattrat, listxattrat, setxattrat } from '../sys/xattr.js'
 import type { ByteString, Result } from './ops.js'
@@ -120,6 +121,12 @@ export class MarkReader {
   /** Sets a mark. */
   set(fd: number, name: ByteString, mark: keyof MarkNames, value: string): Result {
     return setxattrat(fd, name, this.names[mark], Buffer.from(value, 'latin1'), 0)
+  }
+
+  /** Lets the folder have whiteouts by xattr. The same mark says that it is opaque, which it then stays. */
+  setXattrWhiteouts(fd: number): Result {
+    const result = setxattrat(fd, '', this.names.opaque, Buffer.from('x'), XATTR_CREATE)
+    return result === -E.EEXIST ? 0 : result
   }
 
   /**

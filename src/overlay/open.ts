@@ -71,7 +71,8 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   for (const layer of upper === null ? lowers : [upper, ...lowers]) {
     const lower = layer !== upper
     const bits = marks.read(layer.fd, '', lower)
-    if ((bits & Mark.OPAQUE) !== 0 && marks.opaque(layer.fd, '', lower) === 'x')
+    // An upper root that was made opaque elsewhere has whiteouts all the same: as a root it is merged.
+    if ((bits & Mark.OPAQUE) !== 0 && (!lower || marks.opaque(layer.fd, '', lower) === 'x'))
       layer.root.xattrWhiteouts = true
   }
   const fs = new StatFs()

@@ -243,7 +243,7 @@ function moveOnce(u: Union, work: Workdir, node: Node, m: RealMove): Result {
 function moveBySwap(u: Union, work: Workdir, m: RealMove): Result {
   const { intoFd, newName } = m
   if (work.form === 'xattr') {
-    const marked = m.from === m.into ? 0 : u.marks.set(m.fromFd, '', 'opaque', 'x')
+    const marked = m.from === m.into ? 0 : u.marks.setXattrWhiteouts(m.fromFd)
     if (marked < 0) return marked
     m.from.xattrWhiteouts = true
     m.into.xattrWhiteouts = true

@@ -124,7 +124,7 @@ export class Workdir {
   whiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'folder'): Result {
     if (this.form === 'wh') return this.#dotWhiteout(dirfd, name, there)
     if (this.form === 'xattr') {
-      const marked = this.#marks.set(dirfd, '', 'opaque', 'x')
+      const marked = this.#marks.setXattrWhiteouts(dirfd)
       if (marked < 0) return marked
     }
     if (there === 'nothing') {
@@ -146,7 +146,7 @@ export class Workdir {
    */
   setAside(dirfd: number, name: ByteString): ByteString | number {
     if (this.form === 'xattr') {
-      const marked = this.#marks.set(dirfd, '', 'opaque', 'x')
+      const marked = this.#marks.setXattrWhiteouts(dirfd)
       if (marked < 0) return marked
     }
     const staged = this.stage((fd, temp) => this.#linkWhiteout(fd, temp))
