@@ -169,7 +169,7 @@ function makeOverWhiteout(
   let result = inheritGroup(u, fd, work.fd, staged.name, finalMode)
   if (result >= 0 && acl !== null && inherited !== null)
     result = setInherited(work.fd, staged.name, finalMode, acl, inherited)
-  if (result >= 0 && isDir) result = u.marks.set(work.fd, staged.name, 'opaque', 'y')
+  if (result >= 0 && isDir) result = u.marks.setOpaque(work.fd, staged.name)
   if (result >= 0) result = renameat2(work.fd, staged.name, fd, name, isDir ? RENAME_EXCHANGE : 0)
   if (result < 0 || isDir) work.discard(staged.name)
   if (result < 0 && staged.result > 0) close(staged.result)

@@ -5,7 +5,7 @@
 
 import { XATTR_CREATE } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
-import { getxattrat, listxattrat, setxattrat } from '../sys/xattr.js'
+import { getxattrat, listxattrat, removexattrat, setxattrat } from '../sys/xattr.js'
 import type { ByteString, Result } from './ops.js'
 
 export const TRUSTED_PREFIX = 'trusted.overlay.'
@@ -121,6 +121,19 @@ export class MarkReader {
   /** Sets a mark. */
   set(fd: number, name: ByteString, mark: keyof MarkNames, value: string): Result {
     return setxattrat(fd, name, this.names[mark], Buffer.from(value, 'latin1'), 0)
+  }
+
+  /** Whether marks can be written at all, here and by whoever mounts (kernel: ovl_make_workdir). */
+  canSet(fd: number): boolean {
+    if (this.set(fd, '', 'opaque', '0') < 0) return false
+    removexattrat(fd, '', this.names.opaque)
+    return true
+  }
+
+  /** Marks a folder under which lower layers would show (kernel: ovl_set_opaque). */
+  setOpaque(fd: number, name: ByteString): Result {
+    const result = this.set(fd, name, 'opaque', 'y')
+    return isXattrRefusal(result) ? -E.EIO : result
   }
 
   /** Lets the folder have whiteouts by xattr. The same mark says that it is opaque, which it then stays. */

@@ -36,7 +36,8 @@ export function copyMetadata(
   const isLink = (st.mode & S_IFMT) === S_IFLNK
   let result =
     dstName === '' ? fchown(dstFd, st.uid, st.gid) : fchownat(dstFd, dstName, st.uid, st.gid)
-  if (result < 0) return result
+  // An owner that the user namespace does not know (kernel: ovl_copy_up_one).
+  if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
   result = copyXattrs(u, srcFd, srcName, dstFd, dstName)
   if (result < 0) return result
   if (!isLink) {

@@ -126,7 +126,7 @@ function openFolder(option: string, path: string, opened: number[]): number {
 
 /**
  * A lower layer is reached through a private read-only mount where the process may make one: then the
- * kernel itself refuses every write to it. An ordinary user's layers are opened as they are.
+ * kernel itself refuses every write to it. Else it is opened as it is.
  */
 function openLower(path: string, opened: number[]): number {
   const tree = clonePrivate(path)
@@ -172,7 +172,13 @@ function openWork(
   }
   if (typeof work === 'number') return fail(work)
   opened.push(work.fd)
-  if (options.index && lowers.some(layer => layer.handles)) {
+  const marked = marks.canSet(work.fd)
+  if (!marked)
+    log.warn(
+      { workdir: path },
+      'overlay attributes cannot be written here: hard links part, and no folder can replace what is deleted; try userxattr',
+    )
+  if (options.index && marked && lowers.some(layer => layer.handles)) {
     const result = work.openIndex(base)
     if (result < 0) return fail(result)
     opened.push(work.indexFd)

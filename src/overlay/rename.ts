@@ -14,6 +14,7 @@ import { Stat } from '../sys/stat.js'
 import { copyUp, ensureUpperDir, ensureUpperName, indexBeforeLoss, markImpure } from './copyup.js'
 import type { RealDir } from './layer.js'
 import { findChild } from './lookup.js'
+import { isXattrRefusal } from './marks.js'
 import { isWithin, Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { checkEmpty } from './readdir.js'
@@ -303,7 +304,7 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
     if (node.dirs.length > 1) result = setRedirect(u, node, fd, parent === newParent, old.name)
     // Whatever lies under the new name now, or will with another lower layer (kernel: ovl_rename).
     else if (newParent.dirs.length > 1) result = u.marks.set(fd, '', 'opaque', 'y')
-    if (result < 0) return result === -E.EOPNOTSUPP ? -E.EXDEV : result
+    if (result < 0) return isXattrRefusal(result) ? -E.EXDEV : result
   }
   if (!node.foreign || into.impure) return 0
   const fd = u.fds.get(into)
@@ -364,7 +365,7 @@ function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node): Resul
   if (work === null) return -E.EROFS
   const fresh = work.stageFolderLike(u.fds.get(upper))
   if (typeof fresh === 'number') return fresh
-  const marked = u.marks.set(work.fd, fresh, 'opaque', 'y')
+  const marked = u.marks.setOpaque(work.fd, fresh)
   const fd = u.fds.get(into)
   const result =
     marked < 0 ? marked : fd < 0 ? fd : renameat2(work.fd, fresh, fd, name, RENAME_EXCHANGE)

@@ -52,25 +52,23 @@ export const umountAsync = (target: string, flags = 0): Promise<Result> =>
 
 const OPEN_TREE_CLONE = 1
 const MOUNT_ATTR_RDONLY = 0x01
-const MOUNT_ATTR_NOATIME = 0x10
-/** The bits of which NOATIME is one value. */
-const MOUNT_ATTR_ATIME_MASK = 0x70
 
 /**
- * A private, read-only mount of the folder `path` (UTF-8) that never moves an access time, without the
- * mounts below it: open_tree(2) with OPEN_TREE_CLONE, then mount_setattr(2). It belongs to the
- * descriptor alone, an O_PATH one, and goes with the last descriptor opened through it. What is done
- * through it cannot write, whatever the caller's rights (kernel overlayfs: clone_private_mount).
+ * A private, read-only mount of the folder `path` (UTF-8), without the mounts below it: open_tree(2) with
+ * OPEN_TREE_CLONE, then mount_setattr(2). It belongs to the descriptor alone, an O_PATH one, and goes
+ * with the last descriptor opened through it. What is done through it cannot write, whatever the caller's
+ * rights, nor moves an access time (kernel overlayfs: clone_private_mount). NOATIME would add nothing to
+ * that, and is refused in a user namespace, where the flags of mounts from outside are locked.
  *
- * Needs CAP_SYS_ADMIN and Linux 5.12: -EPERM, -ENOSYS.
+ * Needs CAP_SYS_ADMIN, in the user namespace that owns the mounts, and Linux 5.12: -EPERM, -ENOSYS.
  */
 export const clonePrivate = (path: string): Result => {
   if (!putA(toByteString(path))) return -E.ENAMETOOLONG
   const fd = c.syscall3(NR.openTree, AT_FDCWD, nameA, OPEN_TREE_CLONE | O_CLOEXEC)
   if (fd < 0) return fail()
   // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
-  put64(0, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOATIME)
-  put64(2, MOUNT_ATTR_ATIME_MASK)
+  put64(0, MOUNT_ATTR_RDONLY)
+  put64(2, 0)
   put64(4, 0)
   put64(6, 0)
   if (c.syscall5(NR.mountSetattr, fd, emptyName, AT_EMPTY_PATH, words, 32) >= 0) return fd
