@@ -76,6 +76,8 @@ tap_group() {
     --timeout="$seconds" --jobs="$jobs" "$@"
   local status=$?
   grep -E '^(not )?ok ' "$out" 2>/dev/null
+  # What failed, with the start of its reason.
+  grep -E -A20 '^ +not ok ' "$out" 2>/dev/null | head -200
   counts=$(grep -E '^# \{ total: ' "$out" 2>/dev/null | tail -1)
   p=$(sed -n 's/.*[ ,]pass: \([0-9]*\).*/\1/p' <<<"$counts")
   f=$(sed -n 's/.*[ ,]fail: \([0-9]*\).*/\1/p' <<<"$counts")

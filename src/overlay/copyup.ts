@@ -19,8 +19,6 @@ import {
   unlinkat,
 } from '../sys/at.js'
 import {
-  FS_NOATIME_FL,
-  FS_SYNC_FL,
   O_CREAT,
   O_EXCL,
   O_PATH,
@@ -34,7 +32,7 @@ import {
   S_IFMT,
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
-import { close, dup, ficlone, fsync, getFlags, setFlags } from '../sys/io.js'
+import { close, dup, ficlone, fsync } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
 import { removexattrat } from '../sys/xattr.js'
 import { copyData } from './copydata.js'
@@ -212,14 +210,6 @@ function finishRegular(
   if (fd < 0) return fd
   let result = statxat(fd, node.lowerName, source)
   if (result < 0) return result
-  const flags = FS_SYNC_FL | FS_NOATIME_FL
-  const src = openat(fd, node.lowerName, O_RDONLY | O_NOATIME)
-  if (src >= 0) {
-    const kept = getFlags(src)
-    close(src)
-    // Added to what the new file has: a file system does not let go of all of its flags.
-    if (kept > 0 && (kept & flags) !== 0) setFlags(tmp, Math.max(0, getFlags(tmp)) | (kept & flags))
-  }
   const unlinked = node.parent === null
   result = copyMetadata(u, source, lower.layer, fd, node.lowerName, tmp, '', node)
   if (result < 0) return result
@@ -293,14 +283,13 @@ function install(u: Union, node: Node, put: (dirfd: number, name: ByteString) =>
   let result = put(work.indexFd, key)
   if (result < 0) return result
   result = setNlinkMark(u, work.indexFd, key, unionLinks - 2)
-  if (result >= 0) result = linkName(u, node, work.indexFd, key, 0)
-  if (result < 0) {
+  // Point of no return: with its first name the copy is live.
+  const count = result < 0 ? result : linkNames(u, node, work.indexFd, key, 0)
+  if (count < 0) {
     unlinkat(work.indexFd, key)
-    return result
+    return count
   }
-  // Point of no return: the copy is live.
   node.indexKey = key
-  const count = 1 + linkOthers(u, node, work.indexFd, key)
   becomeUpper(u, node, 1 + count)
   node.nlinkAdjust = unionLinks - 1 - count
   return count === 1 ? 0 : saveNlink(u, node)
@@ -322,30 +311,35 @@ function installLinks(
   first.inUpper = true
   // Point of no return: the copy is live.
   const fd = u.fds.get(into)
-  const count = 1 + (fd < 0 ? 0 : linkOthers(u, node, fd, first.name))
+  const others = fd < 0 ? 0 : linkNames(u, node, fd, first.name, 1)
+  const count = 1 + Math.max(0, others)
   becomeUpper(u, node, count)
   node.nlinkAdjust = unionLinks - count
   return 0
 }
 
 /**
- * Gives all other names that are known their place too. A request tells the inode, not the name that was
+ * Gives the names that are known their place too. A request tells the inode, not the name that was
  * used: whoever takes the upper layer for itself (a commit, a diff) must find the change under that name
  * as well. A name that cannot be linked keeps its lower file, which only the index then leads past.
  *
- * @returns how many were linked
+ * @param first of `node.links`: those before have their place
+ * @returns how many were linked; -errno if none of several was
  */
-function linkOthers(u: Union, node: Node, fd: number, real: ByteString): number {
+function linkNames(u: Union, node: Node, fd: number, real: ByteString, first: number): Result {
   let count = 0
-  for (let i = 1; i < (node.links?.length ?? 0); i++) {
+  let failure = 0
+  for (let i = first; i < (node.links?.length ?? 0); i++) {
     const result = linkName(u, node, fd, real, i)
     if (result >= 0) count++
-    else u.log.warn({ errno: -result }, 'a hard link stays behind in a lower layer')
+    else {
+      failure = result
+      u.log.warn({ errno: -result }, 'a hard link stays behind in a lower layer')
+    }
   }
-  return count
+  return count === 0 ? failure : count
 }
 
-/** Links (fd, real), the upper inode, to the node's `i`-th name. */
 function linkName(u: Union, node: Node, fd: number, real: ByteString, i: number): Result {
   const link = node.links?.[i]
   if (link === undefined) return -E.ENOENT

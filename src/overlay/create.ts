@@ -97,7 +97,7 @@ function make(
   let covers = false
   if (result === -E.EEXIST) {
     covers = true
-    result = makeOverWhiteout(u, caller, upper, fd, name, masked, acl, run)
+    result = makeOverWhiteout(u, caller, fd, name, masked, acl, run)
   } else if (result >= 0) {
     const finished = finishDirect(u, parent, upper, fd, name, mode)
     if (finished < 0) {
@@ -146,7 +146,6 @@ function finishDirect(
 function makeOverWhiteout(
   u: Union,
   caller: Caller,
-  upper: RealDir,
   fd: number,
   name: ByteString,
   mode: number,
@@ -157,7 +156,7 @@ function makeOverWhiteout(
   if (work === null) return -E.EROFS
   const stated = statxat(fd, name, there)
   if (stated < 0) return stated
-  if (!isWhiteout(upper, fd, name, there)) return -E.EEXIST
+  if (!isWhiteout(fd, name, there)) return -E.EEXIST
   const isDir = (mode & S_IFMT) === S_IFDIR
   const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
   const finalMode = inherited === null ? mode : inherited.mode
@@ -381,7 +380,7 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   let covers = false
   if (result === -E.EEXIST) {
     covers = true
-    result = linkOverWhiteout(u, upper, fd, name, run)
+    result = linkOverWhiteout(u, fd, name, run)
   } else if (result >= 0) {
     covers = finishDirect(u, parent, upper, fd, name, S_IFREG) > 0
   }
@@ -392,7 +391,6 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
 
 function linkOverWhiteout(
   u: Union,
-  upper: RealDir,
   fd: number,
   name: ByteString,
   run: (dirfd: number, at: ByteString) => Result,
@@ -401,7 +399,7 @@ function linkOverWhiteout(
   if (work === null) return -E.EROFS
   const stated = statxat(fd, name, there)
   if (stated < 0) return stated
-  if (!isWhiteout(upper, fd, name, there)) return -E.EEXIST
+  if (!isWhiteout(fd, name, there)) return -E.EEXIST
   const staged = work.stage(run)
   if (staged.result < 0) return staged.result
   const result = renameat2(work.fd, staged.name, fd, name, 0)

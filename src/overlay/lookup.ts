@@ -159,7 +159,7 @@ function examine(u: Union, real: RealDir, name: ByteString, st: Stat): Result {
     if (result !== -E.ENOENT && result !== -E.ENOTDIR) return result
     return hasDotWhiteout(u, real, fd, name) ? Found.WHITEOUT : Found.NOTHING
   }
-  if (isWhiteout(real, fd, name, st)) return Found.WHITEOUT
+  if (isWhiteout(fd, name, st)) return Found.WHITEOUT
   return (st.mode & S_IFMT) === S_IFDIR ? Found.FOLDER : Found.FILE
 }
 
@@ -256,11 +256,14 @@ function walk(
     const next = new RealDir(layer, at, part)
     if (found !== Found.FOLDER || readFolderMarks(u, next, at, part, false) < 0)
       return { dir: null, stop: true, below }
-    stop ||= folder.opaque
     const { redirect } = folder
-    if (redirect !== '') {
+    if (folder.opaque) stop = true
+    else if (redirect !== '') {
       const rest = path.slice(i + 1)
-      const above = redirect.startsWith('/') ? [] : below.slice(0, below.length - rest.length - 1)
+      const absolute = redirect.startsWith('/')
+      // It leads to another place below, past an opaque folder on the way (kernel: ovl_check_redirect).
+      if (absolute) stop = false
+      const above = absolute ? [] : below.slice(0, below.length - rest.length - 1)
       below = [...above, ...redirect.split('/').filter(step => step !== ''), ...rest]
     }
     at = next
@@ -349,6 +352,15 @@ function indexedNode(
     node.hasOrigin = true
     node.nlinkAdjust = parseNlink(u.marks.value(u.work.indexFd, key, 'nlink') ?? '')
     node.protect = parseProtect(u.marks.value(u.work.indexFd, key, 'protattr') ?? '')
+    if ((u.marks.read(u.work.indexFd, key, false) & Mark.METACOPY) !== 0 && node.isReg) {
+      // The data is what the name has below.
+      const result =
+        (u.marks.read(fd, realName, true) & Mark.METACOPY) === 0
+          ? setData(node, real, realName)
+          : findData(u, node, parent, name, real, realName)
+      if (result < 0) return result
+      statxat(u.work.indexFd, key, scratch)
+    }
     u.nodes.registerUpper(node, scratch.ino)
   }
   node.indexKey = key
@@ -416,6 +428,13 @@ function upperFileNode(
   return node
 }
 
+function setData(node: Node, dir: RealDir, name: ByteString): Result {
+  node.metacopy = true
+  node.dataDir = dir
+  node.dataName = name
+  return 0
+}
+
 /**
  * The data of a metadata-only copy: the first full regular file below, by redirect or by name.
  * Sets the node's lower place (kernel: ovl_lookup, metacopy).
@@ -445,28 +464,30 @@ function findData(
     if (layer.index <= real.layer.index) continue
     let dir: RealDir | null
     let leaf = at
+    let stop = false
     if (path !== null) {
-      const folders = path as ByteString[]
+      const folders: ByteString[] = path
       leaf = folders[folders.length - 1] ?? ''
-      dir = walk(u, layer, folders.slice(0, -1)).dir
+      const walked = walk(u, layer, folders.slice(0, -1))
+      dir = walked.dir
+      stop = walked.stop
+      path = [...walked.below, leaf]
     } else {
       dir = parent.dirs.find(d => d.layer === layer) ?? null
     }
-    if (dir === null || leaf === '') continue
-    const found = examine(u, dir, leaf, scratch)
-    if (found === Found.NOTHING) continue
+    const found = dir === null ? Found.NOTHING : examine(u, dir, leaf, scratch)
+    if (dir === null || found === Found.NOTHING) {
+      if (stop) break
+      continue
+    }
     if (found !== Found.FILE || (scratch.mode & S_IFMT) !== S_IFREG) break
     fd = u.fds.get(dir)
     if (fd < 0) return fd
     const bits = u.marks.read(fd, leaf, true)
-    if ((bits & Mark.METACOPY) === 0) {
-      node.metacopy = true
-      node.dataDir = dir
-      node.dataName = leaf
-      return 0
-    }
+    if ((bits & Mark.METACOPY) === 0) return setData(node, dir, leaf)
     redirect = u.marks.value(fd, leaf, 'redirect') ?? ''
     if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
+    if (stop && !redirect.startsWith('/')) break
     turn(redirect)
   }
   // The kernel refuses a metadata copy without data the same way.

@@ -3,9 +3,21 @@
  * the marks of its origin. Analogous to the second half of fs/overlayfs/copy_up.c.
  */
 
-import { fchmod, fchmodat, fchown, fchownat, futimens, utimensat } from '../sys/at.js'
-import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../sys/constants.js'
+import { fchmod, fchmodat, fchown, fchownat, futimens, openat, utimensat } from '../sys/at.js'
+import {
+  FS_NOATIME_FL,
+  FS_SYNC_FL,
+  O_DIRECTORY,
+  O_NOATIME,
+  O_NONBLOCK,
+  O_RDONLY,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+} from '../sys/constants.js'
 import { E } from '../sys/errno.js'
+import { close, getFlags, setFlags } from '../sys/io.js'
 import type { Stat } from '../sys/stat.js'
 import { getxattrValue, listxattrNames, removexattrat, setxattrat } from '../sys/xattr.js'
 import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
@@ -56,9 +68,30 @@ export function copyMetadata(
     result = saveProtect(u, dstFd, dstName, node.protect)
     if (result < 0) return result
   }
+  if (type === S_IFREG || type === S_IFDIR) copyFlags(srcFd, srcName, dstFd, dstName)
   return dstName === ''
     ? futimens(dstFd, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
     : utimensat(dstFd, dstName, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
+}
+
+const COPIED_FLAGS = FS_SYNC_FL | FS_NOATIME_FL
+
+/**
+ * The inode flags that a copy keeps; a file system that has none is no fault.
+ *
+ * Analogous to copy_up.c:ovl_copy_fileattr().
+ */
+function copyFlags(srcFd: number, srcName: ByteString, dstFd: number, dstName: ByteString): void {
+  const src = openat(srcFd, srcName || '.', O_RDONLY | O_NONBLOCK | O_NOATIME)
+  if (src < 0) return
+  const kept = getFlags(src)
+  close(src)
+  if (kept <= 0 || (kept & COPIED_FLAGS) === 0) return
+  const dst = dstName === '' ? dstFd : openat(dstFd, dstName, O_RDONLY | O_DIRECTORY)
+  if (dst < 0) return
+  // Added to what the new one has: a file system does not let go of all of its flags.
+  setFlags(dst, Math.max(0, getFlags(dst)) | (kept & COPIED_FLAGS))
+  if (dst !== dstFd) close(dst)
 }
 
 /** Writes `overlay.protattr` (kernel: ovl_set_protattr). */

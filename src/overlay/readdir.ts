@@ -124,7 +124,7 @@ function listMerged(
 function isHidden(real: RealDir, fd: number, name: ByteString, type: number): boolean {
   const candidate =
     type === DT_CHR || type === DT_UNKNOWN || (type === DT_REG && real.xattrWhiteouts)
-  return candidate && statxat(fd, name, st) >= 0 && isWhiteout(real, fd, name, st)
+  return candidate && statxat(fd, name, st) >= 0 && isWhiteout(fd, name, st)
 }
 
 /**

@@ -172,11 +172,7 @@ function moveReal(
     intoFd,
     newName,
     whiteoutOld,
-    there: targetInUpper
-      ? target?.isDir
-        ? 'folder'
-        : 'file'
-      : lookAt(work, into, intoFd, newName),
+    there: targetInUpper ? (target?.isDir ? 'folder' : 'file') : lookAt(work, intoFd, newName),
   })
   if (result < 0) {
     if (target !== null) letGo(u, target)
@@ -207,9 +203,9 @@ interface RealMove {
 }
 
 /** What the upper layer has at (fd, name). */
-function lookAt(work: Workdir, dir: RealDir, fd: number, name: ByteString): RealMove['there'] {
+function lookAt(work: Workdir, fd: number, name: ByteString): RealMove['there'] {
   if (statxat(fd, name, st) < 0) return 'nothing'
-  if (!isWhiteout(dir, fd, name, st)) return st.isDir ? 'folder' : 'file'
+  if (!isWhiteout(fd, name, st)) return st.isDir ? 'folder' : 'file'
   const form = st.isWhiteout ? 'char' : 'xattr'
   return form === work.form ? 'own whiteout' : 'other whiteout'
 }

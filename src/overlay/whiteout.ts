@@ -49,14 +49,15 @@ function scanDotWhiteouts(u: Union, dir: RealDir, fd: number): Set<ByteString> |
 }
 
 /**
- * Whether a real object is a whiteout: char 0/0, or in a folder marked `opaque=x` an empty regular file
- * with `overlay.whiteout` (kernel: ovl_path_is_whiteout).
+ * Whether a real object is a whiteout: char 0/0, or an empty regular file with `overlay.whiteout`. Only
+ * who lists a folder goes by its mark `opaque=x`, as one that looks up a name has the attributes at hand
+ * (kernel: ovl_path_is_whiteout).
  *
  * @param st its attributes
  */
-export function isWhiteout(dir: RealDir, fd: number, name: ByteString, st: Stat): boolean {
+export function isWhiteout(fd: number, name: ByteString, st: Stat): boolean {
   if (st.isWhiteout) return true
-  if (!dir.xattrWhiteouts || (st.mode & S_IFMT) !== S_IFREG || st.size !== 0) return false
+  if ((st.mode & S_IFMT) !== S_IFREG || st.size !== 0) return false
   return (
     getxattrat(fd, name, TRUSTED_PREFIX + 'whiteout', nothing) >= 0 ||
     getxattrat(fd, name, USER_PREFIX + 'whiteout', nothing) >= 0

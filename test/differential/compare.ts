@@ -5,7 +5,7 @@ import { diffStats, diffTrees } from '../helpers/tree.js'
 import { constants } from 'node:os'
 import type { Action } from './calls.js'
 import type { Outcome } from './perform.js'
-import type { Mismatch } from './tolerated.js'
+import type { Before, Mismatch } from './tolerated.js'
 import { tolerated } from './tolerated.js'
 
 const ERRNO_NAMES = new Map(Object.entries(constants.errno).map(([name, value]) => [value, name]))
@@ -20,12 +20,12 @@ export const compareOutcomes = (
   expected: Outcome,
   got: Outcome,
   rules: TreeRules,
-  flagged: boolean,
+  before: Before,
 ): Mismatch[] => {
   const out: Mismatch[] = []
   const differ = (field: string, a: string, b: string): void => {
     if (a === b) return
-    const mismatch = { action, field, expected: a, got: b, flagged }
+    const mismatch = { action, field, expected: a, got: b, before }
     if (!tolerated(mismatch)) out.push(mismatch)
   }
   differ('result', showResult(expected.ret), showResult(got.ret))
@@ -53,9 +53,10 @@ export const compareTrees = (
   got: Tree,
   rules: TreeRules,
   when: string,
+  before?: Before,
 ): Mismatch[] =>
   diffTrees(expected, got, rules)
-    .map(d => fromDifference(d, action, when))
+    .map(d => ({ ...fromDifference(d, action, when), ...(before && { before }) }))
     .filter(m => !tolerated(m))
 
 /** The inode numbers that were others before. */

@@ -53,14 +53,15 @@ export const kernelMounter: Mounter = {
       layers.upper === null
         ? `,metacopy=${metacopy ? 'on' : 'off'}`
         : `,index=on,redirect_dir=${redirectDir},metacopy=${metacopy ? 'on' : 'off'},xino=off`
-    const result = sys.mount(
-      'overlay',
-      mountpoint,
-      'overlay',
-      sys.MS.NOATIME,
-      layerOptions(layers) + options,
-    )
-    if (result < 0) throw new MountFailed(`mount of kernel overlayfs: errno ${-result}`)
+    const data = layerOptions(layers) + options
+    for (let tries = 0; ; tries++) {
+      const result = sys.mount('overlay', mountpoint, 'overlay', sys.MS.NOATIME, data)
+      if (result >= 0) return
+      // A mount that was ended just before keeps its layers while another process looks at it.
+      if (result !== -EBUSY || tries >= 50)
+        throw new MountFailed(`mount of kernel overlayfs: errno ${-result}`)
+      pause(20)
+    }
   },
   umount(_layers, mountpoint) {
     umountPatiently(mountpoint)

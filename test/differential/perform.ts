@@ -18,9 +18,11 @@ export interface Side {
   slotInos: bigint[]
   /** The candidate is one whose client would not take over the time of a truncation to the same size. */
   writeBack: boolean
+  /** Overlayfs copies up metadata alone, and the data when a file is opened for writing. */
+  metacopy: boolean
 }
 
-export const openSide = (mountpoint: string, writeBack: boolean): Side => {
+export const openSide = (mountpoint: string, writeBack: boolean, metacopy: boolean): Side => {
   const root = sys.open(mountpoint, sys.O.RDONLY | sys.O.DIRECTORY)
   if (root < 0) throw new Error(`open ${mountpoint}: errno ${-root}`)
   return {
@@ -29,6 +31,7 @@ export const openSide = (mountpoint: string, writeBack: boolean): Side => {
     slots: Array.from({ length: SLOTS }, () => -1),
     slotInos: Array.from({ length: SLOTS }, () => 0n),
     writeBack,
+    metacopy,
   }
 }
 
@@ -490,6 +493,7 @@ const bare = (side: Side, call: Call): Outcome => {
 }
 
 const ENOTEMPTY = -39
+const OMIT = { sec: 0, nsec: 1_073_741_822 }
 /** Overlayfs may move the times of both folders although it has refused: they get others. */
 const settleTimes = (side: Side, places: Place[]): void => {
   const time = { sec: 1_400_000_000, nsec: 0 }
@@ -497,7 +501,10 @@ const settleTimes = (side: Side, places: Place[]): void => {
     sys.utimensat(baseOf(side, { slot, path }), dirname(path), time, time, 0)
 }
 
+const EPERM = -1
 const EEXIST = -17
+const EXDEV = -18
+const RENAMES = new Set(['rename', 'link', 'linkFd'])
 const XATTR_CREATE = 1
 /** Whether overlayfs refused what has no reason in the union itself: then the candidate is not asked. */
 export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean => {
@@ -505,12 +512,14 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
     const found = list(side, action.op === 'rmdir' ? action.place : action.to, 32768, 0)
     return found.ret === 0 && found.fields['entries']?.split('\n').length === 2
   }
+  if (outcome.ret === EXDEV && side.metacopy && RENAMES.has(action.op)) return true
+  if (outcome.ret === EPERM && action.op === 'fallocate') return true
   // A removed file or folder would be copied up, to where there is something else now.
   return (
     (outcome.ret === EEXIST || outcome.ret === ENOTEMPTY) &&
     'slot' in action &&
     action.op !== 'linkFd' &&
-    !(action.op === 'fsetxattr' && action.flags & XATTR_CREATE)
+    !(outcome.ret === EEXIST && action.op === 'fsetxattr' && action.flags & XATTR_CREATE)
   )
 }
 
@@ -522,6 +531,9 @@ export const perform = (side: Side, call: Call): Outcome => {
   const outcome = bare(side, call)
   if (a.op === 'rename' && outcome.ret === ENOTEMPTY) settleTimes(side, [a.place, a.to])
   if (a.op === 'open' && outcome.ret === 0) {
+    // The data may have come now, which overlayfs lets count as a change.
+    if (side.metacopy && (a.flags & (sys.O.WRONLY | sys.O.RDWR)) !== 0)
+      sys.futimens(fdOf(side, a.into), OMIT, { sec: 1_400_000_000, nsec: 0 })
     const stat = sys.fstat(fdOf(side, a.into))
     side.slotInos[a.into] = typeof stat === 'number' ? 0n : stat.ino
     withStat(outcome, 'the open file', stat)
@@ -544,6 +556,8 @@ export const perform = (side: Side, call: Call): Outcome => {
         `${i === 0 ? 'the first' : 'the second'} path's folder`,
         look({ slot: place.slot, path: parent }),
       )
+    // Of several changes, a later one may be given the number that an earlier one has freed.
+    if (a.op === 'listDuring' && i > 0) return
     before.forEach((old, j) => {
       const now = after[i]
       if (typeof old === 'number' || typeof now !== 'object') return

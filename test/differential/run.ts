@@ -16,7 +16,7 @@ import type { Side } from './perform.js'
 import { closeSide, openSide, perform, leftOut } from './perform.js'
 import type { LayerPaths, StackSpec } from './stack.js'
 import { buildStack } from './stack.js'
-import type { Mismatch } from './tolerated.js'
+import type { Before, Mismatch } from './tolerated.js'
 
 export interface Step {
   call: Call
@@ -70,7 +70,7 @@ class Mounted {
 
   mount(writeBack: boolean): void {
     this.mounter.mount(this.layers, this.mountpoint, this.options)
-    this.side = openSide(this.mountpoint, writeBack)
+    this.side = openSide(this.mountpoint, writeBack, this.options.metacopy)
   }
 
   umount(): void {
@@ -81,8 +81,11 @@ class Mounted {
   }
 }
 
+const CAPABILITY = 'security.capability'
+
 class Run {
   constructor(dir: string, stack: StackSpec, candidate: Mounter) {
+    this.before = { flagged: false, capability: JSON.stringify(stack).includes(CAPABILITY) }
     const start = BigInt(Date.now() - 5000) * 1_000_000n
     this.rules = { now: start }
     const layersOf = (name: string): LayerPaths => {
@@ -108,8 +111,7 @@ class Run {
   readonly trace: Step[] = []
   calls = 0
   pushed = 0
-  /** A file may be immutable or append-only. */
-  flagged = false
+  readonly before: Before
   readonly tally: Record<string, number> = {}
 
   private read(mounted: Mounted, action: Action | null): Tree {
@@ -150,7 +152,7 @@ class Run {
   compare(action: Action | null, when = ''): [Tree, Tree] {
     const expected = this.read(this.reference, action)
     const got = this.read(this.candidate, action)
-    this.expectSame(compareTrees(action, expected, got, this.rules, when))
+    this.expectSame(compareTrees(action, expected, got, this.rules, when, this.before))
     this.model.reset([...expected.nodes].map(([path, n]) => [path, n.stat.mode & S.IFMT]))
     return [expected, got]
   }
@@ -213,10 +215,11 @@ class Run {
       this.tally[key] = (this.tally[key] ?? 0) + 1
       if (leftOut(this.reference.open, action, expected)) return
       const got = perform(this.candidate.open, call)
-      this.expectSame(compareOutcomes(action, expected, got, this.rules, this.flagged))
+      this.expectSame(compareOutcomes(action, expected, got, this.rules, this.before))
       this.model.note(action, expected)
       if ((action.op === 'setflags' || action.op === 'fsetflags') && action.flags & 0x30)
-        this.flagged = true
+        this.before.flagged = true
+      if ('name' in action && action.name === CAPABILITY) this.before.capability = true
     }
   }
 

@@ -388,9 +388,10 @@ export const buildLayer = (
         must(sys.setxattr(at(path), 'trusted.overlay.opaque', Buffer.from('y'), 0), 'opaque')
       else if (marked.has(path))
         must(sys.setxattr(at(path), 'trusted.overlay.opaque', Buffer.from('x'), 0), 'opaque')
-    } else if (kind === 'dir' && marked.has('.'))
-      must(sys.setxattr(at('.'), 'trusted.overlay.opaque', Buffer.from('x'), 0), 'opaque')
+    }
   }
+  if (marked.has('.'))
+    must(sys.setxattr(at('.'), 'trusted.overlay.opaque', Buffer.from('x'), 0), 'opaque')
   for (const entry of order)
     must(sys.utimensat(dir, entry.path, entry.atime, entry.mtime, sys.AT_SYMLINK_NOFOLLOW), 'times')
   must(

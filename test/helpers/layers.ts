@@ -213,7 +213,8 @@ const setTimes = (full: string, spec: Spec): void => {
 
 const setFlags = (top: string, path: string, flags: number): void => {
   const fd = must(sys.open(`${top}/${path}`, sys.O.RDONLY), `open ${path}`)
-  must(sys.setFlags(fd, flags), `setflags ${path}`)
+  // Added: a file system does not let go of all of its own.
+  must(sys.setFlags(fd, sys.getFlags(fd) | flags), `setflags ${path}`)
   sys.close(fd)
 }
 

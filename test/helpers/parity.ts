@@ -7,6 +7,7 @@
 import * as fs from 'node:fs'
 import type { Test } from 'tap'
 import type { UnionOptions } from '../../src/overlay/options.js'
+import { E } from '../../src/sys/errno.js'
 import { KernelFs, type Fs } from './fs-calls.js'
 import { build, scratch, unionFolders, type Layer, type UnionFolders } from './layers.js'
 import * as sys from './syscalls.js'
@@ -36,19 +37,21 @@ const probe = (): string | false => {
   }
 }
 
-/** Mounts the kernel's overlayfs on `merged`. */
+/**
+ * Mounts the kernel's overlayfs on `merged`. A mount that was ended just before may keep its layers for
+ * a moment, when another process was looking at it (EBUSY).
+ */
 export const mountKernel = (
   where: Pick<UnionFolders, 'lower' | 'upper' | 'work' | 'merged'>,
   options = '',
 ): number => {
   const layers = `lowerdir=${where.lower.join(':')},upperdir=${where.upper},workdir=${where.work}`
-  return sys.mount(
-    'overlay',
-    where.merged,
-    'overlay',
-    sys.MS.NOATIME,
-    options === '' ? layers : `${layers},${options}`,
-  )
+  const data = options === '' ? layers : `${layers},${options}`
+  for (let tries = 0; ; tries++) {
+    const result = sys.mount('overlay', where.merged, 'overlay', sys.MS.NOATIME, data)
+    if (result !== -E.EBUSY || tries === 50) return result
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+  }
 }
 
 /** Why there is nothing to compare with, or false. */

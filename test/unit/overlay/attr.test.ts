@@ -323,6 +323,22 @@ t.test('a flagged file stays removable in the upper layer', { skip: skipParity }
   t.strictSame(await union.listxattr('f'), [])
 })
 
+t.test('a copy keeps the flags of its lower file or folder', { skip: skipParity }, async t => {
+  const lower: Layer = {
+    f: file('text', { flags: NOATIME | NODUMP }),
+    'dir/': dir({ flags: NOATIME }),
+    'dir/f': file('text', { flags: NOATIME }),
+  }
+  await compare(t, 'flags at copy-up', { lower: [lower] }, async fs => {
+    const results: unknown[] = []
+    for (const path of ['dir/f', 'dir', 'f']) {
+      results.push(await fs.chmod(path, 0o700))
+      results.push((await fs.getFlags(path)) & (NOATIME | NODUMP))
+    }
+    return results
+  })
+})
+
 t.test('flags on what has none', { skip: skipParity }, async t => {
   const union = open(t, optionsOf(unionFolders(t, { lower: [LOWER] })))
   t.equal(await union.getFlags('d/s'), -E.ENOTTY)

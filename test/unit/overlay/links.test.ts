@@ -3,6 +3,7 @@ import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import t from 'tap'
 
 import type { Opened } from '../../../src/overlay/ops.js'
+import { E } from '../../../src/sys/errno.js'
 import type { Fs } from '../../helpers/fs-calls.js'
 import { dir, fifo, file, link, symlink, unionFolders, type Layer } from '../../helpers/layers.js'
 import {
@@ -169,6 +170,32 @@ t.test('names in several layers', { skip: skipParity }, async t => {
       await fs.unlink('a/9'),
       await look(fs, all),
     ])
+})
+
+t.test('a name in a folder that cannot be copied up', { skip: skipParity }, async t => {
+  const where = unionFolders(t, { lower: [LOWER] })
+  // A value that the kernel neither reads nor copies.
+  sys.setxattr(
+    { path: `${where.lower[0]}/a`, follow: false },
+    'security.capability',
+    Buffer.alloc(0),
+    0,
+  )
+  const union = open(t, optionsOf(where))
+  t.equal(await union.chmod('a', 0o700), -E.EINVAL)
+  t.strictSame(await look(union, NAMES), [
+    [3, 6, 'linked'],
+    [3, 6, 'linked'],
+    [3, 6, 'linked'],
+  ])
+  t.equal(await union.write('b/3', 'x'), 1, 'the others take the change')
+  t.strictSame(await look(union, NAMES), CHANGED)
+  t.equal(await union.unlink('b/3'), 0)
+  t.strictSame(await look(union, ['a/1', 'a/2']), [
+    [2, 6, 'xinked'],
+    [2, 6, 'xinked'],
+  ])
+  union.close()
 })
 
 t.test('over remounts by either', { skip: skipParity }, async t => {
