@@ -121,12 +121,12 @@ function move(
   if (merged) result = checkEmpty(u, target)
   if (result < 0) return result
   const moved = node.isDir && node.mergeOrLower
-  if (moved && redirectOf(u, node, old.parent === newParent, old.name) === null) return -E.EXDEV
-  if (target !== null && target.isDir && !merged) result = checkEmpty(u, target)
-  if (result < 0) return result
   result = bringUp(u, old)
   if (result < 0) return result
   result = ensureUpperDir(u, newParent)
+  if (result < 0) return result
+  if (moved && redirectOf(u, node, old.parent === newParent, old.name) === null) return -E.EXDEV
+  if (target !== null && target.isDir && !merged) result = checkEmpty(u, target)
   if (result < 0) return result
   if (target !== null) {
     result = target.isDir

@@ -57,8 +57,8 @@ export const kernelMounter: Mounter = {
     for (let tries = 0; ; tries++) {
       const result = sys.mount('overlay', mountpoint, 'overlay', sys.MS.NOATIME, data)
       if (result >= 0) return
-      // A mount that was ended just before keeps its layers while another process looks at it.
-      if (result !== -EBUSY || tries >= 50)
+      // A mount that was ended just before keeps its layers while another mount namespace has a copy of it.
+      if (result !== -EBUSY || tries >= 500)
         throw new MountFailed(`mount of kernel overlayfs: errno ${-result}`)
       pause(20)
     }

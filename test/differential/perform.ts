@@ -494,18 +494,19 @@ const bare = (side: Side, call: Call): Outcome => {
 
 const ENOTEMPTY = -39
 const OMIT = { sec: 0, nsec: 1_073_741_822 }
-/** Overlayfs may move the times of both folders although it has refused: they get others. */
-const settleTimes = (side: Side, places: Place[]): void => {
-  const time = { sec: 1_400_000_000, nsec: 0 }
-  for (const { slot, path } of places)
-    sys.utimensat(baseOf(side, { slot, path }), dirname(path), time, time, 0)
-}
-
 const EPERM = -1
 const EEXIST = -17
 const EXDEV = -18
 const RENAMES = new Set(['rename', 'link', 'linkFd'])
 const XATTR_CREATE = 1
+/** Overlayfs may move the times of both folders of a rename that it refuses: they get others. */
+export const settleTimes = (side: Side, action: Action, outcome: Outcome): void => {
+  if (action.op !== 'rename' || (outcome.ret !== ENOTEMPTY && outcome.ret !== EXDEV)) return
+  const time = { sec: 1_400_000_000, nsec: 0 }
+  for (const { slot, path } of [action.place, action.to])
+    sys.utimensat(baseOf(side, { slot, path }), dirname(path), time, time, 0)
+}
+
 /** Whether overlayfs refused what has no reason in the union itself: then the candidate is not asked. */
 export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean => {
   if (outcome.ret === ENOTEMPTY && (action.op === 'rmdir' || action.op === 'rename')) {
@@ -529,7 +530,7 @@ export const perform = (side: Side, call: Call): Outcome => {
   const look = (place: Place): Stat | number => sys.lstat(baseOf(side, place), place.path)
   const before = places.map(look)
   const outcome = bare(side, call)
-  if (a.op === 'rename' && outcome.ret === ENOTEMPTY) settleTimes(side, [a.place, a.to])
+  settleTimes(side, a, outcome)
   if (a.op === 'open' && outcome.ret === 0) {
     // The data may have come now, which overlayfs lets count as a change.
     if (side.metacopy && (a.flags & (sys.O.WRONLY | sys.O.RDWR)) !== 0)

@@ -38,8 +38,8 @@ const probe = (): string | false => {
 }
 
 /**
- * Mounts the kernel's overlayfs on `merged`. A mount that was ended just before may keep its layers for
- * a moment, when another process was looking at it (EBUSY).
+ * Mounts the kernel's overlayfs on `merged`. A mount that was ended just before keeps its layers (EBUSY)
+ * while a process in a mount namespace of its own, which another test has started, has a copy of it.
  */
 export const mountKernel = (
   where: Pick<UnionFolders, 'lower' | 'upper' | 'work' | 'merged'>,
@@ -49,7 +49,7 @@ export const mountKernel = (
   const data = options === '' ? layers : `${layers},${options}`
   for (let tries = 0; ; tries++) {
     const result = sys.mount('overlay', where.merged, 'overlay', sys.MS.NOATIME, data)
-    if (result !== -E.EBUSY || tries === 50) return result
+    if (result !== -E.EBUSY || tries === 500) return result
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
   }
 }
