@@ -515,6 +515,7 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
   }
   if (outcome.ret === EXDEV && side.metacopy && RENAMES.has(action.op)) return true
   if (outcome.ret === EPERM && action.op === 'fallocate') return true
+  if (outcome.ret === 0 && action.op === 'copy') return true
   // A removed file or folder would be copied up, to where there is something else now.
   return (
     (outcome.ret === EEXIST || outcome.ret === ENOTEMPTY) &&

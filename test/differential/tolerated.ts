@@ -47,6 +47,8 @@ export const NOT_COMPARED: Record<string, string> = {
     'overlayfs sets it to the time at which the data was copied',
   'fallocate() on an immutable file':
     "it is refused; in write-back mode the kernel's FUSE client has moved mtime by then",
+  'copy_file_range() that copies nothing':
+    "the kernel's FUSE client takes set-id bits and capabilities away before it asks",
   'a shared mapping of an append-only file':
     "overlayfs refuses it; the kernel's FUSE client does not know the flag",
   'truncate to the size that a file has, in write-back mode':
