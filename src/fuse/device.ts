@@ -8,6 +8,7 @@ import type { Logger } from '../log.js'
 import { E, errnoName } from '../sys/errno.js'
 import { eventfdDrain, poll2, read, write } from '../sys/io.js'
 import { MAX_IO } from './init.js'
+import { Linger } from './linger.js'
 import { PARKED, type Session } from './session.js'
 import { Opcode } from './abi.js'
 import { Request } from './wire.js'
@@ -73,18 +74,23 @@ export class Device {
     const req = new Request(REQUEST_SIZE)
     const fd = this.#fd
     const { wakeFd } = this.#session.ops
+    const linger = new Linger()
     let untilWake = WAKE_EVERY
     for (;;) {
       const n = read(fd, req.buf, 0, REQUEST_SIZE)
       if (n > 0) {
         req.length = n
+        linger.end()
         this.#serve(req)
         if (this.#session.refused !== undefined) throw this.#session.refused
         if (--untilWake > 0) continue
         untilWake = WAKE_EVERY
         if (poll2(-1, wakeFd, 0) > 0 && this.#wake()) return 'stopped'
       } else if (n === -E.EAGAIN) {
-        if ((poll2(fd, wakeFd, -1) & 2) !== 0 && this.#wake()) return 'stopped'
+        if (this.#parked.length === 0 && linger.on()) continue
+        const woken = poll2(fd, wakeFd, -1)
+        linger.waited()
+        if ((woken & 2) !== 0 && this.#wake()) return 'stopped'
       } else if (n === -E.ENODEV) {
         return 'unmounted'
       } else if (n === -E.ECONNABORTED || n === 0) {

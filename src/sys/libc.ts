@@ -146,6 +146,7 @@ export const geteuid: () => number = bind('geteuid', 'u')
 export const umask: Fn1 = bind('umask', 'uu')
 export const getrlimit: Fn2 = bind('getrlimit', 'iil')
 export const setrlimit: Fn2 = bind('setrlimit', 'iil')
+export const schedYield: () => number = bind('sched_yield', 'i')
 export const schedSetaffinity: Fn3 = bind('sched_setaffinity', 'iill')
 
 // By number

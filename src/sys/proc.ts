@@ -139,6 +139,9 @@ export const umask = (mode: number): number => c.umask(mode)
 /** gettid(2): the kernel's id of this thread. */
 export const gettid = (): number => syscall1(NR.gettid, 0)
 
+/** sched_yield(2): lets another thread that waits for this processor go first; at once if there is none. */
+export const schedYield = (): void => void c.schedYield()
+
 const RLIMIT_NOFILE = 7
 
 const rlimit = (i: number): number => u32[i + 1]! * 0x1_0000_0000 + u32[i]!
