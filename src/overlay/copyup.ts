@@ -34,7 +34,7 @@ import {
 import { E } from '../sys/errno.js'
 import { close, dup, ficlone, fsync } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
-import { removexattrat } from '../sys/xattr.js'
+import { getxattrValue, removexattrat, setxattrat } from '../sys/xattr.js'
 import { copyData } from './copydata.js'
 import { isXattrRefusal } from './marks.js'
 import { RealDir } from './layer.js'
@@ -48,6 +48,7 @@ import { isReadOnly, locate, Place, type Union } from './union.js'
 
 /** Files up to this size are copied on the union's own thread: handing over costs more. */
 const INLINE_COPY = 1 << 20
+const CAPABILITY: ByteString = 'security.capability'
 
 export interface CopyUpJob {
   readonly job: Job
@@ -476,7 +477,7 @@ function completeMetacopy(u: Union, node: Node, withData: boolean): Result {
     const src = openSource(u, node)
     if (src < 0) return src
     const dst = openat(place.fd, place.name, O_WRONLY)
-    result = dst < 0 ? dst : copyData(src, dst, size, !u.syncIsFree)
+    result = dst < 0 ? dst : keepingCapability(dst, () => copyData(src, dst, size, !u.syncIsFree))
     close(src)
     if (dst >= 0) {
       futimens(dst, source.atimeSec, source.atimeNsec, source.mtimeSec, source.mtimeNsec)
@@ -490,4 +491,13 @@ function completeMetacopy(u: Union, node: Node, withData: boolean): Result {
   node.metacopy = false
   moveHandles(u, node, place)
   return 0
+}
+
+/** Writes to an upper file without what a write takes from it (kernel: ovl_copy_up_meta_inode_data). */
+function keepingCapability(fd: number, write: () => Result): Result {
+  const capability = getxattrValue(fd, '', CAPABILITY)
+  const result = write()
+  if (typeof capability === 'number') return result
+  const restored = setxattrat(fd, '', CAPABILITY, capability, 0)
+  return result < 0 ? result : restored
 }

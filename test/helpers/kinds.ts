@@ -71,8 +71,10 @@ export class Bench {
     return { lowers: this.lowers, upper: this.upper, work: this.work }
   }
 
-  mount(): void {
-    this.kind.mounter.mount(this.layers(), this.m, { redirectDir: 'off', metacopy: false })
+  /** `metacopy` is for the kernel alone, which wants redirects with it: tsoverlay always reads such copies. */
+  mount({ metacopy = false } = {}): void {
+    const redirectDir = metacopy ? 'on' : 'off'
+    this.kind.mounter.mount(this.layers(), this.m, { redirectDir, metacopy })
   }
 
   umount(): void {

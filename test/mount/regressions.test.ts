@@ -783,6 +783,33 @@ const REGRESSIONS: Regression[] = [
       t.same([...readTree(b.m).nodes.keys()], ['.', 'd'])
     },
   },
+  {
+    name: 'a metadata-only copy that gets its data keeps capability, set-id bits and time',
+    run(t, b) {
+      put(`${b.lower}/f`, 'lower data')
+      put(`${b.upper}/f`, '')
+      fs.truncateSync(`${b.upper}/f`, 10)
+      fs.chmodSync(`${b.upper}/f`, 0o6755)
+      const upper = { path: `${b.upper}/f`, follow: false }
+      const capability = Buffer.from('0100000200200000000000000000000000000000', 'hex')
+      sys.setxattr(upper, 'trusted.overlay.metacopy', Buffer.alloc(0), 0)
+      sys.setxattr(upper, 'security.capability', capability, 0)
+      setTimes(`${b.upper}/f`, LONG_AGO)
+      b.mount({ metacopy: true })
+      const before = b.stat(`${b.m}/f`)
+      sys.close(b.open(`${b.m}/f`, O.RDWR))
+      t.same(
+        sys.getxattr({ path: `${b.m}/f`, follow: false }, 'security.capability'),
+        capability,
+        'it has its capability',
+      )
+      const after = b.stat(`${b.m}/f`)
+      t.equal(after.mode, S.IFREG | 0o6755)
+      if (!b.kind.kernel) t.equal(after.mtime, before.mtime, 'nothing was written')
+      b.umount()
+      t.equal(text(`${b.upper}/f`), 'lower data', 'the data is in the upper layer')
+    },
+  },
 ]
 
 const runAll = async (t: Test, kind: Kind): Promise<void> => {
