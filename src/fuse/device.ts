@@ -46,6 +46,8 @@ export interface DeviceOptions {
   onWake: () => boolean
   /** Called once, when the answer to INIT is with the kernel. */
   onReady: () => void
+  /** Called while there is nothing else to do, until it returns false. */
+  onIdle?: () => boolean
 }
 
 export class Device {
@@ -55,6 +57,7 @@ export class Device {
   readonly #onWake: () => boolean
   readonly #onReady: () => void
   readonly #parked: Parked[] = []
+  #onIdle: (() => boolean) | undefined
   #ready = false
 
   constructor(options: DeviceOptions) {
@@ -63,6 +66,7 @@ export class Device {
     this.#log = options.log
     this.#onWake = options.onWake
     this.#onReady = options.onReady
+    this.#onIdle = options.onIdle
   }
 
   get parkedCount(): number {
@@ -87,6 +91,10 @@ export class Device {
         untilWake = WAKE_EVERY
         if (poll2(-1, wakeFd, 0) > 0 && this.#wake()) return 'stopped'
       } else if (n === -E.EAGAIN) {
+        if (this.#onIdle !== undefined && this.#ready && this.#parked.length === 0) {
+          if (!this.#onIdle()) this.#onIdle = undefined
+          continue
+        }
         if (this.#parked.length === 0 && linger.on()) continue
         const woken = poll2(fd, wakeFd, -1)
         linger.waited()

@@ -26,6 +26,7 @@ import {
 } from './messages.js'
 import { detach, mountDevice, mountedDevice, openDevice } from './mount.js'
 import { DeviceNotifier } from './notify.js'
+import { Rehearsal } from './rehearsal.js'
 import { Session } from './session.js'
 import { Reply } from './wire.js'
 
@@ -94,8 +95,23 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     }
   }
   const onReady = (): void => send({ type: 'ready', io: session.negotiated?.io ?? 'cached' })
-  const device = new Device({ fd, session, log, onWake, onReady })
-  return device.run()
+  let rehearsal: Rehearsal | undefined
+  const onIdle = (): boolean => {
+    try {
+      rehearsal ??= new Rehearsal()
+      return rehearsal.step()
+    } catch (error) {
+      // It is served without practice, then.
+      log.debug({ error: String(error) }, 'no rehearsal')
+      return false
+    }
+  }
+  const device = new Device({ fd, session, log, onWake, onReady, onIdle })
+  try {
+    return device.run()
+  } finally {
+    rehearsal?.close()
+  }
 }
 
 interface Setup {
