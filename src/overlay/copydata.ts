@@ -9,6 +9,16 @@ const CHUNK = 8 << 20
 const BUFFER = 1 << 20
 
 /**
+ * Copies a source that is not worth looking for holes in, as `copyData`.
+ *
+ * @returns 0 or -errno
+ */
+export function copyDense(src: number, dst: number, size: number): Result {
+  const end = copyRange(src, dst, 0, size)
+  return end < 0 || end === size ? Math.min(end, 0) : ftruncate(dst, size)
+}
+
+/**
  * Copies `size` bytes from the start of `src` to `dst`, an empty file, leaving holes as holes.
  * A source that is shorter than `size` gives a file with a hole at its end.
  *
@@ -33,28 +43,28 @@ export function copyData(src: number, dst: number, size: number, sync: boolean):
   return sync ? fsync(dst) : 0
 }
 
+/** @returns up to where there was something to copy, or -errno */
 function copyRange(src: number, dst: number, from: number, to: number): Result {
   let pos = from
   while (pos < to) {
     const n = copyFileRange(src, pos, dst, pos, Math.min(CHUNK, to - pos))
-    if (n === 0) return 0
-    if (n < 0) {
-      // Two file systems that cannot copy between each other, or a kernel that refuses this pair.
-      if (n === -E.EXDEV || n === -E.EINVAL || n === -E.ENOSYS || n === -E.EOPNOTSUPP)
-        return copyByHand(src, dst, pos, to)
-      return n
-    }
+    // The end, or a file that can only be read; two file systems that cannot copy between each other; a
+    // kernel that refuses this pair.
+    if (n === 0 || n === -E.EXDEV || n === -E.EINVAL || n === -E.ENOSYS || n === -E.EOPNOTSUPP)
+      return copyByHand(src, dst, pos, to)
+    if (n < 0) return n
     pos += n
   }
-  return 0
+  return pos
 }
 
+/** As `copyRange`, by reading and writing. */
 function copyByHand(src: number, dst: number, from: number, to: number): Result {
   const buffer = Buffer.allocUnsafeSlow(BUFFER)
   let pos = from
   while (pos < to) {
     const n = pread(src, buffer, 0, Math.min(BUFFER, to - pos), pos)
-    if (n <= 0) return n
+    if (n <= 0) return n < 0 ? n : pos
     let done = 0
     while (done < n) {
       const written = pwrite(dst, buffer, done, n - done, pos + done)
@@ -63,5 +73,5 @@ function copyByHand(src: number, dst: number, from: number, to: number): Result 
     }
     pos += n
   }
-  return 0
+  return pos
 }

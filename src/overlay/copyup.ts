@@ -35,7 +35,7 @@ import { E } from '../sys/errno.js'
 import { close, dup, ficlone, fsync } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
 import { getxattrValue, removexattrat, setxattrat } from '../sys/xattr.js'
-import { copyData } from './copydata.js'
+import { copyData, copyDense } from './copydata.js'
 import { isXattrRefusal } from './marks.js'
 import { RealDir } from './layer.js'
 import { copyMetadata } from './metadata.js'
@@ -48,6 +48,8 @@ import { isReadOnly, locate, Place, type Union } from './union.js'
 
 /** Files up to this size are copied on the union's own thread: handing over costs more. */
 const INLINE_COPY = 1 << 20
+/** Up to here a file that has as many blocks as it is long is copied without a look for holes. */
+const SMALL = 64 << 10
 const CAPABILITY: ByteString = 'security.capability'
 
 export interface CopyUpJob {
@@ -141,12 +143,12 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
     return tmp
   }
   const sync = !u.syncIsFree
-  if (withData && size > 0 && ficlone(tmp, src) < 0) {
+  if (withData && size > 0 && !shareExtents(node, src, tmp)) {
     if (size > INLINE_COPY || sync) {
       const finish = (copied: Result): Result => {
         node.job = null
+        const end = copied < 0 ? copied : finishRegular(u, node, src, tmp)
         close(src)
-        const end = copied < 0 ? copied : finishRegular(u, node, tmp)
         close(tmp)
         u.nodes.release(node)
         return end
@@ -158,12 +160,23 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
       node.job = { job }
       throw new Pending(job, false)
     }
-    result = copyData(src, tmp, size, false)
+    const dense = size <= SMALL && source.blocks * 512 >= size
+    result = dense ? copyDense(src, tmp, size) : copyData(src, tmp, size, false)
   } else if (withData && size > 0 && sync) result = fsync(tmp)
+  if (result >= 0) result = finishRegular(u, node, src, tmp, undefined, !node.metacopy)
   close(src)
-  if (result >= 0) result = finishRegular(u, node, tmp)
   close(tmp)
   return result
+}
+
+/** Whether the copy has got its data by sharing it. Layers that cannot are asked once. */
+function shareExtents(node: Node, src: number, tmp: number): boolean {
+  const layer = (node.metacopy ? node.dataDir : node.lowerDir)?.layer
+  if (layer?.sharesExtents === false) return false
+  const result = ficlone(tmp, src)
+  if (layer !== undefined && (result === -E.EOPNOTSUPP || result === -E.EXDEV))
+    layer.sharesExtents = false
+  return result >= 0
 }
 
 /** The file that has the data: the lower one, or the one that a metadata copy points to. */
@@ -188,31 +201,39 @@ function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Resu
   }
   const size = withData ? source.size : 0
   let result = size > 0 ? copyData(src, tmp, size, !u.syncIsFree) : 0
-  close(src)
   if (result >= 0)
-    result = finishRegular(u, node, tmp, (dirfd, name) =>
+    result = finishRegular(u, node, src, tmp, (dirfd, name) =>
       renameat2(work.fd, staged.name, dirfd, name, RENAME_NOREPLACE),
     )
+  close(src)
   close(tmp)
   if (result < 0 || node.parent === null) work.discard(staged.name)
   return result
 }
 
-/** Metadata and name for a copied regular file. */
+/**
+ * Metadata and name for a copied regular file.
+ *
+ * @param src the file with the data, open
+ * @param known `source` has the lower file's attributes
+ */
 function finishRegular(
   u: Union,
   node: Node,
+  src: number,
   tmp: number,
   put: (dirfd: number, name: ByteString) => Result = (dirfd, name) => linkFd(tmp, dirfd, name),
+  known = false,
 ): Result {
   const lower = node.lowerDir
   if (lower === null) return -E.EIO
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
-  let result = statxat(fd, node.lowerName, source)
+  let result = known ? 0 : statxat(fd, node.lowerName, source)
   if (result < 0) return result
   const unlinked = node.parent === null
-  result = copyMetadata(u, source, lower.layer, fd, node.lowerName, tmp, '', node)
+  const open = node.metacopy ? -1 : src
+  result = copyMetadata(u, source, lower.layer, fd, node.lowerName, tmp, '', node, open)
   if (result < 0) return result
   if (unlinked) {
     // It has no name any more: the copy never gets one either (kernel: ovl_copy_up of a disconnected file).
@@ -437,7 +458,7 @@ function becomeUpper(u: Union, node: Node, links: number): void {
   node.metacopy = false
   node.nlinkAdjust = node.parent === null ? 0 : unionLinks - links
   node.lowerPositive = true
-  if (node.lookups > 0) u.notifier.attrChanged(node.id)
+  if (node.lookups > 0 && node !== u.answering) u.notifier.attrChanged(node.id)
   const place = new Place()
   if (locate(u, node, place) < 0) return
   if (node.links !== null) {

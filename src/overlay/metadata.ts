@@ -19,7 +19,13 @@ import {
 import { E } from '../sys/errno.js'
 import { close, getFlags, setFlags } from '../sys/io.js'
 import type { Stat } from '../sys/stat.js'
-import { getxattrValue, listxattrNames, removexattrat, setxattrat } from '../sys/xattr.js'
+import {
+  fsetxattr,
+  getxattrValue,
+  listxattrNames,
+  removexattrat,
+  setxattrat,
+} from '../sys/xattr.js'
 import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
 import type { Layer } from './layer.js'
 import { isXattrRefusal } from './marks.js'
@@ -32,6 +38,8 @@ import type { Union } from './union.js'
  * Owner, mode, xattrs with ACLs, times and origin from a lower object to its copy.
  *
  * @param st the lower object's attributes
+ * @param dstName '' for a file that is open, not only with O_PATH
+ * @param src the lower object, where it is open for reading
  *
  * Analogous to copy_up.c:ovl_copy_up_metadata().
  */
@@ -44,6 +52,7 @@ export function copyMetadata(
   dstFd: number,
   dstName: ByteString,
   node: Node,
+  src = -1,
 ): Result {
   const isLink = (st.mode & S_IFMT) === S_IFLNK
   let result =
@@ -61,14 +70,14 @@ export function copyMetadata(
   const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
   const origin = single ? encodeOrigin(layer, srcFd, srcName) : null
   if (origin !== null) {
-    result = setxattrat(dstFd, dstName, u.marks.names.origin, origin, 0)
+    result = setAttribute(dstFd, dstName, u.marks.names.origin, origin)
     if (result < 0 && !isXattrRefusal(result)) return result
   }
   if (node.protect !== 0 && (type === S_IFREG || type === S_IFDIR)) {
     result = saveProtect(u, dstFd, dstName, node.protect)
     if (result < 0) return result
   }
-  if (type === S_IFREG || type === S_IFDIR) copyFlags(srcFd, srcName, dstFd, dstName)
+  if (type === S_IFREG || type === S_IFDIR) copyFlags(srcFd, srcName, dstFd, dstName, src)
   return dstName === ''
     ? futimens(dstFd, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
     : utimensat(dstFd, dstName, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
@@ -81,11 +90,17 @@ const COPIED_FLAGS = FS_SYNC_FL | FS_NOATIME_FL
  *
  * Analogous to copy_up.c:ovl_copy_fileattr().
  */
-function copyFlags(srcFd: number, srcName: ByteString, dstFd: number, dstName: ByteString): void {
-  const src = openat(srcFd, srcName || '.', O_RDONLY | O_NONBLOCK | O_NOATIME)
+function copyFlags(
+  srcFd: number,
+  srcName: ByteString,
+  dstFd: number,
+  dstName: ByteString,
+  open: number,
+): void {
+  const src = open >= 0 ? open : openat(srcFd, srcName || '.', O_RDONLY | O_NONBLOCK | O_NOATIME)
   if (src < 0) return
   const kept = getFlags(src)
-  close(src)
+  if (open < 0) close(src)
   if (kept <= 0 || (kept & COPIED_FLAGS) === 0) return
   const dst = dstName === '' ? dstFd : openat(dstFd, dstName, O_RDONLY | O_DIRECTORY)
   if (dst < 0) return
@@ -93,6 +108,9 @@ function copyFlags(srcFd: number, srcName: ByteString, dstFd: number, dstName: B
   setFlags(dst, Math.max(0, getFlags(dst)) | (kept & COPIED_FLAGS))
   if (dst !== dstFd) close(dst)
 }
+
+const setAttribute = (fd: number, name: ByteString, attr: ByteString, value: Uint8Array): Result =>
+  name === '' ? fsetxattr(fd, attr, value, 0) : setxattrat(fd, name, attr, value, 0)
 
 /** Writes `overlay.protattr` (kernel: ovl_set_protattr). */
 export function saveProtect(u: Union, fd: number, name: ByteString, protect: number): Result {
@@ -119,7 +137,7 @@ function copyXattrs(
       if (value === -E.ENODATA) continue
       return value
     }
-    const result = setxattrat(dstFd, dstName, attr, value, 0)
+    const result = setAttribute(dstFd, dstName, attr, value)
     if (result >= 0) continue
     // Kernel: ovl_must_copy_xattr(). What grants or takes rights must not get lost, the rest may.
     const must = attr === ACL_ACCESS || attr === ACL_DEFAULT || attr.startsWith('security.')

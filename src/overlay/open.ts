@@ -109,6 +109,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     ),
     st,
     place: new Place(),
+    answering: null,
   }
 }
 

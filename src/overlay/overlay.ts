@@ -121,10 +121,20 @@ export class Overlay implements Ops {
   }
 
   setattr(id: NodeId, set: SetAttr, out: Attr): Result {
-    const node = this.#u.nodes.get(id)
-    return node === undefined
-      ? -E.ESTALE
-      : setattr(this.#u, this.#handles, node, set, this.requester, out)
+    const u = this.#u
+    const node = u.nodes.get(id)
+    if (node === undefined) return -E.ESTALE
+    const wasUpper = node.upper
+    u.answering = node
+    let result: Result = -E.EIO
+    try {
+      result = setattr(u, this.#handles, node, set, this.requester, out)
+    } finally {
+      u.answering = null
+      // It was copied up, and the answer does not tell what has become of it.
+      if (result < 0 && node.upper !== wasUpper && node.lookups > 0) u.notifier.attrChanged(id)
+    }
+    return result
   }
 
   readlink(id: NodeId, buf: Buffer, offset: number): Result {

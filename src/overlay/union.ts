@@ -47,6 +47,8 @@ export interface Union {
   /** Scratch: the attributes that the last lookup or stat found. Valid until the next call. */
   readonly st: Stat
   readonly place: Place
+  /** The answer that is being made will tell this node's attributes: no need of a notice that they change. */
+  answering: Node | null
 }
 
 /** Nothing can be written: no upper, or mounted read-only. */

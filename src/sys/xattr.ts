@@ -155,6 +155,20 @@ export const setxattrat = (
   return run(SET, dirfd, name)
 }
 
+/** fsetxattr(2), for a descriptor that is not O_PATH; else as `setxattrat`. */
+export const fsetxattr = (
+  fd: number,
+  attr: ByteString,
+  data: Uint8Array,
+  flags: number,
+): Result => {
+  if (!putAttr(attr)) return -E.ERANGE
+  let r
+  do r = c.fsetxattr(fd, attrName, addressOf(data), data.length, flags)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
 /**
  * listxattrat(2): writes the names, each followed by NUL, to `buf`; the number of bytes. With an empty
  * `buf` the number only. -ERANGE: `buf` is too short.
