@@ -193,11 +193,11 @@ function inheritGroup(
 
 /** The node of an object that was just made in the upper layer. */
 function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
-  const dirs: RealDir[] = []
+  let dirs: RealDir[] | undefined
   if (st.isDir && parent.upperDir !== null) {
     const dir = new RealDir(parent.upperDir.layer, parent.upperDir, name)
     dir.dotWhiteouts = new Set()
-    dirs.push(dir)
+    dirs = [dir]
   }
   const node = u.nodes.create(st.mode, st.ino, dirs)
   node.upper = true
@@ -341,7 +341,7 @@ export function tmpfile(
     close(fd)
     return stated
   }
-  const node = u.nodes.create(S_IFREG, there.ino, [])
+  const node = u.nodes.create(S_IFREG, there.ino)
   node.upper = true
   node.unlinked = true
   node.anchor = anchor

@@ -305,7 +305,7 @@ function lowerFileNode(
     const indexed = indexedNode(u, parent, name, real, realName)
     if (indexed !== null) return indexed
   }
-  const node = u.nodes.create(st.mode, shownIno(u, layer, ino), [])
+  const node = u.nodes.create(st.mode, shownIno(u, layer, ino))
   node.lowerDir = real
   node.lowerName = realName
   node.lowerPositive = true
@@ -347,7 +347,7 @@ function indexedNode(
   if (statxat(u.work.indexFd, key, scratch) < 0 || scratch.isWhiteout) return null
   let node = u.nodes.byUpper(scratch.ino)
   if (node === undefined) {
-    node = u.nodes.create(scratch.mode, shown, [])
+    node = u.nodes.create(scratch.mode, shown)
     node.upper = true
     node.hasOrigin = true
     node.nlinkAdjust = parseNlink(u.marks.value(u.work.indexFd, key, 'nlink') ?? '')
@@ -402,7 +402,7 @@ function upperFileNode(
     found = originIno(origin, u.lowers)
     if (found !== null) shown = shownIno(u, found.layer, found.ino)
   }
-  const node = u.nodes.create(st.mode, shown, [])
+  const node = u.nodes.create(st.mode, shown)
   node.upper = true
   node.hasOrigin = found !== null
   if ((bits & Mark.PROTATTR) !== 0)

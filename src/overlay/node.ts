@@ -25,6 +25,36 @@ export interface Link {
 /** Virtual inode flags (kernel: `overlay.protattr`). */
 export const Protect = { IMMUTABLE: 1, APPEND: 2 } as const
 
+/**
+ * What few nodes have. It is made when the first of it is set: there may be millions of nodes, and most
+ * are files of a lower layer that were looked at and no more.
+ */
+class Rare {
+  defaultAcl: Buffer | null | undefined = undefined
+  version = 0
+  seenVersion = -1
+  metacopy = false
+  dataDir: RealDir | null = null
+  dataName: ByteString = ''
+  protect = 0
+  links: Link[] | null = null
+  nlinkAdjust = 0
+  indexKey: string | null = null
+  lowerIno: Ino | null = null
+  lowerLayer = -1
+  upperIno: Ino | null = null
+  anchor = -1
+  dirHandles = 0
+  flushed = false
+  job: CopyUpJob | null = null
+}
+
+/** What all others have. */
+const ORDINARY: Readonly<Rare> = Object.freeze(new Rare())
+
+/** The stack of all that are no folders. */
+const NO_DIRS: RealDir[] = []
+
 export class Node {
   readonly id: NodeId
   /** S_IFMT bits. */
@@ -42,59 +72,153 @@ export class Node {
   dirs: RealDir[]
   /** Folders: children that are known. */
   children: Map<ByteString, Node> | null = null
-  /**
-   * Folders: the default ACL (xattr bytes), null for none, undefined while unknown. Only the union
-   * changes it, and drops this when it does.
-   */
-  defaultAcl: Buffer | null | undefined = undefined
-  /** Folders: counts changes of the list of names. */
-  version = 0
-  /** Folders: the version that an opendir was last told of. */
-  seenVersion = -1
 
   /** The real object is in the upper layer. */
   upper = false
   /** Non-folders that a lower layer provides, or provided: where. */
   lowerDir: RealDir | null = null
   lowerName: ByteString = ''
-  /** Metadata-only copy (`overlay.metacopy`): the data is in a lower file of its own. */
-  metacopy = false
-  dataDir: RealDir | null = null
-  dataName: ByteString = ''
   /** A folder, or a file by a name, that a lower layer has too: removing it takes a whiteout. Undefined: not known. */
   lowerPositive: boolean | undefined = undefined
   /** The inode number is a lower object's, although the upper layer has it (`overlay.origin`). */
   hasOrigin = false
-  /** Virtual immutable and append-only bits. */
-  protect = 0
-
-  /** Files with several links: all the names that are known. Null for files with one. */
-  links: Link[] | null = null
-  /** What to add to the real link count to get the union's. */
-  nlinkAdjust = 0
-  /** The name of this inode in `workdir/index`, where it has one. */
-  indexKey: string | null = null
-  /** Key under which it is registered: in the lower layer, and in the upper one. */
-  lowerIno: Ino | null = null
-  lowerLayer = -1
-  upperIno: Ino | null = null
-
-  /** Keeps the real object of an unlinked node reachable (O_PATH), or -1. */
-  anchor = -1
   /** Open files. */
   handles: FileHandle[] | null = null
-  /** Open folders. */
-  dirHandles = 0
-  /** The kernel has just written back what it had cached of this file. */
-  flushed = false
-  /** A copy-up whose data is on its way. */
-  job: CopyUpJob | null = null
 
-  constructor(id: NodeId, type: number, ino: Ino, dirs: RealDir[]) {
+  #rare: Rare = ORDINARY as Rare
+
+  /** @param dirs for folders */
+  constructor(id: NodeId, type: number, ino: Ino, dirs: RealDir[] = NO_DIRS) {
     this.id = id
     this.type = type
     this.ino = ino
     this.dirs = dirs
+  }
+
+  /** Its own. */
+  #own(): Rare {
+    if (this.#rare === ORDINARY) this.#rare = new Rare()
+    return this.#rare
+  }
+
+  /**
+   * Folders: the default ACL (xattr bytes), null for none, undefined while unknown. Only the union
+   * changes it, and drops this when it does.
+   */
+  get defaultAcl(): Buffer | null | undefined {
+    return this.#rare.defaultAcl
+  }
+  set defaultAcl(value) {
+    if (value !== this.#rare.defaultAcl) this.#own().defaultAcl = value
+  }
+  /** Folders: counts changes of the list of names. */
+  get version(): number {
+    return this.#rare.version
+  }
+  set version(value) {
+    if (value !== this.#rare.version) this.#own().version = value
+  }
+  /** Folders: the version that an opendir was last told of. */
+  get seenVersion(): number {
+    return this.#rare.seenVersion
+  }
+  set seenVersion(value) {
+    if (value !== this.#rare.seenVersion) this.#own().seenVersion = value
+  }
+  /** Metadata-only copy (`overlay.metacopy`): the data is in a lower file of its own. */
+  get metacopy(): boolean {
+    return this.#rare.metacopy
+  }
+  set metacopy(value) {
+    if (value !== this.#rare.metacopy) this.#own().metacopy = value
+  }
+  /** Where that is. */
+  get dataDir(): RealDir | null {
+    return this.#rare.dataDir
+  }
+  set dataDir(value) {
+    if (value !== this.#rare.dataDir) this.#own().dataDir = value
+  }
+  get dataName(): ByteString {
+    return this.#rare.dataName
+  }
+  set dataName(value) {
+    if (value !== this.#rare.dataName) this.#own().dataName = value
+  }
+  /** Virtual immutable and append-only bits. */
+  get protect(): number {
+    return this.#rare.protect
+  }
+  set protect(value) {
+    if (value !== this.#rare.protect) this.#own().protect = value
+  }
+  /** Files with several links: all the names that are known. Null for files with one. */
+  get links(): Link[] | null {
+    return this.#rare.links
+  }
+  set links(value) {
+    if (value !== this.#rare.links) this.#own().links = value
+  }
+  /** What to add to the real link count to get the union's. */
+  get nlinkAdjust(): number {
+    return this.#rare.nlinkAdjust
+  }
+  set nlinkAdjust(value) {
+    if (value !== this.#rare.nlinkAdjust) this.#own().nlinkAdjust = value
+  }
+  /** The name of this inode in `workdir/index`, where it has one. */
+  get indexKey(): string | null {
+    return this.#rare.indexKey
+  }
+  set indexKey(value) {
+    if (value !== this.#rare.indexKey) this.#own().indexKey = value
+  }
+  /** Key under which it is registered: in the lower layer, and in the upper one. */
+  get lowerIno(): Ino | null {
+    return this.#rare.lowerIno
+  }
+  set lowerIno(value) {
+    if (value !== this.#rare.lowerIno) this.#own().lowerIno = value
+  }
+  get lowerLayer(): number {
+    return this.#rare.lowerLayer
+  }
+  set lowerLayer(value) {
+    if (value !== this.#rare.lowerLayer) this.#own().lowerLayer = value
+  }
+  get upperIno(): Ino | null {
+    return this.#rare.upperIno
+  }
+  set upperIno(value) {
+    if (value !== this.#rare.upperIno) this.#own().upperIno = value
+  }
+  /** Keeps the real object of an unlinked node reachable (O_PATH), or -1. */
+  get anchor(): number {
+    return this.#rare.anchor
+  }
+  set anchor(value) {
+    if (value !== this.#rare.anchor) this.#own().anchor = value
+  }
+  /** Open folders. */
+  get dirHandles(): number {
+    return this.#rare.dirHandles
+  }
+  set dirHandles(value) {
+    if (value !== this.#rare.dirHandles) this.#own().dirHandles = value
+  }
+  /** The kernel has just written back what it had cached of this file. */
+  get flushed(): boolean {
+    return this.#rare.flushed
+  }
+  set flushed(value) {
+    if (value !== this.#rare.flushed) this.#own().flushed = value
+  }
+  /** A copy-up whose data is on its way. */
+  get job(): CopyUpJob | null {
+    return this.#rare.job
+  }
+  set job(value) {
+    if (value !== this.#rare.job) this.#own().job = value
   }
 
   get isDir(): boolean {
@@ -145,7 +269,7 @@ export class NodeTable {
   }
 
   /** A new node, known by its id; the caller gives it names. */
-  create(mode: number, ino: Ino, dirs: RealDir[]): Node {
+  create(mode: number, ino: Ino, dirs?: RealDir[]): Node {
     const node = new Node(this.#nextId++, mode & S_IFMT, ino, dirs)
     this.#byId.set(node.id, node)
     return node
