@@ -11,12 +11,15 @@ import * as sys from '../helpers/syscalls.js'
 import { readTree } from '../helpers/tree.js'
 
 const { O, S } = sys
+const EPERM = -1
 const ENOENT = -2
 const EEXIST = -17
 const EXDEV = -18
 const EINVAL = -22
 const ENAMETOOLONG = -36
 const ENOTEMPTY = -39
+const ENODATA = -61
+const FS_IMMUTABLE_FL = 0x10
 
 const text = (path: string): string => fs.readFileSync(path, 'latin1')
 const read = (fd: number, length = 65536, at = 0): string => {
@@ -808,6 +811,26 @@ const REGRESSIONS: Regression[] = [
       if (!b.kind.kernel) t.equal(after.mtime, before.mtime, 'nothing was written')
       b.umount()
       t.equal(text(`${b.upper}/f`), 'lower data', 'the data is in the upper layer')
+    },
+  },
+  {
+    name: 'an immutable file with a capability is written by who had it open before',
+    run(t, b) {
+      put(`${b.lower}/f`, 'lower data')
+      b.mount()
+      const fd = b.open(`${b.m}/f`, O.RDWR)
+      const capability = Buffer.from('0100000200200000000000000000000000000000', 'hex')
+      t.equal(sys.setxattr(fd, 'security.capability', capability, 0), 0)
+      const flags = sys.getFlags(fd)
+      t.equal(sys.setFlags(fd, flags | FS_IMMUTABLE_FL), 0)
+      t.equal(sys.pwrite(fd, Buffer.from('NEW'), 0), 3)
+      t.equal(sys.getxattr(fd, 'security.capability'), ENODATA, 'its capability is gone')
+      t.equal(read(fd), 'NEWer data')
+      sys.close(fd)
+      const reader = b.open(`${b.m}/f`, O.RDONLY)
+      t.equal(sys.removexattr(reader, 'security.capability'), EPERM, 'else it stays')
+      t.equal(sys.setFlags(reader, flags), 0)
+      sys.close(reader)
     },
   },
 ]
