@@ -213,6 +213,7 @@ const mapped = (side: Side, a: Action & { op: 'mmap' }): Outcome => {
       if (a.prot & sys.PROT.WRITE) window.set(pattern(usable, a.fill))
       return before
     },
+    usable,
   )
   if (typeof seen === 'number') return plain(seen)
   return { ret: 0, fields: { data: seen }, stats: {} }
@@ -495,10 +496,35 @@ const bare = (side: Side, call: Call): Outcome => {
 const ENOTEMPTY = -39
 const OMIT = { sec: 0, nsec: 1_073_741_822 }
 const EPERM = -1
+const EFAULT = -14
+const EINVAL = -22
 const EEXIST = -17
 const EXDEV = -18
 const RENAMES = new Set(['rename', 'link', 'linkFd'])
 const XATTR_CREATE = 1
+const CAPABILITY = 'security.capability'
+const PROTECTED = 0x30
+
+/** The reason not to take a capability away is a flag, and the file is open in a slot. */
+const isProtectedAndOpen = (side: Side, action: Action): boolean => {
+  const own =
+    'slot' in action
+      ? `/proc/self/fd/${fdOf(side, action.slot)}`
+      : 'place' in action
+        ? procPath(side, action.place)
+        : ''
+  const fd = sys.open(own, sys.O.RDONLY | sys.O.NONBLOCK)
+  if (fd < 0) return false
+  const flags = sys.getFlags(fd)
+  const stat = sys.fstat(fd)
+  sys.close(fd)
+  return (
+    flags > 0 &&
+    (flags & PROTECTED) !== 0 &&
+    typeof stat === 'object' &&
+    side.slotInos.includes(stat.ino)
+  )
+}
 /** Overlayfs may move the times of both folders of a rename that it refuses: they get others. */
 export const settleTimes = (side: Side, action: Action, outcome: Outcome): void => {
   if (action.op !== 'rename' || (outcome.ret !== ENOTEMPTY && outcome.ret !== EXDEV)) return
@@ -515,6 +541,11 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
   }
   if (outcome.ret === EXDEV && side.metacopy && RENAMES.has(action.op)) return true
   if (outcome.ret === EPERM && action.op === 'fallocate') return true
+  if (outcome.ret === EFAULT && action.op === 'mmap') return true
+  if (outcome.ret === EINVAL && side.metacopy && (action.op === 'open' || action.op === 'truncate'))
+    return sys.getxattr({ path: procPath(side, action.place), follow: true }, CAPABILITY) === EINVAL
+  if (outcome.ret === EPERM && /^f?removexattr$/.test(action.op) && 'name' in action)
+    return action.name === CAPABILITY && isProtectedAndOpen(side, action)
   if (outcome.ret === 0 && action.op === 'copy') return true
   // A removed file or folder would be copied up, to where there is something else now.
   return (

@@ -152,6 +152,7 @@ const c = {
     'int mount(const uint8_t *source, const uint8_t *target, const char *type, uint64_t flags, const uint8_t *data)',
   ),
   umount2: bind('int umount2(const uint8_t *target, int flags)'),
+  madvise: bind('int madvise(void *address, size_t length, int advice)'),
   msync: bind('int msync(void *address, size_t length, int flags)'),
   munmap: bind('int munmap(void *address, size_t length)'),
 }
@@ -441,7 +442,10 @@ export const setFlags = (fd: number, flags: number): number => {
 }
 export const flock = (fd: number, operation: number): number => done(c.flock(fd, operation))
 
-/** A mapping for as long as `use` runs; -errno if there is none. */
+const MADV_POPULATE_READ = 22
+const MADV_POPULATE_WRITE = 23
+
+/** A mapping for as long as `use` runs; -errno if there is none, -EFAULT where touching it is SIGBUS. */
 export const withMapping = <T>(
   fd: number,
   length: number,
@@ -449,10 +453,16 @@ export const withMapping = <T>(
   flags: number,
   offset: number,
   use: (view: Uint8Array) => T,
+  touched = 0,
 ): T | number => {
   const address = mmapCall(null, length, prot, flags, fd, offset)
   if (BigInt.asIntN(64, koffi.address(address)) === -1n) return -koffi.errno()
   try {
+    if (touched > 0 && prot & (PROT.READ | PROT.WRITE)) {
+      const advice = prot & PROT.WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ
+      const result = done(c.madvise(address, touched, advice))
+      if (result < 0) return result
+    }
     const result = use(new Uint8Array(koffi.view(address, length)))
     const MS_SYNC = 4
     if (prot & PROT.WRITE && flags & MAP.SHARED) c.msync(address, length, MS_SYNC)
