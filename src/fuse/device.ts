@@ -78,6 +78,7 @@ export class Device {
     const req = new Request(REQUEST_SIZE)
     const fd = this.#fd
     const { wakeFd } = this.#session.ops
+    const { tidy } = this.#session
     const linger = new Linger()
     let untilWake = WAKE_EVERY
     for (;;) {
@@ -96,8 +97,9 @@ export class Device {
           continue
         }
         if (this.#parked.length === 0 && linger.on()) continue
-        const woken = poll2(fd, wakeFd, -1)
+        const woken = poll2(fd, wakeFd, tidy.patience)
         linger.waited()
+        if (woken === 0) tidy.quiet()
         if ((woken & 2) !== 0 && this.#wake()) return 'stopped'
       } else if (n === -E.ENODEV) {
         return 'unmounted'

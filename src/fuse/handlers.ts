@@ -63,6 +63,7 @@ const forgetNode = (s: Session, node: number, count: number): void => {
 
 const forget: Handle = (s, req) => {
   forgetNode(s, req.nodeid, req.u64(0))
+  s.tidy.forgot(1)
   return NO_REPLY
 }
 
@@ -73,6 +74,7 @@ const batchForget: Handle = (s, req) => {
     const at = abi.BATCH_FORGET_IN_SIZE + i * abi.FORGET_ONE_SIZE
     forgetNode(s, req.u64(at), req.u64(at + 8))
   }
+  s.tidy.forgot(count)
   return NO_REPLY
 }
 

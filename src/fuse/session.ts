@@ -33,6 +33,7 @@ import type { DataMode } from './data-mode.js'
 import { handlers, NO_REPLY } from './handlers.js'
 import type { InitWish, Negotiated } from './init.js'
 import { DirPacker, DirPlusPacker, forEachPlusEntry, NEVER, Validity } from './reply.js'
+import { Tidy } from './tidy.js'
 import type { Reply, Request } from './wire.js'
 
 /** What `handle` returns instead of a reply's length. */
@@ -88,6 +89,8 @@ export class Session {
   /** Requests by opcode, and all that were answered with an error. */
   readonly counts = new Float64Array(OPCODE_COUNT)
   errors = 0
+  /** How many nodes the kernel has given back. */
+  readonly tidy = new Tidy()
 
   constructor(options: SessionOptions) {
     this.ops = options.ops

@@ -85,7 +85,7 @@ export class Node {
   /** Open files. */
   handles: FileHandle[] | null = null
 
-  #rare: Rare = ORDINARY as Rare
+  #rare: Rare = ORDINARY
 
   /** @param dirs for folders */
   constructor(id: NodeId, type: number, ino: Ino, dirs: RealDir[] = NO_DIRS) {
