@@ -1,0 +1,66 @@
+/** A client process, seen from the one that measures. */
+
+import { fork, type ChildProcess } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { plainEnvironment } from '../run/environment.js'
+import type { FromClient, Taken, ToClient } from './messages.js'
+import type { Place } from '../workloads/workload.js'
+
+/** A step which takes longer hangs, or is too slow to be compared. */
+const PATIENCE_MS = 180_000
+
+const main = fileURLToPath(new URL('client-main.js', import.meta.url))
+
+/** Starts client processes as they are needed: one that has failed may still have files open, and is replaced. */
+export class Client {
+  #child: ChildProcess | null = null
+
+  /** Makes a step ready. */
+  async prepare(workload: string, step: string, place: Place): Promise<void> {
+    await this.#ask({ type: 'prepare', workload, step, place }, 'ready')
+  }
+
+  /** Runs the step that was made ready. */
+  async run(): Promise<Taken> {
+    return this.#ask({ type: 'start' }, 'done')
+  }
+
+  /** Ends the process at once. */
+  kill(): void {
+    this.#child?.kill('SIGKILL')
+    this.#child = null
+  }
+
+  async #ask<T extends FromClient['type']>(
+    message: ToClient,
+    expected: T,
+  ): Promise<Extract<FromClient, { type: T }>> {
+    this.#child ??= fork(main, { execArgv: [], env: plainEnvironment() })
+    try {
+      const answer = await answerOf(this.#child, message)
+      if (answer.type === expected) return answer as Extract<FromClient, { type: T }>
+      throw new Error(answer.type === 'failed' ? answer.reason : `answered ${answer.type}`)
+    } catch (error) {
+      this.kill()
+      throw error
+    }
+  }
+}
+
+const answerOf = (child: ChildProcess, message: ToClient): Promise<FromClient> =>
+  new Promise((resolve, reject) => {
+    const end = (settle: () => void): void => {
+      clearTimeout(timer)
+      child.off('message', onMessage).off('exit', onExit).off('error', reject)
+      settle()
+    }
+    const onMessage = (answer: FromClient): void => end(() => resolve(answer))
+    const onExit = (code: number | null, signal: string | null): void =>
+      end(() => reject(new Error(`the client ended: ${signal ?? `exit status ${code}`}`)))
+    const timer = setTimeout(
+      () => end(() => reject(new Error(`no answer in ${PATIENCE_MS / 1000} s`))),
+      PATIENCE_MS,
+    )
+    child.on('message', onMessage).on('exit', onExit).on('error', reject)
+    child.send(message)
+  })

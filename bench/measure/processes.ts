@@ -1,0 +1,57 @@
+/** The processes behind a mount: who they are, and what they have used. */
+
+import * as fs from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
+import { cpuOf } from './calls.js'
+
+/** The variable by which everything that a mount has started is known; daemons keep their environment. */
+export const MARK = 'TSOVERLAY_BENCH_MOUNT'
+
+const readProc = (file: string): string => {
+  try {
+    return fs.readFileSync(`/proc/${file}`, 'latin1')
+  } catch {
+    return '' // it has ended
+  }
+}
+
+/** Processes which carry a mark that starts so. */
+export const marked = (mark: string): number[] =>
+  fs
+    .readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .filter(pid => `\0${readProc(`${pid}/environ`)}`.includes(`\0${MARK}=${mark}`))
+    .map(Number)
+
+export const isAlive = (pid: number): boolean =>
+  /^State:\s*[^ZX\s]/m.test(readProc(`${pid}/status`))
+
+/** Kills a process which this benchmark has started. */
+export const kill = (pid: number): void => {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It has just ended by itself.
+  }
+}
+
+/** Waits for processes to end; returns those that have not. */
+export const waitForEnd = async (pids: readonly number[], ms: number): Promise<number[]> => {
+  let alive = pids.filter(isAlive)
+  for (const end = performance.now() + ms; alive.length > 0 && performance.now() < end;) {
+    await pause(1)
+    alive = alive.filter(isAlive)
+  }
+  return alive
+}
+
+/** Processor seconds of all of them. */
+export const cpuOfAll = (pids: readonly number[]): number =>
+  pids.reduce((sum, pid) => sum + cpuOf(pid), 0)
+
+/** The largest amount of memory each of them has had, in KiB, added up. */
+export const peakMemory = (pids: readonly number[]): number =>
+  pids.reduce((sum, pid) => {
+    const [, kib = '0'] = /^VmHWM:\s*(\d+) kB/m.exec(readProc(`${pid}/status`)) ?? []
+    return sum + Number(kib)
+  }, 0)

@@ -1,0 +1,153 @@
+/** The report as tables. */
+
+import { groupBy, type Report, type Result, type Row } from './results.js'
+
+const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |\n`
+
+const table = (head: readonly string[], rows: readonly (readonly string[])[]): string => {
+  const rule = head.map((_, n) => (n === 0 ? '---' : '---:'))
+  return line(head) + line(rule) + rows.map(line).join('')
+}
+
+/** Three digits are more than such a number is worth. */
+export const short = (value: number): string =>
+  value >= 100 || value === 0
+    ? String(Math.round(value))
+    : value.toFixed(value >= 10 ? 1 : value >= 0.1 ? 2 : 3)
+
+const timeCell = (result: Result | undefined, base: string | undefined): string => {
+  if (result === undefined) return '–'
+  const ratio = base === undefined ? undefined : result.ratios[base]
+  const times = ratio === undefined ? '' : ` **${short(ratio)}×**`
+  return `${short(result.best)} / ${short(result.median)} ±${Math.round(result.spread * 50)} %${times}`
+}
+
+/** Rows that were measured under the same conditions. */
+export const groups = (report: Report): { title: string; rows: Row[] }[] =>
+  [
+    ...groupBy(report.rows, ({ medium, processors }) =>
+      processors === 'pinned'
+        ? `${medium}, all processes on one processor`
+        : `${medium}, all processors`,
+    ),
+  ].map(([title, rows]) => ({ title, rows }))
+
+const find = (row: Row, system: string): Result | undefined =>
+  row.results.find(result => result.system === system)
+
+const times = (report: Report, rows: readonly Row[]): string => {
+  const names = report.systems.map(({ name }) => name)
+  const [base] = names
+  return table(
+    ['ms: best / median ± half the spread', ...names],
+    rows.map(row => [
+      `${row.title} (${row.results[0]?.operations ?? 0})`,
+      ...names.map(name => timeCell(find(row, name), base)),
+    ]),
+  )
+}
+
+const own = (report: Report): string[] =>
+  report.systems.map(({ name }) => name).filter(name => name.startsWith('tsoverlay'))
+
+/** This project's modes against each of the others. */
+const ratios = (report: Report, rows: readonly Row[]): string => {
+  const ours = own(report)
+  const others = report.systems.map(({ name }) => name).filter(name => !ours.includes(name))
+  const pairs = ours.flatMap(our => others.map(other => [our, other] as const))
+  if (pairs.length === 0) return ''
+  return `\nHow many times as long as the other one, best against best:\n\n${table(
+    ['', ...pairs.map(([our, other]) => `${our} : ${other}`)],
+    rows.map(row => [
+      row.title,
+      ...pairs.map(([our, other]) => {
+        const ratio = find(row, our)?.ratios[other]
+        return ratio === undefined ? '–' : short(ratio)
+      }),
+    ]),
+  )}`
+}
+
+const cpu = (report: Report, rows: readonly Row[]): string => {
+  const names = report.systems.map(({ name }) => name)
+  const used = rows.filter(row =>
+    row.results.some(({ clientCpu, serverCpu }) => clientCpu + serverCpu > 0),
+  )
+  if (used.length === 0) return ''
+  return `\nProcessor time in ms, client + server, medians (what kernel threads do for them is in neither):\n\n${table(
+    ['', ...names],
+    used.map(row => [
+      row.title,
+      ...names.map(name => {
+        const result = find(row, name)
+        return result === undefined
+          ? '–'
+          : `${short(result.clientCpu * 1000)} + ${short(result.serverCpu * 1000)}`
+      }),
+    ]),
+  )}`
+}
+
+const memory = (report: Report): string => {
+  const rows = report.systems.flatMap(({ name }) => {
+    const peaks = report.rows
+      .map(row => ({ title: row.title, kib: find(row, name)?.peakMemory ?? 0 }))
+      .toSorted((a, b) => b.kib - a.kib)
+    const [highest] = peaks
+    if (highest === undefined || highest.kib === 0) return []
+    const lowest = peaks.findLast(({ kib }) => kib > 0)?.kib ?? 0
+    return [[name, short(lowest / 1024), short(highest.kib / 1024), highest.title]]
+  })
+  if (rows.length === 0) return ''
+  return `## Peak memory of the server\n\n${table(['', 'least, MiB', 'most, MiB', 'in'], rows)}\n`
+}
+
+const requests = (report: Report): string => {
+  if (report.requests.length === 0) return ''
+  return `## Requests to the server\n\nCounted apart from the times, on tmpfs.\n\n${table(
+    ['', 'file system', 'operations', 'requests', 'per operation', 'by opcode'],
+    report.requests.map(({ title, system, operations, total, byOpcode }) => [
+      title,
+      system,
+      String(operations),
+      String(total),
+      short(total / operations),
+      Object.entries(byOpcode)
+        .map(([name, count]) => `${name} ${count}`)
+        .join(', '),
+    ]),
+  )}\n`
+}
+
+const failures = (report: Report): string => {
+  if (report.failures.length === 0) return ''
+  const lines = report.failures.map(
+    ({ system, workload, step, medium, processors, reason }) =>
+      `- ${system}: ${workload}, ${step} (${medium}, ${processors}): ${reason}\n`,
+  )
+  return `## Not measured\n\n${lines.join('')}\n`
+}
+
+export const markdown = (report: Report): string => {
+  const { rounds, scale } = report.options
+  const facts = Object.entries(report.machine).map(([name, value]) => `${name} ${value}`)
+  const [base] = report.systems
+  const parts = [
+    '# Benchmark\n\n',
+    `${report.date.slice(0, 10)}, ${rounds} rounds, scale ${scale}; ${facts.join(', ')}.\n\n`,
+    scale === 1 ? '' : 'Sizes and counts in titles are those of scale 1.\n\n',
+    `The number behind a title is how many operations a time is for; the number in bold is how many times as long as ${base?.name ?? ''}, best against best.\n\n`,
+    ...report.systems.map(
+      ({ name, version, command }) => `- **${name}**: ${version}: \`${command}\`\n`,
+    ),
+    '\n',
+    ...groups(report).map(
+      ({ title, rows }) =>
+        `## ${title}\n\n${times(report, rows)}${ratios(report, rows)}${cpu(report, rows)}\n`,
+    ),
+    requests(report),
+    memory(report),
+    failures(report),
+  ]
+  return `${parts.join('').trimEnd()}\n`
+}

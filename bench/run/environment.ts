@@ -1,0 +1,32 @@
+/** Where the benchmark finds the program, and what it passes on to processes that it starts. */
+
+import * as fs from 'node:fs'
+import * as path from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+/** The repository: the compiled benchmark lies somewhere below it. */
+export const root: string = (() => {
+  for (let at = path.dirname(fileURLToPath(import.meta.url)); at !== '/'; at = path.dirname(at))
+    if (fs.existsSync(`${at}/bench/launch.mjs`)) return at
+  throw new Error('the repository is not found')
+})()
+
+/** The built program. */
+export const cli = `${root}/dist/cli/main.js`
+/** The built library. */
+export const library = `${root}/dist/index.js`
+
+/** The environment without what would instrument the Node processes of one file system and not of others. */
+export const plainEnvironment = (): NodeJS.ProcessEnv => {
+  const { NODE_OPTIONS: _options, NODE_V8_COVERAGE: _coverage, ...env } = process.env
+  return env
+}
+
+/** Paths of what is mounted below a folder, the innermost first. */
+export const mountsBelow = (folder: string): string[] =>
+  fs
+    .readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map(line => line.split(' ')[4] ?? '')
+    .filter(point => point.startsWith(`${folder}/`))
+    .toReversed()

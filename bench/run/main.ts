@@ -1,0 +1,147 @@
+/**
+ * The command `npm run bench`. It starts itself again for each pass: pinned to one processor, with
+ * all processors, and to count requests; and writes the report. Exit status 0: all was measured that this
+ * project and the kernel have to do; 1: something of it failed; 2: bad arguments.
+ */
+
+import { spawn } from 'node:child_process'
+import * as fs from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { markdown } from '../report/markdown.js'
+import { countsOf, machine, rowsOf, type Report } from '../report/results.js'
+import { svg } from '../report/svg.js'
+import { workloads } from '../workloads/index.js'
+import { cli, plainEnvironment } from './environment.js'
+import { readOptions, UsageError, USAGE, type Options, type Plan } from './options.js'
+import { clearLine, show } from './progress.js'
+import type { Failure, Message, Requests, Sample } from './records.js'
+
+const refuse = (text: string): never => {
+  process.stderr.write(`${text}\n`)
+  process.exit(2)
+}
+
+/** Processors that this process may use; the last one is the least likely to serve interrupts. */
+const lastProcessor = (): string =>
+  /^Cpus_allowed_list:.*?(\d+)$/m.exec(fs.readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'
+
+const interrupt = { signal: null as NodeJS.Signals | null }
+
+/** What a pass has found. */
+interface Found {
+  samples: Sample[]
+  failures: Failure[]
+  requests: Requests[]
+}
+
+/** Runs a process that measures, to its end. */
+const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Promise<Found> => {
+  const found: Found = { samples: [], failures: [], requests: [] }
+  const words = [
+    ...(pinned ? ['taskset', '-c', lastProcessor()] : []),
+    process.execPath,
+    fileURLToPath(new URL(entry, import.meta.url)),
+    JSON.stringify(plan),
+  ]
+  const [program = '', ...args] = words
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, args, {
+      env: plainEnvironment(),
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    })
+    const startedAt = performance.now()
+    const onSignal = (signal: NodeJS.Signals): void => {
+      interrupt.signal = signal
+      child.kill(signal)
+    }
+    const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+    for (const signal of signals) process.on(signal, onSignal)
+    child.on('message', (message: Message) => {
+      if (message.type === 'sample') found.samples.push(message)
+      else if (message.type === 'failure') found.failures.push(message)
+      else if (message.type === 'requests') found.requests.push(message)
+      else show(title, message, startedAt)
+    })
+    child.on('error', reject)
+    child.on('close', (status, signal) => {
+      clearLine()
+      for (const name of signals) process.off(name, onSignal)
+      // It has tidied up; nothing is reported of what it had measured by then.
+      if (interrupt.signal !== null) process.exit(130)
+      if (status === 0) resolve(found)
+      else reject(new Error(`${title}: ended with ${signal ?? `status ${status}`}`))
+    })
+  })
+}
+
+const list = ({ systems, plan }: Options): string =>
+  `file systems\n${systems.map(({ name, version }) => `  ${name.padEnd(24)} ${version}\n`).join('')}workloads\n${workloads
+    .filter(({ name }) => plan.workloads.includes(name))
+    .map(({ name, steps, mountTitle }) => {
+      const titles = [...(mountTitle === undefined ? [] : [mountTitle]), ...steps.map(s => s.title)]
+      return `  ${name.padEnd(24)} ${titles.join('; ')}\n`
+    })
+    .join('')}`
+
+const measure = async ({ plan, passes, systems }: Options): Promise<Report> => {
+  const layers = { lowers: ['{lower}'], upper: '{upper}', work: '{work}', mountpoint: '{mnt}' }
+  const report: Report = {
+    date: new Date().toISOString(),
+    machine: machine(),
+    options: { rounds: plan.rounds, scale: plan.scale },
+    systems: systems.map(system => ({
+      name: system.name,
+      version: system.version,
+      command: system.command(layers).join(' '),
+    })),
+    rows: [],
+    requests: [],
+    failures: [],
+  }
+  const addFailures = (failures: Failure[], processors: Report['failures'][0]['processors']) => {
+    for (const { type: _type, ...failure } of failures)
+      report.failures.push({ ...failure, processors })
+  }
+  if (systems.some(({ kind }) => kind === 'own')) {
+    const { requests, failures } = await runChild(
+      '../measure/count-main.js',
+      'counting',
+      false,
+      plan,
+    )
+    report.requests = countsOf(requests)
+    addFailures(failures, 'counting')
+  }
+  for (const pass of passes) {
+    const found = await runChild('pass.js', pass, pass === 'pinned', plan)
+    report.rows.push(...rowsOf(plan, pass, found.samples))
+    addFailures(found.failures, pass)
+  }
+  return report
+}
+
+const main = async (): Promise<void> => {
+  const options = readOptions()
+  if (options === null) return void process.stdout.write(USAGE)
+  if (options.list) return void process.stdout.write(list(options))
+  if (process.geteuid?.() !== 0) refuse('the benchmark mounts: run it as root')
+  if (!fs.existsSync('/dev/fuse')) refuse('the benchmark needs /dev/fuse')
+  if (!fs.existsSync(cli)) refuse('the program is not built: npm run build')
+
+  const report = await measure(options)
+  fs.mkdirSync(options.out, { recursive: true })
+  const tables = markdown(report)
+  fs.writeFileSync(`${options.out}/latest.json`, `${JSON.stringify(report, null, 2)}\n`)
+  fs.writeFileSync(`${options.out}/latest.md`, tables)
+  fs.writeFileSync(`${options.out}/latest.svg`, svg(report))
+  process.stdout.write(tables)
+  const peers = new Set(options.systems.filter(({ kind }) => kind === 'peer').map(s => s.name))
+  if (report.failures.some(({ system }) => !peers.has(system))) process.exitCode = 1
+}
+
+try {
+  await main()
+} catch (error) {
+  if (error instanceof UsageError) refuse(`${error.message}\n${USAGE}`)
+  throw error
+}

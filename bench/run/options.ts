@@ -1,0 +1,125 @@
+/** The command line. */
+
+import { parseArgs } from 'node:util'
+import * as os from 'node:os'
+import { findSystems } from '../systems/index.js'
+import type { System } from '../systems/system.js'
+import { workloads } from '../workloads/index.js'
+import { root } from './environment.js'
+import type { Medium } from './scratch.js'
+
+export const USAGE = `usage: npm run bench -- [options]
+  --only WORD,…      only file systems and workloads whose names contain one of the words; where
+                     no word names a file system (or no workload), all of them are taken
+  --rounds N         how often everything is measured (7)
+  --scale X          multiplies sizes and counts (1)
+  --ext4             also on ext4, in an image that is made for it
+  --processors WHICH pinned: all processes on one processor; free; or both, one after the other (both)
+  --peer NAME=CMD    one more file system: a command that returns when the mount is live, with
+                     {lower} (joined with colons), {upper}, {work} and {mnt}; may be repeated
+  --dir DIR          where to mount a tmpfs, and for the image of --ext4 (${os.tmpdir()})
+  --out DIR          where latest.json, latest.md and latest.svg go (bench/results)
+  --list             show file systems and workloads, and measure nothing
+  --help
+
+Needs root and /dev/fuse. At scale 1 up to 2 GiB of memory are used; a round on one medium takes a
+minute or two for every three file systems.
+`
+
+/** The processors that everything runs on. */
+export const PASSES = ['pinned', 'free'] as const
+export type Pass = (typeof PASSES)[number]
+
+/** What the processes that measure are told. */
+export interface Plan {
+  systems: string[]
+  workloads: string[]
+  media: Medium[]
+  rounds: number
+  scale: number
+  peers: string[]
+  dir: string
+}
+
+export interface Options {
+  plan: Plan
+  systems: System[]
+  passes: Pass[]
+  out: string
+  list: boolean
+}
+
+export class UsageError extends Error {}
+
+/** A filter word stands for every name that contains it. */
+const choose = (names: readonly string[], words: readonly string[]): string[] => {
+  const chosen = names.filter(name => words.some(word => name.includes(word)))
+  return chosen.length === 0 ? [...names] : chosen
+}
+
+const parse = () => {
+  try {
+    return parseArgs({
+      options: {
+        only: { type: 'string', default: '' },
+        rounds: { type: 'string', default: '7' },
+        scale: { type: 'string', default: '1' },
+        ext4: { type: 'boolean', default: false },
+        processors: { type: 'string', default: 'both' },
+        peer: { type: 'string', multiple: true, default: [] },
+        dir: { type: 'string', default: os.tmpdir() },
+        out: { type: 'string', default: `${root}/bench/results` },
+        list: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    }).values
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+/**
+ * Reads the command line; null: it asks for help.
+ * @throws {UsageError}
+ */
+export const readOptions = (): Options | null => {
+  const values = parse()
+  if (values.help) return null
+
+  const rounds = Number(values.rounds)
+  if (!Number.isSafeInteger(rounds) || rounds < 1) throw new UsageError('--rounds: not a count')
+  const scale = Number(values.scale)
+  if (!(scale > 0 && scale <= 100)) throw new UsageError('--scale: not a number up to 100')
+  const passes = PASSES.filter(pass => values.processors === 'both' || values.processors === pass)
+  if (passes.length === 0) throw new UsageError('--processors: pinned, free or both')
+
+  let systems: System[]
+  try {
+    systems = findSystems(values.peer)
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error))
+  }
+  const systemNames = systems.map(({ name }) => name)
+  const workloadNames = workloads.map(({ name }) => name)
+  const words = values.only.split(',').filter(word => word !== '')
+  for (const word of words)
+    if (![...systemNames, ...workloadNames].some(name => name.includes(word)))
+      throw new UsageError(`--only: neither a file system nor a workload is named ${word}`)
+  const chosen = choose(systemNames, words)
+
+  return {
+    plan: {
+      systems: chosen,
+      workloads: choose(workloadNames, words),
+      media: values.ext4 ? ['tmpfs', 'ext4'] : ['tmpfs'],
+      rounds,
+      scale,
+      peers: values.peer,
+      dir: values.dir,
+    },
+    systems: systems.filter(({ name }) => chosen.includes(name)),
+    passes,
+    out: values.out,
+    list: values.list,
+  }
+}

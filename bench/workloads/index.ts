@@ -1,0 +1,23 @@
+/** Every workload, in the order of the report. */
+
+import { changing } from './changing.js'
+import { data } from './data.js'
+import { parallel } from './parallel.js'
+import { reading } from './reading.js'
+import { shapes } from './shapes.js'
+import type { Workload } from './workload.js'
+
+export const workloads: readonly Workload[] = [
+  ...reading,
+  ...changing,
+  ...data,
+  ...parallel,
+  ...shapes,
+]
+
+/** A title in every place where a step's results are shown. */
+export const workloadNamed = (name: string): Workload => {
+  const found = workloads.find(workload => workload.name === name)
+  if (found === undefined) throw new Error(`no workload ${name}`)
+  return found
+}
