@@ -105,7 +105,7 @@ const memory = (report: Report): string => {
 const requests = (report: Report): string => {
   if (report.requests.length === 0) return ''
   return `## Requests to the server\n\nCounted apart from the times, on tmpfs.\n\n${table(
-    ['', 'file system', 'operations', 'requests', 'per operation', 'by opcode'],
+    ['', 'file system', 'operations', 'requests', 'per operation', 'of these'],
     report.requests.map(({ title, system, operations, total, byOpcode }) => [
       title,
       system,
@@ -113,7 +113,7 @@ const requests = (report: Report): string => {
       String(total),
       short(total / operations),
       Object.entries(byOpcode)
-        .map(([name, count]) => `${name} ${count}`)
+        .map(([name, count]) => `${name} ${short(count / operations)}`)
         .join(', '),
     ]),
   )}\n`
@@ -127,6 +127,9 @@ const failures = (report: Report): string => {
   )
   return `## Not measured\n\n${lines.join('')}\n`
 }
+
+const EXT4 =
+  'The file system is mounted anew before each workload: its own caches are cold, but the blocks of its image may be in memory.\n\n'
 
 export const markdown = (report: Report): string => {
   const { rounds, scale } = report.options
@@ -143,7 +146,7 @@ export const markdown = (report: Report): string => {
     '\n',
     ...groups(report).map(
       ({ title, rows }) =>
-        `## ${title}\n\n${times(report, rows)}${ratios(report, rows)}${cpu(report, rows)}\n`,
+        `## ${title}\n\n${rows[0]?.medium === 'ext4' ? EXT4 : ''}${times(report, rows)}${ratios(report, rows)}${cpu(report, rows)}\n`,
     ),
     requests(report),
     memory(report),

@@ -3,7 +3,7 @@
 import { groups, short } from './markdown.js'
 import type { Report, Row } from './results.js'
 
-const COLOURS = ['#888888', '#1f77b4', '#17a2b8', '#d62728', '#ff9f1c', '#8c564b', '#9467bd']
+const COLOURS = ['#000000', '#1f77b4', '#17a2b8', '#d62728', '#ff9f1c', '#8c564b', '#9467bd']
 const LEFT = 380
 const PLOT = 560
 const WIDTH = LEFT + PLOT + 70
@@ -22,8 +22,12 @@ interface Bar {
   ratio: number
 }
 
+/** One for each file system but the first, which is the line at 1. */
 const barsOf = (row: Row, base: string): Bar[] =>
-  row.results.map(({ system, ratios }) => ({ system, ratio: ratios[base] ?? 1 }))
+  row.results.flatMap(({ system, ratios }) => {
+    const ratio = ratios[base]
+    return ratio === undefined ? [] : [{ system, ratio }]
+  })
 
 /** Powers of ten around all ratios. */
 const decades = (ratios: readonly number[]): { low: number; high: number } => ({
@@ -36,10 +40,10 @@ export const svg = (report: Report): string => {
   const [base = ''] = names
   const colour = (system: string): string =>
     COLOURS[names.indexOf(system) % COLOURS.length] ?? '#000000'
-  // A row without the first file system has nothing to be compared with.
+  // Without the first file system, or with nothing else, a row has no bars.
   const panels = groups(report).map(({ title, rows }) => ({
     title,
-    rows: rows.filter(row => row.results.some(({ system }) => system === base)),
+    rows: rows.filter(row => barsOf(row, base).length > 0),
   }))
   const { low, high } = decades(
     panels.flatMap(({ rows }) => rows.flatMap(row => barsOf(row, base).map(({ ratio }) => ratio))),
@@ -51,13 +55,13 @@ export const svg = (report: Report): string => {
   let y = 30
   out.push(text(16, y, `Time, in multiples of ${base} (shorter is faster)`, 'font-size="16"'))
   y += 22
-  names.forEach((name, n) => {
+  names.slice(1).forEach((name, n) => {
     const at = 16 + (n % 5) * 195
     const line = y + Math.floor(n / 5) * 18
     out.push(`<rect x="${at}" y="${line - 9}" width="11" height="11" fill="${colour(name)}"/>\n`)
     out.push(text(at + 16, line, name))
   })
-  y += Math.ceil(names.length / 5) * 18
+  y += Math.ceil((names.length - 1) / 5) * 18
 
   for (const { title, rows } of panels) {
     y += HEAD

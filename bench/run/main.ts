@@ -34,7 +34,7 @@ interface Found {
   requests: Requests[]
 }
 
-/** Runs a process that measures, to its end. */
+/** Runs a process that measures, to its end. What it had found until it failed counts all the same. */
 const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Promise<Found> => {
   const found: Found = { samples: [], failures: [], requests: [] }
   const words = [
@@ -44,7 +44,12 @@ const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Pr
     JSON.stringify(plan),
   ]
   const [program = '', ...args] = words
-  return new Promise((resolve, reject) => {
+  return new Promise(resolve => {
+    const fail = (why: string): void => {
+      process.stderr.write(`${title}: ${why}\n`)
+      process.exitCode = 1
+      resolve(found)
+    }
     const child = spawn(program, args, {
       env: plainEnvironment(),
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -62,14 +67,14 @@ const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Pr
       else if (message.type === 'requests') found.requests.push(message)
       else show(title, message, startedAt)
     })
-    child.on('error', reject)
+    child.on('error', error => fail(error.message))
     child.on('close', (status, signal) => {
       clearLine()
       for (const name of signals) process.off(name, onSignal)
       // It has tidied up; nothing is reported of what it had measured by then.
       if (interrupt.signal !== null) process.exit(130)
       if (status === 0) resolve(found)
-      else reject(new Error(`${title}: ended with ${signal ?? `status ${status}`}`))
+      else fail(`ended with ${signal ?? `status ${status}`}`)
     })
   })
 }

@@ -22,8 +22,8 @@ export const USAGE = `usage: npm run bench -- [options]
   --list             show file systems and workloads, and measure nothing
   --help
 
-Needs root and /dev/fuse. At scale 1 up to 2 GiB of memory are used; a round on one medium takes a
-minute or two for every three file systems.
+Needs root and /dev/fuse, and at scale 1 about 2 GiB of memory. With five file systems a round takes about
+a minute; there are as many for each choice of processors, and again for ext4.
 `
 
 /** The processors that everything runs on. */
