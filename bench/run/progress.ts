@@ -23,7 +23,8 @@ export const show = (title: string, progress: Progress, startedAt: number): void
   )
 }
 
-/** Takes the line away. */
+/** Takes the line away; the next one is shown at once. */
 export const clearLine = (): void => {
+  shownAt = -Infinity
   if (isTerminal) process.stderr.write('\r\x1b[K')
 }

@@ -15,7 +15,7 @@ export const workloads: readonly Workload[] = [
   ...shapes,
 ]
 
-/** A title in every place where a step's results are shown. */
+/** A workload by its name, as processes tell each other. */
 export const workloadNamed = (name: string): Workload => {
   const found = workloads.find(workload => workload.name === name)
   if (found === undefined) throw new Error(`no workload ${name}`)
