@@ -505,6 +505,9 @@ const XATTR_CREATE = 1
 const CAPABILITY = 'security.capability'
 const PROTECTED = 0x30
 
+const isThere = (side: Side, action: Action & { op: 'fsetxattr' }): boolean =>
+  typeof sys.getxattr(fdOf(side, action.slot), action.name) !== 'number'
+
 /** The reason not to take a capability away is a flag, and the file is open in a slot. */
 const isProtectedAndOpen = (side: Side, action: Action): boolean => {
   const own =
@@ -552,7 +555,12 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
     (outcome.ret === EEXIST || outcome.ret === ENOTEMPTY) &&
     'slot' in action &&
     action.op !== 'linkFd' &&
-    !(outcome.ret === EEXIST && action.op === 'fsetxattr' && action.flags & XATTR_CREATE)
+    !(
+      outcome.ret === EEXIST &&
+      action.op === 'fsetxattr' &&
+      action.flags & XATTR_CREATE &&
+      isThere(side, action)
+    )
   )
 }
 
