@@ -20,6 +20,7 @@ const ENAMETOOLONG = -36
 const ENOTEMPTY = -39
 const ENODATA = -61
 const FS_IMMUTABLE_FL = 0x10
+const FS_APPEND_FL = 0x20
 
 const text = (path: string): string => fs.readFileSync(path, 'latin1')
 const read = (fd: number, length = 65536, at = 0): string => {
@@ -831,6 +832,28 @@ const REGRESSIONS: Regression[] = [
       t.equal(sys.removexattr(reader, 'security.capability'), EPERM, 'else it stays')
       t.equal(sys.setFlags(reader, flags), 0)
       sys.close(reader)
+    },
+  },
+  {
+    name: 'an append-only file can be touched, and gets no other time',
+    run(t, b) {
+      put(`${b.lower}/f`, 'lower data')
+      b.mount()
+      const fd = b.open(`${b.m}/f`, O.RDONLY)
+      const flags = sys.getFlags(fd)
+      t.equal(sys.setFlags(fd, flags | FS_APPEND_FL), 0)
+      const NOW = { sec: 0, nsec: 1_073_741_823 }
+      const times = (atime: sys.Time, mtime: sys.Time): number =>
+        sys.utimensat(sys.AT_FDCWD, `${b.m}/f`, atime, mtime, 0)
+      const before = b.fstat(fd).mtime
+      t.equal(times(LONG_AGO, LONG_AGO), EPERM)
+      t.equal(times(NOW, LONG_AGO), EPERM)
+      t.equal(times(LONG_AGO, NOW), EPERM)
+      t.equal(b.fstat(fd).mtime, before)
+      t.equal(times(NOW, NOW), 0)
+      t.not(b.fstat(fd).mtime, before)
+      t.equal(sys.setFlags(fd, flags), 0)
+      sys.close(fd)
     },
   },
 ]
