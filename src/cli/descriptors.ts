@@ -3,7 +3,7 @@
  * of somebody's pipe would make its reader wait for ever.
  */
 
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 interface Descriptor {
   fd: number
@@ -67,10 +67,4 @@ export const closeForeignDescriptors = (keep: readonly number[] = []): void => {
       // gone already
     }
   }
-}
-
-/** Lets go of the terminal or pipe behind standard error; later lines go nowhere. */
-export const dropStandardError = (): void => {
-  closeSync(2)
-  openSync('/dev/null', 'r+') // the lowest free number: 2 again
 }

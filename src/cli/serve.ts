@@ -6,12 +6,13 @@ import { chdir, cwd } from 'node:process'
 import { MountError } from '../errors.js'
 import type { LogLevel } from '../log.js'
 import { startMount, type Mount } from '../mount.js'
-import { closeForeignDescriptors, dropStandardError } from './descriptors.js'
+import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
 import { makeLogger, tellWarnings } from './logging.js'
 import { absolute, parseMountOptions } from './options.js'
 import { say } from './say.js'
 import { handleSignals } from './signals.js'
+import { dropStandardError } from './standard-error.js'
 
 export interface MountCommand {
   mountpoint: string

@@ -256,6 +256,14 @@ const fcntl = (fd: number, cmd: number, arg: number): Result => {
 /** A copy of a descriptor, with O_CLOEXEC; both share position and status flags. */
 export const dup = (fd: number): Result => fcntl(fd, F_DUPFD_CLOEXEC, 0)
 
+/** dup2(2): `to` becomes a copy of `fd`, inherited by programs; what it was is closed in the same step. */
+export const dup2 = (fd: number, to: number): Result => {
+  let r
+  do r = c.dup2(fd, to)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
 /** Sets (or clears) O_NONBLOCK of the open file. */
 export const setNonblock = (fd: number, on = true): Result => {
   const flags = fcntl(fd, F_GETFL, 0)
