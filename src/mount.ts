@@ -8,6 +8,7 @@ import { cwd } from 'node:process'
 import { MountError } from './errors.js'
 import { guardExit } from './exit-guard.js'
 import type { Server } from './fuse/serve.js'
+import { defaultTuning, type Tuning } from './fuse/tuning.js'
 import { silentLogger, type Logger, type LogLevel } from './log.js'
 import { addMountFlag, isMountFlag, type MountFlag } from './mount-flags.js'
 import {
@@ -105,6 +106,7 @@ export const mount = async (options: MountOptions): Promise<Mount> => {
     index: options.index ?? defaultUnionOptions.index,
     userxattr: options.userxattr ?? defaultUnionOptions.userxattr,
     volatile: options.volatile ?? defaultUnionOptions.volatile,
+    fsync: defaultUnionOptions.fsync,
     readOnly: options.readOnly ?? defaultUnionOptions.readOnly,
   }
   if (options.upper !== undefined) union.upper = absolute('upper', options.upper, here)
@@ -130,6 +132,7 @@ export const mount = async (options: MountOptions): Promise<Mount> => {
     allowOther: options.allowOther,
     mountFlags,
     timeout: options.timeout,
+    tuning: defaultTuning,
     logger: options.logger ?? silentLogger,
     logLevel: options.logLevel ?? (options.logger === undefined ? 'silent' : 'info'),
   })
@@ -145,6 +148,7 @@ export interface StartOptions {
   allowOther: boolean | undefined
   mountFlags: number
   timeout: number | undefined
+  tuning: Tuning
   logger: Logger
   logLevel: LogLevel
 }
@@ -172,6 +176,7 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
       allowOther: options.allowOther ?? process.geteuid?.() === 0,
       mountFlags: options.mountFlags,
       logLevel: options.logLevel,
+      tuning: options.tuning,
       ...(options.timeout === undefined ? {} : { timeout: options.timeout }),
     },
     options.logger,

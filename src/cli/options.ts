@@ -6,7 +6,10 @@
  * A name that is not known is returned in `ignored`; a value that can't be is a MountError.
  */
 
+import { geteuid } from 'node:process'
+
 import { MountError } from '../errors.js'
+import { defaultTuning, type Tuning } from '../fuse/tuning.js'
 import { addMountFlag, isMountFlag } from '../mount-flags.js'
 import type { IoMode } from '../mount.js'
 import {
@@ -29,6 +32,7 @@ export interface ParsedOptions {
   mountFlags: number
   /** How long the kernel may keep names and attributes, in seconds. `undefined`: the transport's own. */
   timeout: number | undefined
+  tuning: Tuning
   /** Options nobody here knows, as they were given. */
   ignored: string[]
   /** Sentences for the user about options that have no effect. */
@@ -39,6 +43,9 @@ const redirectDirs: readonly RedirectDir[] = ['on', 'off', 'follow', 'nofollow']
 const whiteouts: readonly WhiteoutForm[] = ['auto', 'char', 'xattr', 'wh']
 const ioModes: readonly IoMode[] = ['auto', 'passthrough', 'cached']
 const onOff = ['on', 'off'] as const
+const bits = ['0', '1'] as const
+const xinos = ['off', 'auto', 'on'] as const
+const fsyncs = ['1', '0', 'auto', 'volatile'] as const
 
 /** Words of fstab lines: they speak to mount(8), not to a file system. */
 const fstabWords = new Set([
@@ -52,10 +59,70 @@ const fstabWords = new Set([
   'nouser',
   'owner',
   'group',
+  'noowner',
+  'nogroup',
+  'nousers',
+  'pamconsole',
+  'silent',
+  'loud',
+  'mand',
+  'nomand',
+  'iversion',
+  'noiversion',
+])
+
+/** SELinux labels, which are the kernel's affair: as others do, they are accepted and go no further. */
+const labels = new Set(['context', 'fscontext', 'defcontext', 'rootcontext'])
+
+/** Hints of libfuse about how data travels. It travels as `io` says. */
+const hints = new Set([
+  'splice_read',
+  'no_splice_read',
+  'splice_write',
+  'no_splice_write',
+  'splice_move',
+  'no_splice_move',
+  'kernel_cache',
+])
+
+/** Options of fuse-overlayfs that there is nothing to do for, and why. */
+const withoutEffect = new Map([
+  ['fast_ino', 'a listing shows the numbers that stat shows, always'],
+  ['fast_ino_check', 'a listing shows the numbers that stat shows, always'],
+  ['ino32_t', 'two files of different layers could have one number then'],
+  ['plugins', 'there are no plugins'],
+])
+
+/** Options of fuse-overlayfs that change whom files belong to: without them the owners would be wrong. */
+const ownerOptions = new Set([
+  'uidmapping',
+  'gidmapping',
+  'squash_to_root',
+  'squash_to_uid',
+  'squash_to_gid',
+  'xattr_permissions',
 ])
 
 /** Splits at each `,` that has no backslash before it. Backslashes stay; empty items vanish. */
-export const splitOptions = (text: string): string[] => split(text, ',').filter(item => item !== '')
+export const splitOptions = (text: string): string[] =>
+  joinLabels(split(text, ',')).filter(item => item !== '')
+
+/** The value of a label may hold commas, between double quotes: `context="u:r:t:s0:c1,c2"`. */
+const joinLabels = (items: string[]): string[] => {
+  const joined: string[] = []
+  for (let i = 0; i < items.length; i++) {
+    const item = items[i] ?? ''
+    const [name = '', value = ''] = item.split('=', 2)
+    let last = i
+    if (labels.has(name) && value.startsWith('"') && !/".*"$/s.test(value)) {
+      const end = items.findIndex((part, at) => at > i && part.endsWith('"'))
+      if (end > i) last = end
+    }
+    joined.push(items.slice(i, last + 1).join(','))
+    i = last
+  }
+  return joined
+}
 
 /** Drops the backslash of every escape, as ovl_unescape() does (`\x` is `x`, whatever x is). */
 export const unescapeOption = (text: string): string => text.replaceAll(/\\(.?)/gs, '$1')
@@ -85,9 +152,14 @@ export const splitLowerdir = (value: string): string[] => {
 /**
  * @param lists the values of `-o`, in order; they add up, and the last value of a name wins
  * @param cwd what relative paths start from
+ * @param uid who mounts
  * @throws {MountError} for a value that can't be; what needs a look at the disk is not checked here
  */
-export const parseMountOptions = (lists: readonly string[], cwd: string): ParsedOptions => {
+export const parseMountOptions = (
+  lists: readonly string[],
+  cwd: string,
+  uid = geteuid?.(),
+): ParsedOptions => {
   const union: UnionOptions = { ...defaultUnionOptions, lower: [] }
   const parsed: ParsedOptions = {
     union,
@@ -97,8 +169,13 @@ export const parseMountOptions = (lists: readonly string[], cwd: string): Parsed
     allowOther: undefined,
     mountFlags: 0,
     timeout: undefined,
+    tuning: defaultTuning,
     ignored: [],
     warnings: [],
+  }
+
+  const tune = (change: Partial<Tuning>): void => {
+    parsed.tuning = { ...parsed.tuning, ...change }
   }
 
   for (const item of lists.flatMap(splitOptions)) {
@@ -139,9 +216,50 @@ export const parseMountOptions = (lists: readonly string[], cwd: string): Parsed
       case 'io':
         parsed.io = oneOf(name, raw, ioModes)
         break
+      case 'fsync':
+        switch (oneOf(name, raw, fsyncs)) {
+          case '1':
+          case 'auto':
+            union.fsync = true
+            break
+          case '0':
+            union.fsync = false
+            break
+          case 'volatile':
+            union.volatile = true
+        }
+        break
+      case 'writeback':
+        tune({ writeback: oneOf(name, raw, bits) === '1' })
+        break
+      case 'noxattrs':
+        tune({ xattrs: oneOf(name, raw, bits) === '0' })
+        break
+      case 'noacl':
+        noValue(name, raw)
+        tune({ acl: false })
+        break
+      case 'static_nlink':
+        noValue(name, raw)
+        tune({ staticNlink: true })
+        break
+      case 'max_write':
+        tune({ maxWrite: bytes(name, raw) })
+        break
+      case 'threaded':
+        oneOf(name, raw, bits) // what may wait does so beside the others, always
+        break
+      case 'xino':
+        oneOf(name, raw, xinos) // numbers are unique over file systems, always
+        break
       case 'allow_other':
         noValue(name, raw)
         parsed.allowOther = true
+        break
+      case 'allow_root':
+        noValue(name, raw)
+        if (uid !== 0) throw notRoot
+        parsed.allowOther = false
         break
       case 'default_permissions':
         noValue(name, raw) // always so
@@ -160,7 +278,13 @@ export const parseMountOptions = (lists: readonly string[], cwd: string): Parsed
           parsed.mountFlags = addMountFlag(parsed.mountFlags, name)
           if (name === 'ro') union.readOnly = true
           else if (name === 'rw') union.readOnly = false
-        } else if (!isForMount8(name)) {
+        } else if (ownerOptions.has(name)) {
+          refuseOwners(name, raw)
+        } else if (withoutEffect.has(name)) {
+          if (raw !== '0' && raw !== '') {
+            parsed.warnings.push(`${item} has no effect: ${withoutEffect.get(name)}`)
+          }
+        } else if (!isForMount8(name) && !isHint(name)) {
           parsed.ignored.push(item)
         }
     }
@@ -175,8 +299,20 @@ export const parseMountOptions = (lists: readonly string[], cwd: string): Parsed
   return parsed
 }
 
+/** Off, it changes nothing; else the owners of files would not be those that were asked for. */
+const refuseOwners = (name: string, value: string | undefined): void => {
+  if (name === 'xattr_permissions' && value === '0') return
+  const given = value === undefined ? name : `${name}=${value}`
+  throw new MountError(
+    `${given}: not supported, files would show other owners than were asked for; leave it out, to have them as they are in the layers`,
+    { option: name, code: 'EINVAL' },
+  )
+}
+
 const isForMount8 = (name: string): boolean =>
   fstabWords.has(name) || name.startsWith('x-') || name.startsWith('X-') || name === 'comment'
+
+const isHint = (name: string): boolean => labels.has(name) || hints.has(name)
 
 /** An absolute path; nothing but the start is changed. */
 export const absolute = (path: string, cwd: string): string =>
@@ -195,6 +331,12 @@ const split = (text: string, separator: string): string[] => {
   parts.push(text.slice(from))
   return parts
 }
+
+/** The kernel lets in the mounter, or everybody. */
+const notRoot = new MountError(
+  'allow_root: only root can mount so; leave it out, or write allow_other to let everybody in',
+  { option: 'allow_root', code: 'EINVAL' },
+)
 
 const missingValue = (option: string): MountError =>
   new MountError(`${option}: the value is missing; write ${option}=...`, {
@@ -233,6 +375,14 @@ const seconds = (option: string, value: string | undefined): number => {
   if (value !== undefined && value !== '' && Number.isFinite(number) && number >= 0) return number
   throw new MountError(
     `${option}=${value ?? ''}: not a number of seconds; write 0 or more, as in ${option}=60`,
+    { option, code: 'EINVAL' },
+  )
+}
+
+const bytes = (option: string, value: string | undefined): number => {
+  if (value !== undefined && /^\d{1,10}$/.test(value)) return Number(value)
+  throw new MountError(
+    `${option}=${value ?? ''}: not a number of bytes; write one, as in ${option}=131072`,
     { option, code: 'EINVAL' },
   )
 }

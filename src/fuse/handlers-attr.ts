@@ -2,6 +2,8 @@
  * Requests about attributes, extended attributes and inode flags. Part of the table in handlers.ts.
  */
 
+import { ACL_ACCESS, ACL_DEFAULT } from '../overlay/acl.js'
+import type { ByteString } from '../overlay/ops.js'
 import {
   FS_IOC_FSGETXATTR,
   FS_IOC_FSSETXATTR,
@@ -13,7 +15,7 @@ import * as abi from './abi.js'
 import { Opcode, OUT_HEADER_SIZE } from './abi.js'
 import { flagsOfFsx, FSX_SIZE, fsxOfFlags, otherFsx } from './fsxattr.js'
 import type { Handle } from './handlers.js'
-import { writeAttrOut, writeStatx } from './reply.js'
+import { countLinks, writeAttrOut, writeStatx } from './reply.js'
 import { decodeCaller, decodeSetAttr, decodeText } from './request.js'
 import type { Session } from './session.js'
 import type { Reply, Request } from './wire.js'
@@ -25,12 +27,16 @@ const attrHandle = (req: Request): number => ((req.u32(0) & abi.GETATTR_FH) !== 
 
 const getattr: Handle = (s, req, rep) => {
   const r = s.ops.getattr(req.nodeid, attrHandle(req), s.attr)
-  return r < 0 ? r : writeAttrOut(rep, AT, s.attr, s.attrs(req.nodeid))
+  if (r < 0) return r
+  countLinks(s.attr, s.tuning)
+  return writeAttrOut(rep, AT, s.attr, s.attrs(req.nodeid))
 }
 
 const statx: Handle = (s, req, rep) => {
   const r = s.ops.getattr(req.nodeid, attrHandle(req), s.attr)
-  return r < 0 ? r : writeStatx(rep, AT, s.attr, s.attrs(req.nodeid))
+  if (r < 0) return r
+  countLinks(s.attr, s.tuning)
+  return writeStatx(rep, AT, s.attr, s.attrs(req.nodeid))
 }
 
 const setattr: Handle = (s, req, rep) => {
@@ -38,16 +44,31 @@ const setattr: Handle = (s, req, rep) => {
   if (s.setAttr.size > Number.MAX_SAFE_INTEGER) return -E.EFBIG
   decodeCaller(req, s.ops.requester, 0)
   const r = s.ops.setattr(req.nodeid, s.setAttr, s.attr)
-  return r < 0 ? r : writeAttrOut(rep, AT, s.attr, s.attrs(req.nodeid))
+  if (r < 0) return r
+  countLinks(s.attr, s.tuning)
+  return writeAttrOut(rep, AT, s.attr, s.attrs(req.nodeid))
 }
 
 const readlink: Handle = (s, req, rep) => s.ops.readlink(req.nodeid, rep.buf, AT)
+
+const isAcl = (name: ByteString): boolean => name === ACL_ACCESS || name === ACL_DEFAULT
+
+/**
+ * What there is to say of an attribute before the union is asked; 0: nothing. ENOSYS tells the kernel
+ * never to ask again: it then says EOPNOTSUPP itself.
+ */
+const xattrRefusal = ({ tuning }: Session, name: ByteString): number => {
+  if (!tuning.xattrs) return -E.ENOSYS
+  return !tuning.acl && isAcl(name) ? -E.EOPNOTSUPP : 0
+}
 
 const setxattr: Handle = (s, req) => {
   const extended = s.negotiated?.setxattrExt === true
   const at = extended ? abi.SETXATTR_IN_SIZE : abi.SETXATTR_COMPAT_IN_SIZE
   const name = decodeText(req, at)
   if (name === undefined) return -E.EINVAL
+  const refusal = xattrRefusal(s, name)
+  if (refusal < 0) return refusal
   const size = req.u32(0)
   const start = at + name.length + 1
   if (start + size > req.bodyLength) return -E.EINVAL
@@ -67,20 +88,43 @@ const xattrOut = (rep: Reply, room: number, r: number): number => {
 const getxattr: Handle = (s, req, rep) => {
   const name = decodeText(req, abi.GETXATTR_IN_SIZE)
   if (name === undefined) return -E.EINVAL
+  const refusal = xattrRefusal(s, name)
+  if (refusal < 0) return refusal
   const room = Math.min(req.u32(0), rep.capacity)
   return xattrOut(rep, room, s.ops.getxattr(req.nodeid, name, rep.buf, AT, room))
 }
 
+/** Takes the names of ACLs out of a list in a reply; its new length. */
+const withoutAcls = (rep: Reply, r: number): number => {
+  let end = AT
+  for (let at = AT; at < AT + r;) {
+    const next = rep.buf.indexOf(0, at) + 1
+    if (!isAcl(rep.buf.latin1Slice(at, next - 1))) {
+      rep.buf.copyWithin(end, at, next)
+      end += next - at
+    }
+    at = next
+  }
+  return end - AT
+}
+
 const listxattr: Handle = (s, req, rep) => {
+  if (!s.tuning.xattrs) return -E.ENOSYS
   const room = Math.min(req.u32(0), rep.capacity)
   // Who may see trusted.* names: CAP_SYS_ADMIN, which the protocol does not tell; root stands for it.
   const trusted = req.uid === 0
+  if (!s.tuning.acl) {
+    const r = s.ops.listxattr(req.nodeid, rep.buf, AT, rep.capacity, trusted)
+    return xattrOut(rep, room, r < 0 ? r : withoutAcls(rep, r))
+  }
   return xattrOut(rep, room, s.ops.listxattr(req.nodeid, rep.buf, AT, room, trusted))
 }
 
 const removexattr: Handle = (s, req) => {
   const name = decodeText(req, 0)
   if (name === undefined) return -E.EINVAL
+  const refusal = xattrRefusal(s, name)
+  if (refusal < 0) return refusal
   decodeCaller(req, s.ops.requester, 0)
   return s.ops.removexattr(req.nodeid, name)
 }

@@ -6,7 +6,7 @@ import { E } from '../sys/errno.js'
 import * as abi from './abi.js'
 import { Opcode, OUT_HEADER_SIZE } from './abi.js'
 import type { Handle } from './handlers.js'
-import { NEVER, writeEntry, writeOpen } from './reply.js'
+import { countLinks, NEVER, writeEntry, writeOpen } from './reply.js'
 import { decodeCaller, decodeName, decodeText, devMajor, devMinor } from './request.js'
 import type { Session } from './session.js'
 import type { Reply } from './wire.js'
@@ -17,6 +17,7 @@ const AT = OUT_HEADER_SIZE
 const entryOut = (s: Session, rep: Reply, r: number): number => {
   if (r < 0) return r
   const { entry } = s
+  countLinks(entry.attr, s.tuning)
   writeEntry(rep, AT, entry, s.names, entry.nodeId === 0 ? NEVER : s.attrs(entry.nodeId))
   return abi.ENTRY_OUT_SIZE
 }

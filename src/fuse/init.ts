@@ -13,6 +13,7 @@ import {
   KERNEL_MINOR,
   MINOR_MIN,
 } from './abi.js'
+import { MAX_IO, MIN_WRITE } from './tuning.js'
 import type { Reply, Request } from './wire.js'
 
 /** How file data travels: through the kernel's page cache of the mount, or past it to the real file. */
@@ -25,10 +26,12 @@ export interface InitWish {
   writeback: boolean
   /** 1: real files lie on a file system of its own. 2: they may lie on a stacked one. */
   stackDepth: 1 | 2
+  /** POSIX ACLs. Default: true. */
+  acl?: boolean
+  /** Bytes of data in the largest WRITE request. Default: as in any other. */
+  maxWrite?: number
 }
 
-/** Bytes of data in the largest request. The kernel's own limit (fs.fuse.max_pages_limit) is as much. */
-export const MAX_IO = 1024 * 1024
 const PAGE = 4096
 
 /** Requests in the background (readahead, write-back) before callers have to wait. */
@@ -98,6 +101,7 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
   const offered2 = extended ? req.u32(16) : 0
   let flags = offered & WANTED
   if (!extended) flags &= ~InitFlag.INIT_EXT
+  if (wish.acl === false) flags &= ~InitFlag.POSIX_ACL
   let flags2 = offered2 & WANTED2
 
   // The kernel refuses the one beside the other.
@@ -116,7 +120,7 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
       flags2: flags2 >>> 0,
       maxBackground: MAX_BACKGROUND,
       congestionThreshold: CONGESTION,
-      maxWrite: MAX_IO,
+      maxWrite: Math.min(Math.max(wish.maxWrite ?? MAX_IO, MIN_WRITE), MAX_IO),
       timeGran: 1,
       maxPages: (flags & InitFlag.MAX_PAGES) !== 0 ? MAX_IO / PAGE : 0,
       maxStackDepth: passthrough ? wish.stackDepth : 0,

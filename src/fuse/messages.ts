@@ -6,6 +6,7 @@ import { MountError } from '../errors.js'
 import type { Logger, LogLevel } from '../log.js'
 import type { UnionOptions } from '../overlay/options.js'
 import type { IoMode } from './init.js'
+import type { Tuning } from './tuning.js'
 
 /** Everything a union's thread needs to know. Can be sent to it. */
 export interface ServeOptions {
@@ -25,6 +26,7 @@ export interface ServeOptions {
   logLevel: LogLevel
   /** How long the kernel may cache names and attributes, in seconds. Default: a year. */
   timeout?: number
+  tuning: Tuning
 }
 
 /** An error that can be sent without losing what it says. */

@@ -8,7 +8,7 @@ import { readMountInfo } from '../overlay/mountinfo.js'
 import { openPath } from '../sys/at.js'
 import { E, errnoMessage, errnoName } from '../sys/errno.js'
 import { mount, umount } from '../sys/mount.js'
-import { MAX_IO } from './init.js'
+import { MAX_IO } from './tuning.js'
 
 const DEVICE = '/dev/fuse'
 

@@ -12,6 +12,7 @@ import type {
   NodeId,
   StatFsOut,
 } from '../overlay/ops.js'
+import { S_IFDIR, S_IFMT } from '../sys/constants.js'
 import type { Ino } from '../sys/types.js'
 import {
   ATTR_OUT_SIZE,
@@ -21,6 +22,7 @@ import {
   OUT_HEADER_SIZE,
   STATX_OUT_SIZE,
 } from './abi.js'
+import { defaultTuning, type Tuning } from './tuning.js'
 import type { Reply } from './wire.js'
 
 /** How long the kernel may believe a name or attributes: seconds and nanoseconds. */
@@ -40,6 +42,11 @@ export const NEVER = new Validity(0)
 /** include/linux/kdev_t.h:new_encode_dev() */
 const encodeDev = (major: number, minor: number): number =>
   ((minor & 0xff) | (major << 8) | ((minor & 0xfff00) << 12)) >>> 0
+
+/** With static_nlink a folder has one link, wherever it is told of; none, when it was removed. */
+export const countLinks = (attr: Attr, { staticNlink }: Tuning): void => {
+  if (staticNlink && attr.nlink > 1 && (attr.mode & S_IFMT) === S_IFDIR) attr.nlink = 1
+}
 
 /** struct fuse_attr */
 const writeAttr = (rep: Reply, at: number, attr: Attr): void => {
@@ -201,14 +208,21 @@ export class DirPlusPacker implements DirPlusSink {
   readonly #rep: Reply
   readonly #names: Validity
   readonly #attrs: (node: NodeId) => Validity
+  readonly #tuning: Tuning
   #at = 0
   #end = 0
 
   /** @param attrs how long the attributes of a node are valid */
-  constructor(rep: Reply, names: Validity, attrs: (node: NodeId) => Validity) {
+  constructor(
+    rep: Reply,
+    names: Validity,
+    attrs: (node: NodeId) => Validity,
+    tuning: Tuning = defaultTuning,
+  ) {
     this.#rep = rep
     this.#names = names
     this.#attrs = attrs
+    this.#tuning = tuning
   }
   begin(start: number, room: number): void {
     this.#at = start
@@ -223,8 +237,12 @@ export class DirPlusPacker implements DirPlusSink {
   add(name: ByteString, ino: Ino, type: number, cookie: number, entry: Entry): void {
     const node = entry.nodeId
     // Without a node the kernel takes the name alone: no timeout, which would be one of a negative entry.
-    if (node === 0) this.#rep.zero(this.#at, this.#at + ENTRY_OUT_SIZE)
-    else writeEntry(this.#rep, this.#at, entry, this.#names, this.#attrs(node))
+    if (node === 0) {
+      this.#rep.zero(this.#at, this.#at + ENTRY_OUT_SIZE)
+    } else {
+      countLinks(entry.attr, this.#tuning)
+      writeEntry(this.#rep, this.#at, entry, this.#names, this.#attrs(node))
+    }
     this.#at = writeDirent(this.#rep, this.#at + ENTRY_OUT_SIZE, name, ino, type, cookie)
   }
 }

@@ -34,6 +34,7 @@ import { handlers, NO_REPLY } from './handlers.js'
 import type { InitWish, Negotiated } from './init.js'
 import { DirPacker, DirPlusPacker, forEachPlusEntry, NEVER, Validity } from './reply.js'
 import { Tidy } from './tidy.js'
+import { defaultTuning, type Tuning } from './tuning.js'
 import type { Reply, Request } from './wire.js'
 
 /** What `handle` returns instead of a reply's length. */
@@ -57,6 +58,8 @@ export interface SessionOptions {
   wish: InitWish
   /** How long names and attributes are valid, in seconds. */
   timeout: number
+  /** Default: nothing is left out. */
+  tuning?: Tuning
   /** Called with what INIT has brought: what decides on the way of data, or why it can't be served. */
   onInit: (negotiated: Negotiated) => DataMode | MountError
 }
@@ -67,6 +70,7 @@ export class Session {
   readonly log: Logger
   readonly wish: InitWish
   readonly names: Validity
+  readonly tuning: Tuning
   readonly onInit: (negotiated: Negotiated) => DataMode | MountError
   /** Undefined until INIT was answered: before, nothing else is. */
   negotiated: Negotiated | undefined
@@ -98,9 +102,10 @@ export class Session {
     this.log = options.log
     this.wish = options.wish
     this.names = new Validity(options.timeout)
+    this.tuning = options.tuning ?? defaultTuning
     this.onInit = options.onInit
     this.dir = new DirPacker(this.reply)
-    this.dirPlus = new DirPlusPacker(this.reply, this.names, id => this.attrs(id))
+    this.dirPlus = new DirPlusPacker(this.reply, this.names, id => this.attrs(id), this.tuning)
   }
 
   /** How long attributes of a node are valid that go out now. */

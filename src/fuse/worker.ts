@@ -45,7 +45,7 @@ const pathType = (path: string): number => {
 }
 
 const wishFor = (options: ServeOptions, fd: number, log: Logger): InitWish => {
-  const { io, union } = options
+  const { io, union, tuning } = options
   const refusal = io === 'cached' ? undefined : passthroughRefusal(fd)
   if (io === 'passthrough' && refusal !== undefined) {
     throw new MountError(`io=passthrough: ${refusal}`, { option: 'io', code: 'EPERM' })
@@ -54,8 +54,10 @@ const wishFor = (options: ServeOptions, fd: number, log: Logger): InitWish => {
   const cached = io === 'cached' || refusal !== undefined
   return {
     io: cached ? 'cached' : 'passthrough',
-    writeback: cached && union.upper !== undefined && !union.readOnly,
+    writeback: cached && tuning.writeback && union.upper !== undefined && !union.readOnly,
     stackDepth: union.upper === undefined ? 1 : stackDepthOver(pathType(union.upper)),
+    acl: tuning.acl && tuning.xattrs,
+    maxWrite: tuning.maxWrite,
   }
 }
 
@@ -80,6 +82,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     log,
     wish,
     timeout: options.timeout ?? YEAR,
+    tuning: options.tuning,
     onInit: ({ io }) =>
       io === options.io || options.io === 'auto'
         ? new DataMode(io, new DeviceFiles(fd, log), notifier)

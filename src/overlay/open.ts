@@ -101,7 +101,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     work,
     pool: new IoPool(log),
     writeback: deps.writeback,
-    syncIsFree: options.volatile || onTmpfs,
+    syncIsFree: options.volatile || !options.fsync || onTmpfs,
     fsCount,
     nodes: new NodeTable(
       shownIno({ fsCount }, top, st.ino),

@@ -20,6 +20,8 @@ export interface UnionOptions {
   userxattr: boolean
   /** Never sync; leaves the kernel's `incompat/volatile` mark while mounted. */
   volatile: boolean
+  /** false: never sync, and leave no mark. */
+  fsync: boolean
   /** Serve without writing, although there is an upper. */
   readOnly: boolean
 }
@@ -31,5 +33,6 @@ export const defaultUnionOptions: UnionOptions = {
   index: true,
   userxattr: false,
   volatile: false,
+  fsync: true,
   readOnly: false,
 }

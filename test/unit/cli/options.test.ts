@@ -8,6 +8,7 @@ import {
   unescapeOption,
 } from '../../../src/cli/options.js'
 import { MountError } from '../../../src/errors.js'
+import { defaultTuning } from '../../../src/fuse/tuning.js'
 import {
   MS_NOATIME,
   MS_NODEV,
@@ -18,6 +19,7 @@ import {
   MS_STRICTATIME,
 } from '../../../src/sys/constants.js'
 
+const asRoot = (text: string) => parseMountOptions([text], '/', 0).allowOther
 const parse = (...lists: string[]) => parseMountOptions(lists, '/home/me')
 
 t.test('commas split, unless a backslash stands before them', async t => {
@@ -80,6 +82,7 @@ t.test('without options: the defaults', async t => {
       index: true,
       userxattr: false,
       volatile: false,
+      fsync: true,
       readOnly: false,
     },
     io: 'auto',
@@ -88,6 +91,7 @@ t.test('without options: the defaults', async t => {
     allowOther: undefined,
     mountFlags: 0,
     timeout: undefined,
+    tuning: defaultTuning,
     ignored: [],
     warnings: [],
   })
@@ -134,6 +138,18 @@ t.test('a wrong value is an error that names option and choices', async t => {
     ['volatile=1', 'volatile', /takes no value/],
     ['allow_other=1', 'allow_other', /takes no value/],
     ['default_permissions=1', 'default_permissions', /takes no value/],
+    ['fsync=2', 'fsync', /choose one of 1, 0, auto, volatile/],
+    ['fsync=strict', 'fsync', /choose one of/],
+    ['fsync', 'fsync', /choose one of/],
+    ['writeback=yes', 'writeback', /choose one of 0, 1/],
+    ['threaded=yes', 'threaded', /choose one of 0, 1/],
+    ['noxattrs', 'noxattrs', /choose one of 0, 1/],
+    ['xino=2', 'xino', /choose one of off, auto, on/],
+    ['noacl=1', 'noacl', /takes no value/],
+    ['static_nlink=1', 'static_nlink', /takes no value/],
+    ['allow_root=1', 'allow_root', /takes no value/],
+    ['max_write=1M', 'max_write', /not a number of bytes/],
+    ['max_write', 'max_write', /not a number of bytes/],
     ['timeout=soon', 'timeout', /not a number of seconds/],
     ['timeout=-1', 'timeout', /not a number of seconds/],
     ['timeout=', 'timeout', /not a number of seconds/],
@@ -196,3 +212,84 @@ t.test('a workdir without upperdir is dropped with a word', async t => {
   t.equal(parsed.union.work, undefined)
   t.match(parsed.warnings, [/^workdir=\/w is ignored/])
 })
+
+t.test('options of fuse-overlayfs that do something', async t => {
+  t.equal(parse('fsync=0').union.fsync, false)
+  t.match(parse('fsync=0,fsync=1').union, { fsync: true, volatile: false })
+  t.match(parse('fsync=auto').union, { fsync: true, volatile: false })
+  t.equal(parse('fsync=volatile').union.volatile, true, 'as the kernel calls it')
+  t.same(parse('writeback=0').tuning, { ...defaultTuning, writeback: false })
+  t.same(parse('writeback=0,writeback=1').tuning, defaultTuning)
+  t.same(parse('noxattrs=1').tuning, { ...defaultTuning, xattrs: false })
+  t.same(parse('noxattrs=0').tuning, defaultTuning)
+  t.same(parse('noacl').tuning, { ...defaultTuning, acl: false })
+  t.same(parse('static_nlink').tuning, { ...defaultTuning, staticNlink: true })
+  t.same(parse('max_write=65536').tuning, { ...defaultTuning, maxWrite: 65536 })
+  t.equal(asRoot('allow_root'), false)
+  t.equal(asRoot('allow_root,allow_other'), true)
+  t.equal(asRoot('allow_other,allow_root'), false)
+  t.throws(() => parseMountOptions(['allow_root'], '/', 5), {
+    option: 'allow_root',
+    message: /^allow_root: only root can/,
+  })
+})
+
+t.test('options that are accepted without a word', async t => {
+  const text =
+    ',,threaded=0,threaded=1,xino=off,xino=auto,xino=on,kernel_cache,splice_read,no_splice_move,' +
+    'rw,dev,suid,exec,async,nofail,noauto,_netdev,x-systemd.requires=a,xattr_permissions=0,fast_ino=0,plugins=,'
+  const { ignored, warnings, ...rest } = parse(text)
+  t.same([ignored, warnings], [[], []])
+  const { ignored: _i, warnings: _w, ...plain } = parse()
+  t.same(rest, plain, 'and change nothing')
+})
+
+t.test('labels, with commas between quotes', async t => {
+  const cases: [string, string[]][] = [
+    ['context="u:r:t:s0:c1,c2",a', ['context="u:r:t:s0:c1,c2"', 'a']],
+    ['a,context="u:r:t:s0:c1,c2,c3"', ['a', 'context="u:r:t:s0:c1,c2,c3"']],
+    ['context="u:r:t:s0",a="b,c"', ['context="u:r:t:s0"', 'a="b', 'c"']],
+    ['x="y",context="u,v",z', ['x="y"', 'context="u,v"', 'z']],
+    ['context="u,v', ['context="u', 'v']],
+    ['context=",a', ['context="', 'a']],
+    ['context=u:r,a', ['context=u:r', 'a']],
+    ['upperdir="a,b"', ['upperdir="a', 'b"']],
+  ]
+  for (const [text, items] of cases) t.same(splitOptions(text), items, text)
+  for (const name of ['context', 'fscontext', 'defcontext', 'rootcontext']) {
+    const { ignored, warnings } = parse(`lowerdir=/a,${name}="system_u:object_r:f_t:s0:c1,c2"`)
+    t.same([ignored, warnings], [[], []], name)
+  }
+})
+
+t.test('options without an effect say so', async t => {
+  for (const option of ['fast_ino=1', 'fast_ino_check=1', 'ino32_t', 'plugins=/a.so']) {
+    const { ignored, warnings } = parse(option)
+    t.same(ignored, [])
+    t.match(warnings, [new RegExp(`^${option} has no effect: `)])
+  }
+})
+
+t.test(
+  'options that change owners are refused, for without them owners would be wrong',
+  async t => {
+    for (const option of [
+      'uidmapping=0:1000:1',
+      'uidmapping',
+      'gidmapping=0:1000:1',
+      'squash_to_root',
+      'squash_to_uid=0',
+      'squash_to_gid=0',
+      'xattr_permissions=1',
+      'xattr_permissions=2',
+      'xattr_permissions',
+    ]) {
+      t.throws(() => parse(option), {
+        name: 'MountError',
+        option: option.split('=')[0],
+        code: 'EINVAL',
+        message: `${option}: not supported`,
+      })
+    }
+  },
+)

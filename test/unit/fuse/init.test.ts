@@ -100,6 +100,20 @@ t.test('minor versions', async t => {
   t.equal(negotiate(load(initRequest(45).subarray(0, 55)), CACHED), 'unsupported', 'cut off')
 })
 
+t.test('what the mount goes without', async t => {
+  const got = ask(initRequest(45), { ...PASSTHROUGH, acl: false })
+  const names = flagNames(got.reply.flags, got.reply.flags2)
+  t.same(
+    names.toSorted(),
+    [...ALWAYS, 'PASSTHROUGH'].filter(name => name !== 'POSIX_ACL').toSorted(),
+  )
+  const writeOf = (maxWrite: number): number =>
+    ask(initRequest(45), { ...CACHED, maxWrite }).reply.maxWrite
+  t.equal(writeOf(65536), 65536)
+  t.equal(writeOf(0), 4096, 'no less than the kernel takes')
+  t.equal(writeOf(2 ** 31), 1024 * 1024, 'no more than there is room for')
+})
+
 t.test('a flag that is not offered is not asked for', async t => {
   for (const wish of [PASSTHROUGH, CACHED]) {
     for (const [name, bit] of Object.entries(InitFlag)) {

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import t from 'tap'
 import { E } from '../../../src/sys/errno.js'
-import { Pending } from '../../../src/overlay/ops.js'
+import { Entry, Pending, type Attr } from '../../../src/overlay/ops.js'
 import { handlers } from '../../../src/fuse/handlers.js'
 import { NOTHING, PARKED } from '../../../src/fuse/session.js'
 import {
@@ -989,6 +989,87 @@ t.test('the union is told who asks, where that decides about set-id bits', async
   t.same(who(OP.SETATTR, setattrIn(1)), asked)
   t.same(who(OP.WRITE, writeIn(0, 1, 4, 'x')), asked)
   t.same(who(OP.OPEN, join(u32(0o1001), u32(1))), asked)
+})
+
+t.test('without extended attributes the kernel is told not to ask again', async t => {
+  const r = rig({ tuning: { xattrs: false } })
+  const { length } = r.ops.calls
+  for (const [op, body] of [
+    [OP.GETXATTR, join(u32(100), u32(0), cstr('user.a'))],
+    [OP.LISTXATTR, join(u32(0), u32(0))],
+    [OP.SETXATTR, join(u32(1), u32(0), u32(0), u32(0), cstr('user.a'), Buffer.from('x'))],
+    [OP.REMOVEXATTR, cstr('user.a')],
+  ] as const) {
+    t.same(r.send(request(op, body)), errorReply(E.ENOSYS))
+  }
+  t.equal(r.ops.calls.length, length, 'the union is not asked')
+})
+
+t.test('without ACLs', async t => {
+  const r = rig({ tuning: { acl: false } })
+  const { length } = r.ops.calls
+  for (const name of ['system.posix_acl_access', 'system.posix_acl_default']) {
+    for (const [op, body] of [
+      [OP.GETXATTR, join(u32(100), u32(0), cstr(name))],
+      [OP.SETXATTR, join(u32(1), u32(0), u32(0), u32(0), cstr(name), Buffer.from('x'))],
+      [OP.REMOVEXATTR, cstr(name)],
+    ] as const) {
+      t.same(r.send(request(op, body)), errorReply(E.EOPNOTSUPP), name)
+    }
+  }
+  t.equal(r.ops.calls.length, length, 'the union is not asked')
+
+  const list = (room: number) => r.send(request(OP.LISTXATTR, join(u32(room), u32(0))))
+  r.ops.data = Buffer.from('user.a\0system.posix_acl_access\0user.b\0system.posix_acl_default\0')
+  const rest = cstr('user.a\0user.b')
+  t.same(list(64), reply(rest))
+  t.same(list(14), reply(rest), 'the room is that for what is left')
+  t.same(list(13), errorReply(E.ERANGE))
+  t.same(list(0), reply(join(u32(14), u32(0))))
+  r.ops.data = Buffer.from('system.posix_acl_default\0')
+  t.same(list(64), reply())
+  r.ops.results.listxattr = -E.EIO
+  t.same(list(64), errorReply(E.EIO))
+})
+
+/** The link counts in every reply that tells attributes. */
+const links = (tuning: { staticNlink: boolean }, mode: number, nlink: number): number[] => {
+  const r = rig({ tuning })
+  const fill = (out: Attr): number => {
+    Object.assign(out, { mode, nlink })
+    return 0
+  }
+  const enter = (out: Entry): number => {
+    out.nodeId = 0x42
+    return fill(out.attr)
+  }
+  r.ops.getattr = (_node, _fh, out) => fill(out)
+  r.ops.setattr = (_node, _set, out) => fill(out)
+  r.ops.lookup = (_parent, _name, out) => enter(out)
+  r.ops.mkdir = (_caller, _parent, _name, _mode, out) => enter(out)
+  r.ops.readdirplus = (_fh, _cookie, sink) => {
+    const entry = new Entry()
+    enter(entry)
+    if (sink.room('a')) sink.add('a', 1, 4, 1, entry)
+    return 0
+  }
+  const at = (op: number, body: Buffer, offset: number): number =>
+    (r.send(request(op, body)) as Buffer).readUInt32LE(16 + offset)
+  return [
+    at(OP.GETATTR, zeros(16), 16 + 64),
+    at(OP.STATX, zeros(24), 32 + 16),
+    at(OP.SETATTR, setattrIn(1), 16 + 64),
+    at(OP.LOOKUP, cstr('a'), 40 + 64),
+    at(OP.MKDIR, join(u32(0o755), u32(0), cstr('a')), 40 + 64),
+    at(OP.READDIRPLUS, readIn(0, 4096), 40 + 64),
+  ]
+}
+
+t.test('static_nlink: one link for every folder, wherever attributes go out', async t => {
+  t.same(links({ staticNlink: true }, 0o040755, 7), Array(6).fill(1))
+  t.same(links({ staticNlink: true }, 0o040755, 0), Array(6).fill(0), 'a removed one has none')
+  t.same(links({ staticNlink: true }, 0o100644, 7), Array(6).fill(7), 'files keep theirs')
+  t.same(links({ staticNlink: false }, 0o040755, 7), Array(6).fill(7))
 })
 
 t.test('root sees all attributes', async t => {

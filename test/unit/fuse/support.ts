@@ -6,6 +6,7 @@ import { silentLogger, type Logger } from '../../../src/log.js'
 import { DataMode, type RealFiles } from '../../../src/fuse/data-mode.js'
 import type { InitWish, IoMode } from '../../../src/fuse/init.js'
 import { Session } from '../../../src/fuse/session.js'
+import { defaultTuning, type Tuning } from '../../../src/fuse/tuning.js'
 import { Reply, Request } from '../../../src/fuse/wire.js'
 import { join, OP, RecordingOps, request, u32, zeros } from '../../helpers/frames.js'
 
@@ -94,6 +95,7 @@ export const rig = (
     flags?: number
     log?: Logger
     timeout?: number
+    tuning?: Partial<Tuning>
     init?: boolean
   } = {},
 ): Rig => {
@@ -108,6 +110,7 @@ export const rig = (
     log: options.log ?? silentLogger,
     wish,
     timeout: options.timeout ?? 1000,
+    tuning: { ...defaultTuning, ...options.tuning },
     onInit: negotiated =>
       new DataMode(negotiated.io, backing, {
         attrChanged: node => void changed.push(node),

@@ -1,0 +1,28 @@
+/** What a mount can be made to go without, or with less of. Can be sent to the union's thread. */
+
+export interface Tuning {
+  /** Let the kernel write pages later, in `cached` mode. */
+  readonly writeback: boolean
+  /** Show and take extended attributes. */
+  readonly xattrs: boolean
+  /** Show and take POSIX ACLs, and have the kernel enforce them. */
+  readonly acl: boolean
+  /** Say of every folder that it has one link. */
+  readonly staticNlink: boolean
+  /** Bytes of data in the largest WRITE request. */
+  readonly maxWrite: number
+}
+
+/** Bytes of data in the largest request. The kernel's own limit (fs.fuse.max_pages_limit) is as much. */
+export const MAX_IO = 1024 * 1024
+
+/** The kernel takes a smaller number for this one. */
+export const MIN_WRITE = 4096
+
+export const defaultTuning: Tuning = {
+  writeback: true,
+  xattrs: true,
+  acl: true,
+  staticNlink: false,
+  maxWrite: MAX_IO,
+}
