@@ -4,20 +4,35 @@
  * anything else is loaded: this one only waits for it (daemon.ts). Everything else happens here.
  */
 
-import { argv, exit } from 'node:process'
+import { argv, env, exit } from 'node:process'
+
+import { readCall } from './drop-in.js'
 
 /** `mount` without `-f`, and no question for help. In doubt false: program.ts looks properly. */
 const isBackgroundMount = ([command, ...rest]: readonly string[]): boolean =>
   command === 'mount' &&
   !rest.some(arg => /^-[a-zA-Z]*[fh]/.test(arg) || arg.startsWith('--fore') || arg === '--help')
 
-const args = argv.slice(2)
-if (isBackgroundMount(args)) {
-  const { startInBackground } = await import('./daemon.js')
-  exit(await startInBackground(args))
+const name = argv[1]?.replace(/^.*\//s, '') ?? ''
+const call = readCall(name, argv.slice(2), env)
+if (call.kind === 'run') {
+  if (call.notes.length > 0) {
+    const { say } = await import('./say.js')
+    for (const note of call.notes) say(note)
+  }
+  exit(await start(call.args))
 } else {
+  const { answer } = await import('./program.js')
+  exit(answer(call))
+}
+
+async function start(args: readonly string[]): Promise<number> {
+  if (isBackgroundMount(args)) {
+    const { startInBackground } = await import('./daemon.js')
+    return startInBackground(args)
+  }
   const { cacheCode } = await import('./code-cache.js')
   cacheCode()
   const { run } = await import('./program.js')
-  exit(await run(args))
+  return run(args)
 }

@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { Argument, Command, CommanderError, Option } from 'commander'
 
 import type { LogLevel } from '../log.js'
+import { aliasVersion, type Call } from './drop-in.js'
 import { ExitCode } from './exit-codes.js'
 import { logLevels } from './logging.js'
 import type { MountCommand } from './serve.js'
@@ -12,7 +13,18 @@ import { say } from './say.js'
 
 const version = (): string => {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
-  return `tsoverlay ${/"version": "([^"]+)"/.exec(text)?.[1] ?? 'unknown'}`
+  return /"version": "([^"]+)"/.exec(text)?.[1] ?? 'unknown'
+}
+
+/** What needs no command. Returns the exit status. */
+export const answer = (call: Exclude<Call, { kind: 'run' }>): number => {
+  if (call.kind === 'version') {
+    console.log(aliasVersion(version()))
+    return ExitCode.OK
+  }
+  say(`tsoverlay: ${call.message}`)
+  say('(see tsoverlay --help)')
+  return ExitCode.USAGE
 }
 
 /**
@@ -25,7 +37,7 @@ export const run = async (args: readonly string[], statusFd?: number): Promise<n
   let status: number = ExitCode.OK
   const program = new Command('tsoverlay')
     .description("A union file system with kernel overlayfs' semantics and formats, over FUSE.")
-    .version(version(), '-V, --version', 'print the version')
+    .version(`tsoverlay ${version()}`, '-V, --version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .helpCommand(false)
     .showHelpAfterError('(see tsoverlay --help)')
@@ -37,7 +49,11 @@ export const run = async (args: readonly string[], statusFd?: number): Promise<n
 Examples:
   tsoverlay mount -o lowerdir=/a:/b,upperdir=/u,workdir=/w /mnt/m
   tsoverlay umount /mnt/m
-  tsoverlay mount --help`,
+  tsoverlay mount --help
+
+Without a command, as fuse-overlayfs and as mount(8) calls it, which is the same as mount:
+  tsoverlay [-f] [-d | --debug] -o OPTIONS [SOURCE] MOUNTPOINT
+  mount -t fuse.tsoverlay none /mnt/m -o lowerdir=/a:/b,upperdir=/u,workdir=/w`,
     )
 
   program
@@ -71,9 +87,16 @@ Mount options (-o), separated by commas; \\: \\, \\\\ stand for the characters t
   userxattr              user.overlay.* attributes instead of trusted.overlay.*
   whiteout=FORM          auto, char, xattr, wh: how deletions are written (auto)
   volatile               never sync; the upper layer is lost by a crash
+  fsync=0|1              0: never sync, and leave no mark of that (1)
   io=MODE                auto, passthrough, cached: how data travels (auto)
+  writeback=0|1          0: written data goes to the layer at once, in io=cached (1)
+  max_write=BYTES        data in one write request, at most
   timeout=SECONDS        how long the kernel may keep names and attributes
-  allow_other            let other users in (always so for root)
+  noxattrs=0|1           1: no extended attributes are shown or taken (0)
+  noacl                  no POSIX ACLs are shown, taken or enforced
+  static_nlink           every folder shows one link
+  allow_other            let other users in (default for root)
+  allow_root             as root: let nobody else in
   fsname=NAME            the source shown in /proc/mounts
   subtype=NAME           the type shown there, after "fuse."
   ro, nosuid, nodev, noexec, noatime, relatime, sync, ... and their opposites

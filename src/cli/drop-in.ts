@@ -1,0 +1,120 @@
+/**
+ * The command line of fuse-overlayfs, which mount(8) uses too: `[-f] [-d] -o OPTIONS [SOURCE] MOUNTPOINT`,
+ * without a command, becomes `mount ...`. Pure, and imports nothing: every start goes through here.
+ */
+
+/** The name under which this program takes the place of fuse-overlayfs: each call of it is a mount. */
+const ALIAS = 'fuse-overlayfs'
+
+/** The version of fuse-overlayfs whose options are understood. */
+const ALIAS_VERSION = '1.16'
+
+/** Whatever begins with one of these is no mount without a command. Those of program.ts. */
+export const commandNames: ReadonlySet<string> = new Set(['mount', 'umount', 'unmount'])
+
+export type Call =
+  /** Go on with these arguments, after having said the notes. */
+  | { kind: 'run'; args: readonly string[]; notes: readonly string[] }
+  /** Print the version as fuse-overlayfs does: `aliasVersion`. */
+  | { kind: 'version' }
+  | { kind: 'wrong'; message: string }
+
+/**
+ * What a command line asks for.
+ * @param name what the program was called as, without folders
+ * @param args without node and the script
+ */
+export const readCall = (
+  name: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): Call => {
+  const own = name !== ALIAS
+  const [first = ''] = args
+  if (own && (commandNames.has(first) || !args.some(arg => arg.startsWith('-o')))) {
+    return { kind: 'run', args, notes: [] }
+  }
+  const words = readWords(args)
+  if (words.help) return { kind: 'run', args: ['mount', '--help'], notes: [] }
+  if (words.version)
+    return own ? { kind: 'run', args: ['--version'], notes: [] } : { kind: 'version' }
+  return translate(words, env)
+}
+
+export const aliasVersion = (version: string): string =>
+  `${ALIAS}: version ${ALIAS_VERSION} (tsoverlay ${version})`
+
+interface Words {
+  foreground: boolean
+  debug: boolean
+  help: boolean
+  version: boolean
+  /** The values of `-o`; undefined where the last has none. */
+  options: (string | undefined)[]
+  folders: string[]
+  unknown: string[]
+}
+
+const readWords = (args: readonly string[]): Words => {
+  const words: Words = {
+    foreground: false,
+    debug: false,
+    help: false,
+    version: false,
+    options: [],
+    folders: [],
+    unknown: [],
+  }
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] ?? ''
+    if (arg === '--') {
+      words.folders.push(...args.slice(i + 1))
+      break
+    }
+    if (arg === '-o') words.options.push(args[++i])
+    else if (arg.startsWith('-o')) words.options.push(arg.slice(2))
+    else if (arg === '-f') words.foreground = true
+    else if (arg === '-d' || arg === '--debug') words.debug = true
+    else if (arg === '-h' || arg === '--help') words.help = true
+    else if (arg === '-V' || arg === '--version') words.version = true
+    else if (arg.startsWith('-') && arg !== '-') words.unknown.push(arg)
+    else words.folders.push(arg)
+  }
+  // One thread owns the union, whether that is asked for or not.
+  words.unknown = words.unknown.filter(arg => arg !== '-s')
+  return words
+}
+
+const translate = (words: Words, env: Readonly<Record<string, string | undefined>>): Call => {
+  const { folders } = words
+  const mountpoint = folders.at(-1)
+  if (mountpoint === undefined || mountpoint === '') {
+    return { kind: 'wrong', message: 'the mountpoint is missing; it comes last' }
+  }
+  if (folders.length > 2) {
+    return { kind: 'wrong', message: `too many arguments: ${folders.slice(1, -1).join(' ')}` }
+  }
+  // What comes first gives way to the options that follow.
+  const options: string[] = []
+  const source = folders.length === 2 ? folders[0] : undefined
+  if (source !== undefined && source !== '') {
+    options.push(`fsname=${source.replaceAll(/[\\,]/g, String.raw`\$&`)}`)
+  }
+  if (env['FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT'] !== undefined) options.push('whiteout=wh')
+  for (const list of words.options) {
+    if (list === undefined) return { kind: 'wrong', message: '-o: the mount options are missing' }
+    options.push(list)
+  }
+  return {
+    kind: 'run',
+    args: [
+      'mount',
+      ...(words.foreground || words.debug ? ['-f'] : []),
+      ...(words.debug ? ['--log-level', 'debug'] : []),
+      ...options.flatMap(list => ['-o', list]),
+      '--',
+      mountpoint,
+    ],
+    notes: words.unknown.map(arg => `unknown argument ignored: ${arg}`),
+  }
+}
