@@ -16,7 +16,7 @@ import { dropStandardError } from ${JSON.stringify(module)}
 const stop = new Int32Array(new SharedArrayBuffer(4))
 new Worker(${JSON.stringify(opener)}, { eval: true, execArgv: [], workerData: stop }).on('message', () => {
   const seen = new Set()
-  for (let i = 0; i < 2000; i++) {
+  for (let i = 0; i < 20000; i++) {
     dropStandardError()
     seen.add(readlinkSync('/proc/self/fd/2'))
   }
