@@ -536,6 +536,22 @@ export const settleTimes = (side: Side, action: Action, outcome: Outcome): void 
     sys.utimensat(baseOf(side, { slot, path }), dirname(path), time, time, 0)
 }
 
+/** A file with several names, of which this one is in a folder with a capability that cannot be copied. */
+const hasAnotherWay = (side: Side, place: Place): boolean => {
+  const stat = sys.lstat(baseOf(side, place), place.path)
+  if (typeof stat === 'number' || stat.nlink < 2 || (stat.mode & sys.S.IFMT) === sys.S.IFDIR)
+    return false
+  const parts = place.path.split('/')
+  return parts.some(
+    (_, i) =>
+      i > 0 &&
+      sys.getxattr(
+        { path: procPath(side, { ...place, path: parts.slice(0, i).join('/') }), follow: true },
+        CAPABILITY,
+      ) === EINVAL,
+  )
+}
+
 /** Whether overlayfs refused what has no reason in the union itself: then the candidate is not asked. */
 export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean => {
   if (outcome.ret === ENOTEMPTY && (action.op === 'rmdir' || action.op === 'rename')) {
@@ -547,6 +563,7 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
   if (outcome.ret === EFAULT && action.op === 'mmap') return true
   if (outcome.ret === EINVAL && side.metacopy && (action.op === 'open' || action.op === 'truncate'))
     return sys.getxattr({ path: procPath(side, action.place), follow: true }, CAPABILITY) === EINVAL
+  if (outcome.ret === EINVAL && 'place' in action && hasAnotherWay(side, action.place)) return true
   if (outcome.ret === EPERM && /^f?removexattr$/.test(action.op) && 'name' in action)
     return action.name === CAPABILITY && isProtectedAndOpen(side, action)
   if (outcome.ret === 0 && action.op === 'copy') return true
