@@ -24,6 +24,9 @@ export const REPLY_SIZE = MAX_IO + 4096
 /** Under load, look at the wake-up descriptor after so many requests. */
 const WAKE_EVERY = 64
 
+/** Nobody has asked for so many milliseconds: what can wait may be done. */
+const IDLE_MS = 5
+
 /** A request that waits for a job. */
 interface Parked {
   readonly req: Request
@@ -46,7 +49,7 @@ export interface DeviceOptions {
   onWake: () => boolean
   /** Called once, when the answer to INIT is with the kernel. */
   onReady: () => void
-  /** Called while there is nothing else to do, until it returns false. */
+  /** Called again and again while nobody asks for anything, until it returns false. */
   onIdle?: () => boolean
 }
 
@@ -92,14 +95,12 @@ export class Device {
         untilWake = WAKE_EVERY
         if (poll2(-1, wakeFd, 0) > 0 && this.#wake()) return 'stopped'
       } else if (n === -E.EAGAIN) {
-        if (this.#onIdle !== undefined && this.#ready && this.#parked.length === 0) {
-          if (!this.#onIdle()) this.#onIdle = undefined
-          continue
-        }
         if (this.#parked.length === 0 && linger.on()) continue
-        const woken = poll2(fd, wakeFd, tidy.patience)
+        const idle = this.#ready && this.#parked.length === 0 ? this.#onIdle : undefined
+        const woken = poll2(fd, wakeFd, idle === undefined ? tidy.patience : IDLE_MS)
         linger.waited()
-        if (woken === 0) tidy.quiet()
+        if (woken === 0 && idle === undefined) tidy.quiet()
+        else if (woken === 0 && idle?.() === false) this.#onIdle = undefined
         if ((woken & 2) !== 0 && this.#wake()) return 'stopped'
       } else if (n === -E.ENODEV) {
         return 'unmounted'
