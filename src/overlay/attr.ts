@@ -34,7 +34,7 @@ import { removexattrat } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
 import { statOpen, type HandleTable } from './handles.js'
 import { privilegesLeft } from './privileges.js'
-import { saveProtect } from './metadata.js'
+import { CAPABILITY, saveProtect } from './metadata.js'
 import { Protect, type Node } from './node.js'
 import {
   SetAttrValid as V,
@@ -49,7 +49,6 @@ import { fdPathOpen } from './reopen.js'
 import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
 
 const place = new Place()
-const CAPABILITY = 'security.capability'
 
 export function getattr(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Attr): Result {
   const result = statOpen(u, handles, node, fh, u.st)

@@ -5,11 +5,8 @@
  */
 
 import {
-  futimens,
   fstatx,
-  linkat,
   linkFd,
-  mkdirat,
   mknodat,
   openat,
   readlinkat,
@@ -22,11 +19,8 @@ import {
   O_CREAT,
   O_EXCL,
   O_PATH,
-  O_RDONLY,
-  O_NOATIME,
   O_RDWR,
   O_TMPFILE,
-  O_WRONLY,
   RENAME_NOREPLACE,
   S_IFLNK,
   S_IFMT,
@@ -34,78 +28,31 @@ import {
 import { E } from '../sys/errno.js'
 import { close, dup, ficlone, fsync } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
-import { getxattrValue, removexattrat, setxattrat } from '../sys/xattr.js'
 import { copyData, copyDense } from './copydata.js'
-import { isXattrRefusal } from './marks.js'
-import { RealDir } from './layer.js'
+import { ensureUpperDir } from './copyup-folder.js'
+import { linkNames, saveNlink, setNlinkMark } from './hardlinks.js'
+import { completeMetacopy, openSource } from './metacopy.js'
 import { copyMetadata } from './metadata.js'
 import type { Node } from './node.js'
 import { Pending, type ByteString, type Job, type Result } from './ops.js'
 import { encodeOrigin, indexName } from './origin.js'
-import { fdPathOpen } from './reopen.js'
-import { openRead } from './tree.js'
+import { publish } from './publish.js'
+import { moveHandles } from './reopen.js'
 import { isReadOnly, locate, Place, type Union } from './union.js'
 
 /** Files up to this size are copied on the union's own thread: handing over costs more. */
 const INLINE_COPY = 1 << 20
 /** Up to here a file that has as many blocks as it is long is copied without a look for holes. */
 const SMALL = 64 << 10
-const CAPABILITY: ByteString = 'security.capability'
 
 export interface CopyUpJob {
   readonly job: Job
 }
 
 const source = new Stat()
-const parentTimes = new Stat()
 const published = new Stat()
 const from = new Place()
 const linkTarget = Buffer.allocUnsafeSlow(4096)
-
-/**
- * Makes sure that the upper layer has the folder, and all above it.
- *
- * @returns 0 or -errno
- */
-export function ensureUpperDir(u: Union, node: Node): Result {
-  if (node.upper) return 0
-  if (isReadOnly(u)) return -E.EROFS
-  const parent = node.parent
-  const real = node.dirs[0]
-  if (parent === null || real === undefined) return -E.ENOENT
-  const above = ensureUpperDir(u, parent)
-  if (above < 0) return above
-  return copyUpFolder(u, node, parent, real)
-}
-
-function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result {
-  const work = u.work
-  const into = parent.upperDir
-  if (work === null || into === null) return -E.EROFS
-  const fd = u.fds.get(real)
-  if (fd < 0) return fd
-  let result = fstatx(fd, source)
-  if (result < 0) return result
-  const staged = work.stage((workFd, temp) => mkdirat(workFd, temp, 0o700))
-  if (staged.result < 0) return staged.result
-  result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
-  if (result >= 0)
-    result = publish(u, parent, into, dirfd =>
-      renameat2(work.fd, staged.name, dirfd, node.name, RENAME_NOREPLACE),
-    )
-  if (result < 0) {
-    work.discard(staged.name)
-    return result
-  }
-  const upper = new RealDir(into.layer, into, node.name)
-  upper.dotWhiteouts = new Set()
-  node.dirs.unshift(upper)
-  node.upper = true
-  node.lowerPositive = true
-  // A merged folder has another link count than a lower one.
-  if (node.lookups > 0) u.notifier.attrChanged(node.id)
-  return 0
-}
 
 /**
  * Copies a node up, whatever it is.
@@ -147,7 +94,7 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
     if (size > INLINE_COPY || sync) {
       const finish = (copied: Result): Result => {
         node.job = null
-        const end = copied < 0 ? copied : finishRegular(u, node, src, tmp)
+        const end = copied < 0 ? copied : finishRegular(u, node, src, tmp, false)
         close(src)
         close(tmp)
         u.nodes.release(node)
@@ -163,7 +110,7 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
     const dense = size <= SMALL && source.blocks * 512 >= size
     result = dense ? copyDense(src, tmp, size) : copyData(src, tmp, size, false)
   } else if (withData && size > 0 && sync) result = fsync(tmp)
-  if (result >= 0) result = finishRegular(u, node, src, tmp, undefined, !node.metacopy)
+  if (result >= 0) result = finishRegular(u, node, src, tmp, !node.metacopy)
   close(src)
   close(tmp)
   return result
@@ -177,14 +124,6 @@ function shareExtents(node: Node, src: number, tmp: number): boolean {
   if (layer !== undefined && (result === -E.EOPNOTSUPP || result === -E.EXDEV))
     layer.sharesExtents = false
   return result >= 0
-}
-
-/** The file that has the data: the lower one, or the one that a metadata copy points to. */
-function openSource(u: Union, node: Node): Result {
-  const dir = node.metacopy ? node.dataDir : node.lowerDir
-  if (dir === null) return -E.EIO
-  const fd = u.fds.get(dir)
-  return fd < 0 ? fd : openRead(fd, node.metacopy ? node.dataName : node.lowerName)
 }
 
 /** Copies up through a named temporary file, where the upper file system has no O_TMPFILE. */
@@ -202,7 +141,7 @@ function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Resu
   const size = withData ? source.size : 0
   let result = size > 0 ? copyData(src, tmp, size, !u.syncIsFree) : 0
   if (result >= 0)
-    result = finishRegular(u, node, src, tmp, (dirfd, name) =>
+    result = finishRegular(u, node, src, tmp, false, (dirfd, name) =>
       renameat2(work.fd, staged.name, dirfd, name, RENAME_NOREPLACE),
     )
   close(src)
@@ -222,8 +161,8 @@ function finishRegular(
   node: Node,
   src: number,
   tmp: number,
+  known: boolean,
   put: (dirfd: number, name: ByteString) => Result = (dirfd, name) => linkFd(tmp, dirfd, name),
-  known = false,
 ): Result {
   const lower = node.lowerDir
   if (lower === null) return -E.EIO
@@ -341,60 +280,6 @@ function installLinks(
 }
 
 /**
- * Gives the names that are known their place too. A request tells the inode, not the name that was
- * used: whoever takes the upper layer for itself (a commit, a diff) must find the change under that name
- * as well. A name that cannot be linked keeps its lower file, which only the index then leads past.
- *
- * @param first of `node.links`: those before have their place
- * @returns how many were linked; -errno if none of several was
- */
-function linkNames(u: Union, node: Node, fd: number, real: ByteString, first: number): Result {
-  let count = 0
-  let failure = 0
-  for (let i = first; i < (node.links?.length ?? 0); i++) {
-    const result = linkName(u, node, fd, real, i)
-    if (result >= 0) count++
-    else {
-      failure = result
-      u.log.warn({ errno: -result }, 'a hard link stays behind in a lower layer')
-    }
-  }
-  return count === 0 ? failure : count
-}
-
-function linkName(u: Union, node: Node, fd: number, real: ByteString, i: number): Result {
-  const link = node.links?.[i]
-  if (link === undefined) return -E.ENOENT
-  let result = ensureUpperDir(u, link.parent)
-  if (result < 0) return result
-  const into = link.parent.upperDir
-  if (into === null) return -E.EIO
-  result = publish(u, link.parent, into, dirfd => linkat(fd, real, dirfd, link.name))
-  if (result < 0) return result
-  link.inUpper = true
-  return 0
-}
-
-/**
- * Makes sure that this name of a copied-up node is in the upper layer too, not only another of its
- * names.
- */
-export function ensureUpperName(u: Union, node: Node, parent: Node, name: ByteString): Result {
-  const work = u.work
-  if (node.links === null || work === null) return 0
-  const at = node.links.findIndex(link => link.parent === parent && link.name === name)
-  const link = node.links[at]
-  if (link === undefined || link.inUpper) return 0
-  const place = new Place()
-  let result = locate(u, node, place)
-  if (result < 0) return result
-  result = linkName(u, node, place.fd, place.name, at)
-  if (result < 0) return result
-  node.nlinkAdjust--
-  return saveNlink(u, node)
-}
-
-/**
  * Brings a lower file with several links into the index before one of its names is hidden: nowhere else
  * is the union's link count kept once the node is forgotten (kernel: ovl_nlink_start).
  *
@@ -409,45 +294,6 @@ export function indexBeforeLoss(u: Union, node: Node, parent: Node, name: ByteSt
   node.parent = parent
   node.name = name
   return copyUp(u, node)
-}
-
-/** Writes the union's link count to the index inode, relative to its own (kernel: `U+n`). */
-export function saveNlink(u: Union, node: Node): Result {
-  if (node.indexKey === null || u.work === null) return 0
-  return setNlinkMark(u, u.work.indexFd, node.indexKey, node.nlinkAdjust)
-}
-
-function setNlinkMark(u: Union, fd: number, name: ByteString, adjust: number): Result {
-  return u.marks.set(fd, name, 'nlink', `U${adjust < 0 ? '' : '+'}${adjust}`)
-}
-
-/**
- * Runs one link or rename into an upper folder, keeping the folder's times as they were, with the
- * folder marked as one that holds objects of other origin.
- */
-function publish(u: Union, parent: Node, into: RealDir, step: (dirfd: number) => Result): Result {
-  const fd = u.fds.get(into)
-  if (fd < 0) return fd
-  let result = fstatx(fd, parentTimes)
-  if (result < 0) return result
-  result = markImpure(u, into, fd)
-  if (result < 0) return result
-  result = step(fd)
-  if (result < 0) return result
-  const t = parentTimes
-  const restored = futimens(fd, t.atimeSec, t.atimeNsec, t.mtimeSec, t.mtimeNsec)
-  if (restored < 0) u.log.debug({ errno: -restored }, 'best effort: times of a folder stay changed')
-  parent.version++
-  return 0
-}
-
-/** Sets `overlay.impure` on an upper folder (kernel: ovl_set_impure). */
-export function markImpure(u: Union, dir: RealDir, fd: number): Result {
-  if (dir.impure) return 0
-  const result = u.marks.set(fd, '', 'impure', 'y')
-  if (result < 0 && !isXattrRefusal(result)) return result
-  dir.impure = true
-  return 0
 }
 
 /** From here on the upper layer serves the node. `links`: the real inode's link count. */
@@ -467,58 +313,4 @@ function becomeUpper(u: Union, node: Node, links: number): void {
     if (result >= 0) u.nodes.registerUpper(node, published.ino)
   }
   moveHandles(u, node, place)
-}
-
-/** Open descriptors of the lower file are replaced, so that later writes are seen through them. */
-function moveHandles(u: Union, node: Node, place: Place): void {
-  if (node.handles === null) return
-  for (const handle of node.handles) {
-    const opened =
-      place.name === ''
-        ? fdPathOpen(place.fd, O_RDONLY | O_NOATIME)
-        : openRead(place.fd, place.name)
-    if (opened < 0) {
-      u.log.warn({ errno: -opened }, 'an open file keeps reading its lower layer')
-      continue
-    }
-    close(handle.fd)
-    handle.fd = opened
-  }
-}
-
-/** Gives a metadata-only copy in the upper layer its data. */
-function completeMetacopy(u: Union, node: Node, withData: boolean): Result {
-  const place = new Place()
-  let result = locate(u, node, place)
-  if (result < 0) return result
-  result = statxat(place.fd, place.name, source)
-  if (result < 0) return result
-  const size = source.size
-  if (withData) {
-    const src = openSource(u, node)
-    if (src < 0) return src
-    const dst = openat(place.fd, place.name, O_WRONLY)
-    result = dst < 0 ? dst : keepingCapability(dst, () => copyData(src, dst, size, !u.syncIsFree))
-    close(src)
-    if (dst >= 0) {
-      futimens(dst, source.atimeSec, source.atimeNsec, source.mtimeSec, source.mtimeNsec)
-      close(dst)
-    }
-    if (result < 0) return result
-  }
-  result = removexattrat(place.fd, place.name, u.marks.names.metacopy)
-  if (result < 0 && result !== -E.ENODATA) return result
-  removexattrat(place.fd, place.name, u.marks.names.redirect)
-  node.metacopy = false
-  moveHandles(u, node, place)
-  return 0
-}
-
-/** Writes to an upper file without what a write takes from it (kernel: ovl_copy_up_meta_inode_data). */
-function keepingCapability(fd: number, write: () => Result): Result {
-  const capability = getxattrValue(fd, '', CAPABILITY)
-  const result = write()
-  if (typeof capability === 'number') return result
-  const restored = setxattrat(fd, '', CAPABILITY, capability, 0)
-  return result < 0 ? result : restored
 }

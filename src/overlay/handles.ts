@@ -29,6 +29,7 @@ import {
 import { Stat } from '../sys/stat.js'
 import { getxattrat } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
+import { CAPABILITY } from './metadata.js'
 import { Protect, type Node } from './node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
 import { privilegesLeft } from './privileges.js'
@@ -176,8 +177,7 @@ function describe(node: Node, handle: FileHandle, out: Opened): void {
   if (!handle.writable) return
   if (fstatx(handle.fd, st) < 0) return
   out.privileged =
-    (st.mode & (S_ISUID | S_ISGID)) !== 0 ||
-    getxattrat(handle.fd, '', 'security.capability', capability) > 0
+    (st.mode & (S_ISUID | S_ISGID)) !== 0 || getxattrat(handle.fd, '', CAPABILITY, capability) > 0
 }
 
 /** Drops from an open file what a write by `caller` takes from it. */

@@ -14,36 +14,19 @@ import {
 import { E } from '../sys/errno.js'
 import { Stat, type Ino } from '../sys/stat.js'
 import { setxattrat } from '../sys/xattr.js'
-import { markImpure } from './copyup.js'
-import { RealDir, type Layer } from './layer.js'
+import { examine, folder, Found, readFolderMarks, topMarks } from './examine.js'
+import { RealDir } from './layer.js'
 import { Mark } from './marks.js'
+import { findData, setData } from './metacopy.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { encodeOrigin, indexName, originIno } from './origin.js'
+import { markImpure } from './publish.js'
+import { followRedirect } from './redirects.js'
 import { shownIno, statNode, type Union } from './union.js'
-import { hasDotOpaque, hasDotWhiteout, isDotWhiteoutName, isWhiteout } from './whiteout.js'
+import { isDotWhiteoutName } from './whiteout.js'
 import { parseNlink } from './work.js'
 
-/** What one real folder has under a name. */
-const Found = {
-  /** Nothing: lower layers decide. */
-  NOTHING: 0,
-  /** A whiteout: the name ends here. */
-  WHITEOUT: 1,
-  /** Anything but a folder. */
-  FILE: 2,
-  FOLDER: 3,
-} as const
-
-/** What `examine` learns of a folder beside its being there. */
-interface FolderMarks {
-  /** Lower layers do not shine through. */
-  opaque: boolean
-  /** Where to go on in lower layers instead of the same name; '' for none. */
-  redirect: ByteString
-}
-
-const folder: FolderMarks = { opaque: false, redirect: '' }
 const scratch = new Stat()
 
 /**
@@ -129,9 +112,6 @@ function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   setxattrat(fd, '', u.marks.names.origin, origin, 0)
 }
 
-/** What `readFolderMarks` saw on the topmost folder, kept for `readProtect`. */
-const topMarks = { bits: 0 }
-
 function readProtect(u: Union, top: RealDir, marks: { bits: number }): number {
   if ((marks.bits & Mark.PROTATTR) === 0) return 0
   const fd = u.fds.get(top)
@@ -148,127 +128,6 @@ function lowerProtect(st: Stat): number {
     ((bits & STATX_ATTR_IMMUTABLE) !== 0 ? Protect.IMMUTABLE : 0) |
     ((bits & STATX_ATTR_APPEND) !== 0 ? Protect.APPEND : 0)
   )
-}
-
-/** What the real folder has under the name, attributes in `st`; or -errno. */
-function examine(u: Union, real: RealDir, name: ByteString, st: Stat): Result {
-  const fd = u.fds.get(real)
-  if (fd < 0) return fd === -E.ENOENT ? Found.NOTHING : fd
-  const result = statxat(fd, name, st)
-  if (result < 0) {
-    if (result !== -E.ENOENT && result !== -E.ENOTDIR) return result
-    return hasDotWhiteout(u, real, fd, name) ? Found.WHITEOUT : Found.NOTHING
-  }
-  if (isWhiteout(fd, name, st)) return Found.WHITEOUT
-  return (st.mode & S_IFMT) === S_IFDIR ? Found.FOLDER : Found.FILE
-}
-
-/**
- * Reads the marks of a folder that was just found, into `folder` and the folder itself.
- *
- * @param real its parent, in which it is called `name`
- * @param last there is no layer below that has the parent
- */
-function readFolderMarks(
-  u: Union,
-  child: RealDir,
-  real: RealDir,
-  name: ByteString,
-  last: boolean,
-): Result {
-  folder.opaque = false
-  folder.redirect = ''
-  const fd = u.fds.get(real)
-  if (fd < 0) return fd
-  const lower = !real.layer.isUpper
-  const bits = u.marks.read(fd, name, lower)
-  if (!lower) topMarks.bits = bits
-  child.impure = (bits & Mark.IMPURE) !== 0
-  if ((bits & Mark.OPAQUE) !== 0) {
-    const value = u.marks.opaque(fd, name, lower)
-    if (value === 'y') folder.opaque = true
-    // A move that was cut short may have left one that hides nothing, in an opaque folder too.
-    child.xattrWhiteouts = value === 'x' || (!lower && u.work?.form === 'xattr')
-  }
-  if ((bits & Mark.REDIRECT) !== 0) {
-    folder.redirect = u.marks.value(fd, name, 'redirect') ?? ''
-    if (!isRedirect(folder.redirect)) return -E.EINVAL
-  }
-  if (!folder.opaque && (!last || folder.redirect !== ''))
-    folder.opaque = hasDotOpaque(fd, name) || hasDotWhiteout(u, real, fd, name)
-  return 0
-}
-
-/**
- * Whether it is a name or an absolute path (kernel: ovl_get_redirect_xattr). Nothing else may get where
- * names of layers are expected.
- */
-function isRedirect(value: ByteString): boolean {
-  const [first, ...rest] = value.split('/')
-  const names = first === '' ? rest : [first, ...rest]
-  if (first !== '' && rest.length > 0) return false
-  return names.every(name => name !== '' && name !== '.' && name !== '..')
-}
-
-/**
- * Adds to `dirs` the folders that an absolute redirect leads to in the layers below `above`.
- *
- * @returns the inode number of the first of them as it is shown, or null where none was found
- */
-function followRedirect(
-  u: Union,
-  redirect: ByteString,
-  above: number,
-  dirs: RealDir[],
-): Ino | null {
-  let path = redirect.split('/').filter(part => part !== '')
-  let ino: Ino | null = null
-  for (const layer of u.lowers) {
-    if (layer.index <= above) continue
-    const walked = walk(u, layer, path)
-    if (walked.dir !== null) {
-      if (ino === null) ino = shownIno(u, layer, scratch.ino)
-      dirs.push(walked.dir)
-    }
-    if (walked.stop) break
-    path = walked.below
-  }
-  return ino
-}
-
-/**
- * Walks a path of folders down from a layer's root (kernel: ovl_lookup_layer).
- *
- * @returns the folder, or null; whether it ends here; and the path by which the layers below know it,
- * which redirects on the way may have changed
- */
-function walk(
-  u: Union,
-  layer: Layer,
-  path: ByteString[],
-): { dir: RealDir | null; stop: boolean; below: ByteString[] } {
-  let at = layer.root
-  let stop = false
-  let below = path
-  for (const [i, part] of path.entries()) {
-    const found = examine(u, at, part, scratch)
-    if (found === Found.NOTHING) return { dir: null, stop, below }
-    const next = new RealDir(layer, at, part)
-    if (found !== Found.FOLDER || readFolderMarks(u, next, at, part, false) < 0)
-      return { dir: null, stop: true, below }
-    const { redirect } = folder
-    if (folder.opaque) stop = true
-    else if (redirect !== '') {
-      const rest = path.slice(i + 1)
-      const absolute = redirect.startsWith('/')
-      // It leads to another place below, past an opaque folder on the way (kernel: ovl_check_redirect).
-      if (absolute) stop = false
-      const above = absolute ? [] : below.slice(0, below.length - rest.length - 1)
-      below = [...above, ...redirect.split('/').filter(step => step !== ''), ...rest]
-    }
-    at = next
-  }
-  return { dir: at, stop, below }
 }
 
 /** The node of a non-folder whose attributes are in `u.st`; on return they are the union's choice. */
@@ -359,7 +218,6 @@ function indexedNode(
           ? setData(node, real, realName)
           : findData(u, node, parent, name, real, realName)
       if (result < 0) return result
-      statxat(u.work.indexFd, key, scratch)
     }
     u.nodes.registerUpper(node, scratch.ino)
   }
@@ -426,72 +284,6 @@ function upperFileNode(
     u.nodes.registerUpper(node, ino)
   }
   return node
-}
-
-function setData(node: Node, dir: RealDir, name: ByteString): Result {
-  node.metacopy = true
-  node.dataDir = dir
-  node.dataName = name
-  return 0
-}
-
-/**
- * The data of a metadata-only copy: the first full regular file below, by redirect or by name.
- * Sets the node's lower place (kernel: ovl_lookup, metacopy).
- */
-function findData(
-  u: Union,
-  node: Node,
-  parent: Node,
-  name: ByteString,
-  real: RealDir,
-  realName: ByteString,
-): Result {
-  let fd = u.fds.get(real)
-  if (fd < 0) return fd
-  let redirect = u.marks.value(fd, realName, 'redirect') ?? ''
-  let at = name
-  let path: ByteString[] | null = null
-  const turn = (to: ByteString): void => {
-    if (to === '') return
-    if (to.startsWith('/')) path = to.split('/').filter(part => part !== '')
-    else if (path !== null) path = [...path.slice(0, -1), to]
-    else at = to
-  }
-  if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
-  turn(redirect)
-  for (const layer of u.lowers) {
-    if (layer.index <= real.layer.index) continue
-    let dir: RealDir | null
-    let leaf = at
-    let stop = false
-    if (path !== null) {
-      const folders: ByteString[] = path
-      leaf = folders[folders.length - 1] ?? ''
-      const walked = walk(u, layer, folders.slice(0, -1))
-      dir = walked.dir
-      stop = walked.stop
-      path = [...walked.below, leaf]
-    } else {
-      dir = parent.dirs.find(d => d.layer === layer) ?? null
-    }
-    const found = dir === null ? Found.NOTHING : examine(u, dir, leaf, scratch)
-    if (dir === null || found === Found.NOTHING) {
-      if (stop) break
-      continue
-    }
-    if (found !== Found.FILE || (scratch.mode & S_IFMT) !== S_IFREG) break
-    fd = u.fds.get(dir)
-    if (fd < 0) return fd
-    const bits = u.marks.read(fd, leaf, true)
-    if ((bits & Mark.METACOPY) === 0) return setData(node, dir, leaf)
-    redirect = u.marks.value(fd, leaf, 'redirect') ?? ''
-    if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
-    if (stop && !redirect.startsWith('/')) break
-    turn(redirect)
-  }
-  // The kernel refuses a metadata copy without data the same way.
-  return -E.EIO
 }
 
 /**

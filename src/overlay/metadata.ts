@@ -34,6 +34,8 @@ import type { ByteString, Result } from './ops.js'
 import { encodeOrigin } from './origin.js'
 import type { Union } from './union.js'
 
+export const CAPABILITY: ByteString = 'security.capability'
+
 /**
  * Owner, mode, xattrs with ACLs, times and origin from a lower object to its copy.
  *

@@ -1,9 +1,13 @@
-/** Opening again what a descriptor refers to: files that have no name any more. */
+/** Opening again: what a descriptor refers to, and what open handles read from. */
 
 import { fdPath, openPath } from '../sys/at.js'
-import { O_NOATIME, O_NOFOLLOW } from '../sys/constants.js'
+import { O_NOATIME, O_NOFOLLOW, O_RDONLY } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
+import { close } from '../sys/io.js'
+import type { Node } from './node.js'
 import type { Result } from './ops.js'
+import { openRead } from './tree.js'
+import type { Place, Union } from './union.js'
 
 /** open(2) of /proc/self/fd/N: follows that one magic link, which leads to the file itself. */
 export function fdPathOpen(fd: number, flags: number): Result {
@@ -11,4 +15,21 @@ export function fdPathOpen(fd: number, flags: number): Result {
   return result === -E.EPERM && (flags & O_NOATIME) !== 0
     ? openPath(fdPath(fd), flags & ~O_NOFOLLOW & ~O_NOATIME)
     : result
+}
+
+/** Open descriptors of the lower file are replaced, so that later writes are seen through them. */
+export function moveHandles(u: Union, node: Node, place: Place): void {
+  if (node.handles === null) return
+  for (const handle of node.handles) {
+    const opened =
+      place.name === ''
+        ? fdPathOpen(place.fd, O_RDONLY | O_NOATIME)
+        : openRead(place.fd, place.name)
+    if (opened < 0) {
+      u.log.warn({ errno: -opened }, 'an open file keeps reading its lower layer')
+      continue
+    }
+    close(handle.fd)
+    handle.fd = opened
+  }
 }

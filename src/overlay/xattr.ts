@@ -16,13 +16,13 @@ import {
 import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
 import { copyUp } from './copyup.js'
 import { settle } from './handles.js'
+import { CAPABILITY } from './metadata.js'
 import type { Node } from './node.js'
 import type { ByteString, Caller, Result } from './ops.js'
 import { isMember } from './privileges.js'
 import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
 
 const place = new Place()
-const CAPABILITY: ByteString = 'security.capability'
 /** XATTR_LIST_MAX: what does not fit is E2BIG, as the VFS answers. */
 const LIST_MAX = 65536
 

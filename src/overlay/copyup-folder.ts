@@ -1,0 +1,59 @@
+/** Copy-up of folders, parents first. Analogous to fs/overlayfs/copy_up.c. */
+
+import { fstatx, mkdirat, renameat2 } from '../sys/at.js'
+import { RENAME_NOREPLACE } from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { Stat } from '../sys/stat.js'
+import { RealDir } from './layer.js'
+import { copyMetadata } from './metadata.js'
+import type { Node } from './node.js'
+import type { Result } from './ops.js'
+import { publish } from './publish.js'
+import { isReadOnly, type Union } from './union.js'
+
+const source = new Stat()
+
+/**
+ * Makes sure that the upper layer has the folder, and all above it.
+ *
+ * @returns 0 or -errno
+ */
+export function ensureUpperDir(u: Union, node: Node): Result {
+  if (node.upper) return 0
+  if (isReadOnly(u)) return -E.EROFS
+  const parent = node.parent
+  const real = node.dirs[0]
+  if (parent === null || real === undefined) return -E.ENOENT
+  const above = ensureUpperDir(u, parent)
+  if (above < 0) return above
+  return copyUpFolder(u, node, parent, real)
+}
+
+function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result {
+  const work = u.work
+  const into = parent.upperDir
+  if (work === null || into === null) return -E.EROFS
+  const fd = u.fds.get(real)
+  if (fd < 0) return fd
+  let result = fstatx(fd, source)
+  if (result < 0) return result
+  const staged = work.stage((workFd, temp) => mkdirat(workFd, temp, 0o700))
+  if (staged.result < 0) return staged.result
+  result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
+  if (result >= 0)
+    result = publish(u, parent, into, dirfd =>
+      renameat2(work.fd, staged.name, dirfd, node.name, RENAME_NOREPLACE),
+    )
+  if (result < 0) {
+    work.discard(staged.name)
+    return result
+  }
+  const upper = new RealDir(into.layer, into, node.name)
+  upper.dotWhiteouts = new Set()
+  node.dirs.unshift(upper)
+  node.upper = true
+  node.lowerPositive = true
+  // A merged folder has another link count than a lower one.
+  if (node.lookups > 0) u.notifier.attrChanged(node.id)
+  return 0
+}

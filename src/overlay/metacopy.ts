@@ -1,0 +1,137 @@
+/**
+ * Metadata-only copies (`overlay.metacopy`), which the kernel makes and this union reads: where their
+ * data is, and giving it to them. Analogous to fs/overlayfs/namei.c:ovl_lookup() and
+ * copy_up.c:ovl_copy_up_meta_inode_data().
+ */
+
+import { futimens, openat, statxat } from '../sys/at.js'
+import { O_WRONLY, S_IFMT, S_IFREG } from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { close } from '../sys/io.js'
+import { Stat } from '../sys/stat.js'
+import { getxattrValue, removexattrat, setxattrat } from '../sys/xattr.js'
+import { copyData } from './copydata.js'
+import { examine, Found, isRedirect } from './examine.js'
+import type { RealDir } from './layer.js'
+import { Mark } from './marks.js'
+import { CAPABILITY } from './metadata.js'
+import type { Node } from './node.js'
+import type { ByteString, Result } from './ops.js'
+import { walk } from './redirects.js'
+import { moveHandles } from './reopen.js'
+import { openRead } from './tree.js'
+import { locate, Place, type Union } from './union.js'
+
+const scratch = new Stat()
+const source = new Stat()
+
+/**
+ * The data of a metadata-only copy: the first full regular file below, by redirect or by name.
+ * Sets the node's lower place (kernel: ovl_lookup, metacopy).
+ */
+export function findData(
+  u: Union,
+  node: Node,
+  parent: Node,
+  name: ByteString,
+  real: RealDir,
+  realName: ByteString,
+): Result {
+  let fd = u.fds.get(real)
+  if (fd < 0) return fd
+  let redirect = u.marks.value(fd, realName, 'redirect') ?? ''
+  let at = name
+  let path: ByteString[] | null = null
+  const turn = (to: ByteString): void => {
+    if (to === '') return
+    if (to.startsWith('/')) path = to.split('/').filter(part => part !== '')
+    else if (path !== null) path = [...path.slice(0, -1), to]
+    else at = to
+  }
+  if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
+  turn(redirect)
+  for (const layer of u.lowers) {
+    if (layer.index <= real.layer.index) continue
+    let dir: RealDir | null
+    let leaf = at
+    let stop = false
+    if (path !== null) {
+      const folders: ByteString[] = path
+      leaf = folders[folders.length - 1] ?? ''
+      const walked = walk(u, layer, folders.slice(0, -1))
+      dir = walked.dir
+      stop = walked.stop
+      path = [...walked.below, leaf]
+    } else {
+      dir = parent.dirs.find(d => d.layer === layer) ?? null
+    }
+    const found = dir === null ? Found.NOTHING : examine(u, dir, leaf, scratch)
+    if (dir === null || found === Found.NOTHING) {
+      if (stop) break
+      continue
+    }
+    if (found !== Found.FILE || (scratch.mode & S_IFMT) !== S_IFREG) break
+    fd = u.fds.get(dir)
+    if (fd < 0) return fd
+    const bits = u.marks.read(fd, leaf, true)
+    if ((bits & Mark.METACOPY) === 0) return setData(node, dir, leaf)
+    redirect = u.marks.value(fd, leaf, 'redirect') ?? ''
+    if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
+    if (stop && !redirect.startsWith('/')) break
+    turn(redirect)
+  }
+  // The kernel refuses a metadata copy without data the same way.
+  return -E.EIO
+}
+
+export function setData(node: Node, dir: RealDir, name: ByteString): Result {
+  node.metacopy = true
+  node.dataDir = dir
+  node.dataName = name
+  return 0
+}
+
+/** The file that has the data: the lower one, or the one that a metadata copy points to. */
+export function openSource(u: Union, node: Node): Result {
+  const dir = node.metacopy ? node.dataDir : node.lowerDir
+  if (dir === null) return -E.EIO
+  const fd = u.fds.get(dir)
+  return fd < 0 ? fd : openRead(fd, node.metacopy ? node.dataName : node.lowerName)
+}
+
+/** Gives a metadata-only copy in the upper layer its data. */
+export function completeMetacopy(u: Union, node: Node, withData: boolean): Result {
+  const place = new Place()
+  let result = locate(u, node, place)
+  if (result < 0) return result
+  result = statxat(place.fd, place.name, source)
+  if (result < 0) return result
+  const size = source.size
+  if (withData) {
+    const src = openSource(u, node)
+    if (src < 0) return src
+    const dst = openat(place.fd, place.name, O_WRONLY)
+    result = dst < 0 ? dst : keepingCapability(dst, () => copyData(src, dst, size, !u.syncIsFree))
+    close(src)
+    if (dst >= 0) {
+      futimens(dst, source.atimeSec, source.atimeNsec, source.mtimeSec, source.mtimeNsec)
+      close(dst)
+    }
+    if (result < 0) return result
+  }
+  result = removexattrat(place.fd, place.name, u.marks.names.metacopy)
+  if (result < 0 && result !== -E.ENODATA) return result
+  removexattrat(place.fd, place.name, u.marks.names.redirect)
+  node.metacopy = false
+  moveHandles(u, node, place)
+  return 0
+}
+
+/** Writes to an upper file without what a write takes from it (kernel: ovl_copy_up_meta_inode_data). */
+function keepingCapability(fd: number, write: () => Result): Result {
+  const capability = getxattrValue(fd, '', CAPABILITY)
+  const result = write()
+  if (typeof capability === 'number') return result
+  const restored = setxattrat(fd, '', CAPABILITY, capability, 0)
+  return result < 0 ? result : restored
+}

@@ -1,0 +1,45 @@
+/** How a finished copy gets into an upper folder. Analogous to fs/overlayfs/copy_up.c. */
+
+import { fstatx, futimens } from '../sys/at.js'
+import { Stat } from '../sys/stat.js'
+import type { RealDir } from './layer.js'
+import { isXattrRefusal } from './marks.js'
+import type { Node } from './node.js'
+import type { Result } from './ops.js'
+import type { Union } from './union.js'
+
+const parentTimes = new Stat()
+
+/**
+ * Runs one link or rename into an upper folder, keeping the folder's times as they were, with the
+ * folder marked as one that holds objects of other origin.
+ */
+export function publish(
+  u: Union,
+  parent: Node,
+  into: RealDir,
+  step: (dirfd: number) => Result,
+): Result {
+  const fd = u.fds.get(into)
+  if (fd < 0) return fd
+  let result = fstatx(fd, parentTimes)
+  if (result < 0) return result
+  result = markImpure(u, into, fd)
+  if (result < 0) return result
+  result = step(fd)
+  if (result < 0) return result
+  const t = parentTimes
+  const restored = futimens(fd, t.atimeSec, t.atimeNsec, t.mtimeSec, t.mtimeNsec)
+  if (restored < 0) u.log.debug({ errno: -restored }, 'best effort: times of a folder stay changed')
+  parent.version++
+  return 0
+}
+
+/** Sets `overlay.impure` on an upper folder (kernel: ovl_set_impure). */
+export function markImpure(u: Union, dir: RealDir, fd: number): Result {
+  if (dir.impure) return 0
+  const result = u.marks.set(fd, '', 'impure', 'y')
+  if (result < 0 && !isXattrRefusal(result)) return result
+  dir.impure = true
+  return 0
+}
