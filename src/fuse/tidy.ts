@@ -16,6 +16,8 @@ const QUIET_MS = 1000
 export const collectGarbage = (): void => {
   setFlagsFromString('--expose-gc')
   const gc: unknown = runInNewContext('gc')
+  // The flag is the whole process's, and the program that mounts may not want it.
+  setFlagsFromString('--no-expose-gc')
   if (typeof gc === 'function') gc()
 }
 
