@@ -40,6 +40,8 @@ export interface Workload {
   name: string
   lowers: Lowers
   steps: readonly Step[]
+  /** The steps meet a server that has just begun. Others come after some work of all kinds (warm-up.ts). */
+  fresh?: true
   /** Mounting is part of what is measured, under this title. */
   mountTitle?: string
   /** So is unmounting, until the server has ended. */

@@ -581,8 +581,22 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
   )
 }
 
+const CHANGES_BY_SLOT = new Set(['fchmod', 'fchown', 'futimens', 'fsetxattr', 'fremovexattr'])
+
+/** A FIFO that is open and has lost its name: overlayfs copies it up to there, in place of the whiteout. */
+const wouldComeBack = (side: Side, action: Action): boolean => {
+  if (!('slot' in action) || !CHANGES_BY_SLOT.has(action.op)) return false
+  const fd = fdOf(side, action.slot)
+  const stat = sys.fstat(fd)
+  if (typeof stat === 'number' || (stat.mode & sys.S.IFMT) !== sys.S.IFIFO) return false
+  const path = sys.readlinkat(sys.AT_FDCWD, `/proc/self/fd/${fd}`)
+  return typeof path === 'string' && path.endsWith(' (deleted)')
+}
+
 export const perform = (side: Side, call: Call): Outcome => {
   const a = call.action
+  // As it is with any other file; `leftOut` knows it.
+  if (wouldComeBack(side, a)) return plain(EEXIST)
   const places = call.check ? placesOf(a) : []
   const look = (place: Place): Stat | number => sys.lstat(baseOf(side, place), place.path)
   const before = places.map(look)
