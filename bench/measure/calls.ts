@@ -95,6 +95,7 @@ const AT_REMOVEDIR = 0x200
 export const unlink = (at: Path): void => void must(c.unlinkat(AT_FDCWD, at, 0), 'unlink')
 export const unlinkIn = (dir: number, name: Path): void =>
   void must(c.unlinkat(dir, name, 0), 'unlinkat')
+export const rmdir = (at: Path): void => rmdirIn(AT_FDCWD, at)
 export const rmdirIn = (dir: number, name: Path): void =>
   void must(c.unlinkat(dir, name, AT_REMOVEDIR), 'unlinkat of a folder')
 

@@ -4,6 +4,7 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { plainEnvironment } from '../run/environment.js'
 import type { FromClient, Taken, ToClient } from './messages.js'
+import { WARM_UP } from '../workloads/warm-up.js'
 import type { Place } from '../workloads/workload.js'
 
 /** A step which takes longer hangs, or is too slow to be compared. */
@@ -14,6 +15,12 @@ const main = fileURLToPath(new URL('client-main.js', import.meta.url))
 /** Starts client processes as they are needed: one that has failed may still have files open, and is replaced. */
 export class Client {
   #child: ChildProcess | null = null
+
+  /** Some work of all kinds, after which a server has found its pace. */
+  async warmUp(place: Place): Promise<void> {
+    await this.prepare(WARM_UP.name, 'all', place)
+    await this.run()
+  }
 
   /** Makes a step ready. */
   async prepare(workload: string, step: string, place: Place): Promise<void> {

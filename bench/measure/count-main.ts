@@ -4,12 +4,13 @@
  * from what is timed, because nobody should be asked for counters while the clock runs.
  */
 
+import * as path from 'node:path'
 import { client, finish, plan, reasonOf, say, scratch } from '../run/child.js'
 import { library } from '../run/environment.js'
 import { Ground } from '../run/ground.js'
 import { MODES, ownName, type Mode } from '../systems/index.js'
 import { workloadNamed } from '../workloads/index.js'
-import type { Workload } from '../workloads/workload.js'
+import { isWarmedUp, type Workload } from '../workloads/workload.js'
 
 /** The part of the library that is used here; see src/mount.ts. It is loaded as its users load it. */
 interface Library {
@@ -49,9 +50,10 @@ const difference = (
 const count = async (workload: Workload, io: Mode): Promise<void> => {
   const { folder, layers, place } = ground.prepare(workload)
   const { upper, work, mountpoint } = layers
-  const lower = layers.lowers.map(name => `${folder}/${name}`)
+  const lower = layers.lowers.map(name => path.resolve(folder, name))
   const mounted = await mount({ lower, upper, work, mountpoint, io })
   try {
+    if (isWarmedUp(workload)) await client.warmUp(place)
     for (const { name } of workload.steps) {
       await client.prepare(workload.name, name, place)
       const before = await mounted.stats()

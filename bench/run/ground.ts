@@ -2,7 +2,8 @@
 
 import * as fs from 'node:fs'
 import type { Layers } from '../systems/system.js'
-import type { Lowers, Place, Workload } from '../workloads/workload.js'
+import { WARM_UP_LAYER } from '../workloads/warm-up.js'
+import { isWarmedUp, type Lowers, type Place, type Workload } from '../workloads/workload.js'
 import type { Medium, Scratch } from './scratch.js'
 
 export interface Prepared {
@@ -29,6 +30,7 @@ export class Ground {
   /** Folders for one mount. The ones of the mount before are removed. */
   prepare(workload: Workload): Prepared {
     const folder = this.#build(workload.lowers)
+    const warmUp = isWarmedUp(workload) ? [`${this.#build(WARM_UP_LAYER)}/0`] : []
     const run = `${this.#top}/run`
     fs.rmSync(run, { recursive: true, force: true })
     fs.mkdirSync(run)
@@ -40,7 +42,7 @@ export class Ground {
     const lowers = Array.from({ length: workload.lowers.count }, (_, n) => String(n))
     return {
       folder,
-      layers: { lowers, upper, work, mountpoint },
+      layers: { lowers: [...lowers, ...warmUp], upper, work, mountpoint },
       place: { root: mountpoint, lower: `${folder}/0`, scratch, scale: this.#scale },
     }
   }

@@ -8,7 +8,13 @@ import { findSystems } from '../systems/index.js'
 import { mountSystem, unmountSystem, type Mounted } from '../systems/mounting.js'
 import type { System } from '../systems/system.js'
 import { workloadNamed } from '../workloads/index.js'
-import { MOUNT_STEP, UNMOUNT_STEP, type Place, type Workload } from '../workloads/workload.js'
+import {
+  isWarmedUp,
+  MOUNT_STEP,
+  UNMOUNT_STEP,
+  type Place,
+  type Workload,
+} from '../workloads/workload.js'
 import { Ground } from './ground.js'
 import { client, finish, plan, reasonOf, say, scratch } from './child.js'
 import type { Case, Sample } from './records.js'
@@ -36,6 +42,7 @@ const runSteps = async (
   place: Place,
   about: Omit<Case, 'step'>,
 ): Promise<void> => {
+  if (isWarmedUp(workload)) await client.warmUp(place)
   for (const { name } of workload.steps) {
     try {
       await client.prepare(workload.name, name, place)

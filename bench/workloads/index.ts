@@ -5,6 +5,7 @@ import { data } from './data.js'
 import { parallel } from './parallel.js'
 import { reading } from './reading.js'
 import { shapes } from './shapes.js'
+import { WARM_UP } from './warm-up.js'
 import type { Workload } from './workload.js'
 
 export const workloads: readonly Workload[] = [
@@ -17,7 +18,7 @@ export const workloads: readonly Workload[] = [
 
 /** A workload by its name, as processes tell each other. */
 export const workloadNamed = (name: string): Workload => {
-  const found = workloads.find(workload => workload.name === name)
+  const found = [...workloads, WARM_UP].find(workload => workload.name === name)
   if (found === undefined) throw new Error(`no workload ${name}`)
   return found
 }

@@ -37,6 +37,15 @@ export const reading: Workload[] = [
     ],
   },
   {
+    name: 'first',
+    lowers: TREE,
+    fresh: true,
+    steps: [
+      step('walk', 'the first work of a mount: walk with stat', walkTree),
+      step('read', 'after that: open, read, close 4 KiB files', readSmall),
+    ],
+  },
+  {
     name: 'read-small',
     lowers: TREE,
     steps: [

@@ -19,7 +19,8 @@ const ROUNDS = 3
 const folders = (root: string, scale: number): string[] =>
   Array.from({ length: scaled(FOLDERS, scale) }, (_, n) => `${root}/${FOLDER}/d${n}`)
 
-const files = (folder: string): string[] => Array.from({ length: FILES }, (_, n) => `${folder}/f${n}`)
+const files = (folder: string): string[] =>
+  Array.from({ length: FILES }, (_, n) => `${folder}/f${n}`)
 
 /** The lowest layer of every union that is warmed up. */
 export const WARM_UP_LAYER: Lowers = {

@@ -40,7 +40,7 @@ export interface Workload {
   name: string
   lowers: Lowers
   steps: readonly Step[]
-  /** The steps meet a server that has just begun. Others come after some work of all kinds (warm-up.ts). */
+  /** The steps meet a server that has just begun; those of others, one that has done some work (warm-up.ts). */
   fresh?: true
   /** Mounting is part of what is measured, under this title. */
   mountTitle?: string
@@ -57,6 +57,9 @@ export const step = (name: string, title: string, prepare: Step['prepare']): Ste
   title,
   prepare,
 })
+
+/** Whether work that nobody times comes before the steps. */
+export const isWarmedUp = ({ fresh, steps }: Workload): boolean => !fresh && steps.length > 0
 
 /** A count or size at this scale, at least 1. */
 export const scaled = (count: number, scale: number): number =>

@@ -536,6 +536,9 @@ export const settleTimes = (side: Side, action: Action, outcome: Outcome): void 
     sys.utimensat(baseOf(side, { slot, path }), dirname(path), time, time, 0)
 }
 
+const hasInvalidCapability = (side: Side, place: Place): boolean =>
+  sys.getxattr({ path: procPath(side, place), follow: true }, CAPABILITY) === EINVAL
+
 /** A file with several names, of which this one is in a folder with a capability that cannot be copied. */
 const hasAnotherWay = (side: Side, place: Place): boolean => {
   const stat = sys.lstat(baseOf(side, place), place.path)
@@ -543,12 +546,7 @@ const hasAnotherWay = (side: Side, place: Place): boolean => {
     return false
   const parts = place.path.split('/')
   return parts.some(
-    (_, i) =>
-      i > 0 &&
-      sys.getxattr(
-        { path: procPath(side, { ...place, path: parts.slice(0, i).join('/') }), follow: true },
-        CAPABILITY,
-      ) === EINVAL,
+    (_, i) => i > 0 && hasInvalidCapability(side, { ...place, path: parts.slice(0, i).join('/') }),
   )
 }
 
@@ -558,11 +556,14 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
     const found = list(side, action.op === 'rmdir' ? action.place : action.to, 32768, 0)
     return found.ret === 0 && found.fields['entries']?.split('\n').length === 2
   }
+  // To remove a folder with whiteouts in it, overlayfs makes one without, and copies all attributes.
+  if (outcome.ret === EINVAL && (action.op === 'rmdir' || action.op === 'rename'))
+    return hasInvalidCapability(side, action.op === 'rmdir' ? action.place : action.to)
   if (outcome.ret === EXDEV && side.metacopy && RENAMES.has(action.op)) return true
   if (outcome.ret === EPERM && action.op === 'fallocate') return true
   if (outcome.ret === EFAULT && action.op === 'mmap') return true
   if (outcome.ret === EINVAL && side.metacopy && (action.op === 'open' || action.op === 'truncate'))
-    return sys.getxattr({ path: procPath(side, action.place), follow: true }, CAPABILITY) === EINVAL
+    return hasInvalidCapability(side, action.place)
   if (outcome.ret === EINVAL && 'place' in action && hasAnotherWay(side, action.place)) return true
   if (outcome.ret === EPERM && /^f?removexattr$/.test(action.op) && 'name' in action)
     return action.name === CAPABILITY && isProtectedAndOpen(side, action)
