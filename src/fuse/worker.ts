@@ -14,6 +14,7 @@ import { openPath, StatFs, statfs } from '../sys/at.js'
 import { close, dup } from '../sys/io.js'
 import { opcodeName } from './abi.js'
 import { DeviceFiles, passthroughRefusal, stackDepthOver } from './backing.js'
+import { tuneBdi } from './bdi.js'
 import { DataMode } from './data-mode.js'
 import { Device, REPLY_SIZE, type End } from './device.js'
 import type { InitWish } from './init.js'
@@ -97,7 +98,10 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
       send({ type: 'stats', id: message.id, stats: statsOf(session, device) })
     }
   }
-  const onReady = (): void => send({ type: 'ready', io: session.negotiated?.io ?? 'cached' })
+  const onReady = (): void => {
+    if (setup.device !== undefined) tuneBdi(setup.device, log) // INIT would have set it back
+    send({ type: 'ready', io: session.negotiated?.io ?? 'cached' })
+  }
   let rehearsal: Rehearsal | undefined
   const onIdle = (): boolean => {
     try {
@@ -121,6 +125,8 @@ interface Setup {
   log: Logger
   wish: InitWish
   notifier: DeviceNotifier
+  /** What the mount is, as major:minor. */
+  device: string | undefined
 }
 
 /** Without an upper layer the kernel itself answers EROFS, in the order of its own checks. */
@@ -136,7 +142,7 @@ const run = (options: ServeOptions): void => {
   try {
     const wish = wishFor(options, fd, log)
     const notifier = new DeviceNotifier(log)
-    ops = openUnion(options.union, { log, notifier, writeback: wish.writeback })
+    ops = openUnion(options.union, { log, notifier, writeback: wish.writeback, checked: true })
     mountDevice(fd, {
       mountpoint: options.mountpoint,
       fsname: options.fsname,
@@ -147,7 +153,7 @@ const run = (options: ServeOptions): void => {
     mounted = mountedDevice(options.mountpoint)
     notifier.attach(fd)
     send({ type: 'mounted', deviceFd: fd, device: mounted, controlFd: dup(ops.wakeFd) })
-    end = serve(options, ops, fd, { log, wish, notifier })
+    end = serve(options, ops, fd, { log, wish, notifier, device: mounted })
     if (end === 'aborted') log.warn({}, 'the connection to the kernel was aborted')
   } finally {
     // First the connection: whoever waits for an answer, also the unmounting here, is let go.

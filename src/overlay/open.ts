@@ -33,6 +33,8 @@ export interface UnionDeps {
   notifier: Notifier
   /** The kernel writes back pages: descriptors of writers are opened for reading too. */
   writeback: boolean
+  /** The layers have passed `validateUnion`, or are the caller's own. */
+  checked?: true
 }
 
 /** _IOR(0x15, 0, struct fsuuid2): the file system's UUID, since Linux 6.9. */
@@ -45,7 +47,7 @@ const MOST_FOLDERS = 4096
  * @throws {MountError} where the layers cannot make a union; nothing stays open then
  */
 export function openState(options: UnionOptions, deps: UnionDeps): Union {
-  validateUnion(options)
+  if (deps.checked !== true) validateUnion(options)
   // Modes are as callers and ACLs say; the rest of the process keeps its own umask.
   if (unshareFs() >= 0) umask(0)
   const opened: number[] = []

@@ -559,6 +559,17 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     }
   })
 
+  await test(t, 'how far the kernel reads ahead and how much it holds back', async t => {
+    const f = folders(t)
+    await mountInBackground(t, f)
+    const { dev } = fs.statSync(f.merged, { bigint: true })
+    const name = `${(dev >> 8n) & 0xfffn}:${(dev & 0xffn) | ((dev >> 12n) & 0xfff00n)}`
+    const setting = (file: string): number =>
+      Number(fs.readFileSync(`/sys/class/bdi/${name}/${file}`, 'utf8'))
+    t.equal(setting('read_ahead_kb'), 512)
+    t.equal(setting('max_ratio'), 10)
+  })
+
   await test(t, 'read-only without upperdir, also with one lower', async t => {
     const f = folders(t)
     fs.writeFileSync(`${f.lower}/file`, 'text')
