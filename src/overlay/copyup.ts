@@ -29,6 +29,7 @@ import { E } from '../sys/errno.js'
 import { close, dup, ficlone, fsync } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
 import { copyData, copyDense } from './copydata.js'
+import { copyInBackground, takesLong } from './copyjob.js'
 import { ensureUpperDir } from './copyup-folder.js'
 import { linkNames, saveNlink, setNlinkMark } from './hardlinks.js'
 import { completeMetacopy, openSource } from './metacopy.js'
@@ -40,8 +41,6 @@ import { publish } from './publish.js'
 import { moveHandles } from './reopen.js'
 import { isReadOnly, locate, Place, type Union } from './union.js'
 
-/** Files up to this size are copied on the union's own thread: handing over costs more. */
-const INLINE_COPY = 1 << 20
 /** Up to here a file that has as many blocks as it is long is copied without a look for holes. */
 const SMALL = 64 << 10
 
@@ -63,9 +62,10 @@ const linkTarget = Buffer.allocUnsafeSlow(4096)
 export function copyUp(u: Union, node: Node, withData = true): Result {
   // A removed folder of a lower layer is not brought back (the kernel's answer, too).
   if (node.isDir) return node.unlinked && !node.upper ? -E.ENOTDIR : ensureUpperDir(u, node)
-  if (node.upper) return node.metacopy ? completeMetacopy(u, node, withData) : 0
+  if (node.upper && !node.metacopy) return 0
   if (isReadOnly(u)) return -E.EROFS
   if (node.job !== null) throw new Pending(node.job.job, false)
+  if (node.upper) return completeMetacopy(u, node, withData)
   const parent = node.parent
   if (parent !== null) {
     const result = ensureUpperDir(u, parent)
@@ -91,22 +91,10 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
   }
   const sync = !u.syncIsFree
   if (withData && size > 0 && !shareExtents(node, src, tmp)) {
-    if (size > INLINE_COPY || sync) {
-      const finish = (copied: Result): Result => {
-        node.job = null
-        const end = copied < 0 ? copied : finishRegular(u, node, src, tmp, false)
-        close(src)
-        close(tmp)
-        u.nodes.release(node)
-        return end
-      }
-      const job = u.pool.submit({ kind: 'copy', src, dst: tmp, size, sync }, finish, () => {
-        close(src)
-        close(tmp)
-      })
-      node.job = { job }
-      throw new Pending(job, false)
-    }
+    if (takesLong(u, size))
+      copyInBackground(u, node, src, tmp, size, copied =>
+        copied < 0 ? copied : finishRegular(u, node, src, tmp, false),
+      )
     const dense = size <= SMALL && source.blocks * 512 >= size
     result = dense ? copyDense(src, tmp, size) : copyData(src, tmp, size, false)
   } else if (withData && size > 0 && sync) result = fsync(tmp)
@@ -138,15 +126,21 @@ function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Resu
     close(src)
     return tmp
   }
+  const finish = (copied: Result): Result => {
+    const result =
+      copied < 0
+        ? copied
+        : finishRegular(u, node, src, tmp, false, (dirfd, name) =>
+            renameat2(work.fd, staged.name, dirfd, name, RENAME_NOREPLACE),
+          )
+    if (result < 0 || node.parent === null) work.discard(staged.name)
+    return result
+  }
   const size = withData ? source.size : 0
-  let result = size > 0 ? copyData(src, tmp, size, !u.syncIsFree) : 0
-  if (result >= 0)
-    result = finishRegular(u, node, src, tmp, false, (dirfd, name) =>
-      renameat2(work.fd, staged.name, dirfd, name, RENAME_NOREPLACE),
-    )
+  if (size > 0 && takesLong(u, size)) copyInBackground(u, node, src, tmp, size, finish)
+  const result = finish(size > 0 ? copyData(src, tmp, size, false) : 0)
   close(src)
   close(tmp)
-  if (result < 0 || node.parent === null) work.discard(staged.name)
   return result
 }
 

@@ -4,13 +4,14 @@
  * copy_up.c:ovl_copy_up_meta_inode_data().
  */
 
-import { futimens, openat, statxat } from '../sys/at.js'
+import { fstatx, futimens, openat } from '../sys/at.js'
 import { O_WRONLY, S_IFMT, S_IFREG } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
 import { getxattrValue, removexattrat, setxattrat } from '../sys/xattr.js'
 import { copyData } from './copydata.js'
+import { copyInBackground, takesLong } from './copyjob.js'
 import { examine, Found, isRedirect } from './examine.js'
 import type { RealDir } from './layer.js'
 import { Mark } from './marks.js'
@@ -18,12 +19,11 @@ import { CAPABILITY } from './metadata.js'
 import type { Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { walk } from './redirects.js'
-import { moveHandles } from './reopen.js'
+import { fdPathOpen, moveHandles } from './reopen.js'
 import { openRead } from './tree.js'
 import { locate, Place, type Union } from './union.js'
 
 const scratch = new Stat()
-const source = new Stat()
 
 /**
  * The data of a metadata-only copy: the first full regular file below, by redirect or by name.
@@ -99,39 +99,63 @@ export function openSource(u: Union, node: Node): Result {
   return fd < 0 ? fd : openRead(fd, node.metacopy ? node.dataName : node.lowerName)
 }
 
-/** Gives a metadata-only copy in the upper layer its data. */
+/**
+ * Gives a metadata-only copy in the upper layer its data. Until it has all of it the mark stays, and
+ * with it the lower file is what is read.
+ *
+ * @throws Pending while the data of a large file is being copied
+ */
 export function completeMetacopy(u: Union, node: Node, withData: boolean): Result {
   const place = new Place()
-  let result = locate(u, node, place)
-  if (result < 0) return result
-  result = statxat(place.fd, place.name, source)
-  if (result < 0) return result
-  const size = source.size
-  if (withData) {
-    const src = openSource(u, node)
-    if (src < 0) return src
-    const dst = openat(place.fd, place.name, O_WRONLY)
-    result = dst < 0 ? dst : keepingCapability(dst, () => copyData(src, dst, size, !u.syncIsFree))
-    close(src)
-    if (dst >= 0) {
-      futimens(dst, source.atimeSec, source.atimeNsec, source.mtimeSec, source.mtimeNsec)
-      close(dst)
-    }
-    if (result < 0) return result
+  const located = locate(u, node, place)
+  if (located < 0) return located
+  const dst =
+    place.name === '' ? fdPathOpen(place.fd, O_WRONLY) : openat(place.fd, place.name, O_WRONLY)
+  if (dst < 0) return dst
+  if (!withData) {
+    const result = becomeWhole(u, node, dst)
+    close(dst)
+    return result
   }
-  result = removexattrat(place.fd, place.name, u.marks.names.metacopy)
-  if (result < 0 && result !== -E.ENODATA) return result
-  removexattrat(place.fd, place.name, u.marks.names.redirect)
-  node.metacopy = false
-  moveHandles(u, node, place)
-  return 0
+  const src = openSource(u, node)
+  if (src < 0) {
+    close(dst)
+    return src
+  }
+  const before = new Stat()
+  const stated = fstatx(dst, before)
+  // A write takes it away (kernel: ovl_copy_up_meta_inode_data).
+  const capability = getxattrValue(dst, '', CAPABILITY)
+  const finish = (copied: Result): Result => {
+    let result = copied
+    if (typeof capability !== 'number') {
+      const restored = setxattrat(dst, '', CAPABILITY, capability, 0)
+      if (result >= 0) result = restored
+    }
+    futimens(dst, before.atimeSec, before.atimeNsec, before.mtimeSec, before.mtimeNsec)
+    return result < 0 ? result : becomeWhole(u, node, dst)
+  }
+  const { size } = before
+  if (stated >= 0 && takesLong(u, size))
+    copyInBackground(u, node, src, dst, size, copied => {
+      const result = finish(copied)
+      // Who has asked meanwhile was told of times that were not to stay.
+      if (node.lookups > 0) u.notifier.attrChanged(node.id)
+      return result
+    })
+  const result = stated < 0 ? stated : finish(copyData(src, dst, size, false))
+  close(src)
+  close(dst)
+  return result
 }
 
-/** Writes to an upper file without what a write takes from it (kernel: ovl_copy_up_meta_inode_data). */
-function keepingCapability(fd: number, write: () => Result): Result {
-  const capability = getxattrValue(fd, '', CAPABILITY)
-  const result = write()
-  if (typeof capability === 'number') return result
-  const restored = setxattrat(fd, '', CAPABILITY, capability, 0)
-  return result < 0 ? result : restored
+/** @param fd the upper file, which has all its data, or is about to lose it */
+function becomeWhole(u: Union, node: Node, fd: number): Result {
+  const result = removexattrat(fd, '', u.marks.names.metacopy)
+  if (result < 0 && result !== -E.ENODATA) return result
+  removexattrat(fd, '', u.marks.names.redirect)
+  node.metacopy = false
+  const place = new Place()
+  if (locate(u, node, place) >= 0) moveHandles(u, node, place)
+  return 0
 }

@@ -1,0 +1,87 @@
+/** Metadata-only copies get their data while others go on. Where their data is found: lookup.test.ts. */
+
+import t from 'tap'
+
+import { Opened, Pending } from '../../../src/overlay/ops.js'
+import { file, unionFolders, type UnionFolders } from '../../helpers/layers.js'
+import { NOTHING_OPEN, skipParity, withKernel } from '../../helpers/parity.js'
+import * as sys from '../../helpers/syscalls.js'
+import { open, optionsOf } from '../../helpers/union.js'
+
+const SIZE = 3 << 20
+const DATA = 'd'.repeat(SIZE)
+const TIME = { sec: 1_234_567_890, nsec: 123_456_789 }
+
+/** A union whose upper layer has a metadata-only copy of a large file, made by the kernel. */
+const prepared = async (t: Parameters<typeof unionFolders>[0]): Promise<UnionFolders> => {
+  const where = unionFolders(t, { lower: [{ big: file(DATA), other: 'other' }] })
+  await withKernel(where, 'metacopy=on', fs => {
+    t.equal(fs.chmod('big', 0o640), 0)
+    t.equal(fs.setxattr('big', 'user.x', 'kept'), 0)
+    t.equal(fs.utimens('big', TIME, TIME), 0)
+  })
+  const mark = sys.getxattr(
+    { path: `${where.upper}/big`, follow: false },
+    'trusted.overlay.metacopy',
+  )
+  t.not(typeof mark, 'number', 'the kernel has copied no data')
+  return where
+}
+
+const jobOf = (call: () => number): Pending => {
+  try {
+    throw new Error(`answered at once: ${call()}`)
+  } catch (error) {
+    if (error instanceof Pending) return error
+    throw error
+  }
+}
+
+t.test('a large one, while other requests go on', { skip: skipParity }, async t => {
+  const where = await prepared(t)
+  const union = open(t, optionsOf(where))
+  const opened = new Opened()
+  const node = union.id('big')
+  const call = (): number => union.ops.open(node, sys.O.RDWR, false, opened)
+  const pending = jobOf(call)
+  t.equal(jobOf(call).job, pending.job, 'a second one waits for the same job')
+  t.equal(union.ops.counts().jobs, 1)
+  t.equal(await union.read('big'), DATA, 'until it has all data, the lower file is read')
+  t.equal(await union.write('other', 'OT'), 2)
+  t.equal(await union.read('other'), 'OTher')
+  t.equal(await union.done(pending.job), 0)
+  const stat = await union.stat('big')
+  if (typeof stat === 'number') throw new Error(`stat: ${stat}`)
+  t.equal(stat.size, SIZE)
+  t.strictSame(stat.mtime, BigInt(TIME.sec) * 1_000_000_000n + BigInt(TIME.nsec), 'as it was')
+  t.equal(call(), 0)
+  t.equal(union.pwrite(opened.fh, 'X', 1), 1)
+  union.ops.release(opened.fh)
+  t.equal(await union.read('big'), `dX${DATA.slice(2)}`)
+  t.equal(await union.getxattr('big', 'user.x'), 'kept')
+  union.forgetAll()
+  t.strictSame(union.ops.counts(), NOTHING_OPEN)
+  union.close()
+  await withKernel(where, 'metacopy=on', fs => {
+    t.equal(fs.read('big'), `dX${DATA.slice(2)}`, 'the kernel sees a whole copy')
+  })
+})
+
+t.test('one that has lost its name while it is open', { skip: skipParity }, async t => {
+  const where = await prepared(t)
+  const union = open(t, optionsOf(where))
+  const opened = new Opened()
+  const node = union.id('big')
+  t.equal(union.ops.open(node, sys.O.RDONLY, false, opened), 0)
+  t.equal(await union.unlink('big'), 0)
+  const writer = new Opened()
+  const call = (): number => union.ops.open(node, sys.O.RDWR, false, writer)
+  t.equal(await union.run(call), 0)
+  t.equal(union.pwrite(writer.fh, 'X', 1), 1)
+  t.equal(union.readAll(opened.fh), `dX${DATA.slice(2)}`, 'through the older descriptor, too')
+  union.ops.release(writer.fh)
+  union.ops.release(opened.fh)
+  union.forgetAll()
+  t.strictSame(union.ops.counts(), NOTHING_OPEN)
+  union.close()
+})
