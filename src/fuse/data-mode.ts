@@ -14,9 +14,10 @@
  * | a node with passthrough handles        | passthrough, with their backing id               |
  * | a node with cached handles             | cached                                           |
  * | a file of a lower layer (read-only)    | cached: it may be copied up while it is open     |
+ * | the same, of a union without writing   | as a file of the upper layer                     |
  * | a file of the upper layer              | passthrough; cached if the kernel gives no id    |
  *
- * A lower file never gets a backing id, so that none is shared across a copy-up.
+ * Where there are copy-ups, a lower file never gets a backing id, so that none is shared across one.
  *
  * Files of the upper layer are passed through for reading as well. A shared mapping made through a
  * passthrough handle is one of the real file and outlives the handle, unseen; pages cached here would
@@ -104,13 +105,13 @@ export class DataMode {
     this.backingId = 0
     if (!this.#passthrough) return FOPEN_KEEP_CACHE
     // The kernel opens the real file with the same flags, and would make any error of that EIO.
-    const direct = (flags & O_DIRECT) !== 0 && opened.upper
+    const direct = (flags & O_DIRECT) !== 0 && opened.lasting
     if (direct && !this.#files.hasDirectIo(opened.fd)) return -E.EINVAL
     let node = this.#nodes.get(id)
     if (node === undefined) this.#nodes.set(id, (node = new Node()))
     if (
       node.cached === 0 &&
-      (node.passthrough > 0 || (opened.upper && this.#acquire(id, node, opened)))
+      (node.passthrough > 0 || (opened.lasting && this.#acquire(id, node, opened)))
     ) {
       return this.#openThrough(id, node, opened, flags, created)
     }

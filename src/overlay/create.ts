@@ -304,6 +304,7 @@ function describeNew(
   out.fd = fd
   out.writable = writable
   out.upper = true
+  out.lasting = true
   out.unchanged = false
   out.privileged = (there.mode & 0o6000) !== 0
 }

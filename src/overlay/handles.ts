@@ -34,7 +34,7 @@ import { Protect, type Node } from './node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
 import { privilegesLeft } from './privileges.js'
 import { fdPathOpen } from './reopen.js'
-import { locate, Place, statNode, type Union } from './union.js'
+import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
 
 export class FileHandle {
   readonly fh: Fh
@@ -139,7 +139,7 @@ export function openFile(
       return result
     }
   }
-  describe(node, handles.add(node, fd, writable), out)
+  describe(u, node, handles.add(node, fd, writable), out)
   return 0
 }
 
@@ -167,11 +167,13 @@ function openRealOnce(u: Union, node: Node, flags: number): Result {
 }
 
 /** Fills in what the transport needs to know of a handle. */
-function describe(node: Node, handle: FileHandle, out: Opened): void {
+function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
   out.fh = handle.fh
   out.fd = handle.fd
   out.writable = handle.writable
   out.upper = node.upper && !node.metacopy
+  const lower = node.metacopy ? node.dataDir : node.lowerDir
+  out.lasting = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)
   out.unchanged = false
   out.privileged = false
   if (!handle.writable) return

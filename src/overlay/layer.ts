@@ -34,6 +34,8 @@ export class Layer {
   readonly root: RealDir
   /** name_to_handle_at(2) works, so that objects can be named in origin xattrs and in the index. */
   readonly handles: boolean
+  /** It is reached through a private read-only mount, which keeps access times (sys/mount.ts:clonePrivate). */
+  readonly isPrivate: boolean
   /** False where a copy-up has found that files cannot share their extents with the upper layer's. */
   sharesExtents: boolean | undefined = undefined
 
@@ -45,6 +47,7 @@ export class Layer {
     fsIndex: number
     uuid: Buffer
     handles: boolean
+    isPrivate: boolean
   }) {
     this.index = init.index
     this.path = init.path
@@ -53,6 +56,7 @@ export class Layer {
     this.fsIndex = init.fsIndex
     this.uuid = init.uuid
     this.handles = init.handles
+    this.isPrivate = init.isPrivate
     this.root = new RealDir(this, null, '')
   }
 

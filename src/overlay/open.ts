@@ -20,7 +20,7 @@ import { DirFds, Layer } from './layer.js'
 import { lockUpper } from './lock.js'
 import { Mark, MarkReader } from './marks.js'
 import { NodeTable } from './node.js'
-import type { Notifier } from './ops.js'
+import type { Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
 import { encodeOrigin } from './origin.js'
 import { Place, shownIno, type Union } from './union.js'
@@ -64,8 +64,9 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const writable = options.upper !== undefined && !options.readOnly
   const devs: number[] = []
   const layerOf = (option: string, path: string, index: number): Layer => {
-    const fd = index === 0 ? openFolder(option, path, opened) : openLower(path, opened)
-    return makeLayer(fd, path, index, devs)
+    const cloned = index === 0 ? -1 : openPrivate(path, opened)
+    const fd = cloned < 0 ? openFolder(option, path, opened) : cloned
+    return makeLayer(fd, path, index, devs, cloned >= 0)
   }
   const upper = options.upper === undefined ? null : layerOf('upperdir', options.upper, 0)
   const lowers = options.lower.map((path, i) => layerOf('lowerdir', path, i + 1))
@@ -131,17 +132,22 @@ function openFolder(option: string, path: string, opened: number[]): number {
  * A lower layer is reached through a private read-only mount where the process may make one: then the
  * kernel itself refuses every write to it. Else it is opened as it is.
  */
-function openLower(path: string, opened: number[]): number {
+function openPrivate(path: string, opened: number[]): Result {
   const tree = clonePrivate(path)
-  if (tree < 0) return openFolder('lowerdir', path, opened)
+  if (tree < 0) return tree
   const fd = openat(tree, '.', O_RDONLY | O_DIRECTORY)
   close(tree)
-  if (fd < 0) return openFolder('lowerdir', path, opened)
-  opened.push(fd)
+  if (fd >= 0) opened.push(fd)
   return fd
 }
 
-function makeLayer(fd: number, path: string, index: number, devs: number[]): Layer {
+function makeLayer(
+  fd: number,
+  path: string,
+  index: number,
+  devs: number[],
+  isPrivate: boolean,
+): Layer {
   const st = new Stat()
   fstatx(fd, st)
   let fsIndex = devs.indexOf(st.dev)
@@ -152,7 +158,7 @@ function makeLayer(fd: number, path: string, index: number, devs: number[]): Lay
   const uuid = Buffer.alloc(16)
   if (ioctl(fd, FS_IOC_GETFSUUID, answer) >= 0 && answer[0] === 16) answer.copy(uuid, 0, 1)
   const handles = nameToHandle(fd, '', handle) > 0
-  return new Layer({ index, path, fd, dev: st.dev, fsIndex, uuid, handles })
+  return new Layer({ index, path, fd, dev: st.dev, fsIndex, uuid, handles, isPrivate })
 }
 
 function openWork(

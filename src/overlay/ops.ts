@@ -70,8 +70,13 @@ export class Opened {
   fd = -1
   /** The handle may write. */
   writable = false
-  /** The real file lies in the upper layer: it will serve this node for as long as the node lives. */
+  /** The real file lies in the upper layer. */
   upper = false
+  /**
+   * It will serve this node for as long as the node lives, and may be read by the kernel itself: it is the
+   * upper layer's; or nothing is ever copied up, and reading does not move the access time of the lower file.
+   */
+  lasting = false
   /** The real file has set-id bits or a security.capability which a write must be able to drop. */
   privileged = false
   /** Folders: nothing changed in it since the last time it was opened with this set. */

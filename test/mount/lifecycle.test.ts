@@ -570,6 +570,20 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     t.equal(setting('max_ratio'), 10)
   })
 
+  await test(t, 'the kernel reads lower files itself where nothing is ever copied up', async t => {
+    const f = folders(t)
+    fs.writeFileSync(`${f.lower}/file`, 'text')
+    fs.utimesSync(`${f.lower}/file`, 1e9, 1.1e9)
+    const options = `lowerdir=${f.lower},io=passthrough`
+    const server = await serve(t, { ...f, options })
+    t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
+    t.equal(fs.statSync(`${f.lower}/file`).atimeMs, 1e12, 'which does not move the access time')
+    server.process.kill('SIGUSR1')
+    await until('counters in the log', () => server.log().includes('"counters"'))
+    t.match(server.log(), '"op.OPEN":1')
+    t.notMatch(server.log(), '"op.READ":')
+  })
+
   await test(t, 'read-only without upperdir, also with one lower', async t => {
     const f = folders(t)
     fs.writeFileSync(`${f.lower}/file`, 'text')

@@ -409,7 +409,8 @@ const cases: Record<string, Case> = {
     body: join(u32(1), u32(0)),
     call: ['open', node, 1, false],
     set: ({ ops }) =>
-      void (ops.opening = opened => Object.assign(opened, { upper: true, writable: true })),
+      void (ops.opening = opened =>
+        Object.assign(opened, { upper: true, lasting: true, writable: true })),
     out: openOut(0x80, 1),
   },
   create: {
@@ -423,7 +424,8 @@ const cases: Record<string, Case> = {
     body: createIn(0o100302),
     call: ['create', caller(0o27), node, 'new', 0o2750, 0o100302],
     set: ({ ops }) =>
-      void (ops.opening = opened => Object.assign(opened, { upper: true, writable: true })),
+      void (ops.opening = opened =>
+        Object.assign(opened, { upper: true, lasting: true, writable: true })),
     out: join(entryBytes(1000, 0), openOut(0x80, 1)),
   },
   tmpfile: {
@@ -949,7 +951,8 @@ t.test('a reply that nobody took', async t => {
 
 t.test('handles: the mode of the data goes with them', async t => {
   const r = rig()
-  r.ops.opening = opened => void Object.assign(opened, { upper: true, writable: true })
+  r.ops.opening = opened =>
+    void Object.assign(opened, { upper: true, lasting: true, writable: true })
   r.send(request(OP.OPEN, join(u32(2), u32(0))))
   t.same(r.changed, [node], 'the kernel drops what it knows of a node that can be mapped')
   t.same(r.send(request(OP.GETATTR, zeros(16))), reply(attrOut(0)))
@@ -974,7 +977,7 @@ t.test('a handle that the kernel could not use is closed', async t => {
   const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000
   const r = rig()
   r.backing.direct = false
-  r.ops.opening = opened => void (opened.upper = true)
+  r.ops.opening = opened => void (opened.lasting = true)
   t.same(r.send(request(OP.OPEN, join(u32(O_DIRECT), u32(0)))), errorReply(E.EINVAL))
   t.same(r.ops.last, ['release', 0x77])
   t.same(r.send(request(OP.CREATE, createIn(O_DIRECT))), errorReply(E.EINVAL))

@@ -261,6 +261,7 @@ t.test('descriptors of layer folders', async t => {
     fsIndex: 0,
     uuid: Buffer.alloc(16),
     handles: true,
+    isPrivate: false,
   })
   const make = (parent: RealDir, name: string): RealDir => {
     const chain: string[] = []
