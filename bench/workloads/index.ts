@@ -2,6 +2,7 @@
 
 import { changing } from './changing.js'
 import { data } from './data.js'
+import { manyLayers } from './many-layers.js'
 import { parallel } from './parallel.js'
 import { reading } from './reading.js'
 import { shapes } from './shapes.js'
@@ -14,6 +15,7 @@ export const workloads: readonly Workload[] = [
   ...data,
   ...parallel,
   ...shapes,
+  ...manyLayers,
 ]
 
 /** A workload by its name, as processes tell each other. */

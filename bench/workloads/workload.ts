@@ -34,6 +34,8 @@ export interface Lowers {
   /** How many layers; each is a folder that is named by its number, the top one 0. */
   count: number
   build(this: void, folder: string, scale: number): void
+  /** What the work before the steps needs is in there as well; otherwise that is one layer more. */
+  warmUp?: true
 }
 
 export interface Workload {
