@@ -119,12 +119,15 @@ const requests = (report: Report): string => {
   )}\n`
 }
 
-const failures = (report: Report): string => {
-  if (report.failures.length === 0) return ''
-  const lines = report.failures.map(
-    ({ system, workload, step, medium, processors, reason }) =>
-      `- ${system}: ${workload}, ${step} (${medium}, ${processors}): ${reason}\n`,
-  )
+const notMeasured = (report: Report): string => {
+  const lines = [
+    ...report.leftOut.map(({ name, reason }) => `- ${name}: ${reason}\n`),
+    ...report.failures.map(
+      ({ system, workload, step, medium, processors, reason }) =>
+        `- ${system}: ${workload}, ${step} (${medium}, ${processors}): ${reason}\n`,
+    ),
+  ]
+  if (lines.length === 0) return ''
   return `## Not measured\n\n${lines.join('')}\n`
 }
 
@@ -150,7 +153,7 @@ export const markdown = (report: Report): string => {
     ),
     requests(report),
     memory(report),
-    failures(report),
+    notMeasured(report),
   ]
   return `${parts.join('').trimEnd()}\n`
 }

@@ -5,7 +5,7 @@ import * as os from 'node:os'
 import { execFileSync } from 'node:child_process'
 import type { Failure, Requests, Sample } from '../run/records.js'
 import { root } from '../run/environment.js'
-import type { Options, Pass } from '../run/options.js'
+import type { LeftOut, Options, Pass } from '../run/options.js'
 import type { Medium } from '../run/scratch.js'
 import { workloadNamed } from '../workloads/index.js'
 import { MOUNT_STEP, UNMOUNT_STEP, type Workload } from '../workloads/workload.js'
@@ -47,6 +47,7 @@ export interface Report {
   rows: Row[]
   requests: (Omit<Requests, 'type'> & { title: string; total: number })[]
   failures: (Omit<Failure, 'type'> & { processors: Pass | 'counting' })[]
+  leftOut: LeftOut[]
 }
 
 /** Things by a key, in the order in which the keys came up. */

@@ -79,16 +79,18 @@ const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Pr
   })
 }
 
-const list = ({ systems, plan }: Options): string =>
+const list = ({ systems, plan, leftOut }: Options): string =>
   `file systems\n${systems.map(({ name, version }) => `  ${name.padEnd(24)} ${version}\n`).join('')}workloads\n${workloads
     .filter(({ name }) => plan.workloads.includes(name))
     .map(({ name, steps, mountTitle }) => {
       const titles = [...(mountTitle === undefined ? [] : [mountTitle]), ...steps.map(s => s.title)]
       return `  ${name.padEnd(24)} ${titles.join('; ')}\n`
     })
-    .join('')}`
+    .join(
+      '',
+    )}${leftOut.map(({ name, reason }) => `  ${name.padEnd(24)} left out: ${reason}\n`).join('')}`
 
-const measure = async ({ plan, passes, systems }: Options): Promise<Report> => {
+const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Report> => {
   const layers = { lowers: ['{lower}'], upper: '{upper}', work: '{work}', mountpoint: '{mnt}' }
   const report: Report = {
     date: new Date().toISOString(),
@@ -102,6 +104,7 @@ const measure = async ({ plan, passes, systems }: Options): Promise<Report> => {
     rows: [],
     requests: [],
     failures: [],
+    leftOut,
   }
   const addFailures = (failures: Failure[], processors: Report['failures'][0]['processors']) => {
     for (const { type: _type, ...failure } of failures)

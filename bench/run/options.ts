@@ -5,7 +5,8 @@ import * as os from 'node:os'
 import { findSystems } from '../systems/index.js'
 import type { System } from '../systems/system.js'
 import { workloads } from '../workloads/index.js'
-import { root } from './environment.js'
+import type { Workload } from '../workloads/workload.js'
+import { hasProgram, root } from './environment.js'
 import type { Medium } from './scratch.js'
 
 export const USAGE = `usage: npm run bench -- [options]
@@ -45,8 +46,15 @@ export interface Options {
   plan: Plan
   systems: System[]
   passes: Pass[]
+  /** What was asked for and can't be measured on this machine. */
+  leftOut: LeftOut[]
   out: string
   list: boolean
+}
+
+export interface LeftOut {
+  name: string
+  reason: string
 }
 
 export class UsageError extends Error {}
@@ -78,6 +86,12 @@ const parse = () => {
   }
 }
 
+/** Why a workload can't run here: nothing, or what it needs. */
+const missing = ({ name, programs = [] }: Workload): LeftOut[] => {
+  const absent = programs.filter(program => !hasProgram(program))
+  return absent.length === 0 ? [] : [{ name, reason: `it needs ${absent.join(' and ')}` }]
+}
+
 /**
  * Reads the command line; null: it asks for help.
  * @throws {UsageError}
@@ -106,11 +120,14 @@ export const readOptions = (): Options | null => {
     if (![...systemNames, ...workloadNames].some(name => name.includes(word)))
       throw new UsageError(`--only: neither a file system nor a workload is named ${word}`)
   const chosen = choose(systemNames, words)
+  const chosenWorkloads = choose(workloadNames, words)
+  const leftOut = workloads.filter(({ name }) => chosenWorkloads.includes(name)).flatMap(missing)
+  const isLeftOut = new Set(leftOut.map(({ name }) => name))
 
   return {
     plan: {
       systems: chosen,
-      workloads: choose(workloadNames, words),
+      workloads: chosenWorkloads.filter(name => !isLeftOut.has(name)),
       media: values.ext4 ? ['tmpfs', 'ext4'] : ['tmpfs'],
       rounds,
       scale,
@@ -119,6 +136,7 @@ export const readOptions = (): Options | null => {
     },
     systems: systems.filter(({ name }) => chosen.includes(name)),
     passes,
+    leftOut,
     out: values.out,
     list: values.list,
   }

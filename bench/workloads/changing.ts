@@ -1,9 +1,9 @@
 /** Creating, changing and removing: files of the upper layer, copy-ups, whole trees. */
 
-import { spawnSync } from 'node:child_process'
 import * as sys from '../measure/calls.js'
 import { inFolder, removeBelow, writeFile } from '../measure/files.js'
 import { EMPTY, FILES_PER_FOLDER, SMALL, TREE, treeFiles, treeFolders } from './layers.js'
+import { run } from './programs/tools.js'
 import { each, scaled, step, type Place, type Step, type Workload } from './workload.js'
 
 const newFiles =
@@ -43,27 +43,21 @@ const removeNewTree: Step['prepare'] = place => {
   return removeTree(place)
 }
 
-/** Runs tar(1), whose start is part of the time: a few milliseconds, the same for all. */
-const tar = (...args: string[]): void => {
-  const { status, error, stderr } = spawnSync('tar', args, { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`tar: ${error?.message ?? stderr.trim()}`)
-}
-
 const tarOut: Step['prepare'] = ({ root, scale, scratch }) => {
   const count = treeFiles(root, scale).length
   return () => {
     // Into a file: tar does not read what goes to /dev/null.
-    tar('-cf', `${scratch}/out.tar`, '-C', root, '.')
+    run(['tar', '-cf', `${scratch}/out.tar`, '-C', root, '.'])
     return count
   }
 }
 
 const tarIn: Step['prepare'] = ({ root, lower, scale, scratch }) => {
   const count = treeFiles(root, scale).length
-  tar('-cf', `${scratch}/in.tar`, '-C', lower, '.')
+  run(['tar', '-cf', `${scratch}/in.tar`, '-C', lower, '.'])
   sys.mkdir(sys.path(`${root}/unpacked`))
   return () => {
-    tar('-xf', `${scratch}/in.tar`, '-C', `${root}/unpacked`)
+    run(['tar', '-xf', `${scratch}/in.tar`, '-C', `${root}/unpacked`])
     return count
   }
 }
@@ -106,6 +100,7 @@ export const changing: Workload[] = [
   { name: 'rm-upper', lowers: EMPTY, steps: [step('rm', 'rm -r of an upper tree', removeNewTree)] },
   {
     name: 'tar',
+    programs: ['tar'],
     lowers: TREE,
     steps: [
       step('out', 'tar of a lower tree, cold', tarOut),

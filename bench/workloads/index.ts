@@ -4,6 +4,7 @@ import { changing } from './changing.js'
 import { data } from './data.js'
 import { manyLayers } from './many-layers.js'
 import { parallel } from './parallel.js'
+import { programs } from './programs/index.js'
 import { reading } from './reading.js'
 import { shapes } from './shapes.js'
 import { WARM_UP } from './warm-up.js'
@@ -13,6 +14,7 @@ export const workloads: readonly Workload[] = [
   ...reading,
   ...changing,
   ...data,
+  ...programs,
   ...parallel,
   ...shapes,
   ...manyLayers,

@@ -42,6 +42,8 @@ export interface Workload {
   name: string
   lowers: Lowers
   steps: readonly Step[]
+  /** Programs that it runs; on a machine without one of them it is left out. */
+  programs?: readonly string[]
   /** The steps meet a server that has just begun; those of others, one that has done some work (warm-up.ts). */
   fresh?: true
   /** Mounting is part of what is measured, under this title. */

@@ -1,0 +1,6 @@
+/** What people wait for: programs at work on a union. */
+
+import type { Workload } from '../workload.js'
+import { gitStatus } from './git.js'
+
+export const programs: Workload[] = [gitStatus]
