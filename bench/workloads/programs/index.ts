@@ -2,5 +2,6 @@
 
 import type { Workload } from '../workload.js'
 import { gitStatus } from './git.js'
+import { startUp } from './start-up.js'
 
-export const programs: Workload[] = [gitStatus]
+export const programs: Workload[] = [gitStatus, ...startUp]
