@@ -2,6 +2,7 @@
 
 import type { Workload } from '../workload.js'
 import { gitStatus } from './git.js'
+import { compilation } from './make.js'
 import { startUp } from './start-up.js'
 
-export const programs: Workload[] = [gitStatus, ...startUp]
+export const programs: Workload[] = [gitStatus, ...startUp, compilation]
