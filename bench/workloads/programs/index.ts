@@ -3,6 +3,7 @@
 import type { Workload } from '../workload.js'
 import { gitStatus } from './git.js'
 import { compilation } from './make.js'
+import { sqlite } from './sqlite.js'
 import { startUp } from './start-up.js'
 
-export const programs: Workload[] = [gitStatus, ...startUp, compilation]
+export const programs: Workload[] = [gitStatus, ...startUp, compilation, sqlite]
