@@ -131,7 +131,7 @@ const notMeasured = (report: Report): string => {
   return `## Not measured\n\n${lines.join('')}\n`
 }
 
-const EXT4 =
+const IMAGE =
   'The file system is mounted anew before each workload: its own caches are cold, but the blocks of its image may be in memory.\n\n'
 
 export const markdown = (report: Report): string => {
@@ -149,7 +149,7 @@ export const markdown = (report: Report): string => {
     '\n',
     ...groups(report).map(
       ({ title, rows }) =>
-        `## ${title}\n\n${rows[0]?.medium === 'ext4' ? EXT4 : ''}${times(report, rows)}${ratios(report, rows)}${cpu(report, rows)}\n`,
+        `## ${title}\n\n${rows[0]?.medium === 'tmpfs' ? '' : IMAGE}${times(report, rows)}${ratios(report, rows)}${cpu(report, rows)}\n`,
     ),
     requests(report),
     memory(report),

@@ -91,7 +91,9 @@ const titlesOf = (workload: Workload): [step: string, title: string][] => [
   ...(workload.mountTitle === undefined
     ? []
     : [[MOUNT_STEP, workload.mountTitle] satisfies [string, string]]),
-  ...workload.steps.map(({ name, title }) => [name, title] satisfies [string, string]),
+  ...workload.steps.flatMap(({ name, title, also = [] }) =>
+    [{ name, title }, ...also].map(one => [one.name, one.title] satisfies [string, string]),
+  ),
   ...(workload.unmountTitle === undefined
     ? []
     : [[UNMOUNT_STEP, workload.unmountTitle] satisfies [string, string]]),

@@ -83,7 +83,10 @@ const list = ({ systems, plan, leftOut }: Options): string =>
   `file systems\n${systems.map(({ name, version }) => `  ${name.padEnd(24)} ${version}\n`).join('')}workloads\n${workloads
     .filter(({ name }) => plan.workloads.includes(name))
     .map(({ name, steps, mountTitle }) => {
-      const titles = [...(mountTitle === undefined ? [] : [mountTitle]), ...steps.map(s => s.title)]
+      const titles = [
+        ...(mountTitle === undefined ? [] : [mountTitle]),
+        ...steps.flatMap(({ title, also = [] }) => [title, ...also.map(one => one.title)]),
+      ]
       return `  ${name.padEnd(24)} ${titles.join('; ')}\n`
     })
     .join(

@@ -7,7 +7,7 @@ import type { System } from '../systems/system.js'
 import { workloads } from '../workloads/index.js'
 import type { Workload } from '../workloads/workload.js'
 import { hasProgram, root } from './environment.js'
-import type { Medium } from './scratch.js'
+import { makerOf, type Medium } from './scratch.js'
 
 export const USAGE = `usage: npm run bench -- [options]
   --only WORD,…      only file systems and workloads whose names contain one of the words; where
@@ -15,10 +15,11 @@ export const USAGE = `usage: npm run bench -- [options]
   --rounds N         how often everything is measured (7)
   --scale X          multiplies sizes and counts (1)
   --ext4             also on ext4, in an image that is made for it
+  --xfs, --btrfs     also on these, where a file can share another one's blocks: large copy-ups only
   --processors WHICH pinned: all processes on one processor; free; or both, one after the other (both)
   --peer NAME=CMD    one more file system: a command that returns when the mount is live, with
                      {lower} (joined with colons), {upper}, {work} and {mnt}; may be repeated
-  --dir DIR          where to mount a tmpfs, and for the image of --ext4 (${os.tmpdir()})
+  --dir DIR          where to mount a tmpfs, and for the images (${os.tmpdir()})
   --out DIR          where latest.json, latest.md and latest.svg go (bench/results)
   --list             show file systems and workloads, and measure nothing
   --help
@@ -73,6 +74,8 @@ const parse = () => {
         rounds: { type: 'string', default: '7' },
         scale: { type: 'string', default: '1' },
         ext4: { type: 'boolean', default: false },
+        xfs: { type: 'boolean', default: false },
+        btrfs: { type: 'boolean', default: false },
         processors: { type: 'string', default: 'both' },
         peer: { type: 'string', multiple: true, default: [] },
         dir: { type: 'string', default: os.tmpdir() },
@@ -86,8 +89,8 @@ const parse = () => {
   }
 }
 
-/** Why a workload can't run here: nothing, or what it needs. */
-const missing = ({ name, programs = [] }: Workload): LeftOut[] => {
+/** Why something can't be measured here: nothing, or the programs that it needs. */
+const missing = ({ name, programs = [] }: Pick<Workload, 'name' | 'programs'>): LeftOut[] => {
   const absent = programs.filter(program => !hasProgram(program))
   return absent.length === 0 ? [] : [{ name, reason: `it needs ${absent.join(' and ')}` }]
 }
@@ -121,14 +124,18 @@ export const readOptions = (): Options | null => {
       throw new UsageError(`--only: neither a file system nor a workload is named ${word}`)
   const chosen = choose(systemNames, words)
   const chosenWorkloads = choose(workloadNames, words)
-  const leftOut = workloads.filter(({ name }) => chosenWorkloads.includes(name)).flatMap(missing)
+  const images = (['ext4', 'xfs', 'btrfs'] as const).filter(image => values[image])
+  const leftOut = [
+    ...workloads.filter(({ name }) => chosenWorkloads.includes(name)),
+    ...images.map(name => ({ name, programs: [makerOf(name)] })),
+  ].flatMap(missing)
   const isLeftOut = new Set(leftOut.map(({ name }) => name))
 
   return {
     plan: {
       systems: chosen,
       workloads: chosenWorkloads.filter(name => !isLeftOut.has(name)),
-      media: values.ext4 ? ['tmpfs', 'ext4'] : ['tmpfs'],
+      media: ['tmpfs', ...images.filter(name => !isLeftOut.has(name))],
       rounds,
       scale,
       peers: values.peer,

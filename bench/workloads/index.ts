@@ -1,6 +1,7 @@
 /** Every workload, in the order of the report. */
 
 import { changing } from './changing.js'
+import { copyUps } from './copy-up.js'
 import { data } from './data.js'
 import { manyLayers } from './many-layers.js'
 import { parallel } from './parallel.js'
@@ -14,6 +15,7 @@ export const workloads: readonly Workload[] = [
   ...reading,
   ...changing,
   ...data,
+  ...copyUps,
   ...programs,
   ...parallel,
   ...shapes,

@@ -33,17 +33,14 @@ export const TREE: Lowers = {
 
 /** The size of the large file: 128 MiB, in whole chunks. */
 export const largeSize = (scale: number): number => scaled(1024, scale) * CHUNK
-/** The size of the largest file, 256 MiB. */
-const largestSize = (scale: number): number => 2 * largeSize(scale)
 export const PIECES = 16
 
-/** One large file, one twice as large, and 16 that are as large as the first together; none is sparse. */
+/** One large file, and 16 that are as large as that together; none is sparse. */
 export const LARGE: Lowers = {
   name: 'large',
   count: 1,
   build(folder, scale) {
     writeFile(path(`${folder}/0/large`), largeSize(scale))
-    writeFile(path(`${folder}/0/largest`), largestSize(scale))
     for (let n = 0; n < PIECES; n++)
       writeFile(path(`${folder}/0/piece${n}`), Math.ceil(largeSize(scale) / PIECES))
   },
