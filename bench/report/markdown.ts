@@ -102,6 +102,21 @@ const memory = (report: Report): string => {
   return `## Peak memory of the server\n\n${table(['', 'least, MiB', 'most, MiB', 'in'], rows)}\n`
 }
 
+const perNode = (report: Report): string => {
+  if (report.memory.length === 0) return ''
+  return `## Memory for each file seen\n\nResident memory of the server before and after a walk with stat, and when the kernel has forgotten all of it. On tmpfs, once.\n\n${table(
+    ['', 'files and folders', 'before, MiB', 'after, MiB', 'bytes for each', 'forgotten, MiB'],
+    report.memory.map(({ system, nodes, before, after, forgotten }) => [
+      system,
+      String(nodes),
+      short(before / 1024),
+      short(after / 1024),
+      String(Math.round(((after - before) * 1024) / nodes)),
+      short(forgotten / 1024),
+    ]),
+  )}\n`
+}
+
 const requests = (report: Report): string => {
   if (report.requests.length === 0) return ''
   return `## Requests to the server\n\nCounted apart from the times, on tmpfs.\n\n${table(
@@ -153,6 +168,7 @@ export const markdown = (report: Report): string => {
     ),
     requests(report),
     memory(report),
+    perNode(report),
     notMeasured(report),
   ]
   return `${parts.join('').trimEnd()}\n`

@@ -3,7 +3,7 @@
 import * as fs from 'node:fs'
 import * as os from 'node:os'
 import { execFileSync } from 'node:child_process'
-import type { Failure, Requests, Sample } from '../run/records.js'
+import type { Failure, Memory, Requests, Sample } from '../run/records.js'
 import { root } from '../run/environment.js'
 import type { LeftOut, Options, Pass } from '../run/options.js'
 import type { Medium } from '../run/scratch.js'
@@ -46,7 +46,8 @@ export interface Report {
   systems: { name: string; version: string; command: string }[]
   rows: Row[]
   requests: (Omit<Requests, 'type'> & { title: string; total: number })[]
-  failures: (Omit<Failure, 'type'> & { processors: Pass | 'counting' })[]
+  memory: Omit<Memory, 'type'>[]
+  failures: (Omit<Failure, 'type'> & { processors: Pass | 'counting' | 'memory' })[]
   leftOut: LeftOut[]
 }
 
@@ -87,7 +88,7 @@ const resultOf = (system: string, samples: readonly Sample[]): Result => {
 }
 
 /** Everything of a workload that has a time, in the order of the report, with titles. */
-const titlesOf = (workload: Workload): [step: string, title: string][] => [
+export const titlesOf = (workload: Workload): [step: string, title: string][] => [
   ...(workload.mountTitle === undefined
     ? []
     : [[MOUNT_STEP, workload.mountTitle] satisfies [string, string]]),

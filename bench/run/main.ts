@@ -8,13 +8,14 @@ import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { markdown } from '../report/markdown.js'
-import { countsOf, machine, rowsOf, type Report } from '../report/results.js'
+import { countsOf, machine, rowsOf, titlesOf, type Report } from '../report/results.js'
 import { svg } from '../report/svg.js'
 import { workloads } from '../workloads/index.js'
+import { MEMORY } from '../workloads/seen.js'
 import { cli, plainEnvironment } from './environment.js'
 import { readOptions, UsageError, USAGE, type Options, type Plan } from './options.js'
 import { clearLine, show } from './progress.js'
-import type { Failure, Message, Requests, Sample } from './records.js'
+import type { Failure, Memory, Message, Requests, Sample } from './records.js'
 
 const refuse = (text: string): never => {
   process.stderr.write(`${text}\n`)
@@ -32,11 +33,12 @@ interface Found {
   samples: Sample[]
   failures: Failure[]
   requests: Requests[]
+  memory: Memory[]
 }
 
 /** Runs a process that measures, to its end. What it had found until it failed counts all the same. */
 const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Promise<Found> => {
-  const found: Found = { samples: [], failures: [], requests: [] }
+  const found: Found = { samples: [], failures: [], requests: [], memory: [] }
   const words = [
     ...(pinned ? ['taskset', '-c', lastProcessor()] : []),
     process.execPath,
@@ -65,6 +67,7 @@ const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Pr
       if (message.type === 'sample') found.samples.push(message)
       else if (message.type === 'failure') found.failures.push(message)
       else if (message.type === 'requests') found.requests.push(message)
+      else if (message.type === 'memory') found.memory.push(message)
       else show(title, message, startedAt)
     })
     child.on('error', error => fail(error.message))
@@ -79,19 +82,25 @@ const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Pr
   })
 }
 
-const list = ({ systems, plan, leftOut }: Options): string =>
-  `file systems\n${systems.map(({ name, version }) => `  ${name.padEnd(24)} ${version}\n`).join('')}workloads\n${workloads
+/** A name and what there is to say about it. */
+const line = (name: string, text: string): string => `  ${name.padEnd(24)} ${text}\n`
+
+/** What `--list` shows. */
+const list = ({ systems, plan, leftOut }: Options): string => {
+  const steps = workloads
     .filter(({ name }) => plan.workloads.includes(name))
-    .map(({ name, steps, mountTitle }) => {
-      const titles = [
-        ...(mountTitle === undefined ? [] : [mountTitle]),
-        ...steps.flatMap(({ title, also = [] }) => [title, ...also.map(one => one.title)]),
-      ]
-      return `  ${name.padEnd(24)} ${titles.join('; ')}\n`
-    })
-    .join(
-      '',
-    )}${leftOut.map(({ name, reason }) => `  ${name.padEnd(24)} left out: ${reason}\n`).join('')}`
+    .map(workload =>
+      line(
+        workload.name,
+        titlesOf(workload)
+          .map(([, title]) => title)
+          .join('; '),
+      ),
+    )
+  if (plan.memory) steps.push(line(MEMORY, 'memory of a server for each file that is looked at'))
+  steps.push(...leftOut.map(({ name, reason }) => line(name, `left out: ${reason}`)))
+  return `file systems\n${systems.map(({ name, version }) => line(name, version)).join('')}workloads\n${steps.join('')}`
+}
 
 const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Report> => {
   const layers = { lowers: ['{lower}'], upper: '{upper}', work: '{work}', mountpoint: '{mnt}' }
@@ -106,6 +115,7 @@ const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Rep
     })),
     rows: [],
     requests: [],
+    memory: [],
     failures: [],
     leftOut,
   }
@@ -122,6 +132,11 @@ const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Rep
     )
     report.requests = countsOf(requests)
     addFailures(failures, 'counting')
+  }
+  if (plan.memory && systems.some(({ kind }) => kind !== 'kernel')) {
+    const { memory, failures } = await runChild('../measure/memory-main.js', 'memory', false, plan)
+    report.memory = memory.map(({ type: _type, ...found }) => found)
+    addFailures(failures, 'memory')
   }
   for (const pass of passes) {
     const found = await runChild('pass.js', pass, pass === 'pinned', plan)

@@ -5,6 +5,7 @@ import * as os from 'node:os'
 import { findSystems } from '../systems/index.js'
 import type { System } from '../systems/system.js'
 import { workloads } from '../workloads/index.js'
+import { MEMORY } from '../workloads/seen.js'
 import type { Workload } from '../workloads/workload.js'
 import { hasProgram, root } from './environment.js'
 import { makerOf, type Medium } from './scratch.js'
@@ -37,6 +38,8 @@ export interface Plan {
   systems: string[]
   workloads: string[]
   media: Medium[]
+  /** Whether memory for each file seen is measured as well. */
+  memory: boolean
   rounds: number
   scale: number
   peers: string[]
@@ -117,7 +120,7 @@ export const readOptions = (): Options | null => {
     throw new UsageError(error instanceof Error ? error.message : String(error))
   }
   const systemNames = systems.map(({ name }) => name)
-  const workloadNames = workloads.map(({ name }) => name)
+  const workloadNames = [...workloads.map(({ name }) => name), MEMORY]
   const words = values.only.split(',').filter(word => word !== '')
   for (const word of words)
     if (![...systemNames, ...workloadNames].some(name => name.includes(word)))
@@ -134,7 +137,8 @@ export const readOptions = (): Options | null => {
   return {
     plan: {
       systems: chosen,
-      workloads: chosenWorkloads.filter(name => !isLeftOut.has(name)),
+      workloads: chosenWorkloads.filter(name => name !== MEMORY && !isLeftOut.has(name)),
+      memory: chosenWorkloads.includes(MEMORY),
       media: ['tmpfs', ...images.filter(name => !isLeftOut.has(name))],
       rounds,
       scale,
