@@ -2,7 +2,7 @@
 
 import * as sys from '../measure/calls.js'
 import { inFolder, removeBelow, writeFile } from '../measure/files.js'
-import { EMPTY, FILES_PER_FOLDER, SMALL, TREE, treeFiles, treeFolders } from './layers.js'
+import { EMPTY, FILES_PER_FOLDER, SMALL, topOf, TREE, treeFiles, treeFolders } from './layers.js'
 import { run } from './programs/tools.js'
 import { each, scaled, step, type Place, type Step, type Workload } from './workload.js'
 
@@ -26,11 +26,11 @@ const syncSmall: Step['prepare'] = place => {
   return each(newFiles('f', 100), file => writeFile(file, SMALL, true))(place)
 }
 
-/** Removes all that the mount shows. */
+/** Removes all of the tree. */
 const removeTree: Step['prepare'] = ({ root, scale }) => {
   const expected = treeFolders(root, scale).length * (FILES_PER_FOLDER + 1)
   return () => {
-    const count = inFolder(root, removeBelow)
+    const count = inFolder(topOf(root), removeBelow)
     if (count !== expected) throw new Error(`rm -r removed ${count} names of ${expected}`)
     return count
   }
@@ -38,6 +38,7 @@ const removeTree: Step['prepare'] = ({ root, scale }) => {
 
 /** Builds the same tree in the mount, then removes it. */
 const removeNewTree: Step['prepare'] = place => {
+  sys.mkdir(sys.path(topOf(place.root)))
   for (const folder of treeFolders(place.root, place.scale)) sys.mkdir(sys.path(folder))
   for (const file of treeFiles(place.root, place.scale)) writeFile(sys.path(file), SMALL)
   return removeTree(place)
@@ -47,14 +48,14 @@ const tarOut: Step['prepare'] = ({ root, scale, scratch }) => {
   const count = treeFiles(root, scale).length
   return () => {
     // Into a file: tar does not read what goes to /dev/null.
-    run(['tar', '-cf', `${scratch}/out.tar`, '-C', root, '.'])
+    run(['tar', '-cf', `${scratch}/out.tar`, '-C', topOf(root), '.'])
     return count
   }
 }
 
 const tarIn: Step['prepare'] = ({ root, lower, scale, scratch }) => {
   const count = treeFiles(root, scale).length
-  run(['tar', '-cf', `${scratch}/in.tar`, '-C', lower, '.'])
+  run(['tar', '-cf', `${scratch}/in.tar`, '-C', topOf(lower), '.'])
   sys.mkdir(sys.path(`${root}/unpacked`))
   return () => {
     run(['tar', '-xf', `${scratch}/in.tar`, '-C', `${root}/unpacked`])

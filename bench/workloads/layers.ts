@@ -11,9 +11,12 @@ const smallContent = outbox.subarray(0, SMALL)
 const FOLDERS = 100
 export const FILES_PER_FOLDER = 40
 
+/** Trees that are walked or removed are not at the root: there some unions keep a folder of their own. */
+export const topOf = (root: string): string => `${root}/tree`
+
 /** Folders of the shared tree below a root. */
 export const treeFolders = (root: string, scale: number): string[] =>
-  Array.from({ length: scaled(FOLDERS, scale) }, (_, n) => `${root}/d${n}`)
+  Array.from({ length: scaled(FOLDERS, scale) }, (_, n) => `${topOf(root)}/d${n}`)
 
 /** Files of the shared tree: all of them, or those from one number to another in each folder. */
 export const treeFiles = (root: string, scale: number, from = 0, to = FILES_PER_FOLDER): string[] =>
@@ -26,7 +29,7 @@ export const TREE: Lowers = {
   name: 'tree',
   count: 1,
   build(folder, scale) {
-    for (const at of treeFolders(`${folder}/0`, scale)) fs.mkdirSync(at)
+    for (const at of treeFolders(`${folder}/0`, scale)) fs.mkdirSync(at, { recursive: true })
     for (const at of treeFiles(`${folder}/0`, scale)) fs.writeFileSync(at, smallContent)
   },
 }

@@ -2,6 +2,7 @@
 
 import * as fs from 'node:fs'
 import { inFolder, walk } from '../measure/files.js'
+import { topOf } from './layers.js'
 import { buildWarmUp } from './warm-up.js'
 import { scaled, step, type Lowers, type Step, type Workload } from './workload.js'
 
@@ -18,9 +19,13 @@ const many = (count: number): Lowers => ({
   warmUp: true,
   build(folder, scale) {
     for (let layer = 0; layer < count; layer++)
-      for (let n = 0; n < FOLDERS; n++) fs.mkdirSync(`${folder}/${layer}/d${n}`)
+      for (let n = 0; n < FOLDERS; n++)
+        fs.mkdirSync(`${topOf(`${folder}/${layer}`)}/d${n}`, { recursive: true })
     for (let n = 0; n < files(scale); n++)
-      fs.writeFileSync(`${folder}/${n % count}/d${Math.floor(n / count) % FOLDERS}/f${n}`, '')
+      fs.writeFileSync(
+        `${topOf(`${folder}/${n % count}`)}/d${Math.floor(n / count) % FOLDERS}/f${n}`,
+        '',
+      )
     buildWarmUp(`${folder}/${count - 1}`, scale)
   },
 })
@@ -28,7 +33,7 @@ const many = (count: number): Lowers => ({
 const walkMany: Step['prepare'] = ({ root, scale }) => {
   const expected = FOLDERS + files(scale)
   return () => {
-    const count = inFolder(root, walk)
+    const count = inFolder(topOf(root), walk)
     if (count !== expected) throw new Error(`the walk found ${count} names of ${expected}`)
     return count
   }

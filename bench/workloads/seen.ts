@@ -2,13 +2,12 @@
 
 import * as fs from 'node:fs'
 import { inFolder, walk } from '../measure/files.js'
+import { topOf } from './layers.js'
 import { step, type Step, type Workload } from './workload.js'
 
 /** How the command line calls all of them. */
 export const MEMORY = 'memory'
 
-/** Not the root: one of the file systems keeps a folder of its own there. */
-const TOP = 'tree'
 const PER_FOLDER = 100
 const nodesOf = (files: number): number => files + files / PER_FOLDER
 
@@ -16,7 +15,7 @@ const look =
   (files: number): Step['prepare'] =>
   ({ root }) =>
   () => {
-    const count = inFolder(`${root}/${TOP}`, walk)
+    const count = inFolder(topOf(root), walk)
     if (count !== nodesOf(files))
       throw new Error(`the walk found ${count} names of ${nodesOf(files)}`)
     return count
@@ -29,7 +28,7 @@ const tree = (files: number): Workload => ({
     count: 1,
     build(folder) {
       for (let n = 0; n < files; n++) {
-        const at = `${folder}/0/${TOP}/folder${Math.floor(n / PER_FOLDER)}`
+        const at = `${topOf(`${folder}/0`)}/folder${Math.floor(n / PER_FOLDER)}`
         if (n % PER_FOLDER === 0) fs.mkdirSync(at, { recursive: true })
         fs.closeSync(fs.openSync(`${at}/file${n}`, 'w'))
       }
