@@ -22,15 +22,17 @@ const timeCell = (result: Result | undefined, base: string | undefined): string 
   return `${short(result.best)} / ${short(result.median)} ±${Math.round(result.spread * 50)} %${times}`
 }
 
+const CONDITIONS = {
+  pinned: 'all processes on one processor',
+  free: 'all processors',
+  rootless: 'rootless, all processors',
+} as const
+
 /** Rows that were measured under the same conditions. */
 export const groups = (report: Report): { title: string; rows: Row[] }[] =>
-  [
-    ...groupBy(report.rows, ({ medium, processors }) =>
-      processors === 'pinned'
-        ? `${medium}, all processes on one processor`
-        : `${medium}, all processors`,
-    ),
-  ].map(([title, rows]) => ({ title, rows }))
+  [...groupBy(report.rows, ({ medium, processors }) => `${medium}, ${CONDITIONS[processors]}`)].map(
+    ([title, rows]) => ({ title, rows }),
+  )
 
 const find = (row: Row, system: string): Result | undefined =>
   row.results.find(result => result.system === system)
@@ -159,7 +161,8 @@ export const markdown = (report: Report): string => {
     scale === 1 ? '' : 'Sizes and counts in titles are those of scale 1.\n\n',
     `The number behind a title is how many operations a time is for; the number in bold is how many times as long as ${base?.name ?? ''}, best against best.\n\n`,
     ...report.systems.map(
-      ({ name, version, command }) => `- **${name}**: ${version}: \`${command}\`\n`,
+      ({ name, version, command, rootlessCommand }) =>
+        `- **${name}**: ${version}: \`${command}\`${rootlessCommand === null ? '' : `; rootless: \`${rootlessCommand}\``}\n`,
     ),
     '\n',
     ...groups(report).map(

@@ -43,7 +43,13 @@ export interface Report {
   date: string
   machine: Record<string, string | number>
   options: { rounds: number; scale: number }
-  systems: { name: string; version: string; command: string }[]
+  systems: {
+    name: string
+    version: string
+    command: string | null
+    /** In a user namespace; null where it was not measured there. */
+    rootlessCommand: string | null
+  }[]
   rows: Row[]
   requests: (Omit<Requests, 'type'> & { title: string; total: number })[]
   memory: Omit<Memory, 'type'>[]

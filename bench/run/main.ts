@@ -10,10 +10,20 @@ import { fileURLToPath } from 'node:url'
 import { markdown } from '../report/markdown.js'
 import { countsOf, machine, rowsOf, titlesOf, type Report } from '../report/results.js'
 import { svg } from '../report/svg.js'
+import { findSystems } from '../systems/index.js'
+import type { System } from '../systems/system.js'
 import { workloads } from '../workloads/index.js'
 import { MEMORY } from '../workloads/seen.js'
 import { cli, plainEnvironment } from './environment.js'
-import { readOptions, UsageError, USAGE, type Options, type Plan } from './options.js'
+import {
+  readOptions,
+  UNSHARE,
+  UsageError,
+  USAGE,
+  type Options,
+  type Pass,
+  type Plan,
+} from './options.js'
 import { clearLine, show } from './progress.js'
 import type { Failure, Memory, Message, Requests, Sample } from './records.js'
 
@@ -37,10 +47,15 @@ interface Found {
 }
 
 /** Runs a process that measures, to its end. What it had found until it failed counts all the same. */
-const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Promise<Found> => {
+const runChild = (
+  entry: string,
+  title: string,
+  plan: Plan,
+  around: readonly string[] = [],
+): Promise<Found> => {
   const found: Found = { samples: [], failures: [], requests: [], memory: [] }
   const words = [
-    ...(pinned ? ['taskset', '-c', lastProcessor()] : []),
+    ...around,
     process.execPath,
     fileURLToPath(new URL(entry, import.meta.url)),
     JSON.stringify(plan),
@@ -82,6 +97,16 @@ const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Pr
   })
 }
 
+/** What a pass is started by. */
+const startOf = (pass: Pass): readonly string[] => {
+  if (pass === 'pinned') return ['taskset', '-c', lastProcessor()]
+  return pass === 'rootless' ? UNSHARE : []
+}
+
+/** A user namespace may mount a tmpfs, and no image. */
+const planOf = (pass: Pass, plan: Plan): Plan =>
+  pass === 'rootless' ? { ...plan, rootless: true, media: ['tmpfs'] } : plan
+
 /** A name and what there is to say about it. */
 const line = (name: string, text: string): string => `  ${name.padEnd(24)} ${text}\n`
 
@@ -102,16 +127,25 @@ const list = ({ systems, plan, leftOut }: Options): string => {
   return `file systems\n${systems.map(({ name, version }) => line(name, version)).join('')}workloads\n${steps.join('')}`
 }
 
+const shown = (command: System['command'] | undefined): string | null =>
+  command?.({
+    lowers: ['{lower}'],
+    upper: '{upper}',
+    work: '{work}',
+    mountpoint: '{mnt}',
+  }).join(' ') ?? null
+
 const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Report> => {
-  const layers = { lowers: ['{lower}'], upper: '{upper}', work: '{work}', mountpoint: '{mnt}' }
+  const rootless = passes.includes('rootless') ? findSystems(plan.peers, true) : []
   const report: Report = {
     date: new Date().toISOString(),
     machine: machine(),
     options: { rounds: plan.rounds, scale: plan.scale },
-    systems: systems.map(system => ({
-      name: system.name,
-      version: system.version,
-      command: system.command(layers).join(' '),
+    systems: systems.map(({ name, version, command }) => ({
+      name,
+      version,
+      command: shown(command),
+      rootlessCommand: shown(rootless.find(other => other.name === name)?.command),
     })),
     rows: [],
     requests: [],
@@ -124,22 +158,17 @@ const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Rep
       report.failures.push({ ...failure, processors })
   }
   if (systems.some(({ kind }) => kind === 'own')) {
-    const { requests, failures } = await runChild(
-      '../measure/count-main.js',
-      'counting',
-      false,
-      plan,
-    )
+    const { requests, failures } = await runChild('../measure/count-main.js', 'counting', plan)
     report.requests = countsOf(requests)
     addFailures(failures, 'counting')
   }
   if (plan.memory && systems.some(({ kind }) => kind !== 'kernel')) {
-    const { memory, failures } = await runChild('../measure/memory-main.js', 'memory', false, plan)
+    const { memory, failures } = await runChild('../measure/memory-main.js', 'memory', plan)
     report.memory = memory.map(({ type: _type, ...found }) => found)
     addFailures(failures, 'memory')
   }
   for (const pass of passes) {
-    const found = await runChild('pass.js', pass, pass === 'pinned', plan)
+    const found = await runChild('pass.js', pass, planOf(pass, plan), startOf(pass))
     report.rows.push(...rowsOf(plan, pass, found.samples))
     addFailures(found.failures, pass)
   }

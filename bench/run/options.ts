@@ -1,5 +1,6 @@
 /** The command line. */
 
+import { spawnSync } from 'node:child_process'
 import { parseArgs } from 'node:util'
 import * as os from 'node:os'
 import { findSystems } from '../systems/index.js'
@@ -18,6 +19,7 @@ export const USAGE = `usage: npm run bench -- [options]
   --ext4             also on ext4, in an image that is made for it
   --xfs, --btrfs     also on these, where a file can share another one's blocks: large copy-ups only
   --processors WHICH pinned: all processes on one processor; free; or both, one after the other (both)
+  --rootless         also as the root of a user namespace, on a tmpfs of it, with what can be mounted there
   --peer NAME=CMD    one more file system: a command that returns when the mount is live, with
                      {lower} (joined with colons), {upper}, {work} and {mnt}; may be repeated
   --dir DIR          where to mount a tmpfs, and for the images (${os.tmpdir()})
@@ -30,8 +32,12 @@ a minute; there are as many for each choice of processors, and again for ext4.
 `
 
 /** The processors that everything runs on. */
-export const PASSES = ['pinned', 'free'] as const
-export type Pass = (typeof PASSES)[number]
+const PROCESSORS = ['pinned', 'free'] as const
+/** Rootless is free as well, in a user namespace. */
+export type Pass = (typeof PROCESSORS)[number] | 'rootless'
+
+/** Makes what is started a root without rights outside of its namespaces, who may mount. */
+export const UNSHARE = ['unshare', '--user', '--map-root-user', '--mount'] as const
 
 /** What the processes that measure are told. */
 export interface Plan {
@@ -42,6 +48,8 @@ export interface Plan {
   memory: boolean
   rounds: number
   scale: number
+  /** Whether the process is in a user namespace. */
+  rootless: boolean
   peers: string[]
   dir: string
 }
@@ -80,6 +88,7 @@ const parse = () => {
         xfs: { type: 'boolean', default: false },
         btrfs: { type: 'boolean', default: false },
         processors: { type: 'string', default: 'both' },
+        rootless: { type: 'boolean', default: false },
         peer: { type: 'string', multiple: true, default: [] },
         dir: { type: 'string', default: os.tmpdir() },
         out: { type: 'string', default: `${root}/bench/results` },
@@ -90,6 +99,11 @@ const parse = () => {
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error))
   }
+}
+
+const canUnshare = (): boolean => {
+  const [program, ...args] = UNSHARE
+  return spawnSync(program, [...args, 'true']).status === 0
 }
 
 /** Why something can't be measured here: nothing, or the programs that it needs. */
@@ -110,7 +124,9 @@ export const readOptions = (): Options | null => {
   if (!Number.isSafeInteger(rounds) || rounds < 1) throw new UsageError('--rounds: not a count')
   const scale = Number(values.scale)
   if (!(scale > 0 && scale <= 100)) throw new UsageError('--scale: not a number up to 100')
-  const passes = PASSES.filter(pass => values.processors === 'both' || values.processors === pass)
+  const passes: Pass[] = PROCESSORS.filter(
+    pass => values.processors === 'both' || values.processors === pass,
+  )
   if (passes.length === 0) throw new UsageError('--processors: pinned, free or both')
 
   let systems: System[]
@@ -132,6 +148,10 @@ export const readOptions = (): Options | null => {
     ...workloads.filter(({ name }) => chosenWorkloads.includes(name)),
     ...images.map(name => ({ name, programs: [makerOf(name)] })),
   ].flatMap(missing)
+  if (values.rootless) {
+    if (canUnshare()) passes.push('rootless')
+    else leftOut.push({ name: 'rootless', reason: 'no user namespace can be made by unshare(1)' })
+  }
   const isLeftOut = new Set(leftOut.map(({ name }) => name))
 
   return {
@@ -142,6 +162,7 @@ export const readOptions = (): Options | null => {
       media: ['tmpfs', ...images.filter(name => !isLeftOut.has(name))],
       rounds,
       scale,
+      rootless: false,
       peers: values.peer,
       dir: values.dir,
     },

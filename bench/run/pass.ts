@@ -21,7 +21,9 @@ import { client, finish, plan, reasonOf, say, scratch } from './child.js'
 import type { Case, Sample } from './records.js'
 import type { Medium } from './scratch.js'
 
-const systems = findSystems(plan.peers).filter(({ name }) => plan.systems.includes(name))
+const systems = findSystems(plan.peers, plan.rootless).filter(({ name }) =>
+  plan.systems.includes(name),
+)
 const workloads = plan.workloads.map(workloadNamed)
 
 /** What failed once is not tried in later rounds: a step that hangs would hang again. */
