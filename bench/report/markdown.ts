@@ -19,7 +19,7 @@ const timeCell = (result: Result | undefined, base: string | undefined): string 
   if (result === undefined) return '–'
   const ratio = base === undefined ? undefined : result.ratios[base]
   const times = ratio === undefined ? '' : ` **${short(ratio)}×**`
-  return `${short(result.best)} / ${short(result.median)} ±${Math.round(result.spread * 50)} %${times}`
+  return `${[result.best, result.median, result.longest].map(short).join(' / ')}${times}`
 }
 
 const CONDITIONS = {
@@ -28,50 +28,77 @@ const CONDITIONS = {
   rootless: 'rootless, all processors',
 } as const
 
-/** Rows that were measured under the same conditions. */
-export const groups = (report: Report): { title: string; rows: Row[] }[] =>
+/** Rows that were measured under the same conditions, and the file systems that were. */
+interface Group {
+  title: string
+  rows: Row[]
+  /** The first one is what the others are compared with. */
+  names: string[]
+}
+
+export const groups = (report: Report): Group[] =>
   [...groupBy(report.rows, ({ medium, processors }) => `${medium}, ${CONDITIONS[processors]}`)].map(
-    ([title, rows]) => ({ title, rows }),
+    ([title, rows]) => ({
+      title,
+      rows,
+      names: report.systems
+        .map(({ name }) => name)
+        .filter(name => rows.some(row => find(row, name) !== undefined)),
+    }),
   )
 
 const find = (row: Row, system: string): Result | undefined =>
   row.results.find(result => result.system === system)
 
-const times = (report: Report, rows: readonly Row[]): string => {
-  const names = report.systems.map(({ name }) => name)
-  const [base] = names
-  return table(
-    ['ms: best / median ± half the spread', ...names],
+const times = ({ rows, names }: Group): string =>
+  table(
+    ['ms: least / median / most', ...names],
     rows.map(row => [
       `${row.title} (${row.results[0]?.operations ?? 0})`,
-      ...names.map(name => timeCell(find(row, name), base)),
+      ...names.map(name => timeCell(find(row, name), row.reference ? undefined : names[0])),
     ]),
   )
-}
 
-const own = (report: Report): string[] =>
-  report.systems.map(({ name }) => name).filter(name => name.startsWith('tsoverlay'))
+const isOwn = (name: string): boolean => name.startsWith('tsoverlay')
 
 /** This project's modes against each of the others. */
-const ratios = (report: Report, rows: readonly Row[]): string => {
-  const ours = own(report)
-  const others = report.systems.map(({ name }) => name).filter(name => !ours.includes(name))
-  const pairs = ours.flatMap(our => others.map(other => [our, other] as const))
+const ratios = ({ rows, names }: Group): string => {
+  const others = names.filter(name => !isOwn(name))
+  const pairs = names.filter(isOwn).flatMap(our => others.map(other => [our, other] as const))
   if (pairs.length === 0) return ''
   return `\nHow many times as long as the other one, best against best:\n\n${table(
     ['', ...pairs.map(([our, other]) => `${our} : ${other}`)],
-    rows.map(row => [
-      row.title,
-      ...pairs.map(([our, other]) => {
-        const ratio = find(row, our)?.ratios[other]
-        return ratio === undefined ? '–' : short(ratio)
+    rows
+      .filter(({ reference }) => !reference)
+      .map(row => [
+        row.title,
+        ...pairs.map(([our, other]) => {
+          const ratio = find(row, our)?.ratios[other]
+          return ratio === undefined ? '–' : short(ratio)
+        }),
+      ]),
+  )}`
+}
+
+/** All file systems against all. */
+const means = ({ means: all }: Report, { rows: [row], names }: Group): string => {
+  if (row === undefined || names.length < 2) return ''
+  const here = all.filter(
+    ({ medium, processors }) => medium === row.medium && processors === row.processors,
+  )
+  return `\nGeometric means of these ratios over the rows (how many) that both have; each line's file system to each column's:\n\n${table(
+    ['', ...names],
+    names.map(name => [
+      name,
+      ...names.map(other => {
+        const mean = here.find(({ system, against }) => system === name && against === other)
+        return mean === undefined ? '' : `${short(mean.ratio)} (${mean.rows})`
       }),
     ]),
   )}`
 }
 
-const cpu = (report: Report, rows: readonly Row[]): string => {
-  const names = report.systems.map(({ name }) => name)
+const cpu = ({ rows, names }: Group): string => {
   const used = rows.filter(row =>
     row.results.some(({ clientCpu, serverCpu }) => clientCpu + serverCpu > 0),
   )
@@ -166,8 +193,8 @@ export const markdown = (report: Report): string => {
     ),
     '\n',
     ...groups(report).map(
-      ({ title, rows }) =>
-        `## ${title}\n\n${rows[0]?.medium === 'tmpfs' ? '' : IMAGE}${times(report, rows)}${ratios(report, rows)}${cpu(report, rows)}\n`,
+      group =>
+        `## ${group.title}\n\n${group.rows[0]?.medium === 'tmpfs' ? '' : IMAGE}${times(group)}${ratios(group)}${means(report, group)}${cpu(group)}\n`,
     ),
     requests(report),
     memory(report),

@@ -18,8 +18,7 @@ export interface Result {
   ms: number[]
   best: number
   median: number
-  /** The longest less the shortest time, in parts of the median. */
-  spread: number
+  longest: number
   /** How many times as long as each of the other file systems, best against best. */
   ratios: Record<string, number>
   /** Processor seconds, medians. */
@@ -36,7 +35,20 @@ export interface Row {
   workload: string
   step: string
   title: string
+  /** No file system has a part in it. */
+  reference: boolean
   results: Result[]
+}
+
+/** One file system against another one, over all rows of one medium and choice of processors that both have. */
+export interface Mean {
+  medium: Medium
+  processors: Pass
+  system: string
+  against: string
+  rows: number
+  /** The geometric mean of the ratios. */
+  ratio: number
 }
 
 export interface Report {
@@ -51,6 +63,7 @@ export interface Report {
     rootlessCommand: string | null
   }[]
   rows: Row[]
+  means: Mean[]
   requests: (Omit<Requests, 'type'> & { title: string; total: number })[]
   memory: Omit<Memory, 'type'>[]
   failures: (Omit<Failure, 'type'> & { processors: Pass | 'counting' | 'memory' })[]
@@ -85,7 +98,7 @@ const resultOf = (system: string, samples: readonly Sample[]): Result => {
     ms,
     best,
     median: median(ms),
-    spread: (Math.max(...ms) - best) / median(ms),
+    longest: Math.max(...ms),
     ratios: {},
     clientCpu: median(samples.map(sample => sample.clientCpu)),
     serverCpu: median(samples.map(sample => sample.serverCpu)),
@@ -126,11 +139,36 @@ export const rowsOf = (
           for (const one of results)
             for (const other of results)
               if (other !== one) one.ratios[other.system] = one.best / other.best
-          return { medium, processors, workload: workload.name, step, title, results }
+          const reference = workload.steps.some(one => one.name === step && one.reference)
+          return { medium, processors, workload: workload.name, step, title, reference, results }
         })
         .filter(({ results }) => results.length > 0),
     ),
   )
+}
+
+/** Each file system against each other one. */
+export const meansOf = (rows: readonly Row[]): Mean[] => {
+  const pairs = rows
+    .filter(({ reference }) => !reference)
+    .flatMap(({ medium, processors, results }) =>
+      results.flatMap(({ system, ratios }) =>
+        Object.entries(ratios).map(([against, ratio]) => ({
+          medium,
+          processors,
+          system,
+          against,
+          ratio,
+        })),
+      ),
+    )
+  const keyOf = ({ medium, processors, system, against }: (typeof pairs)[0]): string =>
+    [medium, processors, system, against].join('\n')
+  return [...groupBy(pairs, keyOf).values()].flatMap(group => {
+    const sum = group.reduce((logs, { ratio }) => logs + Math.log(ratio), 0)
+    const ratio = Math.exp(sum / group.length)
+    return group.slice(0, 1).map(pair => ({ ...pair, rows: group.length, ratio }))
+  })
 }
 
 /** Requests with what the report calls them. */

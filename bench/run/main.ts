@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { markdown } from '../report/markdown.js'
-import { countsOf, machine, rowsOf, titlesOf, type Report } from '../report/results.js'
+import { countsOf, machine, meansOf, rowsOf, titlesOf, type Report } from '../report/results.js'
 import { svg } from '../report/svg.js'
 import { findSystems } from '../systems/index.js'
 import type { System } from '../systems/system.js'
@@ -148,6 +148,7 @@ const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Rep
       rootlessCommand: shown(rootless.find(other => other.name === name)?.command),
     })),
     rows: [],
+    means: [],
     requests: [],
     memory: [],
     failures: [],
@@ -172,6 +173,7 @@ const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Rep
     report.rows.push(...rowsOf(plan, pass, found.samples))
     addFailures(found.failures, pass)
   }
+  report.means = meansOf(report.rows)
   return report
 }
 
