@@ -25,6 +25,8 @@ const NODE: Lowers = {
         `exports.one = 1\n${Array.from({ length: BODY }, (_, line) => `exports.f${line} = x => x + ${line}\n`).join('')}`,
       )
     }
+    // Node looks for it in all folders above as well, which are not the benchmark's.
+    fs.writeFileSync(`${top}/package.json`, '{"type":"commonjs"}\n')
     const imports = packages(scale).map(n => `sum += require('package${n}').one\n`)
     fs.writeFileSync(`${top}/main.js`, `let sum = 0\n${imports.join('')}console.log(sum)\n`)
   },
