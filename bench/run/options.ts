@@ -27,8 +27,7 @@ export const USAGE = `usage: npm run bench -- [options]
   --list             show file systems and workloads, and measure nothing
   --help
 
-Needs root and /dev/fuse, and at scale 1 about 2 GiB of memory. With five file systems a round takes about
-a minute; there are as many for each choice of processors, and again for ext4.
+Needs root and /dev/fuse, and at scale 1 about 2 GiB of memory. bench/README.md says how long it takes.
 `
 
 /** The processors that everything runs on. */
