@@ -53,6 +53,9 @@ const c = {
   munmap: bind('int munmap(void *addr, size_t length)'),
   getrusage: bind('int getrusage(int who, int64_t *usage)'),
   clockGettime: bind('int clock_gettime(int32_t clock, int64_t *time)'),
+  mount: bind(
+    'int mount(const uint8_t *source, const uint8_t *target, const uint8_t *type, unsigned long flags, const void *data)',
+  ),
   umount2: bind('int umount2(const uint8_t *target, int flags)'),
 }
 const mmapCall = libc.func(
@@ -178,6 +181,14 @@ export const cpuOf = (pid: number): number => {
   if (c.clockGettime((~pid << 3) | CPUCLOCK_SCHED, time) !== 0) return 0
   return Number(time[0]) + Number(time[1]) / 1e9
 }
+
+const MS_REMOUNT = 32
+/**
+ * Makes the kernel forget every name and file of a mount that is not in use, as it would if memory were
+ * short; all other mounts keep theirs, which writing to /proc/sys/vm/drop_caches would not allow.
+ */
+export const forgetUnused = (mountpoint: string): void =>
+  void must(c.mount(path('none'), path(mountpoint), path('none'), MS_REMOUNT, null), 'remount')
 
 export const MNT = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const
 /** Returns 0 or -errno. */

@@ -10,7 +10,7 @@ import { library } from '../run/environment.js'
 import { Ground } from '../run/ground.js'
 import { MODES, ownName, type Mode } from '../systems/index.js'
 import { workloadNamed } from '../workloads/index.js'
-import { isWarmedUp, type Workload } from '../workloads/workload.js'
+import { isMeasuredOn, isWarmedUp, type Workload } from '../workloads/workload.js'
 
 /** The part of the library that is used here; see src/mount.ts. It is loaded as its users load it. */
 interface Library {
@@ -54,7 +54,8 @@ const count = async (workload: Workload, io: Mode): Promise<void> => {
   const mounted = await mount({ lower, upper, work, mountpoint, io })
   try {
     if (isWarmedUp(workload)) await client.warmUp(place)
-    for (const { name } of workload.steps) {
+    for (const { name, reference } of workload.steps) {
+      if (reference) continue
       await client.prepare(workload.name, name, place)
       const before = await mounted.stats()
       const { operations } = await client.run()
@@ -69,9 +70,10 @@ const count = async (workload: Workload, io: Mode): Promise<void> => {
 }
 
 const modes = MODES.filter(io => plan.systems.includes(ownName(io)))
-const all = modes.length * plan.workloads.length
+const workloads = plan.workloads.map(workloadNamed).filter(one => isMeasuredOn(one, 'tmpfs'))
+const all = modes.length * workloads.length
 let done = 0
-for (const workload of plan.workloads.map(workloadNamed)) {
+for (const workload of workloads) {
   for (const io of modes) {
     say({ type: 'progress', done, all, text: `requests of ${workload.name} on ${ownName(io)}` })
     done++

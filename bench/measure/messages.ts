@@ -7,14 +7,14 @@ export type ToClient =
   { type: 'prepare'; workload: string; step: string; place: Place } | { type: 'start' }
 
 export type FromClient =
-  | { type: 'ready' }
-  | { type: 'done'; operations: number; ms: number; cpu: number }
-  | { type: 'failed'; reason: string }
+  { type: 'ready' } | ({ type: 'done' } & Taken) | { type: 'failed'; reason: string }
 
 /** What one run of a step took, as the client saw it. */
 export interface Taken {
   operations: number
   ms: number
+  /** Times that the step has found besides, by their names. */
+  also: Record<string, number>
   /** Processor seconds of the client. */
   cpu: number
 }

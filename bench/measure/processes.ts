@@ -49,9 +49,16 @@ export const waitForEnd = async (pids: readonly number[], ms: number): Promise<n
 export const cpuOfAll = (pids: readonly number[]): number =>
   pids.reduce((sum, pid) => sum + cpuOf(pid), 0)
 
-/** The largest amount of memory each of them has had, in KiB, added up. */
-export const peakMemory = (pids: readonly number[]): number =>
+/** A line of each one's status, in KiB, added up. */
+const memory = (pids: readonly number[], line: 'VmHWM' | 'VmRSS'): number =>
   pids.reduce((sum, pid) => {
-    const [, kib = '0'] = /^VmHWM:\s*(\d+) kB/m.exec(readProc(`${pid}/status`)) ?? []
+    const [, kib = '0'] =
+      new RegExp(`^${line}:\\s*(\\d+) kB`, 'm').exec(readProc(`${pid}/status`)) ?? []
     return sum + Number(kib)
   }, 0)
+
+/** The largest amount of memory each of them has had, in KiB, added up. */
+export const peakMemory = (pids: readonly number[]): number => memory(pids, 'VmHWM')
+
+/** The memory that they have now, in KiB, added up. */
+export const residentMemory = (pids: readonly number[]): number => memory(pids, 'VmRSS')

@@ -19,57 +19,86 @@ const timeCell = (result: Result | undefined, base: string | undefined): string 
   if (result === undefined) return '–'
   const ratio = base === undefined ? undefined : result.ratios[base]
   const times = ratio === undefined ? '' : ` **${short(ratio)}×**`
-  return `${short(result.best)} / ${short(result.median)} ±${Math.round(result.spread * 50)} %${times}`
+  return `${[result.best, result.median, result.longest].map(short).join(' / ')}${times}`
 }
 
-/** Rows that were measured under the same conditions. */
-export const groups = (report: Report): { title: string; rows: Row[] }[] =>
-  [
-    ...groupBy(report.rows, ({ medium, processors }) =>
-      processors === 'pinned'
-        ? `${medium}, all processes on one processor`
-        : `${medium}, all processors`,
-    ),
-  ].map(([title, rows]) => ({ title, rows }))
+const CONDITIONS = {
+  pinned: 'all processes on one processor',
+  free: 'all processors',
+  rootless: 'rootless, all processors',
+} as const
+
+/** Rows that were measured under the same conditions, and the file systems that were. */
+interface Group {
+  title: string
+  rows: Row[]
+  /** The first one is what the others are compared with. */
+  names: string[]
+}
+
+export const groups = (report: Report): Group[] =>
+  [...groupBy(report.rows, ({ medium, processors }) => `${medium}, ${CONDITIONS[processors]}`)].map(
+    ([title, rows]) => ({
+      title,
+      rows,
+      names: report.systems
+        .map(({ name }) => name)
+        .filter(name => rows.some(row => find(row, name) !== undefined)),
+    }),
+  )
 
 const find = (row: Row, system: string): Result | undefined =>
   row.results.find(result => result.system === system)
 
-const times = (report: Report, rows: readonly Row[]): string => {
-  const names = report.systems.map(({ name }) => name)
-  const [base] = names
-  return table(
-    ['ms: best / median ± half the spread', ...names],
+const times = ({ rows, names }: Group): string =>
+  table(
+    ['ms: least / median / most', ...names],
     rows.map(row => [
       `${row.title} (${row.results[0]?.operations ?? 0})`,
-      ...names.map(name => timeCell(find(row, name), base)),
+      ...names.map(name => timeCell(find(row, name), row.reference ? undefined : names[0])),
     ]),
   )
-}
 
-const own = (report: Report): string[] =>
-  report.systems.map(({ name }) => name).filter(name => name.startsWith('tsoverlay'))
+const isOwn = (name: string): boolean => name.startsWith('tsoverlay')
 
 /** This project's modes against each of the others. */
-const ratios = (report: Report, rows: readonly Row[]): string => {
-  const ours = own(report)
-  const others = report.systems.map(({ name }) => name).filter(name => !ours.includes(name))
-  const pairs = ours.flatMap(our => others.map(other => [our, other] as const))
+const ratios = ({ rows, names }: Group): string => {
+  const others = names.filter(name => !isOwn(name))
+  const pairs = names.filter(isOwn).flatMap(our => others.map(other => [our, other] as const))
   if (pairs.length === 0) return ''
   return `\nHow many times as long as the other one, best against best:\n\n${table(
     ['', ...pairs.map(([our, other]) => `${our} : ${other}`)],
-    rows.map(row => [
-      row.title,
-      ...pairs.map(([our, other]) => {
-        const ratio = find(row, our)?.ratios[other]
-        return ratio === undefined ? '–' : short(ratio)
+    rows
+      .filter(({ reference }) => !reference)
+      .map(row => [
+        row.title,
+        ...pairs.map(([our, other]) => {
+          const ratio = find(row, our)?.ratios[other]
+          return ratio === undefined ? '–' : short(ratio)
+        }),
+      ]),
+  )}`
+}
+
+/** All file systems against all. */
+const means = ({ means: all }: Report, { rows: [row], names }: Group): string => {
+  if (row === undefined || names.length < 2) return ''
+  const here = all.filter(
+    ({ medium, processors }) => medium === row.medium && processors === row.processors,
+  )
+  return `\nGeometric means of these ratios over the rows (how many) that both have; each line's file system to each column's:\n\n${table(
+    ['', ...names],
+    names.map(name => [
+      name,
+      ...names.map(other => {
+        const mean = here.find(({ system, against }) => system === name && against === other)
+        return mean === undefined ? '' : `${short(mean.ratio)} (${mean.rows})`
       }),
     ]),
   )}`
 }
 
-const cpu = (report: Report, rows: readonly Row[]): string => {
-  const names = report.systems.map(({ name }) => name)
+const cpu = ({ rows, names }: Group): string => {
   const used = rows.filter(row =>
     row.results.some(({ clientCpu, serverCpu }) => clientCpu + serverCpu > 0),
   )
@@ -102,6 +131,21 @@ const memory = (report: Report): string => {
   return `## Peak memory of the server\n\n${table(['', 'least, MiB', 'most, MiB', 'in'], rows)}\n`
 }
 
+const perNode = (report: Report): string => {
+  if (report.memory.length === 0) return ''
+  return `## Memory for each file seen\n\nResident memory of the server before and after a walk with stat, and when the kernel has forgotten all of it. On tmpfs, once.\n\n${table(
+    ['', 'files and folders', 'before, MiB', 'after, MiB', 'bytes for each', 'forgotten, MiB'],
+    report.memory.map(({ system, nodes, before, after, forgotten }) => [
+      system,
+      String(nodes),
+      short(before / 1024),
+      short(after / 1024),
+      String(Math.round(((after - before) * 1024) / nodes)),
+      short(forgotten / 1024),
+    ]),
+  )}\n`
+}
+
 const requests = (report: Report): string => {
   if (report.requests.length === 0) return ''
   return `## Requests to the server\n\nCounted apart from the times, on tmpfs.\n\n${table(
@@ -119,16 +163,19 @@ const requests = (report: Report): string => {
   )}\n`
 }
 
-const failures = (report: Report): string => {
-  if (report.failures.length === 0) return ''
-  const lines = report.failures.map(
-    ({ system, workload, step, medium, processors, reason }) =>
-      `- ${system}: ${workload}, ${step} (${medium}, ${processors}): ${reason}\n`,
-  )
+const notMeasured = (report: Report): string => {
+  const lines = [
+    ...report.leftOut.map(({ name, reason }) => `- ${name}: ${reason}\n`),
+    ...report.failures.map(
+      ({ system, workload, step, medium, processors, reason }) =>
+        `- ${system}: ${workload}, ${step} (${medium}, ${processors}): ${reason}\n`,
+    ),
+  ]
+  if (lines.length === 0) return ''
   return `## Not measured\n\n${lines.join('')}\n`
 }
 
-const EXT4 =
+const IMAGE =
   'The file system is mounted anew before each workload: its own caches are cold, but the blocks of its image may be in memory.\n\n'
 
 export const markdown = (report: Report): string => {
@@ -141,16 +188,18 @@ export const markdown = (report: Report): string => {
     scale === 1 ? '' : 'Sizes and counts in titles are those of scale 1.\n\n',
     `The number behind a title is how many operations a time is for; the number in bold is how many times as long as ${base?.name ?? ''}, best against best.\n\n`,
     ...report.systems.map(
-      ({ name, version, command }) => `- **${name}**: ${version}: \`${command}\`\n`,
+      ({ name, version, command, rootlessCommand }) =>
+        `- **${name}**: ${version}: \`${command}\`${rootlessCommand === null ? '' : `; rootless: \`${rootlessCommand}\``}\n`,
     ),
     '\n',
     ...groups(report).map(
-      ({ title, rows }) =>
-        `## ${title}\n\n${rows[0]?.medium === 'ext4' ? EXT4 : ''}${times(report, rows)}${ratios(report, rows)}${cpu(report, rows)}\n`,
+      group =>
+        `## ${group.title}\n\n${group.rows[0]?.medium === 'tmpfs' ? '' : IMAGE}${times(group)}${ratios(group)}${means(report, group)}${cpu(group)}\n`,
     ),
     requests(report),
     memory(report),
-    failures(report),
+    perNode(report),
+    notMeasured(report),
   ]
   return `${parts.join('').trimEnd()}\n`
 }

@@ -3,9 +3,9 @@
 import * as fs from 'node:fs'
 import * as os from 'node:os'
 import { execFileSync } from 'node:child_process'
-import type { Failure, Requests, Sample } from '../run/records.js'
+import type { Failure, Memory, Requests, Sample } from '../run/records.js'
 import { root } from '../run/environment.js'
-import type { Options, Pass } from '../run/options.js'
+import type { LeftOut, Options, Pass } from '../run/options.js'
 import type { Medium } from '../run/scratch.js'
 import { workloadNamed } from '../workloads/index.js'
 import { MOUNT_STEP, UNMOUNT_STEP, type Workload } from '../workloads/workload.js'
@@ -18,8 +18,7 @@ export interface Result {
   ms: number[]
   best: number
   median: number
-  /** The longest less the shortest time, in parts of the median. */
-  spread: number
+  longest: number
   /** How many times as long as each of the other file systems, best against best. */
   ratios: Record<string, number>
   /** Processor seconds, medians. */
@@ -36,17 +35,39 @@ export interface Row {
   workload: string
   step: string
   title: string
+  /** No file system has a part in it. */
+  reference: boolean
   results: Result[]
+}
+
+/** One file system against another one, over all rows of one medium and choice of processors that both have. */
+export interface Mean {
+  medium: Medium
+  processors: Pass
+  system: string
+  against: string
+  rows: number
+  /** The geometric mean of the ratios. */
+  ratio: number
 }
 
 export interface Report {
   date: string
   machine: Record<string, string | number>
   options: { rounds: number; scale: number }
-  systems: { name: string; version: string; command: string }[]
+  systems: {
+    name: string
+    version: string
+    command: string | null
+    /** In a user namespace; null where it was not measured there. */
+    rootlessCommand: string | null
+  }[]
   rows: Row[]
+  means: Mean[]
   requests: (Omit<Requests, 'type'> & { title: string; total: number })[]
-  failures: (Omit<Failure, 'type'> & { processors: Pass | 'counting' })[]
+  memory: Omit<Memory, 'type'>[]
+  failures: (Omit<Failure, 'type'> & { processors: Pass | 'counting' | 'memory' })[]
+  leftOut: LeftOut[]
 }
 
 /** Things by a key, in the order in which the keys came up. */
@@ -77,7 +98,7 @@ const resultOf = (system: string, samples: readonly Sample[]): Result => {
     ms,
     best,
     median: median(ms),
-    spread: (Math.max(...ms) - best) / median(ms),
+    longest: Math.max(...ms),
     ratios: {},
     clientCpu: median(samples.map(sample => sample.clientCpu)),
     serverCpu: median(samples.map(sample => sample.serverCpu)),
@@ -86,11 +107,13 @@ const resultOf = (system: string, samples: readonly Sample[]): Result => {
 }
 
 /** Everything of a workload that has a time, in the order of the report, with titles. */
-const titlesOf = (workload: Workload): [step: string, title: string][] => [
+export const titlesOf = (workload: Workload): [step: string, title: string][] => [
   ...(workload.mountTitle === undefined
     ? []
     : [[MOUNT_STEP, workload.mountTitle] satisfies [string, string]]),
-  ...workload.steps.map(({ name, title }) => [name, title] satisfies [string, string]),
+  ...workload.steps.flatMap(({ name, title, also = [] }) =>
+    [{ name, title }, ...also].map(one => [one.name, one.title] satisfies [string, string]),
+  ),
   ...(workload.unmountTitle === undefined
     ? []
     : [[UNMOUNT_STEP, workload.unmountTitle] satisfies [string, string]]),
@@ -116,11 +139,36 @@ export const rowsOf = (
           for (const one of results)
             for (const other of results)
               if (other !== one) one.ratios[other.system] = one.best / other.best
-          return { medium, processors, workload: workload.name, step, title, results }
+          const reference = workload.steps.some(one => one.name === step && one.reference)
+          return { medium, processors, workload: workload.name, step, title, reference, results }
         })
         .filter(({ results }) => results.length > 0),
     ),
   )
+}
+
+/** Each file system against each other one. */
+export const meansOf = (rows: readonly Row[]): Mean[] => {
+  const pairs = rows
+    .filter(({ reference }) => !reference)
+    .flatMap(({ medium, processors, results }) =>
+      results.flatMap(({ system, ratios }) =>
+        Object.entries(ratios).map(([against, ratio]) => ({
+          medium,
+          processors,
+          system,
+          against,
+          ratio,
+        })),
+      ),
+    )
+  const keyOf = ({ medium, processors, system, against }: (typeof pairs)[0]): string =>
+    [medium, processors, system, against].join('\n')
+  return [...groupBy(pairs, keyOf).values()].flatMap(group => {
+    const sum = group.reduce((logs, { ratio }) => logs + Math.log(ratio), 0)
+    const ratio = Math.exp(sum / group.length)
+    return group.slice(0, 1).map(pair => ({ ...pair, rows: group.length, ratio }))
+  })
 }
 
 /** Requests with what the report calls them. */

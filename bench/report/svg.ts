@@ -43,7 +43,7 @@ export const svg = (report: Report): string => {
   // Without the first file system, or with nothing else, a row has no bars.
   const panels = groups(report).map(({ title, rows }) => ({
     title,
-    rows: rows.filter(row => barsOf(row, base).length > 0),
+    rows: rows.filter(row => !row.reference && barsOf(row, base).length > 0),
   }))
   const { low, high } = decades(
     panels.flatMap(({ rows }) => rows.flatMap(row => barsOf(row, base).map(({ ratio }) => ratio))),

@@ -30,3 +30,14 @@ export const mountsBelow = (folder: string): string[] =>
     .map(line => line.split(' ')[4] ?? '')
     .filter(point => point.startsWith(`${folder}/`))
     .toReversed()
+
+/** Whether there is such a program. */
+export const hasProgram = (name: string): boolean =>
+  (process.env['PATH'] ?? '').split(':').some(folder => {
+    try {
+      fs.accessSync(`${folder}/${name}`, fs.constants.X_OK)
+      return true
+    } catch {
+      return false
+    }
+  })

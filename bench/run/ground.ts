@@ -30,7 +30,8 @@ export class Ground {
   /** Folders for one mount. The ones of the mount before are removed. */
   prepare(workload: Workload): Prepared {
     const folder = this.#build(workload.lowers)
-    const warmUp = isWarmedUp(workload) ? [`${this.#build(WARM_UP_LAYER)}/0`] : []
+    const needsLayer = isWarmedUp(workload) && !workload.lowers.warmUp
+    const warmUp = needsLayer ? [`${this.#build(WARM_UP_LAYER)}/0`] : []
     const run = `${this.#top}/run`
     fs.rmSync(run, { recursive: true, force: true })
     fs.mkdirSync(run)

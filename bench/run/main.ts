@@ -8,13 +8,24 @@ import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { markdown } from '../report/markdown.js'
-import { countsOf, machine, rowsOf, type Report } from '../report/results.js'
+import { countsOf, machine, meansOf, rowsOf, titlesOf, type Report } from '../report/results.js'
 import { svg } from '../report/svg.js'
+import { findSystems } from '../systems/index.js'
+import type { System } from '../systems/system.js'
 import { workloads } from '../workloads/index.js'
+import { MEMORY } from '../workloads/seen.js'
 import { cli, plainEnvironment } from './environment.js'
-import { readOptions, UsageError, USAGE, type Options, type Plan } from './options.js'
+import {
+  readOptions,
+  UNSHARE,
+  UsageError,
+  USAGE,
+  type Options,
+  type Pass,
+  type Plan,
+} from './options.js'
 import { clearLine, show } from './progress.js'
-import type { Failure, Message, Requests, Sample } from './records.js'
+import type { Failure, Memory, Message, Requests, Sample } from './records.js'
 
 const refuse = (text: string): never => {
   process.stderr.write(`${text}\n`)
@@ -32,13 +43,19 @@ interface Found {
   samples: Sample[]
   failures: Failure[]
   requests: Requests[]
+  memory: Memory[]
 }
 
 /** Runs a process that measures, to its end. What it had found until it failed counts all the same. */
-const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Promise<Found> => {
-  const found: Found = { samples: [], failures: [], requests: [] }
+const runChild = (
+  entry: string,
+  title: string,
+  plan: Plan,
+  around: readonly string[] = [],
+): Promise<Found> => {
+  const found: Found = { samples: [], failures: [], requests: [], memory: [] }
   const words = [
-    ...(pinned ? ['taskset', '-c', lastProcessor()] : []),
+    ...around,
     process.execPath,
     fileURLToPath(new URL(entry, import.meta.url)),
     JSON.stringify(plan),
@@ -65,6 +82,7 @@ const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Pr
       if (message.type === 'sample') found.samples.push(message)
       else if (message.type === 'failure') found.failures.push(message)
       else if (message.type === 'requests') found.requests.push(message)
+      else if (message.type === 'memory') found.memory.push(message)
       else show(title, message, startedAt)
     })
     child.on('error', error => fail(error.message))
@@ -79,49 +97,83 @@ const runChild = (entry: string, title: string, pinned: boolean, plan: Plan): Pr
   })
 }
 
-const list = ({ systems, plan }: Options): string =>
-  `file systems\n${systems.map(({ name, version }) => `  ${name.padEnd(24)} ${version}\n`).join('')}workloads\n${workloads
-    .filter(({ name }) => plan.workloads.includes(name))
-    .map(({ name, steps, mountTitle }) => {
-      const titles = [...(mountTitle === undefined ? [] : [mountTitle]), ...steps.map(s => s.title)]
-      return `  ${name.padEnd(24)} ${titles.join('; ')}\n`
-    })
-    .join('')}`
+/** What a pass is started by. */
+const startOf = (pass: Pass): readonly string[] => {
+  if (pass === 'pinned') return ['taskset', '-c', lastProcessor()]
+  return pass === 'rootless' ? UNSHARE : []
+}
 
-const measure = async ({ plan, passes, systems }: Options): Promise<Report> => {
-  const layers = { lowers: ['{lower}'], upper: '{upper}', work: '{work}', mountpoint: '{mnt}' }
+/** A user namespace may mount a tmpfs, and no image. */
+const planOf = (pass: Pass, plan: Plan): Plan =>
+  pass === 'rootless' ? { ...plan, rootless: true, media: ['tmpfs'] } : plan
+
+/** A name and what there is to say about it. */
+const line = (name: string, text: string): string => `  ${name.padEnd(24)} ${text}\n`
+
+/** What `--list` shows. */
+const list = ({ systems, plan, leftOut }: Options): string => {
+  const steps = workloads
+    .filter(({ name }) => plan.workloads.includes(name))
+    .map(workload =>
+      line(
+        workload.name,
+        titlesOf(workload)
+          .map(([, title]) => title)
+          .join('; '),
+      ),
+    )
+  if (plan.memory) steps.push(line(MEMORY, 'memory of a server for each file that is looked at'))
+  steps.push(...leftOut.map(({ name, reason }) => line(name, `left out: ${reason}`)))
+  return `file systems\n${systems.map(({ name, version }) => line(name, version)).join('')}workloads\n${steps.join('')}`
+}
+
+const shown = (command: System['command'] | undefined): string | null =>
+  command?.({
+    lowers: ['{lower}'],
+    upper: '{upper}',
+    work: '{work}',
+    mountpoint: '{mnt}',
+  }).join(' ') ?? null
+
+const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Report> => {
+  const rootless = passes.includes('rootless') ? findSystems(plan.peers, true) : []
   const report: Report = {
     date: new Date().toISOString(),
     machine: machine(),
     options: { rounds: plan.rounds, scale: plan.scale },
-    systems: systems.map(system => ({
-      name: system.name,
-      version: system.version,
-      command: system.command(layers).join(' '),
+    systems: systems.map(({ name, version, command }) => ({
+      name,
+      version,
+      command: shown(command),
+      rootlessCommand: shown(rootless.find(other => other.name === name)?.command),
     })),
     rows: [],
+    means: [],
     requests: [],
+    memory: [],
     failures: [],
+    leftOut,
   }
   const addFailures = (failures: Failure[], processors: Report['failures'][0]['processors']) => {
     for (const { type: _type, ...failure } of failures)
       report.failures.push({ ...failure, processors })
   }
   if (systems.some(({ kind }) => kind === 'own')) {
-    const { requests, failures } = await runChild(
-      '../measure/count-main.js',
-      'counting',
-      false,
-      plan,
-    )
+    const { requests, failures } = await runChild('../measure/count-main.js', 'counting', plan)
     report.requests = countsOf(requests)
     addFailures(failures, 'counting')
   }
+  if (plan.memory && systems.some(({ kind }) => kind !== 'kernel')) {
+    const { memory, failures } = await runChild('../measure/memory-main.js', 'memory', plan)
+    report.memory = memory.map(({ type: _type, ...found }) => found)
+    addFailures(failures, 'memory')
+  }
   for (const pass of passes) {
-    const found = await runChild('pass.js', pass, pass === 'pinned', plan)
+    const found = await runChild('pass.js', pass, planOf(pass, plan), startOf(pass))
     report.rows.push(...rowsOf(plan, pass, found.samples))
     addFailures(found.failures, pass)
   }
+  report.means = meansOf(report.rows)
   return report
 }
 

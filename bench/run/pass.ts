@@ -9,6 +9,7 @@ import { mountSystem, unmountSystem, type Mounted } from '../systems/mounting.js
 import type { System } from '../systems/system.js'
 import { workloadNamed } from '../workloads/index.js'
 import {
+  isMeasuredOn,
   isWarmedUp,
   MOUNT_STEP,
   UNMOUNT_STEP,
@@ -20,7 +21,9 @@ import { client, finish, plan, reasonOf, say, scratch } from './child.js'
 import type { Case, Sample } from './records.js'
 import type { Medium } from './scratch.js'
 
-const systems = findSystems(plan.peers).filter(({ name }) => plan.systems.includes(name))
+const systems = findSystems(plan.peers, plan.rootless).filter(({ name }) =>
+  plan.systems.includes(name),
+)
 const workloads = plan.workloads.map(workloadNamed)
 
 /** What failed once is not tried in later rounds: a step that hangs would hang again. */
@@ -44,22 +47,17 @@ const runSteps = async (
 ): Promise<void> => {
   if (isWarmedUp(workload)) await client.warmUp(place)
   for (const { name } of workload.steps) {
+    const sample = (step: string, taken: Omit<Sample, keyof Case | 'type'>): void =>
+      say({ type: 'sample', ...about, step, ...taken })
     try {
       await client.prepare(workload.name, name, place)
       const cpuBefore = cpuOfAll(mounted.servers)
-      const { operations, ms, cpu } = await client.run()
+      const { operations, ms, also, cpu } = await client.run()
       const serverCpu = cpuOfAll(mounted.servers) - cpuBefore
       const memory = peakMemory(mounted.servers)
-      say({
-        type: 'sample',
-        ...about,
-        step: name,
-        operations,
-        ms,
-        clientCpu: cpu,
-        serverCpu,
-        memory,
-      })
+      sample(name, { operations, ms, clientCpu: cpu, serverCpu, memory })
+      for (const [other, time] of Object.entries(also))
+        sample(other, { operations: 1, ms: time, clientCpu: 0, serverCpu: 0, memory })
     } catch (error) {
       throw new StepError(name, error)
     }
@@ -105,12 +103,16 @@ const runWorkload = async (
   }
 }
 
-const all = plan.media.length * plan.rounds * workloads.length * systems.length
+const parts = plan.media
+  .map(medium => ({ medium, measured: workloads.filter(one => isMeasuredOn(one, medium)) }))
+  .filter(({ measured }) => measured.length > 0)
+const turns = parts.reduce((sum, { measured }) => sum + measured.length, 0)
+const all = turns * plan.rounds * systems.length
 let done = 0
-for (const medium of plan.media) {
+for (const { medium, measured } of parts) {
   const ground = new Ground(scratch, medium, plan.scale)
   for (let round = 0; round < plan.rounds; round++) {
-    for (const [at, workload] of workloads.entries()) {
+    for (const [at, workload] of measured.entries()) {
       // Each round another file system begins: nobody is always the one after the slowest.
       for (let n = 0; n < systems.length; n++) {
         const system = systems[(n + round + at) % systems.length] as System

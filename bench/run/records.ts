@@ -38,6 +38,18 @@ export interface Requests {
   byOpcode: Record<string, number>
 }
 
+/** Resident memory of a server, in KiB. */
+export interface Memory {
+  type: 'memory'
+  system: string
+  /** Files and folders that were looked at. */
+  nodes: number
+  before: number
+  after: number
+  /** When the kernel had forgotten all of them. */
+  forgotten: number
+}
+
 export interface Progress {
   type: 'progress'
   done: number
@@ -45,4 +57,4 @@ export interface Progress {
   text: string
 }
 
-export type Message = Sample | Failure | Requests | Progress
+export type Message = Sample | Failure | Requests | Memory | Progress

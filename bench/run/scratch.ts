@@ -1,5 +1,5 @@
 /**
- * The folder in which everything happens: a tmpfs of its own, or an ext4 in a loop image. However the
+ * The folder in which everything happens: a tmpfs of its own, or a file system in a loop image. However the
  * process ends (short of SIGKILL) the mounts below it and the folder go.
  */
 
@@ -9,11 +9,22 @@ import { MNT, umount } from '../measure/calls.js'
 import { kill, marked } from '../measure/processes.js'
 import { mountsBelow } from './environment.js'
 
-export const MEDIA = ['tmpfs', 'ext4'] as const
-export type Medium = (typeof MEDIA)[number]
+/** How a file system is made in an image. */
+const MAKE = {
+  // Initialised at once: it would be done in the background, while something is measured.
+  ext4: ['mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0'],
+  xfs: ['mkfs.xfs', '-q', '-f', '-m', 'reflink=1'],
+  btrfs: ['mkfs.btrfs', '-q', '-f'],
+} as const
+
+export type Image = keyof typeof MAKE
+export type Medium = 'tmpfs' | Image
+
+/** The program without which there is no such medium. */
+export const makerOf = (image: Image): string => MAKE[image][0]
 
 /** Enough for the layers, and for what a workload makes at scale 1. */
-const IMAGE_MIB = 3072
+const IMAGE_MIB = 6144
 
 const quiet = (program: string, ...args: string[]): void => {
   execFileSync(program, args, { stdio: ['ignore', 'ignore', 'inherit'] })
@@ -39,12 +50,12 @@ export class Scratch {
   makeMedium(medium: Medium, scale: number): string {
     const folder = `${this.top}/${medium}`
     fs.mkdirSync(folder)
-    if (medium === 'ext4') {
-      const image = `${this.top}/ext4.img`
+    if (medium !== 'tmpfs') {
+      const image = `${this.top}/${medium}.img`
       fs.closeSync(fs.openSync(image, 'w'))
       fs.truncateSync(image, Math.ceil(IMAGE_MIB * Math.max(1, scale)) * 2 ** 20)
-      // Initialised at once: it would be done in the background, while something is measured.
-      quiet('mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0', image)
+      const [program, ...args] = MAKE[medium]
+      quiet(program, ...args, image)
     }
     this.#mount(medium)
     return folder
@@ -62,7 +73,8 @@ export class Scratch {
 
   #mount(medium: Medium): void {
     const folder = `${this.top}/${medium}`
-    if (medium === 'ext4') quiet('mount', '-o', 'loop,noatime', `${this.top}/ext4.img`, folder)
+    if (medium !== 'tmpfs')
+      quiet('mount', '-o', 'loop,noatime', `${this.top}/${medium}.img`, folder)
     else quiet('mount', '-t', 'tmpfs', '-o', 'noatime,mode=755,size=90%', 'tmpfs', folder)
   }
 

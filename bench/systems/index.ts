@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import * as os from 'node:os'
 import { cli, root } from '../run/environment.js'
-import { overlayOptions, type System } from './system.js'
+import { overlayOptions, type Layers, type System } from './system.js'
 
 /** Names of data modes; the same system is mounted by the program and, where requests are counted, by the library. */
 export const MODES = ['passthrough', 'cached'] as const
@@ -22,7 +22,11 @@ const versionOf = (program: string): string | null => {
   ).trim()
 }
 
-const kernel: System = {
+/** In a user namespace nobody may write trusted attributes. */
+const optionsOf = (layers: Layers, rootless: boolean): string =>
+  `${overlayOptions(layers)}${rootless ? ',userxattr' : ''}`
+
+const kernel = (rootless: boolean): System => ({
   name: 'kernel',
   kind: 'kernel',
   version: `overlayfs of Linux ${os.release()}`,
@@ -32,12 +36,12 @@ const kernel: System = {
     'overlay',
     'overlay',
     '-o',
-    overlayOptions(layers),
+    optionsOf(layers, rootless),
     layers.mountpoint,
   ],
-}
+})
 
-const own = (mode: Mode): System => ({
+const own = (mode: Mode, rootless: boolean): System => ({
   name: ownName(mode),
   kind: 'own',
   version: `${(JSON.parse(fs.readFileSync(`${root}/package.json`, 'utf8')) as { version: string }).version}, Node ${process.version}`,
@@ -46,7 +50,7 @@ const own = (mode: Mode): System => ({
     cli,
     'mount',
     '-o',
-    `${overlayOptions(layers)},io=${mode}`,
+    `${optionsOf(layers, rootless)},io=${mode}`,
     layers.mountpoint,
   ],
 })
@@ -99,14 +103,18 @@ export const parsePeer = (text: string): System => {
   }
 }
 
+/** Passing a file through to the kernel takes a right that no user namespace gives. */
+const modesOf = (rootless: boolean): readonly Mode[] => (rootless ? ['cached'] : MODES)
+
 /**
  * All of them, the kernel's first: it is what the others are compared with.
+ * @param rootless for a user namespace in which one is root
  * @throws {Error} a peer of the command line is wrong
  */
-export const findSystems = (peers: readonly string[]): System[] => {
+export const findSystems = (peers: readonly string[], rootless = false): System[] => {
   const found: System[] = []
-  if (/\toverlay$/m.test(fs.readFileSync('/proc/filesystems', 'utf8'))) found.push(kernel)
-  found.push(...MODES.map(own))
+  if (/\toverlay$/m.test(fs.readFileSync('/proc/filesystems', 'utf8'))) found.push(kernel(rootless))
+  found.push(...modesOf(rootless).map(mode => own(mode, rootless)))
   const overlay = versionOf('fuse-overlayfs')
   if (overlay !== null) found.push(fuseOverlayfs(overlay))
   const union = versionOf('unionfs')

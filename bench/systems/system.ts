@@ -16,7 +16,7 @@ export interface System {
   /** What it says its version is. */
   version: string
   /** The words of a command that returns when the mount is live. */
-  command(layers: Layers): string[]
+  command: (layers: Layers) => string[]
 }
 
 /** The options that kernel overlayfs has made the usual ones. */

@@ -1,9 +1,9 @@
 /** Creating, changing and removing: files of the upper layer, copy-ups, whole trees. */
 
-import { spawnSync } from 'node:child_process'
 import * as sys from '../measure/calls.js'
 import { inFolder, removeBelow, writeFile } from '../measure/files.js'
-import { EMPTY, FILES_PER_FOLDER, SMALL, TREE, treeFiles, treeFolders } from './layers.js'
+import { EMPTY, FILES_PER_FOLDER, SMALL, topOf, TREE, treeFiles, treeFolders } from './layers.js'
+import { run } from './programs/tools.js'
 import { each, scaled, step, type Place, type Step, type Workload } from './workload.js'
 
 const newFiles =
@@ -26,11 +26,11 @@ const syncSmall: Step['prepare'] = place => {
   return each(newFiles('f', 100), file => writeFile(file, SMALL, true))(place)
 }
 
-/** Removes all that the mount shows. */
+/** Removes all of the tree. */
 const removeTree: Step['prepare'] = ({ root, scale }) => {
   const expected = treeFolders(root, scale).length * (FILES_PER_FOLDER + 1)
   return () => {
-    const count = inFolder(root, removeBelow)
+    const count = inFolder(topOf(root), removeBelow)
     if (count !== expected) throw new Error(`rm -r removed ${count} names of ${expected}`)
     return count
   }
@@ -38,32 +38,27 @@ const removeTree: Step['prepare'] = ({ root, scale }) => {
 
 /** Builds the same tree in the mount, then removes it. */
 const removeNewTree: Step['prepare'] = place => {
+  sys.mkdir(sys.path(topOf(place.root)))
   for (const folder of treeFolders(place.root, place.scale)) sys.mkdir(sys.path(folder))
   for (const file of treeFiles(place.root, place.scale)) writeFile(sys.path(file), SMALL)
   return removeTree(place)
-}
-
-/** Runs tar(1), whose start is part of the time: a few milliseconds, the same for all. */
-const tar = (...args: string[]): void => {
-  const { status, error, stderr } = spawnSync('tar', args, { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`tar: ${error?.message ?? stderr.trim()}`)
 }
 
 const tarOut: Step['prepare'] = ({ root, scale, scratch }) => {
   const count = treeFiles(root, scale).length
   return () => {
     // Into a file: tar does not read what goes to /dev/null.
-    tar('-cf', `${scratch}/out.tar`, '-C', root, '.')
+    run(['tar', '-cf', `${scratch}/out.tar`, '-C', topOf(root), '.'])
     return count
   }
 }
 
 const tarIn: Step['prepare'] = ({ root, lower, scale, scratch }) => {
   const count = treeFiles(root, scale).length
-  tar('-cf', `${scratch}/in.tar`, '-C', lower, '.')
+  run(['tar', '-cf', `${scratch}/in.tar`, '-C', topOf(lower), '.'])
   sys.mkdir(sys.path(`${root}/unpacked`))
   return () => {
-    tar('-xf', `${scratch}/in.tar`, '-C', `${root}/unpacked`)
+    run(['tar', '-xf', `${scratch}/in.tar`, '-C', `${root}/unpacked`])
     return count
   }
 }
@@ -106,6 +101,7 @@ export const changing: Workload[] = [
   { name: 'rm-upper', lowers: EMPTY, steps: [step('rm', 'rm -r of an upper tree', removeNewTree)] },
   {
     name: 'tar',
+    programs: ['tar'],
     lowers: TREE,
     steps: [
       step('out', 'tar of a lower tree, cold', tarOut),

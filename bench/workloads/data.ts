@@ -150,17 +150,6 @@ export const data: Workload[] = [
     ],
   },
   {
-    name: 'copy-up-large',
-    lowers: LARGE,
-    steps: [
-      step(
-        'open',
-        'copy-up of a 256 MiB file by opening it for writing',
-        each(({ root }) => [`${root}/largest`], openWith(sys.O.RDWR)),
-      ),
-    ],
-  },
-  {
     name: 'truncate',
     lowers: LARGE,
     steps: [

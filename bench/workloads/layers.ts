@@ -11,9 +11,12 @@ const smallContent = outbox.subarray(0, SMALL)
 const FOLDERS = 100
 export const FILES_PER_FOLDER = 40
 
+/** Trees that are walked or removed are not at the root: there some unions keep a folder of their own. */
+export const topOf = (root: string): string => `${root}/tree`
+
 /** Folders of the shared tree below a root. */
 export const treeFolders = (root: string, scale: number): string[] =>
-  Array.from({ length: scaled(FOLDERS, scale) }, (_, n) => `${root}/d${n}`)
+  Array.from({ length: scaled(FOLDERS, scale) }, (_, n) => `${topOf(root)}/d${n}`)
 
 /** Files of the shared tree: all of them, or those from one number to another in each folder. */
 export const treeFiles = (root: string, scale: number, from = 0, to = FILES_PER_FOLDER): string[] =>
@@ -26,24 +29,21 @@ export const TREE: Lowers = {
   name: 'tree',
   count: 1,
   build(folder, scale) {
-    for (const at of treeFolders(`${folder}/0`, scale)) fs.mkdirSync(at)
+    for (const at of treeFolders(`${folder}/0`, scale)) fs.mkdirSync(at, { recursive: true })
     for (const at of treeFiles(`${folder}/0`, scale)) fs.writeFileSync(at, smallContent)
   },
 }
 
 /** The size of the large file: 128 MiB, in whole chunks. */
 export const largeSize = (scale: number): number => scaled(1024, scale) * CHUNK
-/** The size of the largest file, 256 MiB. */
-const largestSize = (scale: number): number => 2 * largeSize(scale)
 export const PIECES = 16
 
-/** One large file, one twice as large, and 16 that are as large as the first together; none is sparse. */
+/** One large file, and 16 that are as large as that together; none is sparse. */
 export const LARGE: Lowers = {
   name: 'large',
   count: 1,
   build(folder, scale) {
     writeFile(path(`${folder}/0/large`), largeSize(scale))
-    writeFile(path(`${folder}/0/largest`), largestSize(scale))
     for (let n = 0; n < PIECES; n++)
       writeFile(path(`${folder}/0/piece${n}`), Math.ceil(largeSize(scale) / PIECES))
   },
@@ -51,55 +51,3 @@ export const LARGE: Lowers = {
 
 /** An empty layer. */
 export const EMPTY: Lowers = { name: 'empty', count: 1, build() {} }
-
-/** The number of names in the crowded folder. */
-export const crowd = (scale: number): number => scaled(10_000, scale)
-
-/** A folder of 10,000 empty files. */
-export const CROWDED: Lowers = {
-  name: 'crowded',
-  count: 1,
-  build(folder, scale) {
-    fs.mkdirSync(`${folder}/0/crowded`)
-    for (let n = 0; n < crowd(scale); n++) fs.writeFileSync(`${folder}/0/crowded/name${n}`, '')
-  },
-}
-
-const DEPTH = 60
-/** The path of the file at the end of each chain of folders. */
-export const deepFiles = (root: string, scale: number): string[] =>
-  Array.from(
-    { length: scaled(50, scale) },
-    (_, chain) => `${root}/chain${chain}${'/deeper'.repeat(DEPTH - 1)}/file`,
-  )
-
-/** 50 chains of folders, 60 deep, with a file at the end. */
-export const DEEP: Lowers = {
-  name: 'deep',
-  count: 1,
-  build(folder, scale) {
-    for (const at of deepFiles(`${folder}/0`, scale)) {
-      fs.mkdirSync(at.slice(0, at.lastIndexOf('/')), { recursive: true })
-      fs.writeFileSync(at, 'deep')
-    }
-  },
-}
-
-const MERGED_FOLDERS = 10
-/** What a walk finds in a union of many layers. */
-export const manyCount = (scale: number): number => MERGED_FOLDERS + scaled(1000, scale)
-
-/** Many layers, each with the same 10 folders, and 1,000 files spread over all of them. */
-export const many = (count: number): Lowers => ({
-  name: `many-${count}`,
-  count,
-  build(folder, scale) {
-    for (let layer = 0; layer < count; layer++)
-      for (let n = 0; n < MERGED_FOLDERS; n++) fs.mkdirSync(`${folder}/${layer}/d${n}`)
-    for (let n = 0; n < scaled(1000, scale); n++)
-      fs.writeFileSync(
-        `${folder}/${n % count}/d${Math.floor(n / count) % MERGED_FOLDERS}/f${n}`,
-        '',
-      )
-  },
-})

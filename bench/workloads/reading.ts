@@ -2,13 +2,13 @@
 
 import * as sys from '../measure/calls.js'
 import { inFolder, readFile, walk } from '../measure/files.js'
-import { FILES_PER_FOLDER, SMALL, TREE, treeFiles, treeFolders } from './layers.js'
+import { FILES_PER_FOLDER, SMALL, topOf, TREE, treeFiles, treeFolders } from './layers.js'
 import { each, step, type Step, type Workload } from './workload.js'
 
 const walkTree: Step['prepare'] = ({ root, scale }) => {
   const expected = treeFolders(root, scale).length * (FILES_PER_FOLDER + 1)
   return () => {
-    const count = inFolder(root, walk)
+    const count = inFolder(topOf(root), walk)
     if (count !== expected) throw new Error(`the walk found ${count} names of ${expected}`)
     return count
   }

@@ -1,53 +1,126 @@
-/** Unusual shapes of unions and trees: many layers, a crowded folder, deep paths; and mounting itself. */
+/** Shapes of trees: folders of few and of many names, shallow and deep paths; and mounting itself. */
 
+import * as fs from 'node:fs'
 import * as sys from '../measure/calls.js'
-import { inFolder, walk } from '../measure/files.js'
-import { CROWDED, crowd, DEEP, deepFiles, many, manyCount, TREE } from './layers.js'
-import { each, scaled, step, type Place, type Step, type Workload } from './workload.js'
+import { inFolder } from '../measure/files.js'
+import { TREE } from './layers.js'
+import {
+  each,
+  scaled,
+  step,
+  type Lowers,
+  type Place,
+  type Step,
+  type Workload,
+} from './workload.js'
 
-const walkMany: Step['prepare'] = ({ root, scale }) => {
-  const expected = manyCount(scale)
-  return () => {
-    const count = inFolder(root, walk)
-    if (count !== expected) throw new Error(`the walk found ${count} names of ${expected}`)
-    return count
-  }
+const shown = (count: number): string => count.toLocaleString('en')
+
+/** So many names in each of so many folders. */
+interface Crowd {
+  names: number
+  folders: number
 }
 
+/** At another scale there are other folders, or, of a single one, other names in it. */
+const atScale = ({ names, folders }: Crowd, scale: number): Crowd =>
+  folders > 1
+    ? { names, folders: scaled(folders, scale) }
+    : { names: scaled(names, scale), folders }
+
+const foldersOf = (root: string, { folders }: Crowd): string[] =>
+  Array.from({ length: folders }, (_, n) => `${root}/folder${n}`)
+
+const namesOf = (root: string, crowd: Crowd): string[] =>
+  foldersOf(root, crowd).flatMap(folder =>
+    Array.from({ length: crowd.names }, (_, n) => `${folder}/name${n}`),
+  )
+
+/** Lists each folder to its end; `more` names of each are not the lower layer's. */
 const list =
-  (more: number): Step['prepare'] =>
+  (crowd: Crowd, more: number): Step['prepare'] =>
   ({ root, scale }) => {
-    const expected = crowd(scale) + more
+    const { names, folders } = atScale(crowd, scale)
+    const expected = (names + more) * folders
+    const paths = foldersOf(root, atScale(crowd, scale))
     return () => {
       let count = 0
-      inFolder(`${root}/crowded`, dir => sys.readDir(dir, () => count++))
+      for (const at of paths) inFolder(at, dir => sys.readDir(dir, () => count++))
       if (count !== expected) throw new Error(`listed ${count} names of ${expected}`)
       return count
     }
   }
 
-/** One name more, so that the folder is merged of two layers and no earlier listing is valid. */
-const listMerged: Step['prepare'] = place => {
-  sys.close(sys.open(sys.path(`${place.root}/crowded/new`), sys.O.WRONLY | sys.O.CREAT))
-  return list(1)(place)
+/** One name more in each folder, so that it is merged of two layers and no earlier listing is valid. */
+const listMerged =
+  (crowd: Crowd): Step['prepare'] =>
+  place => {
+    for (const folder of foldersOf(place.root, atScale(crowd, place.scale)))
+      sys.close(sys.open(sys.path(`${folder}/new`), sys.O.WRONLY | sys.O.CREAT))
+    return list(crowd, 1)(place)
+  }
+
+const crowded = (crowd: Crowd): Workload => {
+  const { names, folders } = crowd
+  const what = `${folders === 1 ? 'a folder' : `${shown(folders)} folders`} of ${shown(names)} names`
+  const lowers: Lowers = {
+    name: `crowd-${names}`,
+    count: 1,
+    build(folder, scale) {
+      const here = atScale(crowd, scale)
+      for (const at of foldersOf(`${folder}/0`, here)) fs.mkdirSync(at)
+      for (const at of namesOf(`${folder}/0`, here)) fs.closeSync(fs.openSync(at, 'w'))
+    },
+  }
+  const statAll = each(({ root, scale }) => namesOf(root, atScale(crowd, scale)), sys.lstat)
+  return {
+    name: `folder-${names}`,
+    lowers,
+    steps: [
+      step('cold', `list ${what}, cold`, list(crowd, 0)),
+      step('warm', `list ${what}, warm`, list(crowd, 0)),
+      step('merged', `list ${what} and one in the upper layer`, listMerged(crowd)),
+      step('stat', `stat of all names in ${what}`, statAll),
+    ],
+  }
 }
 
-const statCrowd = each(
-  ({ root, scale }) => Array.from({ length: crowd(scale) }, (_, n) => `${root}/crowded/name${n}`),
-  sys.lstat,
-)
+/** Folders in all chains of one depth together: a cold look at any of them is as much work. */
+const CHAINED = 3000
+const WARM_LOOKS = 2000
 
-const deep = ({ root, scale }: Place): string[] => deepFiles(root, scale)
-const deepAgain = (place: Place): string[] =>
-  Array.from({ length: scaled(40, place.scale) }, () => deep(place)).flat()
-
-const layers = (count: number): Workload => {
-  const shown = count === 1 ? '1 lower layer' : `${count} lower layers`
+/** Chains of folders, with a file at the end of each. */
+const deep = (depth: number): Workload => {
+  const filesOf = (root: string, scale: number): string[] =>
+    Array.from(
+      { length: scaled(CHAINED / depth, scale) },
+      (_, chain) => `${root}/chain${chain}${'/deeper'.repeat(depth - 1)}/file`,
+    )
+  const lowers: Lowers = {
+    name: `deep-${depth}`,
+    count: 1,
+    build(folder, scale) {
+      for (const at of filesOf(`${folder}/0`, scale)) {
+        fs.mkdirSync(at.slice(0, at.lastIndexOf('/')), { recursive: true })
+        fs.writeFileSync(at, 'deep')
+      }
+    },
+  }
+  const once = ({ root, scale }: Place): string[] => filesOf(root, scale)
+  const again = (place: Place): string[] => {
+    const files = once(place)
+    return Array.from(
+      { length: scaled(WARM_LOOKS, place.scale) },
+      (_, n) => files[n % files.length] as string,
+    )
+  }
   return {
-    name: `layers-${count}`,
-    lowers: many(count),
-    mountTitle: `mount of ${shown}`,
-    steps: [step('walk', `walk over ${shown}, cold`, walkMany)],
+    name: `depth-${depth}`,
+    lowers,
+    steps: [
+      step('cold', `stat of files ${depth} folders deep, cold`, each(once, sys.lstat)),
+      step('warm', `stat of files ${depth} folders deep, warm`, each(again, sys.lstat)),
+    ],
   }
 }
 
@@ -59,26 +132,11 @@ export const shapes: Workload[] = [
     unmountTitle: 'unmount, until the server has ended',
     steps: [],
   },
-  layers(1),
-  layers(10),
-  layers(100),
-  layers(500),
-  {
-    name: 'crowded',
-    lowers: CROWDED,
-    steps: [
-      step('cold', 'list a folder of 10,000 names, cold', list(0)),
-      step('warm', 'list a folder of 10,000 names, warm', list(0)),
-      step('merged', 'list it with one name more in the upper layer', listMerged),
-      step('stat', 'stat of each of the 10,000 names', statCrowd),
-    ],
-  },
-  {
-    name: 'deep',
-    lowers: DEEP,
-    steps: [
-      step('cold', 'stat of files 60 folders deep, cold', each(deep, sys.lstat)),
-      step('warm', 'stat of files 60 folders deep, warm', each(deepAgain, sys.lstat)),
-    ],
-  },
+  crowded({ names: 10, folders: 1000 }),
+  crowded({ names: 1000, folders: 10 }),
+  crowded({ names: 10_000, folders: 1 }),
+  crowded({ names: 100_000, folders: 1 }),
+  deep(2),
+  deep(10),
+  deep(60),
 ]

@@ -22,16 +22,19 @@ const folders = (root: string, scale: number): string[] =>
 const files = (folder: string): string[] =>
   Array.from({ length: FILES }, (_, n) => `${folder}/f${n}`)
 
-/** The lowest layer of every union that is warmed up. */
+/** Puts the tree into a layer. */
+export const buildWarmUp = (layer: string, scale: number): void => {
+  for (const at of folders(layer, scale)) {
+    fs.mkdirSync(at, { recursive: true })
+    for (const file of files(at)) fs.writeFileSync(file, Buffer.alloc(SMALL, 'warm '))
+  }
+}
+
+/** The lowest layer of every union that is warmed up and does not have the tree in its own layers. */
 export const WARM_UP_LAYER: Lowers = {
   name: FOLDER,
   count: 1,
-  build(folder, scale) {
-    for (const at of folders(`${folder}/0`, scale)) {
-      fs.mkdirSync(at, { recursive: true })
-      for (const file of files(at)) fs.writeFileSync(file, Buffer.alloc(SMALL, 'warm '))
-    }
-  },
+  build: (folder, scale) => buildWarmUp(`${folder}/0`, scale),
 }
 
 /** What the lower layer has. The second half of each folder is changed, copied up or removed. */

@@ -5,6 +5,8 @@
  * that mounts only reads their descriptions.
  */
 
+import type { Medium } from '../run/scratch.js'
+
 /** Where a client works. */
 export interface Place {
   /** The mountpoint. */
@@ -17,8 +19,11 @@ export interface Place {
   scale: number
 }
 
-/** The part of a step between the two looks at the clock. Returns how many operations it has made. */
-export type Timed = () => number | Promise<number>
+/** How many operations a step has made; and times, in milliseconds, that it has found besides its own. */
+export type Done = number | { operations: number; also: Record<string, number> }
+
+/** The part of a step between the two looks at the clock. */
+export type Timed = () => Done | Promise<Done>
 
 export interface Step {
   name: string
@@ -26,6 +31,10 @@ export interface Step {
   title: string
   /** Makes ready what is not to be timed: names, buffers, files that must exist. */
   prepare(place: Place): Timed | Promise<Timed>
+  /** Names and titles of the times that it finds besides its own. */
+  also?: readonly { name: string; title: string }[]
+  /** No file system of the comparison has a part in it: it shows what else the time could be. */
+  reference?: true
 }
 
 /** Read-only layers; built once for each medium, since nobody may write to them. */
@@ -34,12 +43,18 @@ export interface Lowers {
   /** How many layers; each is a folder that is named by its number, the top one 0. */
   count: number
   build(this: void, folder: string, scale: number): void
+  /** What the work before the steps needs is in there as well; otherwise that is one layer more. */
+  warmUp?: true
 }
 
 export interface Workload {
   name: string
   lowers: Lowers
   steps: readonly Step[]
+  /** Where it is measured; on tmpfs and ext4, if nothing else is said. */
+  media?: readonly Medium[]
+  /** Programs that it runs; on a machine without one of them it is left out. */
+  programs?: readonly string[]
   /** The steps meet a server that has just begun; those of others, one that has done some work (warm-up.ts). */
   fresh?: true
   /** Mounting is part of what is measured, under this title. */
@@ -60,6 +75,9 @@ export const step = (name: string, title: string, prepare: Step['prepare']): Ste
 
 /** Whether work that nobody times comes before the steps. */
 export const isWarmedUp = ({ fresh, steps }: Workload): boolean => !fresh && steps.length > 0
+
+export const isMeasuredOn = ({ media = ['tmpfs', 'ext4'] }: Workload, medium: Medium): boolean =>
+  media.includes(medium)
 
 /** A count or size at this scale, at least 1. */
 export const scaled = (count: number, scale: number): number =>

@@ -32,12 +32,16 @@ interface Report {
     step: string
     results: { system: string; operations: number; ms: number[]; peakMemory: number }[]
   }[]
+  means: { processors: string; system: string; against: string; rows: number; ratio: number }[]
+  memory: { system: string; nodes: number; before: number; after: number; forgotten: number }[]
+  leftOut: { name: string; reason: string }[]
   requests: { workload: string; step: string; system: string; byOpcode: Record<string, number> }[]
-  failures: unknown[]
+  failures: { system: string; step: string; reason: string }[]
 }
 
 const TINY = ['--rounds', '1', '--scale', '0.01']
-const SYSTEMS = ['kernel', 'tsoverlay passthrough', 'tsoverlay cached']
+const CACHED = 'tsoverlay cached'
+const SYSTEMS = ['kernel', 'tsoverlay passthrough', CACHED]
 
 test(t, 'a few workloads on the kernel and on tsoverlay', { skip }, async t => {
   const { top } = scratch(t, 'bench')
@@ -99,10 +103,61 @@ test(t, 'every workload, on the kernel, and a peer that fails', { skip }, async 
   const report = JSON.parse(fs.readFileSync(`${out}/latest.json`, 'utf8')) as Report
   t.ok(report.rows.length > 40)
   t.ok(report.rows.every(({ results }) => results.map(r => r.system).join() === 'kernel'))
-  t.match(report.failures, [{ system: 'broken', step: 'mount', reason: /the mount failed/ }])
-  t.notMatch(report.failures, [{ system: 'kernel' }])
+  for (const step of ['memory', 'mount']) {
+    const failure = report.failures.find(other => other.step === step)
+    t.match(failure, { system: 'broken', reason: /the mount failed/ }, step)
+  }
+  t.same(
+    report.failures.filter(({ system }) => system !== 'broken'),
+    [],
+  )
   t.same(mountTable(top), [], 'no mount is left')
   t.same(fs.readdirSync(top), ['out'], 'no other file is left')
+})
+
+test(t, 'programs, large copy-ups, memory, and all of it rootless', { skip }, async t => {
+  const { top } = scratch(t, 'bench')
+  const out = `${top}/out`
+  const workloads = ['git', 'sqlite', 'copy-up-1g']
+  const only = ['--only', ['kernel', CACHED, 'memory', ...workloads].join()]
+  const where = ['--dir', top, '--out', out, '--processors', 'free', '--rootless', '--xfs']
+  const { status, stderr } = await bench(...TINY, ...where, ...only)
+  t.equal(status, 0, stderr)
+  const report = JSON.parse(fs.readFileSync(`${out}/latest.json`, 'utf8')) as Report
+  t.same(report.failures, [])
+
+  const leftOut = new Map(report.leftOut.map(({ name, reason }) => [name, reason]))
+  for (const reason of leftOut.values()) t.match(reason, /^it needs |^no user namespace /)
+  const isMeasured = (name: string, processors: string): boolean =>
+    report.rows.some(row => row.workload === name && row.processors === processors)
+  for (const name of workloads) {
+    // A copy-up of this size is for images only.
+    const isHere = !leftOut.has(name) && !(name === 'copy-up-1g' && leftOut.has('xfs'))
+    t.equal(isMeasured(name, 'free'), isHere, name)
+    const isRootless = isHere && name !== 'copy-up-1g' && !leftOut.has('rootless')
+    t.equal(isMeasured(name, 'rootless'), isRootless, `${name}, rootless`)
+  }
+  const both = report.rows.every(
+    ({ results }) => results.map(({ system }) => system).join() === `kernel,${CACHED}`,
+  )
+  t.ok(both, 'both file systems have all rows')
+  t.equal(report.rows.filter(({ step }) => step === 'wait').length, leftOut.has('xfs') ? 0 : 1)
+
+  t.match(report.memory, [{ system: CACHED, nodes: 1010 }])
+  t.ok(report.memory.every(({ before, after, forgotten }) => before * after * forgotten > 0))
+  const mean = report.means.find(({ system, against }) => system === CACHED && against === 'kernel')
+  t.ok(mean !== undefined && mean.rows > 0 && mean.ratio > 0)
+  t.match(fs.readFileSync(`${out}/latest.md`, 'utf8'), /^## Memory for each file seen$/m)
+  t.same(mountTable(top), [], 'no mount is left')
+  t.same(fs.readdirSync(top), ['out'], 'no other file is left')
+})
+
+t.test('a workload without its programs', async t => {
+  const env = { ...process.env, PATH: '/nonexistent' }
+  const args = [launcher, '--list', '--only', 'git']
+  const { status, stdout } = await outcomeOf(spawnNode(args, { env }))
+  t.equal(status, 0)
+  t.match(stdout, /^ {2}git +left out: it needs git$/m)
 })
 
 test(t, 'interrupted while it works on ext4', { skip }, async t => {

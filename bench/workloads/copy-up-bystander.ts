@@ -1,0 +1,27 @@
+/** A second client: a thread that looks at another file every millisecond, and says how long the slowest look took. */
+
+import { parentPort, workerData } from 'node:worker_threads'
+import * as sys from '../measure/calls.js'
+
+/** What such a thread is told. */
+export interface Look {
+  folder: string
+  files: number
+  /** Two words, 0 until it shall start, and until it shall stop. */
+  shared: SharedArrayBuffer
+}
+
+const { folder, files, shared } = workerData as Look
+const paths = Array.from({ length: files }, (_, n) => sys.path(`${folder}/file${n}`))
+const signals = new Int32Array(shared)
+parentPort?.postMessage('ready')
+
+Atomics.wait(signals, 0, 0)
+let worst = 0
+let next = 0
+do {
+  const before = performance.now()
+  sys.lstat(paths[next++ % files] as sys.Path)
+  worst = Math.max(worst, performance.now() - before)
+} while (Atomics.wait(signals, 1, 0, 1) === 'timed-out')
+parentPort?.postMessage(worst)
