@@ -18,6 +18,8 @@ const ground = new Ground(scratch, 'tmpfs', plan.scale)
 
 const QUIET_MS = 300
 const PATIENCE_MS = 30_000
+/** Servers may wait for a quiet moment before they give memory back. */
+const GIVE_BACK_MS = 3000
 
 /** Waits until servers have nothing more to do: nobody waits for an answer to what the kernel forgets. */
 const settle = async (servers: readonly number[]): Promise<void> => {
@@ -41,6 +43,7 @@ const measure = async (workload: Workload, system: System, mark: string): Promis
     const { operations } = await client.run()
     const after = residentMemory(servers)
     forgetUnused(mountpoint)
+    await pause(GIVE_BACK_MS)
     await settle(servers)
     const forgotten = residentMemory(servers)
     say({ type: 'memory', system: system.name, nodes: operations, before, after, forgotten })

@@ -65,10 +65,14 @@ const write: Handle = (s, req, rep) => {
   return abi.WRITE_OUT_SIZE
 }
 
-const fsync: Handle = (s, req) => s.ops.fsync(req.u64(0), (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
+// Where syncing is free the kernel need not ask again; it writes back its own pages all the same.
+const fsync: Handle = (s, req) =>
+  s.ops.syncIsFree ? -E.ENOSYS : s.ops.fsync(req.u64(0), (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
 
 const fsyncdir: Handle = (s, req) =>
-  s.ops.fsyncdir(req.u64(0), (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
+  s.ops.syncIsFree
+    ? -E.ENOSYS
+    : s.ops.fsyncdir(req.u64(0), (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
 
 const fallocate: Handle = (s, req) => {
   const offset = req.u64(8)

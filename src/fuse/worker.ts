@@ -103,7 +103,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     send({ type: 'ready', io: session.negotiated?.io ?? 'cached' })
   }
   let rehearsal: Rehearsal | undefined
-  const onIdle = (): boolean => {
+  const practise = (): boolean => {
     try {
       rehearsal ??= new Rehearsal()
       return rehearsal.step()
@@ -112,6 +112,11 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
       log.debug({ error: String(error) }, 'no rehearsal')
       return false
     }
+  }
+  const onIdle = (): boolean => {
+    if (practise()) return true
+    ops.startThreads()
+    return false
   }
   const device = new Device({ fd, session, log, onWake, onReady, onIdle })
   try {

@@ -62,6 +62,11 @@ export class IoPool {
     this.wakeFd = eventfd()
   }
 
+  /** Starts a thread before there is a task for it: that takes some tens of milliseconds. */
+  start(): void {
+    this.#pick()
+  }
+
   /**
    * Hands a task to a thread.
    *

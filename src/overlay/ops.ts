@@ -259,6 +259,8 @@ export interface Ops extends Requester {
     killPriv: boolean,
     late: boolean,
   ): Result
+  /** Syncing changes nothing, and need not be asked for: the upper layer is in memory, or nobody wants it. */
+  readonly syncIsFree: boolean
   /** (P) */
   fsync(fh: Fh, datasync: boolean): Result
   /** (P) */
@@ -306,6 +308,8 @@ export interface Ops extends Requester {
   /** A descriptor that becomes readable when a job is done; `runCallbacks` then runs their callbacks. */
   readonly wakeFd: number
   runCallbacks(): void
+  /** Starts what long work will need, while there is time. */
+  startThreads(): void
   /** Closes every descriptor of every layer, and the locks. */
   close(): void
 }

@@ -61,8 +61,11 @@ export class Overlay implements Ops {
   readonly wakeFd: number
   readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
 
+  readonly syncIsFree: boolean
+
   constructor(union: Union) {
     this.#u = union
+    this.syncIsFree = union.syncIsFree
     this.wakeFd = union.pool.wakeFd
   }
 
@@ -79,6 +82,10 @@ export class Overlay implements Ops {
     u.work?.closeAll()
     for (const layer of u.lowers) close(layer.fd)
     if (u.upper !== null) close(u.upper.fd)
+  }
+
+  startThreads(): void {
+    if (!isReadOnly(this.#u)) this.#u.pool.start()
   }
 
   /** Numbers for statistics. */

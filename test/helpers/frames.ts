@@ -227,6 +227,9 @@ export class RecordingOps implements Ops {
   readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
   callbacks = 0
   closed = false
+  syncIsFree = false
+
+  startThreads(): void {}
 
   get last(): unknown[] | undefined {
     return this.calls.at(-1)

@@ -903,6 +903,15 @@ t.test('results that are none', async t => {
   }
 })
 
+t.test('where syncing is free the kernel is told never to ask again', async t => {
+  const r = rig()
+  r.ops.syncIsFree = true
+  for (const opcode of [OP.FSYNC, OP.FSYNCDIR]) {
+    t.same(r.send(request(opcode, zeros(16))), errorReply(E.ENOSYS))
+  }
+  t.same(r.ops.calls, [])
+})
+
 t.test('an operation that has to wait', async t => {
   const r = rig({ log: recordingLog(true) })
   const pending = new Pending({ onDone: () => {} }, true)
