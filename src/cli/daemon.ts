@@ -22,7 +22,7 @@ export const STATUS_FD = 3
  */
 export const startInBackground = (args: readonly string[]): Promise<number> => {
   closeForeignDescriptors()
-  const server = fileURLToPath(new URL('server.js', import.meta.url))
+  const server = fileURLToPath(new URL('../cli/server.js', import.meta.url))
   const child = spawn(process.execPath, [...process.execArgv, server, ...args], {
     detached: true,
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],

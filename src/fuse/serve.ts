@@ -39,9 +39,9 @@ export interface Server {
  */
 const END_MS = 2000
 
-// A loader that runs the sources themselves has no .js beside this file.
+// A loader that runs the sources themselves has no .js there.
 const entry = new URL(
-  import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js',
+  import.meta.url.endsWith('.ts') ? '../fuse/worker.ts' : '../fuse/worker.js',
   import.meta.url,
 )
 
