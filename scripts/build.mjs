@@ -26,7 +26,7 @@ const programs = () =>
       'cli/main': 'src/cli/main.ts',
       'cli/program': 'src/cli/program.ts',
       'cli/server': 'src/cli/server.ts',
-      'fuse/worker': 'src/fuse/worker.ts',
+      'fuse/worker-main': 'src/fuse/worker-main.ts',
       'overlay/io-worker': 'src/overlay/io-worker.ts',
     },
     outdir: dist,

@@ -11,9 +11,7 @@ import { fileURLToPath } from 'node:url'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
 import { say } from './say.js'
-
-/** Where the second process finds the pipe to the first. */
-export const STATUS_FD = 3
+import { STATUS_FD } from './status-fd.js'
 
 /**
  * Starts the server and waits until the mount is live or has failed.
