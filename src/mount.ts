@@ -4,6 +4,7 @@
 
 import { closeSync, constants, openSync, readFileSync, realpathSync } from 'node:fs'
 import { cwd } from 'node:process'
+import type { Worker } from 'node:worker_threads'
 
 import { MountError } from './errors.js'
 import { guardExit } from './exit-guard.js'
@@ -151,6 +152,8 @@ export interface StartOptions {
   tuning: Tuning
   logger: Logger
   logLevel: LogLevel
+  /** A thread of `startEarly`. */
+  thread?: Worker | undefined
 }
 
 /**
@@ -180,6 +183,7 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
       ...(options.timeout === undefined ? {} : { timeout: options.timeout }),
     },
     options.logger,
+    options.thread,
   )
   const device = deviceOn(mountpoint)
   const handle = handleOf(server, device)

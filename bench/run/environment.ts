@@ -14,7 +14,7 @@ export const root: string = (() => {
 /** The built program. */
 export const cli = `${root}/dist/cli/main.js`
 /** The built library. */
-export const library = `${root}/dist/index.js`
+export const library = `${root}/dist/lib/index.js`
 
 /** The environment without what would instrument the Node processes of one file system and not of others. */
 export const plainEnvironment = (): NodeJS.ProcessEnv => {

@@ -8,7 +8,7 @@ import type { LogLevel } from '../log.js'
 import { aliasVersion, type Call } from './drop-in.js'
 import { ExitCode } from './exit-codes.js'
 import { logLevels } from './logging.js'
-import type { MountCommand } from './serve.js'
+import type { Background, MountCommand } from './serve.js'
 import { say } from './say.js'
 
 const version = (): string => {
@@ -30,10 +30,10 @@ export const answer = (call: Exclude<Call, { kind: 'run' }>): number => {
 /**
  * Runs the program.
  * @param args without node and the script
- * @param statusFd in a server in the background: the pipe to the process that waits for the mount
+ * @param background in a server in the background: what it was given
  * @returns the exit status, when all is done
  */
-export const run = async (args: readonly string[], statusFd?: number): Promise<number> => {
+export const run = async (args: readonly string[], background?: Background): Promise<number> => {
   let status: number = ExitCode.OK
   const program = new Command('tsoverlay')
     .description("A union file system with kernel overlayfs' semantics and formats, over FUSE.")
@@ -110,11 +110,11 @@ Examples:
     .action(async (mountpoint: string, options: MountFlags) => {
       const { serve } = await import('./serve.js')
       const command: MountCommand = { ...options, mountpoint, logFile: options.logFile }
-      if (statusFd === undefined && !options.foreground) {
+      if (background === undefined && !options.foreground) {
         const { startInBackground } = await import('./daemon.js')
         status = await startInBackground(args)
       } else {
-        status = await serve(command, statusFd)
+        status = await serve(command, background)
       }
     })
 

@@ -2,6 +2,7 @@
 
 import { closeSync, writeSync } from 'node:fs'
 import { chdir, cwd } from 'node:process'
+import type { Worker } from 'node:worker_threads'
 
 import { MountError } from '../errors.js'
 import type { LogLevel } from '../log.js'
@@ -13,6 +14,14 @@ import { absolute, parseMountOptions } from './options.js'
 import { say } from './say.js'
 import { handleSignals } from './signals.js'
 import { dropStandardError } from './standard-error.js'
+
+/** What a server in the background was given by server.ts. */
+export interface Background {
+  /** The pipe to the process that waits for the mount. */
+  statusFd: number
+  /** Of startEarly. */
+  thread: Worker
+}
 
 export interface MountCommand {
   mountpoint: string
@@ -26,16 +35,16 @@ export interface MountCommand {
 
 /**
  * Mounts and serves until the mount has ended.
- * @param statusFd the pipe to the process that waits for the mount, when there is one
  * @returns the exit status
  */
 export const serve = async (
   command: MountCommand,
-  statusFd: number | undefined,
+  background: Background | undefined,
 ): Promise<number> => {
-  closeForeignDescriptors(statusFd === undefined ? [] : [statusFd])
+  // In the background server.ts has done so, before it started a thread.
+  if (background === undefined) closeForeignDescriptors()
   try {
-    return await mountAndServe(command, statusFd)
+    return await mountAndServe(command, background)
   } catch (error) {
     if (error instanceof MountError) {
       say(`tsoverlay: ${error.message}`)
@@ -48,7 +57,7 @@ export const serve = async (
 
 const mountAndServe = async (
   command: MountCommand,
-  statusFd: number | undefined,
+  background: Background | undefined,
 ): Promise<number> => {
   if (command.transport !== 'kernel') {
     throw new MountError(
@@ -80,6 +89,7 @@ const mountAndServe = async (
     mountpoint,
     logger: told.logger,
     logLevel: command.logLevel,
+    thread: background?.thread,
   })
   // For ps and pgrep. The mountpoint comes first: a title is cut where the command line ended.
   process.title = `tsoverlay mount ${mount.mountpoint} -o ${command.options.join(',')}`
@@ -88,7 +98,7 @@ const mountAndServe = async (
 
   told.quiet()
   if (!command.foreground) dropStandardError()
-  if (statusFd !== undefined) await tellLive(statusFd, mount)
+  if (background !== undefined) await tellLive(background.statusFd, mount)
 
   try {
     await mount.closed

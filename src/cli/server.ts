@@ -5,8 +5,14 @@
 
 import { argv, exit } from 'node:process'
 
+import { startEarly } from '../fuse/union-thread.js'
 import { cacheCode } from './code-cache.js'
+import { closeForeignDescriptors } from './descriptors.js'
+import { STATUS_FD } from './status-fd.js'
 
+closeForeignDescriptors([STATUS_FD])
 cacheCode()
-const [{ STATUS_FD }, { run }] = await Promise.all([import('./daemon.js'), import('./program.js')])
-exit(await run(argv.slice(2), STATUS_FD))
+// The union's thread loads its code while this one finds out what to mount.
+const thread = startEarly()
+const { run } = await import('./program.js')
+exit(await run(argv.slice(2), { statusFd: STATUS_FD, thread }))

@@ -2,7 +2,7 @@
  * A mount, seen from the main thread: starts the union's thread, hears its log, and unmounts.
  */
 
-import { Worker } from 'node:worker_threads'
+import type { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
 import { MNT_DETACH, UMOUNT_NOFOLLOW } from '../sys/constants.js'
@@ -12,6 +12,7 @@ import { umountAsync } from '../sys/mount.js'
 import type { IoMode } from './init.js'
 import { detach } from './mount.js'
 import { reviveError, type FromWorker, type ServeOptions, type ToWorker } from './messages.js'
+import { threadFor } from './union-thread.js'
 
 export type { ServeOptions } from './messages.js'
 
@@ -39,12 +40,6 @@ export interface Server {
  */
 const END_MS = 2000
 
-// A loader that runs the sources themselves has no .js beside this file.
-const entry = new URL(
-  import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js',
-  import.meta.url,
-)
-
 interface Deferred<T> {
   readonly promise: Promise<T>
   readonly resolve: (value: T) => void
@@ -60,9 +55,16 @@ const deferred = <T>(): Deferred<T> => {
   return parts as Deferred<T>
 }
 
-/** Starts a union; resolves when the mount is live. */
-export const startServer = async (options: ServeOptions, log: Logger): Promise<Server> => {
-  const server = new Serving(options, log)
+/**
+ * Starts a union; resolves when the mount is live.
+ * @param early a thread that waits for something to serve
+ */
+export const startServer = async (
+  options: ServeOptions,
+  log: Logger,
+  early?: Worker,
+): Promise<Server> => {
+  const server = new Serving(options, log, early)
   await server.ready
   return server
 }
@@ -85,10 +87,10 @@ class Serving implements Server {
   #over = false
   #failure: Error | undefined
 
-  constructor(options: ServeOptions, log: Logger) {
+  constructor(options: ServeOptions, log: Logger, early: Worker | undefined) {
     this.mountpoint = options.mountpoint
     this.#log = log
-    this.#worker = new Worker(entry, { workerData: options, name: 'union' })
+    this.#worker = threadFor(options, early)
     const ready = deferred<void>()
     const ended = deferred<void>()
     this.ready = ready.promise

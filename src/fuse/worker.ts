@@ -3,7 +3,7 @@
  * loop never turns while it serves; messages for it are fetched when its wake-up descriptor says so.
  */
 
-import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads'
+import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
 import type { Ops } from '../overlay/ops.js'
@@ -168,10 +168,13 @@ const run = (options: ServeOptions): void => {
   }
 }
 
-let failure: unknown
-try {
-  run(workerData as ServeOptions)
-} catch (error) {
-  failure = error
+/** Serves until the mount has ended; the main thread is told how. */
+export const serveUnion = (options: ServeOptions): void => {
+  let failure: unknown
+  try {
+    run(options)
+  } catch (error) {
+    failure = error
+  }
+  send(failure === undefined ? { type: 'closed' } : { type: 'closed', error: plainError(failure) })
 }
-send(failure === undefined ? { type: 'closed' } : { type: 'closed', error: plainError(failure) })

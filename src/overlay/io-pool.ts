@@ -133,7 +133,7 @@ export class IoPool {
     if (idle !== undefined) return idle
     if (this.#threads.length < THREADS) {
       const { port1, port2 } = new MessageChannel()
-      const worker = new Worker(new URL('./io-worker.js', import.meta.url), {
+      const worker = new Worker(new URL('../overlay/io-worker.js', import.meta.url), {
         workerData: { port: port2, wakeFd: this.wakeFd },
         transferList: [port2],
       })

@@ -28,7 +28,11 @@
  * - No parameter is a koffi string except on the cold paths of mount.ts.
  */
 
-import koffi from 'koffi'
+import { createRequire } from 'node:module'
+import type Koffi from 'koffi'
+
+// Not by `import`, which would be done at the start of whatever file this is bundled into.
+const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi
 
 declare global {
   // Node's own, undocumented but as old as Buffer; @types/node leaves them out. They spare the look-up

@@ -2,6 +2,8 @@ import { spawnSync } from 'node:child_process'
 
 import t from 'tap'
 
+import { bundle } from '../../helpers/bundle.js'
+
 const opener = `
 const { closeSync, openSync } = require('node:fs')
 const { parentPort, workerData } = require('node:worker_threads')
@@ -25,10 +27,9 @@ new Worker(${JSON.stringify(opener)}, { eval: true, execArgv: [], workerData: st
 })`
 
 t.test('standard error is never another file, also while a thread opens files', async t => {
-  const module = new URL('../../../dist/cli/standard-error.js', import.meta.url).href
   const { stdout, status, signal } = spawnSync(
     process.execPath,
-    ['--input-type=module', '-e', script(module)],
+    ['--input-type=module', '-e', script(bundle(t, 'cli/standard-error'))],
     { encoding: 'utf8', timeout: 30_000, killSignal: 'SIGKILL', env: {} },
   )
   t.strictSame([status, signal], [0, null])

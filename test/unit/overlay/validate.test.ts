@@ -8,6 +8,7 @@ import t, { type Test } from 'tap'
 import { MountError } from '../../../src/errors.js'
 import { defaultUnionOptions, type UnionOptions } from '../../../src/overlay/options.js'
 import { validateMountpoint, validateUnion } from '../../../src/overlay/validate.js'
+import { bundle } from '../../helpers/bundle.js'
 
 const isRoot = process.geteuid?.() === 0
 
@@ -253,14 +254,9 @@ const inNamespace = async (
   top: string,
   change: Partial<UnionOptions>,
   uid = 0,
-): Promise<Verdict | undefined> => {
-  const module = new URL('../../../dist/overlay/validate.js', import.meta.url)
-  if (!fs.existsSync(module)) {
-    t.fail('not built: run npm run build first')
-    return undefined
-  }
+): Promise<Verdict> => {
   const script = `
-    import { validateUnion } from ${JSON.stringify(module.href)}
+    import { validateUnion } from ${JSON.stringify(bundle(t, 'overlay/validate'))}
     if (${uid} !== 0) { process.setgroups([]); process.setgid(${uid}); process.setuid(${uid}) }
     try { validateUnion(${JSON.stringify(union(top, change))}); console.log('{}') }
     catch (error) {
