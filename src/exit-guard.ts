@@ -7,7 +7,7 @@ import { closeSync, openSync } from 'node:fs'
 
 import type { Mount } from './mount.js'
 import { isCovered } from './overlay/mountinfo.js'
-import { MNT_DETACH, MNT_FORCE, UMOUNT_NOFOLLOW } from './sys/constants.js'
+import { MNT_DETACH, MNT_FORCE } from './sys/constants.js'
 import { E } from './sys/errno.js'
 
 const live = new Map<Mount, string | undefined>()
@@ -24,19 +24,19 @@ export const guardExit = async (mount: Mount, device?: string): Promise<void> =>
     () => live.delete(mount),
   )
   if (detach !== undefined) return
-  const [{ umount }, { syncfs }] = await Promise.all([
-    import('./sys/mount.js'),
+  const [{ unmount }, { syncfs }] = await Promise.all([
+    import('./fuse/mount.js'),
     import('./sys/io.js'),
   ])
   if (detach !== undefined) return
   detach = mountpoint => {
-    const result = umount(mountpoint, UMOUNT_NOFOLLOW)
+    const result = unmount(mountpoint, 0)
     if (result !== -E.EBUSY) return
     // Open files die with the process; what was written through them shall not.
     const fd = openSync(mountpoint, 'r')
     syncfs(fd)
     closeSync(fd)
-    umount(mountpoint, UMOUNT_NOFOLLOW | MNT_FORCE | MNT_DETACH)
+    unmount(mountpoint, MNT_FORCE | MNT_DETACH)
   }
   process.on('exit', () => {
     for (const [{ mountpoint }, own] of live) {

@@ -2,7 +2,7 @@
  * The library's `mount()`: checks, the server, and a handle on it. The command line goes the same way.
  */
 
-import { closeSync, constants, openSync, readFileSync, realpathSync } from 'node:fs'
+import { closeSync, constants, openSync, realpathSync } from 'node:fs'
 import { cwd } from 'node:process'
 import type { Worker } from 'node:worker_threads'
 
@@ -41,7 +41,10 @@ export interface MountOptions {
   whiteout?: WhiteoutForm
   /** Keep hard links whole over copy-up and remount. Default: true. */
   index?: boolean
-  /** Use `user.overlay.` attributes instead of `trusted.overlay.`. Default: false. */
+  /**
+   * Use `user.overlay.` attributes instead of `trusted.overlay.`. Default: where those can't be written,
+   * which is so for an ordinary user and in a user namespace.
+   */
   userxattr?: boolean
   /** Never sync: faster, and after a crash the upper layer is lost. Default: false. */
   volatile?: boolean
@@ -164,19 +167,21 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
   validateUnion(options.union)
   validateMountpoint(options.mountpoint, options.union)
   checkDevice('/dev/fuse')
-  checkMountRight(options.mountpoint)
   const mountpoint = realpathSync.native(options.mountpoint)
 
   // Loaded only now: the server brings the foreign-function library with it.
-  const { startServer } = await import('./fuse/serve.js')
+  const { chooseWay, startServer } = await import('./fuse/serve.js')
+  const allowOther = options.allowOther ?? process.geteuid?.() === 0
+  const way = chooseWay(options.mountpoint, allowOther)
   const server = await startServer(
     {
       union: options.union,
       mountpoint,
+      way,
       io: options.io,
       fsname: options.fsname ?? 'tsoverlay',
       subtype: options.subtype ?? 'tsoverlay',
-      allowOther: options.allowOther ?? process.geteuid?.() === 0,
+      allowOther,
       mountFlags: options.mountFlags,
       logLevel: options.logLevel,
       tuning: options.tuning,
@@ -251,29 +256,6 @@ export const checkDevice = (device: string): void => {
       code,
       cause: error,
     })
-  }
-}
-
-const CAP_SYS_ADMIN = 21n
-
-/**
- * Whether this process may mount. Asked before a layer is touched.
- * @throws {MountError} EPERM
- */
-const checkMountRight = (mountpoint: string): void => {
-  if (hasCapability(CAP_SYS_ADMIN)) return
-  throw new MountError(
-    `mountpoint=${mountpoint}: no right to mount; run as root, in a user namespace of your own (unshare -Urm), or in a container with --cap-add SYS_ADMIN`,
-    { option: 'mountpoint', path: mountpoint, code: 'EPERM' },
-  )
-}
-
-const hasCapability = (bit: bigint): boolean => {
-  try {
-    const line = /^CapEff:\s*([0-9a-f]+)/m.exec(readFileSync('/proc/self/status', 'latin1'))
-    return line === null || ((BigInt(`0x${line[1]}`) >> bit) & 1n) === 1n
-  } catch {
-    return true // no way to tell: mount(2) will
   }
 }
 

@@ -6,7 +6,7 @@ import { basename, dirname, resolve } from 'node:path'
 import { MountError } from '../errors.js'
 import { readMountInfo, type MountInfo } from '../overlay/mountinfo.js'
 import { serversOf, titleOf } from '../overlay/servers.js'
-import { MNT_DETACH, UMOUNT_NOFOLLOW } from '../sys/constants.js'
+import { MNT_DETACH } from '../sys/constants.js'
 import { E, errnoMessage, errnoName } from '../sys/errno.js'
 
 /** How long to wait for the server to close its files after the mount is gone. */
@@ -21,8 +21,8 @@ const POLL_MS = 5
 export const unmount = async (path: string, lazy: boolean): Promise<void> => {
   const mount = findMount(path)
   const servers = lazy ? [] : serversOf(mount)
-  const { umount } = await import('../sys/mount.js')
-  const result = umount(mount.mountpoint, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0))
+  const { unmountAsync } = await import('../fuse/mount.js')
+  const result = await unmountAsync(mount.mountpoint, lazy ? MNT_DETACH : 0)
   if (result < 0) throw failure(mount.mountpoint, -result)
   await Promise.all(servers.map(pid => gone(pid, mount)))
 }

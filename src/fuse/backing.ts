@@ -2,27 +2,17 @@
  * Passthrough: whether it is possible here, backing ids (fs/fuse/backing.c), and who else writes.
  */
 
-import { readFileSync } from 'node:fs'
 import type { Logger } from '../log.js'
 import { CAP_SYS_ADMIN, O_DIRECT, OVERLAYFS_SUPER_MAGIC } from '../sys/constants.js'
 import { E, errnoName } from '../sys/errno.js'
 import { close, ioctl } from '../sys/io.js'
 import { isOpenForWriting, reopenForReading } from '../sys/lease.js'
-import { hasCap } from '../sys/proc.js'
+import { hasCap, inInitialNamespace } from '../sys/proc.js'
 import { DEV_IOC_BACKING_CLOSE, DEV_IOC_BACKING_OPEN } from './abi.js'
 import type { RealFiles } from './data-mode.js'
 
 /** struct fuse_backing_map {s32 fd; u32 flags; u64 padding} */
 const map = Buffer.allocUnsafeSlow(16).fill(0)
-
-/** CAP_SYS_ADMIN counts in the initial user namespace only: that is the one which maps every id. */
-const inInitialNamespace = (): boolean => {
-  try {
-    return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'))
-  } catch {
-    return false
-  }
-}
 
 /**
  * Why this process cannot have passthrough on this kernel; undefined where it probably can, which the

@@ -6,6 +6,7 @@ import { MountError } from '../errors.js'
 import type { Logger, LogLevel } from '../log.js'
 import type { UnionOptions } from '../overlay/options.js'
 import type { IoMode } from './init.js'
+import type { MountRequest, MountWay } from './mount.js'
 import type { Tuning } from './tuning.js'
 
 /** Everything a union's thread needs to know. Can be sent to it. */
@@ -13,6 +14,7 @@ export interface ServeOptions {
   union: UnionOptions
   /** Absolute. */
   mountpoint: string
+  way: MountWay
   /** `auto`: passthrough where it is possible, else cached. */
   io: 'auto' | IoMode
   /** The source that /proc/mounts shows. */
@@ -67,6 +69,8 @@ export const reviveError = (plain: PlainError): Error => {
 /** From the union's thread. */
 export type FromWorker =
   | { type: 'log'; level: keyof typeof levels; fields: Record<string, unknown>; message: string }
+  /** The layers are open: fusermount3 is to mount. The answer is `device`. */
+  | { type: 'mount'; request: MountRequest }
   /** There is a mount. The main thread owns `controlFd`, an eventfd which wakes the loop. */
   | { type: 'mounted'; deviceFd: number; device: string | undefined; controlFd: number }
   /** INIT was answered: the mount is live. */
@@ -76,7 +80,12 @@ export type FromWorker =
   | { type: 'closed'; error?: PlainError }
 
 /** To the union's thread: to be followed by a signal on `controlFd`. */
-export type ToWorker = { type: 'stats'; id: number } | { type: 'stop' }
+export type ToWorker =
+  | { type: 'stats'; id: number }
+  | { type: 'stop' }
+  /** What fusermount3 has mounted, or why it has not. */
+  | { type: 'device'; fd: number }
+  | { type: 'device'; error: PlainError }
 
 const levels = { debug: 20, info: 30, warn: 40, error: 50 } as const
 const thresholds: Record<LogLevel, number> = {

@@ -1,16 +1,45 @@
 /**
- * Opening /dev/fuse and mounting it with mount(2), fs/fuse/inode.c:fuse_parse_param().
+ * Opening /dev/fuse and mounting it, with mount(2) (fs/fuse/inode.c:fuse_parse_param()) or by way of
+ * fusermount3, and unmounting.
  */
 
 import { MountError } from '../errors.js'
-import { MNT_DETACH, O_NONBLOCK, O_RDWR, UMOUNT_NOFOLLOW } from '../sys/constants.js'
+import { CAP_SYS_ADMIN, MNT_DETACH, O_NONBLOCK, O_RDWR, UMOUNT_NOFOLLOW } from '../sys/constants.js'
 import { readMountInfo } from '../overlay/mountinfo.js'
 import { openPath } from '../sys/at.js'
 import { E, errnoMessage, errnoName } from '../sys/errno.js'
-import { mount, umount } from '../sys/mount.js'
+import { mayMount, mount, umount, umountAsync } from '../sys/mount.js'
+import { geteuid, hasCap } from '../sys/proc.js'
+import {
+  findFusermount,
+  notForOthers,
+  othersAllowed,
+  unmountByHelper,
+  unmountByHelperSync,
+} from './fusermount.js'
 import { MAX_IO } from './tuning.js'
 
 const DEVICE = '/dev/fuse'
+
+/** How a mount is made: with mount(2), or by fusermount3. */
+export type MountWay = 'mount' | 'fusermount'
+
+/**
+ * mount(2) where this process may, else fusermount3. Asked before a layer is touched.
+ * @throws {MountError} EPERM: there is neither, or `allowOther` is not for an ordinary user
+ */
+export const chooseWay = (mountpoint: string, allowOther: boolean): MountWay => {
+  const may = mayMount() ?? hasCap(CAP_SYS_ADMIN)
+  if (may) return 'mount'
+  if (findFusermount() === undefined) {
+    throw new MountError(
+      `mountpoint=${mountpoint}: no right to mount; install fusermount3 (of the package fuse3), or run as root or in a user namespace of your own (unshare -rm)`,
+      { option: 'mountpoint', path: mountpoint, code: 'EPERM' },
+    )
+  }
+  if (allowOther && geteuid() !== 0 && !othersAllowed()) throw notForOthers()
+  return 'fusermount'
+}
 
 /** A new connection, not yet mounted. */
 export const openDevice = (): number => {
@@ -76,13 +105,27 @@ export const mountedDevice = (mountpoint: string): string | undefined =>
   readMountInfo().findLast(info => info.mountpoint === mountpoint)?.device
 
 /**
+ * umount2(2), or fusermount3 for who may not call it.
+ * @param flags MNT_DETACH; symlinks are never followed
+ * @returns 0 or -errno
+ */
+export const unmount = (mountpoint: string, flags: number): number => {
+  const r = umount(mountpoint, flags | UMOUNT_NOFOLLOW)
+  return r === -E.EPERM ? unmountByHelperSync(mountpoint, flags) : r
+}
+
+/** The same without blocking the thread. */
+export const unmountAsync = async (mountpoint: string, flags: number): Promise<number> => {
+  const r = await umountAsync(mountpoint, flags | UMOUNT_NOFOLLOW)
+  return r === -E.EPERM ? unmountByHelper(mountpoint, flags) : r
+}
+
+/**
  * Takes a mount that nobody serves any more out of the tree. Only if it is still there: below it, or
  * above, there may be another.
  *
  * @param device what `mountedDevice` said of it
  */
 export const detach = (mountpoint: string, device: string | undefined): void => {
-  if (device !== undefined && mountedDevice(mountpoint) === device) {
-    umount(mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW)
-  }
+  if (device !== undefined && mountedDevice(mountpoint) === device) unmount(mountpoint, MNT_DETACH)
 }

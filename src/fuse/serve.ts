@@ -5,16 +5,23 @@
 import type { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
-import { MNT_DETACH, UMOUNT_NOFOLLOW } from '../sys/constants.js'
+import { MNT_DETACH } from '../sys/constants.js'
 import { E, errnoMessage, errnoName } from '../sys/errno.js'
 import { close, eventfdSignal } from '../sys/io.js'
-import { umountAsync } from '../sys/mount.js'
+import { mountByHelper, watchOver } from './fusermount.js'
 import type { IoMode } from './init.js'
-import { detach } from './mount.js'
-import { reviveError, type FromWorker, type ServeOptions, type ToWorker } from './messages.js'
+import { detach, unmountAsync, type MountRequest } from './mount.js'
+import {
+  plainError,
+  reviveError,
+  type FromWorker,
+  type ServeOptions,
+  type ToWorker,
+} from './messages.js'
 import { threadFor } from './union-thread.js'
 
 export type { ServeOptions } from './messages.js'
+export { chooseWay } from './mount.js'
 
 /** A live mount. */
 export interface Server {
@@ -82,6 +89,8 @@ class Serving implements Server {
   #deviceFd = -1
   #device: string | undefined
   #controlFd = -1
+  readonly #way: ServeOptions['way']
+  #endWatch: () => void = () => {}
   #live = false
   /** The thread has cleaned up and said so. */
   #over = false
@@ -90,6 +99,7 @@ class Serving implements Server {
   constructor(options: ServeOptions, log: Logger, early: Worker | undefined) {
     this.mountpoint = options.mountpoint
     this.#log = log
+    this.#way = options.way
     this.#worker = threadFor(options, early)
     const ready = deferred<void>()
     const ended = deferred<void>()
@@ -126,6 +136,11 @@ class Serving implements Server {
         this.#deviceFd = message.deviceFd
         this.#device = message.device
         this.#controlFd = message.controlFd
+        if (this.#way === 'fusermount' && message.device !== undefined)
+          this.#endWatch = watchOver(this.mountpoint, message.device)
+        break
+      case 'mount':
+        void this.#mount(message.request)
         break
       case 'stats':
         this.#stats.get(message.id)?.(message.stats)
@@ -139,6 +154,16 @@ class Serving implements Server {
       case 'ready':
         break
     }
+  }
+
+  async #mount(request: MountRequest): Promise<void> {
+    let answer: ToWorker
+    try {
+      answer = { type: 'device', fd: await mountByHelper(request) }
+    } catch (error) {
+      answer = { type: 'device', error: plainError(error) }
+    }
+    this.#worker.postMessage(answer)
   }
 
   #settle(code: number, ready: Deferred<void>, ended: Deferred<void>): void {
@@ -160,6 +185,7 @@ class Serving implements Server {
         detach(this.mountpoint, this.#device)
       }
     }
+    this.#endWatch()
     if (this.#controlFd >= 0) close(this.#controlFd)
     this.#controlFd = -1
     this.#deviceFd = -1
@@ -180,8 +206,7 @@ class Serving implements Server {
 
   async unmount({ lazy = false } = {}): Promise<void> {
     if (this.#over) return this.closed
-    const flags = UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0)
-    const r = await umountAsync(this.mountpoint, flags)
+    const r = await unmountAsync(this.mountpoint, lazy ? MNT_DETACH : 0)
     if (r < 0) await this.#unmountFailed(r)
     if (!lazy) await this.#endOrTimeout()
   }

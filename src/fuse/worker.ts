@@ -21,11 +21,12 @@ import type { InitWish } from './init.js'
 import {
   plainError,
   remoteLogger,
+  reviveError,
   type FromWorker,
   type ServeOptions,
   type ToWorker,
 } from './messages.js'
-import { detach, mountDevice, mountedDevice, openDevice } from './mount.js'
+import { detach, mountDevice, mountedDevice, openDevice, type MountRequest } from './mount.js'
 import { DeviceNotifier } from './notify.js'
 import { Rehearsal } from './rehearsal.js'
 import { Session } from './session.js'
@@ -95,6 +96,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
       if (received === undefined) return false
       const message = received.message as ToWorker
       if (message.type === 'stop') return true
+      if (message.type !== 'stats') continue
       send({ type: 'stats', id: message.id, stats: statsOf(session, device) })
     }
   }
@@ -137,10 +139,27 @@ interface Setup {
 /** Without an upper layer the kernel itself answers EROFS, in the order of its own checks. */
 const isWritable = (union: UnionOptions): boolean => union.upper !== undefined && !union.readOnly
 
+const cell = new Int32Array(new SharedArrayBuffer(4))
+const POLL_MS = 2
+
+/** Has the main thread mount by fusermount3, whose end only a turning loop can wait for. The connection. */
+const mountByMain = (request: MountRequest): number => {
+  send({ type: 'mount', request })
+  for (;;) {
+    const received = port === null ? undefined : receiveMessageOnPort(port)
+    const message = received?.message as ToWorker | undefined
+    if (message?.type === 'device') {
+      if ('error' in message) throw reviveError(message.error)
+      return message.fd
+    }
+    Atomics.wait(cell, 0, 0, POLL_MS)
+  }
+}
+
 /** Everything from opening the device to closing it. Throws after cleaning up. */
 const run = (options: ServeOptions): void => {
   const log = remoteLogger(options.logLevel, send)
-  const fd = openDevice()
+  let fd = options.way === 'mount' ? openDevice() : -1
   let ops: Ops | undefined
   let mounted: string | undefined
   let end: End | undefined
@@ -148,13 +167,15 @@ const run = (options: ServeOptions): void => {
     const wish = wishFor(options, fd, log)
     const notifier = new DeviceNotifier(log)
     ops = openUnion(options.union, { log, notifier, writeback: wish.writeback, checked: true })
-    mountDevice(fd, {
+    const request: MountRequest = {
       mountpoint: options.mountpoint,
       fsname: options.fsname,
       subtype: options.subtype,
       allowOther: options.allowOther,
       flags: options.mountFlags | (isWritable(options.union) ? 0 : MS_RDONLY),
-    })
+    }
+    if (options.way === 'mount') mountDevice(fd, request)
+    else fd = mountByMain(request)
     mounted = mountedDevice(options.mountpoint)
     notifier.attach(fd)
     send({ type: 'mounted', deviceFd: fd, device: mounted, controlFd: dup(ops.wakeFd) })
@@ -162,7 +183,7 @@ const run = (options: ServeOptions): void => {
     if (end === 'aborted') log.warn({}, 'the connection to the kernel was aborted')
   } finally {
     // First the connection: whoever waits for an answer, also the unmounting here, is let go.
-    close(fd)
+    if (fd >= 0) close(fd)
     if (end !== 'unmounted') detach(options.mountpoint, mounted)
     ops?.close()
   }

@@ -35,6 +35,7 @@ import { copyUp } from './copyup.js'
 import { statOpen, type HandleTable } from './handles.js'
 import { privilegesLeft } from './privileges.js'
 import { CAPABILITY, saveProtect } from './metadata.js'
+import { OWNER_WRITE, withRight } from './lend.js'
 import { Protect, type Node } from './node.js'
 import {
   SetAttrValid as V,
@@ -205,7 +206,10 @@ function truncate(
   const { fd, name } = at
   const restore = keepTime && (name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)) >= 0
   const { atimeSec, atimeNsec, mtimeSec, mtimeNsec } = u.st
-  const result = writableFd >= 0 ? ftruncate(writableFd, size) : truncateat(fd, name, size)
+  const result =
+    writableFd >= 0
+      ? ftruncate(writableFd, size)
+      : withRight(fd, name, OWNER_WRITE, () => truncateat(fd, name, size))
   if (!restore || result < 0) return result
   return name === ''
     ? futimens(fd, atimeSec, atimeNsec, mtimeSec, mtimeNsec)

@@ -1,10 +1,11 @@
 /** Copy-up of folders, parents first. Analogous to fs/overlayfs/copy_up.c. */
 
-import { fstatx, mkdirat, renameat2 } from '../sys/at.js'
+import { fstatx, mkdirat } from '../sys/at.js'
 import { RENAME_NOREPLACE } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { Stat } from '../sys/stat.js'
 import { RealDir } from './layer.js'
+import { renameOwn } from './lend.js'
 import { copyMetadata } from './metadata.js'
 import type { Node } from './node.js'
 import type { Result } from './ops.js'
@@ -42,7 +43,7 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
   result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
   if (result >= 0)
     result = publish(u, parent, into, dirfd =>
-      renameat2(work.fd, staged.name, dirfd, node.name, RENAME_NOREPLACE),
+      renameOwn(work.fd, staged.name, dirfd, node.name, RENAME_NOREPLACE),
     )
   if (result < 0) {
     work.discard(staged.name)

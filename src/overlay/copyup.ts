@@ -232,7 +232,9 @@ function install(u: Union, node: Node, put: (dirfd: number, name: ByteString) =>
   const unionLinks = source.nlink + node.nlinkAdjust
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
-  const origin = work.indexFd < 0 ? null : encodeOrigin(lower.layer, fd, node.lowerName)
+  // A link that bears no mark is not kept count of.
+  const indexed = work.indexFd >= 0 && (node.isReg || u.marks.onAll)
+  const origin = !indexed ? null : encodeOrigin(lower.layer, fd, node.lowerName)
   if (origin === null) return installLinks(u, node, put, unionLinks)
   const key = indexName(origin)
   let result = put(work.indexFd, key)

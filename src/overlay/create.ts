@@ -38,6 +38,7 @@ import { close, dup } from '../sys/io.js'
 import { popFsIds, pushFsIds } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
 import { applyDefaultAcl, setInherited } from './acl.js'
+import { makeAs } from './caller.js'
 import { copyUp } from './copyup.js'
 import { ensureUpperDir } from './copyup-folder.js'
 import { ensureUpperName, saveNlink } from './hardlinks.js'
@@ -45,7 +46,6 @@ import { markImpure } from './publish.js'
 import { openFile, realFlags, type HandleTable } from './handles.js'
 import { RealDir } from './layer.js'
 import { findChild } from './lookup.js'
-import { isXattrRefusal } from './marks.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Caller, Entry, Opened, Result } from './ops.js'
 import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
@@ -93,10 +93,7 @@ function make(
   const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
-  const identity = caller.uid !== 0 || caller.gid !== 0
-  if (identity) pushFsIds(caller.uid, caller.gid)
-  let result = run(fd, name, masked)
-  if (identity) popFsIds()
+  let result = makeAs(caller, fd, name, () => run(fd, name, masked))
   let covers = false
   if (result === -E.EEXIST) {
     covers = true
@@ -138,8 +135,8 @@ function finishDirect(
 ): Result {
   // In a merged parent nothing of a lower layer must ever show through a new folder.
   if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
-    const result = u.marks.set(fd, name, 'opaque', 'y')
-    if (result < 0 && !isXattrRefusal(result)) return result
+    const result = u.marks.setOpaque(fd, name)
+    if (result < 0) return result
   }
   if (upper.dotWhiteouts !== undefined && !upper.dotWhiteouts.delete(name)) return 0
   return u.work?.clearDotWhiteout(fd, name) === true ? 1 : 0
@@ -163,10 +160,9 @@ function makeOverWhiteout(
   const isDir = (mode & S_IFMT) === S_IFDIR
   const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
   const finalMode = inherited === null ? mode : inherited.mode
-  const identity = caller.uid !== 0 || caller.gid !== 0
-  if (identity) pushFsIds(caller.uid, caller.gid)
-  const staged = work.stage((workFd, temp) => run(workFd, temp, finalMode))
-  if (identity) popFsIds()
+  const staged = work.stage((workFd, temp) =>
+    makeAs(caller, workFd, temp, () => run(workFd, temp, finalMode)),
+  )
   if (staged.result < 0) return staged.result
   let result = inheritGroup(u, fd, work.fd, staged.name, finalMode)
   if (result >= 0 && acl !== null && inherited !== null)
@@ -334,10 +330,9 @@ export function tmpfile(
   // O_EXCL means "never to be linked": it reaches the real file, which then refuses.
   const real = O_TMPFILE | realFlags(u, flags) | (flags & O_EXCL)
   const writable = (real & O_ACCMODE) === O_WRONLY ? real : (real & ~O_ACCMODE) | O_RDWR
-  const identity = caller.uid !== 0 || caller.gid !== 0
-  if (identity) pushFsIds(caller.uid, caller.gid)
-  const fd = openat(dirfd, '.', writable, masked & 0o7777)
-  if (identity) popFsIds()
+  const pushed = pushFsIds(caller.uid, caller.gid)
+  const fd = pushed < 0 ? pushed : openat(dirfd, '.', writable, masked & 0o7777)
+  popFsIds()
   if (fd < 0) return fd
   const anchor = dup(fd)
   const stated = anchor < 0 ? anchor : fstatx(fd, there)

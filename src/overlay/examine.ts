@@ -76,7 +76,7 @@ export function readFolderMarks(
     child.xattrWhiteouts = value === 'x' || (!lower && u.work?.form === 'xattr')
   }
   if ((bits & Mark.REDIRECT) !== 0) {
-    folder.redirect = u.marks.value(fd, name, 'redirect') ?? ''
+    folder.redirect = u.marks.value(fd, name, 'redirect', lower) ?? ''
     if (!isRedirect(folder.redirect)) return -E.EINVAL
   }
   if (!folder.opaque && (!last || folder.redirect !== ''))

@@ -30,6 +30,7 @@ import { Stat } from '../sys/stat.js'
 import { getxattrat } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
 import { CAPABILITY } from './metadata.js'
+import { rightToOpen, withRight } from './lend.js'
 import { Protect, type Node } from './node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
 import { privilegesLeft } from './privileges.js'
@@ -159,10 +160,15 @@ function openRealOnce(u: Union, node: Node, flags: number): Result {
   }
   const located = locate(u, node, place)
   if (located < 0) return located
-  if (place.name === '') return fdPathOpen(place.fd, flags)
-  const result = openat(place.fd, place.name, flags)
+  if (!node.upper) return openPlace(place, flags)
+  return withRight(place.fd, place.name, rightToOpen(flags), () => openPlace(place, flags))
+}
+
+function openPlace(at: Place, flags: number): Result {
+  if (at.name === '') return fdPathOpen(at.fd, flags)
+  const result = openat(at.fd, at.name, flags)
   if (result === -E.EPERM && (flags & O_NOATIME) !== 0)
-    return openat(place.fd, place.name, flags & ~O_NOATIME)
+    return openat(at.fd, at.name, flags & ~O_NOATIME)
   return result
 }
 

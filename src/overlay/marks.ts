@@ -6,7 +6,9 @@
 import { XATTR_CREATE } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { getxattrat, listxattrat, removexattrat, setxattrat } from '../sys/xattr.js'
+import { OWNER_READ, OWNER_WRITE, withRight } from './lend.js'
 import type { ByteString, Result } from './ops.js'
+import { markDotOpaque } from './dot-opaque.js'
 
 export const TRUSTED_PREFIX = 'trusted.overlay.'
 export const USER_PREFIX = 'user.overlay.'
@@ -104,23 +106,36 @@ export class MarkReader {
     return bits
   }
 
-  /** The value of `overlay.opaque` (`y` or `x`), or '' for none. */
+  /**
+   * The value of `overlay.opaque` (`y` or `x`), or '' for none. One that is there but may not be read (of a
+   * lower folder, by an ordinary user) counts as `y`: what may be deleted is not shown.
+   */
   opaque(fd: number, name: ByteString, lower: boolean): string {
-    const value = readValue(fd, name, this.names.opaque)
-    if (value !== null || !lower) return value ?? ''
-    return (
-      readValue(fd, name, this.#other.opaque) ?? readValue(fd, name, FUSE_OVERLAYFS_OPAQUE) ?? ''
-    )
+    const attributes = [this.names.opaque]
+    if (lower) attributes.push(this.#other.opaque, FUSE_OVERLAYFS_OPAQUE)
+    for (const attr of attributes) {
+      const value = readValue(fd, name, attr, lower)
+      if (value === -E.EACCES) return 'y'
+      if (typeof value === 'string') return value
+    }
+    return ''
   }
 
   /** A mark's value as bytes in a string, or null for none. */
-  value(fd: number, name: ByteString, mark: keyof MarkNames): string | null {
-    return readValue(fd, name, this.names[mark])
+  value(fd: number, name: ByteString, mark: keyof MarkNames, lower = false): string | null {
+    const value = readValue(fd, name, this.names[mark], lower)
+    return typeof value === 'string' ? value : null
   }
 
   /** Sets a mark. */
   set(fd: number, name: ByteString, mark: keyof MarkNames, value: string): Result {
-    return setxattrat(fd, name, this.names[mark], Buffer.from(value, 'latin1'), 0)
+    const bytes = Buffer.from(value, 'latin1')
+    return withRight(fd, name, OWNER_WRITE, () => setxattrat(fd, name, this.names[mark], bytes, 0))
+  }
+
+  /** Whether objects other than files and folders can bear marks: `user.` is not for them, xattr(7). */
+  get onAll(): boolean {
+    return this.names.prefix === TRUSTED_PREFIX
   }
 
   /** Whether marks can be written at all, here and by whoever mounts (kernel: ovl_make_workdir). */
@@ -130,10 +145,13 @@ export class MarkReader {
     return true
   }
 
-  /** Marks a folder under which lower layers would show (kernel: ovl_set_opaque). */
+  /**
+   * Marks a folder under which lower layers would show (kernel: ovl_set_opaque). Where no attribute can be
+   * written, by a file in it, as container layers have it.
+   */
   setOpaque(fd: number, name: ByteString): Result {
     const result = this.set(fd, name, 'opaque', 'y')
-    return isXattrRefusal(result) ? -E.EIO : result
+    return isXattrRefusal(result) ? markDotOpaque(fd, name) : result
   }
 
   /** Lets the folder have whiteouts by xattr. The same mark says that it is opaque, which it then stays. */
@@ -168,11 +186,20 @@ export class MarkReader {
   }
 }
 
-function readValue(fd: number, name: ByteString, attr: ByteString): string | null {
+function readValue(
+  fd: number,
+  name: ByteString,
+  attr: ByteString,
+  lower: boolean,
+): string | Result {
   let buffer = smallValue
-  let n = getxattrat(fd, name, attr, buffer)
-  if (n === -E.ERANGE) n = getxattrat(fd, name, attr, (buffer = wholeValue))
-  return n < 0 ? null : buffer.latin1Slice(0, n)
+  const read = (): Result => {
+    const n = getxattrat(fd, name, attr, (buffer = smallValue))
+    return n === -E.ERANGE ? getxattrat(fd, name, attr, (buffer = wholeValue)) : n
+  }
+  // `user.` attributes take the right to read; a lower object's mode is not touched for it.
+  const n = lower ? read() : withRight(fd, name, OWNER_READ, read)
+  return n < 0 ? n : buffer.latin1Slice(0, n)
 }
 
 /** Errors of setxattr which mean that the file system will never take this one. */

@@ -39,7 +39,7 @@ export function findData(
 ): Result {
   let fd = u.fds.get(real)
   if (fd < 0) return fd
-  let redirect = u.marks.value(fd, realName, 'redirect') ?? ''
+  let redirect = u.marks.value(fd, realName, 'redirect', !real.layer.isUpper) ?? ''
   let at = name
   let path: ByteString[] | null = null
   const turn = (to: ByteString): void => {
@@ -75,7 +75,7 @@ export function findData(
     if (fd < 0) return fd
     const bits = u.marks.read(fd, leaf, true)
     if ((bits & Mark.METACOPY) === 0) return setData(node, dir, leaf)
-    redirect = u.marks.value(fd, leaf, 'redirect') ?? ''
+    redirect = u.marks.value(fd, leaf, 'redirect', true) ?? ''
     if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
     if (stop && !redirect.startsWith('/')) break
     turn(redirect)

@@ -8,7 +8,6 @@ import {
   FS_NOATIME_FL,
   FS_SYNC_FL,
   O_DIRECTORY,
-  O_NOATIME,
   O_NONBLOCK,
   O_RDONLY,
   S_IFDIR,
@@ -32,6 +31,7 @@ import { isXattrRefusal } from './marks.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { encodeOrigin } from './origin.js'
+import { openRead } from './tree.js'
 import type { Union } from './union.js'
 
 export const CAPABILITY: ByteString = 'security.capability'
@@ -63,20 +63,22 @@ export function copyMetadata(
   if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
   result = copyXattrs(u, srcFd, srcName, dstFd, dstName)
   if (result < 0) return result
-  if (!isLink) {
-    const mode = st.mode & 0o7777
-    result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
-    if (result < 0) return result
-  }
   const type = st.mode & S_IFMT
   const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
-  const origin = single ? encodeOrigin(layer, srcFd, srcName) : null
+  const marked = u.marks.onAll || type === S_IFREG || type === S_IFDIR
+  const origin = single && marked ? encodeOrigin(layer, srcFd, srcName) : null
   if (origin !== null) {
     result = setAttribute(dstFd, dstName, u.marks.names.origin, origin)
     if (result < 0 && !isXattrRefusal(result)) return result
   }
   if (node.protect !== 0 && (type === S_IFREG || type === S_IFDIR)) {
     result = saveProtect(u, dstFd, dstName, node.protect)
+    if (result < 0) return result
+  }
+  // After the marks: `user.` attributes take the right to write.
+  if (!isLink) {
+    const mode = st.mode & 0o7777
+    result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
     if (result < 0) return result
   }
   if (type === S_IFREG || type === S_IFDIR) copyFlags(srcFd, srcName, dstFd, dstName, src)
@@ -99,7 +101,7 @@ function copyFlags(
   dstName: ByteString,
   open: number,
 ): void {
-  const src = open >= 0 ? open : openat(srcFd, srcName || '.', O_RDONLY | O_NONBLOCK | O_NOATIME)
+  const src = open >= 0 ? open : openRead(srcFd, srcName || '.', O_NONBLOCK)
   if (src < 0) return
   const kept = getFlags(src)
   if (open < 0) close(src)

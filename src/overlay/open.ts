@@ -1,13 +1,22 @@
 /** From options to a union: opens, checks and locks the layers. */
 
 import { fstatx, nameToHandle, openPath, StatFs, statfs, mkdirat, openat } from '../sys/at.js'
-import { O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY, TMPFS_MAGIC } from '../sys/constants.js'
+import {
+  CAP_SYS_ADMIN,
+  O_CREAT,
+  O_DIRECTORY,
+  O_RDONLY,
+  O_WRONLY,
+  TMPFS_MAGIC,
+} from '../sys/constants.js'
 import { E, errnoMessage, errnoName } from '../sys/errno.js'
 import { close, ioctl } from '../sys/io.js'
 import { clonePrivate } from '../sys/mount.js'
 import {
   getrlimitNofile,
   getrlimitNofileHard,
+  hasCap,
+  inInitialNamespace,
   setrlimitNofile,
   umask,
   unshareFs,
@@ -61,7 +70,6 @@ export function openState(options: UnionOptions, deps: UnionDeps): Union {
 
 function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const { log } = deps
-  const writable = options.upper !== undefined && !options.readOnly
   const devs: number[] = []
   const layerOf = (option: string, path: string, index: number): Layer => {
     const cloned = index === 0 ? -1 : openPrivate(path, opened)
@@ -70,7 +78,9 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   }
   const upper = options.upper === undefined ? null : layerOf('upperdir', options.upper, 0)
   const lowers = options.lower.map((path, i) => layerOf('lowerdir', path, i + 1))
-  const marks = new MarkReader(options.userxattr)
+  const writable = options.upper !== undefined && !options.readOnly
+  const base = writable ? openFolder('workdir', options.work ?? '', opened) : -1
+  const marks = new MarkReader(usesUserPrefix(options, base))
   for (const layer of upper === null ? lowers : [upper, ...lowers]) {
     const lower = layer !== upper
     const bits = marks.read(layer.fd, '', lower)
@@ -81,7 +91,9 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const fs = new StatFs()
   let work: Workdir | null = null
   if (upper !== null && writable) {
-    work = openWork(options, upper, lowers, marks, log, opened)
+    work = openWork(options, base, upper, lowers, marks, log)
+    opened.push(work.fd)
+    if (work.indexFd >= 0) opened.push(work.indexFd)
     upper.root.impure = (marks.read(upper.fd, '', false) & Mark.IMPURE) !== 0
   }
   const stacked = upper === null ? lowers : [upper, ...lowers]
@@ -114,6 +126,18 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     place: new Place(),
     answering: null,
   }
+}
+
+/**
+ * Whether marks have the prefix `user.`. Of itself it is taken where `trusted.` is refused: that belongs to
+ * CAP_SYS_ADMIN in the initial user namespace.
+ *
+ * @param base the work folder, or -1 for a union that writes nothing
+ */
+function usesUserPrefix(options: UnionOptions, base: number): boolean {
+  if (options.userxattr !== 'auto') return options.userxattr
+  if (base < 0) return !hasCap(CAP_SYS_ADMIN) || !inInitialNamespace()
+  return !new MarkReader(false).canSet(base) && new MarkReader(true).canSet(base)
 }
 
 function openFolder(option: string, path: string, opened: number[]): number {
@@ -163,14 +187,13 @@ function makeLayer(
 
 function openWork(
   options: UnionOptions,
+  base: number,
   upper: Layer,
   lowers: Layer[],
   marks: MarkReader,
   log: Logger,
-  opened: number[],
 ): Workdir {
   const path = options.work ?? ''
-  const base = openFolder('workdir', path, opened)
   lockUpper(upper.fd, base, upper.path, path)
   const work = Workdir.open(base, options.whiteout, marks, log)
   const fail = (result: number): never => {
@@ -180,17 +203,22 @@ function openWork(
     )
   }
   if (typeof work === 'number') return fail(work)
-  opened.push(work.fd)
   const marked = marks.canSet(work.fd)
+  // Whoever mounted it with the other prefix has hidden things with it.
+  if (options.userxattr === 'auto' && marks.onAll && marks.read(upper.fd, '', false) === 0)
+    if (new MarkReader(true).read(upper.fd, '', false) !== 0)
+      log.warn(
+        { upperdir: upper.path },
+        'the upper layer bears user.overlay. attributes, which are not read: what they hide may show; mount it with userxattr',
+      )
   if (!marked)
     log.warn(
       { workdir: path },
-      'overlay attributes cannot be written here: hard links part, and no folder can replace what is deleted; try userxattr',
+      `overlay attributes can be written ${options.userxattr === false ? 'not as trusted. (try userxattr)' : 'neither as trusted. nor as user.'}: hard links part at copy-up, folders of lower layers cannot be renamed, and inode numbers change`,
     )
   if (options.index && marked && lowers.some(layer => layer.handles)) {
     const result = work.openIndex(base)
     if (result < 0) return fail(result)
-    opened.push(work.indexFd)
     // Kernel: ovl_set_upper_fh on the index folder says which upper layer it belongs to.
     const origin = encodeOrigin(upper, upper.fd, '', true)
     if (origin !== null) marks.set(work.indexFd, '', 'upper', origin.toString('latin1'))

@@ -16,8 +16,8 @@ export interface UnionOptions {
   whiteout: WhiteoutForm
   /** Keep hard links whole over copy-up and remount, in the kernel's `workdir/index`. */
   index: boolean
-  /** Use the `user.overlay.` prefix instead of `trusted.overlay.`. */
-  userxattr: boolean
+  /** Use the `user.overlay.` prefix instead of `trusted.overlay.`. `auto`: where that can't be written. */
+  userxattr: boolean | 'auto'
   /** Never sync; leaves the kernel's `incompat/volatile` mark while mounted. */
   volatile: boolean
   /** false: never sync, and leave no mark. */
@@ -31,7 +31,7 @@ export const defaultUnionOptions: UnionOptions = {
   redirectDir: 'off',
   whiteout: 'auto',
   index: true,
-  userxattr: false,
+  userxattr: 'auto',
   volatile: false,
   fsync: true,
   readOnly: false,

@@ -3,6 +3,7 @@
 import { fstatx, futimens } from '../sys/at.js'
 import { Stat } from '../sys/stat.js'
 import type { RealDir } from './layer.js'
+import { OWNER_SEARCH, OWNER_WRITE, withRight } from './lend.js'
 import { isXattrRefusal } from './marks.js'
 import type { Node } from './node.js'
 import type { Result } from './ops.js'
@@ -26,7 +27,7 @@ export function publish(
   if (result < 0) return result
   result = markImpure(u, into, fd)
   if (result < 0) return result
-  result = step(fd)
+  result = withRight(fd, '', OWNER_WRITE | OWNER_SEARCH, () => step(fd))
   if (result < 0) return result
   const t = parentTimes
   const restored = futimens(fd, t.atimeSec, t.atimeNsec, t.mtimeSec, t.mtimeNsec)

@@ -9,6 +9,7 @@ import { Stat, type Ino } from '../sys/stat.js'
 import { E } from '../sys/errno.js'
 import type { RealDir } from './layer.js'
 import { findChild } from './lookup.js'
+import { OWNER_LIST, withRight } from './lend.js'
 import type { Node } from './node.js'
 import type { ByteString, DirPlusSink, DirSink, Entry, Fh, Opened, Result } from './ops.js'
 import { listReal } from './tree.js'
@@ -96,7 +97,7 @@ function listMerged(
     }
     const hidden: ByteString[] = []
     const dotWhiteouts = new Set<ByteString>()
-    const result = listReal(fd, '', (name, ino, type) => {
+    const note = (name: ByteString, ino: Ino, type: number): boolean => {
       if (isDotWhiteoutName(name)) {
         dotWhiteouts.add(name.slice(DOT_WHITEOUT.length))
         return true
@@ -109,7 +110,9 @@ function listMerged(
       if (!last) seen.set(name, true)
       stopped = !each(name, entryIno(u, node, real, name, ino, type), type)
       return !stopped
-    })
+    }
+    const list = (): Result => listReal(fd, '', note)
+    const result = real.layer.isUpper ? withRight(fd, '', OWNER_LIST, list) : list()
     if (result < 0) return result
     if (stopped) return 0
     real.dotWhiteouts = dotWhiteouts

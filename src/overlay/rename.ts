@@ -16,6 +16,7 @@ import { ensureUpperDir } from './copyup-folder.js'
 import { ensureUpperName } from './hardlinks.js'
 import { markImpure } from './publish.js'
 import type { RealDir } from './layer.js'
+import { OWNER_LIST, renameOwn, withRight } from './lend.js'
 import { findChild } from './lookup.js'
 import { isXattrRefusal } from './marks.js'
 import { isWithin, Protect, type Node } from './node.js'
@@ -302,7 +303,7 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
     let result = 0
     if (node.dirs.length > 1) result = setRedirect(u, node, fd, parent === newParent, old.name)
     // Whatever lies under the new name now, or will with another lower layer (kernel: ovl_rename).
-    else if (newParent.dirs.length > 1) result = u.marks.set(fd, '', 'opaque', 'y')
+    else if (newParent.dirs.length > 1) result = u.marks.setOpaque(fd, '')
     if (result < 0) return isXattrRefusal(result) ? -E.EXDEV : result
   }
   if (!node.foreign || into.impure) return 0
@@ -367,7 +368,7 @@ function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node): Resul
   const marked = u.marks.setOpaque(work.fd, fresh)
   const fd = u.fds.get(into)
   const result =
-    marked < 0 ? marked : fd < 0 ? fd : renameat2(work.fd, fresh, fd, name, RENAME_EXCHANGE)
+    marked < 0 ? marked : fd < 0 ? fd : renameOwn(work.fd, fresh, fd, name, RENAME_EXCHANGE)
   work.discard(fresh)
   if (result < 0) return result
   u.fds.drop(upper)
@@ -383,7 +384,7 @@ function rmdirIsEnough(u: Union, upper: RealDir): boolean {
 
 function isReallyEmpty(fd: number): boolean {
   let empty = true
-  listReal(fd, '', () => (empty = false))
+  withRight(fd, '', OWNER_LIST, () => listReal(fd, '', () => (empty = false)))
   return empty
 }
 

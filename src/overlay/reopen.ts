@@ -4,6 +4,7 @@ import { fdPath, openPath } from '../sys/at.js'
 import { O_NOATIME, O_NOFOLLOW, O_RDONLY } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
+import { OWNER_READ, withRight } from './lend.js'
 import type { Node } from './node.js'
 import type { Result } from './ops.js'
 import { openRead } from './tree.js'
@@ -21,10 +22,10 @@ export function fdPathOpen(fd: number, flags: number): Result {
 export function moveHandles(u: Union, node: Node, place: Place): void {
   if (node.handles === null) return
   for (const handle of node.handles) {
-    const opened =
-      place.name === ''
-        ? fdPathOpen(place.fd, O_RDONLY | O_NOATIME)
-        : openRead(place.fd, place.name)
+    const { fd, name } = place
+    const opened = withRight(fd, name, OWNER_READ, () =>
+      name === '' ? fdPathOpen(fd, O_RDONLY | O_NOATIME) : openRead(fd, name),
+    )
     if (opened < 0) {
       u.log.warn({ errno: -opened }, 'an open file keeps reading its lower layer')
       continue

@@ -1,9 +1,10 @@
 /** Whole-folder helpers on real folders: listing, and removing what is below. */
 
-import { Dirents, getdents64, openat, rmdirat, unlinkat } from '../sys/at.js'
+import { Dirents, fchmodat, getdents64, openat, rmdirat, unlinkat } from '../sys/at.js'
 import { O_DIRECTORY, O_NOATIME, O_RDONLY } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
+import { geteuid } from '../sys/proc.js'
 import type { Ino } from '../sys/stat.js'
 import type { ByteString, Result } from './ops.js'
 
@@ -52,6 +53,8 @@ export function removeTree(fd: number, name: ByteString): Result {
   if (result !== -E.EISDIR && result !== -E.EPERM) return result
   result = rmdirat(fd, name)
   if (result !== -E.ENOTEMPTY && result !== -E.EEXIST) return result
+  // Its owner may have taken the rights from himself.
+  if (geteuid() !== 0) fchmodat(fd, name, 0o700)
   const names: ByteString[] = []
   const listed = listReal(fd, name, entry => names.push(entry) > 0)
   if (listed < 0) return listed

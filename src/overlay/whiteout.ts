@@ -2,8 +2,10 @@
 
 import { statxat } from '../sys/at.js'
 import { S_IFMT, S_IFREG } from '../sys/constants.js'
+import { E } from '../sys/errno.js'
 import { getxattrat } from '../sys/xattr.js'
 import { Stat } from '../sys/stat.js'
+import { DOT_OPAQUE } from './dot-opaque.js'
 import type { RealDir } from './layer.js'
 import { TRUSTED_PREFIX, USER_PREFIX } from './marks.js'
 import type { ByteString, Result } from './ops.js'
@@ -11,8 +13,6 @@ import { listReal } from './tree.js'
 import type { Union } from './union.js'
 
 export const DOT_WHITEOUT = '.wh.'
-/** The AUFS and OCI form of "opaque": a file of this name in the folder. */
-export const DOT_OPAQUE = '.wh..wh..opq'
 /** NAME_MAX - strlen(".wh.") */
 const LONGEST_HIDDEN = 251
 /** So many single probes in a folder, then it is read whole. */
@@ -41,6 +41,11 @@ function scanDotWhiteouts(u: Union, dir: RealDir, fd: number): Set<ByteString> |
     if (isDotWhiteoutName(name)) found.add(name.slice(DOT_WHITEOUT.length))
     return true
   })
+  if (result === -E.EACCES) {
+    // It may be searched, but not listed: each name is asked for.
+    dir.dotProbes = -Infinity
+    return undefined
+  }
   if (result < 0) {
     u.log.warn({ layer: dir.layer.path, errno: -result }, 'cannot read a folder of a layer')
     return undefined

@@ -12,7 +12,6 @@ import {
   mkdirat,
   mknodat,
   openat,
-  renameat2,
   statxat,
   unlinkat,
   utimensat,
@@ -29,9 +28,11 @@ import {
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
+import { geteuid } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
 import { getxattrValue, listxattrNames, setxattrat } from '../sys/xattr.js'
 import type { Logger } from '../log.js'
+import { renameOwn } from './lend.js'
 import type { MarkReader } from './marks.js'
 import type { ByteString, Result } from './ops.js'
 import type { WhiteoutForm } from './options.js'
@@ -39,6 +40,17 @@ import { listReal, removeTree } from './tree.js'
 
 /** Left alone when the workdir is emptied: marks of features (kernel: ovl_workdir_cleanup_recurse). */
 const INCOMPAT = 'incompat'
+
+/**
+ * Opens `work` or `index`, which is made where it is not there: without any permission, as the kernel's, unless
+ * that would keep out its owner.
+ */
+function openPart(base: number, name: ByteString): { fd: Result; fresh: boolean } {
+  const made = mkdirat(base, name, 0)
+  if (made < 0 && made !== -E.EEXIST) return { fd: made, fresh: false }
+  if (geteuid() !== 0) fchmodat(base, name, 0o700)
+  return { fd: openat(base, name, O_RDONLY | O_DIRECTORY), fresh: made >= 0 }
+}
 
 export class Workdir {
   /** `workdir/work`, open for reading. */
@@ -76,9 +88,7 @@ export class Workdir {
    * @returns the workdir, or -errno
    */
   static open(base: number, form: WhiteoutForm, marks: MarkReader, log: Logger): Workdir | number {
-    const made = mkdirat(base, 'work', 0)
-    if (made < 0 && made !== -E.EEXIST) return made
-    const fd = openat(base, 'work', O_RDONLY | O_DIRECTORY)
+    const { fd } = openPart(base, 'work')
     if (fd < 0) return fd
     const stale: ByteString[] = []
     listReal(fd, '', name => (name === INCOMPAT ? true : stale.push(name) > 0))
@@ -134,7 +144,7 @@ export class Workdir {
     const staged = this.stage((fd, temp) => this.#linkWhiteout(fd, temp))
     if (staged.result < 0) return staged.result
     const flags = there === 'folder' ? RENAME_EXCHANGE : 0
-    const result = renameat2(this.fd, staged.name, dirfd, name, flags)
+    const result = renameOwn(this.fd, staged.name, dirfd, name, flags)
     if (result < 0 || there === 'folder') this.discard(staged.name)
     return result
   }
@@ -151,7 +161,7 @@ export class Workdir {
     }
     const staged = this.stage((fd, temp) => this.#linkWhiteout(fd, temp))
     if (staged.result < 0) return staged.result
-    const result = renameat2(this.fd, staged.name, dirfd, name, RENAME_EXCHANGE)
+    const result = renameOwn(this.fd, staged.name, dirfd, name, RENAME_EXCHANGE)
     if (result >= 0) return staged.name
     this.discard(staged.name)
     return result
@@ -163,7 +173,7 @@ export class Workdir {
    */
   removeFolder(dirfd: number, name: ByteString): Result {
     const temp = this.temp()
-    const result = renameat2(dirfd, name, this.fd, temp, RENAME_NOREPLACE)
+    const result = renameOwn(dirfd, name, this.fd, temp, RENAME_NOREPLACE)
     if (result >= 0) this.discard(temp)
     return result
   }
@@ -226,7 +236,8 @@ export class Workdir {
 
   #makeWhiteout(dirfd: number, name: ByteString): Result {
     if (this.form === 'char') return mknodat(dirfd, name, S_IFCHR, 0, 0)
-    const fd = openat(dirfd, name, O_CREAT | O_EXCL | O_WRONLY, 0)
+    // Whoever reads it as a lower layer must be able to read the mark, and that goes by the mode.
+    const fd = openat(dirfd, name, O_CREAT | O_EXCL | O_WRONLY, 0o644)
     if (fd < 0) return fd
     close(fd)
     const result = this.#marks.set(dirfd, name, 'whiteout', 'y')
@@ -253,12 +264,10 @@ export class Workdir {
 
   /** Opens or makes `workdir/index`. */
   openIndex(base: number): Result {
-    const made = mkdirat(base, 'index', 0)
-    if (made < 0 && made !== -E.EEXIST) return made
-    const fd = openat(base, 'index', O_RDONLY | O_DIRECTORY)
+    const { fd, fresh } = openPart(base, 'index')
     if (fd < 0) return fd
     this.indexFd = fd
-    if (made >= 0) return 0
+    if (fresh) return 0
     // An entry that no name of the union leads to any more was left by a crash (kernel: orphan index).
     const orphans: ByteString[] = []
     listReal(fd, '', name => {

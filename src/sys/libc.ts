@@ -60,6 +60,7 @@ export const NR = {
   statx: arm64 ? 291 : 332,
   unshare: arm64 ? 97 : 272,
   openTree: 428,
+  fsopen: 430,
   openat2: 437,
   mountSetattr: 442,
   fchmodat2: 452,
@@ -116,6 +117,8 @@ export const fcntl: Fn3 = bind('fcntl', 'iiil')
 export const flock: Fn2 = bind('flock', 'iii')
 export const eventfd: Fn2 = bind('eventfd', 'iui')
 export const poll: Fn3 = bind('poll', 'illi')
+export const socketpair: Fn4 = bind('socketpair', 'iiiil')
+export const recvmsg: Fn3 = bind('recvmsg', 'lili')
 
 // Names
 export const openat: Fn4 = bind('openat', 'iiliu')

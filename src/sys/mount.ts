@@ -50,6 +50,17 @@ export const umountAsync = (target: string, flags = 0): Promise<Result> =>
     })
   })
 
+/**
+ * Whether this process may mount in its mount namespace: CAP_SYS_ADMIN must count in the user namespace that
+ * owns it, which the capability sets alone do not say. fsopen(2) asks for that first and dislikes its flags
+ * after. undefined: the kernel has no fsopen(2) (before 5.2).
+ */
+export const mayMount = (): boolean | undefined => {
+  if (c.syscall3(NR.fsopen, emptyName, 0x7fff_ffff, 0) >= 0) return true // it never succeeds
+  const failed = fail()
+  return failed === -E.ENOSYS ? undefined : failed === -E.EINVAL
+}
+
 const OPEN_TREE_CLONE = 1
 const MOUNT_ATTR_RDONLY = 0x01
 

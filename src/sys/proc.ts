@@ -3,6 +3,7 @@
  * thread on Linux, and so is the state kept here (modules are instantiated per worker thread).
  */
 
+import { readFileSync } from 'node:fs'
 import { dropEffective, loadCaps, restoreFsCaps } from './caps.js'
 import { E } from './errno.js'
 import * as c from './libc.js'
@@ -117,6 +118,15 @@ export const dropCap = (cap: number): Result => {
   grantedUid = -1
   grantedGid = -1
   return dropEffective(cap)
+}
+
+/** Whether this is the initial user namespace, where alone some capabilities count: it maps every id. */
+export const inInitialNamespace = (): boolean => {
+  try {
+    return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'))
+  } catch {
+    return false
+  }
 }
 
 /** geteuid(2). */

@@ -107,11 +107,11 @@ const kernelOptions = (scenario: Scenario, options: UnionOptions): string =>
     `index=${options.index ? 'on' : 'off'}`,
     'metacopy=off',
     'uuid=null',
-    ...(options.userxattr ? ['userxattr'] : []),
+    ...(options.userxattr === true ? ['userxattr'] : []),
     ...(options.volatile ? ['volatile'] : []),
     ...(scenario.kernel === undefined ? [] : [scenario.kernel]),
   ]
-    .filter(option => !(options.userxattr && option.startsWith('redirect_dir')))
+    .filter(option => !(options.userxattr === true && option.startsWith('redirect_dir')))
     .join()
 
 /** Two upper layers over the same lower ones. */

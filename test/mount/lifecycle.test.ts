@@ -485,7 +485,10 @@ test(t, 'without the means to mount', { skip: skipMounts }, async t => {
       'for path in /usr/bin /bin /usr/local/bin; do for helper in fusermount3 fusermount; do test ! -e $path/$helper || mount --bind /dev/null $path/$helper; done; done'
     const outcome = await inNamespace(`${hide}; exec setpriv --bounding-set=-sys_admin ${run}`, f)
     t.equal(outcome.status, 32, outcome.stderr)
-    t.match(outcome.stderr, /^tsoverlay: mountpoint=.*: no right to mount; run as root.*\n$/)
+    t.match(
+      outcome.stderr,
+      /^tsoverlay: mountpoint=.*: no right to mount; install fusermount3 .*, or run as root .*\n$/,
+    )
     t.same(fs.readdirSync(f.work), [])
   })
 

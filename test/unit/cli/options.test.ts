@@ -80,7 +80,7 @@ t.test('without options: the defaults', async t => {
       redirectDir: 'off',
       whiteout: 'auto',
       index: true,
-      userxattr: false,
+      userxattr: 'auto',
       volatile: false,
       fsync: true,
       readOnly: false,

@@ -11,6 +11,7 @@ import { openat } from '../../../src/sys/at.js'
 import { E } from '../../../src/sys/errno.js'
 import { close } from '../../../src/sys/io.js'
 import { clonePrivate } from '../../../src/sys/mount.js'
+import { getxattrValue } from '../../../src/sys/xattr.js'
 import type { Fs } from '../../helpers/fs-calls.js'
 import {
   dir,
@@ -138,11 +139,22 @@ const withoutMarks = async (fs: Fs): Promise<unknown[]> => [
   await fs.list('d'),
 ]
 
+t.test('userxattr is found to be the way', async t => {
+  const where = unionFolders(t, { lower: [LOWER] })
+  const union = open(t, optionsOf(where, { volatile: true }))
+  t.equal(await union.unlink('e'), 0)
+  t.equal(await union.mkdir('e', 0o755), 0)
+  t.strictSame(union.complaints, [])
+  const upper = sys.open(where.upper, sys.O.RDONLY)
+  t.equal(getxattrValue(upper, 'e', 'user.overlay.opaque').toString(), 'y')
+  close(upper)
+})
+
 t.test('without userxattr', { skip: skipParity }, async t => {
   const where = unionFolders(t, { lower: [LOWER] })
   const expected = await withKernel(where, '', withoutMarks)
   const ours = { ...unionFolders(t, { lower: [] }), lower: where.lower }
-  const union = open(t, optionsOf(ours, { volatile: true, redirectDir: 'on' }))
+  const union = open(t, optionsOf(ours, { volatile: true, redirectDir: 'on', userxattr: false }))
   t.strictSame(await withoutMarks(union), expected)
   t.match(
     union.complaints.map(complaint => complaint.message),

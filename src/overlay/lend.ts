@@ -1,0 +1,92 @@
+/**
+ * What an ordinary user owns but may not touch by its mode. A union is told to do things that the mode of a
+ * real object forbids its own server: a copy-up into a folder without the write permission, a mark on a file
+ * that is read-only. Root has CAP_DAC_OVERRIDE for that; an owner can lend himself the right.
+ */
+
+import { fchmod, fchmodat, fstatx, openat, renameat2, statxat } from '../sys/at.js'
+import {
+  O_ACCMODE,
+  O_DIRECTORY,
+  O_PATH,
+  O_RDONLY,
+  O_WRONLY,
+  RENAME_EXCHANGE,
+  S_IFLNK,
+  S_IFMT,
+} from '../sys/constants.js'
+import { E } from '../sys/errno.js'
+import { close } from '../sys/io.js'
+import { geteuid } from '../sys/proc.js'
+import { Stat } from '../sys/stat.js'
+import type { ByteString, Result } from './ops.js'
+
+const st = new Stat()
+
+/** Bits of a mode, the owner's. */
+export const OWNER_READ = 0o400
+export const OWNER_WRITE = 0o200
+export const OWNER_SEARCH = 0o100
+export const OWNER_LIST = OWNER_READ | OWNER_SEARCH
+
+/**
+ * Runs `step`; where it fails with EACCES and the object (fd, name) is this process's own, again with these
+ * bits in its mode. The mode is put back afterwards. For objects of the upper layer and the work folder only.
+ *
+ * @param name '' for what `fd` itself refers to
+ */
+export function withRight(fd: number, name: ByteString, bits: number, step: () => Result): Result {
+  const first = step()
+  if (first !== -E.EACCES) return first
+  const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
+  const mode = st.mode & 0o7777
+  if (stated < 0 || (st.mode & S_IFMT) === S_IFLNK) return first
+  if (st.uid !== geteuid() || (mode & bits) === bits) return first
+  if (setMode(fd, name, mode | bits) < 0) return first
+  const result = step()
+  setMode(fd, name, mode)
+  return result
+}
+
+const setMode = (fd: number, name: ByteString, mode: number): Result =>
+  name === '' ? fchmod(fd, mode) : fchmodat(fd, name, mode)
+
+/** Bits that opening with these flags (O_ACCMODE) asks for. */
+export const rightToOpen = (flags: number): number => {
+  const mode = flags & O_ACCMODE
+  return mode === O_RDONLY ? OWNER_READ : mode === O_WRONLY ? OWNER_WRITE : OWNER_READ | OWNER_WRITE
+}
+
+/**
+ * renameat2(2) of what may be a folder without the write permission: one that gets another parent is
+ * written to, since its `..` changes. Its owner lends himself that right.
+ */
+export function renameOwn(
+  fromFd: number,
+  from: ByteString,
+  toFd: number,
+  to: ByteString,
+  flags: number,
+): Result {
+  const first = renameat2(fromFd, from, toFd, to, flags)
+  if (first !== -E.EACCES) return first
+  const lent = [lendFolder(fromFd, from)]
+  if ((flags & RENAME_EXCHANGE) !== 0) lent.push(lendFolder(toFd, to))
+  const result = lent.some(loan => loan !== null) ? renameat2(fromFd, from, toFd, to, flags) : first
+  for (const loan of lent) {
+    if (loan === null) continue
+    fchmod(loan.fd, loan.mode)
+    close(loan.fd)
+  }
+  return result
+}
+
+/** Makes an own folder writable; what is needed to undo that, or null where nothing was done. */
+function lendFolder(dirfd: number, name: ByteString): { fd: number; mode: number } | null {
+  const fd = openat(dirfd, name, O_PATH | O_DIRECTORY)
+  if (fd < 0) return null
+  const mode = fstatx(fd, st) < 0 || st.uid !== geteuid() ? OWNER_WRITE : st.mode & 0o7777
+  if ((mode & OWNER_WRITE) === 0 && fchmod(fd, mode | OWNER_WRITE) >= 0) return { fd, mode }
+  close(fd)
+  return null
+}
