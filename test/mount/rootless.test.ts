@@ -407,7 +407,7 @@ if [ "$WAY" = fusermount3 ]; then
   within 10 gone && echo 'ok gone by fusermount3'
 fi
 cat >program.mjs <<END
-import { mount } from '$TOP/app/dist/index.js'
+import { mount } from '$TOP/app/dist/lib/index.js'
 import * as fs from 'node:fs'
 const m = await mount({ lower: '$T/lower', upper: '$T/upper', work: '$T/work', mountpoint: '$T/merged' })
 fs.writeFileSync('$T/merged/by-library', 'x')
