@@ -44,6 +44,7 @@ import { ensureUpperName, saveNlink } from './hardlinks.js'
 import { markImpure } from './publish.js'
 import { openFile, realFlags, type HandleTable } from './handles.js'
 import { RealDir } from './layer.js'
+import type { Owners } from './owners.js'
 import { findChild } from './lookup.js'
 import { isXattrRefusal } from './marks.js'
 import { Protect, type Node } from './node.js'
@@ -85,7 +86,7 @@ function make(
   mode: number,
   run: Make,
 ): Result {
-  const ready = prepare(u, parent, name)
+  const ready = isOwnable(u, caller) ? prepare(u, parent, name) : -E.EOVERFLOW
   if (ready < 0) return ready
   const upper = parent.upperDir
   if (upper === null) return -E.EIO
@@ -93,10 +94,10 @@ function make(
   const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
-  const identity = caller.uid !== 0 || caller.gid !== 0
-  if (identity) pushFsIds(caller.uid, caller.gid)
+  const acting = actAs(u, caller)
+  if (acting < 0) return acting
   let result = run(fd, name, masked)
-  if (identity) popFsIds()
+  if (acting > 0) popFsIds()
   let covers = false
   if (result === -E.EEXIST) {
     covers = true
@@ -122,6 +123,35 @@ function make(
 }
 
 let created: Node
+
+/** Whether what a caller makes can be theirs on disk (kernel: may_create). */
+function isOwnable(u: Union, caller: Caller): boolean {
+  return u.owners === null || isReadOnly(u) || u.owners.hasRoomFor(caller)
+}
+
+/**
+ * Makes the caller the owner of what is created next.
+ *
+ * @returns 1: until `popFsIds`; 0: it is so already; or -errno
+ */
+function actAs(u: Union, caller: Caller): Result {
+  const { owners } = u
+  if (owners !== null) return actAsMapped(owners, caller)
+  if (caller.uid === 0 && caller.gid === 0) return 0
+  pushFsIds(caller.uid, caller.gid)
+  return 1
+}
+
+function actAsMapped(owners: Owners, caller: Caller): Result {
+  // Squashed, one that has no id on disk gives what they make to whoever mounts.
+  const uid = Math.max(0, owners.uids.toDisk(caller.uid))
+  const gid = Math.max(0, owners.gids.toDisk(caller.gid))
+  if (uid === 0 && gid === 0) return 0
+  const result = pushFsIds(uid, gid)
+  if (result >= 0) return 1
+  popFsIds()
+  return owners.squashes ? 0 : result
+}
 
 /**
  * What is left to do after an object was made in its place.
@@ -163,10 +193,10 @@ function makeOverWhiteout(
   const isDir = (mode & S_IFMT) === S_IFDIR
   const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
   const finalMode = inherited === null ? mode : inherited.mode
-  const identity = caller.uid !== 0 || caller.gid !== 0
-  if (identity) pushFsIds(caller.uid, caller.gid)
+  const acting = actAs(u, caller)
+  if (acting < 0) return acting
   const staged = work.stage((workFd, temp) => run(workFd, temp, finalMode))
-  if (identity) popFsIds()
+  if (acting > 0) popFsIds()
   if (staged.result < 0) return staged.result
   let result = inheritGroup(u, fd, work.fd, staged.name, finalMode)
   if (result >= 0 && acl !== null && inherited !== null)
@@ -209,10 +239,10 @@ function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
   return node
 }
 
-function answer(node: Node, out: Entry): Result {
+function answer(u: Union, node: Node, out: Entry): Result {
   node.lookups++
   out.nodeId = node.id
-  fillAttr(node, there, out.attr)
+  fillAttr(u, node, there, out.attr)
   return 0
 }
 
@@ -231,7 +261,7 @@ export function mknod(
   const result = make(u, caller, parent, name, mode, (fd, at, m) =>
     mknodat(fd, at, m, major, minor),
   )
-  return result < 0 ? result : answer(created, out)
+  return result < 0 ? result : answer(u, created, out)
 }
 
 export function mkdir(
@@ -244,7 +274,7 @@ export function mkdir(
 ): Result {
   const full = S_IFDIR | (mode & 0o7777)
   const result = make(u, caller, parent, name, full, (fd, at, m) => mkdirat(fd, at, m & 0o7777))
-  return result < 0 ? result : answer(created, out)
+  return result < 0 ? result : answer(u, created, out)
 }
 
 export function symlink(
@@ -258,7 +288,7 @@ export function symlink(
   const result = make(u, caller, parent, name, S_IFLNK | 0o777, (fd, at) =>
     symlinkat(target, fd, at),
   )
-  return result < 0 ? result : answer(created, out)
+  return result < 0 ? result : answer(u, created, out)
 }
 
 /** @throws Pending where the name exists and must be copied up */
@@ -284,12 +314,12 @@ export function create(
     const result = openFile(u, handles, found, flags & ~O_CREAT, null, opened)
     if (result < 0) return result
     const stated = statNode(u, found, there)
-    return stated < 0 ? stated : answer(found, out)
+    return stated < 0 ? stated : answer(u, found, out)
   }
   if (fd < 0) return fd
   const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
   describeNew(handles, created, fd, mayWrite, opened)
-  return answer(created, out)
+  return answer(u, created, out)
 }
 
 function describeNew(
@@ -322,6 +352,7 @@ export function tmpfile(
   if (isReadOnly(u)) return -E.EROFS
   if (parent.unlinked) return -E.ENOENT
   if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
+  if (!isOwnable(u, caller)) return -E.EOVERFLOW
   const ready = ensureUpperDir(u, parent)
   if (ready < 0) return ready
   const upper = parent.upperDir
@@ -333,10 +364,10 @@ export function tmpfile(
   // O_EXCL means "never to be linked": it reaches the real file, which then refuses.
   const real = O_TMPFILE | realFlags(u, flags) | (flags & O_EXCL)
   const writable = (real & O_ACCMODE) === O_WRONLY ? real : (real & ~O_ACCMODE) | O_RDWR
-  const identity = caller.uid !== 0 || caller.gid !== 0
-  if (identity) pushFsIds(caller.uid, caller.gid)
+  const acting = actAs(u, caller)
+  if (acting < 0) return acting
   const fd = openat(dirfd, '.', writable, masked & 0o7777)
-  if (identity) popFsIds()
+  if (acting > 0) popFsIds()
   if (fd < 0) return fd
   const anchor = dup(fd)
   const stated = anchor < 0 ? anchor : fstatx(fd, there)
@@ -349,7 +380,7 @@ export function tmpfile(
   node.unlinked = true
   node.anchor = anchor
   describeNew(handles, node, fd, true, opened)
-  return answer(node, out)
+  return answer(u, node, out)
 }
 
 /**
@@ -434,5 +465,5 @@ function adopt(
   else node.lowerPositive = false
   parent.version++
   saveNlink(u, node)
-  return answer(node, out)
+  return answer(u, node, out)
 }
