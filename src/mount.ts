@@ -14,11 +14,14 @@ import { silentLogger, type Logger, type LogLevel } from './log.js'
 import { addMountFlag, isMountFlag, type MountFlag } from './mount-flags.js'
 import {
   defaultUnionOptions,
+  type IdRange,
+  type OwnerOptions,
   type RedirectDir,
   type UnionOptions,
   type WhiteoutForm,
 } from './overlay/options.js'
 import { deviceOn, isCovered } from './overlay/mountinfo.js'
+import { checkId, checkRanges } from './overlay/owners.js'
 import { validateMountpoint, validateUnion } from './overlay/validate.js'
 
 /** How file data travels. See README, "Data modes". */
@@ -48,6 +51,23 @@ export interface MountOptions {
   userxattr?: boolean
   /** Never sync: faster, and after a crash the upper layer is lost. Default: false. */
   volatile?: boolean
+  /**
+   * User ids of the layers as the union shows them, and back: what is created or changed through it gets
+   * the id on disk. An id in no range is shown as the kernel's overflow id (65534), and setting or
+   * creating with one fails with EOVERFLOW. Default: as they are on disk.
+   */
+  uidMapping?: readonly IdRange[]
+  /** Group ids, as `uidMapping`. */
+  gidMapping?: readonly IdRange[]
+  /**
+   * Show everything as belonging to this user. What is created or changed has its own owner on disk, where
+   * that can be.
+   */
+  squashToUid?: number
+  /** Show everything as belonging to this group. */
+  squashToGid?: number
+  /** `squashToUid: 0` and `squashToGid: 0`, where they are not given. Default: false. */
+  squashToRoot?: boolean
   /** Default: `auto`. */
   io?: IoMode
   /** The source that /proc/mounts shows. Default: `tsoverlay`. */
@@ -115,6 +135,8 @@ export const mount = async (options: MountOptions): Promise<Mount> => {
   }
   if (options.upper !== undefined) union.upper = absolute('upper', options.upper, here)
   if (options.work !== undefined) union.work = absolute('work', options.work, here)
+  const owners = ownersOf(options)
+  if (owners !== undefined) union.owners = owners
 
   let mountFlags = union.readOnly ? addMountFlag(0, 'ro') : 0
   for (const flag of options.flags ?? []) {
@@ -140,6 +162,29 @@ export const mount = async (options: MountOptions): Promise<Mount> => {
     logger: options.logger ?? silentLogger,
     logLevel: options.logLevel ?? (options.logger === undefined ? 'silent' : 'info'),
   })
+}
+
+/** @throws {MountError} */
+const ownersOf = (options: MountOptions): OwnerOptions | undefined => {
+  const { uidMapping, gidMapping, squashToUid, squashToGid, squashToRoot } = options
+  const owners: OwnerOptions = squashToRoot === true ? { squashUid: 0, squashGid: 0 } : {}
+  if (uidMapping !== undefined) {
+    checkRanges('uidMapping', 'uidMapping', uidMapping)
+    owners.uids = [...uidMapping]
+  }
+  if (gidMapping !== undefined) {
+    checkRanges('gidMapping', 'gidMapping', gidMapping)
+    owners.gids = [...gidMapping]
+  }
+  if (squashToUid !== undefined) {
+    checkId('squashToUid', `squashToUid: ${squashToUid}`, squashToUid)
+    owners.squashUid = squashToUid
+  }
+  if (squashToGid !== undefined) {
+    checkId('squashToGid', `squashToGid: ${squashToGid}`, squashToGid)
+    owners.squashGid = squashToGid
+  }
+  return Object.keys(owners).length === 0 ? undefined : owners
 }
 
 /** What `startMount` needs: paths are absolute, words are parsed. */

@@ -14,10 +14,12 @@ import { addMountFlag, isMountFlag } from '../mount-flags.js'
 import type { IoMode } from '../mount.js'
 import {
   defaultUnionOptions,
+  type OwnerOptions,
   type RedirectDir,
   type UnionOptions,
   type WhiteoutForm,
 } from '../overlay/options.js'
+import { parseId, parseRanges } from './owner-options.js'
 
 export interface ParsedOptions {
   union: UnionOptions
@@ -93,16 +95,6 @@ const withoutEffect = new Map([
   ['plugins', 'there are no plugins'],
 ])
 
-/** Options of fuse-overlayfs that change whom files belong to: without them the owners would be wrong. */
-const ownerOptions = new Set([
-  'uidmapping',
-  'gidmapping',
-  'squash_to_root',
-  'squash_to_uid',
-  'squash_to_gid',
-  'xattr_permissions',
-])
-
 /** Splits at each `,` that has no backslash before it. Backslashes stay; empty items vanish. */
 export const splitOptions = (text: string): string[] =>
   joinLabels(split(text, ',')).filter(item => item !== '')
@@ -174,6 +166,10 @@ export const parseMountOptions = (
     warnings: [],
   }
 
+  let squashToRoot = false
+  const own = (change: OwnerOptions): void => {
+    union.owners = { ...union.owners, ...change }
+  }
   const tune = (change: Partial<Tuning>): void => {
     parsed.tuning = { ...parsed.tuning, ...change }
   }
@@ -243,6 +239,22 @@ export const parseMountOptions = (
         noValue(name, raw)
         tune({ staticNlink: true })
         break
+      case 'uidmapping':
+        own({ uids: parseRanges(name, needValue(name, raw)) })
+        break
+      case 'gidmapping':
+        own({ gids: parseRanges(name, needValue(name, raw)) })
+        break
+      case 'squash_to_root':
+        noValue(name, raw)
+        squashToRoot = true
+        break
+      case 'squash_to_uid':
+        own({ squashUid: parseId(name, needValue(name, raw)) })
+        break
+      case 'squash_to_gid':
+        own({ squashGid: parseId(name, needValue(name, raw)) })
+        break
       case 'max_write':
         tune({ maxWrite: bytes(name, raw) })
         break
@@ -278,7 +290,7 @@ export const parseMountOptions = (
           parsed.mountFlags = addMountFlag(parsed.mountFlags, name)
           if (name === 'ro') union.readOnly = true
           else if (name === 'rw') union.readOnly = false
-        } else if (ownerOptions.has(name)) {
+        } else if (name === 'xattr_permissions') {
           refuseOwners(name, raw)
         } else if (withoutEffect.has(name)) {
           if (raw !== '0' && raw !== '') {
@@ -290,6 +302,8 @@ export const parseMountOptions = (
     }
   }
 
+  // One of them alone comes before it, wherever it stands.
+  if (squashToRoot) union.owners = { squashUid: 0, squashGid: 0, ...union.owners }
   if (union.upper === undefined && union.work !== undefined) {
     parsed.warnings.push(
       `workdir=${union.work} is ignored: a union without upperdir is read-only and needs none`,

@@ -21,6 +21,14 @@ const GROUP = 0x08
 const MASK = 0x10
 const OTHER = 0x20
 
+/** Calls `each` with the offset of every id in an ACL: of named users and groups. */
+export function forEachNamed(acl: Buffer, each: (at: number, isGroup: boolean) => void): void {
+  for (let at = HEADER; at + ENTRY <= acl.length; at += ENTRY) {
+    const tag = acl.readUInt16LE(at)
+    if (tag === USER || tag === GROUP) each(at + 4, tag === GROUP)
+  }
+}
+
 /** The mode that results, and the access ACL to set, or null where the mode says it all. */
 export interface Created {
   mode: number

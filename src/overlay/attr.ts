@@ -46,15 +46,16 @@ import {
   type SetAttr,
   type StatFsOut,
 } from './ops.js'
+import { isOwnerRefusal, UNMAPPED, type Owners } from './owners.js'
 import { fdPathOpen } from './reopen.js'
-import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
+import { fillAttr, isReadOnly, locate, Place, shownGid, statNode, type Union } from './union.js'
 
 const place = new Place()
 
 export function getattr(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Attr): Result {
   const result = statOpen(u, handles, node, fh, u.st)
   if (result < 0) return result
-  fillAttr(node, u.st, out)
+  fillAttr(u, node, u.st, out)
   if (node.metacopy) addDataBlocks(u, node, out)
   return 0
 }
@@ -78,6 +79,8 @@ export function setattr(
   const valid = set.valid
   if (isReadOnly(u)) return -E.EROFS
   if (node.protect !== 0 && !allowedOnProtected(u, node, set)) return -E.EPERM
+  // Before anything is copied up for it (kernel: notify_change).
+  if (u.owners !== null && !canOwn(u.owners, set)) return -E.EOVERFLOW
   // The VFS asks for no such thing; opening a FIFO for it would wait for ever.
   if ((valid & V.SIZE) !== 0 && !node.isReg) return node.isDir ? -E.EISDIR : -E.EINVAL
   const emptied = (valid & V.SIZE) !== 0 && set.size === 0
@@ -89,6 +92,13 @@ export function setattr(
   if (result < 0) return result
   if (cutAway && (valid & V.MTIME) === 0) modifiedNow(u, node)
   return getattr(u, handles, node, set.fh, out)
+}
+
+/** Whether the owner that is to be set has an id on disk. */
+function canOwn(owners: Owners, { valid, uid, gid }: SetAttr): boolean {
+  if (owners.squashes) return true
+  if ((valid & V.UID) !== 0 && owners.uids.toDisk(uid) === UNMAPPED) return false
+  return (valid & V.GID) === 0 || owners.gids.toDisk(gid) !== UNMAPPED
 }
 
 /** What the kernel's write-back sends, through a handle (fs/fuse/inode.c:fuse_flush_times). */
@@ -148,13 +158,13 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
     // Who may keep the bits is judged by the group that the file has before.
     result = name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)
     if (result < 0) return result
-    const mode = privilegesLeft(u.st, caller)
+    const mode = privilegesLeft(u.st.mode, shownGid(u, u.st), caller)
     if (mode !== u.st.mode) left = mode
   }
   if ((valid & (V.UID | V.GID)) !== 0 || (valid & any) === 0) {
     const uid = (valid & V.UID) !== 0 ? set.uid : -1
     const gid = (valid & V.GID) !== 0 ? set.gid : -1
-    result = name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)
+    result = chown(u, fd, name, uid, gid)
     if (result < 0) return result
   }
   if (left >= 0) {
@@ -185,6 +195,15 @@ function modifiedNow(u: Union, node: Node): void {
   const { fd, name } = place
   if (name === '') futimens(fd, 0, UTIME_OMIT, 0, UTIME_NOW)
   else utimensat(fd, name, 0, UTIME_OMIT, 0, UTIME_NOW)
+}
+
+/** @param uid as it is shown, or -1: unchanged. `gid` likewise */
+function chown(u: Union, fd: number, name: string, uid: number, gid: number): Result {
+  const { owners } = u
+  const diskUid = owners === null || uid === -1 ? uid : owners.uids.toDisk(uid)
+  const diskGid = owners === null || gid === -1 ? gid : owners.gids.toDisk(gid)
+  const result = name === '' ? fchown(fd, diskUid, diskGid) : fchownat(fd, name, diskUid, diskGid)
+  return result < 0 && owners?.squashes === true && isOwnerRefusal(result) ? 0 : result
 }
 
 function chmod(fd: number, name: string, mode: number): Result {

@@ -2,12 +2,29 @@
 
 import { fchmodat, fchownat, fstatx, rmdirat, statxat, unlinkat } from '../sys/at.js'
 import { S_ISGID } from '../sys/constants.js'
-import { E } from '../sys/errno.js'
 import { geteuid, popFsIds, pushFsIds } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
 import type { ByteString, Caller, Result } from './ops.js'
+import type { Owners } from './owners.js'
 
 const st = new Stat()
+
+/** Of the caller that `actAs` was called for last, on disk. */
+let uid = 0
+let gid = 0
+
+/**
+ * Makes the caller the owner of what is created next, until `popFsIds`, which is needed after an error, too.
+ * Where owners are squashed, who has no id on disk gives what they make to whoever mounts.
+ *
+ * @returns 0, or -EPERM: this process can't do that for somebody else
+ */
+export function actAs(owners: Owners | null, caller: Caller): Result {
+  uid = owners === null ? caller.uid : Math.max(0, owners.uids.toDisk(caller.uid))
+  gid = owners === null ? caller.gid : Math.max(0, owners.gids.toDisk(caller.gid))
+  const result = pushFsIds(uid, gid)
+  return result < 0 && owners?.squashes === true ? 0 : result
+}
 
 /**
  * Runs `make` as the caller: what it creates in the folder `dirfd` under `name` gets the caller's owner and
@@ -15,30 +32,31 @@ const st = new Stat()
  * others -EPERM, as chown(2) would say, and nothing is made.
  */
 export function makeAs(
+  owners: Owners | null,
   caller: Caller,
   dirfd: number,
   name: ByteString,
   make: () => Result,
 ): Result {
-  const pushed = pushFsIds(caller.uid, caller.gid)
-  const own = pushed < 0 && caller.uid === geteuid()
-  const result = pushed >= 0 || own ? make() : -E.EPERM
+  const acting = actAs(owners, caller)
+  const own = acting < 0 && uid === geteuid()
+  const result = acting >= 0 || own ? make() : acting
   popFsIds()
   if (!own || result < 0) return result
-  const given = giveGroup(caller, dirfd, name)
+  const given = giveGroup(dirfd, name)
   if (given >= 0) return result
   if (unlinkat(dirfd, name) < 0) rmdirat(dirfd, name)
   return given
 }
 
 /** The group that the kernel would have given: the caller's, unless the folder gives its own. */
-function giveGroup(caller: Caller, dirfd: number, name: ByteString): Result {
+function giveGroup(dirfd: number, name: ByteString): Result {
   let result = fstatx(dirfd, st)
   if (result < 0 || (st.mode & S_ISGID) !== 0) return result
   result = statxat(dirfd, name, st)
-  if (result < 0 || st.gid === caller.gid) return result
+  if (result < 0 || st.gid === gid) return result
   const { mode } = st
-  result = fchownat(dirfd, name, -1, caller.gid)
+  result = fchownat(dirfd, name, -1, gid)
   // chown(2) has dropped them.
   return result >= 0 && (mode & 0o6000) !== 0 ? fchmodat(dirfd, name, mode & 0o7777) : result
 }

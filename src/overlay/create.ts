@@ -35,10 +35,10 @@ import {
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close, dup } from '../sys/io.js'
-import { popFsIds, pushFsIds } from '../sys/proc.js'
+import { popFsIds } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
 import { applyDefaultAcl, setInherited } from './acl.js'
-import { makeAs } from './caller.js'
+import { actAs, makeAs } from './caller.js'
 import { copyUp } from './copyup.js'
 import { ensureUpperDir } from './copyup-folder.js'
 import { ensureUpperName, saveNlink } from './hardlinks.js'
@@ -85,7 +85,7 @@ function make(
   mode: number,
   run: Make,
 ): Result {
-  const ready = prepare(u, parent, name)
+  const ready = isOwnable(u, caller) ? prepare(u, parent, name) : -E.EOVERFLOW
   if (ready < 0) return ready
   const upper = parent.upperDir
   if (upper === null) return -E.EIO
@@ -93,7 +93,7 @@ function make(
   const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
-  let result = makeAs(caller, fd, name, () => run(fd, name, masked))
+  let result = makeAs(u.owners, caller, fd, name, () => run(fd, name, masked))
   let covers = false
   if (result === -E.EEXIST) {
     covers = true
@@ -119,6 +119,11 @@ function make(
 }
 
 let created: Node
+
+/** Whether what a caller makes can be theirs on disk (kernel: may_create). */
+function isOwnable(u: Union, caller: Caller): boolean {
+  return u.owners === null || isReadOnly(u) || u.owners.hasRoomFor(caller)
+}
 
 /**
  * What is left to do after an object was made in its place.
@@ -161,7 +166,7 @@ function makeOverWhiteout(
   const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
   const finalMode = inherited === null ? mode : inherited.mode
   const staged = work.stage((workFd, temp) =>
-    makeAs(caller, workFd, temp, () => run(workFd, temp, finalMode)),
+    makeAs(u.owners, caller, workFd, temp, () => run(workFd, temp, finalMode)),
   )
   if (staged.result < 0) return staged.result
   let result = inheritGroup(u, fd, work.fd, staged.name, finalMode)
@@ -205,10 +210,10 @@ function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
   return node
 }
 
-function answer(node: Node, out: Entry): Result {
+function answer(u: Union, node: Node, out: Entry): Result {
   node.lookups++
   out.nodeId = node.id
-  fillAttr(node, there, out.attr)
+  fillAttr(u, node, there, out.attr)
   return 0
 }
 
@@ -227,7 +232,7 @@ export function mknod(
   const result = make(u, caller, parent, name, mode, (fd, at, m) =>
     mknodat(fd, at, m, major, minor),
   )
-  return result < 0 ? result : answer(created, out)
+  return result < 0 ? result : answer(u, created, out)
 }
 
 export function mkdir(
@@ -240,7 +245,7 @@ export function mkdir(
 ): Result {
   const full = S_IFDIR | (mode & 0o7777)
   const result = make(u, caller, parent, name, full, (fd, at, m) => mkdirat(fd, at, m & 0o7777))
-  return result < 0 ? result : answer(created, out)
+  return result < 0 ? result : answer(u, created, out)
 }
 
 export function symlink(
@@ -254,7 +259,7 @@ export function symlink(
   const result = make(u, caller, parent, name, S_IFLNK | 0o777, (fd, at) =>
     symlinkat(target, fd, at),
   )
-  return result < 0 ? result : answer(created, out)
+  return result < 0 ? result : answer(u, created, out)
 }
 
 /** @throws Pending where the name exists and must be copied up */
@@ -280,12 +285,12 @@ export function create(
     const result = openFile(u, handles, found, flags & ~O_CREAT, null, opened)
     if (result < 0) return result
     const stated = statNode(u, found, there)
-    return stated < 0 ? stated : answer(found, out)
+    return stated < 0 ? stated : answer(u, found, out)
   }
   if (fd < 0) return fd
   const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
   describeNew(handles, created, fd, mayWrite, opened)
-  return answer(created, out)
+  return answer(u, created, out)
 }
 
 function describeNew(
@@ -319,6 +324,7 @@ export function tmpfile(
   if (isReadOnly(u)) return -E.EROFS
   if (parent.unlinked) return -E.ENOENT
   if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
+  if (!isOwnable(u, caller)) return -E.EOVERFLOW
   const ready = ensureUpperDir(u, parent)
   if (ready < 0) return ready
   const upper = parent.upperDir
@@ -330,8 +336,8 @@ export function tmpfile(
   // O_EXCL means "never to be linked": it reaches the real file, which then refuses.
   const real = O_TMPFILE | realFlags(u, flags) | (flags & O_EXCL)
   const writable = (real & O_ACCMODE) === O_WRONLY ? real : (real & ~O_ACCMODE) | O_RDWR
-  const pushed = pushFsIds(caller.uid, caller.gid)
-  const fd = pushed < 0 ? pushed : openat(dirfd, '.', writable, masked & 0o7777)
+  const acting = actAs(u.owners, caller)
+  const fd = acting < 0 ? acting : openat(dirfd, '.', writable, masked & 0o7777)
   popFsIds()
   if (fd < 0) return fd
   const anchor = dup(fd)
@@ -345,7 +351,7 @@ export function tmpfile(
   node.unlinked = true
   node.anchor = anchor
   describeNew(handles, node, fd, true, opened)
-  return answer(node, out)
+  return answer(u, node, out)
 }
 
 /**
@@ -430,5 +436,5 @@ function adopt(
   else node.lowerPositive = false
   parent.version++
   saveNlink(u, node)
-  return answer(node, out)
+  return answer(u, node, out)
 }

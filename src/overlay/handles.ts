@@ -35,7 +35,7 @@ import { Protect, type Node } from './node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
 import { privilegesLeft } from './privileges.js'
 import { fdPathOpen } from './reopen.js'
-import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
+import { isReadOnly, locate, Place, shownGid, statNode, type Union } from './union.js'
 
 export class FileHandle {
   readonly fh: Fh
@@ -134,7 +134,7 @@ export function openFile(
   const fd = openReal(u, node, realFlags(u, flags) | (truncate ? O_TRUNC : 0))
   if (fd < 0) return fd
   if (truncate && killFor !== null) {
-    const result = dropPrivileges(fd, killFor)
+    const result = dropPrivileges(u, fd, killFor)
     if (result < 0) {
       close(fd)
       return result
@@ -189,10 +189,10 @@ function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
 }
 
 /** Drops from an open file what a write by `caller` takes from it. */
-function dropPrivileges(fd: number, caller: Caller): Result {
+function dropPrivileges(u: Union, fd: number, caller: Caller): Result {
   const result = fstatx(fd, st)
   if (result < 0) return result
-  const mode = privilegesLeft(st, caller)
+  const mode = privilegesLeft(st.mode, shownGid(u, st), caller)
   return mode === st.mode ? 0 : fchmod(fd, mode & 0o7777)
 }
 
@@ -238,7 +238,7 @@ export function writeFile(
   // As in keepingTime, without a closure for every write.
   if (keepTime) futimens(handle.fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
   if (killFor !== null && done > 0) {
-    const result = dropPrivileges(handle.fd, killFor)
+    const result = dropPrivileges(u, handle.fd, killFor)
     if (result < 0) return result
   }
   return done

@@ -32,6 +32,7 @@ import { NodeTable } from './node.js'
 import type { Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
 import { encodeOrigin } from './origin.js'
+import { makeOwners } from './owners.js'
 import { Place, shownIno, type Union } from './union.js'
 import { validateUnion } from './validate.js'
 import { hasDotOpaque } from './whiteout.js'
@@ -113,6 +114,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     lowers,
     fds: new DirFds(folderBudget()),
     marks,
+    owners: makeOwners(options.owners),
     work,
     pool: new IoPool(log),
     writeback: deps.writeback,

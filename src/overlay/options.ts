@@ -3,6 +3,23 @@
 export type RedirectDir = 'on' | 'off' | 'follow' | 'nofollow'
 export type WhiteoutForm = 'auto' | 'char' | 'xattr' | 'wh'
 
+/** `length` ids, from `disk` on in the layers and from `shown` on in the union. */
+export interface IdRange {
+  disk: number
+  shown: number
+  length: number
+}
+
+/** Whom files are shown to belong to, other than on disk. */
+export interface OwnerOptions {
+  /** None: user ids are those on disk. */
+  uids?: readonly IdRange[]
+  gids?: readonly IdRange[]
+  /** Everything is shown to belong to this user. */
+  squashUid?: number
+  squashGid?: number
+}
+
 export interface UnionOptions {
   /** Lower layers, top first; at least one. Paths of folders. */
   lower: string[]
@@ -24,6 +41,8 @@ export interface UnionOptions {
   fsync: boolean
   /** Serve without writing, although there is an upper. */
   readOnly: boolean
+  /** Default: owners are those on disk. */
+  owners?: OwnerOptions
 }
 
 export const defaultUnionOptions: UnionOptions = {

@@ -114,7 +114,7 @@ export class Overlay implements Ops {
     }
     node.lookups++
     out.nodeId = node.id
-    fillAttr(node, this.#u.st, out.attr)
+    fillAttr(this.#u, node, this.#u.st, out.attr)
     return 0
   }
 

@@ -2,20 +2,20 @@
 
 import { readFileSync } from 'node:fs'
 import { S_IFDIR, S_IFMT, S_ISGID, S_ISUID, S_IXGRP } from '../sys/constants.js'
-import type { Stat } from '../sys/stat.js'
 import type { Caller } from './ops.js'
 
 /**
  * The mode that is left after a write, truncation or chown by `caller` (kernel:
  * setattr_should_drop_suidgid). Without the group's execute bit, set-group-id stays for members of the
  * group.
+ *
+ * @param gid the file's group as it is shown
  */
-export function privilegesLeft(st: Stat, caller: Caller): number {
-  const { mode } = st
+export function privilegesLeft(mode: number, gid: number, caller: Caller): number {
   if ((mode & S_IFMT) === S_IFDIR) return mode
   const kept = mode & ~S_ISUID
   if ((mode & S_ISGID) === 0) return kept
-  if ((mode & S_IXGRP) === 0 && isMember(caller, st.gid)) return kept
+  if ((mode & S_IXGRP) === 0 && isMember(caller, gid)) return kept
   return kept & ~S_ISGID
 }
 

@@ -230,7 +230,7 @@ export function readdirplus(
     }
     child.lookups++
     out.nodeId = child.id
-    fillAttr(child, u.st, out.attr)
+    fillAttr(u, child, u.st, out.attr)
     sink.add(entry.name, child.ino, child.type >> 12, at + 1, out)
   }
   return 0

@@ -16,6 +16,7 @@ import type { MarkReader } from './marks.js'
 import type { Node, NodeTable } from './node.js'
 import type { Attr, ByteString, Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
+import type { Owners } from './owners.js'
 import type { Workdir } from './work.js'
 
 /** Where a real object is: a name in an open folder, or, with name '', what the descriptor refers to. */
@@ -35,6 +36,8 @@ export interface Union {
   readonly fds: DirFds
   readonly nodes: NodeTable
   readonly marks: MarkReader
+  /** Null: owners are shown and written as they are. */
+  readonly owners: Owners | null
   /** Null with a read-only union. */
   readonly work: Workdir | null
   readonly pool: IoPool
@@ -119,8 +122,13 @@ export function shownNlink(node: Node, st: Stat): number {
   return Math.max(0, st.nlink + node.nlinkAdjust)
 }
 
+/** The group that is shown of a real object: callers are known by such ids. */
+export function shownGid(u: Pick<Union, 'owners'>, st: Stat): number {
+  return u.owners === null ? st.gid : u.owners.gids.toShown(st.gid)
+}
+
 /** Attributes as the union shows them. */
-export function fillAttr(node: Node, st: Stat, out: Attr): void {
+export function fillAttr(u: Pick<Union, 'owners'>, node: Node, st: Stat, out: Attr): void {
   out.ino = node.ino
   out.size = st.size
   out.blocks = st.blocks
@@ -134,8 +142,8 @@ export function fillAttr(node: Node, st: Stat, out: Attr): void {
   out.btimeNsec = st.btimeNsec
   out.mode = st.mode
   out.nlink = shownNlink(node, st)
-  out.uid = st.uid
-  out.gid = st.gid
+  out.uid = u.owners === null ? st.uid : u.owners.uids.toShown(st.uid)
+  out.gid = shownGid(u, st)
   out.rdevMajor = st.rdevMajor
   out.rdevMinor = st.rdevMinor
   out.blksize = st.blksize

@@ -16,11 +16,12 @@ import {
 import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
 import { copyUp } from './copyup.js'
 import { settle } from './handles.js'
+import { diskValue, holdsIds, shownValue } from './id-values.js'
 import { CAPABILITY } from './metadata.js'
 import type { Node } from './node.js'
 import type { ByteString, Caller, Result } from './ops.js'
 import { isMember } from './privileges.js'
-import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
+import { isReadOnly, locate, Place, shownGid, statNode, type Union } from './union.js'
 
 const place = new Place()
 /** XATTR_LIST_MAX: what does not fit is E2BIG, as the VFS answers. */
@@ -37,7 +38,18 @@ export function getxattr(
   const result = locate(u, node, place)
   if (result < 0) return result
   const real = u.marks.escape(name)
+  if (u.owners !== null && holdsIds(name)) {
+    const value = getxattrValue(place.fd, place.name, real)
+    const shown = typeof value === 'number' ? value : shownValue(u.owners, name, value)
+    return typeof shown === 'number' ? shown : putValue(shown, buf, offset, room)
+  }
   return getxattrat(place.fd, place.name, real, buf.subarray(offset, offset + room))
+}
+
+/** Answers with a value that is at hand. */
+function putValue(value: Buffer, buf: Buffer, offset: number, room: number): Result {
+  if (room === 0) return value.length
+  return value.length > room ? -E.ERANGE : value.copy(buf, offset)
 }
 
 /** `trusted`: the caller may see trusted.* names (CAP_SYS_ADMIN, as listxattr of every file system). */
@@ -79,6 +91,8 @@ export function setxattr(
 ): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (node.protect !== 0) return -E.EPERM
+  const stored = u.owners !== null && holdsIds(name) ? diskValue(u.owners, name, value) : value
+  if (typeof stored === 'number') return stored
   const copied = copyUp(u, node)
   if (copied < 0) return copied
   // A late write to the real file would drop the capability again.
@@ -86,7 +100,7 @@ export function setxattr(
   let result = locate(u, node, place)
   if (result < 0) return result
   const { fd, name: at } = place
-  result = setxattrat(fd, at, u.marks.escape(name), value, flags)
+  result = setxattrat(fd, at, u.marks.escape(name), stored, flags)
   if (result < 0) return result
   if (name === ACL_DEFAULT) node.defaultAcl = undefined
   if (killSgid) {
@@ -120,7 +134,7 @@ export function removexattr(u: Union, node: Node, name: ByteString, caller: Call
   if (result < 0 || name !== ACL_ACCESS) return result
   // Kernel: ovl_set_acl(). Who takes the ACL away and is not in the group loses set-group-id.
   result = statNode(u, node, u.st)
-  if (result < 0 || (u.st.mode & S_ISGID) === 0 || isMember(caller, u.st.gid)) return 0
+  if (result < 0 || (u.st.mode & S_ISGID) === 0 || isMember(caller, shownGid(u, u.st))) return 0
   return setMode(place, u.st.mode & 0o7777 & ~S_ISGID)
 }
 

@@ -147,6 +147,15 @@ const c = {
   flock: bind('int flock(int fd, int operation)'),
   umask: bind('uint32_t umask(uint32_t mask)'),
   syscall3: bind('int64_t syscall(int64_t number, int64_t a, int64_t b, int64_t c)'),
+  openTree: bind(
+    'int64_t syscall(int64_t number, int64_t dir, const uint8_t *path, int64_t flags)',
+  ),
+  mountSetattr: bind(
+    'int64_t syscall(int64_t number, int64_t dir, const char *path, int64_t flags, const uint64_t *attr, int64_t size)',
+  ),
+  moveMount: bind(
+    'int64_t syscall(int64_t number, int64_t from, const char *name, int64_t to, const uint8_t *target, int64_t flags)',
+  ),
   setgroups: bind('int64_t syscall(int64_t number, int64_t size, const uint32_t *list)'),
   mount: bind(
     'int mount(const uint8_t *source, const uint8_t *target, const char *type, uint64_t flags, const uint8_t *data)',
@@ -518,3 +527,29 @@ export const mount = (
   data: string,
 ): number => done(c.mount(cString(source), cString(target), type, flags, cString(data)))
 export const umount = (target: string, flags = 0): number => done(c.umount2(cString(target), flags))
+
+const SYS_OPEN_TREE = 428
+const SYS_MOVE_MOUNT = 429
+const SYS_MOUNT_SETATTR = 442
+const OPEN_TREE_CLONE = 1
+const MOUNT_ATTR_IDMAP = 0x10_0000n
+const MOVE_MOUNT_F_EMPTY_PATH = 4
+
+/** A bind mount whose ids are those of a user namespace (mount_setattr(2)); 0 or -errno. */
+export const bindIdmapped = (source: string, target: string, userns: string): number => {
+  const ns = open(userns, O.RDONLY)
+  if (ns < 0) return ns
+  const tree = done(c.openTree(SYS_OPEN_TREE, AT_FDCWD, cString(source), OPEN_TREE_CLONE))
+  let result = tree
+  if (tree >= 0) {
+    const attr = BigUint64Array.of(MOUNT_ATTR_IDMAP, 0n, 0n, BigInt(ns))
+    result = done(c.mountSetattr(SYS_MOUNT_SETATTR, tree, '', AT_EMPTY_PATH, attr, 32))
+    if (result >= 0) {
+      const flags = MOVE_MOUNT_F_EMPTY_PATH
+      result = done(c.moveMount(SYS_MOVE_MOUNT, tree, '', AT_FDCWD, cString(target), flags))
+    }
+    close(tree)
+  }
+  close(ns)
+  return result
+}

@@ -533,14 +533,7 @@ test(
       run('fast_ino=1,ino32_t,plugins=/x.so'),
       /^(tsoverlay: (fast_ino=1|ino32_t|plugins=\/x\.so) has no effect: .*\n){3}$/,
     )
-    for (const option of [
-      'uidmapping=0:1000:1',
-      'gidmapping=0:1000:1',
-      'squash_to_root',
-      'squash_to_uid=1',
-      'squash_to_gid=1',
-      'xattr_permissions=2',
-    ]) {
+    for (const option of ['xattr_permissions=2']) {
       t.match(await outcomeOf(run(option)), {
         status: 1,
         stdout: '',

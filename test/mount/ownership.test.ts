@@ -1,0 +1,292 @@
+/**
+ * Whom files belong to, on real mounts: mappings and squashing, as fuse-overlayfs' options say it. The table
+ * in README.md names these tests.
+ */
+
+import { spawn, spawnSync } from 'node:child_process'
+import * as fs from 'node:fs'
+
+import t, { type Test } from 'tap'
+
+import type { IdRange } from '../../src/overlay/options.js'
+import { KernelFs, type Fs } from '../helpers/fs-calls.js'
+import { acl, build, dir, fifo, file, symlink, type Layer } from '../helpers/layers.js'
+import {
+  folders,
+  mountedOn,
+  serve,
+  skipMounts,
+  test,
+  tsoverlay,
+  until,
+  type Folders,
+} from '../helpers/mount.js'
+import { mountKernel } from '../helpers/parity.js'
+import * as sys from '../helpers/syscalls.js'
+import { diffTrees, readTree, type Tree } from '../helpers/tree.js'
+
+const MODES = ['cached', 'passthrough'] as const
+const OVERFLOW = 65534
+
+const owner = (path: string): string => {
+  const stat = sys.lstat(sys.AT_FDCWD, path)
+  return typeof stat === 'number' ? `errno ${-stat}` : `${stat.uid}:${stat.gid}`
+}
+
+const aclOf = (path: string): string => {
+  const value = sys.getxattr({ path, follow: false }, 'system.posix_acl_access')
+  return typeof value === 'number' ? `errno ${-value}` : value.latin1Slice()
+}
+
+const over = (f: Folders, options: string): Folders => ({
+  ...f,
+  options: `${f.options},${options}`,
+})
+
+test(t, 'uidmapping and gidmapping', { skip: skipMounts }, async t => {
+  for (const io of MODES) {
+    const f = folders(t, 'owners')
+    for (const path of [f.lower, f.upper]) fs.chmodSync(path, 0o777)
+    build(f.lower, {
+      zero: '',
+      one: file('one', { uid: 1, gid: 1 }),
+      foreign: file('', { uid: 70_000, gid: 70_000, mode: 0o666 }),
+      'sgid/': dir({ mode: 0o2777, gid: 7 }),
+      'acl/': dir({
+        mode: 0o777,
+        xattrs: { 'system.posix_acl_default': acl('u::rwx,u:5:rwx,g::r-x,m::rwx,o::r-x') },
+      }),
+    })
+    const mapping = 'uidmapping=:0:1000:1:1:100000:65535,gidmapping=0:2000:1:1:200000:65535'
+    const server = await serve(t, over(f, mapping), '-o', `io=${io}`)
+    const { merged, upper } = f
+    t.equal(owner(`${merged}/zero`), '1000:2000', io)
+    t.equal(owner(`${merged}/one`), '100000:200000')
+    t.equal(owner(`${merged}/foreign`), `${OVERFLOW}:${OVERFLOW}`)
+
+    const as = (uid: number, gid: number, script: string) =>
+      spawnSync('sh', ['-ec', script], { uid, gid, cwd: merged, encoding: 'utf8' })
+    t.match(as(1000, 2000, 'echo x > sgid/f; mkdir sgid/d; ln -s x sgid/s; mkfifo sgid/p'), {
+      status: 0,
+      stderr: '',
+    })
+    for (const name of ['f', 'd', 's', 'p']) {
+      t.equal(owner(`${upper}/sgid/${name}`), '0:7', `${name} has the folder's group`)
+      t.equal(owner(`${merged}/sgid/${name}`), '1000:200006')
+    }
+    t.match(as(100_004, 200_004, 'umask 0; echo x > acl/f'), { status: 0, stderr: '' })
+    t.equal(owner(`${upper}/acl/f`), '5:5')
+    t.equal(aclOf(`${upper}/acl/f`), acl('u::rw-,u:5:rwx,g::r-x,m::rw-,o::r--'))
+    t.equal(aclOf(`${merged}/acl/f`), acl('u::rw-,u:100004:rwx,g::r-x,m::rw-,o::r--'))
+    const facl = spawnSync('setfacl', ['-m', 'u:100009:r,g:2000:w', `${merged}/acl/f`])
+    if (facl.status === 0) {
+      t.match(aclOf(`${upper}/acl/f`), acl('u::rw-,u:5:rwx,u:10:r--,g::r-x,g:0:-w-,m::rwx,o::r--'))
+    }
+    // Root has no id on disk here, and is somebody who can make nothing.
+    t.throws(() => fs.writeFileSync(`${merged}/new`, ''), { code: 'EOVERFLOW' })
+    t.throws(() => fs.chownSync(`${merged}/one`, 0, 0), { code: 'EOVERFLOW' })
+    fs.chownSync(`${merged}/one`, 1000, 200_009)
+    t.equal(owner(`${upper}/one`), '0:10')
+    fs.appendFileSync(`${merged}/foreign`, 'x')
+    t.equal(owner(`${upper}/foreign`), '70000:70000', 'a copy keeps an owner that is not shown')
+    await server.unmount()
+  }
+})
+
+test(t, 'squash_to_root, squash_to_uid and squash_to_gid', { skip: skipMounts }, async t => {
+  for (const [options, shown, made] of [
+    ['squash_to_root', '0:0', '12:13'],
+    ['squash_to_uid=7', '7:6', '12:13'],
+    ['squash_to_gid=8', '5:8', '12:13'],
+    ['squash_to_uid=7,squash_to_root', '7:0', '12:13'],
+    ['squash_to_uid=7,uidmapping=0:12:1', '7:6', '0:13'],
+  ] as const) {
+    const f = folders(t, 'owners')
+    fs.chmodSync(f.upper, 0o777)
+    build(f.lower, { a: file('', { uid: 5, gid: 6 }) })
+    const server = await serve(t, over(f, options))
+    t.equal(owner(`${f.merged}/a`), shown, options)
+    const written = spawnSync('sh', ['-c', ': > b'], { uid: 12, gid: 13, cwd: f.merged })
+    t.equal(written.status, 0)
+    t.equal(owner(`${f.upper}/b`), made, 'on disk')
+    if (options === 'squash_to_root') {
+      fs.chownSync(`${f.merged}/a`, 3, 4)
+      t.equal(owner(`${f.merged}/a`), '0:0')
+      t.equal(owner(`${f.upper}/a`), '3:4')
+    }
+    await server.unmount()
+  }
+})
+
+test(t, 'values that are wrong', { skip: skipMounts }, async t => {
+  const f = folders(t, 'owners')
+  for (const [option, says] of [
+    ['uidmapping=', 'uidmapping: the value is missing; write uidmapping=...'],
+    ['uidmapping=0:1000', 'uidmapping=0:1000: not triples of numbers; write DISK:SHOWN:LENGTH'],
+    ['gidmapping=a:b:c', 'gidmapping=a:b:c: not triples of numbers; '],
+    ['gidmapping=0:0:0', 'gidmapping=0:0:0: 0:0:0 maps nothing; '],
+    ['uidmapping=0:1:9:5:20:1', 'uidmapping=0:1:9:5:20:1: 0:1:9 and 5:20:1 overlap on disk; '],
+    ['squash_to_root=1', 'squash_to_root=1: this option takes no value; write squash_to_root'],
+    ['squash_to_uid=4294967295', 'squash_to_uid=4294967295: not an id; write a number from 0 to '],
+    ['squash_to_gid=x', 'squash_to_gid=x: not an id; '],
+  ] as const) {
+    const outcome = await tsoverlay('-o', `${f.options},${option}`, f.merged)
+    t.match(outcome, { status: 1, stdout: '' }, option)
+    t.ok(outcome.stderr.startsWith(`tsoverlay: ${says}`), outcome.stderr)
+    t.equal(outcome.stderr.split('\n').length, 2, 'one line')
+    t.same(mountedOn(f.merged), [])
+  }
+})
+
+/** A process in a user namespace with these ids; what lives in /proc/PID/ns/user. */
+const namespace = async (
+  uids: IdRange[],
+  gids: IdRange[],
+): Promise<{ path: string; end(): void }> => {
+  const child = spawn('unshare', ['--user', 'sleep', '60'], { stdio: 'ignore' })
+  const own = fs.readlinkSync('/proc/self/ns/user')
+  const path = `/proc/${child.pid}/ns/user`
+  await until('a user namespace', () => fs.readlinkSync(path) !== own)
+  for (const [file_, ranges] of [
+    ['uid_map', uids],
+    ['gid_map', gids],
+  ] as const) {
+    const text = ranges.map(({ disk, shown, length }) => `${disk} ${shown} ${length}\n`).join('')
+    fs.writeFileSync(`/proc/${child.pid}/${file_}`, text)
+  }
+  return { path, end: () => void child.kill() }
+}
+
+// The kernel's overlayfs needs root, who mounts, to have an id on disk.
+const UIDS: IdRange[] = [
+  { disk: 0, shown: 0, length: 1 },
+  { disk: 1, shown: 100_000, length: 999 },
+]
+const GIDS: IdRange[] = [
+  { disk: 0, shown: 0, length: 1 },
+  { disk: 1, shown: 200_000, length: 60_000 },
+]
+const text = (ranges: IdRange[]): string =>
+  ranges.map(({ disk, shown, length }) => `${disk}:${shown}:${length}`).join(':')
+
+const LAYER: Layer = {
+  'd/f': file('file', { uid: 5, gid: 6, mode: 0o4755 }),
+  'd/g': file('g', { uid: 0, gid: 0 }),
+  'd/s': symlink('x', { uid: 5, gid: 7 }),
+  'd/p': fifo({ uid: 3, gid: 8 }),
+  'd/': dir({ uid: 3, gid: 3, mode: 0o2777 }),
+  'acl/': dir({
+    mode: 0o777,
+    xattrs: { 'system.posix_acl_default': acl('u::rwx,u:5:rwx,g::r-x,g:9:r-x,m::rwx,o::---') },
+  }),
+  cap: file('', { xattrs: { 'security.capability': '\x01\0\0\x02\0\x04\0\0' + '\0'.repeat(12) } }),
+}
+
+const steps = async (f: Fs): Promise<unknown[]> => {
+  const who = { uid: 100_004, gid: 200_003, umask: 0o022 }
+  const other = { uid: 100_900, gid: 200_900, umask: 0o022 }
+  const stranger = { uid: 77, gid: 77, umask: 0 }
+  return [
+    await f.chown('d/f', 0, 200_004),
+    await f.chown('d/s', 100_001, -1),
+    await f.chown('d/p', -1, 200_001),
+    await f.chown('d/g', 5, -1),
+    await f.chown('d/g', -1, 5),
+    await f.create('d/new', 0o666, who),
+    await f.mkdir('d/dir', 0o777, who),
+    await f.create('d/dir/f', 0o666, other),
+    await f.mknod('d/fifo', sys.S.IFIFO | 0o666, 0, 0, other),
+    await f.symlink('x', 'd/link', who),
+    await f.create('d/stranger', 0o666, stranger),
+    await f.mkdir('d/stranger', 0o777, stranger),
+    await f.symlink('x', 'd/stranger', stranger),
+    await f.create('d/root', 0o666),
+    await f.create('acl/f', 0o666, other),
+    await f.mkdir('acl/d', 0o777, other),
+    await f.getxattr('acl', 'system.posix_acl_default'),
+    await f.setxattr(
+      'd/f',
+      'system.posix_acl_access',
+      acl('u::rwx,u:100009:r-x,g::r-x,m::rwx,o::---'),
+    ),
+    await f.setxattr('d/g', 'system.posix_acl_access', acl('u::rwx,u:9:r-x,g::r-x,m::rwx,o::---')),
+    await f.getxattr('acl/f', 'system.posix_acl_access'),
+    await f.getxattr('cap', 'security.capability'),
+    await f.setxattr(
+      'd/g',
+      'security.capability',
+      '\x01\0\0\x03\0\x04\0\0' + '\0'.repeat(12) + '\xa1\x86\x01\0',
+    ),
+    await f.getxattr('d/g', 'security.capability'),
+    await f.unlink('d/new'),
+    await f.create('d/new', 0o600, who),
+  ]
+}
+
+const idmapped = skipMounts || (await cannotIdmap())
+
+/** Why the kernel's overlayfs can't be had over idmapped layers, or false. */
+async function cannotIdmap(): Promise<string | false> {
+  if (!fs.existsSync('/proc/self/ns/user')) return 'needs user namespaces'
+  const ns = await namespace(UIDS, GIDS).catch(() => undefined)
+  if (ns === undefined) return 'needs unshare(1) and user namespaces'
+  const top = fs.mkdtempSync('/var/tmp/tsoverlay-owners-')
+  const result = sys.bindIdmapped(top, top, ns.path)
+  if (result >= 0) sys.umount(top, sys.MNT.DETACH)
+  fs.rmdirSync(top)
+  ns.end()
+  return result < 0 && `idmapped mounts can't be made here: errno ${-result}`
+}
+
+/** Without what two copies of the same layers differ in: file handles, and times of reading. */
+const ownersOnly = (tree: Tree): Tree => {
+  for (const node of tree.nodes.values()) {
+    node.stat = { ...node.stat, atime: 0n }
+    node.xattrs = node.xattrs.filter(line => !/^trusted\.overlay\.(origin|uuid)=/.test(line))
+  }
+  return tree
+}
+
+const prepared = (t: Test): Folders & { layers: string } => {
+  const f = folders(t, 'owners')
+  build(f.lower, LAYER)
+  const layers = `${f.top}/layers`
+  fs.mkdirSync(layers)
+  return { ...f, layers }
+}
+
+test(t, "as the kernel's overlayfs over idmapped layers", { skip: idmapped }, async t => {
+  const ns = await namespace(UIDS, GIDS)
+  const k = prepared(t)
+  for (const name of ['lower', 'upper', 'work'])
+    fs.renameSync(`${k.top}/${name}`, `${k.layers}/${name}`)
+  const mapped = `${k.top}/mapped`
+  fs.mkdirSync(mapped)
+  k.before(() => void sys.umount(mapped, sys.MNT.DETACH))
+  t.equal(sys.bindIdmapped(k.layers, mapped, ns.path), 0)
+  ns.end()
+  const where = {
+    lower: [`${mapped}/lower`],
+    upper: `${mapped}/upper`,
+    work: `${mapped}/work`,
+    merged: k.merged,
+  }
+  t.equal(mountKernel(where, 'index=on'), 0)
+  k.before(() => void sys.umount(k.merged, sys.MNT.DETACH))
+  const expected = await steps(new KernelFs(k.merged))
+  const wanted = readTree(k.merged)
+  sys.umount(k.merged)
+  const wantedOnDisk = readTree(`${k.layers}/upper`)
+
+  for (const io of MODES) {
+    const f = prepared(t)
+    const options = `uidmapping=${text(UIDS)},gidmapping=${text(GIDS)}`
+    const server = await serve(t, over(f, options), '-o', `io=${io}`)
+    t.strictSame(await steps(new KernelFs(f.merged)), expected, `${io}: results`)
+    const rules = { now: BigInt(Date.now() - 60_000) * 1_000_000n }
+    t.strictSame(diffTrees(wanted, readTree(f.merged), rules), [], 'as it is shown')
+    await server.unmount()
+    const disk = diffTrees(ownersOnly(wantedOnDisk), ownersOnly(readTree(f.upper)), rules)
+    t.strictSame(disk, [], 'on disk')
+  }
+})
