@@ -10,15 +10,26 @@ import { isCovered } from './overlay/mountinfo.js'
 import { MNT_DETACH, MNT_FORCE } from './sys/constants.js'
 import { E } from './sys/errno.js'
 
-const live = new Map<Mount, string | undefined>()
+interface Guarded {
+  device: string | undefined
+  abandon: () => void
+}
+
+const live = new Map<Mount, Guarded>()
 let detach: ((mountpoint: string) => void) | undefined
 
 /**
  * Watches over a mount until it is closed.
+ * @param abandon ends the server. A program's own open file would keep it waiting for the program's end, which
+ *   waits for it: fusermount3 cannot abort a connection (MNT_FORCE), and a lazy unmount alone does not end it
  * @param device what is mounted, as /proc/self/mountinfo names it
  */
-export const guardExit = async (mount: Mount, device?: string): Promise<void> => {
-  live.set(mount, device)
+export const guardExit = async (
+  mount: Mount,
+  abandon: () => void,
+  device?: string,
+): Promise<void> => {
+  live.set(mount, { device, abandon })
   mount.closed.then(
     () => live.delete(mount),
     () => live.delete(mount),
@@ -39,8 +50,9 @@ export const guardExit = async (mount: Mount, device?: string): Promise<void> =>
     unmount(mountpoint, MNT_FORCE | MNT_DETACH)
   }
   process.on('exit', () => {
-    for (const [{ mountpoint }, own] of live) {
+    for (const [{ mountpoint }, { device: own, abandon: end }] of live) {
       if (own === undefined || !isCovered(mountpoint, own)) detach?.(mountpoint)
+      end()
     }
   })
 }

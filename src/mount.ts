@@ -237,7 +237,7 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
   )
   const device = deviceOn(mountpoint)
   const handle = handleOf(server, device)
-  await guardExit(handle, device)
+  await guardExit(handle, () => server.abandon(), device)
   return handle
 }
 

@@ -37,6 +37,8 @@ export interface Server {
    * once and is served until the last user has gone.
    */
   unmount(options?: { lazy?: boolean }): Promise<void>
+  /** Ends the server whatever is still open, at once; the process is about to end. */
+  abandon(): void
   /** Counters: requests by opcode, and so on. */
   stats(): Promise<Record<string, number>>
 }
@@ -192,9 +194,14 @@ class Serving implements Server {
     return this.#failure
   }
 
-  /** A thread that waits for requests would hold up the exit of the process, which joins it. */
+  /** Where there is a mount, `exit-guard.ts` takes it away first. */
   readonly #onExit = (): void => {
-    if (!this.#live) this.#tell({ type: 'stop' })
+    if (!this.#live) this.abandon()
+  }
+
+  /** A thread that waits for requests would hold up the exit of the process, which joins it. */
+  abandon(): void {
+    this.#tell({ type: 'stop' })
   }
 
   #tell(message: ToWorker): boolean {

@@ -92,9 +92,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const fs = new StatFs()
   let work: Workdir | null = null
   if (upper !== null && writable) {
-    work = openWork(options, base, upper, lowers, marks, log)
-    opened.push(work.fd)
-    if (work.indexFd >= 0) opened.push(work.indexFd)
+    work = openWork(options, base, upper, lowers, marks, log, opened)
     upper.root.impure = (marks.read(upper.fd, '', false) & Mark.IMPURE) !== 0
   }
   const stacked = upper === null ? lowers : [upper, ...lowers]
@@ -194,6 +192,7 @@ function openWork(
   lowers: Layer[],
   marks: MarkReader,
   log: Logger,
+  opened: number[],
 ): Workdir {
   const path = options.work ?? ''
   lockUpper(upper.fd, base, upper.path, path)
@@ -205,6 +204,7 @@ function openWork(
     )
   }
   if (typeof work === 'number') return fail(work)
+  opened.push(work.fd)
   const marked = marks.canSet(work.fd)
   // Whoever mounted it with the other prefix has hidden things with it.
   if (options.userxattr === 'auto' && marks.onAll && marks.read(upper.fd, '', false) === 0)
@@ -221,6 +221,7 @@ function openWork(
   if (options.index && marked && lowers.some(layer => layer.handles)) {
     const result = work.openIndex(base)
     if (result < 0) return fail(result)
+    opened.push(work.indexFd)
     // Kernel: ovl_set_upper_fh on the index folder says which upper layer it belongs to.
     const origin = encodeOrigin(upper, upper.fd, '', true)
     if (origin !== null) marks.set(work.indexFd, '', 'upper', origin.toString('latin1'))

@@ -412,6 +412,8 @@ import * as fs from 'node:fs'
 const m = await mount({ lower: '$T/lower', upper: '$T/upper', work: '$T/work', mountpoint: '$T/merged' })
 fs.writeFileSync('$T/merged/by-library', 'x')
 fs.openSync('$T/merged/by-library', 'r')
+// Long enough for the server to be at rest: it does not look up of itself then.
+await new Promise(done => setTimeout(done, 1500))
 if (process.argv[2] === 'leave') process.exit(3)
 await m.unmount({ lazy: true })
 process.exit(4)

@@ -21,6 +21,9 @@ class FakeServer implements Server {
     if (this.busy && options?.lazy !== true) throw new MountError('busy', { code: 'EBUSY' })
     this.end()
   }
+  abandon(): void {
+    this.asked.push('abandon')
+  }
   async stats(): Promise<Record<string, number>> {
     return { requests: 1 }
   }
