@@ -50,7 +50,7 @@ interface Running {
 }
 
 export class IoPool {
-  /** Readable when an answer waits; -1 before the first `submit`. */
+  /** Readable when an answer waits. */
   readonly wakeFd: number
   readonly #log: Logger
   readonly #threads: { worker: Worker; port: MessagePort; busy: number }[] = []

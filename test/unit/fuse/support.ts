@@ -85,7 +85,7 @@ export interface Rig {
   /** Nodes whose attributes were said to have changed. */
   changed: number[]
   /** Handles a request; the reply's bytes, or what `handle` returned instead. */
-  send(bytes: Buffer): Buffer | number
+  send: (bytes: Buffer) => Buffer | number
 }
 
 export const rig = (

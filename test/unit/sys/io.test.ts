@@ -1,5 +1,5 @@
 /**
- * src/sys/io.ts and event.ts on the real file system, and the addresses of buffers (scratch.ts).
+ * src/sys/io.ts on the real file system, and the addresses of buffers (scratch.ts).
  */
 
 import * as fs from 'node:fs'
@@ -237,35 +237,4 @@ t.test('descriptors: close, dup, flags, locks', async t => {
   for (const call of [io.dup, io.setNonblock, io.getStatusFlags]) t.equal(call(copy), -E.EBADF)
   t.equal(io.setCloexec(copy, true), -E.EBADF)
   t.equal(io.flock(copy, k.LOCK_SH), -E.EBADF)
-})
-
-t.test('eventfd and poll2', async t => {
-  const d = folder(t)
-  const a = d.keep(io.eventfd())
-  const b = d.keep(io.eventfd())
-  t.equal(io.poll2(a, b, 0), 0)
-  t.equal(io.eventfdDrain(a), 0)
-  t.equal(io.eventfdSignal(a), 0)
-  t.equal(io.eventfdSignal(a), 0)
-  t.equal(io.poll2(a, b, -1), 1)
-  t.equal(io.poll2(b, a, -1), 2)
-  t.equal(io.eventfdSignal(b), 0)
-  t.equal(io.poll2(a, b, 1000), 3)
-  t.equal(io.eventfdDrain(a), 2)
-  t.equal(io.poll2(a, b, 0), 2)
-  t.equal(io.poll2(a, -1, 0), 0, 'a negative descriptor is ignored')
-  const start = Date.now()
-  t.equal(io.poll2(a, -1, 30), 0)
-  t.ok(Date.now() - start >= 29)
-
-  const full = Buffer.alloc(8)
-  full.writeBigUInt64LE(2n ** 64n - 2n)
-  t.equal(io.write(a, full, 0, 8), 8)
-  t.equal(io.eventfdSignal(a), 0, 'a full counter is signalled already')
-  t.equal(io.poll2(a, -1, 0), 1)
-  const gone = io.eventfd()
-  io.close(gone)
-  t.equal(io.poll2(gone, b, 0), 3, 'a closed descriptor counts as broken')
-  t.equal(io.eventfdSignal(gone), -E.EBADF)
-  t.equal(io.eventfdDrain(gone), -E.EBADF)
 })

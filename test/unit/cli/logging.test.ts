@@ -1,0 +1,64 @@
+import * as fs from 'node:fs'
+
+import t from 'tap'
+
+import { makeLogger, tellWarnings } from '../../../src/cli/logging.js'
+import { silentLogger } from '../../../src/log.js'
+
+t.test('a log file gets lines of JSON after those that it has', async t => {
+  const file = `${t.testdir({ log: '{"msg":"before"}\n' })}/log`
+  const log = await makeLogger({ level: 'warn', file, foreground: false })
+  log.info({ x: 1 }, 'not told')
+  log.warn({ x: '\xff' }, 'a warning')
+  log.error({}, 'an error')
+  const lines = fs.readFileSync(file, 'utf8').trimEnd().split('\n')
+  t.match(
+    lines.map(line => JSON.parse(line) as unknown),
+    [{ msg: 'before' }, { level: 40, x: '\xff', msg: 'a warning' }, { level: 50, msg: 'an error' }],
+  )
+  t.equal(lines.length, 3)
+  t.ok(log.isLevelEnabled('error'))
+  t.notOk(log.isLevelEnabled('info'))
+})
+
+t.test('a log file that cannot be is an error that names it', async t => {
+  const file = `${t.testdir()}/none/log`
+  await t.rejects(makeLogger({ level: 'info', file, foreground: false }), {
+    name: 'MountError',
+    option: 'log-file',
+    path: file,
+    code: 'ENOENT',
+  })
+})
+
+t.test('in the background, without a file, nothing is logged', async t => {
+  t.equal(await makeLogger({ level: 'trace', file: undefined, foreground: false }), silentLogger)
+})
+
+t.test('what is told goes on to the log as well, and quiet is about telling alone', async t => {
+  const lines: unknown[] = []
+  const note =
+    (level: string) =>
+    (...args: unknown[]): void =>
+      void lines.push([level, ...args])
+  const told = tellWarnings({
+    debug: note('debug'),
+    info: note('info'),
+    warn: note('warn'),
+    error: note('error'),
+    isLevelEnabled: level => level === 'warn',
+  })
+  told.logger.debug({ a: 1 }, 'one')
+  told.quiet()
+  told.logger.info({ b: 2 }, 'two')
+  told.logger.warn({ c: 3 }, 'three')
+  told.logger.error({ d: 4 }, 'four')
+  t.strictSame(lines, [
+    ['debug', { a: 1 }, 'one'],
+    ['info', { b: 2 }, 'two'],
+    ['warn', { c: 3 }, 'three'],
+    ['error', { d: 4 }, 'four'],
+  ])
+  t.ok(told.logger.isLevelEnabled('warn'))
+  t.notOk(told.logger.isLevelEnabled('debug'))
+})

@@ -1,0 +1,73 @@
+/** Numbers at the ends of their ranges. What every request does: session.test.ts. */
+
+import t from 'tap'
+
+import { E } from '../../../src/sys/errno.js'
+import { errorReply, join, OP, reply, request, u32, u64, zeros } from '../../helpers/frames.js'
+import { rig } from './support.js'
+
+const FH = u64(0x77)
+const LIMIT = 2n ** 53n
+
+/** struct fuse_read_in */
+const readIn = (pos: bigint, size: number): Buffer => join(FH, u64(pos), u32(size), zeros(20))
+/** struct fuse_write_in */
+const writeIn = (pos: bigint, size: number): Buffer => join(FH, u64(pos), u32(size), zeros(20))
+
+t.test('nothing is read beyond 2^53', async t => {
+  const { ops, send } = rig()
+  for (const pos of [LIMIT, 2n ** 63n - 1n, 2n ** 64n - 1n])
+    t.same(send(request(OP.READ, readIn(pos, 10))), reply())
+  t.strictSame(ops.calls, [])
+  send(request(OP.READ, readIn(LIMIT - 1n, 20)))
+  t.strictSame(ops.last, ['read', 0x77, 20, Number(LIMIT - 1n)])
+})
+
+t.test('no more is read than a reply has room for', async t => {
+  const { ops, send, session } = rig()
+  send(request(OP.READ, readIn(0n, 0xffff_ffff)))
+  t.strictSame(ops.last, ['read', 0x77, session.reply.capacity, 0])
+})
+
+t.test('a write that says more than it has, or ends beyond 2^53, does nothing', async t => {
+  const { ops, send } = rig()
+  const write = (pos: bigint, size: number): unknown =>
+    send(request(OP.WRITE, join(writeIn(pos, size), Buffer.from('abc'))))
+  t.same(write(0n, 4), errorReply(E.EINVAL))
+  t.same(write(0n, 0xffff_ffff), errorReply(E.EINVAL))
+  t.same(write(LIMIT - 2n, 3), errorReply(E.EFBIG))
+  t.same(write(2n ** 64n - 1n, 3), errorReply(E.EFBIG))
+  t.strictSame(ops.calls, [])
+  write(LIMIT - 4n, 3)
+  t.equal(ops.last?.[2], 'abc')
+})
+
+t.test('other requests beyond 2^53', async t => {
+  const { ops, send } = rig()
+  const far = u64(LIMIT)
+  const near = u64(5)
+  const copy = (from: Buffer, to: Buffer): Buffer =>
+    join(FH, from, u64(9), FH, to, u64(2n ** 64n - 1n), u64(0))
+  t.same(send(request(OP.FALLOCATE, join(FH, far, near, u64(0)))), errorReply(E.EFBIG))
+  t.same(send(request(OP.FALLOCATE, join(FH, near, far, u64(0)))), errorReply(E.EFBIG))
+  t.same(send(request(OP.LSEEK, join(FH, far, u64(3)))), errorReply(E.ENXIO))
+  t.same(send(request(OP.READDIR, readIn(LIMIT, 100))), errorReply(E.EINVAL))
+  t.same(send(request(OP.READDIRPLUS, readIn(LIMIT, 100))), errorReply(E.EINVAL))
+  t.same(send(request(OP.COPY_FILE_RANGE, copy(far, near))), reply(join(u32(0), u32(0))))
+  t.same(send(request(OP.COPY_FILE_RANGE, copy(near, far))), errorReply(E.EFBIG))
+  t.strictSame(ops.calls, [])
+  ops.results.copyFileRange = 0x7fff_f000
+  t.same(send(request(OP.COPY_FILE_RANGE_64, copy(near, near))), reply(u64(0x7fff_f000)))
+  t.equal(ops.last?.[5], 0x7fff_f000, 'at most as much as the kernel moves in one call')
+  ops.results.lseek = Number(LIMIT - 1n)
+  t.same(send(request(OP.LSEEK, join(FH, near, u64(4)))), reply(u64(LIMIT - 1n)))
+})
+
+t.test('a listing that fails after some entries gives these', async t => {
+  const { ops, send } = rig()
+  ops.results.readdir = -E.EIO
+  const some = send(request(OP.READDIR, readIn(0n, 1000))) as Buffer
+  t.equal(some.readInt32LE(4), 0)
+  t.ok(some.length > 16)
+  t.same(send(request(OP.READDIR, readIn(0x1_0000_0005n, 1000))), errorReply(E.EIO))
+})

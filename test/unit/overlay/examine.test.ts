@@ -1,0 +1,125 @@
+import * as fc from 'fast-check'
+import t from 'tap'
+
+import {
+  examine,
+  folder,
+  Found,
+  isRedirect,
+  readFolderMarks,
+} from '../../../src/overlay/examine.js'
+import { RealDir } from '../../../src/overlay/layer.js'
+import { E } from '../../../src/sys/errno.js'
+import { Stat } from '../../../src/sys/stat.js'
+import {
+  device,
+  dir,
+  file,
+  marked,
+  opaque,
+  symlink,
+  unionFolders,
+  whiteout,
+  xattrWhiteout,
+} from '../../helpers/layers.js'
+import { readOnlyOptions } from '../../helpers/union.js'
+import { skipUnions, stateOf } from './support.js'
+
+t.test('what a folder of a layer has under a name', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, {
+    lower: [
+      {
+        'file\xff': 'x',
+        'd/': dir(),
+        link: symlink('d'),
+        null: device('char', 1, 3),
+        char: whiteout,
+        xattr: xattrWhiteout(),
+        user: file('', { xattrs: { 'user.overlay.whiteout': 'y' } }),
+        'not empty': file('x', { xattrs: { 'trusted.overlay.whiteout': 'y' } }),
+        '.wh.dotted': '',
+        '.wh.both': '',
+        both: 'x',
+      },
+    ],
+  })
+  const { u } = stateOf(t, readOnlyOptions(where))
+  const root = u.lowers[0]!.root
+  const st = new Stat()
+  const found = (name: string): number => examine(u, root, name, st)
+  for (const name of ['char', 'xattr', 'user', 'dotted']) t.equal(found(name), Found.WHITEOUT, name)
+  for (const name of ['link', 'null', 'not empty', 'both', 'file\xff'])
+    t.equal(found(name), Found.FILE, name)
+  t.equal(st.size, 1, 'with its attributes')
+  t.equal(found('d'), Found.FOLDER)
+  t.equal(found('none'), Found.NOTHING)
+  t.equal(found('n'.repeat(256)), -E.ENAMETOOLONG)
+  const under = (name: string): number => examine(u, new RealDir(root.layer, root, name), 'x', st)
+  t.equal(under('gone'), Found.NOTHING, 'a folder that is not there')
+  t.equal(under('file\xff'), -E.ENOTDIR, 'no folder')
+  t.equal(under('link'), -E.ENOTDIR, 'a symlink is not followed')
+  t.equal(examine(u, new RealDir(root.layer, null, 'd'), 'x', st), Found.NOTHING, 'one removed')
+})
+
+t.test('the marks of a folder', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, {
+    lower: [
+      {
+        'plain/': dir(),
+        'y/': opaque(),
+        'user/': opaque('user'),
+        'x/': marked({ opaque: 'x' }),
+        'other/': marked({ opaque: 'n' }),
+        'old/': dir({ xattrs: { 'user.fuseoverlayfs.opaque': 'y' } }),
+        'name/': marked({ redirect: 'na\xffme' }),
+        'path/': marked({ redirect: '/a/b' }),
+        'foreign/': marked({ redirect: '/a/b' }, {}, 'user'),
+        'wrong/': marked({ redirect: '../a' }),
+        'impure/': marked({ impure: 'y' }),
+        'dotted/.wh..wh..opq': '',
+        'replaced/': dir(),
+        '.wh.replaced': '',
+      },
+    ],
+  })
+  const { u } = stateOf(t, readOnlyOptions(where))
+  const root = u.lowers[0]!.root
+  const marks = (name: string, last = false): unknown[] => {
+    const child = new RealDir(root.layer, root, name)
+    const result = readFolderMarks(u, child, root, name, last)
+    return [result, folder.opaque, folder.redirect, child.xattrWhiteouts, child.impure]
+  }
+  t.strictSame(marks('plain'), [0, false, '', false, false])
+  for (const name of ['y', 'user', 'old', 'dotted', 'replaced'])
+    t.strictSame(marks(name), [0, true, '', false, false], name)
+  t.strictSame(marks('x'), [0, false, '', true, false])
+  t.strictSame(marks('other'), [0, false, '', false, false])
+  t.strictSame(marks('name'), [0, false, 'na\xffme', false, false])
+  t.strictSame(marks('path'), [0, false, '/a/b', false, false])
+  t.strictSame(marks('foreign'), [0, false, '', false, false], 'any user could have set it')
+  t.strictSame(marks('impure'), [0, false, '', false, true])
+  t.equal(marks('wrong')[0], -E.EINVAL)
+  t.strictSame(marks('dotted', true), [0, false, '', false, false], 'nothing below to hide')
+})
+
+const isName = (text: string): boolean => !['', '.', '..'].includes(text)
+
+t.test('a redirect is one name, or an absolute path of names', async t => {
+  const part = fc.oneof(
+    fc.constantFrom('', '.', '..', '...', 'a', '\xff', '.wh.a', ' '),
+    fc.string({ minLength: 1, maxLength: 3 }).filter(text => !text.includes('/')),
+  )
+  fc.assert(
+    fc.property(fc.array(part, { minLength: 1, maxLength: 4 }), parts => {
+      const names = parts.every(isName)
+      const path = `/${parts.join('/')}`
+      if (isRedirect(path) !== names) return false
+      const relative = path.slice(1)
+      if (relative === '' || relative.startsWith('/')) return true
+      return isRedirect(relative) === (names && parts.length === 1)
+    }),
+  )
+  for (const wrong of ['/', '//', '/a//b', '/a/', 'a/b', '..', '.', '/../a', '/a/..', 'a/'])
+    t.notOk(isRedirect(wrong), wrong)
+  for (const good of ['a', '/a', '/a/b', '...', '/.a/..b']) t.ok(isRedirect(good), good)
+})

@@ -1,0 +1,191 @@
+import * as fs from 'node:fs'
+
+import * as fc from 'fast-check'
+import t from 'tap'
+
+import {
+  copyFileRange,
+  fallocateFile,
+  FileHandle,
+  HandleTable,
+  openFile,
+  readFile,
+  realFlags,
+  settle,
+  statOpen,
+  syncFd,
+  writeFile,
+} from '../../../src/overlay/handles.js'
+import type { IoPool, IoTask } from '../../../src/overlay/io-pool.js'
+import { Node, Protect } from '../../../src/overlay/node.js'
+import { Opened, type Notifier } from '../../../src/overlay/ops.js'
+import type { Union } from '../../../src/overlay/union.js'
+import { E } from '../../../src/sys/errno.js'
+import { Stat } from '../../../src/sys/stat.js'
+import { PAST, file, scratch, unionFolders } from '../../helpers/layers.js'
+import * as sys from '../../helpers/syscalls.js'
+import { openFds, optionsOf } from '../../helpers/union.js'
+import { pendingOf, skipUnions, stateOf } from './support.js'
+
+const { O } = sys
+const nodeOf = (): Node => new Node(2, sys.S.IFREG, 1)
+/** A union of which only this is asked. */
+const unionOf = (parts: object): Union => parts as Union
+
+const open = (): number => fs.openSync('/dev/null', 'r')
+
+t.test('the table: a number is never used twice, and what is removed is closed', async t => {
+  const before = openFds()
+  const table = new HandleTable()
+  const node = nodeOf()
+  const a = table.add(node, open(), false)
+  const folder = table.nextFh()
+  const b = table.add(node, open(), true)
+  t.strictSame(new Set([a.fh, folder, b.fh, 0]).size, 4)
+  t.strictSame(node.handles, [a, b])
+  t.equal(table.get(b.fh), b)
+  t.equal(table.get(folder), undefined)
+  t.equal(table.remove(a.fh), a)
+  t.equal(table.remove(a.fh), undefined, 'once')
+  t.strictSame(node.handles, [b])
+  table.remove(b.fh)
+  t.equal(node.handles, null)
+  t.strictSame(openFds(), before)
+  const c = table.add(node, open(), false)
+  table.add(node, open(), false)
+  t.ok(c.fh > b.fh)
+  t.equal(table.size, 2)
+  table.closeAll()
+  t.equal(table.size, 0)
+  t.strictSame(openFds(), before)
+})
+
+t.test('a real file is opened as the client asks, but for what has been done already', async () => {
+  const done = O.CREAT | O.EXCL | O.TRUNC | O.APPEND | O.DIRECT
+  const bit = fc.constantFrom(O.CREAT, O.EXCL, O.TRUNC, O.APPEND, O.DIRECT, O.DSYNC, O.NOATIME)
+  fc.assert(
+    fc.property(fc.constantFrom(0, 1, 2), fc.array(bit), fc.boolean(), (mode, bits, writeback) => {
+      const flags = bits.reduce<number>((all, one) => all | one, mode)
+      const real = realFlags(unionOf({ writeback }), flags)
+      const access = writeback && mode === O.WRONLY ? O.RDWR : mode
+      return (real & 3) === access && (real & ~3) === (flags & ~3 & ~done)
+    }),
+  )
+})
+
+/** A handle of a file of its own. */
+const handleOf = (t: Parameters<typeof scratch>[0], text: string, writable = true): FileHandle => {
+  const path = `${scratch(t)}/f`
+  fs.writeFileSync(path, text)
+  sys.utimensat(sys.AT_FDCWD, path, PAST, PAST, 0)
+  const table = new HandleTable()
+  t.teardown(() => table.closeAll())
+  return table.add(nodeOf(), fs.openSync(path, writable ? 'r+' : 'r'), writable)
+}
+const mtimeOf = ({ fd }: FileHandle): bigint => (sys.fstat(fd) as sys.Stat).mtime
+const LONG_AGO = BigInt(PAST.sec) * 1_000_000_000n + BigInt(PAST.nsec)
+
+t.test('a read is short only at the end', async t => {
+  const handle = handleOf(t, 'abcdef')
+  const buf = Buffer.alloc(10, '.')
+  t.equal(readFile(handle, buf, 2, 3, 1), 3)
+  t.equal(buf.latin1Slice(), '..bcd.....')
+  t.equal(readFile(handle, buf, 0, 10, 4), 2)
+  t.equal(readFile(handle, buf, 0, 10, 2 ** 40), 0)
+  t.equal(readFile(new FileHandle(9, handle.node, -1, false), buf, 0, 1, 0), -E.EBADF)
+})
+
+t.test('a late write leaves the time alone, any other does not', async t => {
+  for (const [writeback, late] of [
+    [false, true],
+    [true, false],
+    [false, false],
+  ] as const) {
+    const handle = handleOf(t, 'abcdef')
+    const u = unionOf({ writeback })
+    t.equal(writeFile(u, handle, Buffer.from('XY'), 0, 2, 1, null, late), 2)
+    t.equal(mtimeOf(handle) === LONG_AGO, writeback || late)
+    t.equal(fallocateFile(u, handle, 0, 0, 100), 0)
+    t.equal(mtimeOf(handle) === LONG_AGO, writeback, 'making room is not late')
+    t.equal(copyFileRange(u, handle, 0, handle, 50, 2), 2)
+    t.equal(mtimeOf(handle) === LONG_AGO, writeback)
+  }
+})
+
+t.test('what is refused changes nothing', async t => {
+  const u = unionOf({ writeback: false })
+  const reader = handleOf(t, 'r', false)
+  t.equal(fallocateFile(u, reader, 0, 0, 10), -E.EBADF)
+  t.equal(copyFileRange(u, reader, 0, reader, 10, 1), -E.EBADF)
+  const handle = handleOf(t, 'abc')
+  handle.node.protect = Protect.APPEND
+  t.equal(fallocateFile(u, handle, sys.FALLOC.PUNCH_HOLE | 1, 0, 3), -E.EPERM)
+  t.equal(fallocateFile(u, handle, 0, 0, 10), 0, 'it may grow')
+  handle.node.protect = Protect.IMMUTABLE
+  t.equal(fallocateFile(u, handle, 0, 0, 20), -E.EPERM)
+  t.equal(copyFileRange(u, reader, 0, handle, 0, 1), -E.EPERM)
+  t.equal((sys.fstat(handle.fd) as sys.Stat).size, 10)
+})
+
+t.test('syncing waits, unless it is free', async t => {
+  const asked: IoTask[] = []
+  const job = { onDone: () => {} }
+  const pool: Pick<IoPool, 'submit'> = { submit: task => (asked.push(task), job) }
+  t.equal(syncFd(unionOf({ syncIsFree: true, pool }), 5, true), 0)
+  const pending = pendingOf(() => syncFd(unionOf({ syncIsFree: false, pool }), 5, true))
+  t.strictSame(asked, [{ kind: 'fsync', fd: 5, datasync: true }])
+  t.strictSame([pending.job, pending.answer], [job, true])
+})
+
+t.test('pages are written back once, where somebody has written', async t => {
+  const handle = handleOf(t, 'x')
+  const { node } = handle
+  const message = { fd: 9, bytes: Uint8Array.of(1) }
+  const finish: (() => number)[] = []
+  const notifier: Pick<Notifier, 'dropPages'> = { dropPages: () => message }
+  const pool = {
+    submit: (task: IoTask, done: () => number) => {
+      t.strictSame(task, { kind: 'write', ...message })
+      finish.push(done)
+      return { onDone: () => {} }
+    },
+  }
+  const u = unionOf({ writeback: true, notifier, pool })
+  settle(unionOf({ writeback: false }), node)
+  settle(u, nodeOf())
+  t.equal(finish.length, 0, 'nothing to write back')
+  t.equal(pendingOf(() => settle(u, node)).answer, false)
+  t.equal(finish[0]?.(), 0)
+  settle(u, node) // the second try
+  t.equal(pendingOf(() => settle(u, node)).answer, false, 'and the next operation asks anew')
+  settle(unionOf({ writeback: true, notifier: { dropPages: () => null } }), node)
+})
+
+t.test('opening', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, { lower: [{ f: file('text', { mode: 0o6755, uid: 5 }), g: 'g' }] })
+  const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
+  const table = new HandleTable()
+  const out = new Opened()
+  const node = find('f')
+  t.equal(openFile(u, table, node, O.RDONLY, null, out), 0)
+  t.match(out, { writable: false, upper: false, privileged: false })
+  t.notOk(fs.existsSync(`${where.upper}/f`), 'a reader copies nothing up')
+  node.protect = Protect.APPEND
+  t.equal(openFile(u, table, node, O.WRONLY, null, out), -E.EPERM)
+  t.equal(openFile(u, table, node, O.WRONLY | O.APPEND | O.TRUNC, null, out), -E.EPERM)
+  node.protect = 0
+  t.equal(openFile(u, table, node, O.WRONLY, null, out), 0)
+  t.match(out, { writable: true, upper: true, privileged: true })
+  const who = { uid: 5, gid: 5, pid: process.pid, umask: 0 }
+  t.equal(openFile(u, table, node, O.WRONLY | O.TRUNC, who, out), 0)
+  t.match(fs.statSync(`${where.upper}/f`), { size: 0, mode: 0o100755 }, 'set-id bits are dropped')
+  t.equal(table.size, 3)
+  // Without a name and without anything that leads to it, a handle is still a way.
+  fs.rmSync(`${where.upper}/f`)
+  const st = new Stat()
+  t.equal(statOpen(u, table, node, 0, st), 0)
+  t.equal(st.nlink, 0)
+  while (node.handles?.[0] !== undefined) table.remove(node.handles[0].fh)
+  t.equal(statOpen(u, table, node, 0, st), -E.ENOENT)
+  t.equal(ops.counts().jobs, 0)
+})

@@ -1,0 +1,75 @@
+import * as fs from 'node:fs'
+
+import t from 'tap'
+
+import { copyUp } from '../../../src/overlay/copyup.js'
+import {
+  ensureUpperName,
+  linkNames,
+  saveNlink,
+  setNlinkMark,
+} from '../../../src/overlay/hardlinks.js'
+import { parseNlink } from '../../../src/overlay/work.js'
+import { E } from '../../../src/sys/errno.js'
+import { link, unionFolders, whiteout } from '../../helpers/layers.js'
+import * as sys from '../../helpers/syscalls.js'
+import { optionsOf } from '../../helpers/union.js'
+import { skipUnions, stateOf } from './support.js'
+
+const LOWER = { a: 'text', b: link('a'), 'd/e/c\xff': link('a') }
+const inodes = (upper: string, ...names: string[]): number =>
+  new Set(names.map(name => (sys.lstat(sys.AT_FDCWD, `${upper}/${name}`) as sys.Stat).ino)).size
+
+t.test('every name that is known gets its place, others when they are', async t => {
+  if (skipUnions !== false) return t.comment(skipUnions)
+  for (const index of [true, false]) {
+    const where = unionFolders(t, { lower: [LOWER] })
+    const { u, find, complaints } = stateOf(t, optionsOf(where, { index, volatile: true }))
+    const node = find('a')
+    t.equal(find('d/e/c\xff'), node, 'one node')
+    t.equal(copyUp(u, node), 0)
+    t.equal(inodes(where.upper, 'a', 'd/e/c\xff'), 1)
+    t.notOk(fs.existsSync(`${where.upper}/b`))
+    if (index) {
+      t.equal(find('b'), node)
+      t.equal(ensureUpperName(u, node, u.nodes.root, 'b'), 0)
+      t.equal(inodes(where.upper, 'a', 'b', 'd/e/c\xff'), 1)
+      t.equal(ensureUpperName(u, node, u.nodes.root, 'b'), 0, 'nothing is left to do')
+    }
+    const real = sys.lstat(sys.AT_FDCWD, `${where.upper}/a`) as sys.Stat
+    t.equal(real.nlink + node.nlinkAdjust, 3, 'the union has three names')
+    t.strictSame(complaints, [])
+  }
+})
+
+t.test('a name that cannot be linked stays where it is, with a word', async t => {
+  if (skipUnions !== false) return t.comment(skipUnions)
+  const where = unionFolders(t, { lower: [LOWER] })
+  const { u, find, complaints } = stateOf(t, optionsOf(where, { volatile: true }))
+  const node = find('a')
+  find('d/e/c\xff')
+  t.equal(copyUp(u, node), 0)
+  const { links, indexKey } = node
+  const indexFd = u.work!.indexFd
+  if (links === null || indexKey === null) throw new Error('no index')
+  t.equal(linkNames(u, node, indexFd, indexKey, 0), -E.EEXIST, 'none of several')
+  t.equal(complaints.length, 2)
+  fs.rmSync(`${where.upper}/a`)
+  t.equal(linkNames(u, node, indexFd, indexKey, 0), 1, 'one of two')
+  t.equal(linkNames(u, node, indexFd, indexKey, 2), 0, 'none of none')
+})
+
+t.test('the link count is written as the kernel reads it', async t => {
+  if (skipUnions !== false) return t.comment(skipUnions)
+  const where = unionFolders(t, { lower: [LOWER], upper: { f: 'x', w: whiteout } })
+  const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
+  const upper = u.upper!.fd
+  for (const n of [0, 1, -1, 65_000, -65_000]) {
+    t.equal(setNlinkMark(u, upper, 'f', n), 0)
+    const text = u.marks.value(upper, 'f', 'nlink') ?? ''
+    t.match(text, /^U[+-]\d+$/)
+    t.equal(parseNlink(text), n)
+  }
+  t.equal(setNlinkMark(u, upper, 'none', 1), -E.ENOENT)
+  t.equal(saveNlink(u, find('f')), 0, 'nothing for what is not in the index')
+})

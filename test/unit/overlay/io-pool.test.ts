@@ -1,0 +1,76 @@
+import * as fs from 'node:fs'
+
+import t from 'tap'
+
+import { IoPool, type IoTask } from '../../../src/overlay/io-pool.js'
+import { silentLogger } from '../../../src/log.js'
+import { E } from '../../../src/sys/errno.js'
+import { poll2 } from '../../../src/sys/io.js'
+import { scratch } from '../../helpers/layers.js'
+import { leftOpen, openFds } from '../../helpers/union.js'
+import { resultOf } from './support.js'
+
+// One pool for all but the last test: to start a thread is what takes time here.
+const before = openFds()
+const pool = new IoPool(silentLogger)
+const run = (task: IoTask) => resultOf({ job: pool.submit(task) }, () => pool.runCallbacks())
+
+t.test('nothing runs but on the thread that asks, when it asks', async t => {
+  const seen: string[] = []
+  t.equal(poll2(pool.wakeFd, -1, 0), 0)
+  const job = pool.submit({ kind: 'fsync', fd: -1, datasync: false }, result => {
+    seen.push(`finish ${result}`)
+    return 3
+  })
+  job.onDone(result => void seen.push(`first ${result}`))
+  job.onDone(result => void seen.push(`second ${result}`))
+  t.equal(pool.pending, 1)
+  t.equal(poll2(pool.wakeFd, -1, 60_000), 1, 'an answer waits')
+  await new Promise(next => setTimeout(next, 10))
+  t.strictSame(seen, [])
+  pool.runCallbacks()
+  t.equal(pool.pending, 0)
+  t.equal(poll2(pool.wakeFd, -1, 0), 0)
+  job.onDone(result => void seen.push(`late ${result}`))
+  t.strictSame(seen, [`finish ${-E.EBADF}`, 'first 3', 'second 3', 'late 3'])
+  pool.runCallbacks()
+  t.equal(seen.length, 4, 'once')
+})
+
+t.test('every kind of task, with its result', async t => {
+  const top = scratch(t)
+  fs.writeFileSync(`${top}/src`, 'content')
+  const src = fs.openSync(`${top}/src`, 'r')
+  const dst = fs.openSync(`${top}/dst`, 'w+')
+  t.teardown(() => [src, dst].forEach(fd => fs.closeSync(fd)))
+  t.equal(await run({ kind: 'copy', src, dst, size: 7, sync: true }), 0)
+  t.equal(fs.readFileSync(`${top}/dst`, 'latin1'), 'content')
+  t.equal(await run({ kind: 'write', fd: dst, bytes: Buffer.from('\0\xff', 'latin1') }), 2)
+  t.equal(fs.readFileSync(`${top}/dst`, 'latin1'), '\0\xffntent')
+  for (const datasync of [true, false]) t.equal(await run({ kind: 'fsync', fd: dst, datasync }), 0)
+  t.equal(await run({ kind: 'syncfs', fd: dst }), 0)
+  t.equal(await run({ kind: 'syncfs', fd: -1 }), -E.EBADF, 'an error is a result')
+})
+
+t.test('closed before the answer: what is abandoned waits for its thread to end', async t => {
+  const top = scratch(t)
+  const src = fs.openSync('/dev/zero', 'r')
+  const dst = fs.openSync(`${top}/zeros`, 'w')
+  let abandoned = 0
+  pool.submit(
+    { kind: 'copy', src, dst, size: 64 << 20, sync: false },
+    () => {
+      t.fail('not to be finished')
+      return 0
+    },
+    () => {
+      abandoned++
+      fs.closeSync(src)
+      fs.closeSync(dst)
+    },
+  )
+  pool.close()
+  t.equal(abandoned, 0, 'its descriptors are still used')
+  t.strictSame(await leftOpen(before), [])
+  t.equal(abandoned, 1)
+})

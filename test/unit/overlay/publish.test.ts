@@ -1,0 +1,58 @@
+import t from 'tap'
+
+import { RealDir } from '../../../src/overlay/layer.js'
+import { markImpure, publish } from '../../../src/overlay/publish.js'
+import { E } from '../../../src/sys/errno.js'
+import { dir, PAST, unionFolders } from '../../helpers/layers.js'
+import * as sys from '../../helpers/syscalls.js'
+import { optionsOf } from '../../helpers/union.js'
+import { skipUnions, stateOf } from './support.js'
+
+t.test('an upper folder and what is published in it', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, { lower: [{}], upper: { 'd/': dir() } })
+  const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
+  const parent = find('d')
+  const into = parent.upperDir!
+  const times = (): unknown => {
+    const { atime, mtime } = sys.lstat(u.upper!.fd, 'd') as sys.Stat
+    return { atime, mtime }
+  }
+  const past = BigInt(PAST.sec) * 1_000_000_000n + BigInt(PAST.nsec)
+  const { version } = parent
+  const made = publish(u, parent, into, fd => sys.mkdirat(fd, 'new\xff', 0o700))
+  t.equal(made, 0)
+  t.strictSame(times(), { atime: past, mtime: past }, 'its times stay')
+  t.equal(u.marks.value(u.upper!.fd, 'd', 'impure'), 'y')
+  t.equal(parent.version, version + 1, 'a listing that is kept is no longer true')
+
+  t.equal(
+    publish(u, parent, into, () => -E.ENOSPC),
+    -E.ENOSPC,
+  )
+  t.equal(parent.version, version + 1, 'nothing has changed')
+
+  const gone = new RealDir(into.layer, into, 'gone')
+  t.equal(
+    publish(u, parent, gone, () => {
+      t.fail('not to be called')
+      return 0
+    }),
+    -E.ENOENT,
+  )
+})
+
+const fresh = (): RealDir => new RealDir({} as never, null, '')
+
+t.test('the mark is set once, and where it is refused it is done without', async t => {
+  const asked: unknown[] = []
+  const answering = (result: number) =>
+    ({ marks: { set: (...args: unknown[]) => (asked.push(args), result) } }) as never
+  const into = fresh()
+  t.equal(markImpure(answering(0), into, 5), 0)
+  t.equal(markImpure(answering(-E.EIO), into, 5), 0)
+  t.strictSame(asked, [[5, '', 'impure', 'y']])
+  for (const errno of [E.EOPNOTSUPP, E.EPERM]) t.equal(markImpure(answering(-errno), fresh(), 5), 0)
+  const failed = fresh()
+  t.equal(markImpure(answering(-E.ENOSPC), failed, 5), -E.ENOSPC)
+  t.notOk(failed.impure)
+})

@@ -1,0 +1,92 @@
+/** The state of a union by itself, for tests of the files that work on it; closed at the end of the test. */
+
+import type { Test } from 'tap'
+
+import { findChild } from '../../../src/overlay/lookup.js'
+import type { Node } from '../../../src/overlay/node.js'
+import { openState } from '../../../src/overlay/open.js'
+import { Pending, type NodeId, type Result } from '../../../src/overlay/ops.js'
+import type { UnionOptions } from '../../../src/overlay/options.js'
+import { Overlay } from '../../../src/overlay/overlay.js'
+import type { Union } from '../../../src/overlay/union.js'
+import * as sys from '../../helpers/syscalls.js'
+
+/** Marks of overlayfs, whiteouts and foreign owners can't be made by others. */
+export const skipUnions: string | false = process.geteuid?.() === 0 ? false : 'needs root'
+
+export interface State {
+  u: Union
+  /** The same union as a transport sees it. */
+  ops: Overlay
+  /** What was logged at level warn or above. */
+  complaints: string[]
+  /** Nodes of which it was said that their attributes changed. */
+  notified: NodeId[]
+  /** The node of a path; throws where there is none. */
+  find: (path: string) => Node
+  /** Closes it now. */
+  close: () => void
+}
+
+export const stateOf = (t: Test, options: UnionOptions, writeback = false): State => {
+  const complaints: string[] = []
+  const notified: NodeId[] = []
+  const complain = (_: unknown, message: string): void => void complaints.push(message)
+  const umask = process.umask()
+  const u = openState(options, {
+    log: {
+      debug: () => {},
+      info: () => {},
+      warn: complain,
+      error: complain,
+      isLevelEnabled: () => false,
+    },
+    notifier: { attrChanged: node => void notified.push(node), dropPages: () => null },
+    writeback,
+  })
+  sys.umask(umask)
+  const ops = new Overlay(u)
+  let closed = false
+  const close = (): void => {
+    if (!closed) ops.close()
+    closed = true
+  }
+  t.teardown(close)
+  const find = (path: string): Node => {
+    let node = u.nodes.root
+    for (const name of path.split('/').filter(part => part !== '')) {
+      const child = findChild(u, node, name)
+      if (typeof child === 'number') throw new Error(`${path}: errno ${-child}`)
+      node = child
+    }
+    return node
+  }
+  return { u, ops, complaints, notified, find, close }
+}
+
+/** What a call throws instead of answering. */
+export const pendingOf = (call: () => unknown): Pending => {
+  let answer: unknown
+  try {
+    answer = call()
+  } catch (error) {
+    if (error instanceof Pending) return error
+    throw error
+  }
+  throw new Error(`answered at once: ${String(answer)}`)
+}
+
+/** Calls `runCallbacks` until the job is done. */
+export const resultOf = async (
+  { job }: Pick<Pending, 'job'>,
+  runCallbacks: () => void,
+): Promise<Result> => {
+  const results: Result[] = []
+  job.onDone(result => void results.push(result))
+  for (;;) {
+    const [result] = results
+    if (result !== undefined) return result
+    await new Promise(next => setTimeout(next, 1))
+    runCallbacks()
+  }
+}
