@@ -17,6 +17,7 @@ t.test('a union that cannot be made is an error as it was thrown, and nothing is
     {
       union: { ...defaultUnionOptions, lower: [lower] },
       mountpoint: '/no/such/mountpoint',
+      way: 'mount',
       io: 'auto',
       fsname: 'x',
       subtype: 'tsoverlay',

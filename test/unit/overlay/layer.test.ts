@@ -19,6 +19,7 @@ const rig = (t: Test, max = 8) => {
     fsIndex: 0,
     uuid: Buffer.alloc(16),
     handles: false,
+    isPrivate: false,
   })
   const fds = new DirFds(max)
   t.teardown(() => {
