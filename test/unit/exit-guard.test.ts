@@ -4,7 +4,9 @@ import { tmpdir } from 'node:os'
 
 import t, { type Test } from 'tap'
 
-const dist = new URL('../../dist/', import.meta.url).href
+import { bundle } from '../helpers/bundle.js'
+
+const module = bundle(t, 'exit-guard')
 const namespace = spawnSync('unshare', ['-m', 'true']).status === 0
 
 /** In a mount namespace of its own: mounts `$M`, runs a process that watches over it, and looks. */
@@ -26,12 +28,11 @@ const after = (t: Test, code: string): string => {
         PATH: process.env['PATH'] ?? '',
         NODE: process.execPath,
         M: folder,
-        CODE: `import { guardExit } from '${dist}exit-guard.js'
-import { deviceOn } from '${dist}overlay/mountinfo.js'
-import { openSync } from 'node:fs'
+        CODE: `import { guardExit } from '${module}'
+import { openSync, readFileSync } from 'node:fs'
 import { execFileSync } from 'node:child_process'
 const mountpoint = process.env.M
-const device = deviceOn(mountpoint)
+const device = readFileSync('/proc/self/mountinfo', 'utf8').split('\\n').map(line => line.split(' ')).find(words => words[4] === mountpoint)[2]
 const never = new Promise(() => {})
 ${code}`,
       },
@@ -45,12 +46,16 @@ t.test(
   'a mount goes with its process',
   { skip: !namespace && 'needs a mount namespace' },
   async t => {
-    t.equal(after(t, 'await guardExit({ mountpoint, closed: never }, device)'), '0')
-    t.equal(after(t, 'await guardExit({ mountpoint, closed: never })'), '0', 'of any device')
+    t.equal(after(t, 'await guardExit({ mountpoint, closed: never }, () => {}, device)'), '0')
+    t.equal(
+      after(t, 'await guardExit({ mountpoint, closed: never }, () => {})'),
+      '0',
+      'of any device',
+    )
     t.equal(
       after(
         t,
-        "await guardExit({ mountpoint, closed: never }, device); openSync(mountpoint + '/f', 'w')",
+        "await guardExit({ mountpoint, closed: never }, () => {}, device); openSync(mountpoint + '/f', 'w')",
       ),
       '0',
       'a busy one, too',
@@ -67,7 +72,7 @@ t.test('but no other', { skip: !namespace && 'needs a mount namespace' }, async 
   t.equal(
     after(
       t,
-      `await guardExit({ mountpoint, closed: never }, device)
+      `await guardExit({ mountpoint, closed: never }, () => {}, device)
 execFileSync('mount', ['-t', 'tmpfs', 'above', mountpoint])`,
     ),
     '2',

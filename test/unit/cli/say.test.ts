@@ -2,7 +2,9 @@ import { spawnSync } from 'node:child_process'
 
 import t from 'tap'
 
-const dist = new URL('../../../dist/', import.meta.url).href
+import { bundle } from '../../helpers/bundle.js'
+
+const module = bundle(t, 'cli/say')
 
 /** Runs a shell's command with `$NODE "$CODE"` in it. */
 const shell = (command: string, code: string) =>
@@ -12,7 +14,7 @@ const shell = (command: string, code: string) =>
     env: {
       PATH: process.env['PATH'] ?? '',
       NODE: process.execPath,
-      CODE: `import { say } from '${dist}cli/say.js'; import { setNonblock } from '${dist}sys/io.js'; ${code}`,
+      CODE: `import { say } from '${module}'; ${code}`,
     },
   })
 
@@ -27,7 +29,7 @@ t.test('a line is written whole and at once', async t => {
 t.test('a reader that is slow gets all of it, although the pipe is full', async t => {
   const { stdout } = shell(
     '"$NODE" --input-type=module -e "$CODE" 2>&1 >/dev/null | (sleep 0.2; wc -c)',
-    "setNonblock(2); say('x'.repeat(199_999)); process.exit()",
+    `import { setNonblock } from '${bundle(t, 'sys/io')}'; setNonblock(2); say('x'.repeat(199_999)); process.exit()`,
   )
   t.equal(Number(stdout), 200_000)
 })

@@ -2,7 +2,9 @@ import { spawnSync } from 'node:child_process'
 
 import t from 'tap'
 
-const dist = new URL('../../../dist/', import.meta.url).href
+import { bundle } from '../../helpers/bundle.js'
+
+const module = bundle(t, 'cli/signals')
 
 /** A server whose mount is nothing; it prints what it is asked, and what is logged. */
 const serve = (code: string) => {
@@ -11,7 +13,7 @@ const serve = (code: string) => {
     [
       '--input-type=module',
       '-e',
-      `import { handleSignals } from '${dist}cli/signals.js'
+      `import { handleSignals } from '${module}'
 import { writeSync } from 'node:fs'
 const print = text => writeSync(1, text + '\\n')
 const line = level => (fields, message) => print(level + ': ' + message.split(':')[0])
