@@ -51,8 +51,8 @@ export const NOT_COMPARED: Record<string, string> = {
     'overlayfs sets it to the time at which the data was copied',
   'opening a file for writing whose metadata alone was copied up, where overlayfs says EINVAL':
     'it looks at the capability before the data is copied, and finds one that is not valid',
-  'a mapping of a lower file that has grown since it was opened, behind its old end':
-    'overlayfs maps the lower file, and there is SIGBUS',
+  'a mapping of a lower file that was copied up since it was opened':
+    'overlayfs maps the lower file: old data, not what read(2) gives, and SIGBUS behind its old end',
   'taking the capability of an immutable or append-only file away while it is open':
     "the kernel's FUSE client asks for it in the same words when the file is written",
   'fallocate() on an immutable file':
