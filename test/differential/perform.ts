@@ -589,12 +589,14 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
 
 const CHANGES_BY_SLOT = new Set(['fchmod', 'fchown', 'futimens', 'fsetxattr', 'fremovexattr'])
 
-/** A FIFO that is open and has lost its name: overlayfs copies it up to there, in place of the whiteout. */
+/** A FIFO or folder that is open and has lost its name: overlayfs may copy it up to there all the same. */
 const wouldComeBack = (side: Side, action: Action): boolean => {
   if (!('slot' in action) || !CHANGES_BY_SLOT.has(action.op)) return false
   const fd = fdOf(side, action.slot)
   const stat = sys.fstat(fd)
-  if (typeof stat === 'number' || (stat.mode & sys.S.IFMT) !== sys.S.IFIFO) return false
+  if (typeof stat === 'number') return false
+  const type = stat.mode & sys.S.IFMT
+  if (type !== sys.S.IFIFO && type !== sys.S.IFDIR) return false
   const path = sys.readlinkat(sys.AT_FDCWD, `/proc/self/fd/${fd}`)
   return typeof path === 'string' && path.endsWith(' (deleted)')
 }

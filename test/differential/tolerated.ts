@@ -43,8 +43,8 @@ export const NOT_COMPARED: Record<string, string> = {
     'it cannot copy up what lost its name; a union can',
   'mtime of a removed folder that is still open':
     'overlayfs takes its whiteouts away first, which counts as a change of it',
-  'attributes of a removed FIFO that is still open':
-    'overlayfs copies it up in place of the whiteout, and the name is there again',
+  'attributes of a removed FIFO or folder that is still open':
+    'overlayfs may copy it up all the same, and the name is there again',
   'renaming a file between layers with metacopy=on, where overlayfs says EXDEV':
     'a redirect to its data would be longer than 256 bytes; a whole copy needs none',
   'mtime of a file whose metadata alone was copied up, when it is opened for writing':
