@@ -103,7 +103,8 @@ export function setxattr(
   result = setxattrat(fd, at, u.marks.escape(name), stored, flags)
   if (result < 0) return result
   if (name === ACL_DEFAULT) node.defaultAcl = undefined
-  if (killSgid) {
+  // The kernel says so for either ACL; a default one says nothing of the mode (kernel: posix_acl_update_mode).
+  if (killSgid && name === ACL_ACCESS) {
     result = statNode(u, node, u.st)
     if (result < 0) return result
     return setMode({ fd, name: at }, u.st.mode & 0o7777 & ~S_ISGID)

@@ -131,4 +131,7 @@ t.test('set-group-id goes with an ACL of somebody who is not in the group', asyn
     t.equal(it.set(ACCESS, value, 0, true), 0)
     t.equal(mode(name), 0o755)
   }
+  fs.chmodSync(`${where.upper}/d`, 0o2755)
+  t.equal(on(state, 'd').set(DEFAULT, value, 0, true), 0)
+  t.equal(mode('d'), 0o2755, 'a default ACL says nothing of the mode')
 })
