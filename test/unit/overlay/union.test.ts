@@ -134,7 +134,7 @@ t.test('attributes are the real ones, but number and link count', async t => {
   const out = new Attr()
   const node = new Node(2, sys.S.IFREG, 2n ** 63n)
   node.nlinkAdjust = 1
-  fillAttr({ owners: null } as Union, node, st, out)
+  fillAttr({ owners: null }, node, st, out)
   const { ino: number, nlink, attributes, attributesMask, ...rest } = out
   t.strictSame([number, nlink], [2n ** 63n, st.nlink + 1])
   t.strictSame([attributes, attributesMask], [Number(st.attributes), Number(st.attributesMask)])
