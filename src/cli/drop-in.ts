@@ -17,6 +17,8 @@ export type Call =
   | { kind: 'run'; args: readonly string[]; notes: readonly string[] }
   /** Print the version as fuse-overlayfs does: `aliasVersion`. */
   | { kind: 'version' }
+  /** Leave everything as it is: `mount -f` of mount(8), which only pretends. */
+  | { kind: 'nothing' }
   | { kind: 'wrong'; message: string }
 
 /**
@@ -29,6 +31,7 @@ export const readCall = (
   args: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
 ): Call => {
+  if (name.startsWith('mount.')) return asHelper(args, env)
   const own = name !== ALIAS
   const [first = ''] = args
   if (own && (commandNames.has(first) || !args.some(arg => arg.startsWith('-o')))) {
@@ -39,6 +42,25 @@ export const readCall = (
   if (words.version)
     return own ? { kind: 'run', args: ['--version'], notes: [] } : { kind: 'version' }
   return translate(words, env)
+}
+
+/**
+ * As a helper of mount(8), `mount.tsoverlay SOURCE MOUNTPOINT [-sfnv] [-t TYPE] -o OPTIONS`. What `-f` means to
+ * fuse-overlayfs it does not mean there.
+ */
+const asHelper = (
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): Call => {
+  const rest: string[] = []
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] ?? ''
+    if (arg === '-o') rest.push(arg, ...args.slice(++i, i + 1))
+    else if (arg === '-t') i++
+    else if (!/^-[sfnv]+$/.test(arg)) rest.push(arg)
+    else if (arg.includes('f')) return { kind: 'nothing' }
+  }
+  return translate(readWords(rest), env)
 }
 
 export const aliasVersion = (version: string): string =>

@@ -21,7 +21,7 @@ if (call.kind === 'run') {
     for (const note of call.notes) say(note)
   }
   exit(await start(call.args))
-} else {
+} else if (call.kind !== 'nothing') {
   const { answer } = await import('./program.js')
   exit(answer(call))
 }

@@ -17,7 +17,7 @@ const version = (): string => {
 }
 
 /** What needs no command. Returns the exit status. */
-export const answer = (call: Exclude<Call, { kind: 'run' }>): number => {
+export const answer = (call: Exclude<Call, { kind: 'run' | 'nothing' }>): number => {
   if (call.kind === 'version') {
     console.log(aliasVersion(version()))
     return ExitCode.OK

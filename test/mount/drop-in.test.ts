@@ -253,6 +253,34 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
     })
   })
 
+  await test(t, 'mount.tsoverlay', async t => {
+    const f = withFile(t)
+    fs.mkdirSync(`${f.top}/helpers`)
+    fs.symlinkSync(CLI, `${f.top}/helpers/mount.tsoverlay`)
+    // mount(8) looks for helpers in /sbin, which is covered here, in a namespace that goes.
+    const script = `
+      mount --bind "$1/helpers" /sbin
+      mount -f -t tsoverlay none "$1/merged" -o "$2"
+      grep " $1/merged " /proc/self/mounts && exit 9
+      mount -v -t tsoverlay none "$1/merged" -o "noatime,nosuid,$2"
+      grep " $1/merged " /proc/self/mounts
+      cat "$1/merged/from-lower"
+      umount "$1/merged"
+    `
+    const shell = ['--propagation', 'private', '-m', 'bash', '-ec', script, 'bash', f.top]
+    const outcome = await outcomeOf(
+      spawn('env', ['-u', 'NODE_OPTIONS', 'unshare', ...shell, f.options], {
+        stdio: ['ignore', 'pipe', 'pipe'],
+      }),
+    )
+    t.match(outcome, {
+      status: 0,
+      stdout: new RegExp(`none ${f.merged} fuse\\.tsoverlay rw,nosuid,noatime,.*\nlower$`),
+      stderr: '',
+    })
+    await until('the end of the server', () => serversOf(f.merged).length === 0)
+  })
+
   await test(t, 'mount(8), by a line of fstab', async t => {
     const f = withFile(t)
     fs.writeFileSync(

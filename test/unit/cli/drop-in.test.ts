@@ -34,6 +34,22 @@ t.test('the names of the commands are known', async t => {
   t.same(new Set(names), commandNames)
 })
 
+t.test('as a helper of mount(8)', async t => {
+  for (const [line, args] of [
+    ['none /m -o rw,a', 'mount -o fsname=none -o rw,a -- /m'],
+    ['none /m -v -sn -t tsoverlay.x -o a', 'mount -o fsname=none -o a -- /m'],
+    ['none /m -o -f', 'mount -o fsname=none -o -f -- /m'],
+  ] as const) {
+    t.same(read(line, 'mount.tsoverlay'), runs(args), line)
+  }
+  for (const line of ['none /m -f -o a', 'none /m -sfv -o a']) {
+    t.same(read(line, 'mount.tsoverlay'), { kind: 'nothing' }, line)
+  }
+  t.match(read('none /m', 'mount.tsoverlay'), { kind: 'run' })
+  t.match(read('-o a', 'mount.tsoverlay'), { kind: 'wrong' })
+  t.match(read('none /m -o', 'mount.tsoverlay'), { kind: 'wrong' })
+})
+
 t.test('as fuse-overlayfs is called', async t => {
   const cases: [string, string][] = [
     ['-o a,b /m', 'mount -o a,b -- /m'],

@@ -1,0 +1,567 @@
+#!/usr/bin/env bash
+# Podman and buildah with tsoverlay as their mount program: images made, run, changed, compared, built,
+# and taken away again, first by root, then by an ordinary user ("rootless"). No network is used: the image
+# is a busybox.
+#
+# Usage: scripts/podman.sh [root|rootless]...                (both of them)
+#   MOUNT_PROGRAM     another one, such as fuse-overlayfs, for comparison
+#   TMPDIR            where images and containers are kept; not a container's own overlay
+#   VERBOSE           also shows what a step that went well had to say
+#
+# Needs root, /dev/fuse, node, podman, buildah, a static busybox, and newuidmap (package uidmap) for `rootless`.
+# It works in a mount namespace of its own: the ordinary user is one of that namespace alone, and no file of the
+# machine is changed. Each step prints `ok` or `FAILED`; the last line is `N passed, N failed`, and the exit status
+# is 0 if nothing failed. Where podman can run no container at all, with whatever mount program, the last line begins
+# with `skipped:` and the exit status is 77.
+set -u
+script=$(realpath "$0")
+repository=${script%/scripts/*}
+
+skip() {
+  echo "skipped: $*"
+  exit 77
+}
+
+# ---- The steps. Each is a function that runs in a subshell with `set -e`; what it checks goes through `same`.
+
+passed=0
+failed=0
+# step NAME FUNCTION
+step() {
+  local name="$who: $1" start=${EPOCHREALTIME/./} status
+  # The status of a subshell that is asked for (`if`, `||`) would switch `set -e` off in it.
+  (
+    set -eE
+    trap 'echo "line $LINENO: ${BASH_COMMAND%%$'"'\n'"'*}" >&2' ERR
+    "$2"
+  ) >"$top/out" 2>&1 </dev/null
+  status=$?
+  local took=$(((${EPOCHREALTIME/./} - start) / 1000))
+  if [ $status -eq 0 ]; then
+    passed=$((passed + 1))
+    echo "ok $name ($took ms)"
+    [ -z "${VERBOSE:-}" ] || sed 's/^/    /' "$top/out"
+  else
+    failed=$((failed + 1))
+    echo "FAILED $name ($took ms)"
+    tail -n 30 "$top/out" | sed 's/^/    /'
+  fi
+}
+
+# same WHAT GOT WANTED
+same() {
+  [ "$2" = "$3" ] && return
+  echo "$1:"
+  diff <(echo "$3") <(echo "$2") | sed 's/^</  wanted:/; s/^>/  got:   /'
+  return 1
+}
+
+run() { podman run --rm "$@"; }
+
+# Everything about each file of a container, for comparing two of them. What the runtime puts there is left out.
+# shellcheck disable=SC2016 # for the shell of the container
+listing='cd / && find . -xdev \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run -o -path ./etc/hosts \
+    -o -path ./etc/hostname -o -path ./etc/resolv.conf -o -path ./etc/mtab -o -path ./.dockerenv \) -prune -o -print |
+  sort | while IFS= read -r f; do
+    sum=; [ ! -f "$f" ] || [ -h "$f" ] || sum=$(md5sum <"$f")
+    # The size of a folder says nothing.
+    if [ -d "$f" ] && [ ! -h "$f" ]; then stat -c "%A %u:%g %N" "$f"
+    else stat -c "%A %u:%g %s %h %N %Y $sum" "$f"; fi
+  done'
+
+import() {
+  podman import -q "$top/rootfs.tar" base >/dev/null
+  same images "$(podman images --format '{{.Repository}}')" localhost/base
+}
+
+union() {
+  same program "$(podman info -f '{{index .Store.GraphOptions "overlay.mount_program"}}' |
+    sed -n 's/.*Executable:\([^ ]*\).*/\1/p')" "$top/bin/mount-program"
+  same 'file system, a file, an owner' "$(run base sh -c 'stat -f -c %t /; cat /etc/word; stat -c %u:%g /etc/owned')" \
+    $'65735546\nfrom the image\n7:8'
+}
+
+# What the steps that follow look at.
+modify() {
+  podman run --name work base sh -ec '
+    echo changed >/etc/word
+    echo added >/etc/new
+    rm /etc/gone
+    rm -r /full
+    rm -r /again && mkdir /again && echo new >/again/new
+    mv /etc/before /etc/after
+    chmod 4750 /data/mode
+    chown 5:6 /data/owner
+    ln -s word /etc/link
+    ln /data/one /data/three
+    mkfifo /data/fifo
+    echo more >>/data/one
+    mkdir -p /deep/a/b/c && echo deep >/deep/a/b/c/file
+    dd if=/dev/zero of=/data/sparse bs=1 count=1 seek=10M 2>/dev/null
+    dd if=/dev/urandom of=/data/large bs=1M count=8 2>/dev/null
+    touch -d "2001-02-03 04:05:06" /data/time
+    cmp /data/one /data/two
+    [ $(stat -c %h /data/two) = 3 ]
+    [ ! -e /full ] && [ "$(ls /again)" = new ]
+  '
+}
+
+changes() {
+  # Links, sparse files and so on are files here; podman compares by walking both trees.
+  same diff "$(podman diff work | sort)" "$(
+    sort <<'END'
+C /again
+A /again/new
+D /again/old
+C /data
+A /data/fifo
+A /data/large
+C /data/mode
+C /data/one
+C /data/owner
+A /data/sparse
+A /data/three
+C /data/time
+C /data/two
+A /deep
+A /deep/a
+A /deep/a/b
+A /deep/a/b/c
+A /deep/a/b/c/file
+C /etc
+A /etc/after
+D /etc/before
+D /etc/gone
+A /etc/link
+A /etc/new
+C /etc/word
+D /full
+END
+  )"
+}
+
+commit() {
+  podman commit -q work changed >/dev/null
+  run changed sh -c "$listing" >"$top/committed"
+  grep -q ' 5:6 .*/data/owner' "$top/committed"
+  grep -q '^-rwsr-x--- .*/data/mode' "$top/committed"
+  grep -q '^prw.*/data/fifo' "$top/committed"
+  same 'links of a file' "$(grep -cE ' 3 \./data/(one|two|three) ' "$top/committed")" 3
+  same 'a removed folder' "$(grep -c ' \./full' "$top/committed" || true)" 0
+  same 'a folder made anew' "$(grep -o '\./again/.* ' "$top/committed" | cut -d' ' -f1)" ./again/new
+}
+
+restart() {
+  podman run -d --name server base sh -c 'while :; do echo . >>/data/log; sleep 0.1; done' >/dev/null
+  podman exec server sh -c 'echo kept >/data/kept'
+  podman stop -t 0 server >/dev/null
+  same 'mounts when it is stopped' "$(unions)" ''
+  podman start server >/dev/null
+  same 'after a restart' "$(podman exec server cat /data/kept)" kept
+  podman exec server test -s /data/log
+  podman rm -f -t 0 server >/dev/null # running, with open files
+  same 'mounts when it is removed' "$(unions)" ''
+}
+
+several() {
+  local i pids=()
+  for i in 1 2 3 4; do
+    run changed sh -c "echo $i >/data/i; cp -r /bin /data/bin; cat /data/i" >"$top/several.$i" &
+    pids+=($!)
+  done
+  for i in "${pids[@]}"; do wait "$i"; done
+  same 'four at once' "$(cat "$top"/several.?)" $'1\n2\n3\n4'
+}
+
+export_() {
+  podman export -o "$top/export.tar" work
+  tar -tvf "$top/export.tar" >"$top/export"
+  grep -q ' \./\?etc/after$\| etc/after$' "$top/export"
+  same 'removed files' "$(grep -cE 'etc/(gone|before)$|full/|again/old$|\.wh\.' "$top/export" || true)" 0
+  podman import -q "$top/export.tar" flat >/dev/null
+  run flat sh -c "$listing" >"$top/flat"
+  same 'imported again' "$(cat "$top/flat")" "$(cat "$top/committed")"
+  podman rmi flat >/dev/null
+}
+
+save() {
+  podman save -q -o "$top/save.tar" changed
+  podman rmi -f changed >/dev/null
+  podman load -q -i "$top/save.tar" >/dev/null
+  same 'loaded again' "$(run changed sh -c "$listing")" "$(cat "$top/committed")"
+}
+
+copy() {
+  podman create --name copies base sleep 100 >/dev/null
+  mkdir -p "$top/in/folder"
+  echo in >"$top/in/folder/file"
+  podman cp "$top/in/folder" copies:/data/
+  podman cp copies:/etc/word "$top/in/word"
+  same 'out of a container' "$(cat "$top/in/word")" 'from the image'
+  podman start copies >/dev/null
+  same 'into a container' "$(podman exec copies cat /data/folder/file)" in
+  podman cp "$top/in/word" copies:/data/running
+  same 'into a running one' "$(podman exec copies cat /data/running)" 'from the image'
+  podman exec copies sh -c 'rm /etc/word; echo out >/data/out'
+  podman cp copies:/data/out - | tar -xO | cmp - <(echo out)
+  if podman cp copies:/etc/word "$top/in/none" 2>/dev/null; then false; fi
+  podman rm -f -t 0 copies >/dev/null
+}
+
+# The root of a container, changed from outside; an ordinary user does it within `podman unshare`.
+outside() {
+  podman create --name outside base cat /data/outside /etc/word >/dev/null
+  # shellcheck disable=SC2016 # for the other shell
+  as_owner 'm=$(podman mount outside) && echo outside >"$m/data/outside" && rm "$m/etc/gone" &&
+    setfattr -n user.name -v value "$m/data/outside" && setcap cap_net_raw+ep "$m/data/mode" &&
+    podman unmount outside'
+  same 'started after it' "$(podman start -a outside)" $'outside\nfrom the image'
+  podman commit -q outside attributes >/dev/null
+  podman rm outside >/dev/null
+  podman create --name outside attributes >/dev/null
+  # shellcheck disable=SC2016 # for the other shell
+  same 'attributes, committed' "$(as_owner 'cd $(podman mount outside)/data &&
+    getfattr --only-values -n user.name outside && echo && getcap mode; cd / && podman unmount outside >/dev/null')" \
+    $'value\nmode cap_net_raw=ep'
+  podman rm outside >/dev/null
+  podman rmi attributes >/dev/null
+}
+
+as_owner() { if [ "$who" = root ]; then bash -ec "$1"; else podman unshare bash -ec "$1"; fi; }
+
+readonly_() {
+  same 'a file' "$(run --read-only base sh -c 'cat /etc/word; touch /data/x 2>&1')" \
+    $'from the image\ntouch: /data/x: Read-only file system'
+  same 'an image as a volume' "$(run --mount type=image,source=changed,destination=/image base \
+    cat /image/etc/word)" changed
+}
+
+# Folders of the host that take no changes.
+volumes() {
+  mkdir -p "$top/volume/sub"
+  echo host >"$top/volume/file"
+  echo host >"$top/volume/sub/file"
+  same 'in the container' "$(run -v "$top/volume:/volume:O" base sh -ec '
+    echo container >/volume/file; rm -r /volume/sub; echo new >/volume/new; cat /volume/*; ls /volume')" \
+    $'container\nnew\nfile\nnew'
+  same 'on the host' "$(cd "$top/volume" && find . -type f | sort | xargs cat)" $'host\nhost'
+  mkdir -p "$top/upper" "$top/work"
+  run -v "$top/volume:/volume:O,upperdir=$top/upper,workdir=$top/work" base sh -c 'echo kept >/volume/kept'
+  same 'kept changes' "$(run -v "$top/volume:/volume:O,upperdir=$top/upper,workdir=$top/work" base \
+    cat /volume/kept /volume/file)" $'kept\nhost'
+  same 'mounts left' "$(unions)" ''
+}
+
+build_scratch() {
+  mkdir -p "$top/context"
+  cp "$top/rootfs.tar" "$top/context/"
+  echo copied >"$top/context/file"
+  cat >"$top/context/Containerfile.scratch" <<'END'
+FROM scratch AS made
+ADD rootfs.tar /
+COPY file /etc/copied
+RUN echo one >/etc/one && rm /etc/gone && rm -r /full
+RUN mkdir /full && echo again >/full/again && mv /etc/one /etc/two
+FROM scratch
+COPY --from=made / /
+CMD ["cat", "/full/again", "/etc/two", "/etc/copied"]
+END
+  podman build -q "${build[@]}" -t scratch-made -f "$top/context/Containerfile.scratch" "$top/context" >/dev/null
+  same 'the result' "$(run scratch-made)" $'again\none\ncopied'
+  same 'what was removed' "$(run scratch-made sh -c 'ls /full /etc/gone 2>&1')" \
+    $'ls: /etc/gone: No such file or directory\n/full:\nagain'
+}
+
+build_base() {
+  cat >"$top/context/Containerfile" <<'END'
+FROM localhost/base
+RUN echo build >>/etc/word && rm -r /again && mkdir /again && echo built >/again/built
+COPY file /again/copied
+RUN chown 9:9 /data/owner && rm /etc/gone
+USER 1
+END
+  podman build "${build[@]}" --layers -t built "$top/context" >"$top/build.log" 2>&1 || {
+    cat "$top/build.log"
+    false
+  }
+  same 'the result' "$(run built sh -c 'cat /etc/word /again/*; id -u; stat -c %u /data/owner; ls /etc/gone 2>&1')" \
+    $'from the image\nbuild\nbuilt\ncopied\n1\n9\nls: /etc/gone: No such file or directory'
+  same 'again' "$(podman build "${build[@]}" --layers -t built "$top/context" 2>&1 | grep -c 'Using cache')" 4
+}
+
+by_buildah() {
+  local c
+  c=$(buildah from localhost/base)
+  buildah run "${build[@]}" "$c" -- sh -c 'echo buildah >/etc/word; rm -r /full'
+  buildah copy -q "$c" "$top/context/file" /data/copied >/dev/null
+  buildah config --cmd 'cat /etc/word /data/copied' "$c"
+  buildah commit -q "$c" by-buildah >/dev/null
+  buildah rm "$c" >/dev/null
+  same 'run by podman' "$(run by-buildah)" $'buildah\ncopied'
+  same 'what was removed' "$(run by-buildah ls / | grep -c full || true)" 0
+  printf 'FROM localhost/base\nRUN echo built >/etc/built\n' >"$top/context/Containerfile.bud"
+  buildah bud -q "${build[@]}" -t by-bud -f "$top/context/Containerfile.bud" "$top/context" >/dev/null
+  same 'a Containerfile' "$(run by-bud cat /etc/built)" built
+  same 'mounts left' "$(unions)" ''
+}
+
+# Many small files, written and removed as installing and removing packages does.
+many() {
+  # shellcheck disable=SC2016 # for the shell of the container
+  same 'files' "$(run base sh -ec '
+    mkdir /data/many && cd /data/many
+    for d in 1 2 3 4 5 6 7 8 9 10; do
+      mkdir $d; i=0; while [ $i -lt 50 ]; do i=$((i + 1)); echo $i >$d/$i; done
+    done
+    tar -C /data -cf /tmp/many.tar many && rm -r /data/many && tar -C /data -xf /tmp/many.tar
+    mv /data/many /data/moved && find /data/moved -type f | wc -l')" 500
+}
+
+mapped() {
+  local map
+  if [ "$who" = root ]; then map=(--uidmap 0:300000:65536 --gidmap 0:300000:65536); else map=(--userns=keep-id); fi
+  podman create --name mapped "${map[@]}" base sh -ec '
+    stat -c %u:%g /etc/word /etc/owned; echo x >/data/x; stat -c %u:%g /data/x' >/dev/null
+  local own=0:0
+  [ "$who" = root ] || own="$(id -u):$(id -g)"
+  same 'owners in it' "$(podman start -a mapped)" "0:0
+7:8
+$own"
+  podman rm mapped >/dev/null
+}
+
+automatic() {
+  same 'owners in it' "$(run --userns=auto base stat -c %u:%g /etc/word /etc/owned)" $'0:0\n7:8'
+}
+
+# Mounts of unions in the storage folder, but for those in other namespaces.
+unions() { grep -F " - fuse" /proc/self/mountinfo | awk -v a="$top/" 'index($5, a) == 1 { print $5 }'; }
+
+# Processes that name the storage folder, apart from this script's own.
+servers() {
+  local pid
+  for pid in /proc/[0-9]*; do
+    tr '\0' ' ' 2>/dev/null <"$pid/cmdline" | grep -F "$top/" | grep -q '/merged\|overlay' && echo "${pid#/proc/}"
+  done
+  return 0
+}
+
+clean() {
+  podman rm -fa -t 0 >/dev/null
+  buildah rm -a >/dev/null
+  podman rmi -fa >/dev/null
+  same images "$(podman images -aq)" ''
+  same mounts "$(unions)" ''
+  local i
+  for i in {1..50}; do
+    [ -n "$(servers)" ] || return 0
+    sleep 0.1
+  done
+  same servers "$(for i in $(servers); do tr '\0' ' ' <"/proc/$i/cmdline"; done)" ''
+}
+
+# ---- What the steps need.
+
+# The folders and variables of podman and buildah, all of them below $top.
+surroundings() {
+  # Podman runs itself to clean up after a container, and forgets some variables for that: the configuration lies
+  # where an ordinary user's is looked for.
+  local configuration=$top/home/.config/containers
+  mkdir -p "$configuration" "$top"/{bin,tmp,overlay}
+  chmod 711 "$top/overlay" # mapped users go through it
+  export HOME=$top/home XDG_RUNTIME_DIR=/run/user/$UID TMPDIR=$top/tmp
+  unset XDG_CONFIG_HOME XDG_DATA_HOME DBUS_SESSION_BUS_ADDRESS
+  export CONTAINERS_CONF=$configuration/containers.conf CONTAINERS_STORAGE_CONF=$configuration/storage.conf
+  ln -sfn "${MOUNT_PROGRAM:-$repository/dist/cli/main.js}" "$top/bin/mount-program"
+  echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$configuration/policy.json"
+}
+
+# storage_conf DRIVER
+storage_conf() {
+  cat >"$CONTAINERS_STORAGE_CONF" <<END
+[storage]
+driver = "$1"
+graphroot = "$top/$1"
+rootless_storage_path = "$top/$1"
+runroot = "$XDG_RUNTIME_DIR/containers"
+[storage.options]
+root-auto-userns-user = "$user"
+[storage.options.overlay]
+mount_program = "$top/bin/mount-program"
+END
+}
+
+# containers_conf RUNTIME CGROUPS
+containers_conf() {
+  # Limits above our own are refused where root may not raise them; podman lowers that of processes itself.
+  local files processes
+  files=$(ulimit -Hn) processes=$(ulimit -Hu)
+  [ "$files" != unlimited ] && [ "$files" -lt 1048576 ] || files=1048576
+  [ "$processes" != unlimited ] && [ "$processes" -lt 32768 ] || processes=32768
+  cat >"$CONTAINERS_CONF" <<END
+[containers]
+netns = "none"
+cgroups = "$2"
+default_ulimits = ["nofile=$files:$files", "nproc=$processes:$processes"]
+log_driver = "k8s-file"
+[engine]
+runtime = "$1"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+image_copy_tmp_dir = "$top/tmp"
+END
+}
+
+# A static busybox and some files to change.
+rootfs() {
+  local root=$top/rootfs name
+  mkdir -p "$root"/{bin,etc,tmp,data,full/sub,again,proc,sys,dev,run}
+  cp "$(command -v busybox)" "$root/bin/busybox"
+  for name in $(busybox --list); do
+    [ "$name" = busybox ] || ln -s busybox "$root/bin/$name"
+  done
+  echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
+  echo 'from the image' >"$root/etc/word"
+  for name in etc/gone etc/before etc/owned full/sub/file full/file again/old data/mode data/owner data/time; do
+    echo "$name" >"$root/$name"
+  done
+  echo twice >"$root/data/one"
+  ln "$root/data/one" "$root/data/two"
+  chmod 1777 "$root/tmp"
+  # An owner that the user who makes the archive need not be.
+  tar -C "$root" --owner=0 --group=0 --exclude=./etc/owned -cf "$top/rootfs.tar" .
+  tar -C "$root" --owner=7 --group=8 -rf "$top/rootfs.tar" ./etc/owned
+  rm -r "$root"
+}
+
+# Finds a way in which containers can be run here. That is no question of the mount program, so it is asked
+# without one.
+find_runtime() {
+  local runtime cgroups said
+  storage_conf vfs
+  for runtime in crun:disabled crun:enabled runc:enabled; do
+    cgroups=${runtime#*:} runtime=${runtime%:*}
+    command -v "$runtime" >/dev/null || continue
+    containers_conf "$runtime" "$cgroups"
+    podman image exists probe 2>/dev/null || podman import -q "$top/rootfs.tar" probe
+    if run probe true; then
+      podman rmi -f probe
+      # What podman remembers of its storage is not meant for another driver.
+      rm -rf --one-file-system "$XDG_RUNTIME_DIR/containers" "$top/vfs"
+      storage_conf overlay
+      return
+    fi
+  done >"$top/probe" 2>&1
+  said=$(grep -a 'Error' "$top/probe" | tail -1)
+  skip "$who: podman runs no container here: ${said:-neither crun nor runc is installed}"
+}
+
+steps() {
+  build=(--network=none)
+  surroundings
+  rootfs
+  find_runtime
+  step 'podman import' import
+  step 'podman run: the root is a union' union
+  step 'changes in a container' modify
+  step 'podman diff' changes
+  step 'podman commit, and running that' commit
+  step 'podman stop, start, exec, rm -f' restart
+  step 'four containers at once' several
+  step 'podman export, and importing that' export_
+  step 'podman save and load' save
+  step 'podman cp' copy
+  step 'podman mount, changes from outside' outside
+  step 'read-only containers, images as volumes' readonly_
+  step 'volumes with :O' volumes
+  step 'podman build FROM scratch, two stages' build_scratch
+  step 'podman build FROM an image, and its cache' build_base
+  step 'buildah from, run, copy, commit, bud' by_buildah
+  step 'many small files' many
+  step 'mapped users' mapped
+  # An ordinary user has no users to give away that podman would take by itself.
+  [ "$who" != root ] || step '--userns=auto' automatic
+  step 'nothing is left' clean
+}
+
+# ---- Who runs them.
+
+user=tsoverlay-podman
+uid=54321
+
+# The second half of this script, in a mount namespace of its own: $1 who, $2 the folder.
+if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
+  who=$1 top=$2
+  # Podman refuses long paths for what it keeps while it runs, and the user may not reach those of root.
+  mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/{user/0,user/$uid,scratch,tsoverlay} || exit 2
+  mount --bind "$top" /run/scratch && mount --bind "$repository" /run/tsoverlay || exit 2
+  top=/run/scratch script=/run/tsoverlay/${script#"$repository/"}
+  # The user exists in this namespace only.
+  for file in passwd group subuid subgid; do
+    [ -e "/etc/$file" ] || continue
+    cp "/etc/$file" "$top/$file"
+    case $file in
+      passwd) echo "$user:x:$uid:$uid::$top/home:/bin/sh" ;;
+      group) echo "$user:x:$uid:" ;;
+      *) echo "$user:600000:262144" ;;
+    esac >>"$top/$file"
+    chmod 644 "$top/$file"
+    mount --bind "$top/$file" "/etc/$file" || exit 2
+  done
+  mknod -m 666 "$top/fuse" c 10 229 && mount --bind "$top/fuse" /dev/fuse || exit 2
+  export TSOVERLAY_PODMAN=steps
+  if [ "$who" = rootless ]; then
+    mkdir "$top/own" && chown $uid:$uid "$top/own" /run/user/$uid || exit 2
+    exec setpriv --reuid=$uid --regid=$uid --clear-groups bash "$script" "$who" "$top/own"
+  fi
+  exec bash "$script" "$who" "$top"
+fi
+if [ "${TSOVERLAY_PODMAN:-}" = steps ]; then
+  who=$1 top=$2
+  unset TSOVERLAY_PODMAN
+  cd "$top" || exit 2
+  trap 'podman rm -fa -t 0 >/dev/null 2>&1; [ "$who" = root ] || podman system migrate >/dev/null 2>&1' EXIT
+  trap 'exit 130' INT TERM HUP # the first process of a namespace ignores them otherwise
+  steps
+  echo "$passed passed, $failed failed"
+  [ "$failed" -eq 0 ]
+  exit
+fi
+
+[ "$(id -u)" = 0 ] || skip 'needs root'
+[ -c /dev/fuse ] || skip 'needs /dev/fuse'
+for program in podman buildah busybox node unshare setpriv setfattr setcap; do
+  command -v $program >/dev/null || skip "needs $program"
+done
+[ -n "${MOUNT_PROGRAM:-}" ] || [ -x "$repository/dist/cli/main.js" ] || skip 'needs the built program: npm run build'
+
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/tsoverlay-podman-XXXXXX") || exit 2
+scratch=$(realpath "$scratch")
+chmod 755 "$scratch"
+trap 'rm -rf --one-file-system "$scratch"' EXIT
+trap 'exit 130' INT TERM HUP
+
+[ $# -gt 0 ] || set -- root rootless
+[[ " $* " != *' rootless '* ]] || command -v newuidmap >/dev/null || skip 'rootless: needs newuidmap'
+passed=0 failed=0
+for who in "$@"; do
+  mkdir "$scratch/$who"
+  chmod 755 "$scratch/$who"
+  # A process namespace, too: podman waits for processes to be collected, and none outlives it.
+  TSOVERLAY_PODMAN=namespace unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
+    bash "$script" "$who" "$scratch/$who" |
+    tee "$scratch/$who.log" | grep --line-buffered -vxE '[0-9]+ passed, [0-9]+ failed'
+  last=$(tail -n 1 "$scratch/$who.log")
+  case $last in
+    skipped:*) exit 77 ;;
+    *' passed, '*' failed') ;;
+    *)
+      echo "FAILED $who: came to no end"
+      last='0 passed, 1 failed'
+      ;;
+  esac
+  read -r p _ f _ <<<"$last"
+  passed=$((passed + p)) failed=$((failed + f))
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

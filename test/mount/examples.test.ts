@@ -1,0 +1,62 @@
+/** The programs and files of `examples/`, run as their heads say. */
+
+import { spawnSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import { fileURLToPath } from 'node:url'
+
+import t, { type Test } from 'tap'
+
+import { mountTable, outcomeOf, scratch, skipMounts, spawnNode, test } from '../helpers/mount.js'
+
+const examples = fileURLToPath(new URL('../../examples', import.meta.url))
+
+/** A folder with two files, and a way to run an example that works below its own TMPDIR. */
+const prepare = (t: Test) => {
+  const { top } = scratch(t, 'examples')
+  const tree = `${top}/tree`
+  const tmp = `${top}/tmp`
+  for (const folder of [tree, tmp]) fs.mkdirSync(folder)
+  for (const name of ['a', 'b']) fs.writeFileSync(`${tree}/${name}`, `${name}\n`)
+  const run = async (name: string, ...args: string[]) => {
+    const env = { ...process.env, TMPDIR: tmp }
+    const outcome = await outcomeOf(spawnNode([`${examples}/${name}`, ...args], { env }))
+    t.same(mountTable(top), [], 'nothing is mounted')
+    t.same(fs.readdirSync(tmp), [], 'nothing is left')
+    t.same(fs.readdirSync(tree), ['a', 'b'], 'the tree is as it was')
+    return outcome
+  }
+  return { top, tree, run }
+}
+
+test(t, 'sandbox.mjs', { skip: skipMounts }, async t => {
+  const { tree, run } = prepare(t)
+  const command = 'rm a; echo new >b; mkdir d; echo new >d/e; exit 3'
+  t.match(await run('sandbox.mjs', tree, 'sh', '-c', command), {
+    status: 3,
+    stdout: 'removed a\nwritten b\nwritten d/e\n',
+    stderr: '',
+  })
+  t.equal(fs.readFileSync(`${tree}/b`, 'utf8'), 'b\n')
+  t.match(await run('sandbox.mjs', tree, 'no-such-command'), { status: 1, stderr: /ENOENT/ })
+  t.match(await run('sandbox.mjs', tree), { status: 1, stderr: /^usage: / })
+})
+
+test(t, 'build-cache.mjs', { skip: skipMounts }, async t => {
+  const { top, tree, run } = prepare(t)
+  const command = 'test -e out && echo there || { echo made; cat a b >out; }'
+  const build = () => run('build-cache.mjs', tree, `${top}/cache`, 'sh', '-c', command)
+  t.match(await build(), { status: 0, stdout: 'made\n', stderr: '' })
+  t.match(await build(), { status: 0, stdout: 'there\n', stderr: '' })
+  t.equal(fs.readFileSync(`${top}/cache/made/out`, 'utf8'), 'a\nb\n')
+  t.match(await run('build-cache.mjs', tree), { status: 1, stderr: /^usage: / })
+})
+
+const noSystemd =
+  spawnSync('systemd-analyze', ['--version']).status !== 0 && 'needs systemd-analyze'
+
+t.test('mnt-m.mount', { skip: noSystemd }, async t => {
+  const { status, stderr } = spawnSync('systemd-analyze', ['verify', `${examples}/mnt-m.mount`], {
+    encoding: 'utf8',
+  })
+  t.equal(status, 0, stderr)
+})

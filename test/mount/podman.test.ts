@@ -1,0 +1,18 @@
+/** Podman and buildah with this program as their mount program. */
+
+import { spawnSync } from 'node:child_process'
+
+import t from 'tap'
+
+import { skipMounts, test } from '../helpers/mount.js'
+import { runSteps } from '../helpers/steps.js'
+
+const noPodman =
+  skipMounts ||
+  (spawnSync('podman', ['--version']).status !== 0 && 'needs podman (packages podman, buildah)')
+
+for (const who of ['root', 'rootless']) {
+  test(t, `podman: ${who}`, { skip: noPodman }, t =>
+    runSteps(t, ['podman.sh', who], /uidmapping(?==\S*: not supported)/),
+  )
+}
