@@ -20,8 +20,8 @@ let gid = 0
  * @returns 0, or -EPERM: this process can't do that for somebody else
  */
 export function actAs(owners: Owners | null, caller: Caller): Result {
-  uid = owners === null ? caller.uid : Math.max(0, owners.uids.toDisk(caller.uid))
-  gid = owners === null ? caller.gid : Math.max(0, owners.gids.toDisk(caller.gid))
+  uid = owners === null ? caller.uid : owners.uids.ofCreator(caller.uid, owners.squashes)
+  gid = owners === null ? caller.gid : owners.gids.ofCreator(caller.gid, owners.squashes)
   const result = pushFsIds(uid, gid)
   return result < 0 && owners?.squashes === true ? 0 : result
 }

@@ -4,7 +4,8 @@
  *
  * An id that no range has is shown as the overflow id, as the kernel shows it in a user namespace. The
  * other way it is refused, as the kernel refuses it on an idmapped mount: what is written in its place
- * would be another owner.
+ * would be another owner. But what root creates, whom no range has, goes to the overflow id on disk, as with
+ * fuse-overlayfs: so podman prepares a container for users that it has mapped, and gives it to them then.
  */
 
 import { readFileSync } from 'node:fs'
@@ -65,6 +66,12 @@ export class IdMap {
     }
     return UNMAPPED
   }
+
+  /** What is written for a creator who may be without a range. */
+  ofCreator(id: number, squashes: boolean): number {
+    const disk = this.toDisk(id)
+    return disk !== UNMAPPED ? disk : squashes ? 0 : this.#overflow
+  }
 }
 
 export class Owners {
@@ -86,6 +93,7 @@ export class Owners {
   hasRoomFor(caller: Caller): boolean {
     return (
       this.squashes ||
+      caller.uid === 0 ||
       (this.uids.toDisk(caller.uid) !== UNMAPPED && this.gids.toDisk(caller.gid) !== UNMAPPED)
     )
   }

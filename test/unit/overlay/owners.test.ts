@@ -202,14 +202,24 @@ t.test('ids without a mapping', { skip: !isRoot && 'needs root' }, async t => {
   const stranger: Who = { uid: 5, gid: 200_000, umask: 0 }
   const over = -E.EOVERFLOW
   t.equal(await fs.create('d/n', 0o644, { ...stranger, uid: 65534 }), over)
-  t.equal(await fs.mkdir('d/n', 0o755, { ...stranger, uid: 0 }), over, 'root has no id on disk')
   t.equal(await fs.symlink('x', 'd/n', { ...stranger, uid: 1000, gid: 5 }), over)
-  t.equal(await fs.mknod('d/n', sys.S.IFIFO | 0o644, 0, 0, { ...stranger, uid: 0 }), over)
+  t.equal(
+    await fs.mknod('d/n', sys.S.IFIFO | 0o644, 0, 0, { ...stranger, uid: 1000, gid: 5 }),
+    over,
+  )
   t.equal(await fs.chown('d/foreign', OVERFLOW, -1), over, 'not even to what it shows')
   t.equal(await fs.chown('d/foreign', -1, 5), over)
   const named = acl('u::rwx,u:0:r-x,g::r-x,m::rwx,o::---')
   t.equal(await fs.setxattr('acl/f', 'system.posix_acl_access', named), -E.EINVAL)
   t.strictSame(sys.lstat(sys.AT_FDCWD, `${where.upper}/d`), -E.ENOENT, 'nothing was copied up')
+
+  const root: Who = { uid: 0, gid: 0, umask: 0 }
+  t.equal(await fs.mkdir('d/n', 0o755, root), 0, 'root has no id on disk')
+  const made = (): unknown => sys.lstat(sys.AT_FDCWD, `${where.upper}/d/n`)
+  t.match(made(), { uid: OVERFLOW, gid: OVERFLOW })
+  t.equal(await fs.chown('d/n', 0, 0), over)
+  t.equal(await fs.chown('d/n', 1000, 2000), 0, 'but can give it to somebody who has')
+  t.match(made(), { uid: 0, gid: 0 })
 
   t.equal(await fs.chmod('d/foreign', 0o600), 0)
   t.match(foreign(), { uid: 5000, gid: 60_000, mode: sys.S.IFREG | 0o600 }, 'the owner stays')
