@@ -23,6 +23,9 @@ import { validateMountpoint, validateUnion } from './overlay/validate.js'
 /** How file data travels. See README, "Data modes". */
 export type IoMode = 'auto' | 'passthrough' | 'cached'
 
+/** The way to the kernel. See README, "Transports". */
+export type Transport = 'kernel' | 'fuse-native'
+
 export interface MountOptions {
   /** The read-only layers, top first; at least one. Relative paths start at the working directory. */
   lower: string | readonly string[]
@@ -46,6 +49,8 @@ export interface MountOptions {
   volatile?: boolean
   /** Default: `auto`. */
   io?: IoMode
+  /** Default: `kernel`. The other one needs the package fuse-native, and cannot do all that this one does. */
+  transport?: Transport
   /** The source that /proc/mounts shows. Default: `tsoverlay`. */
   fsname?: string
   /** What /proc/mounts shows after `fuse.`. Default: `tsoverlay`. */
@@ -88,8 +93,8 @@ export interface Mount extends AsyncDisposable {
 }
 
 /**
- * Mounts a union. The server runs in a thread of its own, so that the program may use its own mount, even
- * with synchronous calls. A live mount keeps the process alive; when the process ends all the same, the
+ * Mounts a union. The server runs in a thread of its own (with `transport: 'fuse-native'`, in a process
+ * of its own), so that the program may use its own mount, even with synchronous calls. A live mount keeps the process alive; when the process ends all the same, the
  * mount is detached.
  *
  * @returns the mount, when it is live
@@ -127,6 +132,7 @@ export const mount = async (options: MountOptions): Promise<Mount> => {
     union,
     mountpoint: absolute('mountpoint', options.mountpoint, here),
     io: options.io ?? 'auto',
+    transport: checkedTransport(options.transport ?? 'kernel'),
     fsname: options.fsname,
     subtype: options.subtype,
     allowOther: options.allowOther,
@@ -138,11 +144,18 @@ export const mount = async (options: MountOptions): Promise<Mount> => {
   })
 }
 
+/** Servers that are not this process. */
+const others = new WeakMap<Mount, Server>()
+
+/** Ends a server at once, where it has a process of its own; else false. Who has files open there gets ENOTCONN. */
+export const killServer = (handle: Mount): boolean => others.get(handle)?.kill?.() ?? false
+
 /** What `startMount` needs: paths are absolute, words are parsed. */
 export interface StartOptions {
   union: UnionOptions
   mountpoint: string
   io: IoMode
+  transport: Transport
   fsname: string | undefined
   subtype: string | undefined
   allowOther: boolean | undefined
@@ -165,7 +178,9 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
   const mountpoint = realpathSync.native(options.mountpoint)
 
   // Loaded only now: the server brings the foreign-function library with it.
-  const { startServer } = await import('./fuse/serve.js')
+  const { startServer } = await (options.transport === 'fuse-native'
+    ? import('./fuse-native/serve.js')
+    : import('./fuse/serve.js'))
   const server = await startServer(
     {
       union: options.union,
@@ -183,6 +198,7 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
   )
   const device = deviceOn(mountpoint)
   const handle = handleOf(server, device)
+  others.set(handle, server)
   await guardExit(handle, device)
   return handle
 }
@@ -273,7 +289,16 @@ const hasCapability = (bit: bigint): boolean => {
   }
 }
 
-/** Checks what a caller without types may have passed, and makes the path absolute. */
+/** Checks what a caller without types may have passed. */
+const checkedTransport = (transport: string): Transport => {
+  if (transport === 'kernel' || transport === 'fuse-native') return transport
+  throw new MountError(`transport: '${transport}' is unknown; use kernel or fuse-native`, {
+    option: 'transport',
+    code: 'EINVAL',
+  })
+}
+
+/** The same, and makes the path absolute. */
 const absolute = (option: string, path: unknown, here: string): string => {
   if (typeof path !== 'string' || path === '' || path.includes('\0')) {
     throw new MountError(`${option}: the path of a folder is missing; pass a string`, {

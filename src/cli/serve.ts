@@ -5,7 +5,7 @@ import { chdir, cwd } from 'node:process'
 
 import { MountError } from '../errors.js'
 import type { LogLevel } from '../log.js'
-import { startMount, type Mount } from '../mount.js'
+import { startMount, type Mount, type Transport } from '../mount.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
 import { makeLogger, tellWarnings } from './logging.js'
@@ -21,7 +21,7 @@ export interface MountCommand {
   foreground: boolean
   logLevel: LogLevel
   logFile: string | undefined
-  transport: 'kernel' | 'fuse-native'
+  transport: Transport
 }
 
 /**
@@ -50,12 +50,6 @@ const mountAndServe = async (
   command: MountCommand,
   statusFd: number | undefined,
 ): Promise<number> => {
-  if (command.transport !== 'kernel') {
-    throw new MountError(
-      `--transport=${command.transport}: not available in this version; leave it out, or write --transport=kernel`,
-      { option: 'transport', code: 'EINVAL' },
-    )
-  }
   const here = workingDirectory()
   const options = parseMountOptions(command.options, here)
   for (const option of options.ignored) say(`unknown argument ignored: ${option}`)
@@ -77,6 +71,7 @@ const mountAndServe = async (
 
   const mount = await startMount({
     ...options,
+    transport: command.transport,
     mountpoint,
     logger: told.logger,
     logLevel: command.logLevel,
@@ -84,7 +79,7 @@ const mountAndServe = async (
   // For ps and pgrep. The mountpoint comes first: a title is cut where the command line ended.
   process.title = `tsoverlay mount ${mount.mountpoint} -o ${command.options.join(',')}`
   signals.attach(mount)
-  log.info({ mountpoint: mount.mountpoint, io: mount.io }, 'mounted')
+  log.info({ mountpoint: mount.mountpoint, io: mount.io, transport: command.transport }, 'mounted')
 
   told.quiet()
   if (!command.foreground) dropStandardError()
