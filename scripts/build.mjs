@@ -26,6 +26,7 @@ const programs = () =>
       'cli/main': 'src/cli/main.ts',
       'cli/program': 'src/cli/program.ts',
       'cli/server': 'src/cli/server.ts',
+      'fuse-native/process': 'src/fuse-native/process.ts',
       'fuse/worker-main': 'src/fuse/worker-main.ts',
       'overlay/io-worker': 'src/overlay/io-worker.ts',
     },

@@ -27,6 +27,9 @@ import { validateMountpoint, validateUnion } from './overlay/validate.js'
 /** How file data travels. See README, "Data modes". */
 export type IoMode = 'auto' | 'passthrough' | 'cached'
 
+/** The way to the kernel. See README, "Transports". */
+export type Transport = 'kernel' | 'fuse-native'
+
 export interface MountOptions {
   /** The read-only layers, top first; at least one. Relative paths start at the working directory. */
   lower: string | readonly string[]
@@ -70,6 +73,8 @@ export interface MountOptions {
   squashToRoot?: boolean
   /** Default: `auto`. */
   io?: IoMode
+  /** Default: `kernel`. The other one needs the package fuse-native, and cannot do all that this one does. */
+  transport?: Transport
   /** The source that /proc/mounts shows. Default: `tsoverlay`. */
   fsname?: string
   /** What /proc/mounts shows after `fuse.`. Default: `tsoverlay`. */
@@ -112,9 +117,9 @@ export interface Mount extends AsyncDisposable {
 }
 
 /**
- * Mounts a union. The server runs in a thread of its own, so that the program may use its own mount, even
- * with synchronous calls. A live mount keeps the process alive; when the process ends all the same, the
- * mount is detached.
+ * Mounts a union. The server runs in a thread of its own (with `transport: 'fuse-native'`, in a process
+ * of its own), so that the program may use its own mount, even with synchronous calls. A live mount keeps
+ * the process alive; when the process ends all the same, the mount is detached.
  *
  * @returns the mount, when it is live
  * @throws {MountError} nothing is mounted; the message names the option, the path and the way out
@@ -153,6 +158,7 @@ export const mount = async (options: MountOptions): Promise<Mount> => {
     union,
     mountpoint: absolute('mountpoint', options.mountpoint, here),
     io: options.io ?? 'auto',
+    transport: checkedTransport(options.transport ?? 'kernel'),
     fsname: options.fsname,
     subtype: options.subtype,
     allowOther: options.allowOther,
@@ -187,11 +193,18 @@ const ownersOf = (options: MountOptions): OwnerOptions | undefined => {
   return Object.keys(owners).length === 0 ? undefined : owners
 }
 
+/** Servers that are not this process. */
+const others = new WeakMap<Mount, Server>()
+
+/** Ends a server at once, where it has a process of its own; else false. Who has files open there gets ENOTCONN. */
+export const killServer = (handle: Mount): boolean => others.get(handle)?.kill?.() ?? false
+
 /** What `startMount` needs: paths are absolute, words are parsed. */
 export interface StartOptions {
   union: UnionOptions
   mountpoint: string
   io: IoMode
+  transport: Transport
   fsname: string | undefined
   subtype: string | undefined
   allowOther: boolean | undefined
@@ -215,9 +228,15 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
   const mountpoint = realpathSync.native(options.mountpoint)
 
   // Loaded only now: the server brings the foreign-function library with it.
-  const { chooseWay, startServer } = await import('./fuse/serve.js')
+  const native = options.transport === 'fuse-native'
+  const { chooseWay } = await import('./fuse/mount.js')
   const allowOther = options.allowOther ?? process.geteuid?.() === 0
   const way = chooseWay(options.mountpoint, allowOther)
+  if (native && way !== 'mount') throw noRightForNative(options.mountpoint)
+  if (native) await options.thread?.terminate()
+  const { startServer } = await (native
+    ? import('./fuse-native/serve.js')
+    : import('./fuse/serve.js'))
   const server = await startServer(
     {
       union: options.union,
@@ -237,6 +256,7 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
   )
   const device = deviceOn(mountpoint)
   const handle = handleOf(server, device)
+  others.set(handle, server)
   await guardExit(handle, () => server.abandon(), device)
   return handle
 }
@@ -302,6 +322,21 @@ export const checkDevice = (device: string): void => {
       cause: error,
     })
   }
+}
+
+const noRightForNative = (mountpoint: string): MountError =>
+  new MountError(
+    `mountpoint=${mountpoint}: no right to mount, which the transport fuse-native needs; use the transport kernel, or run as root or in a user namespace of your own (unshare -rm)`,
+    { option: 'mountpoint', path: mountpoint, code: 'EPERM' },
+  )
+
+/** Checks what a caller without types may have passed. */
+const checkedTransport = (transport: string): Transport => {
+  if (transport === 'kernel' || transport === 'fuse-native') return transport
+  throw new MountError(`transport: '${transport}' is unknown; use kernel or fuse-native`, {
+    option: 'transport',
+    code: 'EINVAL',
+  })
 }
 
 /** Checks what a caller without types may have passed, and makes the path absolute. */

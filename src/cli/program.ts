@@ -5,6 +5,7 @@ import { readFileSync } from 'node:fs'
 import { Argument, Command, CommanderError, Option } from 'commander'
 
 import type { LogLevel } from '../log.js'
+import type { Transport } from '../mount.js'
 import { aliasVersion, type Call } from './drop-in.js'
 import { ExitCode } from './exit-codes.js'
 import { logLevels } from './logging.js'
@@ -71,7 +72,7 @@ Without a command, as fuse-overlayfs and as mount(8) calls it, which is the same
     )
     .option('--log-file <file>', 'append log lines (JSON) to this file')
     .addOption(
-      new Option('--transport <kind>', 'the way to the kernel')
+      new Option('--transport <kind>', 'the way to the kernel; fuse-native: by that npm package')
         .choices(['kernel', 'fuse-native'])
         .default('kernel'),
     )
@@ -158,5 +159,5 @@ interface MountFlags {
   foreground: boolean
   logLevel: LogLevel
   logFile?: string
-  transport: 'kernel' | 'fuse-native'
+  transport: Transport
 }

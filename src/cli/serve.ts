@@ -6,7 +6,7 @@ import type { Worker } from 'node:worker_threads'
 
 import { MountError } from '../errors.js'
 import type { LogLevel } from '../log.js'
-import { startMount, type Mount } from '../mount.js'
+import { startMount, type Mount, type Transport } from '../mount.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
 import { makeLogger, tellWarnings } from './logging.js'
@@ -30,7 +30,7 @@ export interface MountCommand {
   foreground: boolean
   logLevel: LogLevel
   logFile: string | undefined
-  transport: 'kernel' | 'fuse-native'
+  transport: Transport
 }
 
 /**
@@ -59,12 +59,6 @@ const mountAndServe = async (
   command: MountCommand,
   background: Background | undefined,
 ): Promise<number> => {
-  if (command.transport !== 'kernel') {
-    throw new MountError(
-      `--transport=${command.transport}: not available in this version; leave it out, or write --transport=kernel`,
-      { option: 'transport', code: 'EINVAL' },
-    )
-  }
   const here = workingDirectory()
   const options = parseMountOptions(command.options, here)
   for (const option of options.ignored) say(`unknown argument ignored: ${option}`)
@@ -86,6 +80,7 @@ const mountAndServe = async (
 
   const mount = await startMount({
     ...options,
+    transport: command.transport,
     mountpoint,
     logger: told.logger,
     logLevel: command.logLevel,
@@ -94,7 +89,7 @@ const mountAndServe = async (
   // For ps and pgrep. The mountpoint comes first: a title is cut where the command line ended.
   process.title = `tsoverlay mount ${mount.mountpoint} -o ${command.options.join(',')}`
   signals.attach(mount)
-  log.info({ mountpoint: mount.mountpoint, io: mount.io }, 'mounted')
+  log.info({ mountpoint: mount.mountpoint, io: mount.io, transport: command.transport }, 'mounted')
 
   told.quiet()
   if (!command.foreground) dropStandardError()

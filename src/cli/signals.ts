@@ -7,7 +7,7 @@
 import { writeFileSync } from 'node:fs'
 
 import type { Logger } from '../log.js'
-import type { Mount } from '../mount.js'
+import { killServer, type Mount } from '../mount.js'
 import { deviceOn } from '../overlay/mountinfo.js'
 
 /** How long a server whose connection was aborted may take to end before it is killed. */
@@ -30,7 +30,7 @@ export const handleSignals = (log: Logger): Signals => {
   const act = (): void => {
     if (mount === undefined || received === 0) return
     if (received === 1) void leave(mount, log)
-    else abort(device, log)
+    else abort(mount, device, log)
   }
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     process.on(signal, () => {
@@ -70,7 +70,8 @@ const leave = async (mount: Mount, log: Logger): Promise<void> => {
 const die = (): void => void process.kill(process.pid, 'SIGKILL')
 
 /** Whoever still uses the mount gets ENOTCONN from here on. */
-const abort = (device: string | undefined, log: Logger): void => {
+const abort = (mount: Mount, device: string | undefined, log: Logger): void => {
+  if (killServer(mount)) return
   const connection = device?.split(':')[1]
   try {
     writeFileSync(`/sys/fs/fuse/connections/${connection}/abort`, '1')

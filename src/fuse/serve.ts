@@ -5,12 +5,9 @@
 import type { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
-import { MNT_DETACH } from '../sys/constants.js'
-import { E, errnoMessage, errnoName } from '../sys/errno.js'
 import { close, eventfdSignal } from '../sys/io.js'
 import { mountByHelper, watchOver } from './fusermount.js'
 import type { IoMode } from './init.js'
-import { detach, unmountAsync, type MountRequest } from './mount.js'
 import {
   plainError,
   reviveError,
@@ -18,7 +15,9 @@ import {
   type ServeOptions,
   type ToWorker,
 } from './messages.js'
+import { detach, type MountRequest } from './mount.js'
 import { threadFor } from './union-thread.js'
+import { deferred, unmountServer, type Deferred } from './unmount.js'
 
 export type { ServeOptions } from './messages.js'
 export { chooseWay } from './mount.js'
@@ -41,27 +40,8 @@ export interface Server {
   abandon(): void
   /** Counters: requests by opcode, and so on. */
   stats(): Promise<Record<string, number>>
-}
-
-/**
- * How long `unmount` waits for the server's end: a copy of the mount in another mount namespace keeps
- * it alive, and no one can say for how long.
- */
-const END_MS = 2000
-
-interface Deferred<T> {
-  readonly promise: Promise<T>
-  readonly resolve: (value: T) => void
-  readonly reject: (error: Error) => void
-}
-
-const deferred = <T>(): Deferred<T> => {
-  const parts: Partial<{ -readonly [K in keyof Deferred<T>]: Deferred<T>[K] }> = {}
-  parts.promise = new Promise<T>((resolve, reject) => {
-    parts.resolve = resolve
-    parts.reject = reject
-  })
-  return parts as Deferred<T>
+  /** Where it has a process of its own: ends that at once. False: it is gone already. */
+  kill?(): boolean
 }
 
 /**
@@ -211,33 +191,8 @@ class Serving implements Server {
     return true
   }
 
-  async unmount({ lazy = false } = {}): Promise<void> {
-    if (this.#over) return this.closed
-    const r = await unmountAsync(this.mountpoint, lazy ? MNT_DETACH : 0)
-    if (r < 0) await this.#unmountFailed(r)
-    if (!lazy) await this.#endOrTimeout()
-  }
-
-  async #unmountFailed(r: number): Promise<void> {
-    // EINVAL: it is no mountpoint any more. Then the server is about to end.
-    if (r === -E.EINVAL && (await this.#endOrTimeout())) return
-    const code = errnoName(r)
-    const about = { option: 'mountpoint', path: this.mountpoint, code }
-    const advice = r === -E.EBUSY ? ': files or folders in it are in use' : ''
-    throw new MountError(`cannot unmount ${this.mountpoint}: ${errnoMessage(r)}${advice}`, about)
-  }
-
-  /** Whether the server has ended within END_MS. */
-  async #endOrTimeout(): Promise<boolean> {
-    const timeout = deferred<boolean>()
-    const timer = setTimeout(() => timeout.resolve(false), END_MS)
-    const ended = this.closed.then(
-      () => true,
-      () => true,
-    )
-    const result = await Promise.race([ended, timeout.promise])
-    clearTimeout(timer)
-    return result
+  unmount(options: { lazy?: boolean } = {}): Promise<void> {
+    return this.#over ? this.closed : unmountServer(this, options)
   }
 
   stats(): Promise<Record<string, number>> {

@@ -12,7 +12,7 @@ import { E, errnoMessage, errnoName } from '../sys/errno.js'
 import { flock } from '../sys/io.js'
 import { fstatx } from '../sys/at.js'
 import { Stat } from '../sys/stat.js'
-import { fuseMountsOf } from './servers.js'
+import { fuseMountsOf, masterOf } from './servers.js'
 
 /** Who holds a lock. */
 export interface Holder {
@@ -93,7 +93,10 @@ export const findHolder = (fd: number): Holder | undefined => {
     return undefined
   }
   const pid = lockOwner(locks, stat.devMajor, stat.devMinor, String(stat.ino))
-  return pid === undefined ? undefined : { pid, mountpoints: pid === 0 ? [] : fuseMountsOf(pid) }
+  if (pid === undefined) return undefined
+  return pid === 0
+    ? { pid, mountpoints: [] }
+    : { pid: masterOf(pid), mountpoints: fuseMountsOf(pid) }
 }
 
 /**

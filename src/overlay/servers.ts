@@ -60,9 +60,23 @@ export const titleOf = (pid: number): string => {
 const isNamedIn = (mount: MountInfo, title: string): boolean =>
   `${title} `.startsWith(`tsoverlay mount ${mount.mountpoint} `)
 
+/** A process that serves for another one, which has started it, calls itself so and names its mountpoint. */
+export const SERVANT = 'tsoverlay-fuse-native'
+
+/** The process that a user knows as the server: it holds the mount, whoever answers the kernel. */
+export const masterOf = (pid: number): number => {
+  if (!titleOf(pid).startsWith(`${SERVANT} `)) return pid
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'latin1')
+    return Number(/^PPid:\s*(\d+)/m.exec(status)?.[1] ?? pid)
+  } catch {
+    return pid
+  }
+}
+
 /** The processes that serve a mount; those that may not be looked into are not among them. */
-export const serversOf = (mount: MountInfo): number[] =>
-  listOf('/proc')
+export const serversOf = (mount: MountInfo): number[] => {
+  const serving = listOf('/proc')
     .filter(name => /^\d+$/.test(name))
     .map(Number)
     .filter(pid => {
@@ -71,3 +85,5 @@ export const serversOf = (mount: MountInfo): number[] =>
         ? isNamedIn(mount, titleOf(pid))
         : connections.has(mount.device)
     })
+  return [...new Set(serving.flatMap(pid => [pid, masterOf(pid)]))]
+}

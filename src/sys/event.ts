@@ -5,7 +5,7 @@
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from './constants.js'
 import { E } from './errno.js'
 import * as c from './libc.js'
-import { fail } from './libc.js'
+import { fail, rawAddress } from './libc.js'
 import { i32, put64, u32, words } from './scratch.js'
 import type { Result } from './types.js'
 
@@ -57,3 +57,26 @@ export const poll2 = (fdA: number, fdB: number, timeoutMs: number): Result => {
   if (r <= 0) return r
   return ((u32[1]! >>> 16) & READY ? 1 : 0) | ((u32[3]! >>> 16) & READY ? 2 : 0)
 }
+
+/**
+ * poll(2) on a thread of koffi's, for a program that has an event loop: waits until `brokenFd` is broken (error,
+ * hang-up), which is bit 1 of the result, or `readableFd` can be read, which is bit 2. Data on the former wakes
+ * nobody.
+ */
+export const watch2 = (brokenFd: number, readableFd: number): Promise<Result> =>
+  new Promise((resolve, reject) => {
+    // In a buffer of its own: a small array lies on the heap of the engine, which moves it.
+    const fds = new Int32Array(new ArrayBuffer(16))
+    fds.set([brokenFd, 0, readableFd, POLLIN])
+    const wait = (): void => {
+      c.pollAsync.async(rawAddress(fds.buffer), 2, -1, (err, r) => {
+        if (err) return reject(err)
+        // koffi hands the other thread's errno over for the length of this callback.
+        const result = r < 0 ? fail() : 0
+        if (result === -E.EINTR) return wait()
+        if (result < 0) return resolve(result)
+        return resolve(((fds[1]! >>> 16) & READY ? 1 : 0) | ((fds[3]! >>> 16) & READY ? 2 : 0))
+      })
+    }
+    wait()
+  })

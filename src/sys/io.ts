@@ -14,7 +14,7 @@ import { fail } from './libc.js'
 import { addressOf, inBounds, procPath, put64, putProcFd, u32, words } from './scratch.js'
 import type { ByteString, Result } from './types.js'
 
-export { eventfd, eventfdDrain, eventfdSignal, poll2 } from './event.js'
+export { eventfd, eventfdDrain, eventfdSignal, poll2, watch2 } from './event.js'
 export type { Result } from './types.js'
 
 /**

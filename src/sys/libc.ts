@@ -117,6 +117,8 @@ export const fcntl: Fn3 = bind('fcntl', 'iiil')
 export const flock: Fn2 = bind('flock', 'iii')
 export const eventfd: Fn2 = bind('eventfd', 'iui')
 export const poll: Fn3 = bind('poll', 'illi')
+/** The same, to be called on another thread. */
+export const pollAsync: Async<[fds: Num, count: Num, timeout: Num]> = bind('poll', 'illi')
 export const socketpair: Fn4 = bind('socketpair', 'iiiil')
 export const recvmsg: Fn3 = bind('recvmsg', 'lili')
 

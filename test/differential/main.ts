@@ -10,6 +10,7 @@ import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import * as sys from '../helpers/syscalls.js'
+import { TRANSPORTS } from './mounters.js'
 import { removeRunDir } from './run.js'
 import type { Job, Message } from './worker.js'
 
@@ -18,6 +19,8 @@ const USAGE = `usage: npm run differential -- [options]
                            {layers} is lowerdir=…[,upperdir=…,workdir=…], {mnt} the mountpoint,
                            {redirect} on or off
   --io cached|passthrough  data mode of tsoverlay (cached)
+  --transport kernel|fuse-native   its way to the kernel (kernel); what the package fuse-native can't
+                           express is left out: see tolerated.ts
   --seeds N                how many runs (10)
   --seed N                 the first seed (random); the others follow it
   --calls N                calls per run (1500)
@@ -43,6 +46,7 @@ const parse = () => {
       options: {
         candidate: { type: 'string', default: 'tsoverlay' },
         io: { type: 'string', default: 'cached' },
+        transport: { type: 'string', default: 'kernel' },
         seeds: { type: 'string', default: '10' },
         seed: { type: 'string' },
         calls: { type: 'string', default: '1500' },
@@ -71,6 +75,8 @@ const number = (name: 'seeds' | 'calls' | 'every' | 'reduce' | 'timeout'): numbe
   const value = Number(options[name])
   return Number.isSafeInteger(value) && value >= 0 ? value : fail(`--${name}: not a number`)
 }
+const transport =
+  TRANSPORTS.find(known => known === options.transport) ?? fail('--transport: not known')
 const count = options.replay === undefined ? number('seeds') : 1
 const first = options.seed === undefined ? Math.floor(Math.random() * 1e9) : Number(options.seed)
 if (!Number.isSafeInteger(first)) fail('--seed: not a number')
@@ -160,6 +166,7 @@ const runSeeds = (seeds: number[]): Promise<{ left: number[] }> =>
       every: Math.max(1, number('every')),
       io: options.io,
       candidate: options.candidate,
+      transport,
       reduceSeconds: number('reduce'),
       keep: options.keep,
       ignore: options.ignore ?? null,
@@ -229,7 +236,7 @@ process.on('exit', cleanUp)
 process.stdout.on('error', () => process.exit(1))
 
 process.stdout.write(
-  `kernel overlayfs and ${options.candidate}${options.candidate === 'tsoverlay' ? ` io=${options.io}` : ''}: ` +
+  `kernel overlayfs and ${options.candidate}${options.candidate === 'tsoverlay' ? ` io=${options.io} transport=${transport}` : ''}: ` +
     `${count} runs of ${options.calls} calls, --seed ${first}\n`,
 )
 for (let left = Array.from({ length: count }, (_, i) => first + i); left.length > 0;) {

@@ -15,6 +15,8 @@ export interface Mounter {
   fuse: boolean
   /** The kernel's FUSE client keeps written pages, and sizes and times with them. */
   writeBack: boolean
+  /** The server is asked through the package fuse-native, which can't express everything. */
+  native: boolean
   mount(layers: LayerPaths, mountpoint: string, options: UnionOptions): void
   umount(layers: LayerPaths, mountpoint: string): void
 }
@@ -48,6 +50,7 @@ const umountPatiently = (mountpoint: string): void => {
 export const kernelMounter: Mounter = {
   fuse: false,
   writeBack: false,
+  native: false,
   mount(layers, mountpoint, { redirectDir, metacopy }) {
     const options =
       layers.upper === null
@@ -88,9 +91,13 @@ const waitForRelease = (layers: LayerPaths): void => {
  * A command that returns when the mount is live. `{layers}` in its words becomes lowerdir=… and, where
  * there is one, upperdir=…,workdir=…; `{redirect}` on or off; `{mnt}` the mountpoint.
  */
-export const commandMounter = (command: string, writeBack = true): Mounter => ({
+export const commandMounter = (
+  command: string,
+  { writeBack = true, native = false } = {},
+): Mounter => ({
   fuse: true,
   writeBack,
+  native,
   mount(layers, mountpoint, { redirectDir }) {
     const words = command
       .split(/\s+/)
@@ -117,12 +124,21 @@ export const commandMounter = (command: string, writeBack = true): Mounter => ({
   },
 })
 
-export const mounterFor = (candidate: string, io: string): Mounter => {
+export const TRANSPORTS = ['kernel', 'fuse-native'] as const
+export type Transport = (typeof TRANSPORTS)[number]
+
+export const mounterFor = (
+  candidate: string,
+  io: string,
+  transport: Transport = 'kernel',
+): Mounter => {
   if (candidate === 'kernel') return kernelMounter
+  const native = transport === 'fuse-native'
   return commandMounter(
     candidate === 'tsoverlay'
-      ? `${process.execPath} dist/cli/main.js mount -o {layers},io=${io},noatime,redirect_dir={redirect} {mnt}`
+      ? `${process.execPath} dist/cli/main.js mount --transport ${transport} -o {layers},io=${io},noatime,redirect_dir={redirect} {mnt}`
       : candidate,
-    io !== 'passthrough',
+    // libfuse 2 knows of no write-back.
+    { writeBack: io !== 'passthrough' && !native, native },
   )
 }

@@ -5,6 +5,7 @@
 
 import { SEEK } from '../helpers/syscalls.js'
 import type { Action } from './calls.js'
+import { slotsOf } from './calls.js'
 
 /** What has happened before in a run. */
 export interface Before {
@@ -69,6 +70,27 @@ export const NOT_COMPARED: Record<string, string> = {
     "overlayfs sets mtime; the kernel's FUSE client keeps its own, which POSIX allows",
   'chown with neither owner nor group':
     "the kernel's FUSE client sends nothing then, so that set-id bits stay",
+}
+
+/**
+ * What is not asked at all of a server behind the package fuse-native (libfuse 2), because the package can't express
+ * it: express.ts takes it out of layers and calls.
+ */
+export const NOT_EXPRESSED: Record<string, string> = {
+  'creating as somebody else than the server':
+    'no handler is told who asks: what is new belongs to the server',
+  ACLs: 'libfuse 2 does not negotiate them: the kernel would not enforce them',
+  'one time without the other':
+    'libfuse hands on both or nothing, unless a flag is set for which the package has no word',
+  'times before 1970, and parts of a millisecond': 'times travel as milliseconds without a sign',
+  'names, targets and attribute names that are not UTF-8': 'they travel as JavaScript strings',
+  'rename() with flags': 'libfuse 2 has no RENAME2: the kernel says EINVAL',
+  'O_TMPFILE, linking a file without a name': 'libfuse 2 has no such request',
+  'fallocate()': 'there is no handler for it',
+  'copy_file_range()':
+    'without a request for it the kernel copies itself, and not always as much as it could',
+  'inode flags': 'there is no handler for ioctl()',
+  'metacopy=on beside it': 'the comparison would have to set one time without the other',
 }
 
 interface Tolerated {
@@ -216,6 +238,52 @@ export const TOLERATED: Tolerated[] = [
     applies: m => m.field === 'violations' && m.got === '',
   },
 ]
+
+const MS = 1_000_000n
+/** A time as `showTime` shows it, in nanoseconds. */
+const timeOf = (shown: string): bigint | undefined => {
+  const match = /^(-?\d+)s\+(\d+)ns/.exec(shown)
+  return match === null ? undefined : BigInt(match[1]!) * 1000n * MS + BigInt(match[2]!)
+}
+const asTold = (time: bigint): bigint => (time < 0n ? 0n : time - (time % MS))
+
+/** For the transport fuse-native alone. */
+export const TOLERATED_NATIVE: Tolerated[] = [
+  {
+    name: 'what is left of a time that travels as milliseconds without a sign',
+    reason: 'the package has no other way to tell it; on the disk it is what it was',
+    applies: m => {
+      if (!/^[am]time\b/.test(m.field)) return false
+      const [a, b] = [timeOf(m.expected), timeOf(m.got)]
+      // After a remount by the other it is the other way round.
+      return a !== undefined && b !== undefined && (asTold(a) === b || asTold(b) === a)
+    },
+  },
+  {
+    name: 'a removed folder that is still open, and an open file whose folder is removed, too',
+    reason: 'libfuse asks by path, and there is none any more: ENOENT',
+    applies: m =>
+      m.action !== null &&
+      slotsOf(m.action).length > 0 &&
+      (m.got === 'ENOENT' || m.got === 'errno 2' || m.got === '(nothing)'),
+  },
+  {
+    name: 'names of trusted attributes in a list for an ordinary user',
+    reason: 'no handler is told who asks; the values are for root alone all the same',
+    applies: m =>
+      /^f?listxattr$/.test(m.action?.op ?? '') &&
+      (m.field === 'value' || m.field === 'result') &&
+      m.got.length >= m.expected.length,
+  },
+  {
+    name: 'that there is a birth time',
+    reason: 'libfuse 2 has no STATX: struct stat has none',
+    applies: m => m.field.startsWith('has birth time'),
+  },
+]
+
+/** From now on this is about the package fuse-native. */
+export const throughPackage = (): void => void TOLERATED.push(...TOLERATED_NATIVE)
 
 /** What makes two failures the same failure. */
 export const signature = (mismatch: Mismatch): string =>

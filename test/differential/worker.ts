@@ -6,7 +6,10 @@
 import * as fc from 'fast-check'
 import { writeFileSync, writeSync } from 'node:fs'
 import type { Call } from './calls.js'
+import type { Draft } from './drafts.js'
 import { draftsArb } from './drafts.js'
+import { expressible, expressibleStack } from './express.js'
+import type { Transport } from './mounters.js'
 import { mounterFor } from './mounters.js'
 import type { Case } from './reduce.js'
 import { reduce } from './reduce.js'
@@ -15,7 +18,7 @@ import type { RunResult } from './run.js'
 import { runSteps } from './run.js'
 import type { StackSpec } from './stack.js'
 import { stackArb, withoutLinks } from './stack.js'
-import { ignore, signature } from './tolerated.js'
+import { ignore, signature, throughPackage } from './tolerated.js'
 
 export interface Job {
   dir: string
@@ -24,6 +27,7 @@ export interface Job {
   every: number
   io: string
   candidate: string
+  transport: Transport
   reduceSeconds: number
   keep: boolean
   ignore: string | null
@@ -54,7 +58,8 @@ const one = <T>(arbitrary: fc.Arbitrary<T>, seed: number): T => {
 }
 
 const job = JSON.parse(process.argv[2] ?? '{}') as Job
-const candidate = mounterFor(job.candidate, job.io)
+const candidate = mounterFor(job.candidate, job.io, job.transport)
+if (candidate.native) throughPackage()
 if (job.ignore !== null) ignore(new RegExp(job.ignore))
 let runs = 0
 let lastSign = 0
@@ -116,9 +121,17 @@ if (job.replay === null)
   for (const seed of job.seeds) {
     const pushes = seed % 3 === 0
     const drawn = one(stackArb, seed)
-    const stack = pushes ? withoutLinks(drawn) : drawn
-    const how = { fuse: candidate.fuse, locks: seed % 4 === 0, pushes }
-    const drafts = one(draftsArb(job.calls, job.every, how), seed)
+    const linked = pushes ? withoutLinks(drawn) : drawn
+    const stack = candidate.native ? expressibleStack(linked) : linked
+    const how = { fuse: candidate.fuse, locks: seed % 4 === 0 && !candidate.native, pushes }
+    const any = one(draftsArb(job.calls, job.every, how), seed)
+    const drafts = candidate.native
+      ? any.map(
+          (draft): Draft =>
+            model =>
+              expressible(draft(model)),
+        )
+      : any
     const start = Date.now()
     const result = run(seed, stack, drafts)
     const calls = (): Call[] => result.divergence?.trace.map(step => step.call) ?? []

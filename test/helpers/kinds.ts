@@ -11,6 +11,7 @@ import {
 } from '../differential/mounters.js'
 import type { LayerPaths } from '../differential/stack.js'
 import { mountedOn, skipMounts } from './mount.js'
+import { isNative } from './transport.js'
 import * as sys from './syscalls.js'
 
 export interface Kind {
@@ -24,18 +25,27 @@ const hasOverlay = fs.readFileSync('/proc/filesystems', 'utf8').includes('\tover
 /** TSOVERLAY_TEST_COMMAND names one more, as `npm run differential -- --candidate` does. */
 const command = process.env['TSOVERLAY_TEST_COMMAND']
 
-export const KINDS: Kind[] = [
-  { name: 'kernel overlayfs', kernel: true, mounter: kernelMounter },
-  { name: 'tsoverlay io=cached', kernel: false, mounter: mounterFor('tsoverlay', 'cached') },
-  {
-    name: 'tsoverlay io=passthrough',
-    kernel: false,
-    mounter: mounterFor('tsoverlay', 'passthrough'),
-  },
-  ...(command === undefined
-    ? []
-    : [{ name: command, kernel: false, mounter: commandMounter(command) }]),
-]
+const native: Kind = {
+  name: 'tsoverlay transport=fuse-native',
+  kernel: false,
+  mounter: mounterFor('tsoverlay', 'cached', 'fuse-native'),
+}
+
+/** What the kernel's overlayfs says is known where this transport is tested. */
+export const KINDS: Kind[] = isNative()
+  ? [native]
+  : [
+      { name: 'kernel overlayfs', kernel: true, mounter: kernelMounter },
+      { name: 'tsoverlay io=cached', kernel: false, mounter: mounterFor('tsoverlay', 'cached') },
+      {
+        name: 'tsoverlay io=passthrough',
+        kernel: false,
+        mounter: mounterFor('tsoverlay', 'passthrough'),
+      },
+      ...(command === undefined
+        ? []
+        : [{ name: command, kernel: false, mounter: commandMounter(command) }]),
+    ]
 
 export const skipKind = (kind: Kind): string | false =>
   skipMounts !== false ? skipMounts : kind.kernel && !hasOverlay ? 'needs kernel overlayfs' : false

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 
 import type { Test, TestOpts } from 'tap'
+import { isNative, notNative } from './transport.js'
 
 /** The built program: what users run. */
 export const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
@@ -31,7 +32,14 @@ const [ENV, ...ENV_ARGS] = NODE
 
 /** Starts a Node program. The process id is its own. */
 export const spawnNode = (args: readonly string[], options: SpawnOptions = {}): ChildProcess =>
-  spawn(ENV, [...ENV_ARGS, ...args], { stdio: ['ignore', 'pipe', 'pipe'], ...options })
+  spawn(ENV, [...ENV_ARGS, ...onItsWay(args)], { stdio: ['ignore', 'pipe', 'pipe'], ...options })
+
+/** The transport that is tested goes in behind the word `mount`. */
+const onItsWay = (args: readonly string[]): readonly string[] => {
+  const at = args.indexOf(CLI) + 1
+  if (!isNative() || at === 0 || args[at] !== 'mount') return args
+  return [...args.slice(0, at + 1), '--transport', 'fuse-native', ...args.slice(at + 1)]
+}
 
 /** How long anything may take on a busy machine, in milliseconds. */
 const PATIENCE = 30_000
@@ -86,7 +94,9 @@ export const test = (
   ...rest: [body: (t: Test) => Promise<void>] | [TestOpts, body: (t: Test) => Promise<void>]
 ) => {
   const body = rest.at(-1) as (t: Test) => Promise<void>
-  const options = rest.length === 2 ? rest[0] : {}
+  const given = rest.length === 2 ? rest[0] : {}
+  const skip = notNative(name)
+  const options = skip === false ? given : { ...given, skip }
   return t.test(name, options, async own => {
     own.teardown(() => tidy(own)) // when the body did not come to its end
     try {
@@ -231,6 +241,7 @@ export const serve = async (
     () => end.outcome !== undefined || mountedOn(where.merged).length > before,
   )
   if (end.outcome !== undefined) throw new Error(`the server ended: ${end.outcome.stderr}`)
+  if (isNative()) await until('the word of the package', () => read().includes('fuse-native, with'))
   return {
     mountpoint: where.merged,
     pid: child.pid ?? 0,

@@ -8,6 +8,7 @@ import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
 import { Bench, KINDS, skipKind, type Kind } from '../helpers/kinds.js'
 import * as sys from '../helpers/syscalls.js'
+import { notNative } from '../helpers/transport.js'
 import { readTree } from '../helpers/tree.js'
 
 const { O, S } = sys
@@ -860,7 +861,9 @@ const REGRESSIONS: Regression[] = [
 
 const runAll = async (t: Test, kind: Kind): Promise<void> => {
   for (const regression of REGRESSIONS) {
-    const skip = kind.kernel && regression.notKernel !== undefined ? regression.notKernel : false
+    const skip =
+      (kind.kernel ? regression.notKernel : undefined) ??
+      (kind.mounter.native ? notNative(regression.name) : false)
     await t.test(regression.name, { skip }, async t => {
       const bench = new Bench(kind, regression.lowers ?? 1)
       try {

@@ -1,0 +1,191 @@
+/**
+ * The npm package fuse-native 2.2.6 itself: how it is loaded, and the part of its interface that is used. It
+ * ships no types; these are those of its README, its index.js and its fuse-native.c.
+ */
+
+import { createRequire } from 'node:module'
+import { dirname } from 'node:path'
+import { MountError } from '../errors.js'
+import { preload } from '../sys/library.js'
+
+/** The only version there will be: the package is not maintained any more. */
+export const PACKAGE = 'fuse-native@2.2.6'
+
+/** The argument for a C-side waiter: wakes the thread of libfuse that has asked, with 0 or more, or -errno. */
+export type Signal = (result: number, ...values: unknown[]) => void
+
+/** What a handler calls in the end: a result, or -errno, and what the operation yields. */
+export type Done = (result: number) => void
+export type DoneWith<T> = (result: number, value?: T) => void
+
+/** The package turns it into a struct stat: 32 bits for all but size, blocks and times (milliseconds). */
+export interface PackageStat {
+  mode: number
+  uid: number
+  gid: number
+  size: number
+  dev: number
+  nlink: number
+  ino: number
+  rdev: number
+  blksize: number
+  blocks: number
+  atime: number
+  mtime: number
+  ctime: number
+}
+
+/** 32 bits each. */
+export interface PackageStatfs {
+  bsize: number
+  frsize: number
+  blocks: number
+  bfree: number
+  bavail: number
+  files: number
+  ffree: number
+  favail: number
+  namemax: number
+}
+
+/**
+ * The handlers that are used. `getxattr`, `listxattr`, `fgetattr` and `utimens` are only named here, to have them
+ * asked for: see binding.ts.
+ */
+export interface Operations {
+  statfs(path: string, done: DoneWith<PackageStatfs>): void
+  getattr(path: string, done: DoneWith<PackageStat>): void
+  fgetattr: true
+  fsync(path: string, datasync: number, fd: number, done: Done): void
+  fsyncdir(path: string, datasync: number, fd: number, done: Done): void
+  readdir(
+    path: string,
+    done: (result: number, names?: string[], stats?: PackageStat[]) => void,
+  ): void
+  truncate(path: string, size: number, done: Done): void
+  ftruncate(path: string, fd: number, size: number, done: Done): void
+  utimens: true
+  readlink(path: string, done: DoneWith<string>): void
+  chown(path: string, uid: number, gid: number, done: Done): void
+  chmod(path: string, mode: number, done: Done): void
+  mknod(path: string, mode: number, dev: number, done: Done): void
+  setxattr?(
+    path: string,
+    name: string,
+    value: Buffer,
+    position: number,
+    flags: number,
+    done: Done,
+  ): void
+  getxattr?: true
+  listxattr?: true
+  removexattr?(path: string, name: string, done: Done): void
+  open(path: string, flags: number, done: DoneWith<number>): void
+  opendir(path: string, flags: number, done: DoneWith<number>): void
+  read(
+    path: string,
+    fd: number,
+    buf: Buffer,
+    length: number,
+    position: number,
+    done: DoneWith<number>,
+  ): void
+  write(
+    path: string,
+    fd: number,
+    buf: Buffer,
+    length: number,
+    position: number,
+    done: DoneWith<number>,
+  ): void
+  release(path: string, fd: number, done: Done): void
+  releasedir(path: string, fd: number, done: Done): void
+  create(path: string, mode: number, done: DoneWith<number>): void
+  unlink(path: string, done: Done): void
+  rename(from: string, to: string, done: Done): void
+  link(from: string, to: string, done: Done): void
+  symlink(target: string, path: string, done: Done): void
+  mkdir(path: string, mode: number, done: Done): void
+  rmdir(path: string, done: Done): void
+}
+
+/** Called by the C side: its structure for the thread that asks (as a Buffer), the operation, its arguments. */
+export type RawHandler = (thread: Buffer, opcode: number, ...args: unknown[]) => void
+
+/** What the class has that is used or replaced here; names with an underscore are its own internals. */
+export interface FuseInstance {
+  _handlers: (RawHandler | undefined)[]
+  /** The C side's structure for the mount. */
+  _thread: Buffer | null
+  /** Called when the kernel's INIT was answered. */
+  _openCallback: OpenCallback | null
+  /** Makes memory for the C side. */
+  readonly _malloc: (size: number) => Buffer
+  _getImplementedArray(): Uint32Array
+  _fuseOptions(): string
+  /** Mounts; calls back when the kernel's INIT was answered. */
+  open(done: OpenCallback): void
+}
+
+export type OpenCallback = (error: Error | null | undefined) => void
+
+export interface FuseClass {
+  new (mountpoint: string, operations: object, options: { timeout: false }): FuseInstance
+}
+
+/** The C side, as far as it is called here. */
+export interface NativeBinding {
+  readonly sizeof_fuse_thread_t: number
+  fuse_native_mount(
+    mountpoint: string,
+    options: string,
+    thread: Buffer,
+    self: FuseInstance,
+    malloc: (size: number) => Buffer,
+    handlers: (RawHandler | undefined)[],
+    implemented: Uint32Array,
+  ): void
+}
+
+export interface Package {
+  Fuse: FuseClass
+  binding: NativeBinding
+}
+
+const codeOf = (error: unknown): string | undefined =>
+  error instanceof Error && 'code' in error ? String(error.code) : undefined
+
+/**
+ * Loads the package, for the first time in this process.
+ *
+ * Its binary wants `libfuse.so.2`, which the loader looks for among the system's libraries, not beside the binary,
+ * where the package has it under another file name. Once that file is loaded, its soname is what the loader finds: so
+ * no system package is needed, and always the same libfuse is used.
+ *
+ * @throws {MountError} it is not there, or does not load here
+ */
+export const loadPackage = (): Package => {
+  const require = createRequire(import.meta.url)
+  let folder: string
+  try {
+    folder = dirname(require.resolve('fuse-native/package.json'))
+  } catch (error) {
+    throw new MountError(
+      `transport=fuse-native: the package is not installed; install it with: npm install --ignore-scripts ${PACKAGE} -- or use transport=kernel`,
+      { option: 'transport', code: codeOf(error) ?? 'ENOENT', cause: error },
+    )
+  }
+  preload(`${folder}/prebuilds/${process.platform}-${process.arch}/libfuse.so`)
+  try {
+    const Fuse = require('fuse-native') as FuseClass
+    // The package keeps its binding to itself; asked for again it is the same one.
+    const load = createRequire(`${folder}/index.js`)('node-gyp-build') as (of: string) => unknown
+    return { Fuse, binding: load(folder) as NativeBinding }
+  } catch (error) {
+    const [reason = ''] = (error instanceof Error ? error.message : String(error)).split('\n')
+    throw new MountError(
+      `transport=fuse-native: ${PACKAGE} does not load on Node ${process.version}, ${process.arch}: ${reason}; use transport=kernel`,
+      { option: 'transport', code: codeOf(error) ?? 'ENOEXEC', cause: error },
+    )
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * Paths to nodes. libfuse tells a path with every request; the union knows inodes by number, and keeps those that
+ * were looked up until they are given back. In place of the kernel's dentries there is a tree of the names that were
+ * used last: each holds one lookup of its node. A folder stays as long as there are names below it.
+ */
+
+import {
+  Entry,
+  ROOT_ID,
+  type ByteString,
+  type NodeId,
+  type Ops,
+  type Result,
+} from '../overlay/ops.js'
+import { E } from '../sys/errno.js'
+import { toBytes } from './names.js'
+
+/** Names that are kept. */
+const MOST = 16_384
+
+/** A name of the union. */
+export class Dentry {
+  readonly id: NodeId
+  parent: Dentry | null
+  name: ByteString
+  children: Map<ByteString, Dentry> | null = null
+  /** A removed file under the name that libfuse has given it: hidden.ts. */
+  hidden = false
+
+  constructor(id: NodeId, parent: Dentry | null, name: ByteString) {
+    this.id = id
+    this.parent = parent
+    this.name = name
+  }
+}
+
+/** Where something is to be made or removed. */
+export interface Place {
+  readonly folder: Dentry
+  readonly name: ByteString
+}
+
+export class Paths {
+  readonly #ops: Ops
+  readonly #most: number
+  readonly #root = new Dentry(ROOT_ID, null, '')
+  /** All but the root and the hidden ones, the longest unused first. */
+  readonly #recent = new Set<Dentry>()
+  /** Lookups to be given back when no operation is under way: it may be using the node. */
+  readonly #owed: NodeId[] = []
+  readonly #entry = new Entry()
+
+  constructor(ops: Ops, most = MOST) {
+    this.#ops = ops
+    this.#most = most
+  }
+
+  get size(): number {
+    return this.#recent.size
+  }
+
+  /** The name at the end of a path, or -errno: -ENOENT, -ENOTDIR, or -EILSEQ where its bytes are not known. */
+  find(path: string): Dentry | Result {
+    const bytes = toBytes(path)
+    return bytes === undefined ? -E.EILSEQ : this.#walk(bytes)
+  }
+
+  /** The folder that a path leads to but for its last name. */
+  place(path: string): Place | Result {
+    const bytes = toBytes(path)
+    if (bytes === undefined) return -E.EILSEQ
+    const slash = bytes.lastIndexOf('/')
+    const folder = this.#walk(bytes.slice(0, slash))
+    return typeof folder === 'number' ? folder : { folder, name: bytes.slice(slash + 1) }
+  }
+
+  #walk(path: ByteString): Dentry | Result {
+    let at = this.#root
+    for (const name of path.split('/')) {
+      if (name === '') continue
+      const next = at.children?.get(name) ?? this.#lookUp(at, name)
+      if (typeof next === 'number') return next
+      at = next
+    }
+    this.#touch(at)
+    return at
+  }
+
+  #lookUp(folder: Dentry, name: ByteString): Dentry | Result {
+    const r = this.#ops.lookup(folder.id, name, this.#entry)
+    if (r < 0) return r === -E.ESTALE ? -E.ENOTDIR : r
+    if (this.#entry.nodeId === 0) return -E.ENOENT
+    return this.add({ folder, name }, this.#entry.nodeId)
+  }
+
+  /** The leaf first, so that no folder is unused for longer than what is in it. */
+  #touch(leaf: Dentry): void {
+    for (let at: Dentry | null = leaf; at !== null && at.parent !== null; at = at.parent) {
+      if (at.hidden) continue
+      this.#recent.delete(at)
+      this.#recent.add(at)
+    }
+  }
+
+  /** A name that was looked up or made: takes over the lookup. */
+  add({ folder, name }: Place, id: NodeId): Dentry {
+    const known = folder.children?.get(name)
+    if (known?.id === id) {
+      this.#owed.push(id)
+      return known
+    }
+    if (known !== undefined) this.remove(known)
+    const dentry = new Dentry(id, folder, name)
+    this.#attach(dentry, folder, name)
+    this.#recent.add(dentry)
+    return dentry
+  }
+
+  #attach(dentry: Dentry, folder: Dentry, name: ByteString): void {
+    dentry.parent = folder
+    dentry.name = name
+    folder.children ??= new Map()
+    folder.children.set(name, dentry)
+  }
+
+  #detach(dentry: Dentry): void {
+    const siblings = dentry.parent?.children
+    siblings?.delete(dentry.name)
+    if (siblings?.size === 0 && dentry.parent !== null) dentry.parent.children = null
+  }
+
+  /** What is known under a name, without looking it up. */
+  known({ folder, name }: Place): Dentry | undefined {
+    return folder.children?.get(name)
+  }
+
+  /** The name is gone, and all below it. */
+  remove(dentry: Dentry): void {
+    this.#detach(dentry)
+    const gone = [dentry]
+    for (const each of gone) {
+      if (each.children !== null) gone.push(...each.children.values())
+      this.#recent.delete(each)
+      this.#owed.push(each.id)
+    }
+  }
+
+  /** The name is another one now; what had that is gone. */
+  move(dentry: Dentry, to: Place): void {
+    const there = this.known(to)
+    if (there === dentry) return
+    if (there !== undefined) this.remove(there)
+    this.#detach(dentry)
+    this.#attach(dentry, to.folder, to.name)
+  }
+
+  /** As `move`, to a name that is not the union's. It stays until it is removed. */
+  hide(dentry: Dentry, name: ByteString): Dentry {
+    const folder = dentry.parent ?? this.#root
+    this.move(dentry, { folder, name })
+    dentry.hidden = true
+    this.#recent.delete(dentry)
+    return dentry
+  }
+
+  /** No operation is under way: what is too much, and what is owed, is given back. */
+  settle(): void {
+    if (this.#recent.size > this.#most) this.#shrink()
+    for (const id of this.#owed) this.#ops.forget(id, 1)
+    this.#owed.length = 0
+  }
+
+  #shrink(): void {
+    for (const dentry of this.#recent) {
+      if (this.#recent.size <= this.#most) return
+      // Only what is hidden keeps a folder here for longer than what is in it.
+      if (dentry.children === null) this.remove(dentry)
+    }
+  }
+}

@@ -1,0 +1,231 @@
+/**
+ * The union behind the package's handlers: runs an operation, waits where the union has to wait, and has an answer in
+ * every case. Nothing is thrown out of a handler: what is not known is logged with its stack, and answered EIO.
+ */
+
+import { countLinks } from '../fuse/reply.js'
+import type { Tuning } from '../fuse/tuning.js'
+import type { Logger } from '../log.js'
+import {
+  Attr,
+  Entry,
+  Opened,
+  Pending,
+  SetAttr,
+  StatFsOut,
+  type Caller,
+  type Fh,
+  type NodeId,
+  type Ops,
+  type Result,
+} from '../overlay/ops.js'
+import { E, errnoName } from '../sys/errno.js'
+import { Inos } from './attrs.js'
+import { Hidden, HIDE_MS } from './hidden.js'
+import { Paths, type Dentry, type Place } from './paths.js'
+import type { Operations } from './package.js'
+
+/** Handles travel as a C int. */
+const MOST_FH = 0x7fff_ffff
+
+export interface SessionOptions {
+  ops: Ops
+  log: Logger
+  tuning: Tuning
+  /** Whose the new files are: the package does not tell who asks. */
+  uid: number
+  gid: number
+}
+
+export class Session {
+  readonly ops: Ops
+  readonly log: Logger
+  readonly tuning: Tuning
+  readonly paths: Paths
+  readonly hidden: Hidden
+  readonly inos = new Inos()
+  /** The umask was taken off the mode already, by the kernel. */
+  readonly caller: Caller
+  /** libfuse's own thread that asks now: binding.ts sets it before each handler. */
+  thread: Buffer | undefined
+
+  // Filled and read during one operation.
+  readonly entry = new Entry()
+  readonly attr = new Attr()
+  readonly opened = new Opened()
+  readonly setAttr = new SetAttr()
+  readonly statfs = new StatFsOut()
+
+  /** Requests by operation, and all that were answered with an error. */
+  readonly counts = new Map<keyof Operations, number>()
+  errors = 0
+  /** Names that a listing had to leave out. */
+  unlisted = 0
+  #underWay = 0
+  #waiting = 0
+  #timer: NodeJS.Timeout | undefined
+  #closed = false
+  readonly #files = new Map<Fh, NodeId>()
+  readonly #open = new Map<NodeId, number>()
+
+  constructor(options: SessionOptions) {
+    this.ops = options.ops
+    this.log = options.log
+    this.tuning = options.tuning
+    this.paths = new Paths(options.ops)
+    this.hidden = new Hidden(options.ops, this.paths, options.log)
+    this.caller = { uid: options.uid, gid: options.gid, pid: 0, umask: 0 }
+  }
+
+  /**
+   * Runs an operation to its end.
+   *
+   * @param call may throw `Pending`; it is then called again, from the start
+   * @param done gets what `call` returned, or -errno
+   */
+  run(op: keyof Operations, call: () => Result, done: (result: Result) => void): void {
+    this.counts.set(op, (this.counts.get(op) ?? 0) + 1)
+    this.#underWay++
+    if (op === 'rename') this.#attempt(op, call, done)
+    else
+      this.#attempt(
+        op,
+        () => {
+          this.hidden.settle()
+          return call()
+        },
+        done,
+      )
+  }
+
+  #attempt(op: keyof Operations, call: () => Result, done: (result: Result) => void): void {
+    let r: Result
+    try {
+      r = this.#closed ? -E.EIO : call()
+    } catch (error) {
+      if (error instanceof Pending) {
+        const { job, answer } = error
+        this.#waiting++
+        job.onDone(result => {
+          this.#waiting--
+          if (result < 0 || answer) this.#finish(op, Math.min(result, 0), done)
+          else this.#attempt(op, call, done)
+        })
+        return
+      }
+      this.log.error({ err: error, op }, 'an operation failed')
+      r = -E.EIO
+    }
+    this.#finish(op, r, done)
+  }
+
+  #finish(op: keyof Operations, r: Result, done: (result: Result) => void): void {
+    if (r < 0) this.errors++
+    if (this.log.isLevelEnabled('debug'))
+      this.log.debug({}, `${op}: ${r < 0 ? errnoName(r) : 'OK'}`)
+    try {
+      done(r)
+    } catch (err) {
+      this.log.error({ err, op }, 'an answer failed')
+    }
+    if (--this.#underWay === 0 && !this.#closed) this.paths.settle()
+    if (this.hidden.isWaiting && this.#timer === undefined)
+      this.#timer = setTimeout(() => this.#hideLate(), HIDE_MS)
+  }
+
+  /** Nobody has asked for anything since. */
+  #hideLate(): void {
+    this.#timer = undefined
+    if (this.hidden.isWaiting)
+      this.run(
+        'unlink',
+        () => 0,
+        () => {},
+      )
+  }
+
+  /** No operation is begun any more. What waits gets EIO. */
+  close(): void {
+    clearTimeout(this.#timer)
+    if (!this.#closed && this.hidden.isWaiting)
+      this.run(
+        'unlink',
+        () => 0,
+        () => {},
+      )
+    this.#closed = true
+  }
+
+  get waiting(): number {
+    return this.#waiting
+  }
+
+  get openFiles(): number {
+    return this.#files.size
+  }
+
+  find(path: string): Dentry | Result {
+    return this.paths.find(path)
+  }
+
+  /** The node at a path, or -errno. */
+  node(path: string): Result {
+    const dentry = this.paths.find(path)
+    return typeof dentry === 'number' ? dentry : dentry.id
+  }
+
+  /** Remembers what `entry` holds: the result of an operation that makes a name. */
+  made(place: Place, r: Result): Result {
+    if (r >= 0) this.paths.add(place, this.entry.nodeId)
+    return r
+  }
+
+  /** As every transport counts links. */
+  counted(r: Result): Result {
+    if (r >= 0) countLinks(this.attr, this.tuning)
+    return r
+  }
+
+  /** Remembers an open file; the number that the package gets for it, or -errno. */
+  fileOpened(id: NodeId): Result {
+    const { fh } = this.opened
+    if (fh > MOST_FH) {
+      this.ops.release(fh)
+      return -E.ENFILE
+    }
+    this.#files.set(fh, id)
+    this.#open.set(id, (this.#open.get(id) ?? 0) + 1)
+    return fh
+  }
+
+  fileClosed(fh: Fh): void {
+    const id = this.#files.get(fh)
+    if (id === undefined) return
+    this.#files.delete(fh)
+    const left = (this.#open.get(id) ?? 1) - 1
+    if (left === 0) this.#open.delete(id)
+    else this.#open.set(id, left)
+    this.ops.release(fh)
+  }
+
+  /** The node of an open file, or undefined. */
+  fileNode(fh: Fh): NodeId | undefined {
+    return this.#files.get(fh)
+  }
+
+  isOpen(id: NodeId): boolean {
+    return this.#open.has(id)
+  }
+
+  stats(): Record<string, number> {
+    const stats: Record<string, number> = { requests: 0, errors: this.errors }
+    for (const [op, count] of this.counts) {
+      stats['requests']! += count
+      stats[`native.${op}`] = count
+    }
+    stats['parked'] = this.#waiting
+    stats['io.handles'] = this.#files.size
+    stats['names'] = this.paths.size
+    return stats
+  }
+}

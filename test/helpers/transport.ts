@@ -1,0 +1,54 @@
+/**
+ * Which way to the kernel the tests of this process go. A test does not ask: the helpers pass it on, and
+ * leave out what the way can't express, with its reason.
+ */
+
+import { spawnSync } from 'node:child_process'
+
+const VARIABLE = 'TSOVERLAY_TEST_TRANSPORT'
+
+export const isNative = (): boolean => process.env[VARIABLE] === 'fuse-native'
+
+/** From now on, and in processes that are started: the package fuse-native. */
+export const goNative = (): void => void (process.env[VARIABLE] = 'fuse-native')
+
+/** Why the package can't be used here, or false. */
+export const skipNative = (): string | false => {
+  const probe = `
+    import { loadPackage } from './dist/fuse-native/package.js'
+    try { loadPackage() } catch (error) { console.log(error.message) }
+  `
+  const args = ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', probe]
+  const { stdout, stderr } = spawnSync('/usr/bin/env', args, { encoding: 'utf8' })
+  const [reason = ''] = (stdout + stderr).split('\n')
+  return reason === '' ? false : reason
+}
+
+/** Tests that fuse-native can't pass, and why. */
+const TIMES = 'times travel as milliseconds without a sign'
+const PASSTHROUGH = 'libfuse 2 has no passthrough'
+const FLAGS = 'there is no handler for ioctl()'
+const EXCHANGE = 'libfuse 2 has no RENAME2'
+const NOT_NATIVE = new Map([
+  ['data modes', PASSTHROUGH],
+  ['a full disk', PASSTHROUGH],
+  ['a folder keeps its mode, owner and times over copy-up', TIMES],
+  ['times before 1970', TIMES],
+  ['atime and mtime are two times', TIMES],
+  ['chown -R moves no time of a folder', TIMES],
+  ['holes stay holes over copy-up', 'there is no handler for lseek()'],
+  ['RENAME_EXCHANGE exchanges, across layers', EXCHANGE],
+  ['what was exchanged over a lower name and moved on uncovers nothing', EXCHANGE],
+  [
+    'link counts of folders that were removed or replaced while open',
+    'an open folder is asked for by its path, and there is none any more',
+  ],
+  ['names of 255 bytes, of 256, and that are no text', 'names travel as JavaScript strings'],
+  ['a default ACL reaches what is made in the folder', 'libfuse 2 does not negotiate ACLs'],
+  ['flags of files can be asked for', FLAGS],
+  ['an immutable file with a capability is written by who had it open before', FLAGS],
+  ['an append-only file can be touched, and gets no other time', FLAGS],
+])
+
+export const notNative = (name: string): string | false =>
+  (isNative() ? NOT_NATIVE.get(name) : undefined) ?? false
