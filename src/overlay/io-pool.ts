@@ -2,19 +2,16 @@
  * Work that may take long (the data of a copy-up, fsync) on threads of its own, so that the union's
  * thread goes on with other requests. A thread gets descriptors and numbers, and answers with a result;
  * it never sees a node.
+ *
+ * Where no thread can be started (the program's files were replaced or removed under a server that lives), the
+ * union's thread does the work: slower, but nobody waits for ever.
  */
 
 import { MessageChannel, Worker, receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
-import { eventfd, eventfdDrain, close } from '../sys/io.js'
+import { eventfd, eventfdDrain, eventfdSignal, close } from '../sys/io.js'
 import type { Logger } from '../log.js'
+import { runTask, type IoTask } from './io-task.js'
 import type { Job, Result } from './ops.js'
-
-/** What a thread is asked to do. */
-export type IoTask =
-  | { kind: 'copy'; src: number; dst: number; size: number; sync: boolean }
-  | { kind: 'fsync'; fd: number; datasync: boolean }
-  | { kind: 'syncfs'; fd: number }
-  | { kind: 'write'; fd: number; bytes: Uint8Array }
 
 export interface IoRequest {
   id: number
@@ -24,7 +21,22 @@ export interface IoRequest {
 export interface IoAnswer {
   id: number
   result: Result
+  /** A fault of the program. */
+  error?: string
 }
+
+/**
+ * The union's thread turns no event loop while it serves, so it can't be told by an event that a thread has not
+ * come to life. The thread says so itself, and for that it must not need a file.
+ */
+const START = `
+  const { workerData } = require('node:worker_threads')
+  const { entry, port, wakeFd } = workerData
+  import(entry).catch(error => {
+    port.postMessage({ failed: String(error) })
+    require('node:fs').writeSync(wakeFd, new BigUint64Array([1n]))
+  })
+`
 
 const THREADS = 2
 
@@ -43,7 +55,16 @@ class PoolJob implements Job {
   }
 }
 
+interface Thread {
+  worker: Worker
+  port: MessagePort
+  busy: number
+}
+
 interface Running {
+  task: IoTask
+  /** Null: the union's own. */
+  thread: Thread | null
   job: PoolJob
   finish: (result: Result) => Result
   abandon: () => void
@@ -53,9 +74,11 @@ export class IoPool {
   /** Readable when an answer waits. */
   readonly wakeFd: number
   readonly #log: Logger
-  readonly #threads: { worker: Worker; port: MessagePort; busy: number }[] = []
+  readonly #threads: Thread[] = []
   readonly #running = new Map<number, Running>()
   #nextId = 1
+  /** No thread can be started. */
+  #broken = false
 
   constructor(log: Logger) {
     this.#log = log
@@ -80,26 +103,60 @@ export class IoPool {
   ): Job {
     const id = this.#nextId++
     const job = new PoolJob()
-    this.#running.set(id, { job, finish, abandon })
     const thread = this.#pick()
-    thread.busy++
-    thread.port.postMessage({ id, task } satisfies IoRequest)
+    this.#running.set(id, { task, thread, job, finish, abandon })
+    if (thread === null) {
+      eventfdSignal(this.wakeFd)
+    } else {
+      thread.busy++
+      thread.port.postMessage({ id, task } satisfies IoRequest)
+    }
     return job
   }
 
   /** Runs what is due for every answer that has come. Called when `wakeFd` is readable. */
   runCallbacks(): void {
     eventfdDrain(this.wakeFd)
-    for (const thread of this.#threads) {
-      for (;;) {
-        const received = receiveMessageOnPort(thread.port)
-        if (received === undefined) break
-        const { id, result } = received.message as IoAnswer
-        thread.busy--
-        const running = this.#running.get(id)
-        this.#running.delete(id)
-        if (running !== undefined) running.job.finish(running.finish(result))
+    for (const thread of this.#threads.slice()) this.#take(thread)
+    if (this.#broken) this.#runHere()
+  }
+
+  #take(thread: Thread): void {
+    for (;;) {
+      const received = receiveMessageOnPort(thread.port)
+      if (received === undefined) break
+      const message = received.message as IoAnswer | { failed: string }
+      if ('failed' in message) {
+        this.#log.error({ error: message.failed }, 'no thread for input and output can be started')
+        this.#lose(thread)
+        break
       }
+      if (message.error !== undefined)
+        this.#log.error({ error: message.error }, 'a fault of the program')
+      thread.busy--
+      this.#finish(message.id, message.result)
+    }
+  }
+
+  #finish(id: number, result: Result): void {
+    const running = this.#running.get(id)
+    this.#running.delete(id)
+    if (running !== undefined) running.job.finish(running.finish(result))
+  }
+
+  #runHere(): void {
+    for (const [id, { task, thread }] of this.#running) {
+      if (thread === null) this.#finish(id, runTask(task))
+    }
+  }
+
+  /** What it was to do is left to `runHere`. */
+  #lose(thread: Thread): void {
+    thread.port.close()
+    this.#threads.splice(this.#threads.indexOf(thread), 1)
+    this.#broken = true
+    for (const running of this.#running.values()) {
+      if (running.thread === thread) running.thread = null
     }
   }
 
@@ -128,23 +185,31 @@ export class IoPool {
     return this.#running.size
   }
 
-  #pick(): { worker: Worker; port: MessagePort; busy: number } {
+  /** Null: there is none, and none can be started. */
+  #pick(): Thread | null {
     const idle = this.#threads.find(thread => thread.busy === 0)
     if (idle !== undefined) return idle
-    if (this.#threads.length < THREADS) {
-      const { port1, port2 } = new MessageChannel()
-      const worker = new Worker(new URL('../overlay/io-worker.js', import.meta.url), {
-        workerData: { port: port2, wakeFd: this.wakeFd },
-        transferList: [port2],
-      })
-      worker.on('error', error =>
-        this.#log.error({ stack: error.stack }, 'a thread for input and output died'),
-      )
-      worker.unref()
-      const thread = { worker, port: port1, busy: 0 }
-      this.#threads.push(thread)
-      return thread
-    }
-    return this.#threads.reduce((a, b) => (b.busy < a.busy ? b : a))
+    if (this.#threads.length < THREADS && !this.#broken) return this.#startThread()
+    return this.#threads.reduce<Thread | null>(
+      (a, b) => (a === null || b.busy < a.busy ? b : a),
+      null,
+    )
+  }
+
+  #startThread(): Thread {
+    const { port1, port2 } = new MessageChannel()
+    const entry = new URL('../overlay/io-worker.js', import.meta.url).href
+    const worker = new Worker(START, {
+      eval: true,
+      workerData: { entry, port: port2, wakeFd: this.wakeFd },
+      transferList: [port2],
+    })
+    worker.on('error', error =>
+      this.#log.error({ stack: error.stack }, 'a thread for input and output died'),
+    )
+    worker.unref()
+    const thread = { worker, port: port1, busy: 0 }
+    this.#threads.push(thread)
+    return thread
   }
 }

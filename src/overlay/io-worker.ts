@@ -1,27 +1,22 @@
 /** The body of one thread of the I/O pool. */
 
 import { workerData, type MessagePort } from 'node:worker_threads'
-import { eventfdSignal, fdatasync, fsync, syncfs, write } from '../sys/io.js'
-import { copyData } from './copydata.js'
-import type { IoAnswer, IoRequest, IoTask } from './io-pool.js'
-import type { Result } from './ops.js'
+import { E } from '../sys/errno.js'
+import { eventfdSignal } from '../sys/io.js'
+import type { IoAnswer, IoRequest } from './io-pool.js'
+import { runTask } from './io-task.js'
 
 const { port, wakeFd } = workerData as { port: MessagePort; wakeFd: number }
 
-function run(task: IoTask): Result {
-  switch (task.kind) {
-    case 'copy':
-      return copyData(task.src, task.dst, task.size, task.sync)
-    case 'fsync':
-      return task.datasync ? fdatasync(task.fd) : fsync(task.fd)
-    case 'syncfs':
-      return syncfs(task.fd)
-    case 'write':
-      return write(task.fd, task.bytes, 0, task.bytes.length)
+const answerTo = ({ id, task }: IoRequest): IoAnswer => {
+  try {
+    return { id, result: runTask(task) }
+  } catch (error) {
+    return { id, result: -E.EIO, error: String(error) }
   }
 }
 
-port.on('message', ({ id, task }: IoRequest) => {
-  port.postMessage({ id, result: run(task) } satisfies IoAnswer)
+port.on('message', (request: IoRequest) => {
+  port.postMessage(answerTo(request))
   eventfdSignal(wakeFd)
 })

@@ -601,7 +601,8 @@ const wouldComeBack = (side: Side, action: Action): boolean => {
   return typeof path === 'string' && path.endsWith(' (deleted)')
 }
 
-export const perform = (side: Side, call: Call): Outcome => {
+/** @param reference what came of it in overlayfs, if this is not overlayfs */
+export const perform = (side: Side, call: Call, reference?: Outcome): Outcome => {
   const a = call.action
   // As it is with any other file; `leftOut` knows it.
   if (wouldComeBack(side, a)) return plain(EEXIST)
@@ -609,7 +610,7 @@ export const perform = (side: Side, call: Call): Outcome => {
   const look = (place: Place): Stat | number => sys.lstat(baseOf(side, place), place.path)
   const before = places.map(look)
   const outcome = bare(side, call)
-  settleTimes(side, a, outcome)
+  settleTimes(side, a, reference ?? outcome)
   if (a.op === 'open' && outcome.ret === 0) {
     // The data may have come now, which overlayfs lets count as a change.
     if (side.metacopy && (a.flags & (sys.O.WRONLY | sys.O.RDWR)) !== 0)

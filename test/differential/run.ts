@@ -217,7 +217,7 @@ class Run {
         settleTimes(this.candidate.open, action, expected)
         return
       }
-      const got = perform(this.candidate.open, call)
+      const got = perform(this.candidate.open, call, expected)
       this.expectSame(compareOutcomes(action, expected, got, this.rules, this.before))
       this.model.note(action, expected)
       if ((action.op === 'setflags' || action.op === 'fsetflags') && action.flags & 0x30)

@@ -10,6 +10,7 @@ import { fileURLToPath } from 'node:url'
 
 import t, { type Test } from 'tap'
 
+import { install } from '../helpers/installed.js'
 import {
   CLI,
   folders,
@@ -557,6 +558,28 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
       if (io !== 'auto') t.match(server.log(), `"io":"${io}"`)
       await server.unmount()
     }
+  })
+
+  await test(t, 'files of the program that are gone keep nobody waiting', async t => {
+    const f = folders(t)
+    const copy = install(f.top)
+    fs.rmSync(`${copy}/dist/overlay/io-worker.js`)
+    fs.writeFileSync(`${f.lower}/large`, Buffer.alloc(3 << 20, 'l'))
+    fs.writeFileSync(`${f.lower}/larger`, Buffer.alloc(5 << 20, 'm'))
+    f.before(() => void spawnSync('umount', [f.merged]))
+    const mount = [`${copy}/dist/cli/main.js`, 'mount', '-o', f.options, f.merged]
+    t.match(await outcomeOf(spawnNode(mount)), { status: 0, stderr: '' })
+    const script =
+      'printf x >> large & printf y >> larger & wait; sync -f large; tail -qc2 large larger'
+    const { stdout } = spawnSync('bash', ['-c', script], {
+      cwd: f.merged,
+      encoding: 'utf8',
+      timeout: 20_000,
+    })
+    t.equal(stdout, 'lxmy')
+    t.equal(fs.statSync(`${f.upper}/larger`).size, (5 << 20) + 1)
+    t.equal(spawnSync('umount', [f.merged]).status, 0)
+    await until('the end of the server', () => serversOf(f.merged).length === 0)
   })
 
   await test(t, 'how far the kernel reads ahead and how much it holds back', async t => {

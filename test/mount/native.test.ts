@@ -5,8 +5,8 @@
 
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
-import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { install } from '../helpers/installed.js'
 import { folders, outcomeOf, serve, skipMounts, spawnNode, test, until } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { goNative, skipNative } from '../helpers/transport.js'
@@ -17,8 +17,6 @@ const ERANGE = -34
 const EILSEQ = -84
 const EOPNOTSUPP = -95
 const ACL_ACCESS = 'system.posix_acl_access'
-
-const root = fileURLToPath(new URL('../..', import.meta.url))
 
 const ownTests = (): void => {
   test(t, 'it is the package that serves', async t => {
@@ -89,14 +87,7 @@ const ownTests = (): void => {
 
   test(t, 'without the package', async t => {
     const f = folders(t)
-    const copy = `${f.top}/copy`
-    fs.mkdirSync(`${copy}/node_modules`, { recursive: true })
-    fs.cpSync(`${root}/dist`, `${copy}/dist`, { recursive: true })
-    fs.copyFileSync(`${root}/package.json`, `${copy}/package.json`)
-    for (const name of fs.readdirSync(`${root}/node_modules`)) {
-      if (name === 'fuse-native') continue
-      fs.symlinkSync(`${root}/node_modules/${name}`, `${copy}/node_modules/${name}`)
-    }
+    const copy = install(f.top, 'fuse-native')
     const mount = [`${copy}/dist/cli/main.js`, 'mount', '-o', f.options]
     const missing = await outcomeOf(spawnNode([...mount, '--transport', 'fuse-native', f.merged]))
     t.match(missing, {
@@ -110,7 +101,7 @@ const ownTests = (): void => {
   })
 }
 
-const skip = skipMounts === false ? skipNative() : skipMounts
+const skip = skipMounts === false ? skipNative(t) : skipMounts
 if (skip !== false) t.test('the package fuse-native', { skip }, async () => {})
 else {
   goNative()

@@ -16,7 +16,8 @@ import {
   syncFd,
   writeFile,
 } from '../../../src/overlay/handles.js'
-import type { IoPool, IoTask } from '../../../src/overlay/io-pool.js'
+import type { IoPool } from '../../../src/overlay/io-pool.js'
+import type { IoTask } from '../../../src/overlay/io-task.js'
 import { Node, Protect } from '../../../src/overlay/node.js'
 import { Opened, type Notifier } from '../../../src/overlay/ops.js'
 import type { Union } from '../../../src/overlay/union.js'

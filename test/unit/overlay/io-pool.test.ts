@@ -2,7 +2,8 @@ import * as fs from 'node:fs'
 
 import t from 'tap'
 
-import { IoPool, type IoTask } from '../../../src/overlay/io-pool.js'
+import { IoPool } from '../../../src/overlay/io-pool.js'
+import type { IoTask } from '../../../src/overlay/io-task.js'
 import { silentLogger } from '../../../src/log.js'
 import { E } from '../../../src/sys/errno.js'
 import { poll2 } from '../../../src/sys/io.js'
