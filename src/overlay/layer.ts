@@ -34,6 +34,8 @@ export class Layer {
   readonly root: RealDir
   /** name_to_handle_at(2) works, so that objects can be named in origin xattrs and in the index. */
   readonly handles: boolean
+  /** The attribute that owners and modes are kept in (override.ts); '': the inodes tell. */
+  override: ByteString = ''
   /** False where a copy-up has found that files cannot share their extents with the upper layer's. */
   sharesExtents: boolean | undefined = undefined
 

@@ -32,6 +32,7 @@ import { isXattrRefusal } from './marks.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { encodeOrigin } from './origin.js'
+import { chmodOnDisk, isOverridden, store, storedName, visibleName } from './override.js'
 import type { Union } from './union.js'
 
 export const CAPABILITY: ByteString = 'security.capability'
@@ -57,17 +58,61 @@ export function copyMetadata(
   src = -1,
 ): Result {
   const isLink = (st.mode & S_IFMT) === S_IFLNK
+  if (u.override && u.upper !== null) {
+    const kept = copyOverridden(u, u.upper, st, layer, srcFd, srcName, dstFd, dstName)
+    return kept < 0 ? kept : finishMetadata(u, st, layer, srcFd, srcName, dstFd, dstName, node, src)
+  }
   let result =
     dstName === '' ? fchown(dstFd, st.uid, st.gid) : fchownat(dstFd, dstName, st.uid, st.gid)
   // An owner that the user namespace does not know (kernel: ovl_copy_up_one).
   if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
-  result = copyXattrs(u, srcFd, srcName, dstFd, dstName)
+  result = copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
   if (result < 0) return result
   if (!isLink) {
     const mode = st.mode & 0o7777
     result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
     if (result < 0) return result
   }
+  return finishMetadata(u, st, layer, srcFd, srcName, dstFd, dstName, node, src)
+}
+
+/** Owner and mode, where the upper layer keeps them in an attribute, and the other attributes. */
+function copyOverridden(
+  u: Union,
+  upper: Layer,
+  st: Stat,
+  layer: Layer,
+  srcFd: number,
+  srcName: ByteString,
+  dstFd: number,
+  dstName: ByteString,
+): Result {
+  const { uid, gid, mode } = st
+  let result = copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
+  if (result < 0) return result
+  if (isOverridden(upper, mode & S_IFMT)) {
+    result = store(upper, dstFd, dstName, uid, gid, mode, st.rdevMajor, st.rdevMinor)
+    if (result < 0 || (mode & S_IFMT) === S_IFLNK) return result
+    chmodOnDisk(dstFd, dstName, mode)
+    return 0
+  }
+  result = fchownat(dstFd, dstName, uid, gid)
+  return result === -E.EINVAL ? -E.EOVERFLOW : result
+}
+
+/** What comes after owner, mode and users' attributes. */
+function finishMetadata(
+  u: Union,
+  st: Stat,
+  layer: Layer,
+  srcFd: number,
+  srcName: ByteString,
+  dstFd: number,
+  dstName: ByteString,
+  node: Node,
+  src: number,
+): Result {
+  let result: Result
   const type = st.mode & S_IFMT
   const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
   const origin = single ? encodeOrigin(layer, srcFd, srcName) : null
@@ -111,6 +156,12 @@ function copyFlags(
   if (dst !== dstFd) close(dst)
 }
 
+/** What an attribute of a lower layer is called in the upper one; '' where it stays behind. */
+function carriedName(u: Union, layer: Layer, attr: ByteString): ByteString {
+  const visible = visibleName(layer, attr)
+  return visible === '' ? '' : storedName(u.upper, visible)
+}
+
 const setAttribute = (fd: number, name: ByteString, attr: ByteString, value: Uint8Array): Result =>
   name === '' ? fsetxattr(fd, attr, value, 0) : setxattrat(fd, name, attr, value, 0)
 
@@ -125,6 +176,7 @@ export function saveProtect(u: Union, fd: number, name: ByteString, protect: num
 
 function copyXattrs(
   u: Union,
+  layer: Layer,
   srcFd: number,
   srcName: ByteString,
   dstFd: number,
@@ -134,12 +186,14 @@ function copyXattrs(
   if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
   for (const attr of names) {
     if (u.marks.isPrivate(attr)) continue
+    const stored = u.override ? carriedName(u, layer, attr) : attr
+    if (stored === '') continue
     const value = getxattrValue(srcFd, srcName, attr)
     if (typeof value === 'number') {
       if (value === -E.ENODATA) continue
       return value
     }
-    const result = setAttribute(dstFd, dstName, attr, value)
+    const result = setAttribute(dstFd, dstName, stored, value)
     if (result >= 0) continue
     // Kernel: ovl_must_copy_xattr(). What grants or takes rights must not get lost, the rest may.
     const must = attr === ACL_ACCESS || attr === ACL_DEFAULT || attr.startsWith('security.')
