@@ -5,6 +5,7 @@
 
 import { spawn, spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
+import { fileURLToPath } from 'node:url'
 
 import t, { type Test } from 'tap'
 
@@ -16,9 +17,11 @@ import {
   folders,
   mountedOn,
   NODE,
+  outcomeOf,
   serve,
   serversOf,
   skipMounts,
+  spawnNode,
   test,
   tsoverlay,
   until,
@@ -119,6 +122,15 @@ test(t, 'squash_to_root, squash_to_uid and squash_to_gid', { skip: skipMounts },
     }
     await server.unmount()
   }
+})
+
+test(t, "the library's options", { skip: skipMounts }, async t => {
+  const f = folders(t, 'owners')
+  fs.writeFileSync(`${f.lower}/from-lower`, '')
+  const program = fileURLToPath(new URL('../fixtures/library.mjs', import.meta.url))
+  const { status, stdout, stderr } = await outcomeOf(spawnNode([program, 'owners', f.top]))
+  t.same({ status, stderr }, { status: 0, stderr: '' })
+  t.same(JSON.parse(stdout), ['5:6', '0:7', '8:0', '9:9', '0:0'])
 })
 
 test(t, 'values that are wrong', { skip: skipMounts }, async t => {
