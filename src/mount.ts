@@ -19,6 +19,7 @@ import {
   type RedirectDir,
   type UnionOptions,
   type WhiteoutForm,
+  type XattrPermissions,
 } from './overlay/options.js'
 import { deviceOn, isCovered } from './overlay/mountinfo.js'
 import { checkId, checkRanges } from './overlay/owners.js'
@@ -71,6 +72,13 @@ export interface MountOptions {
   squashToGid?: number
   /** `squashToUid: 0` and `squashToGid: 0`, where they are not given. Default: false. */
   squashToRoot?: boolean
+  /**
+   * Keep owner, mode and type in an attribute of the upper layer, for who may not give files away or make
+   * devices. 1: `security.fuseoverlayfs.override_stat`, which takes CAP_SYS_ADMIN; 2:
+   * `user.containers.override_stat`, as containers/storage has it. Lower layers are read so where their
+   * root has the attribute. Default: 0, the inode's own are kept and shown.
+   */
+  xattrPermissions?: XattrPermissions
   /** Default: `auto`. */
   io?: IoMode
   /** Default: `kernel`. The other one needs the package fuse-native, and cannot do all that this one does. */
@@ -137,6 +145,7 @@ export const mount = async (options: MountOptions): Promise<Mount> => {
     volatile: options.volatile ?? defaultUnionOptions.volatile,
     fsync: defaultUnionOptions.fsync,
     readOnly: options.readOnly ?? defaultUnionOptions.readOnly,
+    xattrPermissions: xattrPermissionsOf(options.xattrPermissions),
   }
   if (options.upper !== undefined) union.upper = absolute('upper', options.upper, here)
   if (options.work !== undefined) union.work = absolute('work', options.work, here)
@@ -191,6 +200,15 @@ const ownersOf = (options: MountOptions): OwnerOptions | undefined => {
     owners.squashGid = squashToGid
   }
   return Object.keys(owners).length === 0 ? undefined : owners
+}
+
+/** @throws {MountError} */
+const xattrPermissionsOf = (value: XattrPermissions = 0): XattrPermissions => {
+  if ([0, 1, 2].includes(value)) return value
+  throw new MountError(`xattrPermissions: ${String(value)}: not 0, 1 or 2`, {
+    option: 'xattrPermissions',
+    code: 'EINVAL',
+  })
 }
 
 /** Servers that are not this process. */

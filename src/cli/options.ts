@@ -18,6 +18,7 @@ import {
   type RedirectDir,
   type UnionOptions,
   type WhiteoutForm,
+  type XattrPermissions,
 } from '../overlay/options.js'
 import { parseId, parseRanges } from './owner-options.js'
 
@@ -46,6 +47,7 @@ const whiteouts: readonly WhiteoutForm[] = ['auto', 'char', 'xattr', 'wh']
 const ioModes: readonly IoMode[] = ['auto', 'passthrough', 'cached']
 const onOff = ['on', 'off'] as const
 const bits = ['0', '1'] as const
+const levels = ['0', '1', '2'] as const
 const xinos = ['off', 'auto', 'on'] as const
 const fsyncs = ['1', '0', 'auto', 'volatile'] as const
 
@@ -255,6 +257,9 @@ export const parseMountOptions = (
       case 'squash_to_gid':
         own({ squashGid: parseId(name, needValue(name, raw)) })
         break
+      case 'xattr_permissions':
+        union.xattrPermissions = Number(oneOf(name, raw, levels)) as XattrPermissions
+        break
       case 'max_write':
         tune({ maxWrite: bytes(name, raw) })
         break
@@ -290,8 +295,6 @@ export const parseMountOptions = (
           parsed.mountFlags = addMountFlag(parsed.mountFlags, name)
           if (name === 'ro') union.readOnly = true
           else if (name === 'rw') union.readOnly = false
-        } else if (name === 'xattr_permissions') {
-          refuseOwners(name, raw)
         } else if (withoutEffect.has(name)) {
           if (raw !== '0' && raw !== '') {
             parsed.warnings.push(`${item} has no effect: ${withoutEffect.get(name)}`)
@@ -311,16 +314,6 @@ export const parseMountOptions = (
     delete union.work
   }
   return parsed
-}
-
-/** Off, it changes nothing; else the owners of files would not be those that were asked for. */
-const refuseOwners = (name: string, value: string | undefined): void => {
-  if (name === 'xattr_permissions' && value === '0') return
-  const given = value === undefined ? name : `${name}=${value}`
-  throw new MountError(
-    `${given}: not supported, files would show other owners than were asked for; leave it out, to have them as they are in the layers`,
-    { option: name, code: 'EINVAL' },
-  )
 }
 
 const isForMount8 = (name: string): boolean =>

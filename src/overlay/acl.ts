@@ -29,6 +29,39 @@ export function forEachNamed(acl: Buffer, each: (at: number, isGroup: boolean) =
   }
 }
 
+/** The permissions that an access ACL gives an object (kernel: posix_acl_equiv_mode). */
+export function modeOfAcl(acl: Uint8Array, mode: number): number {
+  const view = Buffer.from(acl)
+  let result = mode
+  let hasMask = false
+  for (let at = HEADER; at + ENTRY <= view.length; at += ENTRY) {
+    const tag = view.readUInt16LE(at)
+    const perm = view.readUInt16LE(at + 2) & 7
+    if (tag === USER_OBJ) result = (result & ~0o700) | (perm << 6)
+    else if (tag === OTHER) result = (result & ~0o007) | perm
+    else if (tag === MASK || (tag === GROUP_OBJ && !hasMask)) {
+      result = (result & ~0o070) | (perm << 3)
+      hasMask = tag === MASK
+    }
+  }
+  return result
+}
+
+/** Puts the permissions of a mode into an access ACL (kernel: __posix_acl_chmod_masq). */
+export function putMode(acl: Buffer, mode: number): void {
+  let group = -1
+  let mask = -1
+  for (let at = HEADER; at + ENTRY <= acl.length; at += ENTRY) {
+    const tag = acl.readUInt16LE(at)
+    if (tag === USER_OBJ) acl.writeUInt16LE((mode >> 6) & 7, at + 2)
+    else if (tag === OTHER) acl.writeUInt16LE(mode & 7, at + 2)
+    else if (tag === GROUP_OBJ) group = at
+    else if (tag === MASK) mask = at
+  }
+  const limiting = mask >= 0 ? mask : group
+  if (limiting >= 0) acl.writeUInt16LE((mode >> 3) & 7, limiting + 2)
+}
+
 /** The mode that results, and the access ACL to set, or null where the mode says it all. */
 export interface Created {
   mode: number

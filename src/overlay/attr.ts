@@ -19,6 +19,7 @@ import {
   O_DIRECTORY,
   O_RDONLY,
   S_IFLNK,
+  S_IFMT,
   UTIME_NOW,
   UTIME_OMIT,
 } from '../sys/constants.js'
@@ -40,12 +41,15 @@ import { Protect, type Node } from './node.js'
 import {
   SetAttrValid as V,
   type Attr,
+  type ByteString,
   type Caller,
   type Fh,
   type Result,
   type SetAttr,
   type StatFsOut,
 } from './ops.js'
+import type { Layer } from './layer.js'
+import { amend, dropCapability, isOverridden, storedName, storeMode } from './override.js'
 import { isOwnerRefusal, UNMAPPED, type Owners } from './owners.js'
 import { fdPathOpen } from './reopen.js'
 import { fillAttr, isReadOnly, locate, Place, shownGid, statNode, type Union } from './union.js'
@@ -150,8 +154,16 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
   // A write is about to happen (kernel: file_remove_privs): root keeps set-id bits, no one a capability.
   // With write-back it differs from a chown by not bringing a time.
   if ((valid & any) === 0 && u.writeback && (valid & V.CTIME) === 0 && caller.uid === 0) {
-    result = removexattrat(fd, name, CAPABILITY)
+    result = removexattrat(fd, name, u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY)
     return result === -E.ENODATA ? 0 : result
+  }
+  if (u.override && u.upper !== null && isOverridden(u.upper, node.type)) {
+    const changing = kill || (valid & (V.MODE | V.UID | V.GID)) !== 0
+    // On an inode the kernel itself drops set-id bits when the owner changes.
+    const drops = kill || (valid & (V.UID | V.GID)) !== 0
+    result = changing ? storeOwner(u, u.upper, node, set, drops, caller) : 0
+    if (result >= 0 && (valid & V.SIZE) !== 0) dropCapability(u.upper, fd, name)
+    return result < 0 ? result : setTimes(fd, name, set)
   }
   let left = -1
   if (kill && (valid & V.MODE) === 0 && !node.isDir) {
@@ -175,16 +187,47 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
     result = node.type === S_IFLNK ? -E.EOPNOTSUPP : chmod(fd, name, set.mode)
     if (result < 0) return result
   }
+  return setTimes(fd, name, set)
+}
+
+/** Owner and mode of what keeps them in an attribute; the object is at `place`. */
+function storeOwner(
+  u: Union,
+  upper: Layer,
+  node: Node,
+  set: SetAttr,
+  kill: boolean,
+  caller: Caller,
+): Result {
+  const { fd, name } = place
+  const { valid } = set
+  const st = u.st
+  let result = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
+  if (result >= 0) result = amend(upper, fd, name, st)
+  if (result < 0) return result
+  let mode = st.mode
+  if ((valid & V.MODE) !== 0) {
+    if (node.type === S_IFLNK) return -E.EOPNOTSUPP
+    mode = (mode & S_IFMT) | (set.mode & 0o7777)
+  } else if (kill && !node.isDir) mode = privilegesLeft(mode, shownGid(u, st), caller)
+  const uid = (valid & V.UID) === 0 ? UNMAPPED : (u.owners?.uids.toDisk(set.uid) ?? set.uid)
+  const gid = (valid & V.GID) === 0 ? UNMAPPED : (u.owners?.gids.toDisk(set.gid) ?? set.gid)
+  st.amend(uid === UNMAPPED ? st.uid : uid, gid === UNMAPPED ? st.gid : gid, mode)
+  result = storeMode(upper, fd, name, st, mode)
+  if (result >= 0 && kill) dropCapability(upper, fd, name)
+  return result
+}
+
+function setTimes(fd: number, name: ByteString, set: SetAttr): Result {
+  const { valid } = set
   if ((valid & (V.ATIME | V.MTIME)) !== 0) {
     const atime =
       (valid & V.ATIME) === 0 ? UTIME_OMIT : (valid & V.ATIME_NOW) !== 0 ? UTIME_NOW : set.atimeNsec
     const mtime =
       (valid & V.MTIME) === 0 ? UTIME_OMIT : (valid & V.MTIME_NOW) !== 0 ? UTIME_NOW : set.mtimeNsec
-    result =
-      name === ''
-        ? futimens(fd, set.atimeSec, atime, set.mtimeSec, mtime)
-        : utimensat(fd, name, set.atimeSec, atime, set.mtimeSec, mtime)
-    if (result < 0) return result
+    return name === ''
+      ? futimens(fd, set.atimeSec, atime, set.mtimeSec, mtime)
+      : utimensat(fd, name, set.atimeSec, atime, set.mtimeSec, mtime)
   }
   return 0
 }

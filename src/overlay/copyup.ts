@@ -24,6 +24,7 @@ import {
   RENAME_NOREPLACE,
   S_IFLNK,
   S_IFMT,
+  S_IFREG,
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close, dup, ficlone, fsync } from '../sys/io.js'
@@ -37,6 +38,7 @@ import { copyMetadata } from './metadata.js'
 import type { Node } from './node.js'
 import { Pending, type ByteString, type Job, type Result } from './ops.js'
 import { encodeOrigin, indexName } from './origin.js'
+import { amend, specialsAreFiles } from './override.js'
 import { publish } from './publish.js'
 import { moveHandles } from './reopen.js'
 import { isReadOnly, locate, Place, type Union } from './union.js'
@@ -81,7 +83,10 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
   if (work === null) return -E.EROFS
   const src = openSource(u, node)
   if (src < 0) return src
+  // As `finishRegular` wants it; the data may be in another layer, but then it looks itself.
+  const layer = u.override && !node.metacopy ? (node.lowerDir?.layer ?? null) : null
   let result = fstatx(src, source)
+  if (result >= 0) result = amend(layer, src, '', source)
   const size = source.size
   const tmp = result < 0 ? result : openat(work.fd, '.', O_TMPFILE | O_RDWR, 0o600)
   if (tmp === -E.EOPNOTSUPP || tmp === -E.EISDIR) return copyUpNamed(u, node, src, withData)
@@ -163,6 +168,7 @@ function finishRegular(
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
   let result = known ? 0 : statxat(fd, node.lowerName, source)
+  if (result >= 0 && u.override && !known) result = amend(lower.layer, fd, node.lowerName, source)
   if (result < 0) return result
   const unlinked = node.parent === null
   const open = node.metacopy ? -1 : src
@@ -184,10 +190,19 @@ function copyUpSpecial(u: Union, node: Node): Result {
   const lower = node.lowerDir
   if (work === null || lower === null) return -E.EROFS
   let result = statxat(from.fd, from.name, source)
+  if (result >= 0 && u.override) result = amend(lower.layer, from.fd, from.name, source)
   if (result < 0) return result
   const type = source.mode & S_IFMT
+  const asFile = u.override && u.upper !== null && specialsAreFiles(u.upper)
   const staged = work.stage((fd, temp) => {
-    if (type !== S_IFLNK) return mknodat(fd, temp, type | 0o600, source.rdevMajor, source.rdevMinor)
+    if (type !== S_IFLNK)
+      return mknodat(
+        fd,
+        temp,
+        (asFile ? S_IFREG : type) | 0o600,
+        source.rdevMajor,
+        source.rdevMinor,
+      )
     const length = readlinkat(from.fd, from.name, linkTarget)
     return length < 0 ? length : symlinkat(linkTarget.latin1Slice(0, length), fd, temp)
   })

@@ -44,7 +44,9 @@ import { ensureUpperDir } from './copyup-folder.js'
 import { ensureUpperName, saveNlink } from './hardlinks.js'
 import { markImpure } from './publish.js'
 import { openFile, realFlags, type HandleTable } from './handles.js'
-import { RealDir } from './layer.js'
+import { coveredWhiteout, diskIds, makeOverridden } from './create-overridden.js'
+import { RealDir, type Layer } from './layer.js'
+import { amend, diskMode, store } from './override.js'
 import { findChild } from './lookup.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Caller, Entry, Opened, Result } from './ops.js'
@@ -84,6 +86,8 @@ function make(
   name: ByteString,
   mode: number,
   run: Make,
+  major = 0,
+  minor = 0,
 ): Result {
   const ready = isOwnable(u, caller) ? prepare(u, parent, name) : -E.EOVERFLOW
   if (ready < 0) return ready
@@ -93,12 +97,20 @@ function make(
   const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
-  let result = makeAs(u.owners, caller, fd, name, () => run(fd, name, masked))
   let covers = false
-  if (result === -E.EEXIST) {
-    covers = true
-    result = makeOverWhiteout(u, caller, fd, name, masked, acl, run)
-  } else if (result >= 0) {
+  let result: Result
+  if (u.override && u.upper !== null && u.work !== null) {
+    const wanted = { ...diskIds(u, caller), mode: masked, major, minor, acl }
+    result = makeOverridden(u, u.upper, u.work, caller, fd, name, wanted, run)
+    covers = result >= 0 && coveredWhiteout
+  } else {
+    result = makeAs(u.owners, caller, fd, name, () => run(fd, name, masked))
+    if (result === -E.EEXIST) {
+      covers = true
+      result = makeOverWhiteout(u, caller, fd, name, masked, acl, run)
+    }
+  }
+  if (result >= 0 && !covers) {
     const finished = finishDirect(u, parent, upper, fd, name, mode)
     if (finished < 0) {
       // Best effort: the object exists, but the union cannot vouch for it.
@@ -108,7 +120,8 @@ function make(
     covers = finished > 0
   }
   if (result < 0) return result
-  const stated = statxat(fd, name, there)
+  let stated = statxat(fd, name, there)
+  if (stated >= 0 && u.override) stated = amend(u.upper, fd, name, there)
   if (stated < 0) {
     if (result > 0) close(result)
     return stated
@@ -229,9 +242,8 @@ export function mknod(
 ): Result {
   // A whiteout is not made on request (kernel: ovl_mknod).
   if ((mode & S_IFMT) === S_IFCHR && major === 0 && minor === 0) return -E.EPERM
-  const result = make(u, caller, parent, name, mode, (fd, at, m) =>
-    mknodat(fd, at, m, major, minor),
-  )
+  const run: Make = (fd, at, m) => mknodat(fd, at, m, major, minor)
+  const result = make(u, caller, parent, name, mode, run, major, minor)
   return result < 0 ? result : answer(u, created, out)
 }
 
@@ -336,12 +348,22 @@ export function tmpfile(
   // O_EXCL means "never to be linked": it reaches the real file, which then refuses.
   const real = O_TMPFILE | realFlags(u, flags) | (flags & O_EXCL)
   const writable = (real & O_ACCMODE) === O_WRONLY ? real : (real & ~O_ACCMODE) | O_RDWR
-  const acting = actAs(u.owners, caller)
-  const fd = acting < 0 ? acting : openat(dirfd, '.', writable, masked & 0o7777)
-  popFsIds()
+  const acting = u.override ? 0 : actAs(u.owners, caller)
+  const onDisk = u.override ? diskMode(masked | S_IFREG) : masked & 0o7777
+  const fd = acting < 0 ? acting : openat(dirfd, '.', writable, onDisk)
+  if (!u.override) popFsIds()
   if (fd < 0) return fd
+  if (u.override && u.upper !== null) {
+    const full = acl === null ? masked : applyDefaultAcl(acl, masked).mode
+    const kept = keepOwner(u, u.upper, caller, dirfd, fd, S_IFREG | (full & 0o7777))
+    if (kept < 0) {
+      close(fd)
+      return kept
+    }
+  }
   const anchor = dup(fd)
-  const stated = anchor < 0 ? anchor : fstatx(fd, there)
+  let stated = anchor < 0 ? anchor : fstatx(fd, there)
+  if (stated >= 0 && u.override) stated = amend(u.upper, fd, '', there)
   if (stated < 0) {
     close(fd)
     return stated
@@ -352,6 +374,22 @@ export function tmpfile(
   node.anchor = anchor
   describeNew(handles, node, fd, true, opened)
   return answer(u, node, out)
+}
+
+/** Writes the attribute of a file without a name, which is in a folder of this descriptor. */
+function keepOwner(
+  u: Union,
+  upper: Layer,
+  caller: Caller,
+  dirfd: number,
+  fd: number,
+  mode: number,
+): Result {
+  let result = fstatx(dirfd, u.st)
+  if (result >= 0) result = amend(upper, dirfd, '', u.st)
+  if (result < 0) return result
+  const { uid, gid } = diskIds(u, caller)
+  return store(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
 }
 
 /**
@@ -422,7 +460,8 @@ function adopt(
   covers: boolean,
   out: Entry,
 ): Result {
-  const result = statxat(fd, name, there)
+  let result = statxat(fd, name, there)
+  if (result >= 0 && u.override) result = amend(u.upper, fd, name, there)
   if (result < 0) return result
   if (node.anchor >= 0) {
     // It was a file without a name (O_TMPFILE): now its name leads to it.

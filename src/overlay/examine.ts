@@ -7,6 +7,7 @@ import type { Stat } from '../sys/stat.js'
 import type { RealDir } from './layer.js'
 import { Mark } from './marks.js'
 import type { ByteString, Result } from './ops.js'
+import { amend } from './override.js'
 import type { Union } from './union.js'
 import { hasDotOpaque, hasDotWhiteout, isWhiteout } from './whiteout.js'
 
@@ -45,6 +46,10 @@ export function examine(u: Union, real: RealDir, name: ByteString, st: Stat): Re
     return hasDotWhiteout(u, real, fd, name) ? Found.WHITEOUT : Found.NOTHING
   }
   if (isWhiteout(fd, name, st)) return Found.WHITEOUT
+  if (u.override) {
+    const amended = amend(real.layer, fd, name, st)
+    if (amended < 0) return amended
+  }
   return (st.mode & S_IFMT) === S_IFDIR ? Found.FOLDER : Found.FILE
 }
 

@@ -33,9 +33,11 @@ import { CAPABILITY } from './metadata.js'
 import { rightToOpen, withRight } from './lend.js'
 import { Protect, type Node } from './node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
+import type { Layer } from './layer.js'
+import { amend, dropCapability, storedName, storeMode } from './override.js'
 import { privilegesLeft } from './privileges.js'
 import { fdPathOpen } from './reopen.js'
-import { isReadOnly, locate, Place, shownGid, statNode, type Union } from './union.js'
+import { isReadOnly, layerOf, locate, Place, shownGid, statNode, type Union } from './union.js'
 
 export class FileHandle {
   readonly fh: Fh
@@ -140,6 +142,7 @@ export function openFile(
       return result
     }
   }
+  if (truncate && u.override) dropCapability(u.upper, fd, '')
   describe(u, node, handles.add(node, fd, writable), out)
   return 0
 }
@@ -184,16 +187,27 @@ function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
   out.privileged = false
   if (!handle.writable) return
   if (fstatx(handle.fd, st) < 0) return
+  if (u.override) amend(u.upper, handle.fd, '', st)
+  const name = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
   out.privileged =
-    (st.mode & (S_ISUID | S_ISGID)) !== 0 || getxattrat(handle.fd, '', CAPABILITY, capability) > 0
+    (st.mode & (S_ISUID | S_ISGID)) !== 0 || getxattrat(handle.fd, '', name, capability) > 0
 }
 
 /** Drops from an open file what a write by `caller` takes from it. */
 function dropPrivileges(u: Union, fd: number, caller: Caller): Result {
   const result = fstatx(fd, st)
   if (result < 0) return result
+  if (u.override && u.upper !== null) return dropOverridden(u, u.upper, fd, caller)
   const mode = privilegesLeft(st.mode, shownGid(u, st), caller)
   return mode === st.mode ? 0 : fchmod(fd, mode & 0o7777)
+}
+
+/** As `dropPrivileges`, where the mode is kept in an attribute. */
+function dropOverridden(u: Union, upper: Layer, fd: number, caller: Caller): Result {
+  const result = amend(upper, fd, '', st)
+  if (result < 0) return result
+  const mode = privilegesLeft(st.mode, shownGid(u, st), caller)
+  return mode === st.mode ? 0 : storeMode(upper, fd, '', st, mode)
 }
 
 export function readFile(
@@ -235,6 +249,7 @@ export function writeFile(
     if (n === 0) break
     done += n
   }
+  if (u.override) dropCapability(u.upper, handle.fd, '')
   // As in keepingTime, without a closure for every write.
   if (keepTime) futimens(handle.fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
   if (killFor !== null && done > 0) {
@@ -259,6 +274,7 @@ export function syncFd(u: Union, fd: number, datasync: boolean): Result {
  * a request of its own, before or after this: the real file's stays until then.
  */
 function keepingTime(u: Union, handle: FileHandle, change: () => Result): Result {
+  if (u.override) dropCapability(u.upper, handle.fd, '')
   if (!u.writeback || fstatx(handle.fd, st) < 0) return change()
   const { mtimeSec, mtimeNsec } = st
   const result = change()
@@ -325,5 +341,7 @@ export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out
   const result = statNode(u, node, out)
   if (result >= 0) return result
   const handle = (fh === 0 ? undefined : handles.get(fh)) ?? node.handles?.[0]
-  return handle === undefined ? result : fstatx(handle.fd, out)
+  if (handle === undefined) return result
+  const stated = fstatx(handle.fd, out)
+  return stated < 0 || !u.override ? stated : amend(layerOf(u, node), handle.fd, '', out)
 }

@@ -36,6 +36,8 @@ export class Layer {
   readonly handles: boolean
   /** It is reached through a private read-only mount, which keeps access times (sys/mount.ts:clonePrivate). */
   readonly isPrivate: boolean
+  /** The attribute that owners and modes are kept in (override.ts); '': the inodes tell. */
+  override: ByteString = ''
   /** False where a copy-up has found that files cannot share their extents with the upper layer's. */
   sharesExtents: boolean | undefined = undefined
 

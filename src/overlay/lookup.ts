@@ -21,6 +21,7 @@ import { findData, setData } from './metacopy.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { encodeOrigin, indexName, originIno } from './origin.js'
+import { amend } from './override.js'
 import { markImpure } from './publish.js'
 import { followRedirect } from './redirects.js'
 import { shownIno, statNode, type Union } from './union.js'
@@ -204,6 +205,10 @@ function indexedNode(
   const lowerIno = u.st.ino
   const shown = shownIno(u, real.layer, lowerIno)
   if (statxat(u.work.indexFd, key, scratch) < 0 || scratch.isWhiteout) return null
+  if (u.override) {
+    const amended = amend(u.upper, u.work.indexFd, key, scratch)
+    if (amended < 0) return amended
+  }
   let node = u.nodes.byUpper(scratch.ino)
   if (node === undefined) {
     node = u.nodes.create(scratch.mode, shown)

@@ -31,6 +31,7 @@ import { isXattrRefusal } from './marks.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { encodeOrigin } from './origin.js'
+import { chmodOnDisk, isOverridden, store, storedName, visibleName } from './override.js'
 import { openRead } from './tree.js'
 import type { Union } from './union.js'
 
@@ -57,11 +58,16 @@ export function copyMetadata(
   src = -1,
 ): Result {
   const isLink = (st.mode & S_IFMT) === S_IFLNK
-  let result =
-    dstName === '' ? fchown(dstFd, st.uid, st.gid) : fchownat(dstFd, dstName, st.uid, st.gid)
-  // An owner that the user namespace does not know (kernel: ovl_copy_up_one).
-  if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
-  result = copyXattrs(u, srcFd, srcName, dstFd, dstName)
+  let result: Result
+  if (u.override && u.upper !== null) {
+    result = copyOverridden(u, u.upper, st, layer, srcFd, srcName, dstFd, dstName)
+  } else {
+    result =
+      dstName === '' ? fchown(dstFd, st.uid, st.gid) : fchownat(dstFd, dstName, st.uid, st.gid)
+    // An owner that the user namespace does not know (kernel: ovl_copy_up_one).
+    if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
+    result = copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
+  }
   if (result < 0) return result
   const type = st.mode & S_IFMT
   const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
@@ -76,7 +82,7 @@ export function copyMetadata(
     if (result < 0) return result
   }
   // After the marks: `user.` attributes take the right to write.
-  if (!isLink) {
+  if (!isLink && !u.override) {
     const mode = st.mode & 0o7777
     result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
     if (result < 0) return result
@@ -85,6 +91,30 @@ export function copyMetadata(
   return dstName === ''
     ? futimens(dstFd, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
     : utimensat(dstFd, dstName, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
+}
+
+/** Owner and mode, where the upper layer keeps them in an attribute, and the other attributes. */
+function copyOverridden(
+  u: Union,
+  upper: Layer,
+  st: Stat,
+  layer: Layer,
+  srcFd: number,
+  srcName: ByteString,
+  dstFd: number,
+  dstName: ByteString,
+): Result {
+  const { uid, gid, mode } = st
+  let result = copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
+  if (result < 0) return result
+  if (isOverridden(upper, mode & S_IFMT)) {
+    result = store(upper, dstFd, dstName, uid, gid, mode, st.rdevMajor, st.rdevMinor)
+    if (result < 0 || (mode & S_IFMT) === S_IFLNK) return result
+    chmodOnDisk(dstFd, dstName, mode)
+    return 0
+  }
+  result = fchownat(dstFd, dstName, uid, gid)
+  return result === -E.EINVAL ? -E.EOVERFLOW : result
 }
 
 const COPIED_FLAGS = FS_SYNC_FL | FS_NOATIME_FL
@@ -113,6 +143,12 @@ function copyFlags(
   if (dst !== dstFd) close(dst)
 }
 
+/** What an attribute of a lower layer is called in the upper one; '' where it stays behind. */
+function carriedName(u: Union, layer: Layer, attr: ByteString): ByteString {
+  const visible = visibleName(layer, attr)
+  return visible === '' ? '' : storedName(u.upper, visible)
+}
+
 const setAttribute = (fd: number, name: ByteString, attr: ByteString, value: Uint8Array): Result =>
   name === '' ? fsetxattr(fd, attr, value, 0) : setxattrat(fd, name, attr, value, 0)
 
@@ -127,6 +163,7 @@ export function saveProtect(u: Union, fd: number, name: ByteString, protect: num
 
 function copyXattrs(
   u: Union,
+  layer: Layer,
   srcFd: number,
   srcName: ByteString,
   dstFd: number,
@@ -136,12 +173,14 @@ function copyXattrs(
   if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
   for (const attr of names) {
     if (u.marks.isPrivate(attr)) continue
+    const stored = u.override ? carriedName(u, layer, attr) : attr
+    if (stored === '') continue
     const value = getxattrValue(srcFd, srcName, attr)
     if (typeof value === 'number') {
       if (value === -E.ENODATA) continue
       return value
     }
-    const result = setAttribute(dstFd, dstName, attr, value)
+    const result = setAttribute(dstFd, dstName, stored, value)
     if (result >= 0) continue
     // Kernel: ovl_must_copy_xattr(). What grants or takes rights must not get lost, the rest may.
     const must = attr === ACL_ACCESS || attr === ACL_DEFAULT || attr.startsWith('security.')

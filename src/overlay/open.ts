@@ -33,6 +33,7 @@ import type { Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
 import { encodeOrigin } from './origin.js'
 import { makeOwners } from './owners.js'
+import { findOverrides, prepareUpper } from './override-layers.js'
 import { Place, shownIno, type Union } from './union.js'
 import { validateUnion } from './validate.js'
 import { hasDotOpaque } from './whiteout.js'
@@ -95,6 +96,10 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     work = openWork(options, base, upper, lowers, marks, log, opened)
     upper.root.impure = (marks.read(upper.fd, '', false) & Mark.IMPURE) !== 0
   }
+  if (options.xattrPermissions !== 0) {
+    findOverrides(lowers)
+    if (upper !== null) prepareUpper(upper, lowers, options.xattrPermissions, writable)
+  }
   const stacked = upper === null ? lowers : [upper, ...lowers]
   const cut = stacked.findIndex(layer => hasDotOpaque(layer.fd, '.'))
   const merged = cut < 0 ? stacked : stacked.slice(0, cut + 1)
@@ -112,6 +117,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     lowers,
     fds: new DirFds(folderBudget()),
     marks,
+    override: options.xattrPermissions !== 0,
     owners: makeOwners(options.owners),
     work,
     pool: new IoPool(log),

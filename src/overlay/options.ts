@@ -20,6 +20,8 @@ export interface OwnerOptions {
   squashGid?: number
 }
 
+export type XattrPermissions = 0 | 1 | 2
+
 export interface UnionOptions {
   /** Lower layers, top first; at least one. Paths of folders. */
   lower: string[]
@@ -41,6 +43,8 @@ export interface UnionOptions {
   fsync: boolean
   /** Serve without writing, although there is an upper. */
   readOnly: boolean
+  /** Keep owner, mode and type in an attribute: 1 `security.`, 2 `user.`; 0: in the inode. */
+  xattrPermissions: XattrPermissions
   /** Default: owners are those on disk. */
   owners?: OwnerOptions
 }
@@ -54,4 +58,5 @@ export const defaultUnionOptions: UnionOptions = {
   volatile: false,
   fsync: true,
   readOnly: false,
+  xattrPermissions: 0,
 }

@@ -12,6 +12,7 @@ import { findChild } from './lookup.js'
 import { OWNER_LIST, withRight } from './lend.js'
 import type { Node } from './node.js'
 import type { ByteString, DirPlusSink, DirSink, Entry, Fh, Opened, Result } from './ops.js'
+import { specialsAreFiles } from './override.js'
 import { listReal } from './tree.js'
 import { fillAttr, shownIno, type Union } from './union.js'
 import { DOT_WHITEOUT, isDotWhiteoutName, isWhiteout } from './whiteout.js'
@@ -108,7 +109,8 @@ function listMerged(
         return true
       }
       if (!last) seen.set(name, true)
-      stopped = !each(name, entryIno(u, node, real, name, ino, type), type)
+      const shown = u.override && type === DT_REG ? overriddenType(node, real, name) : type
+      stopped = !each(name, entryIno(u, node, real, name, ino, type), shown)
       return !stopped
     }
     const list = (): Result => listReal(fd, '', note)
@@ -150,6 +152,13 @@ function entryIno(
     if (node.dirs.length > 1 && (type === DT_DIR || type === DT_UNKNOWN)) return undefined
   }
   return shownIno(u, real.layer, ino)
+}
+
+/** A regular file of the layer may be shown as something else: only who looks it up knows. */
+function overriddenType(node: Node, real: RealDir, name: ByteString): number {
+  if (!specialsAreFiles(real.layer)) return DT_REG
+  const known = node.children?.get(name)
+  return known === undefined ? DT_UNKNOWN : known.type >> 12
 }
 
 function snapshot(u: Union, handle: DirHandle): Result {

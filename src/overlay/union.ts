@@ -16,6 +16,7 @@ import type { MarkReader } from './marks.js'
 import type { Node, NodeTable } from './node.js'
 import type { Attr, ByteString, Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
+import { amend } from './override.js'
 import type { Owners } from './owners.js'
 import type { Workdir } from './work.js'
 
@@ -38,6 +39,8 @@ export interface Union {
   readonly marks: MarkReader
   /** Null: owners are shown and written as they are. */
   readonly owners: Owners | null
+  /** Layers may keep owners, modes and types in attributes (override.ts). */
+  readonly override: boolean
   /** Null with a read-only union. */
   readonly work: Workdir | null
   readonly pool: IoPool
@@ -97,7 +100,15 @@ export function statNode(u: Union, node: Node, st: Stat): Result {
   const place = u.place
   const result = locate(u, node, place)
   if (result < 0) return result
-  return place.name === '' ? fstatx(place.fd, st) : statxat(place.fd, place.name, st)
+  const stated = place.name === '' ? fstatx(place.fd, st) : statxat(place.fd, place.name, st)
+  if (stated < 0 || !u.override) return stated
+  return amend(layerOf(u, node), place.fd, place.name, st)
+}
+
+/** The layer that has the node's real object. */
+export function layerOf(u: Union, node: Node): Layer | null {
+  if (node.isDir) return node.dirs[0]?.layer ?? null
+  return node.upper ? u.upper : (node.lowerDir?.layer ?? null)
 }
 
 /** Inode numbers below this leave room for the file system's number above them in a safe integer. */

@@ -13,15 +13,17 @@ import {
   removexattrat,
   setxattrat,
 } from '../sys/xattr.js'
-import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
+import { ACL_ACCESS, ACL_DEFAULT, modeOfAcl, putMode } from './acl.js'
 import { copyUp } from './copyup.js'
 import { settle } from './handles.js'
 import { diskValue, holdsIds, shownValue } from './id-values.js'
 import { CAPABILITY } from './metadata.js'
 import type { Node } from './node.js'
 import type { ByteString, Caller, Result } from './ops.js'
+import type { Layer } from './layer.js'
+import { storedName, storeMode, visibleName } from './override.js'
 import { isMember } from './privileges.js'
-import { isReadOnly, locate, Place, shownGid, statNode, type Union } from './union.js'
+import { isReadOnly, layerOf, locate, Place, shownGid, statNode, type Union } from './union.js'
 
 const place = new Place()
 /** XATTR_LIST_MAX: what does not fit is E2BIG, as the VFS answers. */
@@ -37,13 +39,31 @@ export function getxattr(
 ): Result {
   const result = locate(u, node, place)
   if (result < 0) return result
-  const real = u.marks.escape(name)
-  if (u.owners !== null && holdsIds(name)) {
+  const real = realName(u, layerOf(u, node), name)
+  if (real === '') return -E.ENODATA
+  if ((u.owners !== null || u.override) && holdsIds(name)) {
     const value = getxattrValue(place.fd, place.name, real)
-    const shown = typeof value === 'number' ? value : shownValue(u.owners, name, value)
+    const shown = typeof value === 'number' ? value : toShow(u, node, name, value)
     return typeof shown === 'number' ? shown : putValue(shown, buf, offset, room)
   }
   return getxattrat(place.fd, place.name, real, buf.subarray(offset, offset + room))
+}
+
+/** What a user's attribute is called in a layer; '' for one that users have no access to. */
+function realName(u: Union, layer: Layer | null, name: ByteString): ByteString {
+  const stored = u.override ? storedName(layer, name) : name
+  return u.marks.escape(stored)
+}
+
+/** A value that holds ids, as it is shown; or -errno. */
+function toShow(u: Union, node: Node, name: ByteString, value: Buffer): Buffer | Result {
+  if (u.override && name === ACL_ACCESS) {
+    // The inode's own permissions, which the kernel keeps in the ACL, are others.
+    const result = statNode(u, node, u.st)
+    if (result < 0) return result
+    putMode(value, u.st.mode)
+  }
+  return u.owners === null ? value : shownValue(u.owners, name, value)
 }
 
 /** Answers with a value that is at hand. */
@@ -65,6 +85,7 @@ export function listxattr(
   if (result < 0) return result
   const names = listxattrNames(place.fd, place.name)
   if (typeof names === 'number') return names
+  const layer = u.override ? layerOf(u, node) : null
   // Sizes are those of the real list, with what is hidden (kernel: ovl_listxattr).
   let length = 0
   let list = ''
@@ -72,7 +93,8 @@ export function listxattr(
     length += real.length + 1
     if (u.marks.isPrivate(real)) continue
     if (!trusted && real.startsWith('trusted.')) continue
-    list += u.marks.unescape(real) + '\0'
+    const visible = u.override ? visibleName(layer, real) : real
+    if (visible !== '') list += u.marks.unescape(visible) + '\0'
   }
   if (room === 0) return length
   if (length > room) return room >= LIST_MAX ? -E.E2BIG : -E.ERANGE
@@ -91,6 +113,8 @@ export function setxattr(
 ): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (node.protect !== 0) return -E.EPERM
+  const real = realName(u, u.upper, name)
+  if (real === '') return -E.EPERM
   const stored = u.owners !== null && holdsIds(name) ? diskValue(u.owners, name, value) : value
   if (typeof stored === 'number') return stored
   const copied = copyUp(u, node)
@@ -100,14 +124,17 @@ export function setxattr(
   let result = locate(u, node, place)
   if (result < 0) return result
   const { fd, name: at } = place
-  result = setxattrat(fd, at, u.marks.escape(name), stored, flags)
+  result = setxattrat(fd, at, real, stored, flags)
   if (result < 0) return result
   if (name === ACL_DEFAULT) node.defaultAcl = undefined
   // The kernel says so for either ACL; a default one says nothing of the mode (kernel: posix_acl_update_mode).
-  if (killSgid && name === ACL_ACCESS) {
+  const kills = killSgid && name === ACL_ACCESS
+  const shapes = u.override && name === ACL_ACCESS
+  if (kills || shapes) {
     result = statNode(u, node, u.st)
     if (result < 0) return result
-    return setMode({ fd, name: at }, u.st.mode & 0o7777 & ~S_ISGID)
+    const mode = shapes ? modeOfAcl(value, u.st.mode) : u.st.mode
+    return setMode(u, { fd, name: at }, mode & (kills ? ~S_ISGID : ~0))
   }
   return 0
 }
@@ -118,7 +145,8 @@ export function removexattr(u: Union, node: Node, name: ByteString, caller: Call
   // The kernel asks for the same before a write, which what was open before may still do.
   const byWrite = name === CAPABILITY && node.handles?.some(h => h.writable) === true
   if (node.protect !== 0 && !byWrite) return -E.EPERM
-  const real = u.marks.escape(name)
+  let real = realName(u, layerOf(u, node), name)
+  if (real === '') return -E.ENODATA
   let result = locate(u, node, place)
   if (result < 0) return result
   // Nothing is copied up for an attribute that is not there (kernel: ovl_xattr_set).
@@ -131,12 +159,13 @@ export function removexattr(u: Union, node: Node, name: ByteString, caller: Call
   result = locate(u, node, place)
   if (result < 0) return result
   if (name === ACL_DEFAULT) node.defaultAcl = undefined
+  if (u.override) real = realName(u, u.upper, name)
   result = removexattrat(place.fd, place.name, real)
   if (result < 0 || name !== ACL_ACCESS) return result
   // Kernel: ovl_set_acl(). Who takes the ACL away and is not in the group loses set-group-id.
   result = statNode(u, node, u.st)
   if (result < 0 || (u.st.mode & S_ISGID) === 0 || isMember(caller, shownGid(u, u.st))) return 0
-  return setMode(place, u.st.mode & 0o7777 & ~S_ISGID)
+  return setMode(u, place, u.st.mode & ~S_ISGID)
 }
 
 /** The folder's default ACL, or null for none. */
@@ -147,6 +176,9 @@ export function defaultAcl(u: Union, node: Node): Buffer | null {
   return (node.defaultAcl = typeof value === 'number' || value.length === 0 ? null : value)
 }
 
-function setMode(at: Place, mode: number): Result {
+/** @param mode of the object that is in `u.st` */
+function setMode(u: Union, at: Place, full: number): Result {
+  const mode = full & 0o7777
+  if (u.override && u.upper !== null) return storeMode(u.upper, at.fd, at.name, u.st, mode)
   return at.name === '' ? fchmod(at.fd, mode) : fchmodat(at.fd, at.name, mode)
 }

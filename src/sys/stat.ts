@@ -154,6 +154,17 @@ export class Stat {
     return this.isChr && this.#at(32) === 0 && this.#at(33) === 0
   }
 
+  /** Puts other values in the place of the kernel's. `mode` has the type, too. */
+  amend(uid: number, gid: number, mode: number): void {
+    this.#u32[5] = uid
+    this.#u32[6] = gid
+    this.#u32[7] = (this.#at(7) & ~0xffff) | mode
+  }
+  amendDevice(major: number, minor: number): void {
+    this.#u32[32] = major
+    this.#u32[33] = minor
+  }
+
   /** Makes this a copy of another. */
   copyFrom(other: Stat): void {
     this.#u32.set(other.#u32)

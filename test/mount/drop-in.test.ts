@@ -546,31 +546,18 @@ test(t, 'xino', { skip: skipMounts }, async t => {
   t.same(await numbers('on', false), first, 'and after a new mount')
 })
 
-test(
-  t,
-  'options without an effect, and options that are refused',
-  { skip: skipMounts },
-  async t => {
-    const f = withFile(t)
-    const run = (more: string) => spawnNode([CLI, '-o', `${f.options},${more}`, f.merged])
-    await live(t, f, run('threaded=1,xattr_permissions=0,kernel_cache,splice_read,timeout=0'))
-    await live(t, f, run('context="u:object_r:f_t:s0:c1,c2",noauto,_netdev,user'))
-    await live(
-      t,
-      f,
-      run('fast_ino=1,ino32_t,plugins=/x.so'),
-      /^(tsoverlay: (fast_ino=1|ino32_t|plugins=\/x\.so) has no effect: .*\n){3}$/,
-    )
-    for (const option of ['xattr_permissions=2']) {
-      t.match(await outcomeOf(run(option)), {
-        status: 1,
-        stdout: '',
-        stderr: new RegExp(`^tsoverlay: ${option}: not supported, .*\n$`),
-      })
-      t.same(mountedOn(f.merged), [])
-    }
-  },
-)
+test(t, 'options without an effect', { skip: skipMounts }, async t => {
+  const f = withFile(t)
+  const run = (more: string) => spawnNode([CLI, '-o', `${f.options},${more}`, f.merged])
+  await live(t, f, run('threaded=1,xattr_permissions=0,kernel_cache,splice_read,timeout=0'))
+  await live(t, f, run('context="u:object_r:f_t:s0:c1,c2",noauto,_netdev,user'))
+  await live(
+    t,
+    f,
+    run('fast_ino=1,ino32_t,plugins=/x.so'),
+    /^(tsoverlay: (fast_ino=1|ino32_t|plugins=\/x\.so) has no effect: .*\n){3}$/,
+  )
+})
 
 test(t, 'FUSE_OVERLAYFS_DISABLE_OVL_WHITEOUT', { skip: skipMounts }, async t => {
   const f = withFile(t)

@@ -5,6 +5,7 @@
 
 import { spawn, spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
+import { fileURLToPath } from 'node:url'
 
 import t, { type Test } from 'tap'
 
@@ -12,10 +13,15 @@ import type { IdRange } from '../../src/overlay/options.js'
 import { KernelFs, type Fs } from '../helpers/fs-calls.js'
 import { acl, build, dir, fifo, file, symlink, type Layer } from '../helpers/layers.js'
 import {
+  CLI,
   folders,
   mountedOn,
+  NODE,
+  outcomeOf,
   serve,
+  serversOf,
   skipMounts,
+  spawnNode,
   test,
   tsoverlay,
   until,
@@ -82,7 +88,7 @@ test(t, 'uidmapping and gidmapping', { skip: skipMounts }, async t => {
     if (facl.status === 0) {
       t.match(aclOf(`${upper}/acl/f`), acl('u::rw-,u:5:rwx,u:10:r--,g::r-x,g:0:-w-,m::rwx,o::r--'))
     }
-    t.match(as(5, 5, 'cd sgid && ! mkdir new'), { stderr: /Permission denied|Value too large/ })
+    t.match(as(5, 5, '! mkdir sgid/new'), { stderr: /Permission denied|Value too large/ })
     // Root has no id on disk here. Podman makes things so, and gives them away then.
     fs.symlinkSync('x', `${merged}/new`)
     t.equal(owner(`${upper}/new`), `${OVERFLOW}:${OVERFLOW}`)
@@ -120,6 +126,15 @@ test(t, 'squash_to_root, squash_to_uid and squash_to_gid', { skip: skipMounts },
     }
     await server.unmount()
   }
+})
+
+test(t, "the library's options", { skip: skipMounts }, async t => {
+  const f = folders(t, 'owners')
+  fs.writeFileSync(`${f.lower}/from-lower`, '')
+  const program = fileURLToPath(new URL('../fixtures/library.mjs', import.meta.url))
+  const { status, stdout, stderr } = await outcomeOf(spawnNode([program, 'owners', f.top]))
+  t.same({ status, stderr }, { status: 0, stderr: '' })
+  t.same(JSON.parse(stdout), ['5:6', '0:7', '8:0', '9:9', '0:0'])
 })
 
 test(t, 'values that are wrong', { skip: skipMounts }, async t => {
@@ -293,4 +308,182 @@ test(t, "as the kernel's overlayfs over idmapped layers", { skip: idmapped }, as
     const disk = diffTrees(ownersOnly(wantedOnDisk), ownersOnly(readTree(f.upper)), rules)
     t.strictSame(disk, [], 'on disk')
   }
+})
+
+const STAT = 'user.containers.override_stat'
+const statOf = (path: string): string => {
+  const value = sys.getxattr({ path, follow: false }, STAT)
+  return typeof value === 'number' ? `errno ${-value}` : value.latin1Slice()
+}
+
+test(t, 'xattr_permissions', { skip: skipMounts }, async t => {
+  for (const io of MODES) {
+    const f = folders(t, 'owners')
+    build(f.lower, {
+      './': dir({ xattrs: { [STAT]: '0:0:0755:dir' } }),
+      f: file('text', { xattrs: { [STAT]: '5:6:4755:file' } }),
+      null: file('', { mode: 0o600, xattrs: { [STAT]: '0:0:0666:char-1-3' } }),
+    })
+    const { merged, upper } = f
+    const options = `xattr_permissions=2,squash_to_gid=9`
+    let server = await serve(t, over(f, options), '-o', `io=${io}`)
+    const look = (name: string): string => {
+      const stat = sys.lstat(sys.AT_FDCWD, `${merged}/${name}`)
+      return typeof stat === 'number'
+        ? `errno ${-stat}`
+        : `${stat.uid}:${stat.gid}:${stat.mode.toString(8)}:${stat.rdev.toString(16)}`
+    }
+    t.equal(look('f'), '5:9:104755:0', io)
+    t.equal(look('null'), '0:9:20666:100003')
+    fs.appendFileSync(`${merged}/null`, 'to the device')
+    fs.chmodSync(`${merged}/null`, 0o600)
+    t.equal(statOf(`${upper}/null`), '0:0:0600:char-1-3')
+    t.equal(fs.statSync(`${upper}/null`).isFile(), true)
+
+    fs.chmodSync(merged, 0o777)
+    const made = spawnSync('sh', ['-ec', 'umask 022; echo x > u; mkdir d; mkfifo p; ln -s x l'], {
+      uid: 12,
+      gid: 13,
+      cwd: merged,
+      encoding: 'utf8',
+    })
+    t.match(made, { status: 0, stderr: '' })
+    t.equal(statOf(`${upper}/u`), '12:13:0644:file')
+    t.equal(statOf(`${upper}/d`), '12:13:0755:dir')
+    t.equal(statOf(`${upper}/p`), '12:13:0644:pipe')
+    t.equal(
+      owner(`${upper}/l`),
+      '12:13',
+      'a symlink takes no such attribute: its inode has the owner',
+    )
+    t.equal(owner(`${upper}/u`), '0:0')
+    t.equal(look('p'), '12:9:10644:0')
+    for (const entry of fs.readdirSync(merged, { withFileTypes: true }))
+      t.equal(entry.isFIFO(), entry.name === 'p', `type of ${entry.name}`)
+
+    // A write by somebody else takes set-id bits away, here those of the attribute.
+    fs.chmodSync(`${merged}/u`, 0o6777)
+    t.equal(statOf(`${upper}/u`), '12:13:6777:file')
+    t.equal(fs.statSync(`${upper}/u`).mode & 0o7777, 0o777)
+    spawnSync('sh', ['-c', 'echo y >> u; exec 3>>u; echo z >&3'], { uid: 20, gid: 20, cwd: merged })
+    t.equal(fs.readFileSync(`${merged}/u`, 'utf8'), 'x\ny\nz\n')
+    t.equal(look('u'), '12:9:100777:0')
+    t.equal(statOf(`${upper}/u`), '12:13:0777:file')
+    t.equal(statOf(`${merged}/u`), 'errno 61', 'the attribute is not shown')
+    t.throws(() => spawnOk('setfattr', ['-n', STAT, '-v', '0:0:4755:file', `${merged}/u`]))
+
+    fs.renameSync(`${merged}/null`, `${merged}/d/null`)
+    fs.rmSync(`${merged}/f`)
+    await server.unmount()
+    server = await serve(t, over(f, options), '-o', `io=${io}`)
+    t.equal(look('d/null'), '0:9:20600:100003', 'mounted again')
+    t.same(fs.readdirSync(merged).toSorted(), ['d', 'l', 'p', 'u'])
+    await server.unmount()
+  }
+  await test(t, 'in an attribute for root', async t => {
+    const f = folders(t, 'owners')
+    const server = await serve(t, over(f, 'xattr_permissions=1'))
+    fs.writeFileSync(`${f.merged}/f`, '')
+    fs.symlinkSync('x', `${f.merged}/l`)
+    fs.lchownSync(`${f.merged}/l`, 5, 6)
+    fs.chownSync(`${f.merged}/f`, 5, 6)
+    const value = (name: string) =>
+      sys.getxattr(
+        { path: `${f.upper}/${name}`, follow: false },
+        'security.fuseoverlayfs.override_stat',
+      )
+    t.same(value('f'), Buffer.from('5:6:0644:file'))
+    t.same(value('l'), Buffer.from('5:6:0777:symlink'))
+    t.equal(owner(`${f.upper}/l`), '0:0')
+    t.equal(owner(`${f.merged}/l`), '5:6')
+    await server.unmount()
+  })
+  await test(t, 'values that are wrong', async t => {
+    const f = folders(t, 'owners')
+    for (const value of ['', '3', 'on']) {
+      const outcome = await tsoverlay('-o', `${f.options},xattr_permissions=${value}`, f.merged)
+      t.match(outcome, {
+        status: 1,
+        stdout: '',
+        stderr: `tsoverlay: xattr_permissions=${value}: not a value of this option; choose one of 0, 1, 2\n`,
+      })
+      t.same(mountedOn(f.merged), [])
+    }
+  })
+})
+
+const spawnOk = (command: string, args: string[]): void => {
+  const { status, error, stderr } = spawnSync(command, args, { encoding: 'utf8' })
+  if (error !== undefined || status !== 0) throw error ?? new Error(stderr)
+}
+
+const NAMESPACE = ['--user', '--map-root-user', '--mount'] as const
+const noUser =
+  skipMounts ||
+  (spawnSync('setpriv', ['--reuid=65534', '--clear-groups', 'unshare', ...NAMESPACE, 'true'])
+    .status !== 0 &&
+    'needs setpriv(1), unshare(1) and user namespaces')
+
+test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
+  const f = folders(t, 'owners')
+  build(f.lower, {
+    './': dir({ xattrs: { [STAT]: '5:6:0755:dir' } }),
+    null: file('', { uid: 65534, gid: 65534, xattrs: { [STAT]: '5:6:0666:char-1-3' } }),
+    other: file('', { uid: 65534, gid: 65534, xattrs: { [STAT]: '7:7:0666:file' } }),
+  })
+  for (const path of [f.top, f.lower, f.upper, f.work, f.merged]) {
+    fs.chmodSync(path, 0o755)
+    fs.chownSync(path, 65534, 65534)
+  }
+  const options = `${f.options},userxattr,uidmapping=5:0:1,gidmapping=6:0:1,xattr_permissions=2`
+  // Root of the namespace is user 5 of the layers, as nobody could say on disk.
+  const script = `
+    cd "$1"
+    : > new; mkdir dir; mkfifo pipe
+    chmod 6755 new
+    stat -c '%n %u:%g %a %F %t:%T' new dir pipe null other
+    rm -f pipe; chmod 600 null; mv null dir/null
+    stat -c '%F %a' dir/null
+    if ln -s x link 2>/dev/null; then stat -c '%u:%g' link; else echo no link; fi
+    cd /; umount "$1"
+  `
+  // The device is root's alone in many places; the one here is of a mount namespace of the test's own.
+  const start = `
+    mknod "$1/fuse" c 10 229; chmod 666 "$1/fuse"; mount --bind "$1/fuse" /dev/fuse
+    exec setpriv --reuid=65534 --regid=65534 --clear-groups \\
+      unshare ${NAMESPACE.join(' ')} bash -ec '"\${@:3}"; exec bash -ec "$2" bash "$1"' bash "$2" "$3" "\${@:4}"
+  `
+  const { status, stdout, stderr } = spawnSync(
+    'unshare',
+    [
+      '--mount',
+      '--propagation',
+      'private',
+      'bash',
+      '-ec',
+      start,
+      'bash',
+      f.top,
+      f.merged,
+      script,
+    ].concat([...NODE, CLI, '-o', options, f.merged]),
+    { encoding: 'utf8', timeout: 60_000 },
+  )
+  t.equal(stderr, '')
+  t.equal(status, 0)
+  t.same(stdout.trim().split('\n'), [
+    'new 0:0 6755 regular empty file 0:0',
+    'dir 0:0 755 directory 0:0',
+    'pipe 0:0 644 fifo 0:0',
+    'null 0:0 666 character special file 1:3',
+    'other 65534:65534 666 regular empty file 0:0',
+    'character special file 600',
+    // Nobody can give a symlink to user 5: that is said, not forgotten.
+    'no link',
+  ])
+  t.equal(statOf(`${f.upper}/new`), '5:6:6755:file')
+  t.equal(statOf(`${f.upper}/dir/null`), '5:6:0600:char-1-3')
+  t.equal(owner(`${f.upper}/dir/null`), '65534:65534')
+  t.equal(sys.lstat(sys.AT_FDCWD, `${f.upper}/pipe`), -2)
+  await until('the end of the server', () => serversOf(f.merged).length === 0)
 })

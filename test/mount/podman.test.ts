@@ -12,7 +12,5 @@ const noPodman =
   (spawnSync('podman', ['--version']).status !== 0 && 'needs podman (packages podman, buildah)')
 
 for (const who of ['root', 'rootless']) {
-  test(t, `podman: ${who}`, { skip: noPodman }, t =>
-    runSteps(t, ['podman.sh', who], /uidmapping(?==\S*: not supported)/),
-  )
+  test(t, `podman: ${who}`, { skip: noPodman }, t => runSteps(t, ['podman.sh', who]))
 }

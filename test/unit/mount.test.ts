@@ -79,6 +79,11 @@ t.test('arguments', async t => {
     [{ work: '' }, 'work'],
     [{ mountpoint: undefined as unknown as string }, 'mountpoint'],
     [{ flags: ['loud' as 'ro'] }, 'flags'],
+    [{ uidMapping: [{ disk: 0, shown: 0, length: 0 }] }, 'uidMapping'],
+    [{ gidMapping: [{ disk: 0.5, shown: 0, length: 1 }] }, 'gidMapping'],
+    [{ squashToUid: -1 }, 'squashToUid'],
+    [{ squashToGid: Number.NaN }, 'squashToGid'],
+    [{ xattrPermissions: 3 as 2 }, 'xattrPermissions'],
   ] as const) {
     await t.rejects(mount({ ...good, ...change }), { name: 'MountError', option, code: 'EINVAL' })
   }

@@ -84,6 +84,7 @@ t.test('without options: the defaults', async t => {
       volatile: false,
       fsync: true,
       readOnly: false,
+      xattrPermissions: 0,
     },
     io: 'auto',
     fsname: undefined,
@@ -313,8 +314,10 @@ t.test('whom files belong to', async t => {
     t.throws(() => parse(text), { option: text.split('=')[0], code: 'EINVAL', message })
 })
 
-t.test('xattr_permissions is refused, for without it owners would be wrong', async t => {
-  for (const option of ['xattr_permissions=1', 'xattr_permissions=2', 'xattr_permissions']) {
+t.test('xattr_permissions', async t => {
+  t.equal(parse('lowerdir=/a').union.xattrPermissions, 0)
+  for (const value of [0, 1, 2])
+    t.equal(parse(`xattr_permissions=${value}`).union.xattrPermissions, value)
+  for (const option of ['xattr_permissions=3', 'xattr_permissions=', 'xattr_permissions'])
     t.throws(() => parse(option), { option: 'xattr_permissions', code: 'EINVAL' })
-  }
 })
