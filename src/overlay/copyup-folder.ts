@@ -38,7 +38,7 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   let result = fstatx(fd, source)
-  if (result >= 0 && u.override) result = amend(real.layer, fd, '', source)
+  if (result >= 0 && u.amends) result = amend(real.layer, fd, '', source)
   if (result < 0) return result
   const staged = work.stage((workFd, temp) => mkdirat(workFd, temp, 0o700))
   if (staged.result < 0) return staged.result

@@ -84,7 +84,7 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
   const src = openSource(u, node)
   if (src < 0) return src
   // As `finishRegular` wants it; the data may be in another layer, but then it looks itself.
-  const layer = u.override && !node.metacopy ? (node.lowerDir?.layer ?? null) : null
+  const layer = u.amends && !node.metacopy ? (node.lowerDir?.layer ?? null) : null
   let result = fstatx(src, source)
   if (result >= 0) result = amend(layer, src, '', source)
   const size = source.size
@@ -168,7 +168,7 @@ function finishRegular(
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
   let result = known ? 0 : statxat(fd, node.lowerName, source)
-  if (result >= 0 && u.override && !known) result = amend(lower.layer, fd, node.lowerName, source)
+  if (result >= 0 && u.amends && !known) result = amend(lower.layer, fd, node.lowerName, source)
   if (result < 0) return result
   const unlinked = node.parent === null
   const open = node.metacopy ? -1 : src
@@ -190,7 +190,7 @@ function copyUpSpecial(u: Union, node: Node): Result {
   const lower = node.lowerDir
   if (work === null || lower === null) return -E.EROFS
   let result = statxat(from.fd, from.name, source)
-  if (result >= 0 && u.override) result = amend(lower.layer, from.fd, from.name, source)
+  if (result >= 0 && u.amends) result = amend(lower.layer, from.fd, from.name, source)
   if (result < 0) return result
   const type = source.mode & S_IFMT
   const asFile = u.override && u.upper !== null && specialsAreFiles(u.upper)

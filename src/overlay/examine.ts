@@ -46,7 +46,7 @@ export function examine(u: Union, real: RealDir, name: ByteString, st: Stat): Re
     return hasDotWhiteout(u, real, fd, name) ? Found.WHITEOUT : Found.NOTHING
   }
   if (isWhiteout(fd, name, st)) return Found.WHITEOUT
-  if (u.override) {
+  if (u.amends) {
     const amended = amend(real.layer, fd, name, st)
     if (amended < 0) return amended
   }

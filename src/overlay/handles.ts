@@ -29,7 +29,7 @@ import {
 import { Stat } from '../sys/stat.js'
 import { getxattrat } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
-import { CAPABILITY } from './metadata.js'
+import { CAPABILITY } from './id-values.js'
 import { rightToOpen, withRight } from './lend.js'
 import { Protect, type Node } from './node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
@@ -343,5 +343,5 @@ export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out
   const handle = (fh === 0 ? undefined : handles.get(fh)) ?? node.handles?.[0]
   if (handle === undefined) return result
   const stated = fstatx(handle.fd, out)
-  return stated < 0 || !u.override ? stated : amend(layerOf(u, node), handle.fd, '', out)
+  return stated < 0 || !u.amends ? stated : amend(layerOf(u, node), handle.fd, '', out)
 }

@@ -5,9 +5,10 @@
 
 import { E } from '../sys/errno.js'
 import { ACL_ACCESS, ACL_DEFAULT, forEachNamed } from './acl.js'
-import { CAPABILITY } from './metadata.js'
 import type { ByteString, Result } from './ops.js'
 import { UNMAPPED, type Owners } from './owners.js'
+
+export const CAPABILITY: ByteString = 'security.capability'
 
 /** Whether values of this attribute hold ids. */
 export function holdsIds(name: ByteString): boolean {

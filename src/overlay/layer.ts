@@ -18,6 +18,7 @@ import {
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import type { ByteString, Result } from './ops.js'
+import type { Owners } from './owners.js'
 
 /** One folder of the stack. Index 0 is the upper layer; lower layers count from 1, top first. */
 export class Layer {
@@ -38,6 +39,8 @@ export class Layer {
   readonly isPrivate: boolean
   /** The attribute that owners and modes are kept in (override.ts); '': the inodes tell. */
   override: ByteString = ''
+  /** It was mapped by the mount it is reached through: its ids come as they are shown, and this is the way back. */
+  shownBy: Owners | null = null
   /** False where a copy-up has found that files cannot share their extents with the upper layer's. */
   sharesExtents: boolean | undefined = undefined
 

@@ -26,6 +26,7 @@ import {
   setxattrat,
 } from '../sys/xattr.js'
 import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
+import { diskValue, holdsIds } from './id-values.js'
 import type { Layer } from './layer.js'
 import { isXattrRefusal } from './marks.js'
 import { Protect, type Node } from './node.js'
@@ -34,8 +35,6 @@ import { encodeOrigin } from './origin.js'
 import { chmodOnDisk, isOverridden, store, storedName, visibleName } from './override.js'
 import { openRead } from './tree.js'
 import type { Union } from './union.js'
-
-export const CAPABILITY: ByteString = 'security.capability'
 
 /**
  * Owner, mode, xattrs with ACLs, times and origin from a lower object to its copy.
@@ -180,7 +179,10 @@ function copyXattrs(
       if (value === -E.ENODATA) continue
       return value
     }
-    const result = setAttribute(dstFd, dstName, stored, value)
+    const { shownBy } = layer
+    const kept = shownBy !== null && holdsIds(attr) ? diskValue(shownBy, attr, value) : value
+    if (typeof kept === 'number') return -E.EOVERFLOW
+    const result = setAttribute(dstFd, dstName, stored, kept)
     if (result >= 0) continue
     // Kernel: ovl_must_copy_xattr(). What grants or takes rights must not get lost, the rest may.
     const must = attr === ACL_ACCESS || attr === ACL_DEFAULT || attr.startsWith('security.')

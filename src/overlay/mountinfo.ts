@@ -63,6 +63,16 @@ export const readMountInfo = (pid: number | 'self' = 'self'): MountInfo[] => {
   }
 }
 
+/** The mount that an open file was reached through. */
+export const mountOf = (fd: number): MountInfo | undefined => {
+  try {
+    const id = /^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1]
+    return readMountInfo().find(mount => mount.id === Number(id))
+  } catch {
+    return undefined // no /proc
+  }
+}
+
 /** The device of what is mounted on a path, the topmost. */
 export const deviceOn = (path: string): string | undefined =>
   readMountInfo().findLast(({ mountpoint }) => mountpoint === path)?.device

@@ -28,6 +28,7 @@ import { IoPool } from './io-pool.js'
 import { DirFds, Layer } from './layer.js'
 import { lockUpper } from './lock.js'
 import { Mark, MarkReader } from './marks.js'
+import { mountOf } from './mountinfo.js'
 import { NodeTable } from './node.js'
 import type { Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
@@ -100,6 +101,10 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     findOverrides(lowers)
     if (upper !== null) prepareUpper(upper, lowers, options.xattrPermissions, writable)
   }
+  const owners = makeOwners(options.owners)
+  if (owners?.uids.hasRanges === true || owners?.gids.hasRanges === true) {
+    for (const layer of lowers) if (isIdmapped(layer.path)) layer.shownBy = owners
+  }
   const stacked = upper === null ? lowers : [upper, ...lowers]
   const cut = stacked.findIndex(layer => hasDotOpaque(layer.fd, '.'))
   const merged = cut < 0 ? stacked : stacked.slice(0, cut + 1)
@@ -118,7 +123,8 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     fds: new DirFds(folderBudget()),
     marks,
     override: options.xattrPermissions !== 0,
-    owners: makeOwners(options.owners),
+    amends: options.xattrPermissions !== 0 || lowers.some(layer => layer.shownBy !== null),
+    owners,
     work,
     pool: new IoPool(log),
     writeback: deps.writeback,
@@ -156,6 +162,18 @@ function openFolder(option: string, path: string, opened: number[]): number {
     })
   opened.push(fd)
   return fd
+}
+
+/**
+ * Whether a path is reached through an idmapped mount. Podman makes those for lower layers where the kernel can,
+ * and asks for the same mapping once more: it holds for the upper layer, which has none.
+ */
+function isIdmapped(path: string): boolean {
+  const fd = openPath(path, O_RDONLY | O_DIRECTORY)
+  if (fd < 0) return false
+  const mount = mountOf(fd)
+  close(fd)
+  return mount?.options.split(',').includes('idmapped') === true
 }
 
 /**

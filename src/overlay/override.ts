@@ -123,13 +123,16 @@ export function specialsAreFiles(layer: Layer): boolean {
 const buffer = Buffer.allocUnsafeSlow(256)
 
 /**
- * Puts what the attribute says in the place of what the inode said.
+ * Puts what the attribute says in the place of what the inode said. Ids are those of the upper layer then, also
+ * where an idmapped mount shows others.
  *
  * @param st the inode's attributes
  * @returns 0, or -errno: -EINVAL for an attribute that says nothing that could be shown
  */
 export function amend(layer: Layer | null, fd: number, name: ByteString, st: Stat): Result {
-  if (layer === null || layer.override === '') return 0
+  if (layer === null) return 0
+  if (layer.shownBy !== null) st.amend(...layer.shownBy.ownerOnDisk(st.uid, st.gid), st.mode)
+  if (layer.override === '') return 0
   const real = st.mode & S_IFMT
   const isFile = real === S_IFREG
   if (!isFile && real !== S_IFDIR && specialsAreFiles(layer)) return 0

@@ -35,6 +35,10 @@ export class IdMap {
     this.#overflow = overflow
   }
 
+  get hasRanges(): boolean {
+    return this.#ranges.length > 0
+  }
+
   get squashes(): boolean {
     return this.#squash >= 0
   }
@@ -87,6 +91,12 @@ export class Owners {
     this.uids = uids
     this.gids = gids
     this.squashes = uids.squashes || gids.squashes
+  }
+
+  /** The other way, as far as there is one: for ids that something else has mapped as this does. */
+  ownerOnDisk(uid: number, gid: number): [uid: number, gid: number] {
+    const disk = [this.uids.toDisk(uid), this.gids.toDisk(gid)] as const
+    return [disk[0] === UNMAPPED ? uid : disk[0], disk[1] === UNMAPPED ? gid : disk[1]]
   }
 
   /** Whether what this caller creates can belong to them. */

@@ -41,6 +41,8 @@ export interface Union {
   readonly owners: Owners | null
   /** Layers may keep owners, modes and types in attributes (override.ts). */
   readonly override: boolean
+  /** What the system says of a layer's objects may not be what counts (override.ts:amend). */
+  readonly amends: boolean
   /** Null with a read-only union. */
   readonly work: Workdir | null
   readonly pool: IoPool
@@ -101,7 +103,7 @@ export function statNode(u: Union, node: Node, st: Stat): Result {
   const result = locate(u, node, place)
   if (result < 0) return result
   const stated = place.name === '' ? fstatx(place.fd, st) : statxat(place.fd, place.name, st)
-  if (stated < 0 || !u.override) return stated
+  if (stated < 0 || !u.amends) return stated
   return amend(layerOf(u, node), place.fd, place.name, st)
 }
 

@@ -16,8 +16,7 @@ import {
 import { ACL_ACCESS, ACL_DEFAULT, modeOfAcl, putMode } from './acl.js'
 import { copyUp } from './copyup.js'
 import { settle } from './handles.js'
-import { diskValue, holdsIds, shownValue } from './id-values.js'
-import { CAPABILITY } from './metadata.js'
+import { CAPABILITY, diskValue, holdsIds, shownValue } from './id-values.js'
 import type { Node } from './node.js'
 import type { ByteString, Caller, Result } from './ops.js'
 import type { Layer } from './layer.js'
@@ -63,7 +62,8 @@ function toShow(u: Union, node: Node, name: ByteString, value: Buffer): Buffer |
     if (result < 0) return result
     putMode(value, u.st.mode)
   }
-  return u.owners === null ? value : shownValue(u.owners, name, value)
+  const asShown = u.owners === null || (u.amends && layerOf(u, node)?.shownBy != null)
+  return asShown ? value : shownValue(u.owners, name, value)
 }
 
 /** Answers with a value that is at hand. */
