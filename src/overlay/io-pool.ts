@@ -198,10 +198,12 @@ export class IoPool {
 
   #startThread(): Thread {
     const { port1, port2 } = new MessageChannel()
-    const entry = new URL('../overlay/io-worker.js', import.meta.url).href
-    const worker = new Worker(START, {
-      eval: true,
-      workerData: { entry, port: port2, wakeFd: this.wakeFd },
+    const entry = new URL('../overlay/io-worker.js', import.meta.url)
+    // A loader that runs the sources themselves does so for files only.
+    const built = import.meta.url.endsWith('.js')
+    const worker = new Worker(built ? START : entry, {
+      eval: built,
+      workerData: { entry: entry.href, port: port2, wakeFd: this.wakeFd },
       transferList: [port2],
     })
     worker.on('error', error =>
