@@ -33,6 +33,8 @@ async function start(args: readonly string[]): Promise<number> {
   }
   const { cacheCode } = await import('./code-cache.js')
   cacheCode()
+  const { tuneEngine } = await import('./engine.js')
+  tuneEngine()
   const { run } = await import('./program.js')
   return run(args)
 }

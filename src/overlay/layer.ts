@@ -99,12 +99,18 @@ const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 /** The bounded cache of open folder descriptors. */
 export class DirFds {
   readonly #cache: LRUCache<RealDir, number>
+  /** What `get` gave last: most calls ask for the same folder as the one before. It is the youngest entry. */
+  #last: RealDir | null = null
+  #lastFd = -1
 
   /** @param max how many descriptors may be open at once (at least 8: one operation needs a few) */
   constructor(max: number) {
     this.#cache = new LRUCache<RealDir, number>({
       max: Math.max(8, max),
-      dispose: fd => void close(fd),
+      dispose: (fd, dir) => {
+        if (dir === this.#last) this.#last = null
+        close(fd)
+      },
       noDisposeOnSet: true,
     })
   }
@@ -114,8 +120,13 @@ export class DirFds {
    * callers do not close it.
    */
   get(dir: RealDir): Result {
+    if (dir === this.#last) return this.#lastFd
     const cached = this.#cache.get(dir)
-    if (cached !== undefined) return cached
+    if (cached !== undefined) {
+      this.#last = dir
+      this.#lastFd = cached
+      return cached
+    }
     if (dir.parent === null) return dir === dir.layer.root ? dir.layer.fd : -E.ENOENT
     return this.#reopen(dir)
   }
@@ -125,6 +136,7 @@ export class DirFds {
     const old = this.#cache.get(dir)
     if (old !== undefined) this.#cache.delete(dir)
     this.#cache.set(dir, fd)
+    this.#last = null
   }
 
   /** Takes the descriptor out of the cache without closing it; -1 if none is open. */
@@ -152,6 +164,7 @@ export class DirFds {
   }
 
   #reopen(dir: RealDir): Result {
+    this.#last = null
     // Walk up to a folder that is open; its fd is touched by get(), so that nothing below evicts it.
     const names: ByteString[] = []
     let at: RealDir = dir

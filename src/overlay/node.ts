@@ -10,6 +10,7 @@ import { S_IFDIR, S_IFMT, S_IFREG } from '../sys/constants.js'
 import { close } from '../sys/io.js'
 import type { Ino } from '../sys/stat.js'
 import type { FileHandle } from './handles.js'
+import { IdTable } from './id-table.js'
 import type { RealDir } from './layer.js'
 import { ROOT_ID, type ByteString, type NodeId } from './ops.js'
 import type { CopyUpJob } from './copyup.js'
@@ -248,7 +249,7 @@ export class Node {
 
 export class NodeTable {
   readonly root: Node
-  readonly #byId = new Map<NodeId, Node>()
+  readonly #byId = new IdTable<Node>()
   readonly #lowerInodes: Map<Ino, Node>[] = []
   readonly #upperInodes = new Map<Ino, Node>()
   #nextId = ROOT_ID + 1
@@ -257,7 +258,7 @@ export class NodeTable {
     this.root = new Node(ROOT_ID, S_IFDIR, rootIno, dirs)
     this.root.lookups = 1
     this.root.upper = this.root.upperDir !== null
-    this.#byId.set(ROOT_ID, this.root)
+    this.#byId.add(ROOT_ID, this.root)
   }
 
   get size(): number {
@@ -271,7 +272,7 @@ export class NodeTable {
   /** A new node, known by its id; the caller gives it names. */
   create(mode: number, ino: Ino, dirs?: RealDir[]): Node {
     const node = new Node(this.#nextId++, mode & S_IFMT, ino, dirs)
-    this.#byId.set(node.id, node)
+    this.#byId.add(node.id, node)
     return node
   }
 
