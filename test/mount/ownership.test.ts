@@ -249,7 +249,7 @@ async function cannotIdmap(): Promise<string | false> {
   if (!fs.existsSync('/proc/self/ns/user')) return 'needs user namespaces'
   const ns = await namespace(UIDS, GIDS).catch(() => undefined)
   if (ns === undefined) return 'needs unshare(1) and user namespaces'
-  const top = fs.mkdtempSync('/var/tmp/tsoverlay-owners-')
+  const top = fs.mkdtempSync(`${process.env['TSOVERLAY_TEST_DIR'] ?? '/var/tmp'}/tsoverlay-owners-`)
   const result = sys.bindIdmapped(top, top, ns.path)
   if (result >= 0) sys.umount(top, sys.MNT.DETACH)
   fs.rmdirSync(top)
@@ -459,7 +459,8 @@ test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
   `
   // The device is root's alone in many places; the one here is of a mount namespace of the test's own.
   const start = `
-    mknod "$1/fuse" c 10 229; chmod 666 "$1/fuse"; mount --bind "$1/fuse" /dev/fuse
+    mkdir "$1/dev"; mount -t tmpfs tmpfs "$1/dev"
+    mknod "$1/dev/fuse" c 10 229; chmod 666 "$1/dev/fuse"; mount --bind "$1/dev/fuse" /dev/fuse
     exec setpriv --reuid=65534 --regid=65534 --clear-groups \\
       unshare ${NAMESPACE.join(' ')} bash -ec '"\${@:3}"; exec bash -ec "$2" bash "$1"' bash "$2" "$3" "\${@:4}"
   `
