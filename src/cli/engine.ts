@@ -8,7 +8,7 @@ import { availableParallelism } from 'node:os'
 import { versions } from 'node:process'
 import { setFlagsFromString } from 'node:v8'
 
-/** In bytes of byte code run; Node 20 has 135,168. Later versions have no such setting, and compilers of their own. */
+/** In bytes of byte code run; Node 20 has 67,584. Later versions have no such setting, and compilers of their own. */
 const INTERRUPT_BUDGET = 300_000
 
 export const tuneEngine = (): void => {
