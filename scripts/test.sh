@@ -104,6 +104,14 @@ differential() {
   fi
 }
 
+# Whether root of a user namespace may mount overlayfs; nothing of it is left.
+kernel_overlay_in_userns() {
+  # shellcheck disable=SC2016 # for the shell in the namespace
+  unshare --user --map-root-user --mount sh -c '
+    mount -t tmpfs tmpfs "$1" && cd "$1" && mkdir l u w m &&
+    mount -t overlay overlay -o userxattr,lowerdir=l,upperdir=u,workdir=w m' sh "$run" 2>/dev/null
+}
+
 [ $# -gt 0 ] || set -- unit mount differential
 say build
 if npm run --silent build; then pass; else fail build; fi
@@ -124,6 +132,12 @@ for group in "$@"; do
       if [ "$(id -u)" != 0 ] || ! grep -qw overlay /proc/filesystems; then
         echo "skipped: needs root and kernel overlayfs"
       else
+        if kernel_overlay_in_userns; then
+          differential "user namespace, fixed seeds" --userns --seed 1 --seeds 6 --calls 500
+          differential "user namespace, a random seed" --userns --seeds 1 --calls 500
+        else
+          echo "skipped: overlayfs can't be mounted in a user namespace"
+        fi
         for io in cached passthrough; do
           differential "$io, fixed seeds" --io $io --seed 1 --seeds 6 --calls 500
           # It prints its seed, for --seed.

@@ -252,9 +252,13 @@ export class NodeTable {
   readonly #byId = new IdTable<Node>()
   readonly #lowerInodes: Map<Ino, Node>[] = []
   readonly #upperInodes = new Map<Ino, Node>()
+  /** @see forgetNumber */
+  readonly #numbersLast: boolean
   #nextId = ROOT_ID + 1
 
-  constructor(rootIno: Ino, dirs: RealDir[]) {
+  /** @param numbersLast whether a copy's number can be found again by its origin */
+  constructor(rootIno: Ino, dirs: RealDir[], numbersLast = true) {
+    this.#numbersLast = numbersLast
     this.root = new Node(ROOT_ID, S_IFDIR, rootIno, dirs)
     this.root.lookups = 1
     this.root.upper = this.root.upperDir !== null
@@ -348,6 +352,7 @@ export class NodeTable {
       if (at.children !== null && at.children.size > 0) return
       if (at.handles !== null && at.handles.length > 0) return
       if (!this.#byId.delete(at.id)) return
+      if (!this.#numbersLast && at.hasOrigin) forgetNumber(at)
       const parent: Node | null = at.parent
       if (at.links !== null) {
         const others = at.links
@@ -374,6 +379,12 @@ export class NodeTable {
   *all(): IterableIterator<Node> {
     yield* this.#byId.values()
   }
+}
+
+/** The node's names get another number at the next lookup: listings with the old one no longer hold. */
+function forgetNumber(node: Node): void {
+  if (node.parent !== null) node.parent.version++
+  for (const { parent } of node.links ?? []) parent.version++
 }
 
 /** From here on the node's names are kept as a list. */

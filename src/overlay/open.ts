@@ -32,7 +32,7 @@ import { mountOf } from './mountinfo.js'
 import { NodeTable } from './node.js'
 import type { Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
-import { encodeOrigin } from './origin.js'
+import { canFindOrigins, encodeOrigin } from './origin.js'
 import { makeOwners } from './owners.js'
 import { findOverrides, prepareUpper } from './override-layers.js'
 import { Place, shownIno, type Union } from './union.js'
@@ -133,6 +133,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     nodes: new NodeTable(
       shownIno({ fsCount }, top, st.ino),
       merged.map(layer => layer.root),
+      canFindOrigins(lowers),
     ),
     st,
     place: new Place(),

@@ -47,6 +47,17 @@ export function encodeOrigin(
   return out
 }
 
+/**
+ * Whether an object of each layer can be found by its origin: that takes handles, and CAP_DAC_READ_SEARCH in the
+ * initial user namespace.
+ */
+export function canFindOrigins(lowers: Layer[]): boolean {
+  return lowers.every(layer => {
+    const origin = encodeOrigin(layer, layer.fd, '')
+    return origin !== null && originIno(origin, lowers) !== null
+  })
+}
+
 /** The name of an index entry: the structure in lower-case hex (kernel: ovl_get_index_name). */
 export function indexName(origin: Buffer): ByteString {
   return origin.toString('hex')

@@ -74,5 +74,5 @@ export const compareInos = (action: Action | null, before: Tree, after: Tree): M
         got: `${now.stat.ino} (${JSON.stringify(path)})`,
       })
   }
-  return out
+  return out.filter(m => !tolerated(m))
 }

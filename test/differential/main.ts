@@ -4,7 +4,7 @@
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
-import { chmodSync, mkdtempSync, readFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync } from 'node:fs'
 import { createInterface } from 'node:readline'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util'
 import * as sys from '../helpers/syscalls.js'
 import { TRANSPORTS } from './mounters.js'
 import { removeRunDir } from './run.js'
+import { inUserNamespace } from './userns.js'
 import type { Job, Message } from './worker.js'
 
 const USAGE = `usage: npm run differential -- [options]
@@ -21,6 +22,7 @@ const USAGE = `usage: npm run differential -- [options]
   --io cached|passthrough  data mode of tsoverlay (cached)
   --transport kernel|fuse-native   its way to the kernel (kernel); what the package fuse-native can't
                            express is left out: see tolerated.ts
+  --userns                 both are mounted by root of a user namespace; see userns.ts
   --seeds N                how many runs (10)
   --seed N                 the first seed (random); the others follow it
   --calls N                calls per run (1500)
@@ -47,6 +49,8 @@ const parse = () => {
         candidate: { type: 'string', default: 'tsoverlay' },
         io: { type: 'string', default: 'cached' },
         transport: { type: 'string', default: 'kernel' },
+        // launch.mjs has seen to it.
+        userns: { type: 'boolean', default: false },
         seeds: { type: 'string', default: '10' },
         seed: { type: 'string' },
         calls: { type: 'string', default: '1500' },
@@ -85,13 +89,25 @@ const hangMs = number('timeout') * 1000
 // Access times would tell which of the two read first; the folder is its own noatime mount.
 const dir = mkdtempSync(`${options.dir}/tsoverlay-differential-`)
 chmodSync(dir, 0o755)
-const bind = (flags: number): void => {
-  const result = sys.mount(dir, dir, null, flags, '')
-  if (result < 0) throw new Error(`bind mount of ${dir}: errno ${-result}`)
+const mount = (source: string, target: string, type: string | null, flags: number): void => {
+  const result = sys.mount(source, target, type, flags, '')
+  if (result < 0) throw new Error(`mount of ${target}: errno ${-result}`)
 }
-bind(sys.MS.BIND)
-bind(sys.MS.REMOUNT | sys.MS.BIND | sys.MS.NOATIME)
-sys.mount('none', dir, null, sys.MS.PRIVATE, '')
+const bindNoatime = (): string => {
+  mount(dir, dir, null, sys.MS.BIND)
+  mount(dir, dir, null, sys.MS.REMOUNT | sys.MS.BIND | sys.MS.NOATIME)
+  sys.mount('none', dir, null, sys.MS.PRIVATE, '')
+  return dir
+}
+/** A user namespace may not change how access times of another file system are kept. */
+const ownTmpfs = (): string => {
+  const layers = `${dir}/layers`
+  mkdirSync(layers)
+  mount('tmpfs', layers, 'tmpfs', sys.MS.NOATIME)
+  chmodSync(layers, 0o755)
+  return layers
+}
+const work = inUserNamespace ? ownTmpfs() : bindNoatime()
 
 /** Mountpoints below the working folder, the innermost first, with their types. */
 const mountsBelow = (): { path: string; type: string }[] =>
@@ -160,7 +176,8 @@ const signatures = new Map<string, number>()
 const runSeeds = (seeds: number[]): Promise<{ left: number[] }> =>
   new Promise((resolve, reject) => {
     const job: Job = {
-      dir,
+      dir: work,
+      cases: dir,
       seeds,
       calls: number('calls'),
       every: Math.max(1, number('every')),
@@ -236,7 +253,7 @@ process.on('exit', cleanUp)
 process.stdout.on('error', () => process.exit(1))
 
 process.stdout.write(
-  `kernel overlayfs and ${options.candidate}${options.candidate === 'tsoverlay' ? ` io=${options.io} transport=${transport}` : ''}: ` +
+  `${inUserNamespace ? 'in a user namespace: ' : ''}kernel overlayfs and ${options.candidate}${options.candidate === 'tsoverlay' ? ` io=${options.io} transport=${transport}` : ''}: ` +
     `${count} runs of ${options.calls} calls, --seed ${first}\n`,
 )
 for (let left = Array.from({ length: count }, (_, i) => first + i); left.length > 0;) {

@@ -3,6 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import * as sys from '../helpers/syscalls.js'
 import type { LayerPaths } from './stack.js'
+import { inUserNamespace } from './userns.js'
 
 /** What both sides are told; `metacopy` is for the kernel alone, the other one has to understand it. */
 export interface UnionOptions {
@@ -45,15 +46,17 @@ const umountPatiently = (mountpoint: string): void => {
 
 /**
  * index=on keeps hard links whole over copy-up, which is what a union without excuses does; noatime
- * because access times of layers would depend on what was read through which mount before.
+ * because access times of layers would depend on what was read through which mount before. In a user
+ * namespace `userxattr` leaves neither index nor redirects.
  */
 export const kernelMounter: Mounter = {
   fuse: false,
   writeBack: false,
   native: false,
   mount(layers, mountpoint, { redirectDir, metacopy }) {
-    const options =
-      layers.upper === null
+    const options = inUserNamespace
+      ? ',userxattr,xino=off'
+      : layers.upper === null
         ? `,metacopy=${metacopy ? 'on' : 'off'}`
         : `,index=on,redirect_dir=${redirectDir},metacopy=${metacopy ? 'on' : 'off'},xino=off`
     const data = layerOptions(layers) + options

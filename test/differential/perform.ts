@@ -8,6 +8,7 @@ import type { Stat } from '../helpers/syscalls.js'
 import type { Action, Call, Place } from './calls.js'
 import { SLOTS, USERS, placesOf } from './calls.js'
 import { pattern } from './stack.js'
+import { inUserNamespace } from './userns.js'
 
 /** One of the two mounts, with the descriptors that the run keeps on it. */
 export interface Side {
@@ -20,9 +21,14 @@ export interface Side {
   writeBack: boolean
   /** Overlayfs copies up metadata alone, and the data when a file is opened for writing. */
   metacopy: boolean
+  /** Its upper layer. */
+  upper: string | null
 }
 
-export const openSide = (mountpoint: string, writeBack: boolean, metacopy: boolean): Side => {
+export const openSide = (
+  mountpoint: string,
+  { upper, writeBack, metacopy }: Pick<Side, 'upper' | 'writeBack' | 'metacopy'>,
+): Side => {
   const root = sys.open(mountpoint, sys.O.RDONLY | sys.O.DIRECTORY)
   if (root < 0) throw new Error(`open ${mountpoint}: errno ${-root}`)
   return {
@@ -32,6 +38,7 @@ export const openSide = (mountpoint: string, writeBack: boolean, metacopy: boole
     slotInos: Array.from({ length: SLOTS }, () => 0n),
     writeBack,
     metacopy,
+    upper,
   }
 }
 
@@ -479,6 +486,15 @@ const flist = (side: Side, slot: number, room: number): Outcome => {
   return typeof entries === 'number' ? plain(entries) : describeListing(fd, entries)
 }
 
+/** Root of a user namespace may have to do without. */
+const dropCaches = (): void => {
+  try {
+    writeFileSync('/proc/sys/vm/drop_caches', '2')
+  } catch (error) {
+    if (!inUserNamespace) throw error
+  }
+}
+
 /** The call by whoever makes it, without looking around. */
 const bare = (side: Side, call: Call): Outcome => {
   const a = call.action
@@ -487,7 +503,7 @@ const bare = (side: Side, call: Call): Outcome => {
   if (a.op === 'seekdir') return seekdir(side, a.place, a.index)
   if (a.op === 'flist') return flist(side, a.slot, a.room)
   if (a.op === 'forget') {
-    writeFileSync('/proc/sys/vm/drop_caches', '2')
+    dropCaches()
     return plain(0)
   }
   sys.umask(call.umask)
@@ -505,7 +521,9 @@ const EFAULT = -14
 const EINVAL = -22
 const EEXIST = -17
 const EXDEV = -18
+const EOPNOTSUPP = -95
 const RENAMES = new Set(['rename', 'link', 'linkFd'])
+const LINKS = new Set(['link', 'linkFd'])
 const XATTR_CREATE = 1
 const CAPABILITY = 'security.capability'
 const PROTECTED = 0x30
@@ -565,7 +583,9 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
   if (outcome.ret === EINVAL && (action.op === 'rmdir' || action.op === 'rename'))
     return hasInvalidCapability(side, action.op === 'rmdir' ? action.place : action.to)
   if (outcome.ret === EXDEV && side.metacopy && RENAMES.has(action.op)) return true
-  if (outcome.ret === EPERM && action.op === 'fallocate') return true
+  if (outcome.ret === EXDEV && inUserNamespace && LINKS.has(action.op)) return true
+  if (action.op === 'fallocate' && (outcome.ret === EPERM || outcome.ret === EOPNOTSUPP))
+    return true
   if (outcome.ret === EFAULT && action.op === 'mmap') return true
   if (outcome.ret === EINVAL && side.metacopy && (action.op === 'open' || action.op === 'truncate'))
     return hasInvalidCapability(side, action.place)
@@ -601,11 +621,34 @@ const wouldComeBack = (side: Side, action: Action): boolean => {
   return typeof path === 'string' && path.endsWith(' (deleted)')
 }
 
+/** A file that got into the upper layer since the mount, or is not in there yet: it bears its origin's number. */
+const isFromBelow = (side: Side, fd: number): boolean => {
+  const path = sys.readlinkat(sys.AT_FDCWD, `/proc/self/fd/${fd}`)
+  const stat = sys.fstat(fd)
+  if (side.upper === null || typeof path !== 'string' || typeof stat === 'number') return false
+  if (stat.nlink === 0 || (stat.mode & sys.S.IFMT) === sys.S.IFDIR) return false
+  const real = sys.lstat(sys.AT_FDCWD, side.upper + path.slice(side.mountpoint.length))
+  return typeof real === 'number' || real.ino !== stat.ino
+}
+
+/** Overlayfs without origins would take the two names for two files. */
+const wouldPart = (side: Side, action: Action): boolean => {
+  if (!inUserNamespace || (action.op !== 'link' && action.op !== 'linkFd')) return false
+  if (action.op === 'linkFd') return isFromBelow(side, fdOf(side, action.slot))
+  const flags = sys.O.PATH | (action.follow ? 0 : sys.O.NOFOLLOW)
+  const fd = sys.openat(baseOf(side, action.place), action.place.path, flags)
+  if (fd < 0) return false
+  const result = isFromBelow(side, fd)
+  sys.close(fd)
+  return result
+}
+
 /** @param reference what came of it in overlayfs, if this is not overlayfs */
 export const perform = (side: Side, call: Call, reference?: Outcome): Outcome => {
   const a = call.action
   // As it is with any other file; `leftOut` knows it.
   if (wouldComeBack(side, a)) return plain(EEXIST)
+  if (reference === undefined && wouldPart(side, a)) return plain(EXDEV)
   const places = call.check ? placesOf(a) : []
   const look = (place: Place): Stat | number => sys.lstat(baseOf(side, place), place.path)
   const before = places.map(look)

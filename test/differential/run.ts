@@ -70,7 +70,8 @@ class Mounted {
 
   mount(writeBack: boolean): void {
     this.mounter.mount(this.layers, this.mountpoint, this.options)
-    this.side = openSide(this.mountpoint, writeBack, this.options.metacopy)
+    const { metacopy } = this.options
+    this.side = openSide(this.mountpoint, { upper: this.layers.upper, writeBack, metacopy })
   }
 
   umount(): void {

@@ -4,6 +4,7 @@ import * as fc from 'fast-check'
 import { dirname } from 'node:path/posix'
 import * as sys from '../helpers/syscalls.js'
 import type { Time } from '../helpers/syscalls.js'
+import { MARKS } from './userns.js'
 
 type Kind =
   | 'dir'
@@ -370,7 +371,7 @@ export const buildLayer = (
   const marked = new Set<string>()
   for (const entry of made.values()) {
     if (entry.kind !== 'xwhiteout') continue
-    must(sys.setxattr(at(entry.path), 'trusted.overlay.whiteout', Buffer.alloc(0), 0), 'whiteout')
+    must(sys.setxattr(at(entry.path), `${MARKS}whiteout`, Buffer.alloc(0), 0), 'whiteout')
     marked.add(dirname(entry.path))
   }
   // Children before their folder: making them has changed its times.
@@ -385,13 +386,12 @@ export const buildLayer = (
       sys.setxattr(at(path), name, Buffer.from(value, 'hex'), 0)
     if (kind === 'dir' && path !== '.') {
       if (entry.opaque)
-        must(sys.setxattr(at(path), 'trusted.overlay.opaque', Buffer.from('y'), 0), 'opaque')
+        must(sys.setxattr(at(path), `${MARKS}opaque`, Buffer.from('y'), 0), 'opaque')
       else if (marked.has(path))
-        must(sys.setxattr(at(path), 'trusted.overlay.opaque', Buffer.from('x'), 0), 'opaque')
+        must(sys.setxattr(at(path), `${MARKS}opaque`, Buffer.from('x'), 0), 'opaque')
     }
   }
-  if (marked.has('.'))
-    must(sys.setxattr(at('.'), 'trusted.overlay.opaque', Buffer.from('x'), 0), 'opaque')
+  if (marked.has('.')) must(sys.setxattr(at('.'), `${MARKS}opaque`, Buffer.from('x'), 0), 'opaque')
   for (const entry of order)
     must(sys.utimensat(dir, entry.path, entry.atime, entry.mtime, sys.AT_SYMLINK_NOFOLLOW), 'times')
   must(
@@ -425,7 +425,7 @@ const mergesInto = (layers: string[], path: string): boolean => {
       if (typeof stat === 'number') missing = true
       else if ((stat.mode & sys.S.IFMT) !== sys.S.IFDIR) return false
       if (missing) break
-      const mark = sys.getxattr({ path: at, follow: false }, 'trusted.overlay.opaque')
+      const mark = sys.getxattr({ path: at, follow: false }, `${MARKS}opaque`)
       if (typeof mark !== 'number' && mark.toString() === 'y') hidden = true
     }
     if (!missing) return true

@@ -6,6 +6,7 @@
 import { SEEK } from '../helpers/syscalls.js'
 import type { Action } from './calls.js'
 import { slotsOf } from './calls.js'
+import { inUserNamespace } from './userns.js'
 
 /** What has happened before in a run. */
 export interface Before {
@@ -56,7 +57,7 @@ export const NOT_COMPARED: Record<string, string> = {
     'overlayfs maps the lower file: old data, not what read(2) gives, and SIGBUS behind its old end',
   'taking the capability of an immutable or append-only file away while it is open':
     "the kernel's FUSE client asks for it in the same words when the file is written",
-  'fallocate() on an immutable file':
+  'fallocate() on an immutable file, and with a mode that the file system does not know':
     "it is refused; in write-back mode the kernel's FUSE client has moved mtime by then",
   'removing a folder with whiteouts in it that has an invalid capability (EINVAL)':
     'overlayfs makes one without them first, and copies its attributes',
@@ -91,6 +92,18 @@ export const NOT_EXPRESSED: Record<string, string> = {
     'without a request for it the kernel copies itself, and not always as much as it could',
   'inode flags': 'there is no handler for ioctl()',
   'metacopy=on beside it': 'the comparison would have to set one time without the other',
+}
+
+/** What is not there for root of a user namespace (`--userns`): userns.ts takes it out of layers and calls. */
+export const NOT_IN_USERNS: Record<string, string> = {
+  'redirect_dir=on, metacopy=on': 'overlayfs refuses them beside userxattr',
+  'hard links in lower layers':
+    'overlayfs has no index without CAP_DAC_READ_SEARCH: they part at copy-up; here they are kept',
+  'links before the upper layer becomes a lower one': 'they would be hard links in a lower layer',
+  'linking a file that comes from a lower layer, until the next mount':
+    'overlayfs knows no origin of the copy, and takes the new name for another file with another number',
+  'devices in layers': 'nobody makes any but 0/0 there',
+  '`trusted.` attributes in layers': 'nobody can set any there',
 }
 
 interface Tolerated {
@@ -281,6 +294,22 @@ export const TOLERATED_NATIVE: Tolerated[] = [
     applies: m => m.field.startsWith('has birth time'),
   },
 ]
+
+/** Where both are mounted by root of a user namespace. */
+export const TOLERATED_IN_USERNS: Tolerated[] = [
+  {
+    name: 'a number after a remount that is another',
+    reason: 'the number of the origin takes CAP_DAC_READ_SEARCH to find: it is that of the copy',
+    applies: m => m.field === 'inode number after a remount',
+  },
+  {
+    name: 'the number of a copy in a listing that is read again through a descriptor from before',
+    reason:
+      "the kernel's FUSE client keeps the listing until the folder is opened again; the number is another once the kernel has forgotten the file",
+    applies: m => m.action?.op === 'flist' && m.field === 'd_ino wrong' && m.expected === '',
+  },
+]
+if (inUserNamespace) TOLERATED.push(...TOLERATED_IN_USERNS)
 
 /** From now on this is about the package fuse-native. */
 export const throughPackage = (): void => void TOLERATED.push(...TOLERATED_NATIVE)

@@ -19,9 +19,13 @@ import { runSteps } from './run.js'
 import type { StackSpec } from './stack.js'
 import { stackArb, withoutLinks } from './stack.js'
 import { ignore, signature, throughPackage } from './tolerated.js'
+import { callInUserns, inUserNamespace, stackInUserns } from './userns.js'
 
 export interface Job {
+  /** Where the layers are made. */
   dir: string
+  /** Where a kept divergence is written down. */
+  cases: string
   seeds: number[]
   calls: number
   every: number
@@ -95,7 +99,7 @@ const reportOf = (seed: number, found: Case, result: RunResult): string => {
     )
     const again = run(seed, small.stack, small.calls, { short, keep: job.keep })
     if (again.divergence !== null) report += `\n${showCase(small, again.divergence)}`
-    const file = `${job.dir}/${seed}.json`
+    const file = `${job.cases}/${seed}.json`
     if (job.keep) {
       writeFileSync(file, JSON.stringify(small))
       report += `\n  run it again with --replay ${file}`
@@ -122,16 +126,15 @@ if (job.replay === null)
     const pushes = seed % 3 === 0
     const drawn = one(stackArb, seed)
     const linked = pushes ? withoutLinks(drawn) : drawn
-    const stack = candidate.native ? expressibleStack(linked) : linked
+    const able = inUserNamespace ? stackInUserns(linked) : linked
+    const stack = candidate.native ? expressibleStack(able) : able
     const how = { fuse: candidate.fuse, locks: seed % 4 === 0 && !candidate.native, pushes }
     const any = one(draftsArb(job.calls, job.every, how), seed)
-    const drafts = candidate.native
-      ? any.map(
-          (draft): Draft =>
-            model =>
-              expressible(draft(model)),
-        )
-      : any
+    const drafts = any.map((draft): Draft => model => {
+      const call = draft(model)
+      const possible = inUserNamespace ? callInUserns(call, !pushes) : call
+      return candidate.native ? expressible(possible) : possible
+    })
     const start = Date.now()
     const result = run(seed, stack, drafts)
     const calls = (): Call[] => result.divergence?.trace.map(step => step.call) ?? []

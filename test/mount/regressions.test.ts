@@ -857,6 +857,37 @@ const REGRESSIONS: Regression[] = [
       sys.close(fd)
     },
   },
+  {
+    name: 'a listing that is kept has no number of a copy whose origin cannot be found again',
+    run(t, b) {
+      // Without file handles, as an ordinary user who may not open by one.
+      t.equal(sys.mount('ramfs', b.lower, 'ramfs', 0, ''), 0)
+      try {
+        fs.mkdirSync(`${b.lower}/d`)
+        put(`${b.lower}/d/f`, 'lower data')
+        b.mount()
+        const listed = (): bigint | undefined => {
+          const fd = b.open(`${b.m}/d`, O.RDONLY | O.DIRECTORY)
+          const entries = sys.allDirents(fd)
+          sys.close(fd)
+          return typeof entries === 'number' ? undefined : entries.find(e => e.name === 'f')?.ino
+        }
+        fs.chmodSync(`${b.m}/d/f`, 0o600)
+        const folder = b.open(`${b.m}/d`, O.RDONLY | O.DIRECTORY)
+        listed()
+        listed()
+        fs.writeFileSync('/proc/sys/vm/drop_caches', '2')
+        // Nobody waits for a server to hear that a file is forgotten.
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
+        t.equal(listed(), b.stat(`${b.m}/d/f`).ino)
+        t.equal(listed(), b.stat(`${b.m}/d/f`).ino, 'also later')
+        sys.close(folder)
+        b.umount()
+      } finally {
+        sys.umount(b.lower, sys.MNT.DETACH)
+      }
+    },
+  },
 ]
 
 const runAll = async (t: Test, kind: Kind): Promise<void> => {

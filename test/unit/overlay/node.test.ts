@@ -3,6 +3,7 @@ import { mkdirSync, renameSync, rmdirSync, statSync, symlinkSync } from 'node:fs
 import t from 'tap'
 
 import { DirFds, Layer as RealLayer, RealDir } from '../../../src/overlay/layer.js'
+import { NodeTable, type Node } from '../../../src/overlay/node.js'
 import { Entry, Opened, ROOT_ID } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 import { getrlimitNofile, setrlimitNofile } from '../../../src/sys/proc.js'
@@ -399,3 +400,33 @@ t.test('nothing is left over after anything', async t => {
   union.close()
   t.strictSame(await leftOpen(before), [])
 })
+
+t.test(
+  'the number of a copy goes with its node where its origin cannot be found again',
+  async t => {
+    for (const lasts of [true, false]) {
+      const nodes = new NodeTable(1, [], lasts)
+      const folder = (name: string): Node => {
+        const node = nodes.create(sys.S.IFDIR, 2, [])
+        node.lookups = 1
+        nodes.addName(node, nodes.root, name, true)
+        return node
+      }
+      const [a, b] = [folder('a'), folder('b')]
+      const forget = (hasOrigin: boolean, linked: boolean): number[] => {
+        const file = nodes.create(sys.S.IFREG, 5)
+        file.hasOrigin = hasOrigin
+        if (linked) nodes.registerUpper(file, 5)
+        nodes.addName(file, a, 'f', true)
+        if (linked) nodes.addName(file, b, 'link', true)
+        const before = [a.version, b.version]
+        nodes.release(file)
+        return [a.version - before[0]!, b.version - before[1]!]
+      }
+      t.strictSame(forget(false, true), [0, 0], 'made in the upper layer')
+      t.strictSame(forget(true, false), lasts ? [0, 0] : [1, 0], 'a copy')
+      const both = forget(true, true).map(changes => changes > 0)
+      t.strictSame(both, lasts ? [false, false] : [true, true], 'a copy with two names')
+    }
+  },
+)

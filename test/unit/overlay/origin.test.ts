@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import t from 'tap'
 
 import type { Layer } from '../../../src/overlay/layer.js'
-import { encodeOrigin, indexName, originIno } from '../../../src/overlay/origin.js'
+import { canFindOrigins, encodeOrigin, indexName, originIno } from '../../../src/overlay/origin.js'
 import { dir, fifo, link, symlink, unionFolders, whiteout } from '../../helpers/layers.js'
 import { withKernel, skipParity } from '../../helpers/parity.js'
 import * as sys from '../../helpers/syscalls.js'
@@ -86,6 +86,19 @@ t.test('an object that is gone is not found', { skip: skipUnions }, async t => {
   const origin = encodeOrigin(layer, layer.fd, 'p')!
   fs.rmSync(`${where.lower[0]}/p`)
   t.equal(originIno(origin, u.lowers), null)
+})
+
+t.test('a file system without handles has no origins', { skip: skipUnions }, async t => {
+  const { u, layer, below } = prepared(t)
+  if (!layer.handles) return t.comment('no file handles here')
+  const before = openFds()
+  t.equal(
+    canFindOrigins(u.lowers),
+    originIno(encodeOrigin(layer, layer.fd, '')!, u.lowers) !== null,
+  )
+  const without = { ...below, handles: false } as Layer
+  t.notOk(canFindOrigins([layer, without]))
+  t.strictSame(openFds(), before)
 })
 
 t.test('the kernel writes the same', { skip: skipParity }, async t => {
