@@ -3,7 +3,7 @@
  * Analogous to fs/overlayfs/namei.c:ovl_lookup().
  */
 
-import { statxat } from '../sys/at.js'
+import { fstatx, statxat } from '../sys/at.js'
 import {
   S_IFDIR,
   S_IFMT,
@@ -235,6 +235,17 @@ function indexedNode(
   return node
 }
 
+/** Whether a descriptor of the node is open on this inode. */
+function holdsOpen(node: Node, st: Stat): boolean {
+  const { ino, devMajor, devMinor } = st
+  const isSame = (fd: number): boolean =>
+    fstatx(fd, scratch) >= 0 &&
+    scratch.ino === ino &&
+    scratch.devMajor === devMajor &&
+    scratch.devMinor === devMinor
+  return node.handles?.some(handle => isSame(handle.fd)) === true
+}
+
 function upperFileNode(
   u: Union,
   parent: Node,
@@ -245,14 +256,13 @@ function upperFileNode(
   const st = u.st
   const several = st.nlink > 1
   const ino = st.ino
-  if (several) {
-    const known = u.nodes.byUpper(ino)
-    if (known !== undefined) {
-      u.nodes.addName(known, parent, name, true)
-      const link = known.links?.find(l => l.parent === parent && l.name === name)
-      if (link !== undefined) link.inUpper = true
-      return known
-    }
+  const known = u.nodes.byUpper(ino)
+  // The last name of an open file whose other names are gone; a number alone may have been used again.
+  if (known !== undefined && (several || holdsOpen(known, st))) {
+    u.nodes.addName(known, parent, name, true)
+    const link = known.links?.find(l => l.parent === parent && l.name === name)
+    if (link !== undefined) link.inUpper = true
+    return known
   }
   const fd = u.fds.get(real)
   if (fd < 0) return fd

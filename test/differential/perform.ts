@@ -553,6 +553,9 @@ const isProtectedAndOpen = (side: Side, action: Action): boolean => {
 }
 /** Overlayfs may move the times of both folders of a rename that it refuses: they get others. */
 export const settleTimes = (side: Side, action: Action, outcome: Outcome): void => {
+  // What the file system refuses may have counted as a change before it was asked.
+  if (action.op === 'fallocate' && outcome.ret === EOPNOTSUPP)
+    sys.futimens(fdOf(side, action.slot), OMIT, { sec: 1_400_000_000, nsec: 0 })
   if (action.op !== 'rename' || (outcome.ret !== ENOTEMPTY && outcome.ret !== EXDEV)) return
   const time = { sec: 1_400_000_000, nsec: 0 }
   for (const { slot, path } of [action.place, action.to])
@@ -584,8 +587,7 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
     return hasInvalidCapability(side, action.op === 'rmdir' ? action.place : action.to)
   if (outcome.ret === EXDEV && side.metacopy && RENAMES.has(action.op)) return true
   if (outcome.ret === EXDEV && inUserNamespace && LINKS.has(action.op)) return true
-  if (action.op === 'fallocate' && (outcome.ret === EPERM || outcome.ret === EOPNOTSUPP))
-    return true
+  if (outcome.ret === EPERM && action.op === 'fallocate') return true
   if (outcome.ret === EFAULT && action.op === 'mmap') return true
   if (outcome.ret === EINVAL && side.metacopy && (action.op === 'open' || action.op === 'truncate'))
     return hasInvalidCapability(side, action.place)

@@ -858,6 +858,23 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
+    name: 'what is written to an open file whose name is gone is seen by the name that is left',
+    run(t, b) {
+      b.mount()
+      put(`${b.m}/left`, '')
+      fs.linkSync(`${b.m}/left`, `${b.m}/gone`)
+      // The file is found by one of its names alone.
+      fs.writeFileSync('/proc/sys/vm/drop_caches', '2')
+      const fd = b.open(`${b.m}/gone`, O.RDWR)
+      fs.unlinkSync(`${b.m}/gone`)
+      t.equal(sys.pwrite(fd, Buffer.from('data'), 0), 4)
+      t.equal(b.stat(`${b.m}/left`).ino, b.fstat(fd).ino)
+      t.equal(b.stat(`${b.m}/left`).size, 4)
+      t.equal(text(`${b.m}/left`), 'data')
+      sys.close(fd)
+    },
+  },
+  {
     name: 'a listing that is kept has no number of a copy whose origin cannot be found again',
     run(t, b) {
       // Without file handles, as an ordinary user who may not open by one.
