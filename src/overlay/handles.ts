@@ -27,7 +27,7 @@ import {
   pwrite,
 } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
-import { getxattrat } from '../sys/xattr.js'
+import { fsetxattr, getxattrat, getxattrValue } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
 import { CAPABILITY } from './id-values.js'
 import { rightToOpen, withRight } from './lend.js'
@@ -189,8 +189,9 @@ function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
   if (fstatx(handle.fd, st) < 0) return
   if (u.override) amend(u.upper, handle.fd, '', st)
   const name = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
-  out.privileged =
-    (st.mode & (S_ISUID | S_ISGID)) !== 0 || getxattrat(handle.fd, '', name, capability) > 0
+  const capable = getxattrat(handle.fd, '', name, capability) > 0
+  if (capable) node.capable = true
+  out.privileged = capable || (st.mode & (S_ISUID | S_ISGID)) !== 0
 }
 
 /** Drops from an open file what a write by `caller` takes from it. */
@@ -238,6 +239,7 @@ export function writeFile(
   late: boolean,
 ): Result {
   let done = 0
+  const kept = late && handle.node.capable ? getxattrValue(handle.fd, '', CAPABILITY) : -E.ENODATA
   const keepTime = (late || u.writeback) && fstatx(handle.fd, st) >= 0
   const { mtimeSec, mtimeNsec } = st
   while (done < length) {
@@ -249,7 +251,9 @@ export function writeFile(
     if (n === 0) break
     done += n
   }
-  if (u.override) dropCapability(u.upper, handle.fd, '')
+  // Who wrote late pages by write(2) has given the capability up then; by a mapping nobody does.
+  if (typeof kept !== 'number') fsetxattr(handle.fd, CAPABILITY, kept, 0)
+  if (u.override && !late) dropCapability(u.upper, handle.fd, '')
   // As in keepingTime, without a closure for every write.
   if (keepTime) futimens(handle.fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
   if (killFor !== null && done > 0) {

@@ -47,6 +47,7 @@ class Rare {
   anchor = -1
   dirHandles = 0
   flushed = false
+  capable = false
   job: CopyUpJob | null = null
 }
 
@@ -214,6 +215,14 @@ export class Node {
   set flushed(value) {
     if (value !== this.#rare.flushed) this.#own().flushed = value
   }
+  /** It has been seen with a capability. */
+  get capable(): boolean {
+    return this.#rare.capable
+  }
+  set capable(value) {
+    if (value !== this.#rare.capable) this.#own().capable = value
+  }
+
   /** A copy-up whose data is on its way. */
   get job(): CopyUpJob | null {
     return this.#rare.job

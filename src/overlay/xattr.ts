@@ -127,6 +127,7 @@ export function setxattr(
   result = setxattrat(fd, at, real, stored, flags)
   if (result < 0) return result
   if (name === ACL_DEFAULT) node.defaultAcl = undefined
+  if (name === CAPABILITY) node.capable = true
   // The kernel says so for either ACL; a default one says nothing of the mode (kernel: posix_acl_update_mode).
   const kills = killSgid && name === ACL_ACCESS
   const shapes = u.override && name === ACL_ACCESS

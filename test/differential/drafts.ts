@@ -120,7 +120,9 @@ const xattrArb = xattrNameArb.chain(name =>
       ? weighted([6, aclArb], [1, pick('', '02000000', '0200000001000700ffffffff', 'ff')])
       : name === 'security.capability'
         ? weighted([6, fc.constant(CAPABILITY)], [1, pick('', '00')])
-        : plainValueArb,
+        : name === 'user.overlay.opaque'
+          ? pick('', '61')
+          : plainValueArb,
   }),
 )
 const xattrFlagsArb = weighted([6, fc.constant(0)], [2, pick(1, 2)], [1, pick(3, 8)])

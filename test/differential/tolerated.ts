@@ -55,6 +55,8 @@ export const NOT_COMPARED: Record<string, string> = {
     'it looks at the capability before the data is copied, and finds one that is not valid',
   'a mapping of a lower file that was copied up since it was opened':
     'overlayfs maps the lower file: old data, not what read(2) gives, and SIGBUS behind its old end',
+  '`user.overlay.opaque` with a value that hides':
+    'it is an ordinary attribute to overlayfs; in a lower layer it is read here, as users leave it (SEMANTICS.md)',
   'taking the capability of an immutable or append-only file away while it is open':
     "the kernel's FUSE client asks for it in the same words when the file is written",
   'fallocate() on an immutable file':

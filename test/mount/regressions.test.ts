@@ -836,6 +836,27 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
+    name: 'what is written through a mapping takes no capability away',
+    run(t, b) {
+      b.mount()
+      const fd = b.open(`${b.m}/f`, O.RDWR | O.CREAT)
+      const capability = Buffer.from('0100000200200000000000000000000000000000', 'hex')
+      t.equal(sys.pwrite(fd, Buffer.from('written'), 0), 7)
+      t.equal(sys.setxattr(fd, 'security.capability', capability, 0), 0)
+      const { READ, WRITE } = sys.PROT
+      const write = (view: Uint8Array): void => view.set(Buffer.from('MAPPED'))
+      sys.withMapping(fd, 7, READ | WRITE, sys.MAP.SHARED, 0, write, 7)
+      sys.close(fd)
+      t.equal(text(`${b.upper}/f`), 'MAPPEDn')
+      const kept = { path: `${b.upper}/f`, follow: false }
+      t.same(sys.getxattr(kept, 'security.capability'), capability)
+      const again = b.open(`${b.m}/f`, O.RDWR)
+      t.equal(sys.pwrite(again, Buffer.from('w'), 0), 1)
+      sys.close(again)
+      t.equal(sys.getxattr(kept, 'security.capability'), ENODATA, 'a write does')
+    },
+  },
+  {
     name: 'an append-only file can be touched, and gets no other time',
     run(t, b) {
       put(`${b.lower}/f`, 'lower data')
