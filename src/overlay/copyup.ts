@@ -35,7 +35,7 @@ import { ensureUpperDir } from './copyup-folder.js'
 import { linkNames, saveNlink, setNlinkMark } from './hardlinks.js'
 import { completeMetacopy, openSource } from './metacopy.js'
 import { copyMetadata } from './metadata.js'
-import type { Node } from './node.js'
+import type { Link, Node } from './node.js'
 import { Pending, type ByteString, type Job, type Result } from './ops.js'
 import { encodeOrigin, indexName } from './origin.js'
 import { amend, specialsAreFiles } from './override.js'
@@ -70,12 +70,31 @@ export function copyUp(u: Union, node: Node, withData = true): Result {
   if (node.upper) return completeMetacopy(u, node, withData)
   const parent = node.parent
   if (parent !== null) {
-    const result = ensureUpperDir(u, parent)
+    const result = ensurePlace(u, node, parent)
     if (result < 0) return result
   }
   const result = locate(u, node, from)
   if (result < 0) return result
   return node.isReg ? copyUpRegular(u, node, withData) : copyUpSpecial(u, node)
+}
+
+/** Has a folder ready for the copy: another name's, where that of the first one cannot be copied up. */
+function ensurePlace(u: Union, node: Node, parent: Node): Result {
+  const result = ensureUpperDir(u, parent)
+  if (result >= 0 || node.links === null) return result
+  const at = node.links.findIndex(link => ensureUpperDir(u, link.parent) >= 0)
+  if (at < 0) return result
+  preferName(node, node.links, at)
+  return 0
+}
+
+/** Makes one name of several the one that a copy gets first. */
+function preferName(node: Node, links: Link[], at: number): void {
+  const [link] = links.splice(at, 1)
+  if (link === undefined) return
+  links.unshift(link)
+  node.parent = link.parent
+  node.name = link.name
 }
 
 function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
@@ -301,9 +320,7 @@ export function indexBeforeLoss(u: Union, node: Node, parent: Node, name: ByteSt
   if (node.upper || links === null || (u.work?.indexFd ?? -1) < 0) return 0
   // The name that goes is the one that the copy gets: the others stay in their lower folders.
   const at = links.findIndex(link => link.parent === parent && link.name === name)
-  if (at > 0) links.unshift(...links.splice(at, 1))
-  node.parent = parent
-  node.name = name
+  if (at >= 0) preferName(node, links, at)
   return copyUp(u, node)
 }
 

@@ -59,6 +59,8 @@ interface Regression {
   run: (t: Test, b: Bench) => void
 }
 
+const writeMapped = (view: Uint8Array): void => view.set(Buffer.from('MAPPED'))
+
 const REGRESSIONS: Regression[] = [
   {
     name: 'a lower file that a reader holds open is not written through',
@@ -836,6 +838,23 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
+    name: 'a file can be changed though another name of it is in a folder that cannot be copied up',
+    run(t, b) {
+      fs.mkdirSync(`${b.lower}/a`)
+      fs.mkdirSync(`${b.lower}/c`)
+      put(`${b.lower}/a/x`, 'lower data')
+      fs.linkSync(`${b.lower}/a/x`, `${b.lower}/c/x`)
+      const invalid = { path: `${b.lower}/a`, follow: false }
+      t.equal(sys.setxattr(invalid, 'security.capability', Buffer.alloc(0), 0), 0)
+      b.mount()
+      t.equal(fs.statSync(`${b.m}/a/x`).nlink, 2)
+      fs.writeFileSync(`${b.m}/c/x`, 'new')
+      t.equal(text(`${b.m}/a/x`), 'new')
+      t.equal(text(`${b.upper}/c/x`), 'new')
+      t.notOk(fs.existsSync(`${b.upper}/a`))
+    },
+  },
+  {
     name: 'what is written through a mapping takes no capability away',
     run(t, b) {
       b.mount()
@@ -844,8 +863,7 @@ const REGRESSIONS: Regression[] = [
       t.equal(sys.pwrite(fd, Buffer.from('written'), 0), 7)
       t.equal(sys.setxattr(fd, 'security.capability', capability, 0), 0)
       const { READ, WRITE } = sys.PROT
-      const write = (view: Uint8Array): void => view.set(Buffer.from('MAPPED'))
-      sys.withMapping(fd, 7, READ | WRITE, sys.MAP.SHARED, 0, write, 7)
+      sys.withMapping(fd, 7, READ | WRITE, sys.MAP.SHARED, 0, writeMapped, 7)
       sys.close(fd)
       t.equal(text(`${b.upper}/f`), 'MAPPEDn')
       const kept = { path: `${b.upper}/f`, follow: false }
