@@ -567,11 +567,13 @@ export const settleTimes = (side: Side, action: Action, outcome: Outcome): void 
 const hasInvalidCapability = (side: Side, place: Place): boolean =>
   sys.getxattr({ path: procPath(side, place), follow: true }, CAPABILITY) === EINVAL
 
-/** A file with several names, of which this one is in a folder with a capability that cannot be copied. */
+/**
+ * A file in a folder with a capability that cannot be copied. If it has other names, or had, the candidate changes it by
+ * those, or in the index.
+ */
 const hasAnotherWay = (side: Side, place: Place): boolean => {
   const stat = sys.lstat(baseOf(side, place), place.path)
-  if (typeof stat === 'number' || stat.nlink < 2 || (stat.mode & sys.S.IFMT) === sys.S.IFDIR)
-    return false
+  if (typeof stat === 'number' || (stat.mode & sys.S.IFMT) === sys.S.IFDIR) return false
   const parts = place.path.split('/')
   return parts.some(
     (_, i) => i > 0 && hasInvalidCapability(side, { ...place, path: parts.slice(0, i).join('/') }),
