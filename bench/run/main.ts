@@ -6,6 +6,7 @@
 
 import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
+import * as path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { markdown } from '../report/markdown.js'
 import { countsOf, machine, meansOf, rowsOf, titlesOf, type Report } from '../report/results.js'
@@ -14,7 +15,7 @@ import { findSystems } from '../systems/index.js'
 import type { System } from '../systems/system.js'
 import { workloads } from '../workloads/index.js'
 import { MEMORY } from '../workloads/seen.js'
-import { cli, plainEnvironment } from './environment.js'
+import { cli, plainEnvironment, root } from './environment.js'
 import {
   readOptions,
   UNSHARE,
@@ -127,13 +128,14 @@ const list = ({ systems, plan, leftOut }: Options): string => {
   return `file systems\n${systems.map(({ name, version }) => line(name, version)).join('')}workloads\n${steps.join('')}`
 }
 
-const shown = (command: System['command'] | undefined): string | null =>
-  command?.({
-    lowers: ['{lower}'],
-    upper: '{upper}',
-    work: '{work}',
-    mountpoint: '{mnt}',
-  }).join(' ') ?? null
+/** As somebody else would type it: programs by their names, own files from the repository's folder on. */
+const shown = (command: System['command'] | undefined): string | null => {
+  const places = { lowers: ['{lower}'], upper: '{upper}', work: '{work}', mountpoint: '{mnt}' }
+  const [program, ...words] = command?.(places) ?? []
+  if (program === undefined) return null
+  const own = words.map(word => (word.startsWith(`${root}/`) ? path.relative(root, word) : word))
+  return [path.basename(program), ...own].join(' ')
+}
 
 const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Report> => {
   const rootless = passes.includes('rootless') ? findSystems(plan.peers, true) : []
