@@ -50,6 +50,10 @@ const NOT_NATIVE = new Map([
   ],
   ['names of 255 bytes, of 256, and that are no text', 'names travel as JavaScript strings'],
   ['a default ACL reaches what is made in the folder', 'libfuse 2 does not negotiate ACLs'],
+  [
+    'what is written through a mapping takes no capability away',
+    'no handler is told that it is a page of a mapping',
+  ],
   ['flags of files can be asked for', FLAGS],
   ['an immutable file with a capability is written by who had it open before', FLAGS],
   ['an append-only file can be touched, and gets no other time', FLAGS],
