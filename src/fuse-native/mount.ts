@@ -5,7 +5,6 @@
 
 import { readdirSync, readlinkSync } from 'node:fs'
 import { MountError } from '../errors.js'
-import { tuneBdi } from '../fuse/bdi.js'
 import type { ServeOptions } from '../fuse/messages.js'
 import { detach, mountedDevice } from '../fuse/mount.js'
 import type { Logger } from '../log.js'
@@ -111,9 +110,7 @@ export const mountNative = async (options: ServeOptions, log: Logger): Promise<N
     const connection = dup(device)
     if (connection < 0) throw cannotMount(options.mountpoint, errnoName(connection))
     log.info({}, `fuse-native, with its limits: ${LIMITS}`)
-    const mounted = new NativeMount(options, session, ops, connection, log)
-    if (mounted.device !== undefined) tuneBdi(mounted.device, log)
-    return mounted
+    return new NativeMount(options, session, ops, connection, log)
   } catch (error) {
     ops.close()
     throw error

@@ -7,7 +7,9 @@
  */
 
 import { fork, type ChildProcess } from 'node:child_process'
+import { statfs } from 'node:fs/promises'
 import { MountError } from '../errors.js'
+import { tuneBdi } from '../fuse/bdi.js'
 import { reviveError, type ServeOptions } from '../fuse/messages.js'
 import { detach, mountedDevice } from '../fuse/mount.js'
 import type { Server } from '../fuse/serve.js'
@@ -29,6 +31,9 @@ const entry = new URL(
 export const startServer = async (options: ServeOptions, log: Logger): Promise<Server> => {
   const server = new Serving(options, log)
   await server.ready
+  // The package says so before the kernel has taken the answer to INIT, which would set it back; whoever asks waits for that.
+  await statfs(options.mountpoint).catch(() => {})
+  if (server.device !== undefined) tuneBdi(server.device, log)
   remount(options, log)
   return server
 }
@@ -159,6 +164,11 @@ class Serving implements Server {
   /** It goes by itself when the channel is closed; a mount that is live is taken away by exit-guard.ts. */
   readonly #onExit = (): void => {
     if (!this.#live) this.#child.kill('SIGKILL')
+  }
+
+  /** Of what is mounted, as major:minor. */
+  get device(): string | undefined {
+    return this.#device
   }
 
   #tell(message: ToProcess): boolean {
