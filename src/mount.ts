@@ -247,10 +247,10 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
 
   // Loaded only now: the server brings the foreign-function library with it.
   const native = options.transport === 'fuse-native'
-  const { chooseWay } = await import('./fuse/mount.js')
+  const { chooseWay, hasMountRight } = await import('./fuse/mount.js')
   const allowOther = options.allowOther ?? process.geteuid?.() === 0
+  if (native && !hasMountRight()) throw noRightForNative(options.mountpoint)
   const way = chooseWay(options.mountpoint, allowOther)
-  if (native && way !== 'mount') throw noRightForNative(options.mountpoint)
   if (native) await options.thread?.terminate()
   const { startServer } = await (native
     ? import('./fuse-native/serve.js')

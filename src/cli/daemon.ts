@@ -1,5 +1,5 @@
 /**
- * Serving in the background. The first process starts a second one in a session of its own and ends when
+ * Serving in the background. The first process starts a second one, detached from its terminal by setsid(2), and ends when
  * that one says that the mount is live, or has failed. Errors reach the user through the standard error
  * that both share until then.
  */

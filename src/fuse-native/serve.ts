@@ -13,6 +13,7 @@ import { tuneBdi } from '../fuse/bdi.js'
 import { reviveError, type ServeOptions } from '../fuse/messages.js'
 import { detach, mountedDevice } from '../fuse/mount.js'
 import type { Server } from '../fuse/serve.js'
+import { AskedStats, type Stats } from '../fuse/stats.js'
 import { deferred, unmountServer } from '../fuse/unmount.js'
 import type { Logger } from '../log.js'
 import { errnoMessage } from '../sys/errno.js'
@@ -54,8 +55,7 @@ class Serving implements Server {
 
   readonly #log: Logger
   readonly #child: ChildProcess
-  readonly #stats = new Map<number, (stats: Record<string, number>) => void>()
-  #nextId = 1
+  readonly #stats = new AskedStats()
   #live = false
   #device: string | undefined
   /** It has cleaned up and said so. */
@@ -77,7 +77,7 @@ class Serving implements Server {
     this.closed.catch(() => {})
 
     const before = mountedDevice(this.mountpoint)
-    // A session of its own: what is typed at a terminal is not for it. Nothing of the program's is held open.
+    // Detached, by setsid(2): what is typed at a terminal is not for it. Nothing of the program's is held open.
     this.#child = fork(entry, [], {
       cwd: '/',
       detached: true,
@@ -102,8 +102,7 @@ class Serving implements Server {
       process.off('exit', this.#onExit)
       this.#device ??= this.#made(before)
       const failure = this.#end(signal ?? `code ${code}`)
-      for (const answer of this.#stats.values()) answer({})
-      this.#stats.clear()
+      this.#stats.end()
       if (failure === undefined) ended.resolve()
       else ended.reject(failure)
       ready.reject(failure ?? new MountError('the mount was taken away while it was being made'))
@@ -133,8 +132,7 @@ class Serving implements Server {
         this.#device = message.device
         break
       case 'stats':
-        this.#stats.get(message.id)?.(message.stats)
-        this.#stats.delete(message.id)
+        this.#stats.answer(message.id, message.stats)
         break
       case 'closed':
         this.#over = true
@@ -191,14 +189,7 @@ class Serving implements Server {
     return this.#child.kill('SIGKILL')
   }
 
-  stats(): Promise<Record<string, number>> {
-    const { promise, resolve } = deferred<Record<string, number>>()
-    const id = this.#nextId++
-    this.#stats.set(id, resolve)
-    if (!this.#tell({ type: 'stats', id })) {
-      this.#stats.delete(id)
-      resolve({})
-    }
-    return promise
+  stats(): Promise<Stats> {
+    return this.#stats.ask(id => this.#tell({ type: 'stats', id }))
   }
 }

@@ -156,14 +156,6 @@ export class Session {
     this.#closed = true
   }
 
-  get waiting(): number {
-    return this.#waiting
-  }
-
-  get openFiles(): number {
-    return this.#files.size
-  }
-
   find(path: string): Dentry | Result {
     return this.paths.find(path)
   }

@@ -24,13 +24,15 @@ const DEVICE = '/dev/fuse'
 /** How a mount is made: with mount(2), or by fusermount3. */
 export type MountWay = 'mount' | 'fusermount'
 
+/** Whether this process may call mount(2). */
+export const hasMountRight = (): boolean => mayMount() ?? hasCap(CAP_SYS_ADMIN)
+
 /**
  * mount(2) where this process may, else fusermount3. Asked before a layer is touched.
  * @throws {MountError} EPERM: there is neither, or `allowOther` is not for an ordinary user
  */
 export const chooseWay = (mountpoint: string, allowOther: boolean): MountWay => {
-  const may = mayMount() ?? hasCap(CAP_SYS_ADMIN)
-  if (may) return 'mount'
+  if (hasMountRight()) return 'mount'
   if (findFusermount() === undefined) {
     throw new MountError(
       `mountpoint=${mountpoint}: no right to mount; install fusermount3 (of the package fuse3), or run as root or in a user namespace of your own (unshare -rm)`,

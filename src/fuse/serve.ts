@@ -16,11 +16,11 @@ import {
   type ToWorker,
 } from './messages.js'
 import { detach, type MountRequest } from './mount.js'
+import { AskedStats, type Stats } from './stats.js'
 import { threadFor } from './union-thread.js'
 import { deferred, unmountServer, type Deferred } from './unmount.js'
 
 export type { ServeOptions } from './messages.js'
-export { chooseWay } from './mount.js'
 
 /** A live mount. */
 export interface Server {
@@ -39,7 +39,7 @@ export interface Server {
   /** Ends the server whatever is still open, at once; the process is about to end. */
   abandon(): void
   /** Counters: requests by opcode, and so on. */
-  stats(): Promise<Record<string, number>>
+  stats(): Promise<Stats>
   /** Where it has a process of its own: ends that at once. False: it is gone already. */
   kill?(): boolean
 }
@@ -66,8 +66,7 @@ class Serving implements Server {
 
   readonly #log: Logger
   readonly #worker: Worker
-  readonly #stats = new Map<number, (stats: Record<string, number>) => void>()
-  #nextId = 1
+  readonly #stats = new AskedStats()
   #deviceFd = -1
   #device: string | undefined
   #controlFd = -1
@@ -125,8 +124,7 @@ class Serving implements Server {
         void this.#mount(message.request)
         break
       case 'stats':
-        this.#stats.get(message.id)?.(message.stats)
-        this.#stats.delete(message.id)
+        this.#stats.answer(message.id, message.stats)
         break
       case 'closed':
         this.#over = true
@@ -150,8 +148,7 @@ class Serving implements Server {
 
   #settle(code: number, ready: Deferred<void>, ended: Deferred<void>): void {
     const failure = this.#end(code)
-    for (const answer of this.#stats.values()) answer({})
-    this.#stats.clear()
+    this.#stats.end()
     if (failure === undefined) ended.resolve()
     else ended.reject(failure)
     ready.reject(failure ?? new MountError('the mount was taken away while it was being made'))
@@ -195,14 +192,7 @@ class Serving implements Server {
     return this.#over ? this.closed : unmountServer(this, options)
   }
 
-  stats(): Promise<Record<string, number>> {
-    const { promise, resolve } = deferred<Record<string, number>>()
-    const id = this.#nextId++
-    this.#stats.set(id, resolve)
-    if (!this.#tell({ type: 'stats', id })) {
-      this.#stats.delete(id)
-      resolve({})
-    }
-    return promise
+  stats(): Promise<Stats> {
+    return this.#stats.ask(id => this.#tell({ type: 'stats', id }))
   }
 }

@@ -23,6 +23,8 @@ export interface Side {
   metacopy: boolean
   /** Its upper layer. */
   upper: string | null
+  /** Files that were seen with several names before one went: numbers. */
+  linked: Set<bigint>
 }
 
 export const openSide = (
@@ -39,6 +41,7 @@ export const openSide = (
     writeBack,
     metacopy,
     upper,
+    linked: new Set(),
   }
 }
 
@@ -574,6 +577,7 @@ const hasInvalidCapability = (side: Side, place: Place): boolean =>
 const hasAnotherWay = (side: Side, place: Place): boolean => {
   const stat = sys.lstat(baseOf(side, place), place.path)
   if (typeof stat === 'number' || (stat.mode & sys.S.IFMT) === sys.S.IFDIR) return false
+  if (stat.nlink < 2 && !side.linked.has(stat.ino)) return false
   const parts = place.path.split('/')
   return parts.some(
     (_, i) => i > 0 && hasInvalidCapability(side, { ...place, path: parts.slice(0, i).join('/') }),
@@ -649,12 +653,21 @@ const wouldPart = (side: Side, action: Action): boolean => {
   return result
 }
 
+/** Before a name goes. */
+const noteLinks = (side: Side, places: Place[]): void => {
+  for (const place of places) {
+    const stat = sys.lstat(baseOf(side, place), place.path)
+    if (typeof stat !== 'number' && stat.nlink > 1) side.linked.add(stat.ino)
+  }
+}
+
 /** @param reference what came of it in overlayfs, if this is not overlayfs */
 export const perform = (side: Side, call: Call, reference?: Outcome): Outcome => {
   const a = call.action
   // As it is with any other file; `leftOut` knows it.
   if (wouldComeBack(side, a)) return plain(EEXIST)
   if (reference === undefined && wouldPart(side, a)) return plain(EXDEV)
+  if (a.op === 'unlink' || a.op === 'rename') noteLinks(side, placesOf(a))
   const places = call.check ? placesOf(a) : []
   const look = (place: Place): Stat | number => sys.lstat(baseOf(side, place), place.path)
   const before = places.map(look)
