@@ -3,6 +3,7 @@
  * interleaved rounds and sends each sample to the one that started it (run/main.ts).
  */
 
+import { setTimeout } from 'node:timers/promises'
 import { cpuOfAll, peakMemory } from '../measure/processes.js'
 import { findSystems } from '../systems/index.js'
 import { mountSystem, unmountSystem, type Mounted } from '../systems/mounting.js'
@@ -26,6 +27,9 @@ const systems = findSystems(plan.peers, plan.rootless).filter(({ name }) =>
 )
 const workloads = plan.workloads.map(workloadNamed)
 
+/** After the work that nobody times, in milliseconds: a server may use a rest to get ready for more. */
+const REST_MS = 600
+
 /** What failed once is not tried in later rounds: a step that hangs would hang again. */
 const failed = new Set<string>()
 
@@ -45,7 +49,10 @@ const runSteps = async (
   place: Place,
   about: Omit<Case, 'step'>,
 ): Promise<void> => {
-  if (isWarmedUp(workload)) await client.warmUp(place)
+  if (isWarmedUp(workload)) {
+    await client.warmUp(place)
+    await setTimeout(REST_MS)
+  }
   for (const { name } of workload.steps) {
     const sample = (step: string, taken: Omit<Sample, keyof Case | 'type'>): void =>
       say({ type: 'sample', ...about, step, ...taken })

@@ -14,7 +14,7 @@ import { scaled, step, type Lowers, type Place, type Workload } from './workload
 const FOLDER = 'warm-up'
 const FOLDERS = 10
 const FILES = 40
-const ROUNDS = 3
+const ROUNDS = 2
 
 const folders = (root: string, scale: number): string[] =>
   Array.from({ length: scaled(FOLDERS, scale) }, (_, n) => `${root}/${FOLDER}/d${n}`)

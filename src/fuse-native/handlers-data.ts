@@ -11,15 +11,7 @@ import type { Session } from './session.js'
 
 type Data = Pick<
   Operations,
-  | 'open'
-  | 'release'
-  | 'read'
-  | 'write'
-  | 'fsync'
-  | 'opendir'
-  | 'releasedir'
-  | 'readdir'
-  | 'fsyncdir'
+  'open' | 'release' | 'read' | 'write' | 'fsync' | 'readdir' | 'fsyncdir'
 >
 
 const MAX = Number.MAX_SAFE_INTEGER
@@ -57,14 +49,7 @@ class Listing implements DirSink {
 const list = (s: Session, path: string, listing: Listing): Result => {
   const id = s.node(path)
   if (id < 0) return id
-  const opened = s.ops.opendir(id, s.opened)
-  if (opened < 0) return opened
-  const { fh } = s.opened
-  try {
-    return s.ops.readdir(fh, 0, listing)
-  } finally {
-    s.ops.releasedir(fh)
-  }
+  return s.ops.readdir(id, 0, listing)
 }
 
 export const dataHandlers = (s: Session): Data => ({
@@ -100,22 +85,6 @@ export const dataHandlers = (s: Session): Data => ({
   fsync(_path, datasync, fd, done) {
     s.run('fsync', () => s.ops.fsync(fd, datasync !== 0), done)
   },
-  opendir(path, _flags, done) {
-    const call = (): Result => {
-      const id = s.node(path)
-      if (id < 0) return id
-      const r = s.ops.opendir(id, s.opened)
-      return r < 0 ? r : s.opened.fh
-    }
-    s.run('opendir', call, r => (r < 0 ? done(r) : done(0, r)))
-  },
-  releasedir(_path, fd, done) {
-    const call = (): Result => {
-      s.ops.releasedir(fd)
-      return 0
-    }
-    s.run('releasedir', call, done)
-  },
   readdir(path, done) {
     const listing = new Listing(s)
     s.run(
@@ -124,7 +93,11 @@ export const dataHandlers = (s: Session): Data => ({
       r => (r < 0 ? done(r) : done(0, listing.names, listing.stats)),
     )
   },
-  fsyncdir(_path, datasync, fd, done) {
-    s.run('fsyncdir', () => s.ops.fsyncdir(fd, datasync !== 0), done)
+  fsyncdir(path, datasync, _fd, done) {
+    const call = (): Result => {
+      const id = s.node(path)
+      return id < 0 ? id : s.ops.fsyncdir(id, datasync !== 0)
+    }
+    s.run('fsyncdir', call, done)
   },
 })

@@ -81,7 +81,6 @@ export interface Operations {
   listxattr?: true
   removexattr?(path: string, name: string, done: Done): void
   open(path: string, flags: number, done: DoneWith<number>): void
-  opendir(path: string, flags: number, done: DoneWith<number>): void
   read(
     path: string,
     fd: number,
@@ -99,7 +98,6 @@ export interface Operations {
     done: DoneWith<number>,
   ): void
   release(path: string, fd: number, done: Done): void
-  releasedir(path: string, fd: number, done: Done): void
   create(path: string, mode: number, done: DoneWith<number>): void
   unlink(path: string, done: Done): void
   rename(from: string, to: string, done: Done): void

@@ -226,8 +226,6 @@ export const REFUSED_INIT_FLAGS: Readonly<
   AUTO_INVAL_DATA:
     'would drop cached pages whenever an mtime differs; nobody but this mount changes the union',
   NO_OPEN_SUPPORT: 'an open decides between page cache and passthrough, and truncates',
-  NO_OPENDIR_SUPPORT:
-    'an opened folder is a snapshot: entries are listed once, with stable cookies',
   HANDLE_KILLPRIV: 'drops set-id bits also for callers who may keep them; see HANDLE_KILLPRIV_V2',
   MAP_ALIGNMENT: 'for DAX windows of virtiofs',
   HAS_INODE_DAX: 'as MAP_ALIGNMENT',

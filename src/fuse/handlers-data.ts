@@ -72,7 +72,7 @@ const fsync: Handle = (s, req) =>
 const fsyncdir: Handle = (s, req) =>
   s.ops.syncIsFree
     ? -E.ENOSYS
-    : s.ops.fsyncdir(req.u64(0), (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
+    : s.ops.fsyncdir(req.nodeid, (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
 
 const fallocate: Handle = (s, req) => {
   const offset = req.u64(8)
@@ -116,21 +116,6 @@ const copyFileRange64: Handle = (s, req, rep) => {
   return abi.COPY_FILE_RANGE_OUT_SIZE
 }
 
-const opendir: Handle = (s, req, rep) => {
-  const { opened } = s
-  const r = s.ops.opendir(req.nodeid, opened)
-  if (r < 0) return r
-  // The kernel drops its listing itself when a name changes through it; else it may keep it.
-  const flags = opened.unchanged ? abi.FOPEN_CACHE_DIR | abi.FOPEN_KEEP_CACHE : abi.FOPEN_CACHE_DIR
-  writeOpen(rep, AT, opened.fh, flags, 0)
-  return abi.OPEN_OUT_SIZE
-}
-
-const releasedir: Handle = (s, req) => {
-  s.ops.releasedir(req.u64(0))
-  return 0
-}
-
 /** Bytes the kernel has room for. */
 const dirRoom = (req: Request, rep: Reply): number => Math.min(req.u32(16), rep.capacity)
 
@@ -141,7 +126,7 @@ const readdir: Handle = (s, req, rep) => {
   const cookie = req.u64(8)
   if (cookie > MAX) return -E.EINVAL
   s.dir.begin(AT, dirRoom(req, rep))
-  const r = s.ops.readdir(req.u64(0), cookie, s.dir)
+  const r = s.ops.readdir(req.nodeid, cookie, s.dir)
   return dirOut(r, s.dir.end - AT)
 }
 
@@ -149,7 +134,7 @@ const readdirplus: Handle = (s, req, rep) => {
   const cookie = req.u64(8)
   if (cookie > MAX) return -E.EINVAL
   s.dirPlus.begin(AT, dirRoom(req, rep))
-  const r = s.ops.readdirplus(req.u64(0), cookie, s.dirPlus)
+  const r = s.ops.readdirplus(req.nodeid, cookie, s.dirPlus)
   return dirOut(r, s.dirPlus.end - AT)
 }
 
@@ -165,8 +150,6 @@ export const dataHandlers: readonly (readonly [number, number, Handle])[] = [
   [Opcode.LSEEK, abi.LSEEK_IN_SIZE, lseek],
   [Opcode.COPY_FILE_RANGE, abi.COPY_FILE_RANGE_IN_SIZE, copyFileRange],
   [Opcode.COPY_FILE_RANGE_64, abi.COPY_FILE_RANGE_IN_SIZE, copyFileRange64],
-  [Opcode.OPENDIR, abi.OPEN_IN_SIZE, opendir],
-  [Opcode.RELEASEDIR, abi.RELEASE_IN_SIZE, releasedir],
   [Opcode.READDIR, abi.READ_IN_SIZE, readdir],
   [Opcode.READDIRPLUS, abi.READ_IN_SIZE, readdirplus],
 ]

@@ -108,6 +108,9 @@ set(Opcode.STATFS, 0, statfs)
 set(Opcode.SYNCFS, 0, s => s.ops.syncfs())
 // Nothing is held back until a close.
 set(Opcode.FLUSH, 0, never)
+// Places in a listing are good for everyone: no folder has to be opened (FUSE_NO_OPENDIR_SUPPORT).
+set(Opcode.OPENDIR, 0, never)
+set(Opcode.RELEASEDIR, 0, never)
 // The kernel checks permissions itself (default_permissions).
 set(Opcode.ACCESS, 0, never)
 // Without FUSE_POSIX_LOCKS it keeps the locks itself.

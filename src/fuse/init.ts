@@ -78,6 +78,7 @@ const WANTED =
   InitFlag.ABORT_ERROR +
   InitFlag.MAX_PAGES +
   InitFlag.CACHE_SYMLINKS +
+  InitFlag.NO_OPENDIR_SUPPORT +
   InitFlag.EXPLICIT_INVAL_DATA +
   InitFlag.HANDLE_KILLPRIV_V2 +
   InitFlag.SETXATTR_EXT +

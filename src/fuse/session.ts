@@ -196,9 +196,6 @@ export class Session {
       case Opcode.OPEN:
         this.#closed(req.nodeid, node)
         break
-      case Opcode.OPENDIR:
-        this.ops.releasedir(node)
-        break
       case Opcode.READDIRPLUS:
         forEachPlusEntry(buf, buf.readUInt32LE(0), id => this.ops.forget(id, 1))
         break

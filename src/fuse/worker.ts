@@ -28,7 +28,7 @@ import {
 } from './messages.js'
 import { detach, mountDevice, mountedDevice, openDevice, type MountRequest } from './mount.js'
 import { DeviceNotifier } from './notify.js'
-import { Rehearsal } from './rehearsal.js'
+import { Rehearsal } from './rehearsal/rehearsal.js'
 import { Session } from './session.js'
 import { Reply } from './wire.js'
 
@@ -107,7 +107,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
   let rehearsal: Rehearsal | undefined
   const practise = (): boolean => {
     try {
-      rehearsal ??= new Rehearsal()
+      rehearsal ??= new Rehearsal(wish)
       return rehearsal.step()
     } catch (error) {
       // It is served without practice, then.

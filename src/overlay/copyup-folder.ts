@@ -44,7 +44,7 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
   if (staged.result < 0) return staged.result
   result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
   if (result >= 0)
-    result = publish(u, parent, into, dirfd =>
+    result = publish(u, into, dirfd =>
       renameOwn(work.fd, staged.name, dirfd, node.name, RENAME_NOREPLACE),
     )
   if (result < 0) {

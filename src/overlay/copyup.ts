@@ -258,7 +258,7 @@ function install(u: Union, node: Node, put: (dirfd: number, name: ByteString) =>
   if (node.links === null) {
     const into = parent.upperDir
     if (into === null) return -E.EIO
-    const result = publish(u, parent, into, dirfd => put(dirfd, node.name))
+    const result = publish(u, into, dirfd => put(dirfd, node.name))
     if (result < 0) return result
     becomeUpper(u, node, 1)
     return 0
@@ -297,7 +297,7 @@ function installLinks(
   const first = links?.[0]
   const into = first?.parent.upperDir
   if (links === null || first === undefined || into === null || into === undefined) return -E.EIO
-  const result = publish(u, first.parent, into, dirfd => put(dirfd, first.name))
+  const result = publish(u, into, dirfd => put(dirfd, first.name))
   if (result < 0) return result
   first.inUpper = true
   // Point of no return: the copy is live.

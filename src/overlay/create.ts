@@ -219,7 +219,6 @@ function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
   const node = u.nodes.create(st.mode, st.ino, dirs)
   node.upper = true
   u.nodes.addName(node, parent, name, true)
-  parent.version++
   return node
 }
 
@@ -318,7 +317,6 @@ function describeNew(
   out.writable = writable
   out.upper = true
   out.lasting = true
-  out.unchanged = false
   out.privileged = (there.mode & 0o6000) !== 0
 }
 
@@ -473,7 +471,6 @@ function adopt(
   u.nodes.addName(node, parent, name, true)
   if (covers || node.links !== null) node.lowerPositive = undefined
   else node.lowerPositive = false
-  parent.version++
   saveNlink(u, node)
   return answer(u, node, out)
 }

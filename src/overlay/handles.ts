@@ -58,11 +58,6 @@ export class HandleTable {
   readonly #files = new Map<Fh, FileHandle>()
   #next = 1
 
-  /** A number for an open folder, from the same sequence. */
-  nextFh(): Fh {
-    return this.#next++
-  }
-
   get(fh: Fh): FileHandle | undefined {
     return this.#files.get(fh)
   }
@@ -183,7 +178,6 @@ function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
   out.upper = node.upper && !node.metacopy
   const lower = node.metacopy ? node.dataDir : node.lowerDir
   out.lasting = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)
-  out.unchanged = false
   out.privileged = false
   if (!handle.writable) return
   if (fstatx(handle.fd, st) < 0) return

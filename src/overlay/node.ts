@@ -32,8 +32,6 @@ export const Protect = { IMMUTABLE: 1, APPEND: 2 } as const
  */
 class Rare {
   defaultAcl: Buffer | null | undefined = undefined
-  version = 0
-  seenVersion = -1
   metacopy = false
   dataDir: RealDir | null = null
   dataName: ByteString = ''
@@ -45,7 +43,6 @@ class Rare {
   lowerLayer = -1
   upperIno: Ino | null = null
   anchor = -1
-  dirHandles = 0
   flushed = false
   capable = false
   job: CopyUpJob | null = null
@@ -112,20 +109,6 @@ export class Node {
   }
   set defaultAcl(value) {
     if (value !== this.#rare.defaultAcl) this.#own().defaultAcl = value
-  }
-  /** Folders: counts changes of the list of names. */
-  get version(): number {
-    return this.#rare.version
-  }
-  set version(value) {
-    if (value !== this.#rare.version) this.#own().version = value
-  }
-  /** Folders: the version that an opendir was last told of. */
-  get seenVersion(): number {
-    return this.#rare.seenVersion
-  }
-  set seenVersion(value) {
-    if (value !== this.#rare.seenVersion) this.#own().seenVersion = value
   }
   /** Metadata-only copy (`overlay.metacopy`): the data is in a lower file of its own. */
   get metacopy(): boolean {
@@ -201,13 +184,6 @@ export class Node {
   set anchor(value) {
     if (value !== this.#rare.anchor) this.#own().anchor = value
   }
-  /** Open folders. */
-  get dirHandles(): number {
-    return this.#rare.dirHandles
-  }
-  set dirHandles(value) {
-    if (value !== this.#rare.dirHandles) this.#own().dirHandles = value
-  }
   /** The kernel has just written back what it had cached of this file. */
   get flushed(): boolean {
     return this.#rare.flushed
@@ -261,13 +237,15 @@ export class NodeTable {
   readonly #byId = new IdTable<Node>()
   readonly #lowerInodes: Map<Ino, Node>[] = []
   readonly #upperInodes = new Map<Ino, Node>()
-  /** @see forgetNumber */
-  readonly #numbersLast: boolean
+  readonly #numberGone: ((folder: Node) => void) | null
   #nextId = ROOT_ID + 1
 
-  /** @param numbersLast whether a copy's number can be found again by its origin */
-  constructor(rootIno: Ino, dirs: RealDir[], numbersLast = true) {
-    this.#numbersLast = numbersLast
+  /**
+   * @param numberGone where a copy's number cannot be found again by its origin: called for each folder
+   * with a name that gets another one at the next lookup
+   */
+  constructor(rootIno: Ino, dirs: RealDir[], numberGone: ((folder: Node) => void) | null = null) {
+    this.#numberGone = numberGone
     this.root = new Node(ROOT_ID, S_IFDIR, rootIno, dirs)
     this.root.lookups = 1
     this.root.upper = this.root.upperDir !== null
@@ -357,11 +335,11 @@ export class NodeTable {
   release(node: Node): void {
     let at: Node | null = node
     while (at !== null && at.id !== ROOT_ID) {
-      if (at.lookups > 0 || at.dirHandles > 0 || at.job !== null) return
+      if (at.lookups > 0 || at.job !== null) return
       if (at.children !== null && at.children.size > 0) return
       if (at.handles !== null && at.handles.length > 0) return
       if (!this.#byId.delete(at.id)) return
-      if (!this.#numbersLast && at.hasOrigin) forgetNumber(at)
+      if (this.#numberGone !== null && at.hasOrigin) eachFolder(at, this.#numberGone)
       const parent: Node | null = at.parent
       if (at.links !== null) {
         const others = at.links
@@ -390,10 +368,10 @@ export class NodeTable {
   }
 }
 
-/** The node's names get another number at the next lookup: listings with the old one no longer hold. */
-function forgetNumber(node: Node): void {
-  if (node.parent !== null) node.parent.version++
-  for (const { parent } of node.links ?? []) parent.version++
+/** Folders that have a name of the node. */
+function eachFolder(node: Node, call: (folder: Node) => void): void {
+  if (node.parent !== null) call(node.parent)
+  for (const { parent } of node.links ?? []) if (parent !== node.parent) call(parent)
 }
 
 /** From here on the node's names are kept as a list. */

@@ -26,10 +26,11 @@ import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
 import { IoPool } from './io-pool.js'
 import { DirFds, Layer } from './layer.js'
+import { Listings } from './listing.js'
 import { lockUpper } from './lock.js'
 import { Mark, MarkReader } from './marks.js'
 import { mountOf } from './mountinfo.js'
-import { NodeTable } from './node.js'
+import { NodeTable, type Node } from './node.js'
 import type { Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
 import { canFindOrigins, encodeOrigin } from './origin.js'
@@ -114,10 +115,18 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   fstatx(top.fd, st)
   const onTmpfs = upper !== null && statfs(upper.fd, fs) >= 0 && fs.type === TMPFS_MAGIC
   const fsCount = devs.length
+  const { notifier } = deps
+  const listings = new Listings()
+  const pool = new IoPool(log)
+  const numberGone = (folder: Node): void => {
+    listings.drop(folder.id)
+    const message = folder.lookups === 0 ? null : notifier.dropPages(folder.id)
+    if (message !== null) pool.submit({ kind: 'write', ...message })
+  }
   return {
     options,
     log,
-    notifier: deps.notifier,
+    notifier,
     upper,
     lowers,
     fds: new DirFds(folderBudget()),
@@ -126,14 +135,15 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     amends: options.xattrPermissions !== 0 || lowers.some(layer => layer.shownBy !== null),
     owners,
     work,
-    pool: new IoPool(log),
+    pool,
+    listings,
     writeback: deps.writeback,
     syncIsFree: options.volatile || !options.fsync || onTmpfs,
     fsCount,
     nodes: new NodeTable(
       shownIno({ fsCount }, top, st.ino),
       merged.map(layer => layer.root),
-      canFindOrigins(lowers),
+      canFindOrigins(lowers) ? null : numberGone,
     ),
     st,
     place: new Place(),

@@ -15,7 +15,7 @@ export type Result = number
 /** The union's number for an inode; 1 is the root. A number is never used twice. */
 export type NodeId = number
 
-/** An open file or folder; 0 means none. */
+/** An open file; 0 means none. */
 export type Fh = number
 
 export const ROOT_ID: NodeId = 1
@@ -63,10 +63,10 @@ export class Entry {
   readonly attr = new Attr()
 }
 
-/** The answer to open, create, tmpfile and opendir. */
+/** The answer to open, create and tmpfile. */
 export class Opened {
   fh: Fh = 0
-  /** Files only: the descriptor of the real file that serves this handle, until the node is copied up. */
+  /** The descriptor of the real file that serves this handle, until the node is copied up. */
   fd = -1
   /** The handle may write. */
   writable = false
@@ -79,8 +79,6 @@ export class Opened {
   lasting = false
   /** The real file has set-id bits or a security.capability which a write must be able to drop. */
   privileged = false
-  /** Folders: nothing changed in it since the last time it was opened with this set. */
-  unchanged = false
 }
 
 /** Bits of `SetAttr.valid`; the numbers are those of FATTR_* in linux/fuse.h. */
@@ -264,7 +262,7 @@ export interface Ops extends Requester {
   /** (P) */
   fsync(fh: Fh, datasync: boolean): Result
   /** (P) */
-  fsyncdir(fh: Fh, datasync: boolean): Result
+  fsyncdir(node: NodeId, datasync: boolean): Result
   /** The whole upper layer. (P) */
   syncfs(): Result
   fallocate(fh: Fh, mode: number, offset: number, length: number): Result
@@ -279,11 +277,12 @@ export interface Ops extends Requester {
     flags: number,
   ): Result
 
-  opendir(node: NodeId, opened: Opened): Result
-  releasedir(fh: Fh): void
-  /** Entries after `cookie` (0: from the start), `.` and `..` among them. */
-  readdir(fh: Fh, cookie: number, sink: DirSink): Result
-  readdirplus(fh: Fh, cookie: number, sink: DirPlusSink): Result
+  /**
+   * Entries after `cookie` (0: from the start), `.` and `..` among them. A cookie means the same place
+   * for as long as its name is there, to everyone.
+   */
+  readdir(node: NodeId, cookie: number, sink: DirSink): Result
+  readdirplus(node: NodeId, cookie: number, sink: DirPlusSink): Result
 
   /** Copies the value into `buf` from `offset` and returns its length; `room` 0 asks for the length. */
   getxattr(node: NodeId, name: ByteString, buf: Buffer, offset: number, room: number): Result

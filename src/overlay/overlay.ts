@@ -39,7 +39,7 @@ import {
   type StatFsOut,
 } from './ops.js'
 import type { UnionOptions } from './options.js'
-import { DirHandles, readdir, readdirplus } from './readdir.js'
+import { readdir, readdirplus } from './readdir.js'
 import { rmdir, unlink } from './remove.js'
 import { rename } from './rename.js'
 import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
@@ -56,7 +56,6 @@ export function openUnion(options: UnionOptions, deps: UnionDeps): Overlay {
 export class Overlay implements Ops {
   readonly #u: Union
   readonly #handles = new HandleTable()
-  readonly #dirs = new DirHandles()
   readonly #listed = new Entry()
   readonly wakeFd: number
   readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
@@ -89,11 +88,10 @@ export class Overlay implements Ops {
   }
 
   /** Numbers for statistics. */
-  counts(): { nodes: number; files: number; folders: number; jobs: number } {
+  counts(): { nodes: number; files: number; jobs: number } {
     return {
       nodes: this.#u.nodes.size,
       files: this.#handles.size,
-      folders: this.#dirs.size,
       jobs: this.#u.pool.pending,
     }
   }
@@ -120,6 +118,7 @@ export class Overlay implements Ops {
 
   forget(node: NodeId, count: number): void {
     this.#u.nodes.forget(node, count)
+    this.#u.listings.forget(node)
   }
 
   getattr(id: NodeId, fh: Fh, out: Attr): Result {
@@ -277,9 +276,9 @@ export class Overlay implements Ops {
     return handle.node.upper ? syncFd(this.#u, handle.fd, datasync) : 0
   }
 
-  fsyncdir(fh: Fh, datasync: boolean): Result {
-    const node = this.#dirs.get(fh)?.node
-    if (node === undefined) return -E.EBADF
+  fsyncdir(id: NodeId, datasync: boolean): Result {
+    const node = this.#folder(id)
+    if (node === undefined) return -E.ESTALE
     const upper = node.upperDir
     if (upper === null || node.unlinked) return 0
     const u = this.#u
@@ -328,27 +327,15 @@ export class Overlay implements Ops {
     return copyFileRange(this.#u, source, offIn, target, offOut, length)
   }
 
-  opendir(id: NodeId, opened: Opened): Result {
+  readdir(id: NodeId, cookie: number, sink: DirSink): Result {
+    const node = this.#folder(id)
+    return node === undefined ? -E.ENOTDIR : readdir(this.#u, node, cookie, sink)
+  }
+
+  readdirplus(id: NodeId, cookie: number, sink: DirPlusSink): Result {
     const node = this.#folder(id)
     if (node === undefined) return -E.ENOTDIR
-    this.#dirs.open(this.#handles, node, opened)
-    return 0
-  }
-
-  releasedir(fh: Fh): void {
-    const node = this.#dirs.close(fh)
-    if (node !== undefined && node.lookups === 0) this.#u.nodes.release(node)
-  }
-
-  readdir(fh: Fh, cookie: number, sink: DirSink): Result {
-    const handle = this.#dirs.get(fh)
-    return handle === undefined ? -E.EBADF : readdir(this.#u, handle, cookie, sink)
-  }
-
-  readdirplus(fh: Fh, cookie: number, sink: DirPlusSink): Result {
-    const handle = this.#dirs.get(fh)
-    if (handle === undefined) return -E.EBADF
-    return readdirplus(this.#u, handle, cookie, sink, this.#listed)
+    return readdirplus(this.#u, node, cookie, sink, this.#listed)
   }
 
   getxattr(id: NodeId, name: ByteString, buf: Buffer, offset: number, room: number): Result {

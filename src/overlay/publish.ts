@@ -5,7 +5,6 @@ import { Stat } from '../sys/stat.js'
 import type { RealDir } from './layer.js'
 import { OWNER_SEARCH, OWNER_WRITE, withRight } from './lend.js'
 import { isXattrRefusal } from './marks.js'
-import type { Node } from './node.js'
 import type { Result } from './ops.js'
 import type { Union } from './union.js'
 
@@ -15,12 +14,7 @@ const parentTimes = new Stat()
  * Runs one link or rename into an upper folder, keeping the folder's times as they were, with the
  * folder marked as one that holds objects of other origin.
  */
-export function publish(
-  u: Union,
-  parent: Node,
-  into: RealDir,
-  step: (dirfd: number) => Result,
-): Result {
+export function publish(u: Union, into: RealDir, step: (dirfd: number) => Result): Result {
   const fd = u.fds.get(into)
   if (fd < 0) return fd
   let result = fstatx(fd, parentTimes)
@@ -32,7 +26,6 @@ export function publish(
   const t = parentTimes
   const restored = futimens(fd, t.atimeSec, t.atimeNsec, t.mtimeSec, t.mtimeNsec)
   if (restored < 0) u.log.debug({ errno: -restored }, 'best effort: times of a folder stay changed')
-  parent.version++
   return 0
 }
 

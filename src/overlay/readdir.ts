@@ -1,6 +1,6 @@
 /**
- * Listing folders: the names of all layers, each once, without what whiteouts hide. An open folder
- * keeps the list that it started with; rewinding makes a new one. Analogous to fs/overlayfs/readdir.c.
+ * Listing folders: the names of all layers, each once, without what whiteouts hide. Reading from the
+ * start makes a new list. Analogous to fs/overlayfs/readdir.c.
  */
 
 import { statxat } from '../sys/at.js'
@@ -8,71 +8,17 @@ import { DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN } from '../sys/constants.js'
 import { Stat, type Ino } from '../sys/stat.js'
 import { E } from '../sys/errno.js'
 import type { RealDir } from './layer.js'
+import { DOT, DOT_DOT, indexAfter, order, placeOf, type Listed } from './listing.js'
 import { findChild } from './lookup.js'
 import { OWNER_LIST, withRight } from './lend.js'
 import type { Node } from './node.js'
-import type { ByteString, DirPlusSink, DirSink, Entry, Fh, Opened, Result } from './ops.js'
+import type { ByteString, DirPlusSink, DirSink, Entry, Result } from './ops.js'
 import { specialsAreFiles } from './override.js'
 import { listReal } from './tree.js'
 import { fillAttr, shownIno, type Union } from './union.js'
 import { DOT_WHITEOUT, isDotWhiteoutName, isWhiteout } from './whiteout.js'
-import type { HandleTable } from './handles.js'
-
-/** One name of a folder. `ino` is what lookup would show, or undefined where only lookup can tell. */
-interface Listed {
-  name: ByteString
-  ino: Ino | undefined
-  type: number
-}
-
-export class DirHandle {
-  readonly fh: Fh
-  readonly node: Node
-  /** Made at the first read from the start. */
-  entries: Listed[] | null = null
-
-  constructor(fh: Fh, node: Node) {
-    this.fh = fh
-    this.node = node
-  }
-}
-
-export class DirHandles {
-  readonly #open = new Map<Fh, DirHandle>()
-
-  get(fh: Fh): DirHandle | undefined {
-    return this.#open.get(fh)
-  }
-
-  open(handles: HandleTable, node: Node, out: Opened): void {
-    const handle = new DirHandle(handles.nextFh(), node)
-    this.#open.set(handle.fh, handle)
-    node.dirHandles++
-    out.fh = handle.fh
-    out.fd = -1
-    out.writable = false
-    out.upper = node.upper
-    out.privileged = false
-    out.unchanged = node.seenVersion === node.version
-    node.seenVersion = node.version
-  }
-
-  /** @returns the folder's node, to be released if nothing else holds it */
-  close(fh: Fh): Node | undefined {
-    const handle = this.#open.get(fh)
-    if (handle === undefined) return undefined
-    this.#open.delete(fh)
-    handle.node.dirHandles--
-    return handle.node
-  }
-
-  get size(): number {
-    return this.#open.size
-  }
-}
 
 const st = new Stat()
-const DOTS = 2
 
 /**
  * Calls `each` for every name of the folder in the union, until it returns false.
@@ -161,31 +107,30 @@ function overriddenType(node: Node, real: RealDir, name: ByteString): number {
   return known === undefined ? DT_UNKNOWN : known.type >> 12
 }
 
-function snapshot(u: Union, handle: DirHandle): Result {
+/** All names as of now. */
+function listNow(u: Union, node: Node): Listed[] | Result {
   const entries: Listed[] = []
-  const result = listMerged(u, handle.node, (name, ino, type) => {
-    entries.push({ name, ino, type })
+  if (node.unlinked) return entries
+  const result = listMerged(u, node, (name, ino, type) => {
+    entries.push({ name, ino, type, cookie: placeOf(name) })
     return true
   })
-  if (result >= 0) handle.entries = entries
-  return result
+  return result < 0 ? result : order(entries)
 }
 
-/** The list to read from, made anew where reading starts over; or -errno. */
-function entriesFor(u: Union, handle: DirHandle, cookie: number): Listed[] | Result {
-  if (handle.entries === null || cookie === 0) {
-    if (handle.node.unlinked) handle.entries = []
-    else {
-      const result = snapshot(u, handle)
-      if (result < 0) return result
-    }
-  }
-  return handle.entries ?? []
+/** The names to read from, listed anew where reading starts over; or -errno. */
+function entriesFor(u: Union, node: Node, cookie: number): Listed[] | Result {
+  const begun = cookie === 0 ? undefined : u.listings.get(node.id)
+  if (begun !== undefined) return begun
+  const entries = listNow(u, node)
+  if (typeof entries !== 'number') u.listings.keep(node.id, entries)
+  return entries
 }
 
-/** Numbers of `.` and `..`. */
-function dotIno(handle: DirHandle, i: number): Ino {
-  return i === 0 ? handle.node.ino : (handle.node.parent ?? handle.node).ino
+/** Gives `.` and `..`, as far as they come after the cookie; false: there was no room. */
+function dots(node: Node, cookie: number, add: DirSink['add']): boolean {
+  if (cookie < DOT && !add('.', node.ino, DT_DIR, DOT)) return false
+  return cookie >= DOT_DOT || add('..', (node.parent ?? node).ino, DT_DIR, DOT_DOT)
 }
 
 /** A number for an entry that only lookup can tell; the node is dropped again if nobody needs it. */
@@ -197,51 +142,53 @@ function lookupIno(u: Union, node: Node, entry: Listed): Ino {
   return entry.ino
 }
 
-export function readdir(u: Union, handle: DirHandle, cookie: number, sink: DirSink): Result {
-  const entries = entriesFor(u, handle, cookie)
+export function readdir(u: Union, node: Node, cookie: number, sink: DirSink): Result {
+  const entries = entriesFor(u, node, cookie)
   if (typeof entries === 'number') return entries
-  for (let at = cookie; at < entries.length + DOTS; at++) {
-    if (at < DOTS) {
-      if (!sink.add(at === 0 ? '.' : '..', dotIno(handle, at), DT_DIR, at + 1)) break
-      continue
-    }
-    const entry = entries[at - DOTS] as Listed
-    const ino = entry.ino ?? lookupIno(u, handle.node, entry)
-    if (!sink.add(entry.name, ino, entry.type, at + 1)) break
+  if (!dots(node, cookie, (...dot) => sink.add(...dot))) return 0
+  const start = indexAfter(entries, cookie)
+  for (let at = start; at < entries.length; at++) {
+    const entry = entries[at] as Listed
+    const ino = entry.ino ?? lookupIno(u, node, entry)
+    if (!sink.add(entry.name, ino, entry.type, entry.cookie)) return 0
   }
+  // Who finds nothing more has read it all.
+  if (start === entries.length && cookie >= DOT_DOT) u.listings.drop(node.id)
   return 0
 }
 
 export function readdirplus(
   u: Union,
-  handle: DirHandle,
+  node: Node,
   cookie: number,
   sink: DirPlusSink,
   out: Entry,
 ): Result {
-  const entries = entriesFor(u, handle, cookie)
+  const entries = entriesFor(u, node, cookie)
   if (typeof entries === 'number') return entries
-  for (let at = cookie; at < entries.length + DOTS; at++) {
-    if (at < DOTS) {
-      const name = at === 0 ? '.' : '..'
-      if (!sink.room(name)) break
-      out.nodeId = 0
-      sink.add(name, dotIno(handle, at), DT_DIR, at + 1, out)
-      continue
-    }
-    const entry = entries[at - DOTS] as Listed
-    if (!sink.room(entry.name)) break
-    const child = findChild(u, handle.node, entry.name)
+  out.nodeId = 0
+  const dot: DirSink['add'] = (name, ino, type, next) => {
+    if (!sink.room(name)) return false
+    sink.add(name, ino, type, next, out)
+    return true
+  }
+  if (!dots(node, cookie, dot)) return 0
+  const start = indexAfter(entries, cookie)
+  for (let at = start; at < entries.length; at++) {
+    const entry = entries[at] as Listed
+    if (!sink.room(entry.name)) return 0
+    const child = findChild(u, node, entry.name)
     if (typeof child === 'number') {
       out.nodeId = 0
-      sink.add(entry.name, entry.ino ?? 0, entry.type, at + 1, out)
+      sink.add(entry.name, entry.ino ?? 0, entry.type, entry.cookie, out)
       continue
     }
     child.lookups++
     out.nodeId = child.id
     fillAttr(u, child, u.st, out.attr)
-    sink.add(entry.name, child.ino, child.type >> 12, at + 1, out)
+    sink.add(entry.name, child.ino, child.type >> 12, entry.cookie, out)
   }
+  if (start === entries.length && cookie >= DOT_DOT) u.listings.drop(node.id)
   return 0
 }
 

@@ -133,7 +133,6 @@ export function nameGone(
   last: boolean,
 ): void {
   u.nodes.removeName(node, parent, name)
-  parent.version++
   if (!inUpper) node.nlinkAdjust--
   if (node.indexKey !== null && u.work !== null) {
     if (last) {
@@ -193,8 +192,6 @@ export function folderGone(u: Union, node: Node, parent: Node, name: ByteString)
   }
   u.nodes.removeName(node, parent, name)
   node.unlinked = true
-  node.version++
-  parent.version++
 }
 
 /** Remembers a `.wh.` whiteout that was just written, where the folder's are known. */

@@ -188,8 +188,6 @@ function moveReal(
     else nameGone(u, target, newParent, newName, targetInUpper, last > 0)
   }
   relocate(u, node, parent, name, newParent, newName)
-  parent.version++
-  newParent.version++
   return 0
 }
 
@@ -417,8 +415,6 @@ function exchange(u: Union, a: Side, b: Side): Result {
   u.nodes.removeName(b.node, b.parent, b.name)
   place(u, a.node, b.parent, b.name)
   place(u, b.node, a.parent, a.name)
-  a.parent.version++
-  b.parent.version++
   return 0
 }
 

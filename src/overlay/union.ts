@@ -11,6 +11,7 @@ import { E } from '../sys/errno.js'
 import { Stat, type Ino } from '../sys/stat.js'
 import type { Logger } from '../log.js'
 import type { IoPool } from './io-pool.js'
+import type { Listings } from './listing.js'
 import type { DirFds, Layer } from './layer.js'
 import type { MarkReader } from './marks.js'
 import type { Node, NodeTable } from './node.js'
@@ -36,6 +37,7 @@ export interface Union {
   readonly lowers: Layer[]
   readonly fds: DirFds
   readonly nodes: NodeTable
+  readonly listings: Listings
   readonly marks: MarkReader
   /** Null: owners are shown and written as they are. */
   readonly owners: Owners | null

@@ -61,6 +61,8 @@ export const NR = {
   unshare: arm64 ? 97 : 272,
   openTree: 428,
   fsopen: 430,
+  fsconfig: 431,
+  fsmount: 432,
   openat2: 437,
   mountSetattr: 442,
   fchmodat2: 452,

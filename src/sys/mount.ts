@@ -6,7 +6,7 @@ import { toByteString } from './at.js'
 import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC } from './constants.js'
 import * as c from './libc.js'
 import { fail, NR, rawAddress } from './libc.js'
-import { emptyName, nameA, put64, putA, words } from './scratch.js'
+import { emptyName, nameA, nameB, put64, putA, putB, words } from './scratch.js'
 import { E } from './errno.js'
 import type { ByteString, Result } from './types.js'
 
@@ -86,4 +86,29 @@ export const clonePrivate = (path: string): Result => {
   const failed = fail()
   c.close(fd)
   return failed
+}
+
+const FSOPEN_CLOEXEC = 1
+const FSMOUNT_CLOEXEC = 1
+const FSCONFIG_SET_STRING = 1
+const FSCONFIG_CMD_CREATE = 6
+
+/**
+ * A descriptor of the root of a new tmpfs that is mounted nowhere, and goes with the last descriptor in it:
+ * fsopen(2), fsconfig(2), fsmount(2). `size` is what it holds at most, as tmpfs' option of that name.
+ *
+ * Needs CAP_SYS_ADMIN over the mount namespace, and Linux 5.2: -EPERM, -ENOSYS.
+ */
+export const openTmpfs = (size: string): Result => {
+  putA('tmpfs')
+  const context = c.syscall3(NR.fsopen, nameA, FSOPEN_CLOEXEC, 0)
+  if (context < 0) return fail()
+  putA('size')
+  putB(size)
+  let result = c.syscall5(NR.fsconfig, context, FSCONFIG_SET_STRING, nameA, nameB, 0)
+  if (result >= 0) result = c.syscall5(NR.fsconfig, context, FSCONFIG_CMD_CREATE, 0, 0, 0)
+  if (result >= 0) result = c.syscall3(NR.fsmount, context, FSMOUNT_CLOEXEC, 0)
+  const failed = result < 0 ? fail() : 0
+  c.close(context)
+  return failed < 0 ? failed : result
 }

@@ -10,17 +10,24 @@ import type { Result } from './types.js'
 
 const AF_UNIX = 1
 const SOCK_STREAM = 1
+const SOCK_SEQPACKET = 5
+const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
 const SOL_SOCKET = 1
 const SCM_RIGHTS = 1
 const MSG_DONTWAIT = 0x40
 const MSG_CMSG_CLOEXEC = 0x4000_0000
 
-/** socketpair(2): both ends, stream sockets with O_CLOEXEC; or -errno. */
-export const socketPair = (): [number, number] | number => {
-  if (c.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, words) < 0) return fail()
+const pair = (type: number): [number, number] | number => {
+  if (c.socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, words) < 0) return fail()
   return [i32[0]!, i32[1]!]
 }
+
+/** socketpair(2): both ends, stream sockets with O_CLOEXEC; or -errno. */
+export const socketPair = (): [number, number] | number => pair(SOCK_STREAM)
+
+/** The same with sockets that keep messages apart, even empty ones, and never wait. */
+export const messagePair = (): [number, number] | number => pair(SOCK_SEQPACKET | SOCK_NONBLOCK)
 
 // Places in `words`: struct msghdr {u64 name; u32 namelen, pad; u64 iov, iovlen, control, controllen; u32 flags},
 // struct iovec {u64 base, len}, one byte of data, struct cmsghdr {u64 len; u32 level, type} and a descriptor.

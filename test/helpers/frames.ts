@@ -347,8 +347,8 @@ export class RecordingOps implements Ops {
   fsync(fh: number, datasync: boolean): number {
     return this.#note('fsync', fh, datasync)
   }
-  fsyncdir(fh: number, datasync: boolean): number {
-    return this.#note('fsyncdir', fh, datasync)
+  fsyncdir(node: number, datasync: boolean): number {
+    return this.#note('fsyncdir', node, datasync)
   }
   syncfs(): number {
     return this.#note('syncfs')
@@ -362,21 +362,15 @@ export class RecordingOps implements Ops {
   copyFileRange(...args: [number, number, number, number, number, number]): number {
     return this.#note('copyFileRange', ...args)
   }
-  opendir(node: number, opened: Opened): number {
-    return this.#opened(this.#note('opendir', node), opened)
-  }
-  releasedir(fh: number): void {
-    this.#note('releasedir', fh)
-  }
-  readdir(fh: number, cookie: number, sink: DirSink): number {
-    const r = this.#note('readdir', fh, cookie)
+  readdir(node: number, cookie: number, sink: DirSink): number {
+    const r = this.#note('readdir', node, cookie)
     for (const [name, ino, type, next] of LISTING) {
       if (next > cookie && !sink.add(name, ino, type, next)) break
     }
     return r
   }
-  readdirplus(fh: number, cookie: number, sink: DirPlusSink): number {
-    const r = this.#note('readdirplus', fh, cookie)
+  readdirplus(folder: number, cookie: number, sink: DirPlusSink): number {
+    const r = this.#note('readdirplus', folder, cookie)
     const entry = new Entry()
     for (const [name, ino, type, next, node] of LISTING) {
       if (next <= cookie) continue

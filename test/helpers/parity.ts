@@ -257,7 +257,7 @@ export const alternate = async (
   }
 }
 
-export const NOTHING_OPEN = { nodes: 1, files: 0, folders: 0, jobs: 0 }
+export const NOTHING_OPEN = { nodes: 1, files: 0, jobs: 0 }
 
 const show = (differences: Difference[], scenario: Scenario): string[] =>
   differences

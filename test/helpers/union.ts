@@ -480,14 +480,10 @@ export class UnionFs implements Fs {
 
   /** Everything that a listing gives, `.` and `..` too, in its order. */
   listing(node: NodeId): Listed[] | number {
-    const opened = new Opened()
-    const result = this.ops.opendir(node, opened)
-    if (result < 0) return result
     const entries: Listed[] = []
-    const listed = this.ops.readdir(opened.fh, 0, {
+    const listed = this.ops.readdir(node, 0, {
       add: (name, ino, type, cookie) => entries.push({ name, ino, type, cookie }) > 0,
     })
-    this.ops.releasedir(opened.fh)
     return listed < 0 ? listed : entries
   }
 

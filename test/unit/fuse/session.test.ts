@@ -48,7 +48,6 @@ const openOut = (flags: number, backingId = 0): Buffer =>
 const sxTime = (sec: Buffer, nsec: Buffer): Buffer => join(sec, nsec, s32(0))
 
 const KEEP_CACHE = 2
-const CACHE_DIR = 8
 
 interface Case {
   op: number
@@ -491,7 +490,7 @@ const cases: Record<string, Case> = {
   fsyncdir: {
     op: OP.FSYNCDIR,
     body: join(u64(0x77), u32(0), u32(0)),
-    call: ['fsyncdir', 0x77, false],
+    call: ['fsyncdir', node, false],
     out: zeros(0),
   },
   syncfs: { op: OP.SYNCFS, body: u64(0), call: ['syncfs'], out: zeros(0), optional: 8 },
@@ -567,48 +566,37 @@ const cases: Record<string, Case> = {
     call: ['removexattr', node, 'user.a'],
     out: zeros(0),
   },
-  opendir: {
-    op: OP.OPENDIR,
-    body: join(u32(0o300000), u32(0)),
-    call: ['opendir', node],
-    out: openOut(CACHE_DIR),
-  },
-  'opendir, unchanged': {
-    op: OP.OPENDIR,
-    body: join(u32(0o300000), u32(0)),
-    call: ['opendir', node],
-    set: ({ ops }) => void (ops.opening = opened => void (opened.unchanged = true)),
-    out: openOut(CACHE_DIR | KEEP_CACHE),
-  },
+  'opendir: not needed': { op: OP.OPENDIR, body: join(u32(0o300000), u32(0)), out: E.ENOSYS },
+  releasedir: { op: OP.RELEASEDIR, body: releaseIn, out: E.ENOSYS },
   readdir: {
     op: OP.READDIR,
     body: readIn(0, 4096),
-    call: ['readdir', 0x77, 0],
+    call: ['readdir', node, 0],
     out: join(...LISTED),
   },
   'readdir, going on': {
     op: OP.READDIR,
     body: readIn(3, 4096),
-    call: ['readdir', 0x77, 3],
+    call: ['readdir', node, 3],
     out: join(...LISTED.slice(3)),
   },
   'readdir with room for two and a bit': {
     op: OP.READDIR,
     body: readIn(0, 32 + 32 + 31),
-    call: ['readdir', 0x77, 0],
+    call: ['readdir', node, 0],
     out: join(...LISTED.slice(0, 2)),
   },
   'readdir, failing at once': {
     op: OP.READDIR,
     body: readIn(0x1_0000_0005, 4096),
-    call: ['readdir', 0x77, 0x1_0000_0005],
+    call: ['readdir', node, 0x1_0000_0005],
     set: returns('readdir', -E.EIO),
     out: E.EIO,
   },
   'readdir, failing after some': {
     op: OP.READDIR,
     body: readIn(0, 4096),
-    call: ['readdir', 0x77, 0],
+    call: ['readdir', node, 0],
     set: returns('readdir', -E.EIO),
     out: join(...LISTED),
   },
@@ -616,13 +604,13 @@ const cases: Record<string, Case> = {
   readdirplus: {
     op: OP.READDIRPLUS,
     body: readIn(0, 4096),
-    call: ['readdirplus', 0x77, 0],
+    call: ['readdirplus', node, 0],
     out: join(...LISTED_PLUS),
   },
   'readdirplus with room for three': {
     op: OP.READDIRPLUS,
     body: readIn(0, 3 * 160 + 159),
-    call: ['readdirplus', 0x77, 0],
+    call: ['readdirplus', node, 0],
     out: join(...LISTED_PLUS.slice(0, 3)),
   },
   'readdirplus of a cookie that never was': {
@@ -630,7 +618,6 @@ const cases: Record<string, Case> = {
     body: readIn(-1, 4096),
     out: E.EINVAL,
   },
-  releasedir: { op: OP.RELEASEDIR, body: releaseIn, call: ['releasedir', 0x77], out: zeros(0) },
   fallocate: {
     op: OP.FALLOCATE,
     body: join(
@@ -950,7 +937,6 @@ t.test('a reply that nobody took', async t => {
   t.same(undeliver(OP.CREATE, createIn(1)), [['release', 0x77], ...gave])
   t.same(undeliver(OP.TMPFILE, createIn(1)), [['release', 0x77], ...gave])
   t.same(undeliver(OP.OPEN, zeros(8)), [['release', 0x77]])
-  t.same(undeliver(OP.OPENDIR, zeros(8)), [['releasedir', 0x77]])
   t.same(undeliver(OP.GETATTR, zeros(16)), [])
   t.same(undeliver(OP.READDIRPLUS, readIn(0, 4096)), [
     ['forget', 0x51, 1],
@@ -1059,7 +1045,7 @@ const links = (tuning: { staticNlink: boolean }, mode: number, nlink: number): n
   r.ops.setattr = (_node, _set, out) => fill(out)
   r.ops.lookup = (_parent, _name, out) => enter(out)
   r.ops.mkdir = (_caller, _parent, _name, _mode, out) => enter(out)
-  r.ops.readdirplus = (_fh, _cookie, sink) => {
+  r.ops.readdirplus = (_node, _cookie, sink) => {
     const entry = new Entry()
     enter(entry)
     if (sink.room('a')) sink.add('a', 1, 4, 1, entry)

@@ -28,6 +28,7 @@ const prepared = (t: Parameters<typeof stateOf>[0]) => {
 t.test('a node that nobody knows is stale', { skip: skipUnions }, async t => {
   const { ops, lookup } = prepared(t)
   const [entry, attr, opened, buf] = [new Entry(), new Attr(), new Opened(), Buffer.alloc(10)]
+  const none = { add: () => false, room: () => false }
   const file = lookup('f')
   for (const node of [999, 0, file]) {
     const inFolder = [
@@ -44,7 +45,10 @@ t.test('a node that nobody knows is stale', { skip: skipUnions }, async t => {
       ops.rename(ROOT_ID, 'f', node, 'y', 0),
     ]
     t.strictSame(new Set(inFolder), new Set([-E.ESTALE]), `as a folder: ${node}`)
-    t.equal(ops.opendir(node, opened), -E.ENOTDIR)
+    t.strictSame(
+      [ops.readdir(node, 0, none), ops.readdirplus(node, 0, none), ops.fsyncdir(node, true)],
+      [-E.ENOTDIR, -E.ENOTDIR, -E.ESTALE],
+    )
     if (node === file) continue
     const any = [
       ops.getattr(node, 0, attr),
@@ -69,10 +73,7 @@ t.test('a handle that nobody has is bad', { skip: skipUnions }, async t => {
   const buf = Buffer.alloc(10)
   const reader = new Opened()
   t.equal(ops.open(lookup('f'), sys.O.RDONLY, false, reader), 0)
-  const folder = new Opened()
-  t.equal(ops.opendir(ROOT_ID, folder), 0)
-  const none = { add: () => false, room: () => false }
-  for (const fh of [999, 0, folder.fh])
+  for (const fh of [999, 0])
     t.strictSame(
       new Set([
         ops.read(fh, buf, 0, 1, 0),
@@ -85,15 +86,9 @@ t.test('a handle that nobody has is bad', { skip: skipUnions }, async t => {
       ]),
       new Set([-E.EBADF]),
     )
-  for (const fh of [999, 0, reader.fh])
-    t.strictSame(
-      [ops.readdir(fh, 0, none), ops.readdirplus(fh, 0, none), ops.fsyncdir(fh, true)],
-      [-E.EBADF, -E.EBADF, -E.EBADF],
-    )
   t.equal(ops.write(reader.fh, buf, 0, 1, 0, false, false), -E.EBADF, 'open for reading only')
   ops.release(999)
-  ops.releasedir(999)
-  t.match(ops.counts(), { files: 1, folders: 1 })
+  t.match(ops.counts(), { files: 1 })
 })
 
 t.test('types and names', { skip: skipUnions }, async t => {
@@ -121,9 +116,9 @@ t.test('a node lives as long as somebody needs it', { skip: skipUnions }, async 
   t.equal(ops.open(file, sys.O.RDONLY, false, opened), 0)
   ops.forget(folder, 1)
   ops.forget(file, 2)
-  t.strictSame(ops.counts(), { nodes: 3, files: 1, folders: 0, jobs: 0 }, 'it is open')
+  t.strictSame(ops.counts(), { nodes: 3, files: 1, jobs: 0 }, 'it is open')
   ops.release(opened.fh)
-  t.strictSame(ops.counts(), { nodes: 1, files: 0, folders: 0, jobs: 0 })
+  t.strictSame(ops.counts(), { nodes: 1, files: 0, jobs: 0 })
   ops.forget(ROOT_ID, 1000)
   t.ok(lookup('f') > 0, 'the root always')
 })
@@ -135,7 +130,6 @@ t.test('closed, it leaves nothing open, whatever was', { skip: skipUnions }, asy
   const file = lookup('f')
   t.equal(ops.open(file, sys.O.RDWR, false, opened), 0)
   t.equal(ops.unlink(ROOT_ID, 'f'), 0)
-  t.equal(ops.opendir(lookup('d'), opened), 0)
   t.equal(ops.syncfs(), 0, 'syncing is off')
   close()
   t.strictSame(await leftOpen(before), [])
@@ -152,18 +146,15 @@ t.test('what is synced waits for the disk, and leaves nothing open', async t => 
     return { onDone: () => {} }
   }
   const ops = new Overlay({ ...u, syncIsFree: false, pool: { submit } as IoPool })
-  const opened = new Opened()
-  t.equal(ops.opendir(ROOT_ID, opened), 0)
   t.ok(pendingOf(() => ops.syncfs()).answer)
   t.strictSame(asked.pop()?.task, { kind: 'syncfs', fd: u.upper!.fd })
   const before = openFds()
   for (const end of [0, 1]) {
-    t.ok(pendingOf(() => ops.fsyncdir(opened.fh, true)).answer)
+    t.ok(pendingOf(() => ops.fsyncdir(ROOT_ID, true)).answer)
     const { task, ends } = asked.pop()!
     t.match(task, { kind: 'fsync', datasync: true })
     t.equal(fs.fsyncSync((task as { fd: number }).fd), undefined, 'not an O_PATH descriptor')
     t.equal(ends[end]?.(), end === 0 ? -E.EIO : undefined)
     t.strictSame(openFds(), before)
   }
-  ops.releasedir(opened.fh)
 })

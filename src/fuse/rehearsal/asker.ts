@@ -1,0 +1,141 @@
+/** Asks a session for things as the kernel would; what it answers goes nowhere. */
+
+import { silentLogger } from '../../log.js'
+import { ROOT_ID, type Ops } from '../../overlay/ops.js'
+import { E } from '../../sys/errno.js'
+import { close, write } from '../../sys/io.js'
+import { messagePair } from '../../sys/socket.js'
+import {
+  BATCH_FORGET_IN_SIZE,
+  FORGET_IN_SIZE,
+  FORGET_ONE_SIZE,
+  GETATTR_IN_SIZE,
+  IN_HEADER_SIZE,
+  INIT_IN_SIZE,
+  InitFlag,
+  InitFlag2,
+  KERNEL_MAJOR,
+  KERNEL_MINOR,
+  Opcode,
+  OUT_HEADER_SIZE,
+  READ_IN_SIZE,
+} from '../abi.js'
+import { DataMode, type RealFiles } from '../data-mode.js'
+import { Device } from '../device.js'
+import type { InitWish } from '../init.js'
+import { Session } from '../session.js'
+import { Reply, Request } from '../wire.js'
+
+/** What a listing asks for at once: as readdir(3) does. */
+const ROOM = 32 * 1024
+const READAHEAD = 1 << 17
+
+const all = (flags: Readonly<Record<string, number>>): number =>
+  Object.values(flags).reduce((sum, flag) => sum + flag, 0)
+
+/** As the kernel would have it; but real files are passed through to nobody. */
+const FILES: RealFiles = {
+  openBacking: () => 1,
+  closeBacking: () => {},
+  reopen: () => -E.EPERM,
+  hasDirectIo: () => false,
+  mayBeWritten: () => false,
+}
+export const NOTIFIER = { attrChanged: (): void => {}, dropPages: (): null => null }
+
+const LOOP = { log: silentLogger, onWake: (): boolean => false, onReady: (): void => {} }
+
+export class Asker {
+  readonly #session: Session
+  readonly #reply = new Reply(ROOM + 8192)
+  readonly #req = new Request(16 * 1024)
+
+  constructor(ops: Ops, wish: InitWish) {
+    this.#session = new Session({
+      ops,
+      reply: this.#reply,
+      log: silentLogger,
+      wish,
+      timeout: 1,
+      onInit: ({ io }) => new DataMode(io, FILES, NOTIFIER),
+    })
+    const words = [KERNEL_MAJOR, KERNEL_MINOR, READAHEAD, all(InitFlag), all(InitFlag2)]
+    this.ask(Opcode.INIT, ROOT_ID, INIT_IN_SIZE, words)
+  }
+
+  /** How many requests were answered with an error. */
+  get errors(): number {
+    return this.#session.errors
+  }
+
+  /** The node's number, or 0. */
+  lookup(parent: number, name: string): number {
+    const length = this.ask(Opcode.LOOKUP, parent, 0, [], `${name}\0`)
+    return length > OUT_HEADER_SIZE ? this.number(0) : 0
+  }
+
+  forget(node: number): void {
+    this.ask(Opcode.FORGET, node, FORGET_IN_SIZE, [1])
+  }
+
+  /** Lists a folder to its end, with READDIRPLUS and what that brings given back, or with READDIR. */
+  list(folder: number, opcode: number): void {
+    for (let cookie = 0; ;) {
+      const length = this.ask(opcode, folder, READ_IN_SIZE, [0, 0, cookie, 0, ROOM])
+      if (length <= OUT_HEADER_SIZE) break
+      if (opcode === Opcode.READDIRPLUS) this.#session.undelivered(this.#req)
+      // Places in listings are numbers of 31 bits: nothing lies behind this one.
+      cookie = 0x7fff_ffff
+    }
+    const none = BATCH_FORGET_IN_SIZE + FORGET_ONE_SIZE
+    this.ask(Opcode.BATCH_FORGET, ROOT_ID, none, [1, 0, ROOT_ID])
+  }
+
+  /** A number of up to 48 bits in the reply's body. */
+  number(at: number): number {
+    return this.#reply.buf.readUIntLE(OUT_HEADER_SIZE + at, 6)
+  }
+
+  /**
+   * Asks over and over again for a folder's attributes and for a name that it has not, through a loop like the one
+   * on /dev/fuse: a message each, and an empty one at the end.
+   */
+  throughLoop(folder: number, times: number): void {
+    const pair = messagePair()
+    if (typeof pair === 'number') return
+    const [kernel, server] = pair
+    const send = (): void => void write(kernel, this.#req.buf, 0, this.#req.length)
+    for (let i = 0; i < times; i++) {
+      this.#fill(Opcode.LOOKUP, folder, 0, [], `none-${i}\0`)
+      send()
+      this.#fill(Opcode.GETATTR, folder, GETATTR_IN_SIZE, [], '')
+      send()
+    }
+    write(kernel, this.#req.buf, 0, 0)
+    new Device({ ...LOOP, fd: server, session: this.#session }).run()
+    close(kernel)
+    close(server)
+  }
+
+  /**
+   * @param words of the body, 32 bits each; the rest of `size` bytes is 0
+   * @param text what follows them
+   * @returns the length of the reply; no more than its header is for an error
+   */
+  ask(opcode: number, node: number, size: number, words: number[], text = ''): number {
+    this.#fill(opcode, node, size, words, text)
+    return this.#session.handle(this.#req)
+  }
+
+  #fill(opcode: number, node: number, size: number, words: number[], text: string): void {
+    const { buf } = this.#req
+    const length = IN_HEADER_SIZE + size + text.length
+    buf.fill(0, 0, length)
+    buf.writeUInt32LE(length, 0)
+    buf.writeUInt32LE(opcode, 4)
+    buf.writeUIntLE(node, 16, 6)
+    for (let i = 0; i < words.length; i++) buf.writeUInt32LE(words[i]!, IN_HEADER_SIZE + 4 * i)
+    buf.latin1Write(text, IN_HEADER_SIZE + size)
+    this.#req.length = length
+  }
+}

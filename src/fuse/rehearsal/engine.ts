@@ -1,0 +1,32 @@
+/**
+ * Has the engine compile what runs often sooner than it would, so that practice need not last long. Only in a
+ * process of our own: these settings hold for all of it.
+ */
+
+import { setFlagsFromString } from 'node:v8'
+import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads'
+
+const KEY = 'tsoverlay: compile'
+
+/** Words for the command line of the engine: before practice is over, during it, and after. */
+interface Settings {
+  readonly before: string
+  readonly eager: string
+  readonly after: string
+}
+
+/** To be called in the main thread of a process that does nothing but serve. */
+export const allowEagerCompiling = (settings: Settings): void => {
+  setFlagsFromString(settings.before)
+  setEnvironmentData(KEY, { ...settings })
+}
+
+const set = (which: keyof Settings): void => {
+  const settings = getEnvironmentData(KEY) as Settings | undefined
+  if (settings !== undefined) setFlagsFromString(settings[which])
+}
+
+export const compileEagerly = (): void => set('eager')
+
+/** @param more there will be more practice */
+export const compileAsUsual = (more: boolean): void => set(more ? 'before' : 'after')

@@ -1,0 +1,72 @@
+/**
+ * Practice before the first caller. A program that was just started runs its code slowly, until the
+ * engine has seen which parts are worth compiling. So a new server goes through requests of all kinds by
+ * itself, on a union of its own, while nobody asks for anything. It takes a part of a second of one
+ * processor, once.
+ */
+
+import type { InitWish } from '../init.js'
+import { Asker } from './asker.js'
+import { compileAsUsual, compileEagerly } from './engine.js'
+import { playFile, playFolders, readFolder } from './scenes.js'
+import { FILES, fileName, openStage, type Stage } from './stage.js'
+
+/** Milliseconds of practice. More of it makes nothing faster any more. */
+const ENOUGH_MS = 400
+/** What the kernel may have to wait for. */
+const SLICE_MS = 2
+
+/** Folders of this program, as they are built and as they are written. */
+const FOLDERS = ['overlay', 'fuse', 'sys', 'cli']
+
+export class Rehearsal {
+  /** Two: what is compiled for one union alone has to be compiled again for the next. */
+  readonly #companies: { stage: Stage; asker: Asker }[] = []
+  readonly #late: boolean
+  #spent = 0
+  #turn = 0
+  #closed = false
+
+  /** @param wish as the mount has it */
+  constructor(wish: InitWish) {
+    this.#late = wish.writeback
+    for (let i = 0; i < 2; i++) {
+      const stage = openStage(wish.writeback)
+      this.#companies.push({ stage, asker: new Asker(stage.ops, wish) })
+    }
+  }
+
+  /** Practises for a moment. False: that was the last time. */
+  step(): boolean {
+    const start = performance.now()
+    compileEagerly()
+    let now = start
+    let more = true
+    while (more && now - start < SLICE_MS) {
+      more = this.#play(this.#turn++)
+      now = performance.now()
+    }
+    this.#spent += now - start
+    more &&= this.#spent < ENOUGH_MS
+    compileAsUsual(more)
+    if (!more) this.close()
+    return more
+  }
+
+  #play(turn: number): boolean {
+    const { stage, asker } = this.#companies[turn % this.#companies.length]!
+    const { restore } = stage
+    if (restore === null) return readFolder(asker, FOLDERS[turn % FOLDERS.length]!)
+    const i = turn % FILES
+    if (i < 2) playFolders(asker, this.#late)
+    playFile(asker, i, this.#late, () => restore(fileName(i)))
+    return true
+  }
+
+  /** Ends it, if it has not ended. */
+  close(): void {
+    if (this.#closed) return
+    this.#closed = true
+    for (const { stage } of this.#companies) stage.close()
+  }
+}

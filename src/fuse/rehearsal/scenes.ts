@@ -1,0 +1,173 @@
+/** What is practised: requests of all common kinds, in the order in which the kernel sends them. */
+
+import { ROOT_ID } from '../../overlay/ops.js'
+import { O_CREAT, O_RDWR, O_WRONLY } from '../../sys/constants.js'
+import {
+  CREATE_IN_SIZE,
+  ENTRY_OUT_SIZE,
+  GETATTR_IN_SIZE,
+  GETXATTR_IN_SIZE,
+  MKDIR_IN_SIZE,
+  Opcode,
+  OPEN_IN_SIZE,
+  OUT_HEADER_SIZE,
+  READ_IN_SIZE,
+  RELEASE_IN_SIZE,
+  RENAME2_IN_SIZE,
+  SETATTR_IN_SIZE,
+  STATX_IN_SIZE,
+  WRITE_CACHE,
+  WRITE_IN_SIZE,
+} from '../abi.js'
+import { SetAttrValid } from '../../overlay/ops.js'
+import type { Asker } from './asker.js'
+import { fileName, lowerName, LOWERS, MERGED, SYMLINK } from './stage.js'
+
+const MODE_WORD = 17
+/** Requests that come one after the other, half as many as that. */
+const IN_A_ROW = 16
+const DATA = 'practice '.repeat(400)
+
+const chmod = (asker: Asker, node: number, mode: number): void => {
+  const words: number[] = Array.from({ length: MODE_WORD + 1 }, () => 0)
+  words[0] = SetAttrValid.MODE
+  words[MODE_WORD] = mode
+  asker.ask(Opcode.SETATTR, node, SETATTR_IN_SIZE, words)
+}
+
+/** As the kernel brings the times that it has kept. */
+const setTimes = (asker: Asker, node: number): void => {
+  const seconds = 1_000_000_000
+  const valid = SetAttrValid.MTIME | SetAttrValid.CTIME
+  asker.ask(Opcode.SETATTR, node, SETATTR_IN_SIZE, [valid, 0, 0, 0, 0, 0, 0, 0, 0, 0, seconds])
+}
+
+const getattr = (asker: Asker, node: number): void => {
+  asker.ask(Opcode.GETATTR, node, GETATTR_IN_SIZE, [])
+}
+
+/** OPEN, READ and RELEASE; or without READ. */
+const openOnce = (asker: Asker, node: number, flags: number, read: boolean): void => {
+  if (asker.ask(Opcode.OPEN, node, OPEN_IN_SIZE, [flags]) <= OUT_HEADER_SIZE) return
+  const fh = asker.number(0)
+  if (read) asker.ask(Opcode.READ, node, READ_IN_SIZE, [fh, 0, 0, 0, DATA.length])
+  asker.ask(Opcode.RELEASE, node, RELEASE_IN_SIZE, [fh])
+}
+
+const unlink = (asker: Asker, folder: number, name: string): void => {
+  asker.ask(Opcode.UNLINK, folder, 0, [], `${name}\0`)
+}
+
+/** Looks a file up and reads it, and what there is none of. */
+const look = (asker: Asker, folder: number, i: number): number => {
+  asker.lookup(folder, `none-${i}`)
+  const node = asker.lookup(folder, fileName(i))
+  getattr(asker, node)
+  openOnce(asker, node, 0, true)
+  return node
+}
+
+/** Makes a file, changes it, and removes it. */
+const make = (asker: Asker, folder: number, i: number, late: boolean): void => {
+  const name = `new-${i}`
+  asker.lookup(folder, name)
+  const flags = O_CREAT | O_WRONLY
+  const made = asker.ask(Opcode.CREATE, folder, CREATE_IN_SIZE, [flags, 0o100644], `${name}\0`)
+  if (made <= OUT_HEADER_SIZE) return
+  const node = asker.number(0)
+  const fh = asker.number(ENTRY_OUT_SIZE)
+  asker.ask(Opcode.GETXATTR, node, GETXATTR_IN_SIZE, [0], 'security.capability\0')
+  const words = [fh, 0, 0, 0, DATA.length, late ? WRITE_CACHE : 0]
+  asker.ask(Opcode.WRITE, node, WRITE_IN_SIZE, words, DATA)
+  if (late) setTimes(asker, node)
+  asker.ask(Opcode.RELEASE, node, RELEASE_IN_SIZE, [fh])
+  getattr(asker, folder)
+  chmod(asker, node, 0o600)
+  asker.lookup(folder, `${name}.renamed`)
+  const names = `${name}\0${name}.renamed\0`
+  asker.ask(Opcode.RENAME2, folder, RENAME2_IN_SIZE, [folder], names)
+  getattr(asker, folder)
+  openOnce(asker, node, O_RDWR, true)
+  unlink(asker, folder, `${name}.renamed`)
+  asker.forget(node)
+}
+
+/** Copies a file up, and removes it. */
+const change = (asker: Asker, folder: number, node: number, i: number): void => {
+  chmod(asker, node, 0o600)
+  openOnce(asker, node, O_WRONLY, false)
+  unlink(asker, folder, fileName(i))
+}
+
+/** Runs something with a folder that is looked up for it, and given back. */
+const within = (asker: Asker, name: string, scene: (folder: number) => void): boolean => {
+  const folder = asker.lookup(ROOT_ID, name)
+  if (folder === 0) return false
+  getattr(asker, folder)
+  scene(folder)
+  asker.forget(folder)
+  return true
+}
+
+/** Lists a folder, as programs do that look at all of it. */
+const list = (asker: Asker, folder: number): void => {
+  asker.list(folder, Opcode.READDIRPLUS)
+  asker.list(folder, Opcode.READDIR)
+  asker.ask(Opcode.STATX, folder, STATX_IN_SIZE, [])
+  asker.ask(Opcode.LISTXATTR, folder, GETXATTR_IN_SIZE, [1024])
+}
+
+const readLink = (asker: Asker, folder: number): void => {
+  const link = asker.lookup(folder, SYMLINK)
+  asker.ask(Opcode.READLINK, link, 0, [])
+  asker.forget(link)
+}
+
+/** A folder of the upper layer alone, and files in it. */
+const makeFolder = (asker: Asker, parent: number, late: boolean): void => {
+  const made = asker.ask(Opcode.MKDIR, parent, MKDIR_IN_SIZE, [0o755], 'folder\0')
+  if (made <= OUT_HEADER_SIZE) return
+  const folder = asker.number(0)
+  for (let i = 0; i < 4; i++) make(asker, folder, i, late)
+  list(asker, folder)
+  asker.ask(Opcode.RMDIR, parent, 0, [], 'folder\0')
+  asker.forget(folder)
+}
+
+/** Everything with one file of the merged folder. `restore` puts it back. */
+export const playFile = (asker: Asker, i: number, late: boolean, restore: () => void): void => {
+  within(asker, MERGED, folder => {
+    const node = look(asker, folder, i)
+    make(asker, folder, i, late)
+    change(asker, folder, node, i)
+    asker.forget(node)
+    restore()
+  })
+  const lower = asker.lookup(ROOT_ID, lowerName(i))
+  for (const more of [1, 2]) {
+    within(asker, lowerName(i + more), folder => asker.forget(look(asker, folder, i)))
+  }
+  asker.forget(lower)
+}
+
+/** Everything with folders. */
+export const playFolders = (asker: Asker, late: boolean): void => {
+  for (let i = 0; i < LOWERS; i++) {
+    within(asker, lowerName(i), folder => {
+      list(asker, folder)
+      readLink(asker, folder)
+      asker.throughLoop(folder, IN_A_ROW)
+    })
+  }
+  within(asker, MERGED, folder => {
+    list(asker, folder)
+    makeFolder(asker, folder, late)
+  })
+}
+
+/** One of this program's own folders, for reading. False: there is none. */
+export const readFolder = (asker: Asker, name: string): boolean =>
+  within(asker, name, folder => {
+    list(asker, folder)
+    asker.lookup(folder, `${name}.none`)
+  })

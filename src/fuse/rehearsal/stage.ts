@@ -1,0 +1,94 @@
+/**
+ * A union to practise on. Best is one of its own on a tmpfs that is mounted nowhere, where everything can be
+ * done; whoever may not have that reads the folder of this program.
+ */
+
+import { fileURLToPath } from 'node:url'
+import { silentLogger } from '../../log.js'
+import { defaultUnionOptions, type UnionOptions } from '../../overlay/options.js'
+import { openUnion, type Overlay } from '../../overlay/overlay.js'
+import { fdPath, mkdirat, openat, symlinkat, unlinkat } from '../../sys/at.js'
+import { O_CREAT, O_DIRECTORY, O_PATH, O_WRONLY } from '../../sys/constants.js'
+import { close, write } from '../../sys/io.js'
+import { openTmpfs } from '../../sys/mount.js'
+import { NOTIFIER } from './asker.js'
+
+/** A folder of both layers, and some of the lower layer alone. */
+export const MERGED = 'merged'
+export const LOWERS = 8
+export const lowerName = (i: number): string => `lower-${i % LOWERS}`
+/** What is in each of them, in the lower layer: that many files, and a symlink. */
+export const FILES = 16
+export const SYMLINK = 'symlink'
+export const fileName = (i: number): string => `file-${i}`
+
+const SIZE = '4m'
+const TEXT = Buffer.alloc(4096, 'practice ')
+
+export interface Stage {
+  readonly ops: Overlay
+  /** Puts a file back that was removed from the merged folder, by taking its whiteout away. Null: nothing can be written. */
+  readonly restore: ((name: string) => void) | null
+  close(): void
+}
+
+const open = (options: Partial<UnionOptions>, writeback: boolean): Overlay => {
+  const deps = { log: silentLogger, notifier: NOTIFIER, writeback, checked: true as const }
+  return openUnion({ ...defaultUnionOptions, ...options }, deps)
+}
+
+/** @returns false where something could not be made */
+const build = (root: number): boolean => {
+  for (const name of ['l', 'u', 'w', `u/${MERGED}`]) {
+    if (mkdirat(root, name, 0o755) < 0) return false
+  }
+  const names = [MERGED, ...Array.from({ length: LOWERS }, (_, i) => lowerName(i))]
+  return names.every(name => fill(root, `l/${name}`))
+}
+
+const fill = (root: number, folder: string): boolean => {
+  if (mkdirat(root, folder, 0o755) < 0) return false
+  for (let i = 0; i < FILES; i++) {
+    const fd = openat(root, `${folder}/${fileName(i)}`, O_CREAT | O_WRONLY, 0o644)
+    if (fd < 0) return false
+    write(fd, TEXT, 0, TEXT.length)
+    close(fd)
+  }
+  return symlinkat(fileName(0), root, `${folder}/${SYMLINK}`) >= 0
+}
+
+const writable = (root: number, writeback: boolean): Stage | null => {
+  if (!build(root)) return null
+  const folder = openat(root, `u/${MERGED}`, O_PATH | O_DIRECTORY)
+  if (folder < 0) return null
+  try {
+    const at = fdPath(root)
+    const ops = open({ lower: [`${at}/l`], upper: `${at}/u`, work: `${at}/w` }, writeback)
+    const end = (): void => {
+      ops.close()
+      close(folder)
+      close(root)
+    }
+    return { ops, restore: name => void unlinkat(folder, name), close: end }
+  } catch (error) {
+    close(folder)
+    throw error
+  }
+}
+
+/** @param writeback as in the union that is served */
+export const openStage = (writeback: boolean): Stage => {
+  const root = openTmpfs(SIZE)
+  if (root >= 0) {
+    try {
+      const stage = writable(root, writeback)
+      if (stage !== null) return stage
+    } catch {
+      // Then without: nothing depends on it.
+    }
+    close(root)
+  }
+  const program = fileURLToPath(new URL('../../', import.meta.url))
+  const ops = open({ lower: [program], readOnly: true }, false)
+  return { ops, restore: null, close: () => ops.close() }
+}

@@ -1,0 +1,98 @@
+/**
+ * Folders that are being listed. Nobody opens or closes a folder here (the kernel does not say when it
+ * does), so a place in a listing must mean the same to everyone, at any time: it follows from the name
+ * alone, as in ext4's indexed folders. Whoever goes on from a place gets all names behind it, whatever was
+ * created, removed or listed by others in between.
+ */
+
+import type { Ino } from '../sys/stat.js'
+import type { ByteString, NodeId } from './ops.js'
+
+/** One name of a folder. `ino` is what lookup would show, or undefined where only lookup can tell. */
+export interface Listed {
+  name: ByteString
+  ino: Ino | undefined
+  type: number
+  /** Its place: what to pass to go on after it. Ascending within a listing. */
+  cookie: number
+}
+
+/** The places of `.` and `..`. */
+export const DOT = 1
+export const DOT_DOT = 2
+
+/** Places are positive numbers of 31 bits: programs with an off_t of 32 bits can keep no others. */
+const LAST = 0x7fff_ffff
+const FIRST = DOT_DOT + 1
+
+/** A place for a name: the finalized FNV-1a hash of its bytes. */
+export function placeOf(name: ByteString): number {
+  let hash = 0x811c_9dc5
+  for (let i = 0; i < name.length; i++) {
+    hash = Math.imul(hash ^ name.charCodeAt(i), 0x0100_0193)
+  }
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85eb_ca6b)
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2_ae35)
+  return FIRST + (((hash ^ (hash >>> 16)) >>> 1) % (LAST - FIRST))
+}
+
+const byPlace = (a: Listed, b: Listed): number => a.cookie - b.cookie || (a.name < b.name ? -1 : 1)
+
+/** Sorts a folder's names by their places, and gives those that share one the next ones. */
+export function order(entries: Listed[]): Listed[] {
+  entries.sort(byPlace)
+  let last = 0
+  for (const entry of entries) {
+    if (entry.cookie <= last) entry.cookie = last + 1
+    last = entry.cookie
+  }
+  return entries
+}
+
+/** The index of the first entry after a place. */
+export function indexAfter(entries: readonly Listed[], cookie: number): number {
+  let low = 0
+  let high = entries.length
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    if (entries[middle]!.cookie > cookie) high = middle
+    else low = middle + 1
+  }
+  return low
+}
+
+const LISTINGS_MAX = 64
+const NAMES_MAX = 100_000
+
+/** Listings that somebody has begun to read, so that the next part need not be made again. */
+export class Listings {
+  /** The longest unused first. */
+  readonly #begun = new Map<NodeId, Listed[]>()
+  #names = 0
+
+  get(folder: NodeId): Listed[] | undefined {
+    return this.#begun.get(folder)
+  }
+
+  keep(folder: NodeId, entries: Listed[]): void {
+    this.drop(folder)
+    this.#begun.set(folder, entries)
+    this.#names += entries.length
+    for (const oldest of this.#begun.keys()) {
+      if (this.#begun.size <= LISTINGS_MAX && this.#names <= NAMES_MAX) return
+      if (oldest !== folder) this.drop(oldest)
+    }
+  }
+
+  drop(folder: NodeId): void {
+    const entries = this.#begun.get(folder)
+    if (entries === undefined) return
+    this.#begun.delete(folder)
+    this.#names -= entries.length
+  }
+
+  /** The kernel gives a node back: nobody reads it any more, if it is a folder. */
+  forget(node: NodeId): void {
+    if (this.#begun.size > 0) this.drop(node)
+  }
+}

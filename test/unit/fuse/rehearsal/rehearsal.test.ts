@@ -1,0 +1,82 @@
+import t from 'tap'
+
+import type { InitWish } from '../../../../src/fuse/init.js'
+import { Asker } from '../../../../src/fuse/rehearsal/asker.js'
+import { Rehearsal } from '../../../../src/fuse/rehearsal/rehearsal.js'
+import { playFile, playFolders, readFolder } from '../../../../src/fuse/rehearsal/scenes.js'
+import {
+  FILES,
+  fileName,
+  lowerName,
+  MERGED,
+  openStage,
+} from '../../../../src/fuse/rehearsal/stage.js'
+import { Opcode, opcodeName, OUT_HEADER_SIZE } from '../../../../src/fuse/abi.js'
+import { openFds } from '../../../helpers/union.js'
+import { skipUnions } from '../../overlay/support.js'
+
+const CACHED: InitWish = { io: 'cached', writeback: true, stackDepth: 1 }
+const PASSTHROUGH: InitWish = { io: 'passthrough', writeback: false, stackDepth: 1 }
+
+for (const wish of [CACHED, PASSTHROUGH]) {
+  t.test(`${wish.io}: it ends by itself, and leaves nothing open`, async t => {
+    const before = openFds()
+    const rehearsal = new Rehearsal(wish)
+    let steps = 0
+    while (rehearsal.step()) steps++
+    t.ok(steps > 4, `${steps} steps`)
+    t.strictSame(openFds(), before)
+    rehearsal.close()
+    t.strictSame(openFds(), before, 'closing it again does nothing')
+  })
+
+  t.test(`${wish.io}: every scene can be played again and again`, { skip: skipUnions }, async t => {
+    const stage = openStage(wish.writeback)
+    t.teardown(() => stage.close())
+    const { restore } = stage
+    if (restore === null) throw new Error('nothing to write on')
+    const asker = new Asker(stage.ops, wish)
+    const asked = new Set<string>()
+    const failed = new Set<string>()
+    const ask = asker.ask.bind(asker)
+    asker.ask = (opcode, ...rest) => {
+      const before = asker.errors
+      const length = ask(opcode, ...rest)
+      const name = opcodeName(opcode)
+      asked.add(name)
+      // A file without a capability says so.
+      if (asker.errors > before && opcode !== Opcode.GETXATTR) failed.add(name)
+      return length
+    }
+    const known: number[] = []
+    for (let round = 0; round < 3; round++) {
+      playFolders(asker, wish.writeback)
+      for (let i = 0; i < FILES; i++) {
+        playFile(asker, i, wish.writeback, () => restore(fileName(i)))
+      }
+      known.push(stage.ops.counts().nodes)
+    }
+    t.strictSame([...failed], [], 'everything succeeds')
+    t.equal(asked.size, 20)
+    t.equal(known[2], known[1], 'and nothing heaps up')
+    t.equal(stage.ops.counts().files, 0)
+    t.equal(asker.lookup(asker.lookup(1, MERGED), 'new-0'), 0)
+  })
+}
+
+t.test('it can be ended', async t => {
+  const before = openFds()
+  const rehearsal = new Rehearsal(CACHED)
+  t.ok(rehearsal.step())
+  rehearsal.close()
+  t.strictSame(openFds(), before)
+})
+
+t.test('a folder that is not there', { skip: skipUnions }, async t => {
+  const stage = openStage(false)
+  t.teardown(() => stage.close())
+  const asker = new Asker(stage.ops, PASSTHROUGH)
+  t.notOk(readFolder(asker, 'none'))
+  t.ok(readFolder(asker, lowerName(0)))
+  t.equal(asker.ask(Opcode.READLINK, 999, 0, []), OUT_HEADER_SIZE, 'an error')
+})
