@@ -6,6 +6,7 @@
  * its processor; where they do not, it sleeps at once, as it does when all is quiet.
  */
 
+import { availableParallelism } from 'node:os'
 import { schedYield } from '../sys/proc.js'
 
 /** How long a thread looks before it sleeps, in milliseconds. */
@@ -16,20 +17,30 @@ const SHORT_MS = 0.1
 const ENOUGH = 2
 
 export class Linger {
+  readonly #alone: boolean
   readonly #now: () => number
   readonly #giveWay: () => void
   /** When the first look in vain was, or -1. */
   #since = -1
   #short = 0
 
-  /** @param now milliseconds, of a clock that only goes forward */
-  constructor(now = (): number => performance.now(), giveWay = schedYield) {
+  /**
+   * @param processors that the thread may run on
+   * @param now milliseconds, of a clock that only goes forward
+   */
+  constructor(
+    processors = availableParallelism(),
+    now = (): number => performance.now(),
+    giveWay = schedYield,
+  ) {
+    this.#alone = processors === 1
     this.#now = now
     this.#giveWay = giveWay
   }
 
   /** There was nothing to do. Whether to look again; false: sleep, and say `waited` after it. */
   on(): boolean {
+    if (this.#alone) return false
     const now = this.#now()
     if (this.#since < 0) this.#since = now
     if (this.#short < ENOUGH || now - this.#since > LINGER_MS) return false
@@ -39,6 +50,7 @@ export class Linger {
 
   /** A sleep is over. */
   waited(): void {
+    if (this.#alone) return
     if (this.#since >= 0 && this.#now() - this.#since < SHORT_MS) this.#short++
     else this.#short = 0
     this.#since = -1

@@ -3,12 +3,15 @@ import t, { type Test } from 'tap'
 import { Linger } from '../../../src/fuse/linger.js'
 
 /** A caller that lets `gap` milliseconds pass between its requests; waking up takes `wake`. */
-const scene = (): {
+const scene = (
+  processors = 2,
+): {
   linger: Linger
   request: (gap: number, wake?: number) => { looks: number; slept: boolean }
 } => {
   let now = 0
   const linger = new Linger(
+    processors,
     () => now,
     () => {
       now += 0.001
@@ -70,4 +73,9 @@ t.test('looking in vain ends it', async t => {
     [true, true, false, false],
     'it learns again',
   )
+})
+
+t.test('a single processor is never kept from others', async t => {
+  const { request } = scene(1)
+  for (let i = 0; i < 10; i++) t.strictSame(request(0.01), { looks: 0, slept: true })
 })
