@@ -6,6 +6,7 @@
 
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
+import { trimMemory } from '../sys/proc.js'
 
 /** So many forgotten nodes are worth a collection: 10 MiB. */
 const WORTH = 20_000
@@ -19,6 +20,7 @@ export const collectGarbage = (): void => {
   // The flag is the whole process's, and the program that mounts may not want it.
   setFlagsFromString('--no-expose-gc')
   if (typeof gc === 'function') gc()
+  trimMemory()
 }
 
 export class Tidy {
@@ -32,6 +34,11 @@ export class Tidy {
   /** The kernel has given back so many nodes. */
   forgot(nodes: number): void {
     this.#forgotten += nodes
+  }
+
+  /** There is garbage of another kind. */
+  littered(): void {
+    this.#forgotten += WORTH
   }
 
   /** How long to sleep before `quiet` is to be called, in milliseconds; -1: for ever. */

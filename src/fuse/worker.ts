@@ -117,6 +117,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
   }
   const onIdle = (): boolean => {
     if (practise()) return true
+    session.tidy.littered()
     ops.startThreads()
     return false
   }

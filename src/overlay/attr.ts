@@ -83,6 +83,7 @@ export function setattr(
 ): Result {
   const valid = set.valid
   if (isReadOnly(u)) return -E.EROFS
+  if (bringsNothing(u, node, set)) return getattr(u, handles, node, set.fh, out)
   if (node.protect !== 0 && !allowedOnProtected(u, node, set)) return -E.EPERM
   // Before anything is copied up for it (kernel: notify_change).
   if (u.owners !== null && !canOwn(u.owners, set)) return -E.EOVERFLOW
@@ -108,6 +109,16 @@ function canOwn(owners: Owners, { valid, uid, gid }: SetAttr): boolean {
 
 /** What the kernel's write-back sends, through a handle (fs/fuse/inode.c:fuse_flush_times). */
 const WRITTEN_BACK = V.FH | V.MTIME | V.CTIME
+
+/**
+ * Whether the kernel's write-back brings no other time than there is: of a lower file only the time of the last change of
+ * its inode can be new, by the removal of a name above all. Nothing is copied up for that.
+ */
+function bringsNothing(u: Union, node: Node, set: SetAttr): boolean {
+  if (!u.writeback || node.upper || (set.valid | V.FH) !== WRITTEN_BACK) return false
+  if (statNode(u, node, u.st) < 0) return false
+  return u.st.mtimeSec === set.mtimeSec && u.st.mtimeNsec === set.mtimeNsec
+}
 
 /**
  * What an immutable or append-only file still lets be changed (kernel: may_setattr): set-id bits are

@@ -200,3 +200,12 @@ export const fail = (): number => -errnoCell[0]!
 /** The address of a buffer's memory; 0 for an empty one. About 40 ns: see `addressOf` in scratch.ts. */
 export const rawAddress = (buffer: ArrayBufferLike | ArrayBufferView): number =>
   Number(koffi.address(buffer))
+
+/** malloc_trim(3): gives unused memory back. The C library of musl has none, and needs none. */
+export const mallocTrim: Fn1 | null = (() => {
+  try {
+    return bind('malloc_trim', 'il')
+  } catch {
+    return null
+  }
+})()

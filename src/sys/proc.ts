@@ -184,3 +184,6 @@ export const schedSetaffinity = (tid: number, cpuMask: number | bigint): Result 
   u64[0] = BigInt(cpuMask)
   return c.schedSetaffinity(tid, 8, words) < 0 ? fail() : 0
 }
+
+/** Gives memory back to the system that the C library keeps for later: malloc_trim(3), where there is one. */
+export const trimMemory = (): void => void c.mallocTrim?.(0)

@@ -914,6 +914,57 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
+    name: 'a listing that goes on loses no name, whatever was removed and listed in between',
+    run(t, b) {
+      const names = Array.from({ length: 500 }, (_, i) => `${i}-${'n'.repeat(60)}`)
+      fs.mkdirSync(`${b.lower}/d`)
+      for (const name of names) put(`${b.lower}/d/${name}`, '')
+      b.mount()
+      const d = `${b.m}/d`
+      t.equal(fs.readdirSync(d).length, 500, 'the kernel has it all')
+      const fd = b.open(d, O.RDONLY | O.DIRECTORY)
+      const first = sys.getdents(fd, 4096)
+      if (typeof first === 'number') throw new Error(`getdents: ${first}`)
+      const seen = first.map(entry => entry.name).filter(name => !name.startsWith('.'))
+      for (const name of seen) fs.unlinkSync(`${d}/${name}`)
+      t.equal(fs.readdirSync(d).length, 500 - seen.length, 'someone else lists it')
+      const rest = sys.allDirents(fd)
+      if (typeof rest === 'number') throw new Error(`getdents: ${rest}`)
+      const all = new Set([...seen, ...rest.map(entry => entry.name)])
+      t.strictSame(
+        names.filter(name => !all.has(name)),
+        [],
+      )
+      sys.close(fd)
+      b.umount()
+    },
+  },
+  {
+    name: 'a lower file that is removed while it is open is not copied up, whatever its attributes',
+    run(t, b) {
+      fs.mkdirSync(`${b.lower}/d`)
+      for (const name of ['d/f', 'd/g']) put(`${b.lower}/${name}`, 'lower data')
+      const invalid = { path: `${b.lower}/d/f`, follow: false }
+      // Empty, it is none: to read it fails, and so does to copy it.
+      fs.chmodSync(`${b.lower}/d/f`, 0o4755)
+      t.equal(sys.setxattr(invalid, 'security.capability', Buffer.alloc(0), 0), 0)
+      b.mount()
+      const folder = b.open(b.m, O.RDONLY | O.DIRECTORY)
+      for (const name of ['f', 'g']) {
+        const fd = b.open(`${b.m}/d/${name}`, O.RDONLY)
+        t.equal(b.stat(`${b.m}/d/${name}`).nlink, 1n)
+        fs.unlinkSync(`${b.m}/d/${name}`)
+        t.equal(sys.syncfs(folder), 0)
+        t.equal(read(fd), 'lower data')
+        sys.close(fd)
+      }
+      t.equal(sys.syncfs(folder), 0)
+      sys.close(folder)
+      t.strictSame(fs.readdirSync(`${b.work}/work`), [])
+      b.umount()
+    },
+  },
+  {
     name: 'a listing that is kept has no number of a copy whose origin cannot be found again',
     run(t, b) {
       // Without file handles, as an ordinary user who may not open by one.

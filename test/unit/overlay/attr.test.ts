@@ -1,11 +1,11 @@
-import { readFileSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 
 import t from 'tap'
 
 import { Attr, Opened, SetAttr, SetAttrValid as V, StatFsOut } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 import type { Fs } from '../../helpers/fs-calls.js'
-import { acl, dir, file, symlink, unionFolders, type Layer } from '../../helpers/layers.js'
+import { acl, dir, file, PAST, symlink, unionFolders, type Layer } from '../../helpers/layers.js'
 import { alternate, compare, mountKernel, NOTHING_OPEN, skipParity } from '../../helpers/parity.js'
 import * as sys from '../../helpers/syscalls.js'
 import { callerOf, open, optionsOf, readOnlyOptions } from '../../helpers/union.js'
@@ -407,6 +407,23 @@ t.test('open files', async t => {
     t.equal(union.pwrite(late.fh, 'later', 0, false, true), 5)
     t.equal(statSync(`${where.upper}/plain`).mtimeMs, before, 'its time is the kernel’s to tell')
     union.ops.release(late.fh)
+    union.close()
+  })
+
+  await t.test('write-back that brings nothing new copies nothing up', async t => {
+    const lower = unionFolders(t, { lower: [{ f: file('f', { mtime: PAST }), g: 'g' }] })
+    const union = open(t, optionsOf(lower), { writeback: true })
+    const [id, attr] = [union.id('f'), new Attr()]
+    const told = Object.assign(new SetAttr(), { mtimeSec: PAST.sec, mtimeNsec: PAST.nsec })
+    told.valid = V.MTIME | V.CTIME
+    t.equal(union.ops.setattr(id, told, attr), 0)
+    t.equal(attr.mtimeSec, PAST.sec)
+    told.valid |= V.FH
+    t.equal(union.ops.setattr(id, told, attr), 0, 'through a handle')
+    t.strictSame(readdirSync(lower.upper), [])
+    told.mtimeNsec++
+    t.equal(await union.run(() => union.ops.setattr(id, told, attr)), 0)
+    t.strictSame(readdirSync(lower.upper), ['f'], 'another time is one')
     union.close()
   })
 

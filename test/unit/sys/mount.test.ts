@@ -4,8 +4,8 @@ import t from 'tap'
 import { openat, readlinkat, statxat, unlinkat } from '../../../src/sys/at.js'
 import { O_CREAT, O_DIRECTORY, O_RDONLY, O_WRONLY } from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
-import { close } from '../../../src/sys/io.js'
-import { clonePrivate, umount } from '../../../src/sys/mount.js'
+import { close, write } from '../../../src/sys/io.js'
+import { clonePrivate, openTmpfs, umount } from '../../../src/sys/mount.js'
 import { Stat } from '../../../src/sys/stat.js'
 
 t.test('a private mount of a folder cannot be written, and moves no access time', async t => {
@@ -29,6 +29,24 @@ t.test('a private mount of a folder cannot be written, and moves no access time'
   t.equal(st.atimeSec, old.getTime() / 1000)
   t.equal(close(fd), 0)
 })
+
+t.test(
+  'a tmpfs that is mounted nowhere',
+  { skip: process.getuid?.() !== 0 && 'needs root' },
+  async t => {
+    const mounts = fs.readFileSync('/proc/self/mountinfo', 'latin1')
+    const root = openTmpfs('1m')
+    t.ok(root >= 0, `${root}`)
+    const file = openat(root, 'file', O_CREAT | O_WRONLY, 0o644)
+    t.ok(file >= 0)
+    t.equal(write(file, Buffer.alloc(1 << 20), 0, 1 << 20), 1 << 20)
+    t.equal(write(file, Buffer.alloc(4096), 0, 4096), -E.ENOSPC)
+    t.equal(fs.readFileSync('/proc/self/mountinfo', 'latin1'), mounts)
+    t.equal(close(file), 0)
+    t.equal(close(root), 0)
+    t.equal(openTmpfs('much'), -E.EINVAL)
+  },
+)
 
 t.test('errors', async t => {
   t.equal(clonePrivate('/nonexistent'), -E.ENOENT)

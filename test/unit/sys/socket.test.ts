@@ -4,8 +4,8 @@ import * as fs from 'node:fs'
 import t from 'tap'
 
 import { E } from '../../../src/sys/errno.js'
-import { close } from '../../../src/sys/io.js'
-import { receiveFd, socketPair } from '../../../src/sys/socket.js'
+import { close, read, write } from '../../../src/sys/io.js'
+import { messagePair, receiveFd, socketPair } from '../../../src/sys/socket.js'
 
 const pair = (): [number, number] => {
   const made = socketPair()
@@ -36,4 +36,16 @@ socket.send_fds(s, [b'x'], [f.fileno()])`
   t.equal(receiveFd(ours), -E.EPIPE, 'the other end is closed')
   close(ours)
   t.equal(receiveFd(ours), -E.EBADF)
+})
+
+t.test('messages', async t => {
+  const pair = messagePair()
+  if (typeof pair === 'number') throw new Error(`socketpair: ${pair}`)
+  const [ours, theirs] = pair
+  const buf = Buffer.alloc(16)
+  t.equal(read(ours, buf, 0, 16), -E.EAGAIN, 'it does not wait')
+  for (const text of ['one', 'three', '']) write(theirs, Buffer.from(text), 0, text.length)
+  t.strictSame([read(ours, buf, 0, 16), read(ours, buf, 0, 16), read(ours, buf, 0, 16)], [3, 5, 0])
+  close(ours)
+  close(theirs)
 })
