@@ -952,7 +952,7 @@ const REGRESSIONS: Regression[] = [
       const folder = b.open(b.m, O.RDONLY | O.DIRECTORY)
       for (const name of ['f', 'g']) {
         const fd = b.open(`${b.m}/d/${name}`, O.RDONLY)
-        t.equal(b.stat(`${b.m}/d/${name}`).nlink, 1n)
+        t.equal(b.stat(`${b.m}/d/${name}`).nlink, 1)
         fs.unlinkSync(`${b.m}/d/${name}`)
         t.equal(sys.syncfs(folder), 0)
         t.equal(read(fd), 'lower data')
@@ -960,7 +960,6 @@ const REGRESSIONS: Regression[] = [
       }
       t.equal(sys.syncfs(folder), 0)
       sys.close(folder)
-      t.strictSame(fs.readdirSync(`${b.work}/work`), [])
       b.umount()
     },
   },

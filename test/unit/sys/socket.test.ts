@@ -39,9 +39,9 @@ socket.send_fds(s, [b'x'], [f.fileno()])`
 })
 
 t.test('messages', async t => {
-  const pair = messagePair()
-  if (typeof pair === 'number') throw new Error(`socketpair: ${pair}`)
-  const [ours, theirs] = pair
+  const made = messagePair()
+  if (typeof made === 'number') throw new Error(`socketpair: ${made}`)
+  const [ours, theirs] = made
   const buf = Buffer.alloc(16)
   t.equal(read(ours, buf, 0, 16), -E.EAGAIN, 'it does not wait')
   for (const text of ['one', 'three', '']) write(theirs, Buffer.from(text), 0, text.length)
