@@ -28,7 +28,7 @@ const systems = findSystems(plan.peers, plan.rootless).filter(({ name }) =>
 const workloads = plan.workloads.map(workloadNamed)
 
 /** After the work that nobody times, in milliseconds: a server may use a rest to get ready for more. */
-const REST_MS = 600
+const REST_MS = 2000
 
 /** What failed once is not tried in later rounds: a step that hangs would hang again. */
 const failed = new Set<string>()

@@ -30,16 +30,32 @@ export class Rehearsal {
   /** @param wish as the mount has it */
   constructor(wish: InitWish) {
     this.#late = wish.writeback
-    for (let i = 0; i < 2; i++) {
-      const stage = openStage(wish.writeback)
-      this.#companies.push({ stage, asker: new Asker(stage.ops, wish) })
+    try {
+      for (let i = 0; i < 2; i++) {
+        const stage = openStage(wish.writeback)
+        this.#companies.push({ stage, asker: new Asker(stage.ops, wish) })
+      }
+    } catch (error) {
+      this.close()
+      throw error
     }
   }
 
   /** Practises for a moment. False: that was the last time. */
   step(): boolean {
-    const start = performance.now()
+    let more = false
     compileEagerly()
+    try {
+      more = this.#practise() && this.#spent < ENOUGH_MS
+    } finally {
+      compileAsUsual(more)
+      if (!more) this.close()
+    }
+    return more
+  }
+
+  #practise(): boolean {
+    const start = performance.now()
     let now = start
     let more = true
     while (more && now - start < SLICE_MS) {
@@ -47,9 +63,6 @@ export class Rehearsal {
       now = performance.now()
     }
     this.#spent += now - start
-    more &&= this.#spent < ENOUGH_MS
-    compileAsUsual(more)
-    if (!more) this.close()
     return more
   }
 
