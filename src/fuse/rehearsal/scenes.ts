@@ -1,6 +1,6 @@
 /** What is practised: requests of all common kinds, in the order in which the kernel sends them. */
 
-import { ROOT_ID } from '../../overlay/ops.js'
+import { ROOT_ID, SetAttrValid } from '../../overlay/ops.js'
 import { O_CREAT, O_RDWR, O_WRONLY } from '../../sys/constants.js'
 import {
   CREATE_IN_SIZE,
@@ -19,13 +19,12 @@ import {
   WRITE_CACHE,
   WRITE_IN_SIZE,
 } from '../abi.js'
-import { SetAttrValid } from '../../overlay/ops.js'
 import type { Asker } from './asker.js'
-import { fileName, lowerName, LOWERS, MERGED, SYMLINK } from './stage.js'
+import { fileName, lowerName, MERGED, SYMLINK } from './stage.js'
 
 const MODE_WORD = 17
 /** Requests that come one after the other, half as many as that. */
-const IN_A_ROW = 16
+const IN_A_ROW = 8
 const DATA = 'practice '.repeat(400)
 
 const chmod = (asker: Asker, node: number, mode: number): void => {
@@ -150,15 +149,17 @@ export const playFile = (asker: Asker, i: number, late: boolean, restore: () => 
   asker.forget(lower)
 }
 
-/** Everything with folders. */
-export const playFolders = (asker: Asker, late: boolean): void => {
-  for (let i = 0; i < LOWERS; i++) {
-    within(asker, lowerName(i), folder => {
-      list(asker, folder)
-      readLink(asker, folder)
-      asker.throughLoop(folder, IN_A_ROW)
-    })
-  }
+/** A folder of the lower layer. */
+export const playLower = (asker: Asker, i: number): void => {
+  within(asker, lowerName(i), folder => {
+    list(asker, folder)
+    readLink(asker, folder)
+    asker.throughLoop(folder, IN_A_ROW)
+  })
+}
+
+/** The merged folder, and a new one in it. */
+export const playMerged = (asker: Asker, late: boolean): void => {
   within(asker, MERGED, folder => {
     list(asker, folder)
     makeFolder(asker, folder, late)

@@ -3,7 +3,12 @@ import t from 'tap'
 import type { InitWish } from '../../../../src/fuse/init.js'
 import { Asker } from '../../../../src/fuse/rehearsal/asker.js'
 import { Rehearsal } from '../../../../src/fuse/rehearsal/rehearsal.js'
-import { playFile, playFolders, readFolder } from '../../../../src/fuse/rehearsal/scenes.js'
+import {
+  playFile,
+  playLower,
+  playMerged,
+  readFolder,
+} from '../../../../src/fuse/rehearsal/scenes.js'
 import {
   FILES,
   fileName,
@@ -50,8 +55,9 @@ for (const wish of [CACHED, PASSTHROUGH]) {
     }
     const known: number[] = []
     for (let round = 0; round < 3; round++) {
-      playFolders(asker, wish.writeback)
+      playMerged(asker, wish.writeback)
       for (let i = 0; i < FILES; i++) {
+        playLower(asker, i)
         playFile(asker, i, wish.writeback, () => restore(fileName(i)))
       }
       known.push(stage.ops.counts().nodes)
