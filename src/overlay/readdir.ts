@@ -128,9 +128,9 @@ function entriesFor(u: Union, node: Node, cookie: number): Listed[] | Result {
 }
 
 /** Gives `.` and `..`, as far as they come after the cookie; false: there was no room. */
-function dots(node: Node, cookie: number, add: DirSink['add']): boolean {
-  if (cookie < DOT && !add('.', node.ino, DT_DIR, DOT)) return false
-  return cookie >= DOT_DOT || add('..', (node.parent ?? node).ino, DT_DIR, DOT_DOT)
+function dots(node: Node, cookie: number, sink: DirSink): boolean {
+  if (cookie < DOT && !sink.add('.', node.ino, DT_DIR, DOT)) return false
+  return cookie >= DOT_DOT || sink.add('..', (node.parent ?? node).ino, DT_DIR, DOT_DOT)
 }
 
 /** A number for an entry that only lookup can tell; the node is dropped again if nobody needs it. */
@@ -145,7 +145,7 @@ function lookupIno(u: Union, node: Node, entry: Listed): Ino {
 export function readdir(u: Union, node: Node, cookie: number, sink: DirSink): Result {
   const entries = entriesFor(u, node, cookie)
   if (typeof entries === 'number') return entries
-  if (!dots(node, cookie, (...dot) => sink.add(...dot))) return 0
+  if (!dots(node, cookie, sink)) return 0
   const start = indexAfter(entries, cookie)
   for (let at = start; at < entries.length; at++) {
     const entry = entries[at] as Listed
@@ -167,12 +167,12 @@ export function readdirplus(
   const entries = entriesFor(u, node, cookie)
   if (typeof entries === 'number') return entries
   out.nodeId = 0
-  const dot: DirSink['add'] = (name, ino, type, next) => {
+  const add: DirSink['add'] = (name, ino, type, next) => {
     if (!sink.room(name)) return false
     sink.add(name, ino, type, next, out)
     return true
   }
-  if (!dots(node, cookie, dot)) return 0
+  if (!dots(node, cookie, { add })) return 0
   const start = indexAfter(entries, cookie)
   for (let at = start; at < entries.length; at++) {
     const entry = entries[at] as Listed

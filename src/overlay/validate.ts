@@ -6,6 +6,7 @@
  */
 
 import * as fs from 'node:fs'
+import { join } from 'node:path'
 
 import { MountError } from '../errors.js'
 import { O_CLOEXEC, O_DIRECTORY, O_PATH } from '../sys/constants.js'
@@ -344,9 +345,9 @@ const checkKernelOverlay = (upper: Place, work: Place, mounts: MountInfo[]): voi
   }
 }
 
-/** As ovl_workdir_cleanup_recurse(): whatever lies in work/incompat forbids the mount. */
+/** As ovl_workdir_cleanup_recurse(): whatever lies in `incompat` forbids the mount. */
 const checkIncompat = (work: string): void => {
-  const folder = `${work}/work/incompat`
+  const folder = join(work, 'work', 'incompat')
   let features: string[]
   try {
     features = fs.readdirSync(folder)

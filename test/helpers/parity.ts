@@ -5,6 +5,7 @@
  */
 
 import * as fs from 'node:fs'
+import { join } from 'node:path'
 import type { Test } from 'tap'
 import type { UnionOptions } from '../../src/overlay/options.js'
 import { E } from '../../src/sys/errno.js'
@@ -80,7 +81,7 @@ export const withKernel = async <T>(
 
 /** Takes away the mark that keeps a workdir from being used again. */
 export const clearVolatile = (where: Pick<UnionFolders, 'work'>): void =>
-  fs.rmSync(`${where.work}/work/incompat`, { recursive: true, force: true })
+  fs.rmSync(join(where.work, 'work', 'incompat'), { recursive: true, force: true })
 
 export interface Scenario {
   lower: Layer[]

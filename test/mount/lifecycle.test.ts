@@ -98,7 +98,7 @@ test(t, 'in the background', { skip: skipMounts }, async t => {
     .readFileSync(`/proc/${pid}/stat`, 'utf8')
     .replace(/^.*\) /, '')
     .split(' ')
-  t.equal(Number(stat[3]), pid, 'has a session of its own')
+  t.equal(Number(stat[3]), pid, 'was detached by setsid(2)')
   t.equal(stat[4], '0', 'has no terminal')
   for (const fd of [0, 1, 2]) t.equal(fs.readlinkSync(`/proc/${pid}/fd/${fd}`), '/dev/null')
 
