@@ -4,7 +4,7 @@
  */
 
 import { execFile } from 'node:child_process'
-import { chmod, rm } from 'node:fs/promises'
+import { chmod, copyFile, rm } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
@@ -46,7 +46,8 @@ const programs = () =>
 await rm(dist, { recursive: true, force: true })
 try {
   await Promise.all([declarations(), programs()])
-  await chmod(`${dist}/cli/main.js`, 0o755)
+  await copyFile(`${root}src/cli/tsoverlay.sh`, `${dist}/cli/tsoverlay`)
+  await Promise.all(['main.js', 'tsoverlay'].map(name => chmod(`${dist}/cli/${name}`, 0o755)))
 } catch (error) {
   console.error(error.stdout ?? error.message)
   process.exitCode = 1

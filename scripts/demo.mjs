@@ -5,7 +5,7 @@ import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { fileURLToPath } from 'node:url'
 
-const cli = fileURLToPath(new URL('../dist/cli/main.js', import.meta.url))
+const cli = fileURLToPath(new URL('../dist/cli/tsoverlay', import.meta.url))
 const isRoot = process.geteuid() === 0
 const inNamespace = process.env.TSOVERLAY_DEMO_NAMESPACE === '1'
 
@@ -35,8 +35,8 @@ const short = text => text.replaceAll(top, '.')
 const run = (command, ...args) => {
   const shown = command === 'sh' ? args.slice(1) : [command, ...args]
   console.log(`$ ${short(shown.join(' '))}`)
-  const program = command === 'tsoverlay' ? [process.execPath, cli] : [command]
-  const { status, error } = spawnSync(program[0], [...program.slice(1), ...args], {
+  const program = command === 'tsoverlay' ? cli : command
+  const { status, error } = spawnSync(program, args, {
     stdio: 'inherit',
   })
   if (status !== 0) throw new Error(`${command}: ${error?.message ?? `exit status ${status}`}`)

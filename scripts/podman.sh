@@ -370,7 +370,7 @@ surroundings() {
   export HOME=$top/home XDG_RUNTIME_DIR=/run/user/$UID TMPDIR=$top/tmp
   unset XDG_CONFIG_HOME XDG_DATA_HOME DBUS_SESSION_BUS_ADDRESS
   export CONTAINERS_CONF=$configuration/containers.conf CONTAINERS_STORAGE_CONF=$configuration/storage.conf
-  ln -sfn "${MOUNT_PROGRAM:-$repository/dist/cli/main.js}" "$top/bin/mount-program"
+  ln -sfn "${MOUNT_PROGRAM:-$repository/dist/cli/tsoverlay}" "$top/bin/mount-program"
   echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$configuration/policy.json"
 }
 
@@ -531,7 +531,7 @@ fi
 for program in podman buildah busybox node unshare setpriv setfattr setcap; do
   command -v $program >/dev/null || skip "needs $program"
 done
-[ -n "${MOUNT_PROGRAM:-}" ] || [ -x "$repository/dist/cli/main.js" ] || skip 'needs the built program: npm run build'
+[ -n "${MOUNT_PROGRAM:-}" ] || [ -x "$repository/dist/cli/tsoverlay" ] || skip 'needs the built program: npm run build'
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/tsoverlay-podman-XXXXXX") || exit 2
 scratch=$(realpath "$scratch")

@@ -12,7 +12,7 @@ export const root: string = (() => {
 })()
 
 /** The built program. */
-export const cli = `${root}/dist/cli/main.js`
+export const cli = `${root}/dist/cli/tsoverlay`
 /** The built library. */
 export const library = `${root}/dist/lib/index.js`
 

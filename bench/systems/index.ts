@@ -46,7 +46,6 @@ const own = (mode: Mode, rootless: boolean): System => ({
   kind: 'own',
   version: `${(JSON.parse(fs.readFileSync(`${root}/package.json`, 'utf8')) as { version: string }).version}, Node ${process.version}`,
   command: layers => [
-    process.execPath,
     cli,
     'mount',
     '-o',

@@ -1,17 +1,16 @@
 /**
- * Serving in the background. The first process starts a second one, detached from its terminal by setsid(2), and ends when
- * that one says that the mount is live, or has failed. Errors reach the user through the standard error
- * that both share until then.
+ * Serving in the background, by Node where it runs anyway; tsoverlay.sh does the same. The first process starts a
+ * second one, which leaves its terminal by setsid(2), and ends when that one says that the mount is live, or has failed.
+ * Errors reach the user through the standard error that both share until then.
  */
 
 import { spawn } from 'node:child_process'
-import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
+import { LAUNCHER, LIVE } from './launcher.js'
 import { say } from './say.js'
-import { STATUS_FD } from './status-fd.js'
 
 /**
  * Starts the server and waits until the mount is live or has failed.
@@ -24,9 +23,8 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
   // Node 20 reads these at every start: 40 ms for all of a system's. The server talks to nobody.
   const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
   const child = spawn(process.execPath, [...process.execArgv, server, ...args], {
-    env,
-    detached: true,
-    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
+    env: { ...env, [LAUNCHER]: String(process.pid) },
+    stdio: ['ignore', 'ignore', 'inherit'],
   })
   // Whoever interrupts the wait wants no mount.
   let interrupted = false
@@ -37,6 +35,9 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
     })
   }
   return new Promise(resolve => {
+    process.on(LIVE, () => {
+      if (!interrupted) resolve(ExitCode.OK)
+    })
     child.once('error', error => {
       say(`tsoverlay: the server can't be started: ${error.message}`)
       resolve(ExitCode.INTERNAL)
@@ -48,11 +49,5 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
       }
       resolve(code === null || code === 0 ? ExitCode.INTERNAL : code)
     })
-    const status = child.stdio[STATUS_FD]
-    if (!(status instanceof Readable)) return // 'error' follows
-    status.once('data', () => {
-      if (!interrupted) resolve(ExitCode.OK)
-    })
-    status.on('error', () => {}) // 'exit' follows
   })
 }

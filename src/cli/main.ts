@@ -1,20 +1,20 @@
 #!/usr/bin/env node
 /**
- * The `tsoverlay` program. A mount in the background is handed to a second process at once, before
- * anything else is loaded: this one only waits for it (daemon.ts). Everything else happens here.
+ * The `tsoverlay` program, where tsoverlay.sh does not know what to do by itself. A mount in the background is handed to
+ * a second process at once, before anything else is loaded: this one only waits for it (daemon.ts). Everything
+ * else happens here.
  */
 
-import { argv, env, exit } from 'node:process'
+import { exit } from 'node:process'
 
-import { readCall } from './drop-in.js'
+import { takeCall } from './called.js'
 
 /** `mount` without `-f`, and no question for help. In doubt false: program.ts looks properly. */
 const isBackgroundMount = ([command, ...rest]: readonly string[]): boolean =>
   command === 'mount' &&
   !rest.some(arg => /^-[a-zA-Z]*[fh]/.test(arg) || arg.startsWith('--fore') || arg === '--help')
 
-const name = argv[1]?.replace(/^.*\//s, '') ?? ''
-const call = readCall(name, argv.slice(2), env)
+const call = takeCall()
 if (call.kind === 'run') {
   if (call.notes.length > 0) {
     const { say } = await import('./say.js')

@@ -1,14 +1,15 @@
 /** `tsoverlay mount`, in the process that serves. */
 
-import { closeSync, writeSync } from 'node:fs'
 import { chdir, cwd } from 'node:process'
 import type { Worker } from 'node:worker_threads'
 
 import { MountError } from '../errors.js'
 import type { LogLevel } from '../log.js'
-import { startMount, type Mount, type Transport } from '../mount.js'
+import { startMount, type Transport } from '../mount.js'
+import { setsid } from '../sys/proc.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
+import { tellLive } from './launcher.js'
 import { makeLogger, tellWarnings } from './logging.js'
 import { absolute, parseMountOptions } from './options.js'
 import { say } from './say.js'
@@ -17,8 +18,8 @@ import { dropStandardError } from './standard-error.js'
 
 /** What a server in the background was given by server.ts. */
 export interface Background {
-  /** The pipe to the process that waits for the mount. */
-  statusFd: number
+  /** The process that waits for the mount. */
+  launcher: number
   /** Of startEarly. */
   thread: Worker
 }
@@ -59,6 +60,8 @@ const mountAndServe = async (
   command: MountCommand,
   background: Background | undefined,
 ): Promise<number> => {
+  // What is typed at a terminal is not for a server.
+  if (background !== undefined) setsid()
   const here = workingDirectory()
   const options = parseMountOptions(command.options, here)
   for (const option of options.ignored) say(`unknown argument ignored: ${option}`)
@@ -93,7 +96,8 @@ const mountAndServe = async (
 
   told.quiet()
   if (!command.foreground) dropStandardError()
-  if (background !== undefined) await tellLive(background.statusFd, mount)
+  // Where nobody waits any more, nobody knows of the mount, and it must not stay.
+  if (background !== undefined && !tellLive(background.launcher)) await mount[Symbol.asyncDispose]()
 
   try {
     await mount.closed
@@ -106,16 +110,6 @@ const mountAndServe = async (
     )
     if (command.foreground) say(`tsoverlay: the server died: ${String(error)}`)
     return ExitCode.INTERNAL
-  }
-}
-
-/** Nobody waits any more: then nobody knows of the mount, and it must not stay. */
-const tellLive = async (statusFd: number, mount: Mount): Promise<void> => {
-  try {
-    writeSync(statusFd, 'live\n')
-    closeSync(statusFd)
-  } catch {
-    await mount[Symbol.asyncDispose]()
   }
 }
 

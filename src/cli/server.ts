@@ -1,20 +1,26 @@
 /**
- * The second process of a mount in the background: the same program with the same arguments, and a
- * pipe on which it tells the first one that the mount is live. Started by daemon.ts only.
+ * The second process of a mount in the background: the same program with the same arguments, which tells the first
+ * one that the mount is live. Started by tsoverlay.sh and daemon.ts only.
  */
 
-import { argv, exit } from 'node:process'
+import { exit } from 'node:process'
 
 import { startEarly } from '../fuse/union-thread.js'
+import { takeCall } from './called.js'
 import { cacheCode } from './code-cache.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { tuneEngine } from './engine.js'
-import { STATUS_FD } from './status-fd.js'
+import { takeLauncher } from './launcher.js'
+import { say } from './say.js'
 
-closeForeignDescriptors([STATUS_FD])
+closeForeignDescriptors()
+const call = takeCall()
+const launcher = takeLauncher()
 cacheCode()
 tuneEngine()
 // The union's thread loads its code while this one finds out what to mount.
 const thread = startEarly()
-const { run } = await import('./program.js')
-exit(await run(argv.slice(2), { statusFd: STATUS_FD, thread }))
+const { answer, run } = await import('./program.js')
+if (call.kind !== 'run') exit(call.kind === 'nothing' ? 0 : answer(call))
+for (const note of call.notes) say(note)
+exit(await run(call.args, { launcher, thread }))

@@ -143,6 +143,12 @@ export const unshareFs = (): Result => {
   return r < 0 ? fail() : 0
 }
 
+/** setsid(2): leaves the terminal; the new session's id. -EPERM for the leader of a process group. */
+export const setsid = (): Result => {
+  const r = c.setsid()
+  return r < 0 ? fail() : r
+}
+
 /** umask(2): sets the mask of all threads that share it (see `unshareFs`); the previous one. */
 export const umask = (mode: number): number => c.umask(mode)
 

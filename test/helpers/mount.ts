@@ -12,8 +12,10 @@ import { fileURLToPath } from 'node:url'
 import type { Test, TestOpts } from 'tap'
 import { isNative, notNative } from './transport.js'
 
-/** The built program: what users run. */
+/** The built program, for Node. */
 export const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+/** The built program: what users run. */
+export const PROGRAM = fileURLToPath(new URL('../../dist/cli/tsoverlay', import.meta.url))
 
 export const isRoot = process.geteuid?.() === 0
 
@@ -33,6 +35,17 @@ const [ENV, ...ENV_ARGS] = NODE
 /** Starts a Node program. The process id is its own. */
 export const spawnNode = (args: readonly string[], options: SpawnOptions = {}): ChildProcess =>
   spawn(ENV, [...ENV_ARGS, ...onItsWay(args)], { stdio: ['ignore', 'pipe', 'pipe'], ...options })
+
+/** Starts a program as users do, by its path. */
+export const spawnPlain = (
+  program: string,
+  args: readonly string[],
+  options: SpawnOptions = {},
+): ChildProcess =>
+  spawn(ENV, ['-u', 'NODE_OPTIONS', program, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...options,
+  })
 
 /** The transport that is tested goes in behind the word `mount`. */
 const onItsWay = (args: readonly string[]): readonly string[] => {

@@ -16,11 +16,13 @@ import {
   mountTable,
   NODE,
   outcomeOf,
+  PROGRAM,
   scratch,
   serve,
   serversOf,
   skipMounts,
   spawnNode,
+  spawnPlain,
   test,
   tsoverlay,
   until,
@@ -39,7 +41,7 @@ const programs = (top: string): string => {
   if (fs.existsSync(bin)) return bin
   fs.mkdirSync(bin)
   fs.chmodSync(top, 0o755)
-  for (const name of ['tsoverlay', 'fuse-overlayfs']) fs.symlinkSync(CLI, `${bin}/${name}`)
+  for (const name of ['tsoverlay', 'fuse-overlayfs']) fs.symlinkSync(PROGRAM, `${bin}/${name}`)
   return bin
 }
 
@@ -116,7 +118,7 @@ const readAs = (uid: number, path: string): string => {
 test(t, 'the command line of fuse-overlayfs', { skip: skipMounts }, async t => {
   const f = withFile(t)
   const bin = programs(f.top)
-  const run = (name: string, ...args: string[]) => spawnNode([`${bin}/${name}`, ...args])
+  const run = (name: string, ...args: string[]) => spawnPlain(`${bin}/${name}`, args)
   const finished = (name: string, ...args: string[]) => outcomeOf(run(name, ...args))
 
   for (const name of ['tsoverlay', 'fuse-overlayfs']) {
@@ -194,7 +196,7 @@ test(t, 'as podman calls it', { skip: skipMounts }, async t => {
   const label = 'context="system_u:object_r:container_file_t:s0:c115,c703"'
   const call = (...args: string[]) =>
     outcomeOf(
-      spawnNode([`${bin}/fuse-overlayfs`, ...args], {
+      spawnPlain(`${bin}/fuse-overlayfs`, args, {
         cwd: top,
         stdio: ['ignore', 'ignore', 'pipe'], // 'close' comes when the last writer has closed it
       }),
@@ -257,7 +259,7 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
   await test(t, 'mount.tsoverlay', async t => {
     const f = withFile(t)
     fs.mkdirSync(`${f.top}/helpers`)
-    fs.symlinkSync(CLI, `${f.top}/helpers/mount.tsoverlay`)
+    fs.symlinkSync(PROGRAM, `${f.top}/helpers/mount.tsoverlay`)
     // mount(8) looks for helpers in /sbin, which is covered here, in a namespace that goes.
     const script = `
       mount --bind "$1/helpers" /sbin

@@ -4,6 +4,7 @@
  */
 
 import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import * as fs from 'node:fs'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -18,11 +19,13 @@ import {
   mountedOn,
   mountTable,
   outcomeOf,
+  PROGRAM,
   scratch,
   serve,
   serversOf,
   skipMounts,
   spawnNode,
+  spawnPlain,
   test,
   tsoverlay,
   until,
@@ -179,24 +182,55 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     }
   })
 
-  await test(t, 'while the mount is being made', async t => {
-    for (const delay of [20, 120, 160, 200, 240]) {
-      const f = folders(t)
-      const child = spawnNode([CLI, 'mount', '-o', f.options, f.merged])
-      const ended = outcomeOf(child)
-      await new Promise(done => setTimeout(done, delay))
-      child.kill('SIGTERM')
-      const { status, signal } = await ended
-      if (status === 0) {
-        t.same(mountedOn(f.merged), ['fuse.tsoverlay'], 'it was live before')
-        t.match(await tsoverlay('umount', f.merged), { status: 0 })
-      } else {
-        t.ok(status === 8 || signal === 'SIGTERM', `status ${status}, signal ${signal}`)
-        t.same(mountedOn(f.merged), [], 'there is no mount')
-        t.same(serversOf(f.merged), [], 'and no server')
+  /** Starts a mount in the background, by Node and by the shell. */
+  const startMount = {
+    'main.js': (f: Folders) => spawnNode([CLI, 'mount', '-o', f.options, f.merged]),
+    tsoverlay: (f: Folders) => spawnPlain(PROGRAM, ['mount', '-o', f.options, f.merged]),
+  }
+
+  for (const [program, start] of Object.entries(startMount))
+    await test(t, `while the mount is being made: ${program}`, async t => {
+      for (const delay of [20, 80, 120, 160, 200, 240]) {
+        const f = folders(t)
+        const child = start(f)
+        const ended = outcomeOf(child)
+        await new Promise(done => setTimeout(done, delay))
+        child.kill('SIGTERM')
+        const { status, signal } = await ended
+        if (status === 0) {
+          t.same(mountedOn(f.merged), ['fuse.tsoverlay'], 'it was live before')
+          t.match(await tsoverlay('umount', f.merged), { status: 0 })
+        } else {
+          t.ok(status === 8 || signal === 'SIGTERM', `status ${status}, signal ${signal}`)
+          t.same(mountedOn(f.merged), [], 'there is no mount')
+          t.same(serversOf(f.merged), [], 'and no server')
+        }
       }
-    }
-  })
+    })
+
+  for (const [program, start] of Object.entries(startMount))
+    await test(t, `whoever asked for the mount is killed: ${program}`, async t => {
+      for (const delay of [40, 80, 120]) {
+        const f = folders(t)
+        const child = start(f)
+        const gone = once(child, 'exit')
+        let server = ''
+        const children = `/proc/${child.pid}/task/${child.pid}/children`
+        await until(
+          'the server',
+          () => (server = fs.readFileSync(children, 'latin1').trim()) !== '',
+        )
+        await new Promise(done => setTimeout(done, delay))
+        child.kill('SIGKILL')
+        const [status] = (await gone) as [number | null]
+        if (status === 0) {
+          t.match(await tsoverlay('umount', f.merged), { status: 0 }, 'it was live before')
+          continue
+        }
+        await until('the end of the server', () => !isAlive(Number(server)))
+        t.same(mountedOn(f.merged), [], 'no mount stays that nobody knows of')
+      }
+    })
 
   await test(t, 'SIGUSR1 logs counters', async t => {
     const f = folders(t)

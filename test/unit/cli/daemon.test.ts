@@ -1,39 +1,47 @@
-/** A server that comes to nothing. Those that live: test/mount/lifecycle.test.ts. */
+/**
+ * A server that comes to nothing, started by Node and by the shell of tsoverlay.sh. Those that live:
+ * test/mount/lifecycle.test.ts.
+ */
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 
-import t from 'tap'
+import t, { type Test } from 'tap'
 
-import { CLI } from '../../helpers/mount.js'
+import { CLI, PROGRAM } from '../../helpers/mount.js'
 
 const skip = !existsSync(CLI) && 'needs the built program: npm run build'
 
-const run = (...more: string[]) => {
-  const args = [CLI, 'mount', ...more, '-o', 'lowerdir=/no/such/folder', '/no/such/mountpoint']
-  const { status, stderr, stdout } = spawnSync(process.execPath, args, {
+const { PATH = '' } = process.env
+
+const run = (program: string, args: readonly string[], path = PATH) => {
+  const { status, stderr, stdout } = spawnSync(program, args, {
     encoding: 'utf8',
     timeout: 60_000,
-    env: {},
+    env: { PATH: path },
   })
   return { status, stderr, stdout }
 }
 
-t.test('its words and its status are those of the command', { skip }, async t => {
-  const background = run()
-  t.match(background, { status: 32, stdout: '', stderr: /^tsoverlay: .*\n$/ })
-  t.strictSame(background, run('-f'), 'as in the foreground')
-})
+const failing = ['-o', 'lowerdir=/no/such/folder', '/no/such/mountpoint']
 
-t.test('who interrupts the wait is told so, and no server is left', { skip }, async t => {
-  const folder = mkdtempSync(`${tmpdir()}/tsoverlay-daemon-`)
-  t.teardown(() => rmSync(folder, { recursive: true }))
-  // Nobody writes to the pipe: opening its log file, the server waits for ever.
-  t.equal(spawnSync('mkfifo', [`${folder}/log`]).status, 0)
-  const args = [CLI, 'mount', '--log-file', `${folder}/log`, '-o', `lowerdir=${folder}`, folder]
-  const child = spawn(process.execPath, args, { stdio: 'ignore', env: {} })
+for (const [program, ...first] of [[process.execPath, CLI], [PROGRAM]] as const) {
+  t.test(`its words and its status are those of the command: ${program}`, { skip }, async t => {
+    const background = run(program, [...first, 'mount', ...failing])
+    t.match(background, { status: 32, stdout: '', stderr: /^tsoverlay: .*\n$/ })
+    t.strictSame(
+      background,
+      run(program, [...first, 'mount', '-f', ...failing]),
+      'in the foreground',
+    )
+  })
+}
+
+/** Interrupts a program that waits for a server, and tells its status and what is left. */
+const interrupt = async (t: Test, program: string, args: readonly string[], path = PATH) => {
+  const child = spawn(program, args, { stdio: 'ignore', env: { PATH: path } })
   let server = ''
   for (let tries = 0; server === '' && tries < 1000; tries++) {
     await new Promise(next => setTimeout(next, 20))
@@ -43,5 +51,44 @@ t.test('who interrupts the wait is told so, and no server is left', { skip }, as
   child.kill('SIGTERM')
   const [status] = (await once(child, 'exit')) as [number]
   t.equal(status, 8)
-  t.notOk(existsSync(`/proc/${server}/exe`))
+  t.notOk(existsSync(`/proc/${server}/exe`), 'no server is left')
+}
+
+const scratch = (t: Test): string => {
+  const folder = mkdtempSync(`${tmpdir()}/tsoverlay-daemon-`)
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  return folder
+}
+
+t.test('who interrupts Node is told so, and no server is left', { skip }, async t => {
+  const folder = scratch(t)
+  // Nobody writes to the pipe: opening its log file, the server waits for ever.
+  t.equal(spawnSync('mkfifo', [`${folder}/log`]).status, 0)
+  const args = ['--log-file', `${folder}/log`, '-o', `lowerdir=${folder}`, folder]
+  await interrupt(t, process.execPath, [CLI, 'mount', ...args])
+})
+
+t.test('the shell and a server that is not the real one', { skip }, async t => {
+  const folder = scratch(t)
+  const path = `${folder}:${PATH}`
+  const serverIs = (script: string) =>
+    writeFileSync(`${folder}/node`, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+
+  serverIs('exec sleep 1000')
+  await interrupt(t, PROGRAM, ['mount', ...failing], path)
+  serverIs('kill -9 "$$"')
+  t.match(run(PROGRAM, ['mount', ...failing], path), {
+    status: 2,
+    stderr: /^tsoverlay: the server was ended by signal 9 before the mount was live$/m,
+  })
+  serverIs('exit 0')
+  t.equal(run(PROGRAM, ['mount', ...failing], path).status, 2, 'it was never live')
+  serverIs('kill -USR2 "$TSOVERLAY_LAUNCHER"; exec sleep 1')
+  t.equal(run(PROGRAM, ['mount', ...failing], path).status, 0, 'live')
+  serverIs('echo "$TSOVERLAY_CALLED_AS $*"; exit 3')
+  t.match(run(PROGRAM, ['mount', '-oa', '-o', 'b c', '/m'], path), { status: 3, stdout: '' })
+  for (const args of [['umount', '/m'], ['mount', '-fo', 'b', '/m'], ['mount', '--help'], []]) {
+    const stdout = `tsoverlay ${[PROGRAM.replace(/[^/]*$/, 'main.js'), ...args].join(' ')}\n`
+    t.strictSame(run(PROGRAM, args, path), { status: 3, stdout, stderr: '' }, 'goes to Node')
+  }
 })

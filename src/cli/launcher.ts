@@ -1,0 +1,22 @@
+/**
+ * The process that was asked for a mount in the background and waits for it, seen from the server: a shell
+ * (tsoverlay.sh) or Node (daemon.ts). It is the server's parent, and gets a signal when the mount is live.
+ */
+
+import { env, kill, ppid } from 'node:process'
+
+/** In the server's environment: the process id of its launcher. */
+export const LAUNCHER = 'TSOVERLAY_LAUNCHER'
+
+/** What says that the mount is live. Node keeps SIGUSR1 for itself. */
+export const LIVE = 'SIGUSR2'
+
+/** Its process id, for this process alone: what is started later has another parent. */
+export const takeLauncher = (): number => {
+  const pid = Number(env[LAUNCHER])
+  Reflect.deleteProperty(env, LAUNCHER)
+  return pid
+}
+
+/** Tells it; false where it is gone, and nobody knows of the mount. */
+export const tellLive = (launcher: number): boolean => ppid === launcher && kill(launcher, LIVE)
