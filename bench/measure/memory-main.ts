@@ -12,23 +12,19 @@ import type { System } from '../systems/system.js'
 import { seenAt } from '../workloads/seen.js'
 import type { Workload } from '../workloads/workload.js'
 import { forgetUnused } from './calls.js'
-import { cpuOfAll, residentMemory } from './processes.js'
+import { residentMemory, untilQuiet } from './processes.js'
 
 const ground = new Ground(scratch, 'tmpfs', plan.scale)
 
 const QUIET_MS = 300
-const PATIENCE_MS = 30_000
 /** Servers may wait for a quiet moment before they give memory back. */
 const GIVE_BACK_MS = 3000
 
 /** Waits until servers have nothing more to do: nobody waits for an answer to what the kernel forgets. */
 const settle = async (servers: readonly number[]): Promise<void> => {
-  const end = performance.now() + PATIENCE_MS
-  for (let before = -1, now = cpuOfAll(servers); now - before > 0.01 && performance.now() < end;) {
-    await pause(QUIET_MS)
-    before = now
-    now = cpuOfAll(servers)
-  }
+  await untilQuiet(servers, QUIET_MS)
+  await pause(GIVE_BACK_MS)
+  await untilQuiet(servers, QUIET_MS)
 }
 
 const measure = async (workload: Workload, system: System, mark: string): Promise<void> => {
@@ -43,7 +39,6 @@ const measure = async (workload: Workload, system: System, mark: string): Promis
     const { operations } = await client.run()
     const after = residentMemory(servers)
     forgetUnused(mountpoint)
-    await pause(GIVE_BACK_MS)
     await settle(servers)
     const forgotten = residentMemory(servers)
     say({ type: 'memory', system: system.name, nodes: operations, before, after, forgotten })

@@ -49,6 +49,23 @@ export const waitForEnd = async (pids: readonly number[], ms: number): Promise<n
 export const cpuOfAll = (pids: readonly number[]): number =>
   pids.reduce((sum, pid) => sum + cpuOf(pid), 0)
 
+const LOOK_MS = 50
+const PATIENCE_MS = 30_000
+/** Processor seconds that nobody's work takes. */
+const NOTHING = 0.001
+
+/** Waits until processes have used no processor time for so long, in milliseconds. */
+export const untilQuiet = async (pids: readonly number[], quietMs: number): Promise<void> => {
+  const end = performance.now() + PATIENCE_MS
+  let before = cpuOfAll(pids)
+  for (let quiet = 0; quiet < quietMs && performance.now() < end;) {
+    await pause(LOOK_MS)
+    const now = cpuOfAll(pids)
+    quiet = now - before < NOTHING ? quiet + LOOK_MS : 0
+    before = now
+  }
+}
+
 /** A line of each one's status, in KiB, added up. */
 const memory = (pids: readonly number[], line: 'VmHWM' | 'VmRSS'): number =>
   pids.reduce((sum, pid) => {

@@ -3,8 +3,7 @@
  * interleaved rounds and sends each sample to the one that started it (run/main.ts).
  */
 
-import { setTimeout } from 'node:timers/promises'
-import { cpuOfAll, peakMemory } from '../measure/processes.js'
+import { cpuOfAll, peakMemory, untilQuiet } from '../measure/processes.js'
 import { findSystems } from '../systems/index.js'
 import { mountSystem, unmountSystem, type Mounted } from '../systems/mounting.js'
 import type { System } from '../systems/system.js'
@@ -27,8 +26,8 @@ const systems = findSystems(plan.peers, plan.rootless).filter(({ name }) =>
 )
 const workloads = plan.workloads.map(workloadNamed)
 
-/** After the work that nobody times, in milliseconds: a server may use a rest to get ready for more. */
-const REST_MS = 2000
+/** After the work that nobody times a server may use the rest to get ready for more; then it has been idle for so long. */
+const QUIET_MS = 100
 
 /** What failed once is not tried in later rounds: a step that hangs would hang again. */
 const failed = new Set<string>()
@@ -51,7 +50,7 @@ const runSteps = async (
 ): Promise<void> => {
   if (isWarmedUp(workload)) {
     await client.warmUp(place)
-    await setTimeout(REST_MS)
+    await untilQuiet(mounted.servers, QUIET_MS)
   }
   for (const { name } of workload.steps) {
     const sample = (step: string, taken: Omit<Sample, keyof Case | 'type'>): void =>
