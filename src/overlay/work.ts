@@ -70,13 +70,14 @@ export class Workdir {
   /** `workdir/index`, or -1 where hard links are not indexed. */
   indexFd = -1
   readonly form: Exclude<WhiteoutForm, 'auto'>
+  /** Found out once: nobody else changes the folder while the union lives. */
+  readonly newborn: Newborn
   /** The workdir itself: its lock lives as long as this is open. */
   readonly #base: number
   readonly #marks: MarkReader
   readonly #log: Logger
   readonly #stat = new Stat()
   #counter = 0
-  #newborn: Newborn | undefined
   /** The shared whiteout that others are hard links of, or ''. */
   #whiteout: ByteString = ''
 
@@ -92,6 +93,7 @@ export class Workdir {
     this.form = form
     this.#marks = marks
     this.#log = log
+    this.newborn = this.#makeNewborn()
   }
 
   /**
@@ -117,11 +119,6 @@ export class Workdir {
       chosen = result >= 0 ? 'char' : 'wh'
     }
     return new Workdir(base, fd, chosen, marks, log)
-  }
-
-  /** Found out once: nobody else changes the folder while the union lives. */
-  get newborn(): Newborn {
-    return (this.#newborn ??= this.#makeNewborn())
   }
 
   #makeNewborn(): Newborn {
