@@ -107,7 +107,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
   let rehearsal: Rehearsal | undefined
   const practise = (): boolean => {
     try {
-      rehearsal ??= new Rehearsal(wish)
+      rehearsal ??= new Rehearsal({ wish, tuning: options.tuning, log })
       return rehearsal.step()
     } catch (error) {
       // It is served without practice, then.

@@ -34,7 +34,7 @@ import { copyInBackground, takesLong } from './copyjob.js'
 import { ensureUpperDir } from './copyup-folder.js'
 import { linkNames, saveNlink, setNlinkMark } from './hardlinks.js'
 import { completeMetacopy, openSource } from './metacopy.js'
-import { copyMetadata } from './metadata.js'
+import { copyMetadata, modeToMake } from './metadata.js'
 import type { Link, Node } from './node.js'
 import { Pending, type ByteString, type Job, type Result } from './ops.js'
 import { encodeOrigin, indexName } from './origin.js'
@@ -107,7 +107,8 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
   let result = fstatx(src, source)
   if (result >= 0) result = amend(layer, src, '', source)
   const size = source.size
-  const tmp = result < 0 ? result : openat(work.fd, '.', O_TMPFILE | O_RDWR, 0o600)
+  const born = modeToMake(u, source.mode)
+  const tmp = result < 0 ? result : openat(work.fd, '.', O_TMPFILE | O_RDWR, born)
   if (tmp === -E.EOPNOTSUPP || tmp === -E.EISDIR) return copyUpNamed(u, node, src, withData)
   if (tmp < 0) {
     close(src)
@@ -117,12 +118,12 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
   if (withData && size > 0 && !shareExtents(node, src, tmp)) {
     if (takesLong(u, size))
       copyInBackground(u, node, src, tmp, size, copied =>
-        copied < 0 ? copied : finishRegular(u, node, src, tmp, false),
+        copied < 0 ? copied : finishRegular(u, node, src, tmp, -1),
       )
     const dense = size <= SMALL && source.blocks * 512 >= size
     result = dense ? copyDense(src, tmp, size) : copyData(src, tmp, size, false)
   } else if (withData && size > 0 && sync) result = fsync(tmp)
-  if (result >= 0) result = finishRegular(u, node, src, tmp, !node.metacopy)
+  if (result >= 0) result = finishRegular(u, node, src, tmp, node.metacopy ? -1 : born)
   close(src)
   close(tmp)
   return result
@@ -154,7 +155,7 @@ function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Resu
     const result =
       copied < 0
         ? copied
-        : finishRegular(u, node, src, tmp, false, (dirfd, name) =>
+        : finishRegular(u, node, src, tmp, -1, (dirfd, name) =>
             renameat2(work.fd, staged.name, dirfd, name, RENAME_NOREPLACE),
           )
     if (result < 0 || node.parent === null) work.discard(staged.name)
@@ -172,26 +173,27 @@ function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Resu
  * Metadata and name for a copied regular file.
  *
  * @param src the file with the data, open
- * @param known `source` has the lower file's attributes
+ * @param born the mode that the copy was made with, while `source` has the lower file's attributes; -1:
+ * neither is known
  */
 function finishRegular(
   u: Union,
   node: Node,
   src: number,
   tmp: number,
-  known: boolean,
+  born: number,
   put: (dirfd: number, name: ByteString) => Result = (dirfd, name) => linkFd(tmp, dirfd, name),
 ): Result {
   const lower = node.lowerDir
   if (lower === null) return -E.EIO
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
-  let result = known ? 0 : statxat(fd, node.lowerName, source)
-  if (result >= 0 && u.amends && !known) result = amend(lower.layer, fd, node.lowerName, source)
+  let result = born >= 0 ? 0 : statxat(fd, node.lowerName, source)
+  if (result >= 0 && u.amends && born < 0) result = amend(lower.layer, fd, node.lowerName, source)
   if (result < 0) return result
   const unlinked = node.parent === null
   const open = node.metacopy ? -1 : src
-  result = copyMetadata(u, source, lower.layer, fd, node.lowerName, tmp, '', node, open)
+  result = copyMetadata(u, source, lower.layer, fd, node.lowerName, tmp, '', node, open, born)
   if (result < 0) return result
   if (unlinked) {
     // It has no name any more: the copy never gets one either (kernel: ovl_copy_up of a disconnected file).
@@ -333,6 +335,7 @@ function becomeUpper(u: Union, node: Node, links: number): void {
   node.nlinkAdjust = node.parent === null ? 0 : unionLinks - links
   node.lowerPositive = true
   if (node.lookups > 0 && node !== u.answering) u.notifier.attrChanged(node.id)
+  if (node.links === null && node.handles === null) return
   const place = new Place()
   if (locate(u, node, place) < 0) return
   if (node.links !== null) {

@@ -42,6 +42,7 @@ import type { Union } from './union.js'
  * @param st the lower object's attributes
  * @param dstName '' for a file that is open, not only with O_PATH
  * @param src the lower object, where it is open for reading
+ * @param born the mode that the copy was made with, in the work folder; -1: nothing is known of the copy
  *
  * Analogous to copy_up.c:ovl_copy_up_metadata().
  */
@@ -55,14 +56,14 @@ export function copyMetadata(
   dstName: ByteString,
   node: Node,
   src = -1,
+  born = -1,
 ): Result {
   const isLink = (st.mode & S_IFMT) === S_IFLNK
   let result: Result
   if (u.override && u.upper !== null) {
     result = copyOverridden(u, u.upper, st, layer, srcFd, srcName, dstFd, dstName)
   } else {
-    result =
-      dstName === '' ? fchown(dstFd, st.uid, st.gid) : fchownat(dstFd, dstName, st.uid, st.gid)
+    result = born >= 0 && isOwnedAs(u, st) ? 0 : chown(dstFd, dstName, st.uid, st.gid)
     // An owner that the user namespace does not know (kernel: ovl_copy_up_one).
     if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
     result = copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
@@ -71,7 +72,9 @@ export function copyMetadata(
   const type = st.mode & S_IFMT
   const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
   const marked = u.marks.onAll || type === S_IFREG || type === S_IFDIR
-  const origin = single && marked ? encodeOrigin(layer, srcFd, srcName) : null
+  let origin: Buffer | null = null
+  if (single && marked)
+    origin = src >= 0 ? encodeOrigin(layer, src, '') : encodeOrigin(layer, srcFd, srcName)
   if (origin !== null) {
     result = setAttribute(dstFd, dstName, u.marks.names.origin, origin)
     if (result < 0 && !isXattrRefusal(result)) return result
@@ -83,13 +86,33 @@ export function copyMetadata(
   // After the marks: `user.` attributes take the right to write.
   if (!isLink && !u.override) {
     const mode = st.mode & 0o7777
-    result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
-    if (result < 0) return result
+    if (mode !== born) {
+      result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
+      if (result < 0) return result
+    }
   }
   if (type === S_IFREG || type === S_IFDIR) copyFlags(srcFd, srcName, dstFd, dstName, src)
   return dstName === ''
     ? futimens(dstFd, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
     : utimensat(dstFd, dstName, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
+}
+
+const chown = (fd: number, name: ByteString, uid: number, gid: number): Result =>
+  name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)
+
+/** Whether a file that is made in the work folder has this owner and group from the start. */
+function isOwnedAs(u: Union, st: Stat): boolean {
+  const newborn = u.work?.newborn
+  return newborn !== undefined && newborn.uid === st.uid && newborn.gid === st.gid
+}
+
+/**
+ * The mode to make a copy's temporary file with: that of the lower file, if the new one gets it, and if
+ * its owner may write to it with that. Set-id bits come last, after the owner.
+ */
+export function modeToMake(u: Union, mode: number): number {
+  const plain = (mode & 0o7600) === 0o600 && !u.override
+  return plain && u.work?.newborn.keepsMode === true ? mode & 0o777 : 0o600
 }
 
 /** Owner and mode, where the upper layer keeps them in an attribute, and the other attributes. */

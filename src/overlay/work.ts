@@ -21,6 +21,7 @@ import {
   O_DIRECTORY,
   O_EXCL,
   O_RDONLY,
+  O_TMPFILE,
   O_WRONLY,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
@@ -32,6 +33,7 @@ import { geteuid } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
 import { getxattrValue, listxattrNames, setxattrat } from '../sys/xattr.js'
 import type { Logger } from '../log.js'
+import { ACL_ACCESS } from './acl.js'
 import { renameOwn } from './lend.js'
 import type { MarkReader } from './marks.js'
 import type { ByteString, Result } from './ops.js'
@@ -52,12 +54,24 @@ function openPart(base: number, name: ByteString): { fd: Result; fresh: boolean 
   return { fd: openat(base, name, O_RDONLY | O_DIRECTORY), fresh: made >= 0 }
 }
 
+/** What a file has from the start that is made in `work` without a name. */
+export interface Newborn {
+  readonly uid: number
+  readonly gid: number
+  /** It gets the mode that is asked for: there is no umask, and the folder has no default ACL. */
+  readonly keepsMode: boolean
+}
+
+const UNKNOWN: Newborn = { uid: -1, gid: -1, keepsMode: false }
+
 export class Workdir {
   /** `workdir/work`, open for reading. */
   readonly fd: number
   /** `workdir/index`, or -1 where hard links are not indexed. */
   indexFd = -1
   readonly form: Exclude<WhiteoutForm, 'auto'>
+  /** Found out once: nobody else changes the folder while the union lives. */
+  readonly newborn: Newborn
   /** The workdir itself: its lock lives as long as this is open. */
   readonly #base: number
   readonly #marks: MarkReader
@@ -79,6 +93,7 @@ export class Workdir {
     this.form = form
     this.#marks = marks
     this.#log = log
+    this.newborn = this.#makeNewborn()
   }
 
   /**
@@ -104,6 +119,18 @@ export class Workdir {
       chosen = result >= 0 ? 'char' : 'wh'
     }
     return new Workdir(base, fd, chosen, marks, log)
+  }
+
+  #makeNewborn(): Newborn {
+    const fd = openat(this.fd, '.', O_TMPFILE | O_WRONLY, 0o777)
+    if (fd < 0) return UNKNOWN
+    const st = this.#stat
+    const stated = fstatx(fd, st)
+    const listed = listxattrNames(fd, '')
+    close(fd)
+    if (stated < 0 || typeof listed === 'number') return UNKNOWN
+    const keepsMode = (st.mode & 0o7777) === 0o777 && !listed.includes(ACL_ACCESS)
+    return { uid: st.uid, gid: st.gid, keepsMode }
   }
 
   /** A name that is free in `work` (kernel: ovl_tempname). */

@@ -1,6 +1,6 @@
 /** Asks a session for things as the kernel would; what it answers goes nowhere. */
 
-import { silentLogger } from '../../log.js'
+import { silentLogger, type Logger } from '../../log.js'
 import { ROOT_ID, type Ops } from '../../overlay/ops.js'
 import { E } from '../../sys/errno.js'
 import { close, write } from '../../sys/io.js'
@@ -24,11 +24,14 @@ import { DataMode, type RealFiles } from '../data-mode.js'
 import { Device } from '../device.js'
 import type { InitWish } from '../init.js'
 import { Session } from '../session.js'
+import type { Tuning } from '../tuning.js'
 import { Reply, Request } from '../wire.js'
 
 /** What a listing asks for at once: as readdir(3) does. */
 const ROOM = 32 * 1024
 const READAHEAD = 1 << 17
+/** A node that the kernel does not know, of a number far from all others. */
+const NOBODY = 1 << 20
 
 const all = (flags: Readonly<Record<string, number>>): number =>
   Object.values(flags).reduce((sum, flag) => sum + flag, 0)
@@ -43,6 +46,16 @@ const FILES: RealFiles = {
 }
 export const NOTIFIER = { attrChanged: (): void => {}, dropPages: (): null => null }
 
+/**
+ * What the session that really serves has. The engine compiles for objects as it sees them, and does so again
+ * for the next that are made in another way.
+ */
+export interface Likeness {
+  readonly wish: InitWish
+  readonly tuning: Tuning
+  readonly log: Logger
+}
+
 const LOOP = { log: silentLogger, onWake: (): boolean => false, onReady: (): void => {} }
 
 export class Asker {
@@ -50,13 +63,15 @@ export class Asker {
   readonly #reply = new Reply(ROOM + 8192)
   readonly #req = new Request(16 * 1024)
 
-  constructor(ops: Ops, wish: InitWish) {
+  constructor(ops: Ops, { wish, tuning, log }: Likeness) {
     this.#session = new Session({
       ops,
       reply: this.#reply,
-      log: silentLogger,
+      // Nobody is to read of requests that were never made.
+      log: log.isLevelEnabled('debug') ? silentLogger : log,
       wish,
       timeout: 1,
+      tuning,
       onInit: ({ io }) => new DataMode(io, FILES, NOTIFIER),
     })
     const words = [KERNEL_MAJOR, KERNEL_MINOR, READAHEAD, all(InitFlag), all(InitFlag2)]
@@ -97,8 +112,8 @@ export class Asker {
   }
 
   /**
-   * Asks over and over again for a folder's attributes and for a name that it has not, through a loop like the one
-   * on /dev/fuse: a message each, and an empty one at the end.
+   * Asks over and over again for a folder's attributes and for a name that it has not, and gives back what was never
+   * given out, through a loop like the one on /dev/fuse: a message each, and an empty one at the end.
    */
   throughLoop(folder: number, times: number): void {
     const pair = messagePair()
@@ -106,6 +121,8 @@ export class Asker {
     const [kernel, server] = pair
     const send = (): void => void write(kernel, this.#req.buf, 0, this.#req.length)
     for (let i = 0; i < times; i++) {
+      this.#fill(Opcode.FORGET, NOBODY, FORGET_IN_SIZE, [1], '')
+      send()
       this.#fill(Opcode.LOOKUP, folder, 0, [], `none-${i}\0`)
       send()
       this.#fill(Opcode.GETATTR, folder, GETATTR_IN_SIZE, [], '')

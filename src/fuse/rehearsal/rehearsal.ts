@@ -5,14 +5,16 @@
  * processor, once.
  */
 
-import type { InitWish } from '../init.js'
-import { Asker } from './asker.js'
+import { Asker, type Likeness } from './asker.js'
 import { compileAsUsual, compileEagerly } from './engine.js'
 import { playFile, playLower, playMerged, readFolder } from './scenes.js'
-import { FILES, fileName, openStage, type Stage } from './stage.js'
+import { FILES, openStage, type Stage } from './stage.js'
 
-/** Milliseconds of practice. More of it makes nothing faster any more. */
-const ENOUGH_MS = 400
+/**
+ * Milliseconds of practice. On a single processor the engine's own threads take more than half of the first 400: there
+ * 81 turns are played in them, 280 in 800.
+ */
+const ENOUGH_MS = 800
 /** After so much it looks whether anybody asks. Measured: 1.2 ms in the median; at first, with nothing compiled, up to 20. */
 const SLICE_MS = 1
 
@@ -27,13 +29,14 @@ export class Rehearsal {
   #turn = 0
   #closed = false
 
-  /** @param wish as the mount has it */
-  constructor(wish: InitWish) {
-    this.#late = wish.writeback
+  /** @param like what the mount's session has */
+  constructor(like: Likeness) {
+    const { writeback } = like.wish
+    this.#late = writeback
     try {
       for (let i = 0; i < 2; i++) {
-        const stage = openStage(wish.writeback)
-        this.#companies.push({ stage, asker: new Asker(stage.ops, wish) })
+        const stage = openStage(writeback)
+        this.#companies.push({ stage, asker: new Asker(stage.ops, like) })
       }
     } catch (error) {
       this.close()
@@ -73,8 +76,8 @@ export class Rehearsal {
     const n = Math.floor(turn / this.#companies.length)
     const i = (n >> 1) % FILES
     if (n % (2 * FILES) === 0) playMerged(asker, this.#late)
-    else if (n % 2 === 0) playLower(asker, i)
-    else playFile(asker, i, this.#late, () => restore(fileName(i)))
+    else if (n % 2 === 0) playLower(asker, i, restore)
+    else playFile(asker, i, this.#late, restore)
     return true
   }
 

@@ -20,25 +20,41 @@ import {
   WRITE_IN_SIZE,
 } from '../abi.js'
 import type { Asker } from './asker.js'
-import { fileName, lowerName, MERGED, SYMLINK } from './stage.js'
+import { fileName, FILES, lowerName, MERGED, SYMLINK } from './stage.js'
 
+/** Words of struct fuse_setattr_in. */
+const MTIME_WORD = 10
 const MODE_WORD = 17
+const SETATTR_WORDS = SETATTR_IN_SIZE / 4
 /** Requests that come one after the other, half as many as that. */
 const IN_A_ROW = 8
+/** Files that are changed beside the one that a turn is about. */
+const OTHERS = 4
 const DATA = 'practice '.repeat(400)
 
-const chmod = (asker: Asker, node: number, mode: number): void => {
-  const words: number[] = Array.from({ length: MODE_WORD + 1 }, () => 0)
-  words[0] = SetAttrValid.MODE
-  words[MODE_WORD] = mode
+const setattr = (asker: Asker, node: number, valid: number, at = 0, value = 0): void => {
+  const words: number[] = Array.from({ length: SETATTR_WORDS }, () => 0)
+  words[at] = value
+  words[0] = valid
   asker.ask(Opcode.SETATTR, node, SETATTR_IN_SIZE, words)
+}
+
+const chmod = (asker: Asker, node: number, mode: number): void => {
+  setattr(asker, node, SetAttrValid.MODE, MODE_WORD, mode)
 }
 
 /** As the kernel brings the times that it has kept. */
 const setTimes = (asker: Asker, node: number): void => {
-  const seconds = 1_000_000_000
-  const valid = SetAttrValid.MTIME | SetAttrValid.CTIME
-  asker.ask(Opcode.SETATTR, node, SETATTR_IN_SIZE, [valid, 0, 0, 0, 0, 0, 0, 0, 0, 0, seconds])
+  setattr(asker, node, SetAttrValid.MTIME | SetAttrValid.CTIME, MTIME_WORD, 1_000_000_000)
+}
+
+/** What programs set that unpack or copy: owner, group, and times. */
+const setOwner = (asker: Asker, node: number): void => {
+  const { UID, GID, KILL_SUIDGID, ATIME, MTIME, ATIME_NOW, MTIME_NOW } = SetAttrValid
+  setattr(asker, node, UID | GID | KILL_SUIDGID)
+  setattr(asker, node, MTIME, MTIME_WORD, 1_000_000_000)
+  setattr(asker, node, ATIME | MTIME, MTIME_WORD, 1_000_000_000)
+  setattr(asker, node, ATIME | MTIME | ATIME_NOW | MTIME_NOW)
 }
 
 const getattr = (asker: Asker, node: number): void => {
@@ -82,6 +98,7 @@ const make = (asker: Asker, folder: number, i: number, late: boolean): void => {
   asker.ask(Opcode.RELEASE, node, RELEASE_IN_SIZE, [fh])
   getattr(asker, folder)
   chmod(asker, node, 0o600)
+  setOwner(asker, node)
   asker.lookup(folder, `${name}.renamed`)
   const names = `${name}\0${name}.renamed\0`
   asker.ask(Opcode.RENAME2, folder, RENAME2_IN_SIZE, [folder], names)
@@ -91,11 +108,31 @@ const make = (asker: Asker, folder: number, i: number, late: boolean): void => {
   asker.forget(node)
 }
 
+const chmodIn = (asker: Asker, folder: number, name: string): void => {
+  const node = asker.lookup(folder, name)
+  chmod(asker, node, 0o600)
+  asker.forget(node)
+}
+
+type Restore = (folder: string, name: string) => void
+
 /** Copies a file up, and removes it. */
-const change = (asker: Asker, folder: number, node: number, i: number): void => {
+const change = (asker: Asker, folder: number, node: number, i: number, restore: Restore): void => {
   chmod(asker, node, 0o600)
   openOnce(asker, node, O_WRONLY, false)
   unlink(asker, folder, fileName(i))
+  asker.forget(node)
+  restore(MERGED, fileName(i))
+}
+
+/** Copies a few files up, and removes one that is not. */
+const changeOthers = (asker: Asker, folder: number, i: number, restore: Restore): void => {
+  for (let n = 1; n <= OTHERS; n++) {
+    const name = fileName((i + n) % FILES)
+    if (n < OTHERS) chmodIn(asker, folder, name)
+    else unlink(asker, folder, name)
+    restore(MERGED, name)
+  }
 }
 
 /** Runs something with a folder that is looked up for it, and given back. */
@@ -133,14 +170,13 @@ const makeFolder = (asker: Asker, parent: number, late: boolean): void => {
   asker.forget(folder)
 }
 
-/** Everything with one file of the merged folder. `restore` puts it back. */
-export const playFile = (asker: Asker, i: number, late: boolean, restore: () => void): void => {
+/** Everything with one file of the merged folder, and some with others. `restore` puts them back. */
+export const playFile = (asker: Asker, i: number, late: boolean, restore: Restore): void => {
   within(asker, MERGED, folder => {
     const node = look(asker, folder, i)
     make(asker, folder, i, late)
-    change(asker, folder, node, i)
-    asker.forget(node)
-    restore()
+    change(asker, folder, node, i, restore)
+    changeOthers(asker, folder, i, restore)
   })
   const lower = asker.lookup(ROOT_ID, lowerName(i))
   for (const more of [1, 2]) {
@@ -149,13 +185,20 @@ export const playFile = (asker: Asker, i: number, late: boolean, restore: () => 
   asker.forget(lower)
 }
 
-/** A folder of the lower layer. */
-export const playLower = (asker: Asker, i: number): void => {
+/** A folder of the lower layer, and then one that is copied up with a file, or to remove one. */
+export const playLower = (asker: Asker, i: number, restore: Restore): void => {
   within(asker, lowerName(i), folder => {
     list(asker, folder)
+    const known = asker.lookup(folder, fileName(i))
+    list(asker, folder)
+    asker.forget(known)
     readLink(asker, folder)
     asker.throughLoop(folder, IN_A_ROW)
   })
+  for (const call of [chmodIn, unlink]) {
+    within(asker, lowerName(i), folder => call(asker, folder, fileName(i)))
+    restore(lowerName(i), fileName(i))
+  }
 }
 
 /** The merged folder, and a new one in it. */

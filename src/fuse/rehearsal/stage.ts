@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { silentLogger } from '../../log.js'
 import { defaultUnionOptions, type UnionOptions } from '../../overlay/options.js'
 import { openUnion, type Overlay } from '../../overlay/overlay.js'
-import { fdPath, mkdirat, openat, symlinkat, unlinkat } from '../../sys/at.js'
+import { fdPath, mkdirat, openat, rmdirat, symlinkat, unlinkat } from '../../sys/at.js'
 import { O_CREAT, O_DIRECTORY, O_PATH, O_WRONLY } from '../../sys/constants.js'
 import { close, write } from '../../sys/io.js'
 import { openTmpfs } from '../../sys/mount.js'
@@ -27,8 +27,11 @@ const TEXT = Buffer.alloc(4096, 'practice ')
 
 export interface Stage {
   readonly ops: Overlay
-  /** Puts a file back that was removed from the merged folder, by taking its whiteout away. Null: nothing can be written. */
-  readonly restore: ((name: string) => void) | null
+  /**
+   * Puts a file back as it was, by taking away its copy or its whiteout, and that of its folder if it is of the
+   * lower layer alone. Null: nothing can be written.
+   */
+  readonly restore: ((folder: string, name: string) => void) | null
   close(): void
 }
 
@@ -59,19 +62,23 @@ const fill = (root: number, folder: string): boolean => {
 
 const writable = (root: number, writeback: boolean): Stage | null => {
   if (!build(root)) return null
-  const folder = openat(root, `u/${MERGED}`, O_PATH | O_DIRECTORY)
-  if (folder < 0) return null
+  const upper = openat(root, 'u', O_PATH | O_DIRECTORY)
+  if (upper < 0) return null
   try {
     const at = fdPath(root)
     const ops = open({ lower: [`${at}/l`], upper: `${at}/u`, work: `${at}/w` }, writeback)
     const end = (): void => {
       ops.close()
-      close(folder)
+      close(upper)
       close(root)
     }
-    return { ops, restore: name => void unlinkat(folder, name), close: end }
+    const restore = (folder: string, name: string): void => {
+      unlinkat(upper, `${folder}/${name}`)
+      if (folder !== MERGED) rmdirat(upper, folder)
+    }
+    return { ops, restore, close: end }
   } catch (error) {
-    close(folder)
+    close(upper)
     throw error
   }
 }

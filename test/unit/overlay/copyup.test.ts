@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, statSync } from 'node:fs'
+import { chmodSync, chownSync, readdirSync, readFileSync, statSync } from 'node:fs'
 
 import t, { type Test } from 'tap'
 
@@ -385,6 +385,48 @@ t.test('closed while a copy is made', async t => {
   t.equal(await again.write('big', 'b'), 1)
   again.close()
   tidy(t, where, 'opened again')
+})
+
+t.test('owner and mode do not come from the work folder', async t => {
+  const lower: Layer = {}
+  for (const mode of [0, 0o200, 0o444, 0o600, 0o666, 0o777, 0o4755, 0o2660, 0o1777]) {
+    for (const id of [0, 7])
+      lower[`${mode.toString(8)}-${id}`] = file('x', { mode, uid: id, gid: id })
+  }
+  const names = Object.keys(lower)
+  const works: [string, (work: string) => void][] = [
+    ['as it is made', () => {}],
+    [
+      'with a group for all',
+      work => {
+        sys.mkdirat(sys.AT_FDCWD, `${work}/work`, 0o755)
+        chownSync(`${work}/work`, 0, 7)
+        chmodSync(`${work}/work`, 0o2755)
+      },
+    ],
+    [
+      'with a default ACL',
+      work => {
+        sys.mkdirat(sys.AT_FDCWD, `${work}/work`, 0o755)
+        const value = acl('u::rwx,u:7:rwx,g::rwx,m::rwx,o::r--')
+        const on = { path: `${work}/work`, follow: false }
+        sys.setxattr(on, 'system.posix_acl_default', Buffer.from(value, 'latin1'), 0)
+      },
+    ],
+  ]
+  for (const [title, prepare] of works) {
+    await t.test(title, async t => {
+      const where = unionFolders(t, { lower: [lower] })
+      prepare(where.work)
+      const union = open(t, optionsOf(where))
+      for (const name of names) {
+        const owner = Number(name.split('-')[1])
+        t.equal(await union.utimens(name, { sec: 1, nsec: 2 }, { sec: 3, nsec: 4 }), 0)
+        const { mode, uid, gid } = statSync(`${where.upper}/${name}`)
+        t.strictSame([(mode & 0o7777).toString(8), uid, gid], [name.split('-')[0], owner, owner])
+      }
+    })
+  }
 })
 
 t.test('handles that were open before', async t => {

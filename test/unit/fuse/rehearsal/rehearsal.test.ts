@@ -1,7 +1,7 @@
 import t from 'tap'
 
 import type { InitWish } from '../../../../src/fuse/init.js'
-import { Asker } from '../../../../src/fuse/rehearsal/asker.js'
+import { Asker, type Likeness } from '../../../../src/fuse/rehearsal/asker.js'
 import { Rehearsal } from '../../../../src/fuse/rehearsal/rehearsal.js'
 import {
   playFile,
@@ -9,24 +9,23 @@ import {
   playMerged,
   readFolder,
 } from '../../../../src/fuse/rehearsal/scenes.js'
-import {
-  FILES,
-  fileName,
-  lowerName,
-  MERGED,
-  openStage,
-} from '../../../../src/fuse/rehearsal/stage.js'
+import { FILES, lowerName, MERGED, openStage } from '../../../../src/fuse/rehearsal/stage.js'
+import { defaultTuning } from '../../../../src/fuse/tuning.js'
+import { silentLogger, type Logger } from '../../../../src/log.js'
 import { Opcode, opcodeName, OUT_HEADER_SIZE } from '../../../../src/fuse/abi.js'
 import { openFds } from '../../../helpers/union.js'
 import { skipUnions } from '../../overlay/support.js'
 
-const CACHED: InitWish = { io: 'cached', writeback: true, stackDepth: 1 }
-const PASSTHROUGH: InitWish = { io: 'passthrough', writeback: false, stackDepth: 1 }
+const like = (wish: InitWish): Likeness => ({ wish, tuning: defaultTuning, log: silentLogger })
+const CACHED = like({ io: 'cached', writeback: true, stackDepth: 1 })
+const PASSTHROUGH = like({ io: 'passthrough', writeback: false, stackDepth: 1 })
 
-for (const wish of [CACHED, PASSTHROUGH]) {
+for (const likeness of [CACHED, PASSTHROUGH]) {
+  const { wish } = likeness
+
   t.test(`${wish.io}: it ends by itself, and leaves nothing open`, async t => {
     const before = openFds()
-    const rehearsal = new Rehearsal(wish)
+    const rehearsal = new Rehearsal(likeness)
     let steps = 0
     while (rehearsal.step()) steps++
     t.ok(steps > 4, `${steps} steps`)
@@ -40,7 +39,7 @@ for (const wish of [CACHED, PASSTHROUGH]) {
     t.teardown(() => stage.close())
     const { restore } = stage
     if (restore === null) throw new Error('nothing to write on')
-    const asker = new Asker(stage.ops, wish)
+    const asker = new Asker(stage.ops, likeness)
     const asked = new Set<string>()
     const failed = new Set<string>()
     const ask = asker.ask.bind(asker)
@@ -57,8 +56,8 @@ for (const wish of [CACHED, PASSTHROUGH]) {
     for (let round = 0; round < 3; round++) {
       playMerged(asker, wish.writeback)
       for (let i = 0; i < FILES; i++) {
-        playLower(asker, i)
-        playFile(asker, i, wish.writeback, () => restore(fileName(i)))
+        playLower(asker, i, restore)
+        playFile(asker, i, wish.writeback, restore)
       }
       known.push(stage.ops.counts().nodes)
     }
@@ -69,6 +68,24 @@ for (const wish of [CACHED, PASSTHROUGH]) {
     t.equal(asker.lookup(asker.lookup(1, MERGED), 'new-0'), 0)
   })
 }
+
+t.test('nobody reads of what is practised', { skip: skipUnions }, t => {
+  const lines: string[] = []
+  const note = (_fields: Record<string, unknown>, message: string): void => void lines.push(message)
+  const log: Logger = {
+    debug: note,
+    info: note,
+    warn: note,
+    error: note,
+    isLevelEnabled: () => true,
+  }
+  const stage = openStage(false)
+  t.teardown(() => stage.close())
+  const asker = new Asker(stage.ops, { ...PASSTHROUGH, log })
+  playLower(asker, 0, stage.restore ?? (() => {}))
+  t.strictSame(lines, [])
+  t.end()
+})
 
 t.test('it can be ended', async t => {
   const before = openFds()
