@@ -150,8 +150,12 @@ export const FOPEN_PASSTHROUGH = 1 << 7
 /** enum fuse_notify_code */
 export const NOTIFY_INVAL_INODE = 2
 export const NOTIFY_INVAL_INODE_OUT_SIZE = 24
+export const NOTIFY_RETRIEVE = 5
+export const NOTIFY_RETRIEVE_OUT_SIZE = 32
 
 // Requests of ioctl(2) on the device
+/** _IOR(229, 0, u32): makes a newly opened device another descriptor of a connection */
+export const DEV_IOC_CLONE = 0x8004e500
 /** _IOW(229, 1, struct fuse_backing_map {s32 fd; u32 flags; u64 padding}): returns the backing id */
 export const DEV_IOC_BACKING_OPEN = 0x4010e501
 /** _IOW(229, 2, u32) */

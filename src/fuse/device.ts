@@ -1,10 +1,15 @@
 /**
  * The loop on /dev/fuse: read a request, have it handled, write the reply; all in one thread, one
  * request at a time. Requests that the union has parked wait here.
+ *
+ * How it waits: best is a read(2) that blocks, on a descriptor of its own. It is woken by requests alone, so
+ * the main thread rings for its messages (bell.ts). While a job is under way, or there is something to be done once
+ * nobody asks, it is poll(2), which can be told to wait for that, too.
  */
 
 import { readFileSync } from 'node:fs'
 import type { Logger } from '../log.js'
+import { ROOT_ID, type NodeId } from '../overlay/ops.js'
 import { E, errnoName } from '../sys/errno.js'
 import { eventfdDrain, poll2, read, write } from '../sys/io.js'
 import { MAX_IO } from './tuning.js'
@@ -27,6 +32,13 @@ const WAKE_EVERY = 64
 /** Nobody has asked for so many milliseconds: what can wait may be done. */
 const IDLE_MS = 5
 
+/**
+ * After so many requests without a pause it waits for requests alone, though there is something to be done in a
+ * pause; so many milliseconds later it looks for one again.
+ */
+const RUSH = 256
+const RUSH_MS = 200
+
 /** A request that waits for a job. */
 interface Parked {
   readonly req: Request
@@ -40,9 +52,25 @@ interface Parked {
  */
 export type End = 'unmounted' | 'aborted' | 'stopped'
 
+/** What is needed to wait for requests alone. */
+export interface Blocking {
+  /** Another descriptor of the connection, without O_NONBLOCK. */
+  readonly fd: number
+  /**
+   * While the kernel has this node, every message is followed by a NOTIFY_REPLY, and there is one at once. False:
+   * it does not do that with the node.
+   */
+  readonly hang: (node: NodeId) => boolean
+  /** False: somebody is just about to send one. */
+  readonly takeDown: () => boolean
+  /** Asks for one after so many milliseconds. */
+  readonly later: (ms: number) => void
+}
+
 export interface DeviceOptions {
   /** /dev/fuse, O_NONBLOCK. */
   fd: number
+  blocking?: Blocking | undefined
   session: Session
   log: Logger
   /** Called when `wakeFd` was readable; true ends the loop. */
@@ -59,12 +87,20 @@ export class Device {
   readonly #log: Logger
   readonly #onWake: () => boolean
   readonly #onReady: () => void
+  readonly #blocking: Blocking | undefined
   readonly #parked: Parked[] = []
+  readonly #linger = new Linger()
   #onIdle: (() => boolean) | undefined
   #ready = false
+  /** A NOTIFY_REPLY has come since the bell was hung up. */
+  #heard = false
+  #stopping = false
+  /** Waits without a pause. */
+  #rush = 0
 
   constructor(options: DeviceOptions) {
     this.#fd = options.fd
+    this.#blocking = options.blocking
     this.#session = options.session
     this.#log = options.log
     this.#onWake = options.onWake
@@ -79,29 +115,26 @@ export class Device {
   /** Serves to the end. Throws the MountError of a failed INIT. */
   run(): End {
     const req = new Request(REQUEST_SIZE)
-    const fd = this.#fd
     const { wakeFd } = this.#session.ops
-    const { tidy } = this.#session
-    const linger = new Linger()
     let untilWake = WAKE_EVERY
     for (;;) {
-      const n = read(fd, req.buf, 0, REQUEST_SIZE)
+      const n = this.#read(req)
       if (n > 0) {
         req.length = n
-        linger.end()
+        if (req.opcode === Opcode.NOTIFY_REPLY) {
+          this.#heard = true
+          this.#rush = 0
+          if (this.#wake()) return 'stopped'
+          continue
+        }
         this.#serve(req)
         if (this.#session.refused !== undefined) throw this.#session.refused
         if (--untilWake > 0) continue
         untilWake = WAKE_EVERY
+        this.#hang()
         if (poll2(-1, wakeFd, 0) > 0 && this.#wake()) return 'stopped'
       } else if (n === -E.EAGAIN) {
-        if (this.#parked.length === 0 && linger.on()) continue
-        const idle = this.#ready && this.#parked.length === 0 ? this.#onIdle : undefined
-        const woken = poll2(fd, wakeFd, idle === undefined ? tidy.patience : IDLE_MS)
-        linger.waited()
-        if (woken === 0 && idle === undefined) tidy.quiet()
-        else if (woken === 0 && idle?.() === false) this.#onIdle = undefined
-        if ((woken & 2) !== 0 && this.#wake()) return 'stopped'
+        if (this.#poll()) return 'stopped'
       } else if (n === -E.ENODEV) {
         return 'unmounted'
       } else if (n === -E.ECONNABORTED || n === 0) {
@@ -113,11 +146,78 @@ export class Device {
     }
   }
 
+  /** The next request, or -errno; EAGAIN: there is none, and something else has to be waited for, too. */
+  #read(req: Request): number {
+    const linger = this.#linger
+    const blocking = this.#mayBlock()
+    if (blocking === undefined || linger.looks) {
+      req.fd = this.#fd
+      do {
+        const n = read(req.fd, req.buf, 0, REQUEST_SIZE)
+        if (n !== -E.EAGAIN) {
+          linger.end()
+          return n
+        }
+      } while (this.#parked.length === 0 && linger.on())
+      if (blocking === undefined) return -E.EAGAIN
+    } else {
+      linger.on()
+    }
+    req.fd = blocking.fd
+    const n = read(req.fd, req.buf, 0, REQUEST_SIZE)
+    linger.waited()
+    return n
+  }
+
+  /** Whether it may wait for requests alone. */
+  #mayBlock(): Blocking | undefined {
+    if (!this.#heard || this.#session.bellNode === 0 || this.#stopping) return undefined
+    if (this.#parked.length > 0 || this.#session.ops.busy) return undefined
+    if (this.#onIdle === undefined && this.#session.tidy.patience < 0) return this.#blocking
+    if (this.#rush < RUSH) {
+      this.#rush++
+      return undefined
+    }
+    if (this.#rush === RUSH) {
+      this.#rush++
+      this.#blocking?.later(RUSH_MS)
+    }
+    return this.#blocking
+  }
+
+  /** Waits for anything. Whether the loop ends. */
+  #poll(): boolean {
+    const { ops, tidy } = this.#session
+    const idle = this.#ready && this.#parked.length === 0 ? this.#onIdle : undefined
+    const patience = this.#stopping ? 1 : idle === undefined ? tidy.patience : IDLE_MS
+    const woken = poll2(this.#fd, ops.wakeFd, patience)
+    this.#linger.waited()
+    if (this.#stopping) return this.#wake()
+    if (woken === 0) {
+      this.#hang()
+      this.#rush = 0
+      if (idle === undefined) tidy.quiet()
+      else if (!idle()) this.#onIdle = undefined
+    }
+    return (woken & 2) !== 0 && this.#wake()
+  }
+
   #wake(): boolean {
     const { ops } = this.#session
     eventfdDrain(ops.wakeFd)
     ops.runCallbacks()
-    return this.#onWake()
+    if (this.#onWake()) this.#stopping = true
+    // Who rings is let go of first, and may need an answer for that.
+    return this.#stopping && this.#blocking?.takeDown() !== false
+  }
+
+  /** Sees to it that it can be rung for. */
+  #hang(): void {
+    const { reply } = this.#session
+    if (this.#session.bellNode !== 0 || reply.file === 0 || this.#blocking === undefined) return
+    this.#heard = false
+    if (this.#blocking.hang(reply.file)) this.#session.bellNode = reply.file
+    else reply.file = 0
   }
 
   #serve(req: Request): void {
@@ -131,10 +231,12 @@ export class Device {
   }
 
   #send(req: Request, length: number): void {
-    const r = write(this.#fd, this.#session.reply.buf, 0, length)
+    const r = write(req.fd, this.#session.reply.buf, 0, length)
     if (r < 0) this.#notTaken(req, r)
     if (!this.#ready && this.#session.negotiated !== undefined) {
       this.#ready = true
+      this.#session.reply.file = ROOT_ID
+      this.#hang()
       this.#onReady()
     }
   }
@@ -148,7 +250,7 @@ export class Device {
     this.#log.error({ op: req.opcode, errno: errnoName(r) }, 'the kernel refused a reply')
     // Who waits for it would wait for ever.
     const length = this.#session.answer(req, -E.EIO)
-    write(this.#fd, this.#session.reply.buf, 0, length)
+    write(req.fd, this.#session.reply.buf, 0, length)
   }
 
   /** Keeps a request until its job is done. */

@@ -58,6 +58,7 @@ const init: Handle = (s, req, rep) => {
 const forgetNode = (s: Session, node: number, count: number): void => {
   if (node === ROOT_ID) return
   s.data?.forget(node)
+  if (node === s.bellNode) s.bellNode = 0
   s.ops.forget(node, count)
 }
 

@@ -38,6 +38,11 @@ export class Linger {
     this.#giveWay = giveWay
   }
 
+  /** Whether it is worth while to look at all, rather than to sleep until there is something. */
+  get looks(): boolean {
+    return this.#short >= ENOUGH
+  }
+
   /** There was nothing to do. Whether to look again; false: sleep, and say `waited` after it. */
   on(): boolean {
     if (this.#alone) return false

@@ -72,10 +72,20 @@ export type FromWorker =
   /** The layers are open: fusermount3 is to mount. The answer is `device`. */
   | { type: 'mount'; request: MountRequest }
   /** There is a mount. The main thread owns `controlFd`, an eventfd which wakes the loop. */
-  | { type: 'mounted'; deviceFd: number; device: string | undefined; controlFd: number }
+  | {
+      type: 'mounted'
+      /** Of the connection, to be closed where the thread does not. */
+      deviceFds: number[]
+      device: string | undefined
+      controlFd: number
+      /** The cells of a `Bell`. */
+      bell: Int32Array<SharedArrayBuffer>
+    }
   /** INIT was answered: the mount is live. */
   | { type: 'ready'; io: IoMode }
   | { type: 'stats'; id: number; stats: Record<string, number> }
+  /** To be woken after so many milliseconds. */
+  | { type: 'later'; ms: number }
   /** The end, all descriptors being closed; with `error` where it was none to be expected. */
   | { type: 'closed'; error?: PlainError }
 

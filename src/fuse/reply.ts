@@ -12,7 +12,7 @@ import type {
   NodeId,
   StatFsOut,
 } from '../overlay/ops.js'
-import { S_IFDIR, S_IFMT } from '../sys/constants.js'
+import { S_IFDIR, S_IFMT, S_IFREG } from '../sys/constants.js'
 import type { Ino } from '../sys/types.js'
 import {
   ATTR_OUT_SIZE,
@@ -85,6 +85,7 @@ export const writeEntry = (
     rep.zero(at + 36, at + ENTRY_OUT_SIZE)
     return
   }
+  if ((entry.attr.mode & S_IFMT) === S_IFREG) rep.file = entry.nodeId
   rep.i64(at + 24, attrs.sec)
   rep.u32(at + 36, attrs.nsec)
   writeAttr(rep, at + 40, entry.attr)

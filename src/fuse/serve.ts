@@ -6,6 +6,7 @@ import type { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
 import { close, eventfdSignal } from '../sys/io.js'
+import { Bell } from './bell.js'
 import { mountByHelper, watchOver } from './fusermount.js'
 import type { IoMode } from './init.js'
 import {
@@ -67,7 +68,8 @@ class Serving implements Server {
   readonly #log: Logger
   readonly #worker: Worker
   readonly #stats = new AskedStats()
-  #deviceFd = -1
+  #deviceFds: number[] = []
+  #bell: Bell | undefined
   #device: string | undefined
   #controlFd = -1
   readonly #way: ServeOptions['way']
@@ -114,7 +116,8 @@ class Serving implements Server {
         this.#log[message.level](message.fields, message.message)
         break
       case 'mounted':
-        this.#deviceFd = message.deviceFd
+        this.#deviceFds = message.deviceFds
+        this.#bell = new Bell(message.bell)
         this.#device = message.device
         this.#controlFd = message.controlFd
         if (this.#way === 'fusermount' && message.device !== undefined)
@@ -126,9 +129,12 @@ class Serving implements Server {
       case 'stats':
         this.#stats.answer(message.id, message.stats)
         break
+      case 'later':
+        setTimeout(() => this.#wake(), message.ms).unref()
+        break
       case 'closed':
         this.#over = true
-        this.#deviceFd = -1
+        this.#deviceFds = []
         if (message.error !== undefined) this.#failure = reviveError(message.error)
         break
       case 'ready':
@@ -159,15 +165,15 @@ class Serving implements Server {
     if (!this.#over) {
       this.#failure ??= new Error(`the union's thread ended with code ${code}`)
       // It has left a mount that nobody serves: whoever touches it would wait for ever.
-      if (this.#deviceFd >= 0) {
-        close(this.#deviceFd)
+      if (this.#deviceFds.length > 0) {
+        for (const fd of this.#deviceFds) close(fd)
         detach(this.mountpoint, this.#device)
       }
     }
     this.#endWatch()
     if (this.#controlFd >= 0) close(this.#controlFd)
     this.#controlFd = -1
-    this.#deviceFd = -1
+    this.#deviceFds = []
     return this.#failure
   }
 
@@ -184,8 +190,14 @@ class Serving implements Server {
   #tell(message: ToWorker): boolean {
     if (this.#controlFd < 0 || this.#over) return false
     this.#worker.postMessage(message)
-    eventfdSignal(this.#controlFd)
+    this.#wake()
     return true
+  }
+
+  #wake(): void {
+    if (this.#controlFd < 0 || this.#over) return
+    eventfdSignal(this.#controlFd)
+    this.#bell?.ring(this.#deviceFds[0]!)
   }
 
   unmount(options: { lazy?: boolean } = {}): Promise<void> {

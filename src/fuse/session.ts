@@ -77,6 +77,8 @@ export class Session {
   data: DataMode | undefined
   /** Set where INIT has failed: there will be no mount. */
   refused: MountError | undefined
+  /** The node that the bell hangs on (bell.ts), or 0. */
+  bellNode = 0
   /** What the last request threw, where `handle` returned PARKED. */
   pending: Pending | undefined
 

@@ -29,6 +29,8 @@ export class Request {
   readonly #i32: Int32Array
   /** Bytes of the whole request that are valid in `buf`. */
   length = 0
+  /** The descriptor that it was read from, where the reply goes. */
+  fd = -1
 
   constructor(size: number) {
     this.buf = Buffer.allocUnsafeSlow((size + 7) & ~7)
@@ -41,6 +43,7 @@ export class Request {
     const other = new Request(this.length)
     this.buf.copy(other.buf, 0, 0, this.length)
     other.length = this.length
+    other.fd = this.fd
     return other
   }
 
@@ -123,6 +126,8 @@ export class Reply {
   readonly buf: Buffer
   readonly #u32: Uint32Array
   readonly #i32: Int32Array
+  /** The regular file that an entry told of last, or 0. */
+  file = 0
 
   constructor(size: number) {
     this.buf = Buffer.allocUnsafeSlow((size + 7) & ~7)

@@ -6,14 +6,16 @@
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
-import type { Ops } from '../overlay/ops.js'
+import type { NodeId, Ops } from '../overlay/ops.js'
 import type { UnionOptions } from '../overlay/options.js'
 import { openUnion } from '../overlay/overlay.js'
 import { MS_RDONLY, O_DIRECTORY, O_PATH } from '../sys/constants.js'
 import { openPath, StatFs, statfs } from '../sys/at.js'
 import { close, dup } from '../sys/io.js'
+import { errnoName } from '../sys/errno.js'
 import { opcodeName } from './abi.js'
 import { DeviceFiles, passthroughRefusal, stackDepthOver } from './backing.js'
+import { Bell } from './bell.js'
 import { tuneBdi } from './bdi.js'
 import { DataMode } from './data-mode.js'
 import { Device, REPLY_SIZE, type End } from './device.js'
@@ -26,7 +28,14 @@ import {
   type ServeOptions,
   type ToWorker,
 } from './messages.js'
-import { detach, mountDevice, mountedDevice, openDevice, type MountRequest } from './mount.js'
+import {
+  blockingDevice,
+  detach,
+  mountDevice,
+  mountedDevice,
+  openDevice,
+  type MountRequest,
+} from './mount.js'
 import { DeviceNotifier } from './notify.js'
 import { Rehearsal } from './rehearsal/rehearsal.js'
 import { Session } from './session.js'
@@ -77,7 +86,7 @@ const statsOf = (session: Session, device: Device): Record<string, number> => {
 }
 
 const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End => {
-  const { log, wish, notifier } = setup
+  const { log, wish, notifier, bell, blockingFd } = setup
   const session = new Session({
     ops,
     reply: new Reply(REPLY_SIZE),
@@ -121,7 +130,21 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     ops.startThreads()
     return false
   }
-  const device = new Device({ fd, session, log, onWake, onReady, onIdle })
+  const blocking = {
+    fd: blockingFd,
+    hang: (node: NodeId) => bell.hang(fd, node),
+    takeDown: () => bell.takeDown(),
+    later: (ms: number) => send({ type: 'later', ms }),
+  }
+  const device = new Device({
+    fd,
+    blocking: blockingFd < 0 ? undefined : blocking,
+    session,
+    log,
+    onWake,
+    onReady,
+    onIdle,
+  })
   try {
     return device.run()
   } finally {
@@ -133,6 +156,9 @@ interface Setup {
   log: Logger
   wish: InitWish
   notifier: DeviceNotifier
+  bell: Bell
+  /** See `blockingDevice`. */
+  blockingFd: number
   /** What the mount is, as major:minor. */
   device: string | undefined
 }
@@ -161,6 +187,8 @@ const mountByMain = (request: MountRequest): number => {
 const run = (options: ServeOptions): void => {
   const log = remoteLogger(options.logLevel, send)
   let fd = options.way === 'mount' ? openDevice() : -1
+  let blockingFd = -1
+  const bell = new Bell()
   let ops: Ops | undefined
   let mounted: string | undefined
   let end: End | undefined
@@ -179,11 +207,21 @@ const run = (options: ServeOptions): void => {
     else fd = mountByMain(request)
     mounted = mountedDevice(options.mountpoint)
     notifier.attach(fd)
-    send({ type: 'mounted', deviceFd: fd, device: mounted, controlFd: dup(ops.wakeFd) })
-    end = serve(options, ops, fd, { log, wish, notifier, device: mounted })
+    blockingFd = blockingDevice(fd)
+    if (blockingFd < 0) log.debug({ errno: errnoName(blockingFd) }, 'no second descriptor')
+    send({
+      type: 'mounted',
+      deviceFds: [fd, blockingFd].filter(one => one >= 0),
+      device: mounted,
+      controlFd: dup(ops.wakeFd),
+      bell: bell.cells,
+    })
+    end = serve(options, ops, fd, { log, wish, notifier, bell, blockingFd, device: mounted })
     if (end === 'aborted') log.warn({}, 'the connection to the kernel was aborted')
   } finally {
     // First the connection: whoever waits for an answer, also the unmounting here, is let go.
+    bell.takeDownSoon()
+    if (blockingFd >= 0) close(blockingFd)
     if (fd >= 0) close(fd)
     if (end !== 'unmounted') detach(options.mountpoint, mounted)
     ops?.close()

@@ -307,6 +307,8 @@ export interface Ops extends Requester {
   /** A descriptor that becomes readable when a job is done; `runCallbacks` then runs their callbacks. */
   readonly wakeFd: number
   runCallbacks(): void
+  /** Whether a job is under way: `wakeFd` is to be watched. */
+  readonly busy: boolean
   /** Starts what long work will need, while there is time. */
   startThreads(): void
   /** Closes every descriptor of every layer, and the locks. */

@@ -68,6 +68,10 @@ export class Overlay implements Ops {
     this.wakeFd = union.pool.wakeFd
   }
 
+  get busy(): boolean {
+    return this.#u.pool.pending > 0
+  }
+
   runCallbacks(): void {
     this.#u.pool.runCallbacks()
   }

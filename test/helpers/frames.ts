@@ -228,6 +228,7 @@ export class RecordingOps implements Ops {
   callbacks = 0
   closed = false
   syncIsFree = false
+  busy = false
 
   startThreads(): void {}
 

@@ -30,6 +30,7 @@ import {
   tsoverlay,
   until,
   type Folders,
+  type Served,
 } from '../helpers/mount.js'
 
 /** Every name below a folder with its kind, so that nothing can have been added. */
@@ -238,6 +239,87 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     server.process.kill('SIGUSR1')
     await until('counters in the log', () => server.log().includes('"counters"'))
     t.ok(isAlive(server.pid))
+  })
+})
+
+test(t, 'asleep in a read', { skip: skipMounts }, async t => {
+  /** The thread that waits for requests alone, once there is nothing left to practise. */
+  const sleeper = async (server: Served): Promise<string> => {
+    const tasks = `/proc/${server.pid}/task`
+    const sleeps = (tid: string): boolean =>
+      fs.readFileSync(`${tasks}/${tid}/wchan`, 'latin1') === 'fuse_dev_do_read'
+    let tries = 0
+    await until('a thread that sleeps', () => {
+      if (fs.readdirSync(tasks).some(sleeps)) return true
+      // The kernel may have dropped what the bell hangs on; every so many requests it is hung up anew.
+      if (tries++ % 100 === 50 && mountedOn(server.mountpoint).length > 0) {
+        fs.statSync(`${server.mountpoint}/file`)
+        for (let i = 0; i < 64; i++) fs.existsSync(`${server.mountpoint}/none.${tries}.${i}`)
+      }
+      return false
+    })
+    return `${tasks}/${fs.readdirSync(tasks).find(sleeps) ?? ''}`
+  }
+  const start = async (t: Test) => {
+    const f = folders(t)
+    fs.writeFileSync(`${f.lower}/file`, 'text')
+    const server = await serve(t, f)
+    fs.statSync(`${f.merged}/file`)
+    return { f, server, thread: await sleeper(server) }
+  }
+
+  await test(t, 'messages, jobs and requests are heard, and nothing happens without', async t => {
+    const { f, server, thread } = await start(t)
+    const spent = (): string => fs.readFileSync(`${thread}/schedstat`, 'latin1')
+    const before = spent()
+    await new Promise(done => setTimeout(done, 1000))
+    t.equal(spent(), before)
+    for (let i = 1; i <= 3; i++) {
+      server.process.kill('SIGUSR1')
+      await until('counters', () => server.log().split('"counters"').length > i)
+      await sleeper(server)
+      const fd = fs.openSync(`${f.merged}/new${i}`, 'w')
+      fs.writeSync(fd, 'x')
+      fs.fsyncSync(fd)
+      fs.closeSync(fd)
+      fs.unlinkSync(`${f.merged}/new${i}`)
+      await sleeper(server)
+    }
+    t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
+  })
+  await test(t, 'the file that its bell hangs on goes', async t => {
+    const { f, server } = await start(t)
+    fs.unlinkSync(`${f.merged}/file`)
+    for (let i = 0; i < 200; i++) fs.writeFileSync(`${f.merged}/f${i}`, '')
+    for (let i = 0; i < 199; i++) fs.unlinkSync(`${f.merged}/f${i}`)
+    server.process.kill('SIGUSR1')
+    await until('counters', () => server.log().includes('"counters"'))
+  })
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+    await test(t, signal, async t => {
+      const { f, server } = await start(t)
+      server.process.kill(signal)
+      t.match(await server.ended, { status: 0 })
+      t.same(mountedOn(f.merged), [])
+    })
+  }
+  await test(t, 'it is unmounted lazily while a file is open', async t => {
+    const { f, server } = await start(t)
+    const fd = fs.openSync(`${f.merged}/file`, 'r')
+    t.equal(spawnSync('umount', ['-l', f.merged]).status, 0)
+    await sleeper(server)
+    t.equal(fs.readFileSync(fd, 'utf8'), 'text')
+    fs.closeSync(fd)
+    t.match(await server.ended, { status: 0 })
+  })
+  await test(t, 'the connection is aborted', async t => {
+    const { f, server } = await start(t)
+    const control = '/sys/fs/fuse/connections'
+    if (fs.readdirSync(control).length === 0) spawnSync('mount', ['-t', 'fusectl', 'x', control])
+    const { dev } = fs.statSync(f.merged)
+    fs.writeFileSync(`${control}/${dev}/abort`, '1')
+    await server.ended
+    t.same(mountedOn(f.merged), [])
   })
 })
 
@@ -990,5 +1072,11 @@ test(t, 'the library', { skip: skipMounts }, async t => {
     const { status, f } = await run(t, 'exit')
     t.equal(status, 3)
     t.equal(fs.readFileSync(`${f.upper}/kept`, 'utf8'), 'all of it')
+  })
+  await test(t, 'while its union sleeps', async t => {
+    const { status, f } = await run(t, 'exitAsleep')
+    t.equal(status, 3)
+    t.equal(fs.readFileSync(`${f.upper}/kept`, 'utf8'), 'all of it')
+    t.match(await run(t, 'statsAsleep'), { status: 0, shown: { slept: true, same: true } })
   })
 })

@@ -57,6 +57,7 @@ export interface Likeness {
 }
 
 const LOOP = { log: silentLogger, onWake: (): boolean => false, onReady: (): void => {} }
+const BELL = { hang: (): boolean => true, takeDown: (): boolean => true, later: (): void => {} }
 
 export class Asker {
   readonly #session: Session
@@ -120,6 +121,8 @@ export class Asker {
     if (typeof pair === 'number') return
     const [kernel, server] = pair
     const send = (): void => void write(kernel, this.#req.buf, 0, this.#req.length)
+    this.#fill(Opcode.NOTIFY_REPLY, folder, 0, [], '')
+    send()
     for (let i = 0; i < times; i++) {
       this.#fill(Opcode.FORGET, NOBODY, FORGET_IN_SIZE, [1], '')
       send()
@@ -129,7 +132,8 @@ export class Asker {
       send()
     }
     write(kernel, this.#req.buf, 0, 0)
-    new Device({ ...LOOP, fd: server, session: this.#session }).run()
+    const blocking = { ...BELL, fd: server }
+    new Device({ ...LOOP, fd: server, blocking, session: this.#session }).run()
     close(kernel)
     close(server)
   }

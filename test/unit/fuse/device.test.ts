@@ -8,7 +8,7 @@ import t, { type Test } from 'tap'
 import { Pending, type Job } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 import { close, eventfd, eventfdSignal, read, setNonblock, write } from '../../../src/sys/io.js'
-import { Device, REPLY_SIZE, type End } from '../../../src/fuse/device.js'
+import { Device, REPLY_SIZE, type Blocking, type End } from '../../../src/fuse/device.js'
 import { DataMode } from '../../../src/fuse/data-mode.js'
 import { Session } from '../../../src/fuse/session.js'
 import { MountError } from '../../../src/errors.js'
@@ -38,7 +38,7 @@ class FakeJob implements Job {
   }
 }
 
-const line = (t: Test, options: { refuse?: boolean } = {}) => {
+const line = (t: Test, options: { refuse?: boolean; blocking?: Blocking; idle?: boolean } = {}) => {
   const pair = new Int32Array(2)
   socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair)
   const fd = pair[0]!
@@ -69,6 +69,8 @@ const line = (t: Test, options: { refuse?: boolean } = {}) => {
     fd,
     session,
     log,
+    blocking: options.blocking,
+    ...(options.idle === true ? { onIdle: () => true } : {}),
     onReady: () => void got.push('ready'),
     onWake: () => {
       const step = script.shift()
@@ -261,4 +263,105 @@ t.test('a reply that is not taken', async t => {
       t.match(l.log.lines, [['error', /refused a reply/]])
     },
   )
+})
+
+/** A line whose other descriptor is one of a pair of its own. */
+const withBell = (t: Test, { idle = false, takes = (_node: number): boolean => true } = {}) => {
+  const pair = new Int32Array(2)
+  socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair)
+  const [fd, kernel] = [pair[0]!, pair[1]!]
+  setNonblock(kernel)
+  t.teardown(() => {
+    close(fd)
+    close(kernel)
+  })
+  const hung: number[] = []
+  const later: number[] = []
+  let busyRinging = 0
+  const l = line(t, {
+    idle,
+    blocking: {
+      fd,
+      hang: node => {
+        hung.push(node)
+        if (takes(node)) l.send(request(OP.NOTIFY_REPLY, zeros(40)))
+        return takes(node)
+      },
+      takeDown: () => busyRinging-- <= 0,
+      later: ms => void later.push(ms),
+    },
+  })
+  const sendBlocking = (bytes: Buffer): void => void write(kernel, bytes, 0, bytes.length)
+  const receiveBlocking = (): Buffer | undefined => {
+    const buf = Buffer.alloc(4096)
+    const n = read(kernel, buf, 0, buf.length)
+    return n < 0 ? undefined : buf.subarray(0, n)
+  }
+  const ringing = (times: number): void => void (busyRinging = times)
+  return { ...l, hung, later, sendBlocking, receiveBlocking, ringing }
+}
+
+const NOTIFY_REPLY = request(OP.NOTIFY_REPLY, zeros(40))
+const lookup = (name: string, unique: bigint): Buffer => request(OP.LOOKUP, cstr(name), { unique })
+
+t.test('where nothing else is to be waited for, it reads without looking', async t => {
+  const l = withBell(t)
+  l.send(initRequest(45))
+  // Only read once the other descriptor is empty, and the bell hangs.
+  l.sendBlocking(request(OP.UNLINK, cstr('a'), { unique: 2n }))
+  l.sendBlocking(NOTIFY_REPLY)
+  l.sendBlocking(NOTIFY_REPLY)
+  const end = l.run(
+    () => {
+      l.ops.busy = true // a job: it looks at the wake-up descriptor
+    },
+    () => {
+      t.equal(l.receiveBlocking(), undefined)
+      l.ops.busy = false
+    },
+    () => t.same(l.receiveBlocking(), reply(zeros(0), 2n), 'the reply goes where it came from'),
+  )
+  t.equal(end, 'stopped')
+  t.same(l.hung, [1], 'on the root')
+  t.equal(l.session.counts[OP.NOTIFY_REPLY], 0, 'is no request')
+})
+
+t.test('the bell hangs on a file where the kernel does not take the root', async t => {
+  const l = withBell(t, { takes: node => node !== 1 })
+  for (let i = 0; i < 6; i++) l.sendBlocking(NOTIFY_REPLY)
+  l.send(initRequest(45))
+  const end = l.run(
+    () => {
+      for (let i = 0; i < 64; i++) l.send(lookup('a', 2n))
+    },
+    ...Array.from({ length: 3 }, () => () => {
+      while (l.receive() !== undefined);
+    }),
+  )
+  t.equal(end, 'stopped')
+  t.same(l.hung.slice(0, 2), [1, l.ops.node])
+  t.equal(l.session.bellNode, l.ops.node)
+})
+
+t.test('whoever rings is let finish', async t => {
+  const l = withBell(t)
+  l.send(initRequest(45))
+  l.ringing(3)
+  t.equal(l.run(), 'stopped')
+  t.equal(l.session.bellNode, 1)
+})
+
+t.test('what is due in a pause is put off where there is none', async t => {
+  const l = withBell(t, { idle: true })
+  l.send(initRequest(45))
+  l.send(NOTIFY_REPLY)
+  const forget = request(OP.FORGET, u64(1))
+  for (let i = 0; i < 60; i++) l.sendBlocking(forget)
+  l.sendBlocking(NOTIFY_REPLY)
+  let fed = 0
+  const feed = (): void => {
+    for (let i = 0; i < 40 && fed < 400; i++, fed++) l.send(forget)
+  }
+  t.equal(l.run(...Array.from({ length: 12 }, () => feed)), 'stopped')
+  t.same(l.later, [200])
 })
