@@ -11,6 +11,7 @@ import { MAX_IO } from './tuning.js'
 import { Linger } from './linger.js'
 import { PARKED, type Session } from './session.js'
 import { Opcode } from './abi.js'
+import type { ReplyPipe } from './splice.js'
 import { Request } from './wire.js'
 
 /**
@@ -131,12 +132,22 @@ export class Device {
   }
 
   #send(req: Request, length: number): void {
-    const r = write(this.#fd, this.#session.reply.buf, 0, length)
+    const { pipe, reply } = this.#session
+    if (pipe?.loaded === true) return this.#sendPipe(pipe, req, length)
+    const r = write(this.#fd, reply.buf, 0, length)
     if (r < 0) this.#notTaken(req, r)
     if (!this.#ready && this.#session.negotiated !== undefined) {
       this.#ready = true
       this.#onReady()
     }
+  }
+
+  #sendPipe(pipe: ReplyPipe, req: Request, length: number): void {
+    const r = pipe.send(this.#fd, length)
+    if (r >= 0 || r === -E.ENOENT || r === -E.ENODEV) return
+    this.#log.warn({ errno: errnoName(r) }, 'the kernel takes no replies from a pipe')
+    pipe.stop()
+    this.#serve(req)
   }
 
   #notTaken(req: Request, r: number): void {

@@ -30,6 +30,7 @@ import { detach, mountDevice, mountedDevice, openDevice, type MountRequest } fro
 import { DeviceNotifier } from './notify.js'
 import { Rehearsal } from './rehearsal/rehearsal.js'
 import { Session } from './session.js'
+import { ReplyPipe } from './splice.js'
 import { Reply } from './wire.js'
 
 const YEAR = 365 * 24 * 3600
@@ -73,13 +74,16 @@ const statsOf = (session: Session, device: Device): Record<string, number> => {
   stats['parked'] = device.parkedCount
   stats['io.nodes'] = session.data?.nodeCount ?? 0
   stats['io.handles'] = session.data?.handleCount ?? 0
+  stats['io.spliced'] = session.pipe?.sent ?? 0
   return stats
 }
 
 const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End => {
   const { log, wish, notifier } = setup
+  const pipe = new ReplyPipe()
   const session = new Session({
     ops,
+    pipe,
     reply: new Reply(REPLY_SIZE),
     log,
     wish,
@@ -126,6 +130,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     return device.run()
   } finally {
     rehearsal?.close()
+    pipe.close()
   }
 }
 
