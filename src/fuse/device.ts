@@ -16,6 +16,7 @@ import { MAX_IO } from './tuning.js'
 import { Linger } from './linger.js'
 import { PARKED, type Session } from './session.js'
 import { Opcode } from './abi.js'
+import type { ReplyPipe } from './splice.js'
 import { Request } from './wire.js'
 
 /**
@@ -231,7 +232,9 @@ export class Device {
   }
 
   #send(req: Request, length: number): void {
-    const r = write(req.fd, this.#session.reply.buf, 0, length)
+    const { pipe, reply } = this.#session
+    if (pipe?.loaded === true) return this.#sendPipe(pipe, req, length)
+    const r = write(req.fd, reply.buf, 0, length)
     if (r < 0) this.#notTaken(req, r)
     if (!this.#ready && this.#session.negotiated !== undefined) {
       this.#ready = true
@@ -239,6 +242,14 @@ export class Device {
       this.#hang()
       this.#onReady()
     }
+  }
+
+  #sendPipe(pipe: ReplyPipe, req: Request, length: number): void {
+    const r = pipe.send(req.fd, length)
+    if (r >= 0 || r === -E.ENOENT || r === -E.ENODEV) return
+    this.#log.warn({ errno: errnoName(r) }, 'the kernel takes no replies from a pipe')
+    pipe.stop()
+    this.#serve(req)
   }
 
   #notTaken(req: Request, r: number): void {

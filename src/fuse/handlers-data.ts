@@ -46,7 +46,16 @@ const read: Handle = (s, req, rep) => {
   const pos = req.u64(8)
   if (pos > MAX) return 0
   const length = Math.min(req.u32(16), rep.capacity)
-  return s.ops.read(req.u64(0), rep.buf, AT, length, pos)
+  const fh = req.u64(0)
+  const { pipe } = s
+  if (pipe !== undefined && pipe.takes(length)) {
+    const fd = s.ops.realFile(fh)
+    // As it stays unless the file ends before.
+    rep.header(OUT_HEADER_SIZE + length, 0, req.uniqueLow, req.uniqueHigh)
+    const n = fd < 0 ? fd : pipe.load(rep, fd, length, pos)
+    if (n >= 0) return n
+  }
+  return s.ops.read(fh, rep.buf, AT, length, pos)
 }
 
 const write: Handle = (s, req, rep) => {

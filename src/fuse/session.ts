@@ -33,6 +33,7 @@ import type { DataMode } from './data-mode.js'
 import { handlers, NO_REPLY } from './handlers.js'
 import type { InitWish, Negotiated } from './init.js'
 import { DirPacker, DirPlusPacker, forEachPlusEntry, NEVER, Validity } from './reply.js'
+import type { ReplyPipe } from './splice.js'
 import { Tidy } from './tidy.js'
 import { defaultTuning, type Tuning } from './tuning.js'
 import type { Reply, Request } from './wire.js'
@@ -56,6 +57,8 @@ export interface SessionOptions {
   reply: Reply
   log: Logger
   wish: InitWish
+  /** Where replies with much data go. Default: as all others. */
+  pipe?: ReplyPipe
   /** How long names and attributes are valid, in seconds. */
   timeout: number
   /** Default: nothing is left out. */
@@ -68,6 +71,7 @@ export class Session {
   readonly ops: Ops
   readonly reply: Reply
   readonly log: Logger
+  readonly pipe: ReplyPipe | undefined
   readonly wish: InitWish
   readonly names: Validity
   readonly tuning: Tuning
@@ -102,6 +106,7 @@ export class Session {
     this.ops = options.ops
     this.reply = options.reply
     this.log = options.log
+    this.pipe = options.pipe
     this.wish = options.wish
     this.names = new Validity(options.timeout)
     this.tuning = options.tuning ?? defaultTuning

@@ -39,6 +39,7 @@ import {
 import { DeviceNotifier } from './notify.js'
 import { Rehearsal } from './rehearsal/rehearsal.js'
 import { Session } from './session.js'
+import { ReplyPipe } from './splice.js'
 import { Reply } from './wire.js'
 
 const YEAR = 365 * 24 * 3600
@@ -82,13 +83,16 @@ const statsOf = (session: Session, device: Device): Record<string, number> => {
   stats['parked'] = device.parkedCount
   stats['io.nodes'] = session.data?.nodeCount ?? 0
   stats['io.handles'] = session.data?.handleCount ?? 0
+  stats['io.spliced'] = session.pipe?.sent ?? 0
   return stats
 }
 
 const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End => {
   const { log, wish, notifier, bell, blockingFd } = setup
+  const pipe = new ReplyPipe()
   const session = new Session({
     ops,
+    pipe,
     reply: new Reply(REPLY_SIZE),
     log,
     wish,
@@ -149,6 +153,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     return device.run()
   } finally {
     rehearsal?.close()
+    pipe.close()
   }
 }
 

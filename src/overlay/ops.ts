@@ -242,6 +242,8 @@ export interface Ops extends Requester {
    */
   open(node: NodeId, flags: number, killPriv: boolean, opened: Opened): Result
   release(fh: Fh): void
+  /** The descriptor that `read` would read from, or -errno. */
+  realFile(fh: Fh): Result
   /** Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the end. */
   read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: number): Result
   /**

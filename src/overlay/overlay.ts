@@ -254,6 +254,10 @@ export class Overlay implements Ops {
     if (handle !== undefined && handle.node.lookups === 0) this.#u.nodes.release(handle.node)
   }
 
+  realFile(fh: Fh): Result {
+    return this.#handles.get(fh)?.fd ?? -E.EBADF
+  }
+
   read(fh: Fh, buf: Buffer, offset: number, length: number, pos: number): Result {
     const handle = this.#handles.get(fh)
     return handle === undefined ? -E.EBADF : readFile(handle, buf, offset, length, pos)

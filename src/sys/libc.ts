@@ -123,6 +123,9 @@ export const poll: Fn3 = bind('poll', 'illi')
 export const pollAsync: Async<[fds: Num, count: Num, timeout: Num]> = bind('poll', 'illi')
 export const socketpair: Fn4 = bind('socketpair', 'iiiil')
 export const recvmsg: Fn3 = bind('recvmsg', 'lili')
+export const pipe2: Fn2 = bind('pipe2', 'ili')
+export const splice: Fn6 = bind('splice', 'lilillu')
+export const vmsplice: Fn4 = bind('vmsplice', 'lillu')
 
 // Names
 export const openat: Fn4 = bind('openat', 'iiliu')

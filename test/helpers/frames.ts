@@ -329,6 +329,9 @@ export class RecordingOps implements Ops {
   release(fh: number): void {
     this.#note('release', fh)
   }
+  realFile(fh: number): number {
+    return this.#note('realFile', fh)
+  }
   read(fh: number, buf: Buffer, bufOffset: number, length: number, pos: number): number {
     return this.#data(this.#note('read', fh, length, pos), buf, bufOffset, length)
   }

@@ -12,6 +12,7 @@ import { Device, REPLY_SIZE, type Blocking, type End } from '../../../src/fuse/d
 import { DataMode } from '../../../src/fuse/data-mode.js'
 import { Session } from '../../../src/fuse/session.js'
 import { MountError } from '../../../src/errors.js'
+import { ReplyPipe } from '../../../src/fuse/splice.js'
 import { Reply } from '../../../src/fuse/wire.js'
 import {
   cstr,
@@ -38,7 +39,10 @@ class FakeJob implements Job {
   }
 }
 
-const line = (t: Test, options: { refuse?: boolean; blocking?: Blocking; idle?: boolean } = {}) => {
+const line = (
+  t: Test,
+  options: { refuse?: boolean; blocking?: Blocking; idle?: boolean; pipe?: ReplyPipe } = {},
+) => {
   const pair = new Int32Array(2)
   socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair)
   const fd = pair[0]!
@@ -50,6 +54,7 @@ const line = (t: Test, options: { refuse?: boolean; blocking?: Blocking; idle?: 
   ops.wakeFd = eventfd()
   const session = new Session({
     ops,
+    ...(options.pipe === undefined ? {} : { pipe: options.pipe }),
     reply: new Reply(REPLY_SIZE),
     log,
     wish: { io: 'cached', writeback: false, stackDepth: 1 },
@@ -364,4 +369,67 @@ t.test('what is due in a pause is put off where there is none', async t => {
   }
   t.equal(l.run(...Array.from({ length: 12 }, () => feed)), 'stopped')
   t.same(l.later, [200])
+})
+
+/** Says what it is asked to. */
+class FakePipe extends ReplyPipe {
+  answer = 0
+  stopped = false
+  #loaded = false
+  override takes(): boolean {
+    return !this.stopped
+  }
+  override load(): number {
+    this.#loaded = true
+    return 5
+  }
+  override get loaded(): boolean {
+    return this.#loaded
+  }
+  override send(_device: number, length: number): number {
+    this.#loaded = false
+    return this.answer < 0 ? this.answer : length
+  }
+  override stop(): void {
+    this.stopped = true
+  }
+}
+
+t.test('replies through a pipe', async t => {
+  const pipe = new FakePipe()
+  const l = line(t, { pipe })
+  const ask = (unique: bigint): void =>
+    l.send(request(OP.READ, join(u64(0x77), u64(0), u32(65536), zeros(20)), { unique }))
+  const reads = (): number => l.ops.calls.filter(call => call[0] === 'read').length
+  l.send(initRequest(45))
+  l.run(
+    () => {
+      l.receive()
+      ask(2n)
+    },
+    () => {
+      t.equal(l.receive(), undefined, 'that was not written')
+      pipe.answer = -E.ENOENT
+      ask(4n)
+    },
+    () => {
+      t.equal(l.receive(), undefined, 'nobody waits for it')
+      t.notOk(pipe.stopped)
+      t.equal(reads(), 0)
+      pipe.answer = -E.EINVAL
+      ask(6n)
+    },
+    () => {
+      t.same(l.receive(), reply(l.ops.data, 6n), 'it is answered all the same')
+      t.ok(pipe.stopped)
+      t.match(l.log.lines.at(-1), ['warn', /pipe/, { errno: 'EINVAL' }])
+      l.ops.results.realFile = -E.EBADF
+      pipe.stopped = false
+      ask(8n)
+    },
+    () => {
+      t.same(l.receive(), reply(l.ops.data, 8n), 'what has no file is read as ever')
+      t.equal(reads(), 2)
+    },
+  )
 })

@@ -1,0 +1,69 @@
+/**
+ * Pipes, and splice(2): bytes move between a file and a pipe as references to pages, without being copied to
+ * this process and back. Calls never wait for room in a pipe nor for bytes in it: -EAGAIN instead.
+ */
+
+import * as c from './libc.js'
+import { E } from './errno.js'
+import { fail } from './libc.js'
+import { addressOf, i32, inBounds, put64, words } from './scratch.js'
+import type { Result } from './types.js'
+
+const O_CLOEXEC = 0o2000000
+const O_NONBLOCK = 0o4000
+const SPLICE_F_NONBLOCK = 2
+const F_SETPIPE_SZ = 1031
+const F_GETPIPE_SZ = 1032
+
+/** pipe2(2), non-blocking, O_CLOEXEC: the end to read from and the end to write to, or -errno. */
+export const pipe = (): [from: number, into: number] | Result =>
+  c.pipe2(words, O_CLOEXEC | O_NONBLOCK) < 0 ? fail() : [i32[0]!, i32[1]!]
+
+/** F_GETPIPE_SZ: how many bytes a pipe holds where every page is full, or -errno. */
+export const pipeSize = (fd: number): Result => {
+  const r = c.fcntl(fd, F_GETPIPE_SZ, 0)
+  return r < 0 ? fail() : r
+}
+
+/** F_SETPIPE_SZ: asks for so many bytes. What it holds now, or -errno. */
+export const setPipeSize = (fd: number, size: number): Result => {
+  const r = c.fcntl(fd, F_SETPIPE_SZ, size)
+  return r < 0 ? fail() : r
+}
+
+const call = (from: number, offIn: number, to: number, offOut: number, length: number): Result => {
+  let r
+  do r = c.splice(from, offIn, to, offOut, length, SPLICE_F_NONBLOCK)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** splice(2) without offsets, one of the two a pipe: bytes moved, 0 at the end. */
+export const splice = (from: number, to: number, length: number): Result =>
+  call(from, 0, to, 0, length)
+
+/** splice(2) of a file's bytes at `pos` into a pipe: bytes moved, maybe fewer; 0 at or beyond the end. */
+export const spliceFrom = (file: number, pos: number, pipeIn: number, length: number): Result => {
+  put64(0, pos)
+  return call(file, words, pipeIn, 0, length)
+}
+
+/**
+ * vmsplice(2): puts memory into a pipe by reference. What it holds when it is read from the pipe counts, so
+ * it may still be changed.
+ */
+export const vmsplice = (
+  pipeIn: number,
+  buf: Uint8Array,
+  offset: number,
+  length: number,
+): Result => {
+  if (!inBounds(buf, offset, length)) return -E.EFAULT
+  // struct iovec {base, length}
+  put64(0, addressOf(buf) + offset)
+  put64(2, length)
+  let r
+  do r = c.vmsplice(pipeIn, words, 1, SPLICE_F_NONBLOCK)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}

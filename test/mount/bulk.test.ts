@@ -1,0 +1,188 @@
+/** Much data at once: replies that go through a pipe have the bytes that the files have. */
+
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import * as fs from 'node:fs'
+import t from 'tap'
+import { folders, serve, skipMounts, test } from '../helpers/mount.js'
+import * as sys from '../helpers/syscalls.js'
+import { isNative } from '../helpers/transport.js'
+
+const { O } = sys
+const KiB = 1024
+const MiB = 1024 * KiB
+
+/** Numbers below `limit` that are the same in every run. */
+const randomly = (seed: number): ((limit: number) => number) => {
+  let state = seed
+  return limit => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0
+    return Math.floor((state / 2 ** 32) * limit)
+  }
+}
+
+const bytes = (length: number, seed: number): Buffer => {
+  const words = new Uint32Array(Math.ceil(length / 4))
+  for (let i = 0; i < words.length; i++) words[i] = Math.imul(i + seed, 2_654_435_761)
+  return Buffer.from(words.buffer, 0, length)
+}
+
+/** Pipes that a process has open. */
+const pipes = (pid: number): number =>
+  fs.readdirSync(`/proc/${pid}/fd`).filter(fd => {
+    try {
+      return fs.readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('pipe:')
+    } catch {
+      return false // closed meanwhile
+    }
+  }).length
+
+const SIZES = [
+  64 * KiB - 1,
+  64 * KiB,
+  64 * KiB + 1,
+  128 * KiB,
+  132 * KiB + 1,
+  MiB - 1,
+  MiB,
+  MiB + 4097,
+  3 * MiB + 5,
+]
+
+for (const io of ['cached', 'passthrough']) {
+  const given = isNative() ? [] : ['-o', `io=${io}`]
+
+  test(t, `files of many sizes, ${io}`, { skip: skipMounts }, async t => {
+    const f = folders(t, 'bulk')
+    SIZES.forEach((size, i) => fs.writeFileSync(`${f.lower}/${size}`, bytes(size, i)))
+    const hollow = bytes(2 * MiB, 99).fill(0, 8 * KiB, MiB)
+    const sparse = fs.openSync(`${f.lower}/sparse`, 'w')
+    fs.writeSync(sparse, hollow, 0, 8 * KiB, 0)
+    fs.writeSync(sparse, hollow, MiB, MiB, MiB)
+    fs.ftruncateSync(sparse, 4 * MiB)
+    fs.closeSync(sparse)
+
+    const server = await serve(t, f, ...given)
+    // Each end of the pipe is a descriptor; it is made for the first large reply.
+    const before = pipes(server.pid)
+    SIZES.forEach((size, i) => {
+      const got = fs.readFileSync(`${f.merged}/${size}`)
+      t.ok(got.equals(bytes(size, i)), `${size} bytes`)
+    })
+    if (!isNative()) t.ok(pipes(server.pid) >= before + 2, 'through a pipe')
+    const got = fs.readFileSync(`${f.merged}/sparse`)
+    t.equal(got.length, 4 * MiB)
+    t.ok(got.subarray(0, 2 * MiB).equals(hollow))
+    t.ok(got.subarray(2 * MiB).equals(Buffer.alloc(2 * MiB)))
+    t.equal(fs.statSync(`${f.lower}/sparse`).blocks < 2.5 * (MiB / 512), true, 'its hole is there')
+
+    // Past the page cache: requests of any length, at any place.
+    const size = SIZES.at(-1)!
+    const fd = sys.open(`${f.merged}/${size}`, O.RDONLY | O.DIRECT)
+    for (const [length, pos] of [
+      [MiB, 0],
+      [MiB, 512],
+      [64 * KiB, 3 * MiB],
+      [256 * KiB, 3 * MiB - 4096],
+    ] as const) {
+      if (fd < 0) break // the layers' file system has no O_DIRECT
+      const buf = sys.alignedBuffer(length)
+      const due = bytes(size, SIZES.length - 1).subarray(pos, pos + length)
+      const n = sys.pread(fd, buf, pos)
+      t.equal(n, due.length, `${length} at ${pos}, direct`)
+      t.ok(buf.subarray(0, Math.max(n, 0)).equals(due))
+    }
+    if (fd >= 0) sys.close(fd)
+    SIZES.forEach((length, i) =>
+      t.ok(fs.readFileSync(`${f.lower}/${length}`).equals(bytes(length, i)), 'as it was'),
+    )
+  })
+
+  test(t, `readers beside each other, and killed ones, ${io}`, { skip: skipMounts }, async t => {
+    const f = folders(t, 'bulk')
+    const content = bytes(24 * MiB + 3, 5)
+    for (const name of ['a', 'b']) fs.writeFileSync(`${f.lower}/${name}`, content)
+    await serve(t, f, ...given)
+    const compare = async (): Promise<void> => {
+      const ends = ['a', 'b', 'a', 'b'].map(async name => {
+        const child = spawn('cmp', [`${f.lower}/${name}`, `${f.merged}/${name}`])
+        const [status] = (await once(child, 'exit')) as [number | null]
+        t.equal(status, 0, name)
+      })
+      await Promise.all(ends)
+    }
+    for (let i = 0; i < 12; i++) {
+      const child = spawn('cat', [`${f.merged}/a`, `${f.merged}/b`], { stdio: 'ignore' })
+      const end = once(child, 'exit')
+      await new Promise(done => setTimeout(done, i))
+      child.kill('SIGKILL')
+      await end
+      sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '') // its pages are forgotten
+    }
+    await compare()
+  })
+
+  test(t, `random reads and writes beside a model, ${io}`, { skip: skipMounts }, async t => {
+    const f = folders(t, 'bulk')
+    const LIMIT = 3 * MiB
+    let model = Buffer.from(bytes(2 * MiB + 77, 8))
+    fs.writeFileSync(`${f.lower}/f`, model)
+    const server = await serve(t, f, ...given)
+    const at = `${f.merged}/f`
+    const random = randomly(4)
+    const resize = (size: number): void => {
+      const next = Buffer.alloc(size)
+      model.copy(next)
+      model = next
+    }
+    const fd = sys.open(at, O.RDWR)
+    t.ok(fd >= 0)
+    const wrong: string[] = []
+    for (let i = 0; i < 500; i++) {
+      const pos = random(LIMIT)
+      const length = 1 + random(random(2) === 0 ? 9000 : 600 * KiB)
+      const what = random(8)
+      if (what <= 2) {
+        const buf = Buffer.alloc(length)
+        const n = sys.pread(fd, buf, pos)
+        if (!buf.subarray(0, n).equals(model.subarray(pos, pos + length)))
+          wrong.push(`${i}: read ${length} at ${pos}`)
+      } else if (what <= 4) {
+        const data = bytes(length, i)
+        if (pos + length > model.length) resize(pos + length)
+        data.copy(model, pos)
+        if (sys.pwrite(fd, data, pos) !== length) wrong.push(`${i}: write ${length} at ${pos}`)
+      } else if (what === 5) {
+        resize(pos)
+        if (sys.ftruncate(fd, pos) !== 0) wrong.push(`${i}: truncate to ${pos}`)
+      } else if (what === 6 && model.length > 0) {
+        const value = i & 0xff
+        const place = random(model.length)
+        model[place] = value
+        sys.withMapping(fd, model.length, 3, sys.MAP.SHARED, 0, view => (view[place] = value))
+      } else if (random(3) === 0) {
+        sys.fsync(fd)
+        sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '')
+      } else if (!fs.readFileSync(at).equals(model)) {
+        wrong.push(`${i}: all of it`)
+      }
+    }
+    sys.close(fd)
+    t.same(wrong, [])
+    t.ok(fs.readFileSync(at).equals(model))
+    await server.unmount()
+    t.ok(fs.readFileSync(`${f.upper}/f`).equals(model), 'in the layer')
+  })
+}
+
+test(t, 'the mount goes while data is read', { skip: skipMounts }, async t => {
+  const f = folders(t, 'bulk')
+  fs.writeFileSync(`${f.lower}/f`, bytes(48 * MiB, 1))
+  const server = await serve(t, f)
+  const child = spawn('cmp', [`${f.lower}/f`, `${f.merged}/f`])
+  const end = once(child, 'exit')
+  await new Promise(done => setTimeout(done, 5))
+  sys.umount(f.merged, sys.MNT.DETACH)
+  t.same(await end, [0, null], 'what is open is served to its end')
+  t.equal((await server.ended).status, 0)
+})
