@@ -87,7 +87,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     tuning: options.tuning,
     onInit: ({ io }) =>
       io === options.io || options.io === 'auto'
-        ? new DataMode(io, new DeviceFiles(fd, log), notifier)
+        ? new DataMode(io, new DeviceFiles(fd, log), notifier, fh => ops.realFile(fh))
         : new MountError(`io=${options.io}: the kernel does not offer it`, { option: 'io' }),
   })
   const onWake = (): boolean => {

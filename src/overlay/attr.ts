@@ -33,7 +33,7 @@ import {
 } from '../sys/io.js'
 import { removexattrat } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
-import { statOpen, type HandleTable } from './handles.js'
+import { openHandle, statOpen, type HandleTable } from './handles.js'
 import { privilegesLeft } from './privileges.js'
 import { CAPABILITY } from './id-values.js'
 import { saveProtect } from './metadata.js'
@@ -148,8 +148,9 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
   const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
   let result = locate(u, node, place)
   if (result < 0) {
-    if (handle === undefined && node.handles === null) return result
-    place.fd = (handle ?? node.handles?.[0])?.fd ?? -1
+    const open = openHandle(node, handle)
+    if (open === undefined) return result
+    place.fd = open.fd
     place.name = ''
   }
   const { fd, name } = place

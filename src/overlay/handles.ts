@@ -42,7 +42,10 @@ import { isReadOnly, layerOf, locate, Place, shownGid, statNode, type Union } fr
 export class FileHandle {
   readonly fh: Fh
   readonly node: Node
-  /** The real file; replaced when the node is copied up. */
+  /**
+   * The real file; replaced when the node is copied up. -1: it was not needed yet (`realFd` opens it), which
+   * only a handle for reading may say.
+   */
   fd: number
   readonly writable: boolean
 
@@ -80,7 +83,7 @@ export class HandleTable {
       if (at >= 0) list.splice(at, 1)
       if (list.length === 0) handle.node.handles = null
     }
-    close(handle.fd)
+    if (handle.fd >= 0) close(handle.fd)
     return handle
   }
 
@@ -89,7 +92,7 @@ export class HandleTable {
   }
 
   closeAll(): void {
-    for (const handle of this.#files.values()) close(handle.fd)
+    for (const handle of this.#files.values()) if (handle.fd >= 0) close(handle.fd)
     this.#files.clear()
   }
 }
@@ -109,7 +112,10 @@ export function realFlags(u: Union, flags: number): number {
   return (flags & ~NOT_FOR_REAL & 0o7777777) | real
 }
 
-/** Opens a regular file; a writable open copies it up first. */
+/**
+ * Opens a regular file; a writable open copies it up first. For reading nothing is opened yet, where the server may
+ * read everything: most files that are opened again are read from the kernel's cache.
+ */
 export function openFile(
   u: Union,
   handles: HandleTable,
@@ -127,6 +133,9 @@ export function openFile(
       return -E.EPERM
     const copied = copyUp(u, node, !truncate)
     if (copied < 0) return copied
+  } else if (u.readsAll) {
+    describe(u, node, handles.add(node, -1, false), out)
+    return 0
   }
   const fd = openReal(u, node, realFlags(u, flags) | (truncate ? O_TRUNC : 0))
   if (fd < 0) return fd
@@ -140,6 +149,14 @@ export function openFile(
   if (truncate && u.override) dropCapability(u.upper, fd, '')
   describe(u, node, handles.add(node, fd, writable), out)
   return 0
+}
+
+/** The descriptor of a handle's real file, opened now where it was not needed before; or -errno. */
+export function realFd(u: Union, handle: FileHandle): Result {
+  if (handle.fd >= 0) return handle.fd
+  const fd = openReal(u, handle.node, O_RDONLY)
+  if (fd >= 0) handle.fd = fd
+  return fd
 }
 
 /** Opens the node's real file, or its data for a metadata-only copy. */
@@ -206,15 +223,18 @@ function dropOverridden(u: Union, upper: Layer, fd: number, caller: Caller): Res
 }
 
 export function readFile(
+  u: Union,
   handle: FileHandle,
   buf: Buffer,
   offset: number,
   length: number,
   pos: number,
 ): Result {
+  const fd = realFd(u, handle)
+  if (fd < 0) return fd
   let done = 0
   while (done < length) {
-    const n = pread(handle.fd, buf, offset + done, length - done, pos + done)
+    const n = pread(fd, buf, offset + done, length - done, pos + done)
     if (n < 0) return done > 0 ? done : n
     if (n === 0) break
     done += n
@@ -297,7 +317,8 @@ export function fallocateFile(
 
 export function lseekFile(u: Union, handle: FileHandle, offset: number, whence: number): Result {
   settle(u, handle.node)
-  return seek(handle.fd, offset, whence)
+  const fd = realFd(u, handle)
+  return fd < 0 ? fd : seek(fd, offset, whence)
 }
 
 /**
@@ -331,14 +352,23 @@ export function copyFileRange(
   if (!target.writable) return -E.EBADF
   // Kernel: generic_copy_file_checks().
   if ((target.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
-  return keepingTime(u, target, () => copyRange(source.fd, offIn, target.fd, offOut, length))
+  const from = realFd(u, source)
+  if (from < 0) return from
+  return keepingTime(u, target, () => copyRange(from, offIn, target.fd, offOut, length))
 }
+
+/** A handle of the node that has a descriptor: the preferred one, if it does. */
+export const openHandle = (
+  node: Node,
+  preferred: FileHandle | undefined,
+): FileHandle | undefined =>
+  preferred !== undefined && preferred.fd >= 0 ? preferred : node.handles?.find(h => h.fd >= 0)
 
 /** Attributes of a node, through the handle where it is the only way that is left. */
 export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Stat): Result {
   const result = statNode(u, node, out)
   if (result >= 0) return result
-  const handle = (fh === 0 ? undefined : handles.get(fh)) ?? node.handles?.[0]
+  const handle = openHandle(node, fh === 0 ? undefined : handles.get(fh))
   if (handle === undefined) return result
   const stated = fstatx(handle.fd, out)
   return stated < 0 || !u.amends ? stated : amend(layerOf(u, node), handle.fd, '', out)

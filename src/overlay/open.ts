@@ -2,6 +2,7 @@
 
 import { fstatx, nameToHandle, openPath, StatFs, statfs, mkdirat, openat } from '../sys/at.js'
 import {
+  CAP_DAC_OVERRIDE,
   CAP_SYS_ADMIN,
   O_CREAT,
   O_DIRECTORY,
@@ -138,6 +139,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     pool,
     listings,
     writeback: deps.writeback,
+    readsAll: hasCap(CAP_DAC_OVERRIDE) && inInitialNamespace(),
     syncIsFree: options.volatile || !options.fsync || onTmpfs,
     fsCount,
     nodes: new NodeTable(

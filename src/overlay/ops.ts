@@ -66,7 +66,7 @@ export class Entry {
 /** The answer to open, create and tmpfile. */
 export class Opened {
   fh: Fh = 0
-  /** The descriptor of the real file that serves this handle, until the node is copied up. */
+  /** The descriptor of the real file that serves this handle, until the node is copied up. -1: `realFile` opens it. */
   fd = -1
   /** The handle may write. */
   writable = false
@@ -241,6 +241,8 @@ export interface Ops extends Requester {
    * set-id bits. (P)
    */
   open(node: NodeId, flags: number, killPriv: boolean, opened: Opened): Result
+  /** The descriptor of an open file, opened now where that was not needed yet; or -errno. */
+  realFile(fh: Fh): Result
   release(fh: Fh): void
   /** Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the end. */
   read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: number): Result

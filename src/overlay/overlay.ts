@@ -16,6 +16,7 @@ import {
   lseekFile,
   openFile,
   readFile,
+  realFd,
   syncFd,
   writeFile,
 } from './handles.js'
@@ -245,6 +246,11 @@ export class Overlay implements Ops {
     return openFile(this.#u, this.#handles, node, flags, killPriv ? this.requester : null, opened)
   }
 
+  realFile(fh: Fh): Result {
+    const handle = this.#handles.get(fh)
+    return handle === undefined ? -E.EBADF : realFd(this.#u, handle)
+  }
+
   release(fh: Fh): void {
     const handle = this.#handles.remove(fh)
     if (handle !== undefined && handle.node.lookups === 0) this.#u.nodes.release(handle.node)
@@ -252,7 +258,7 @@ export class Overlay implements Ops {
 
   read(fh: Fh, buf: Buffer, offset: number, length: number, pos: number): Result {
     const handle = this.#handles.get(fh)
-    return handle === undefined ? -E.EBADF : readFile(handle, buf, offset, length, pos)
+    return handle === undefined ? -E.EBADF : readFile(this.#u, handle, buf, offset, length, pos)
   }
 
   write(
@@ -273,7 +279,9 @@ export class Overlay implements Ops {
   fsync(fh: Fh, datasync: boolean): Result {
     const handle = this.#handles.get(fh)
     if (handle === undefined) return -E.EBADF
-    return handle.node.upper ? syncFd(this.#u, handle.fd, datasync) : 0
+    if (!handle.node.upper || this.syncIsFree) return 0
+    const fd = realFd(this.#u, handle)
+    return fd < 0 ? fd : syncFd(this.#u, fd, datasync)
   }
 
   fsyncdir(id: NodeId, datasync: boolean): Result {

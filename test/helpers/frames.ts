@@ -325,6 +325,9 @@ export class RecordingOps implements Ops {
   open(node: number, flags: number, killPriv: boolean, opened: Opened): number {
     return this.#opened(this.#note('open', node, flags, killPriv), opened)
   }
+  realFile(fh: number): number {
+    return this.#note('realFile', fh)
+  }
   release(fh: number): void {
     this.#note('release', fh)
   }

@@ -57,7 +57,7 @@ export class Asker {
       log: silentLogger,
       wish,
       timeout: 1,
-      onInit: ({ io }) => new DataMode(io, FILES, NOTIFIER),
+      onInit: ({ io }) => new DataMode(io, FILES, NOTIFIER, fh => ops.realFile(fh)),
     })
     const words = [KERNEL_MAJOR, KERNEL_MINOR, READAHEAD, all(InitFlag), all(InitFlag2)]
     this.ask(Opcode.INIT, ROOT_ID, INIT_IN_SIZE, words)
