@@ -137,7 +137,7 @@ function allowedOnProtected(u: Union, node: Node, set: SetAttr): boolean {
   if (times !== 0 && !touch && !resized) return false
   if ((node.protect & Protect.APPEND) !== 0) return !resized
   // Through a descriptor that was open before, an immutable file can be cut.
-  return !touch && (!resized || (valid & V.FH) !== 0)
+  return !touch && (!resized || ((valid & V.FH) !== 0 && set.fh !== 0))
 }
 
 /** With write-back the kernel sends the time of a touch instead of "now". */
@@ -336,6 +336,8 @@ export function setFlags(u: Union, node: Node, flags: number): Result {
   if (result >= 0 && protect !== node.protect) result = saveProtect(u, fd, '', protect)
   close(fd)
   if (result < 0) return result
+  // The kernel may believe that it need not ask before a write (S_NOSEC): new attributes have it ask again.
+  if (u.noOpen && protect !== node.protect) u.notifier.attrChanged(node.id)
   node.protect = protect
   return 0
 }

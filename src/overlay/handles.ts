@@ -21,6 +21,7 @@ import { E } from '../sys/errno.js'
 import {
   close,
   copyFileRange as copyRange,
+  dup,
   fallocate as allocate,
   lseek as seek,
   pread,
@@ -87,6 +88,25 @@ export class HandleTable {
     return handle
   }
 
+  /** What to read through, or -errno. */
+  reading(fh: Fh): FileHandle | Result {
+    return this.#files.get(fh) ?? -E.EBADF
+  }
+
+  /**
+   * What to write through, or -errno.
+   *
+   * @param _late as `Ops.write`
+   * @throws Pending where the file is only now copied up (standing.ts)
+   */
+  writing(fh: Fh, _late: boolean): FileHandle | Result {
+    const handle = this.#files.get(fh)
+    return handle === undefined || !handle.writable ? -E.EBADF : handle
+  }
+
+  /** The transport has taken back all lookups of a node that has handles. */
+  forgotten(_node: Node): void {}
+
   get size(): number {
     return this.#files.size
   }
@@ -107,8 +127,8 @@ const NOT_FOR_REAL = O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_TRUNC | O_ACCMOD
 /** What to open the real file with, for a client's flags. */
 export function realFlags(u: Union, flags: number): number {
   const mode = flags & O_ACCMODE
-  // With write-back the kernel fills up partly written pages: it reads too.
-  const real = u.writeback && mode === O_WRONLY ? O_RDWR : mode
+  // With write-back the kernel fills up partly written pages: it reads too; so does who opens later, where all share one.
+  const real = (u.writeback || u.noOpen) && mode === O_WRONLY ? O_RDWR : mode
   return (flags & ~NOT_FOR_REAL & 0o7777777) | real
 }
 
@@ -195,14 +215,17 @@ function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
   out.upper = node.upper && !node.metacopy
   const lower = node.metacopy ? node.dataDir : node.lowerDir
   out.lasting = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)
-  out.privileged = false
-  if (!handle.writable) return
-  if (fstatx(handle.fd, st) < 0) return
-  if (u.override) amend(u.upper, handle.fd, '', st)
+  out.privileged = handle.writable && isPrivileged(u, node, handle.fd)
+}
+
+/** Whether an upper file has what a write by an ordinary user takes away; remembers a capability. */
+export function isPrivileged(u: Union, node: Node, fd: number): boolean {
+  if (fstatx(fd, st) < 0) return false
+  if (u.override) amend(u.upper, fd, '', st)
   const name = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
-  const capable = getxattrat(handle.fd, '', name, capability) > 0
+  const capable = getxattrat(fd, '', name, capability) > 0
   if (capable) node.capable = true
-  out.privileged = capable || (st.mode & (S_ISUID | S_ISGID)) !== 0
+  return capable || (st.mode & (S_ISUID | S_ISGID)) !== 0
 }
 
 /** Drops from an open file what a write by `caller` takes from it. */
@@ -284,7 +307,17 @@ export function writeFile(
  */
 export function syncFd(u: Union, fd: number, datasync: boolean): Result {
   if (u.syncIsFree) return 0
-  throw new Pending(u.pool.submit({ kind: 'fsync', fd, datasync }), true)
+  // Of its own: the handle may be closed meanwhile.
+  const own = dup(fd)
+  if (own < 0) return own
+  const end = (result: Result): Result => {
+    close(own)
+    return result
+  }
+  throw new Pending(
+    u.pool.submit({ kind: 'fsync', fd: own, datasync }, end, () => void close(own)),
+    true,
+  )
 }
 
 /**
@@ -327,7 +360,9 @@ export function lseekFile(u: Union, handle: FileHandle, offset: number, whence: 
  * @throws Pending once, while it writes back
  */
 export function settle(u: Union, node: Node): void {
-  if (u.writeback && !node.flushed && node.handles?.some(h => h.writable) === true) {
+  // Where nobody says who has a file open, anybody may.
+  const written = u.noOpen ? node.isReg : node.handles?.some(h => h.writable) === true
+  if (u.writeback && !node.flushed && written) {
     const message = u.notifier.dropPages(node.id)
     if (message !== null)
       throw new Pending(

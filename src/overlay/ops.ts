@@ -15,10 +15,15 @@ export type Result = number
 /** The union's number for an inode; 1 is the root. A number is never used twice. */
 export type NodeId = number
 
-/** An open file; 0 means none. */
+/**
+ * An open file; 0 means none. Below 0 it is the file of a node that nobody has opened (`ofNode`): for data where the union
+ * was told that the kernel sends no OPEN.
+ */
 export type Fh = number
 
 export const ROOT_ID: NodeId = 1
+
+export const ofNode = (node: NodeId): Fh => -node
 
 /** Who asks. `uid` and `gid` are file system ids; `umask` is only meaningful where something is created. */
 export interface Caller {

@@ -46,11 +46,14 @@ export const NOTIFIER = { attrChanged: (): void => {}, dropPages: (): null => nu
 const LOOP = { log: silentLogger, onWake: (): boolean => false, onReady: (): void => {} }
 
 export class Asker {
+  /** Files are not opened. */
+  readonly noOpen: boolean
   readonly #session: Session
   readonly #reply = new Reply(ROOM + 8192)
   readonly #req = new Request(16 * 1024)
 
   constructor(ops: Ops, wish: InitWish) {
+    this.noOpen = wish.noOpen === true
     this.#session = new Session({
       ops,
       reply: this.#reply,

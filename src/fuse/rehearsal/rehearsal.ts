@@ -32,7 +32,7 @@ export class Rehearsal {
     this.#late = wish.writeback
     try {
       for (let i = 0; i < 2; i++) {
-        const stage = openStage(wish.writeback)
+        const stage = openStage(wish.writeback, wish.noOpen)
         this.#companies.push({ stage, asker: new Asker(stage.ops, wish) })
       }
     } catch (error) {

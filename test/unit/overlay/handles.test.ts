@@ -16,7 +16,6 @@ import {
   syncFd,
   writeFile,
 } from '../../../src/overlay/handles.js'
-import type { IoPool } from '../../../src/overlay/io-pool.js'
 import type { IoTask } from '../../../src/overlay/io-task.js'
 import { Node, Protect } from '../../../src/overlay/node.js'
 import { Opened, type Notifier } from '../../../src/overlay/ops.js'
@@ -130,11 +129,25 @@ t.test('what is refused changes nothing', async t => {
 t.test('syncing waits, unless it is free', async t => {
   const asked: IoTask[] = []
   const job = { onDone: () => {} }
-  const pool: Pick<IoPool, 'submit'> = { submit: task => (asked.push(task), job) }
-  t.equal(syncFd(unionOf({ syncIsFree: true, pool }), 5, true), 0)
-  const pending = pendingOf(() => syncFd(unionOf({ syncIsFree: false, pool }), 5, true))
-  t.strictSame(asked, [{ kind: 'fsync', fd: 5, datasync: true }])
+  const end: (() => void)[] = []
+  const pool = {
+    submit: (task: IoTask, _done: unknown, abandon: () => void) => {
+      asked.push(task)
+      end.push(abandon)
+      return job
+    },
+  }
+  const before = openFds()
+  const fd = open()
+  t.equal(syncFd(unionOf({ syncIsFree: true, pool }), fd, true), 0)
+  const pending = pendingOf(() => syncFd(unionOf({ syncIsFree: false, pool }), fd, true))
+  t.match(asked, [{ kind: 'fsync', datasync: true }])
   t.strictSame([pending.job, pending.answer], [job, true])
+  fs.closeSync(fd)
+  const [task] = asked
+  t.ok(task?.kind === 'fsync' && sys.fstat(task.fd) !== -E.EBADF, 'by a descriptor of its own')
+  end[0]?.()
+  t.strictSame(openFds(), before)
 })
 
 t.test('pages are written back once, where somebody has written', async t => {
