@@ -81,6 +81,11 @@ export interface MountOptions {
   xattrPermissions?: XattrPermissions
   /** Default: `auto`. */
   io?: IoMode
+  /**
+   * Open and close files without a message to the server, in the mode `cached`. What open(2) would refuse, a write or the
+   * close after it refuses then. Default: only where it changes nothing. See SEMANTICS.md.
+   */
+  noOpen?: boolean
   /** Default: `kernel`. The other one needs the package fuse-native, and cannot do all that this one does. */
   transport?: Transport
   /** The source that /proc/mounts shows. Default: `tsoverlay`. */
@@ -173,7 +178,7 @@ export const mount = async (options: MountOptions): Promise<Mount> => {
     allowOther: options.allowOther,
     mountFlags,
     timeout: options.timeout,
-    tuning: defaultTuning,
+    tuning: { ...defaultTuning, noOpen: options.noOpen ?? defaultTuning.noOpen },
     logger: options.logger ?? silentLogger,
     logLevel: options.logLevel ?? (options.logger === undefined ? 'silent' : 'info'),
   })
@@ -240,6 +245,7 @@ export interface StartOptions {
  * @throws {MountError}
  */
 export const startMount = async (options: StartOptions): Promise<Mount> => {
+  checkNoOpen(options)
   validateUnion(options.union)
   validateMountpoint(options.mountpoint, options.union)
   checkDevice('/dev/fuse')
@@ -340,6 +346,18 @@ export const checkDevice = (device: string): void => {
       cause: error,
     })
   }
+}
+
+const noNoOpen = (reason: string): MountError =>
+  new MountError(`noopen: ${reason}`, { option: 'noopen', code: 'EINVAL' })
+
+/** What excludes files that are opened without a message. @throws {MountError} */
+const checkNoOpen = ({ io, tuning }: StartOptions): void => {
+  if (!tuning.noOpen) return
+  if (io === 'passthrough')
+    throw noNoOpen('with io=passthrough every open is a message; use io=cached, or leave it out')
+  // It is by an attribute that a file which may not be written says so.
+  if (!tuning.xattrs) throw noNoOpen('it needs attributes; leave out noxattrs=1')
 }
 
 const noRightForNative = (mountpoint: string): MountError =>

@@ -54,6 +54,20 @@ const own = (mode: Mode, rootless: boolean): System => ({
   ],
 })
 
+/** Files are opened without a message: beside the modes, since it tells some errors later. */
+const noOpen = (rootless: boolean): System => ({
+  ...own('cached', rootless),
+  name: 'tsoverlay noopen',
+  command: layers => [
+    process.execPath,
+    cli,
+    'mount',
+    '-o',
+    `${optionsOf(layers, rootless)},io=cached,noopen`,
+    layers.mountpoint,
+  ],
+})
+
 const fuseOverlayfs = (version: string): System => ({
   name: 'fuse-overlayfs',
   kind: 'peer',
@@ -114,6 +128,7 @@ export const findSystems = (peers: readonly string[], rootless = false): System[
   const found: System[] = []
   if (/\toverlay$/m.test(fs.readFileSync('/proc/filesystems', 'utf8'))) found.push(kernel(rootless))
   found.push(...modesOf(rootless).map(mode => own(mode, rootless)))
+  found.push(noOpen(rootless))
   const overlay = versionOf('fuse-overlayfs')
   if (overlay !== null) found.push(fuseOverlayfs(overlay))
   const union = versionOf('unionfs')

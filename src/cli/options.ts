@@ -237,6 +237,10 @@ export const parseMountOptions = (
         noValue(name, raw)
         tune({ acl: false })
         break
+      case 'noopen':
+        noValue(name, raw)
+        tune({ noOpen: true })
+        break
       case 'static_nlink':
         noValue(name, raw)
         tune({ staticNlink: true })

@@ -91,6 +91,7 @@ Mount options (-o), separated by commas; \\: \\, \\\\ stand for the characters t
   fsync=0|1              0: never sync, and leave no mark of that (1)
   io=MODE                auto, passthrough, cached: how data travels (auto)
   writeback=0|1          0: written data goes to the layer at once, in io=cached (1)
+  noopen                 open and close files without a message, in io=cached
   max_write=BYTES        data in one write request, at most
   timeout=SECONDS        how long the kernel may keep names and attributes
   noxattrs=0|1           1: no extended attributes are shown or taken (0)

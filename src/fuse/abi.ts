@@ -229,7 +229,8 @@ export const REFUSED_INIT_FLAGS: Readonly<
   SPLICE_READ: 'as SPLICE_WRITE',
   AUTO_INVAL_DATA:
     'would drop cached pages whenever an mtime differs; nobody but this mount changes the union',
-  NO_OPEN_SUPPORT: 'an open decides between page cache and passthrough, and truncates',
+  NO_OPEN_SUPPORT:
+    'without `noopen` an open decides between page cache and passthrough, copies up, and truncates',
   HANDLE_KILLPRIV: 'drops set-id bits also for callers who may keep them; see HANDLE_KILLPRIV_V2',
   MAP_ALIGNMENT: 'for DAX windows of virtiofs',
   HAS_INODE_DAX: 'as MAP_ALIGNMENT',

@@ -68,7 +68,7 @@ class Node {
 /** Backing ids that are kept without a handle. */
 const IDLE_MAX = 1024
 
-// What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor.
+// What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor, if it had one.
 const CACHED = 1
 const PASSTHROUGH = 2
 const MAPPABLE = 4
@@ -78,6 +78,7 @@ export class DataMode {
   readonly #passthrough: boolean
   readonly #files: RealFiles
   readonly #notifier: Notifier
+  readonly #realFile: (fh: Fh) => number
   readonly #nodes = new Map<NodeId, Node>()
   readonly #handles = new Map<Fh, number>()
   /** Ids without a handle, the longest unused first. */
@@ -89,10 +90,17 @@ export class DataMode {
   /** For the reply to the last open: 0, or the id of passthrough. */
   backingId = 0
 
-  constructor(io: IoMode, files: RealFiles, notifier: Notifier) {
+  /** @param realFile the descriptor of a handle that was opened without one, or -errno */
+  constructor(
+    io: IoMode,
+    files: RealFiles,
+    notifier: Notifier,
+    realFile: (fh: Fh) => number = () => -E.EBADF,
+  ) {
     this.#passthrough = io === 'passthrough'
     this.#files = files
     this.#notifier = notifier
+    this.#realFile = realFile
   }
 
   /**
@@ -106,7 +114,7 @@ export class DataMode {
     if (!this.#passthrough) return FOPEN_KEEP_CACHE
     // The kernel opens the real file with the same flags, and would make any error of that EIO.
     const direct = (flags & O_DIRECT) !== 0 && opened.lasting
-    if (direct && !this.#files.hasDirectIo(opened.fd)) return -E.EINVAL
+    if (direct && !this.#files.hasDirectIo(this.#descriptor(opened))) return -E.EINVAL
     let node = this.#nodes.get(id)
     if (node === undefined) this.#nodes.set(id, (node = new Node()))
     if (
@@ -128,11 +136,16 @@ export class DataMode {
       node.backingId = kept
       return true
     }
-    if (opened.fd < 0) return false
-    const made = this.#files.openBacking(opened.fd, opened.writable)
+    const fd = this.#descriptor(opened)
+    if (fd < 0) return false
+    const made = this.#files.openBacking(fd, opened.writable)
     if (made <= 0) return false
     node.backingId = made
     return true
+  }
+
+  #descriptor(opened: Opened): number {
+    return opened.fd >= 0 ? opened.fd : (opened.fd = this.#realFile(opened.fh))
   }
 
   #keep(id: NodeId, backingId: number): void {
@@ -186,7 +199,8 @@ export class DataMode {
     } else {
       if ((kind & MAPPABLE) !== 0) node.mappable--
       if (node.mappable === 0 && this.#mapped.has(id)) {
-        this.#probe = this.#files.reopen(kind >> FD_SHIFT)
+        const fd = kind >> FD_SHIFT
+        this.#probe = this.#files.reopen(fd >= 0 ? fd : this.#realFile(fh))
       }
       // The kernel has left passthrough mode before it sent the RELEASE of the last handle.
       if (--node.passthrough === 0) this.#keep(id, node.backingId)

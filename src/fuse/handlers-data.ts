@@ -2,12 +2,14 @@
  * Requests about open files and folders. Part of the table in handlers.ts.
  */
 
+import { ofNode, type Fh } from '../overlay/ops.js'
 import { E } from '../sys/errno.js'
 import * as abi from './abi.js'
 import { Opcode, OUT_HEADER_SIZE } from './abi.js'
 import type { Handle } from './handlers.js'
 import { writeOpen } from './reply.js'
 import { decodeCaller } from './request.js'
+import type { Session } from './session.js'
 import type { Reply, Request } from './wire.js'
 
 const AT = OUT_HEADER_SIZE
@@ -16,8 +18,14 @@ const MAX = Number.MAX_SAFE_INTEGER
 /** The largest count of bytes that one request moves (the kernel's MAX_RW_COUNT). */
 const MAX_COUNT = 0x7fff_f000
 
+/** The file of a request: what an OPEN has given it, or 0 and the node itself where none is sent. */
+const fileOf = (s: Session, fh: number, node: number): Fh =>
+  fh === 0 && s.negotiated?.noOpen === true ? ofNode(node) : fh
+
+/** ENOSYS has the kernel send no OPEN any more, and no RELEASE. */
 const open: Handle = (s, req, rep) => {
   if (s.data === undefined) return -E.EIO
+  if (s.negotiated?.noOpen === true) return -E.ENOSYS
   const flags = req.u32(0) & ~abi.FMODE_EXEC
   const { opened } = s
   const killPriv = (req.u32(4) & abi.OPEN_KILL_SUIDGID) !== 0
@@ -46,7 +54,7 @@ const read: Handle = (s, req, rep) => {
   const pos = req.u64(8)
   if (pos > MAX) return 0
   const length = Math.min(req.u32(16), rep.capacity)
-  const fh = req.u64(0)
+  const fh = fileOf(s, req.u64(0), req.nodeid)
   const { pipe } = s
   if (pipe !== undefined && pipe.takes(length)) {
     const fd = s.ops.realFile(fh)
@@ -67,7 +75,8 @@ const write: Handle = (s, req, rep) => {
   if (killPriv) decodeCaller(req, s.ops.requester, 0)
   const late = (req.u32(20) & abi.WRITE_CACHE) !== 0
   const from = abi.IN_HEADER_SIZE + abi.WRITE_IN_SIZE
-  const r = s.ops.write(req.u64(0), req.buf, from, length, pos, killPriv, late)
+  const fh = fileOf(s, req.u64(0), req.nodeid)
+  const r = s.ops.write(fh, req.buf, from, length, pos, killPriv, late)
   if (r < 0) return r
   rep.u32(AT, r)
   rep.u32(AT + 4, 0)
@@ -76,7 +85,9 @@ const write: Handle = (s, req, rep) => {
 
 // Where syncing is free the kernel need not ask again; it writes back its own pages all the same.
 const fsync: Handle = (s, req) =>
-  s.ops.syncIsFree ? -E.ENOSYS : s.ops.fsync(req.u64(0), (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
+  s.ops.syncIsFree
+    ? -E.ENOSYS
+    : s.ops.fsync(fileOf(s, req.u64(0), req.nodeid), (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
 
 const fsyncdir: Handle = (s, req) =>
   s.ops.syncIsFree
@@ -87,25 +98,27 @@ const fallocate: Handle = (s, req) => {
   const offset = req.u64(8)
   const length = req.u64(16)
   if (offset + length > MAX) return -E.EFBIG
-  return s.ops.fallocate(req.u64(0), req.u32(24), offset, length)
+  return s.ops.fallocate(fileOf(s, req.u64(0), req.nodeid), req.u32(24), offset, length)
 }
 
 const lseek: Handle = (s, req, rep) => {
   const offset = req.u64(8)
   if (offset > MAX) return -E.ENXIO
-  const r = s.ops.lseek(req.u64(0), offset, req.u32(16))
+  const r = s.ops.lseek(fileOf(s, req.u64(0), req.nodeid), offset, req.u32(16))
   if (r < 0) return r
   rep.i64(AT, r)
   return abi.LSEEK_OUT_SIZE
 }
 
-const copyRange = (s: Parameters<Handle>[0], req: Request): number => {
+const copyRange = (s: Session, req: Request): number => {
   const offIn = req.u64(8)
   const offOut = req.u64(32)
   if (offIn > MAX) return 0
   if (offOut > MAX) return -E.EFBIG
   const length = Math.min(req.u64(40), MAX_COUNT)
-  return s.ops.copyFileRange(req.u64(0), offIn, req.u64(24), offOut, length, req.u32(48))
+  const from = fileOf(s, req.u64(0), req.nodeid)
+  const to = fileOf(s, req.u64(24), req.u64(16))
+  return s.ops.copyFileRange(from, offIn, to, offOut, length, req.u32(48))
 }
 
 /** struct fuse_write_out */

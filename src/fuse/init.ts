@@ -30,6 +30,8 @@ export interface InitWish {
   acl?: boolean
   /** Bytes of data in the largest WRITE request. Default: as in any other. */
   maxWrite?: number
+  /** Open and close files without a message, in `cached` mode. Default: false. */
+  noOpen?: boolean
 }
 
 const PAGE = 4096
@@ -61,6 +63,8 @@ export interface Negotiated {
   io: IoMode
   writeback: boolean
   setxattrExt: boolean
+  /** OPEN is to be answered with ENOSYS, and no file is ever opened. */
+  noOpen: boolean
 }
 
 /** Asked for wherever the kernel offers them. */
@@ -109,6 +113,9 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
   const passthrough = wish.io === 'passthrough' && (offered2 & InitFlag2.PASSTHROUGH) !== 0
   const writeback =
     wish.writeback && wish.io === 'cached' && (offered & InitFlag.WRITEBACK_CACHE) !== 0
+  const noOpen = wish.noOpen === true && !passthrough && (offered & InitFlag.NO_OPEN_SUPPORT) !== 0
+  // Without an OPEN that says so nobody would truncate: then the kernel sends a SETATTR.
+  if (noOpen) flags = (flags | InitFlag.NO_OPEN_SUPPORT) & ~InitFlag.ATOMIC_O_TRUNC
   if (passthrough) flags2 |= InitFlag2.PASSTHROUGH
   if (writeback) flags |= InitFlag.WRITEBACK_CACHE
 
@@ -130,6 +137,7 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
     io: passthrough ? 'passthrough' : 'cached',
     writeback,
     setxattrExt: (flags & InitFlag.SETXATTR_EXT) !== 0,
+    noOpen,
   }
 }
 

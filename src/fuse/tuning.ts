@@ -11,6 +11,8 @@ export interface Tuning {
   readonly staticNlink: boolean
   /** Bytes of data in the largest WRITE request. */
   readonly maxWrite: number
+  /** Open and close files without a message, in `cached` mode. Of itself this is so where it changes nothing. */
+  readonly noOpen: boolean
 }
 
 /** Bytes of data in the largest request. The kernel's own limit (fs.fuse.max_pages_limit) is as much. */
@@ -25,4 +27,5 @@ export const defaultTuning: Tuning = {
   acl: true,
   staticNlink: false,
   maxWrite: MAX_IO,
+  noOpen: false,
 }

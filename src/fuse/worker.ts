@@ -13,6 +13,7 @@ import { MS_RDONLY, O_DIRECTORY, O_PATH } from '../sys/constants.js'
 import { openPath, StatFs, statfs } from '../sys/at.js'
 import { close, dup } from '../sys/io.js'
 import { errnoName } from '../sys/errno.js'
+import { mayReadAll } from '../sys/proc.js'
 import { opcodeName } from './abi.js'
 import { DeviceFiles, passthroughRefusal, stackDepthOver } from './backing.js'
 import { Bell } from './bell.js'
@@ -57,19 +58,22 @@ const pathType = (path: string): number => {
 }
 
 const wishFor = (options: ServeOptions, fd: number, log: Logger): InitWish => {
-  const { io, union, tuning } = options
+  const { union, tuning } = options
+  const io = tuning.noOpen ? 'cached' : options.io
   const refusal = io === 'cached' ? undefined : passthroughRefusal(fd)
   if (io === 'passthrough' && refusal !== undefined) {
     throw new MountError(`io=passthrough: ${refusal}`, { option: 'io', code: 'EPERM' })
   }
   if (refusal !== undefined) log.debug({ refusal }, 'no passthrough')
   const cached = io === 'cached' || refusal !== undefined
+  const harmless = !isWritable(union) && mayReadAll()
   return {
     io: cached ? 'cached' : 'passthrough',
-    writeback: cached && tuning.writeback && union.upper !== undefined && !union.readOnly,
+    writeback: cached && tuning.writeback && isWritable(union),
     stackDepth: union.upper === undefined ? 1 : stackDepthOver(pathType(union.upper)),
     acl: tuning.acl && tuning.xattrs,
     maxWrite: tuning.maxWrite,
+    noOpen: cached && (tuning.noOpen || harmless),
   }
 }
 
@@ -98,10 +102,12 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     wish,
     timeout: options.timeout ?? YEAR,
     tuning: options.tuning,
-    onInit: ({ io }) =>
-      io === options.io || options.io === 'auto'
-        ? new DataMode(io, new DeviceFiles(fd, log), notifier)
-        : new MountError(`io=${options.io}: the kernel does not offer it`, { option: 'io' }),
+    onInit: ({ io, noOpen }) =>
+      noOpen !== (wish.noOpen === true)
+        ? new MountError('noopen: the kernel does not offer it', { option: 'noopen' })
+        : io === options.io || options.io === 'auto'
+          ? new DataMode(io, new DeviceFiles(fd, log), notifier, fh => ops.realFile(fh))
+          : new MountError(`io=${options.io}: the kernel does not offer it`, { option: 'io' }),
   })
   const onWake = (): boolean => {
     for (;;) {
@@ -200,7 +206,8 @@ const run = (options: ServeOptions): void => {
   try {
     const wish = wishFor(options, fd, log)
     const notifier = new DeviceNotifier(log)
-    ops = openUnion(options.union, { log, notifier, writeback: wish.writeback, checked: true })
+    const { writeback, noOpen = false } = wish
+    ops = openUnion(options.union, { log, notifier, writeback, noOpen, checked: true })
     const request: MountRequest = {
       mountpoint: options.mountpoint,
       fsname: options.fsname,

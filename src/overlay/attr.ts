@@ -33,7 +33,7 @@ import {
 } from '../sys/io.js'
 import { removexattrat } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
-import { statOpen, type HandleTable } from './handles.js'
+import { openHandle, statOpen, type HandleTable } from './handles.js'
 import { privilegesLeft } from './privileges.js'
 import { CAPABILITY } from './id-values.js'
 import { saveProtect } from './metadata.js'
@@ -137,7 +137,7 @@ function allowedOnProtected(u: Union, node: Node, set: SetAttr): boolean {
   if (times !== 0 && !touch && !resized) return false
   if ((node.protect & Protect.APPEND) !== 0) return !resized
   // Through a descriptor that was open before, an immutable file can be cut.
-  return !touch && (!resized || (valid & V.FH) !== 0)
+  return !touch && (!resized || ((valid & V.FH) !== 0 && set.fh !== 0))
 }
 
 /** With write-back the kernel sends the time of a touch instead of "now". */
@@ -148,8 +148,9 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
   const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
   let result = locate(u, node, place)
   if (result < 0) {
-    if (handle === undefined && node.handles === null) return result
-    place.fd = (handle ?? node.handles?.[0])?.fd ?? -1
+    const open = openHandle(node, handle)
+    if (open === undefined) return result
+    place.fd = open.fd
     place.name = ''
   }
   const { fd, name } = place
@@ -335,6 +336,8 @@ export function setFlags(u: Union, node: Node, flags: number): Result {
   if (result >= 0 && protect !== node.protect) result = saveProtect(u, fd, '', protect)
   close(fd)
   if (result < 0) return result
+  // The kernel may believe that it need not ask before a write (S_NOSEC): new attributes have it ask again.
+  if (u.noOpen && protect !== node.protect) u.notifier.attrChanged(node.id)
   node.protect = protect
   return 0
 }

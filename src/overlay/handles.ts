@@ -21,6 +21,7 @@ import { E } from '../sys/errno.js'
 import {
   close,
   copyFileRange as copyRange,
+  dup,
   fallocate as allocate,
   lseek as seek,
   pread,
@@ -42,7 +43,10 @@ import { isReadOnly, layerOf, locate, Place, shownGid, statNode, type Union } fr
 export class FileHandle {
   readonly fh: Fh
   readonly node: Node
-  /** The real file; replaced when the node is copied up. */
+  /**
+   * The real file; replaced when the node is copied up. -1: it was not needed yet (`realFd` opens it), which
+   * only a handle for reading may say.
+   */
   fd: number
   readonly writable: boolean
 
@@ -80,16 +84,35 @@ export class HandleTable {
       if (at >= 0) list.splice(at, 1)
       if (list.length === 0) handle.node.handles = null
     }
-    close(handle.fd)
+    if (handle.fd >= 0) close(handle.fd)
     return handle
   }
+
+  /** What to read through, or -errno. */
+  reading(fh: Fh): FileHandle | Result {
+    return this.#files.get(fh) ?? -E.EBADF
+  }
+
+  /**
+   * What to write through, or -errno.
+   *
+   * @param _late as `Ops.write`
+   * @throws Pending where the file is only now copied up (standing.ts)
+   */
+  writing(fh: Fh, _late: boolean): FileHandle | Result {
+    const handle = this.#files.get(fh)
+    return handle === undefined || !handle.writable ? -E.EBADF : handle
+  }
+
+  /** The transport has taken back all lookups of a node that has handles. */
+  forgotten(_node: Node): void {}
 
   get size(): number {
     return this.#files.size
   }
 
   closeAll(): void {
-    for (const handle of this.#files.values()) close(handle.fd)
+    for (const handle of this.#files.values()) if (handle.fd >= 0) close(handle.fd)
     this.#files.clear()
   }
 }
@@ -104,12 +127,15 @@ const NOT_FOR_REAL = O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_TRUNC | O_ACCMOD
 /** What to open the real file with, for a client's flags. */
 export function realFlags(u: Union, flags: number): number {
   const mode = flags & O_ACCMODE
-  // With write-back the kernel fills up partly written pages: it reads too.
-  const real = u.writeback && mode === O_WRONLY ? O_RDWR : mode
+  // With write-back the kernel fills up partly written pages: it reads too; so does who opens later, where all share one.
+  const real = (u.writeback || u.noOpen) && mode === O_WRONLY ? O_RDWR : mode
   return (flags & ~NOT_FOR_REAL & 0o7777777) | real
 }
 
-/** Opens a regular file; a writable open copies it up first. */
+/**
+ * Opens a regular file; a writable open copies it up first. For reading nothing is opened yet, where the server may
+ * read everything: most files that are opened again are read from the kernel's cache.
+ */
 export function openFile(
   u: Union,
   handles: HandleTable,
@@ -127,6 +153,9 @@ export function openFile(
       return -E.EPERM
     const copied = copyUp(u, node, !truncate)
     if (copied < 0) return copied
+  } else if (u.readsAll) {
+    describe(u, node, handles.add(node, -1, false), out)
+    return 0
   }
   const fd = openReal(u, node, realFlags(u, flags) | (truncate ? O_TRUNC : 0))
   if (fd < 0) return fd
@@ -140,6 +169,14 @@ export function openFile(
   if (truncate && u.override) dropCapability(u.upper, fd, '')
   describe(u, node, handles.add(node, fd, writable), out)
   return 0
+}
+
+/** The descriptor of a handle's real file, opened now where it was not needed before; or -errno. */
+export function realFd(u: Union, handle: FileHandle): Result {
+  if (handle.fd >= 0) return handle.fd
+  const fd = openReal(u, handle.node, O_RDONLY)
+  if (fd >= 0) handle.fd = fd
+  return fd
 }
 
 /** Opens the node's real file, or its data for a metadata-only copy. */
@@ -178,14 +215,17 @@ function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
   out.upper = node.upper && !node.metacopy
   const lower = node.metacopy ? node.dataDir : node.lowerDir
   out.lasting = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)
-  out.privileged = false
-  if (!handle.writable) return
-  if (fstatx(handle.fd, st) < 0) return
-  if (u.override) amend(u.upper, handle.fd, '', st)
+  out.privileged = handle.writable && isPrivileged(u, node, handle.fd)
+}
+
+/** Whether an upper file has what a write by an ordinary user takes away; remembers a capability. */
+export function isPrivileged(u: Union, node: Node, fd: number): boolean {
+  if (fstatx(fd, st) < 0) return false
+  if (u.override) amend(u.upper, fd, '', st)
   const name = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
-  const capable = getxattrat(handle.fd, '', name, capability) > 0
+  const capable = getxattrat(fd, '', name, capability) > 0
   if (capable) node.capable = true
-  out.privileged = capable || (st.mode & (S_ISUID | S_ISGID)) !== 0
+  return capable || (st.mode & (S_ISUID | S_ISGID)) !== 0
 }
 
 /** Drops from an open file what a write by `caller` takes from it. */
@@ -206,15 +246,18 @@ function dropOverridden(u: Union, upper: Layer, fd: number, caller: Caller): Res
 }
 
 export function readFile(
+  u: Union,
   handle: FileHandle,
   buf: Buffer,
   offset: number,
   length: number,
   pos: number,
 ): Result {
+  const fd = realFd(u, handle)
+  if (fd < 0) return fd
   let done = 0
   while (done < length) {
-    const n = pread(handle.fd, buf, offset + done, length - done, pos + done)
+    const n = pread(fd, buf, offset + done, length - done, pos + done)
     if (n < 0) return done > 0 ? done : n
     if (n === 0) break
     done += n
@@ -264,7 +307,17 @@ export function writeFile(
  */
 export function syncFd(u: Union, fd: number, datasync: boolean): Result {
   if (u.syncIsFree) return 0
-  throw new Pending(u.pool.submit({ kind: 'fsync', fd, datasync }), true)
+  // Of its own: the handle may be closed meanwhile.
+  const own = dup(fd)
+  if (own < 0) return own
+  const end = (result: Result): Result => {
+    close(own)
+    return result
+  }
+  throw new Pending(
+    u.pool.submit({ kind: 'fsync', fd: own, datasync }, end, () => void close(own)),
+    true,
+  )
 }
 
 /**
@@ -297,7 +350,8 @@ export function fallocateFile(
 
 export function lseekFile(u: Union, handle: FileHandle, offset: number, whence: number): Result {
   settle(u, handle.node)
-  return seek(handle.fd, offset, whence)
+  const fd = realFd(u, handle)
+  return fd < 0 ? fd : seek(fd, offset, whence)
 }
 
 /**
@@ -306,7 +360,9 @@ export function lseekFile(u: Union, handle: FileHandle, offset: number, whence: 
  * @throws Pending once, while it writes back
  */
 export function settle(u: Union, node: Node): void {
-  if (u.writeback && !node.flushed && node.handles?.some(h => h.writable) === true) {
+  // Where nobody says who has a file open, anybody may.
+  const written = u.noOpen ? node.isReg : node.handles?.some(h => h.writable) === true
+  if (u.writeback && !node.flushed && written) {
     const message = u.notifier.dropPages(node.id)
     if (message !== null)
       throw new Pending(
@@ -331,14 +387,23 @@ export function copyFileRange(
   if (!target.writable) return -E.EBADF
   // Kernel: generic_copy_file_checks().
   if ((target.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
-  return keepingTime(u, target, () => copyRange(source.fd, offIn, target.fd, offOut, length))
+  const from = realFd(u, source)
+  if (from < 0) return from
+  return keepingTime(u, target, () => copyRange(from, offIn, target.fd, offOut, length))
 }
+
+/** A handle of the node that has a descriptor: the preferred one, if it does. */
+export const openHandle = (
+  node: Node,
+  preferred: FileHandle | undefined,
+): FileHandle | undefined =>
+  preferred !== undefined && preferred.fd >= 0 ? preferred : node.handles?.find(h => h.fd >= 0)
 
 /** Attributes of a node, through the handle where it is the only way that is left. */
 export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Stat): Result {
   const result = statNode(u, node, out)
   if (result >= 0) return result
-  const handle = (fh === 0 ? undefined : handles.get(fh)) ?? node.handles?.[0]
+  const handle = openHandle(node, fh === 0 ? undefined : handles.get(fh))
   if (handle === undefined) return result
   const stated = fstatx(handle.fd, out)
   return stated < 0 || !u.amends ? stated : amend(layerOf(u, node), handle.fd, '', out)

@@ -59,6 +59,8 @@ interface Thread {
   worker: Worker
   port: MessagePort
   busy: number
+  /** How many of those are messages to the kernel. */
+  telling: number
 }
 
 interface Running {
@@ -103,12 +105,14 @@ export class IoPool {
   ): Job {
     const id = this.#nextId++
     const job = new PoolJob()
-    const thread = this.#pick()
+    const telling = task.kind === 'write'
+    const thread = this.#pick(telling)
     this.#running.set(id, { task, thread, job, finish, abandon })
     if (thread === null) {
       eventfdSignal(this.wakeFd)
     } else {
       thread.busy++
+      if (telling) thread.telling++
       thread.port.postMessage({ id, task } satisfies IoRequest)
     }
     return job
@@ -134,6 +138,7 @@ export class IoPool {
       if (message.error !== undefined)
         this.#log.error({ error: message.error }, 'a fault of the program')
       thread.busy--
+      if (this.#running.get(message.id)?.task.kind === 'write') thread.telling--
       this.#finish(message.id, message.result)
     }
   }
@@ -185,15 +190,19 @@ export class IoPool {
     return this.#running.size
   }
 
-  /** Null: there is none, and none can be started. */
-  #pick(): Thread | null {
+  /**
+   * Null: there is none, and none can be started. A message to the kernel waits for requests of the kernel, which may
+   * wait for other tasks (data written back to a file that is copied up for it): no such task is put behind one, so all
+   * messages go to one thread.
+   */
+  #pick(telling = false): Thread | null {
+    const teller = this.#threads.find(thread => thread.telling > 0)
+    if (telling && teller !== undefined) return teller
     const idle = this.#threads.find(thread => thread.busy === 0)
     if (idle !== undefined) return idle
-    if (this.#threads.length < THREADS && !this.#broken) return this.#startThread()
-    return this.#threads.reduce<Thread | null>(
-      (a, b) => (a === null || b.busy < a.busy ? b : a),
-      null,
-    )
+    const others = this.#threads.filter(thread => thread !== teller)
+    if (others.length < THREADS && !this.#broken) return this.#startThread()
+    return others.reduce<Thread | null>((a, b) => (a === null || b.busy < a.busy ? b : a), null)
   }
 
   #startThread(): Thread {
@@ -210,7 +219,7 @@ export class IoPool {
       this.#log.error({ stack: error.stack }, 'a thread for input and output died'),
     )
     worker.unref()
-    const thread = { worker, port: port1, busy: 0 }
+    const thread = { worker, port: port1, busy: 0, telling: 0 }
     this.#threads.push(thread)
     return thread
   }

@@ -235,7 +235,7 @@ function indexedNode(
   return node
 }
 
-/** Whether a descriptor of the node is open on this inode. */
+/** Whether a descriptor of the node, of an open file or what keeps a removed one, is open on this inode. */
 function holdsOpen(node: Node, st: Stat): boolean {
   const { ino, devMajor, devMinor } = st
   const isSame = (fd: number): boolean =>
@@ -243,7 +243,10 @@ function holdsOpen(node: Node, st: Stat): boolean {
     scratch.ino === ino &&
     scratch.devMajor === devMajor &&
     scratch.devMinor === devMinor
-  return node.handles?.some(handle => isSame(handle.fd)) === true
+  return (
+    (node.anchor >= 0 && isSame(node.anchor)) ||
+    node.handles?.some(handle => handle.fd >= 0 && isSame(handle.fd)) === true
+  )
 }
 
 function upperFileNode(

@@ -17,6 +17,7 @@ import {
   getrlimitNofileHard,
   hasCap,
   inInitialNamespace,
+  mayReadAll,
   setrlimitNofile,
   umask,
   unshareFs,
@@ -46,6 +47,8 @@ export interface UnionDeps {
   notifier: Notifier
   /** The kernel writes back pages: descriptors of writers are opened for reading too. */
   writeback: boolean
+  /** The kernel opens and closes files without a message. Default: false. */
+  noOpen?: boolean
   /** The layers have passed `validateUnion`, or are the caller's own. */
   checked?: true
 }
@@ -138,6 +141,8 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     pool,
     listings,
     writeback: deps.writeback,
+    noOpen: deps.noOpen === true,
+    readsAll: mayReadAll(),
     syncIsFree: options.volatile || !options.fsync || onTmpfs,
     fsCount,
     nodes: new NodeTable(
@@ -298,6 +303,10 @@ function markVolatile(workFd: number, path: string): void {
   if (dirty >= 0) close(dirty)
   close(fd)
 }
+
+/** How many standing handles may be open at once: half of what folders leave. */
+export const standingBudget = (): number =>
+  Math.max(16, Math.min(MOST_FOLDERS, (getrlimitNofile() - SPARE_FDS) >> 2))
 
 /** How many folder descriptors may be open at once: what the limit allows, with room for the rest. */
 function folderBudget(): number {

@@ -15,10 +15,15 @@ export type Result = number
 /** The union's number for an inode; 1 is the root. A number is never used twice. */
 export type NodeId = number
 
-/** An open file; 0 means none. */
+/**
+ * An open file; 0 means none. Below 0 it is the file of a node that nobody has opened (`ofNode`): for data where the union
+ * was told that the kernel sends no OPEN.
+ */
 export type Fh = number
 
 export const ROOT_ID: NodeId = 1
+
+export const ofNode = (node: NodeId): Fh => -node
 
 /** Who asks. `uid` and `gid` are file system ids; `umask` is only meaningful where something is created. */
 export interface Caller {
@@ -66,7 +71,7 @@ export class Entry {
 /** The answer to open, create and tmpfile. */
 export class Opened {
   fh: Fh = 0
-  /** The descriptor of the real file that serves this handle, until the node is copied up. */
+  /** The descriptor of the real file that serves this handle, until the node is copied up. -1: `realFile` opens it. */
   fd = -1
   /** The handle may write. */
   writable = false
@@ -241,9 +246,9 @@ export interface Ops extends Requester {
    * set-id bits. (P)
    */
   open(node: NodeId, flags: number, killPriv: boolean, opened: Opened): Result
-  release(fh: Fh): void
-  /** The descriptor that `read` would read from, or -errno. */
+  /** The descriptor that `read` would read from, opened now where that was not needed yet; or -errno. */
   realFile(fh: Fh): Result
+  release(fh: Fh): void
   /** Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the end. */
   read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: number): Result
   /**

@@ -16,12 +16,13 @@ import {
   lseekFile,
   openFile,
   readFile,
+  realFd,
   syncFd,
   writeFile,
 } from './handles.js'
 import { findChild } from './lookup.js'
 import type { Node } from './node.js'
-import { openState, type UnionDeps } from './open.js'
+import { openState, standingBudget, type UnionDeps } from './open.js'
 import {
   Entry,
   Pending,
@@ -42,6 +43,7 @@ import type { UnionOptions } from './options.js'
 import { readdir, readdirplus } from './readdir.js'
 import { rmdir, unlink } from './remove.js'
 import { rename } from './rename.js'
+import { StandingHandles } from './standing.js'
 import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.js'
 
@@ -55,7 +57,7 @@ export function openUnion(options: UnionOptions, deps: UnionDeps): Overlay {
 
 export class Overlay implements Ops {
   readonly #u: Union
-  readonly #handles = new HandleTable()
+  readonly #handles: HandleTable
   readonly #listed = new Entry()
   readonly wakeFd: number
   readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
@@ -64,6 +66,7 @@ export class Overlay implements Ops {
 
   constructor(union: Union) {
     this.#u = union
+    this.#handles = union.noOpen ? new StandingHandles(union, standingBudget()) : new HandleTable()
     this.syncIsFree = union.syncIsFree
     this.wakeFd = union.pool.wakeFd
   }
@@ -120,9 +123,13 @@ export class Overlay implements Ops {
     return 0
   }
 
-  forget(node: NodeId, count: number): void {
-    this.#u.nodes.forget(node, count)
-    this.#u.listings.forget(node)
+  forget(id: NodeId, count: number): void {
+    const { nodes, listings } = this.#u
+    const node = nodes.get(id)
+    if (node !== undefined && node.handles !== null && node.lookups <= count)
+      this.#handles.forgotten(node)
+    nodes.forget(id, count)
+    listings.forget(id)
   }
 
   getattr(id: NodeId, fh: Fh, out: Attr): Result {
@@ -249,18 +256,19 @@ export class Overlay implements Ops {
     return openFile(this.#u, this.#handles, node, flags, killPriv ? this.requester : null, opened)
   }
 
+  realFile(fh: Fh): Result {
+    const handle = this.#handles.reading(fh)
+    return typeof handle === 'number' ? handle : realFd(this.#u, handle)
+  }
+
   release(fh: Fh): void {
     const handle = this.#handles.remove(fh)
     if (handle !== undefined && handle.node.lookups === 0) this.#u.nodes.release(handle.node)
   }
 
-  realFile(fh: Fh): Result {
-    return this.#handles.get(fh)?.fd ?? -E.EBADF
-  }
-
   read(fh: Fh, buf: Buffer, offset: number, length: number, pos: number): Result {
-    const handle = this.#handles.get(fh)
-    return handle === undefined ? -E.EBADF : readFile(handle, buf, offset, length, pos)
+    const handle = this.#handles.reading(fh)
+    return typeof handle === 'number' ? handle : readFile(this.#u, handle, buf, offset, length, pos)
   }
 
   write(
@@ -272,16 +280,18 @@ export class Overlay implements Ops {
     killPriv: boolean,
     late: boolean,
   ): Result {
-    const handle = this.#handles.get(fh)
-    if (handle === undefined || !handle.writable) return -E.EBADF
+    const handle = this.#handles.writing(fh, late)
+    if (typeof handle === 'number') return handle
     const killFor = killPriv ? this.requester : null
     return writeFile(this.#u, handle, buf, offset, length, pos, killFor, late)
   }
 
   fsync(fh: Fh, datasync: boolean): Result {
-    const handle = this.#handles.get(fh)
-    if (handle === undefined) return -E.EBADF
-    return handle.node.upper ? syncFd(this.#u, handle.fd, datasync) : 0
+    const handle = this.#handles.reading(fh)
+    if (typeof handle === 'number') return handle
+    if (!handle.node.upper || this.syncIsFree) return 0
+    const fd = realFd(this.#u, handle)
+    return fd < 0 ? fd : syncFd(this.#u, fd, datasync)
   }
 
   fsyncdir(id: NodeId, datasync: boolean): Result {
@@ -312,13 +322,15 @@ export class Overlay implements Ops {
   }
 
   fallocate(fh: Fh, mode: number, offset: number, length: number): Result {
-    const handle = this.#handles.get(fh)
-    return handle === undefined ? -E.EBADF : fallocateFile(this.#u, handle, mode, offset, length)
+    const handle = this.#handles.writing(fh, false)
+    return typeof handle === 'number'
+      ? handle
+      : fallocateFile(this.#u, handle, mode, offset, length)
   }
 
   lseek(fh: Fh, offset: number, whence: number): Result {
-    const handle = this.#handles.get(fh)
-    return handle === undefined ? -E.EBADF : lseekFile(this.#u, handle, offset, whence)
+    const handle = this.#handles.reading(fh)
+    return typeof handle === 'number' ? handle : lseekFile(this.#u, handle, offset, whence)
   }
 
   copyFileRange(
@@ -329,9 +341,11 @@ export class Overlay implements Ops {
     length: number,
     _flags: number,
   ): Result {
-    const source = this.#handles.get(fhIn)
-    const target = this.#handles.get(fhOut)
-    if (source === undefined || target === undefined) return -E.EBADF
+    // The target first: if it is the same file it may be copied up for this.
+    const target = this.#handles.writing(fhOut, false)
+    if (typeof target === 'number') return target
+    const source = this.#handles.reading(fhIn)
+    if (typeof source === 'number') return source
     return copyFileRange(this.#u, source, offIn, target, offOut, length)
   }
 

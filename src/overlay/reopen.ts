@@ -22,6 +22,7 @@ export function fdPathOpen(fd: number, flags: number): Result {
 export function moveHandles(u: Union, node: Node, place: Place): void {
   if (node.handles === null) return
   for (const handle of node.handles) {
+    if (handle.fd < 0) continue
     const { fd, name } = place
     const opened = withRight(fd, name, OWNER_READ, () =>
       name === '' ? fdPathOpen(fd, O_RDONLY | O_NOATIME) : openRead(fd, name),

@@ -50,6 +50,10 @@ export interface Union {
   readonly pool: IoPool
   /** The kernel writes back pages: it also reads through descriptors that a client opened write-only. */
   readonly writeback: boolean
+  /** Files are opened and closed without a message: requests for data name a node (standing.ts). */
+  readonly noOpen: boolean
+  /** This process may read every file, so that opening one for reading cannot be refused for want of a right. */
+  readonly readsAll: boolean
   /** The upper is on tmpfs, or all syncing is off: fsync costs nothing there. */
   readonly syncIsFree: boolean
   /** File systems in the stack; with one, inode numbers are shown as they are. */

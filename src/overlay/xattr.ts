@@ -27,6 +27,8 @@ import { isReadOnly, layerOf, locate, Place, shownGid, statNode, type Union } fr
 const place = new Place()
 /** XATTR_LIST_MAX: what does not fit is E2BIG, as the VFS answers. */
 const LIST_MAX = 65536
+/** struct vfs_cap_data */
+const CAPABILITY_SIZE = 20
 
 export function getxattr(
   u: Union,
@@ -36,6 +38,9 @@ export function getxattr(
   offset: number,
   room: number,
 ): Result {
+  // Nobody was told at open that this file can't be written. Before a write the kernel asks for the length of this one;
+  // where there is one it has it removed, and write(2) fails as that does (file_remove_privs).
+  if (u.noOpen && node.protect !== 0 && room === 0 && name === CAPABILITY) return CAPABILITY_SIZE
   const result = locate(u, node, place)
   if (result < 0) return result
   const real = realName(u, layerOf(u, node), name)
@@ -143,8 +148,8 @@ export function setxattr(
 /** @throws Pending where a large file must be copied up first */
 export function removexattr(u: Union, node: Node, name: ByteString, caller: Caller): Result {
   if (isReadOnly(u)) return -E.EROFS
-  // The kernel asks for the same before a write, which what was open before may still do.
-  const byWrite = name === CAPABILITY && node.handles?.some(h => h.writable) === true
+  // The kernel asks for the same before a write, which what was open before may still do, where that is known.
+  const byWrite = name === CAPABILITY && !u.noOpen && node.handles?.some(h => h.writable) === true
   if (node.protect !== 0 && !byWrite) return -E.EPERM
   let real = realName(u, layerOf(u, node), name)
   if (real === '') return -E.ENODATA

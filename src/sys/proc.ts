@@ -4,7 +4,8 @@
  */
 
 import { readFileSync } from 'node:fs'
-import { dropEffective, loadCaps, restoreFsCaps } from './caps.js'
+import { dropEffective, hasCap, loadCaps, restoreFsCaps } from './caps.js'
+import { CAP_DAC_OVERRIDE } from './constants.js'
 import { E } from './errno.js'
 import * as c from './libc.js'
 import { fail, NR, syscall1 } from './libc.js'
@@ -128,6 +129,9 @@ export const inInitialNamespace = (): boolean => {
     return false
   }
 }
+
+/** Whether this thread may read whatever there is: no one's permissions hold it back. */
+export const mayReadAll = (): boolean => hasCap(CAP_DAC_OVERRIDE) && inInitialNamespace()
 
 /** geteuid(2). */
 export const geteuid = (): number => c.geteuid()

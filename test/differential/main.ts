@@ -20,6 +20,7 @@ const USAGE = `usage: npm run differential -- [options]
                            {layers} is lowerdir=…[,upperdir=…,workdir=…], {mnt} the mountpoint,
                            {redirect} on or off
   --io cached|passthrough  data mode of tsoverlay (cached)
+  --noopen                 files are opened without a message; see no-open.ts
   --transport kernel|fuse-native   its way to the kernel (kernel); what the package fuse-native can't
                            express is left out: see tolerated.ts
   --userns                 both are mounted by root of a user namespace; see userns.ts
@@ -48,6 +49,7 @@ const parse = () => {
       options: {
         candidate: { type: 'string', default: 'tsoverlay' },
         io: { type: 'string', default: 'cached' },
+        noopen: { type: 'boolean', default: false },
         transport: { type: 'string', default: 'kernel' },
         // launch.mjs has seen to it.
         userns: { type: 'boolean', default: false },
@@ -182,6 +184,7 @@ const runSeeds = (seeds: number[]): Promise<{ left: number[] }> =>
       calls: number('calls'),
       every: Math.max(1, number('every')),
       io: options.io,
+      noOpen: options.noopen,
       candidate: options.candidate,
       transport,
       reduceSeconds: number('reduce'),
@@ -253,7 +256,7 @@ process.on('exit', cleanUp)
 process.stdout.on('error', () => process.exit(1))
 
 process.stdout.write(
-  `${inUserNamespace ? 'in a user namespace: ' : ''}kernel overlayfs and ${options.candidate}${options.candidate === 'tsoverlay' ? ` io=${options.io} transport=${transport}` : ''}: ` +
+  `${inUserNamespace ? 'in a user namespace: ' : ''}kernel overlayfs and ${options.candidate}${options.candidate === 'tsoverlay' ? ` io=${options.io}${options.noopen ? ',noopen' : ''} transport=${transport}` : ''}: ` +
     `${count} runs of ${options.calls} calls, --seed ${first}\n`,
 )
 for (let left = Array.from({ length: count }, (_, i) => first + i); left.length > 0;) {

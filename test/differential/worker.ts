@@ -17,6 +17,7 @@ import { showCase, showDivergence } from './report.js'
 import type { RunResult } from './run.js'
 import { runSteps } from './run.js'
 import type { StackSpec } from './stack.js'
+import { stackWithoutOpen, withoutOpen } from './no-open.js'
 import { stackArb, withoutLinks } from './stack.js'
 import { ignore, signature, throughPackage } from './tolerated.js'
 import { callInUserns, inUserNamespace, stackInUserns } from './userns.js'
@@ -30,6 +31,7 @@ export interface Job {
   calls: number
   every: number
   io: string
+  noOpen: boolean
   candidate: string
   transport: Transport
   reduceSeconds: number
@@ -62,7 +64,7 @@ const one = <T>(arbitrary: fc.Arbitrary<T>, seed: number): T => {
 }
 
 const job = JSON.parse(process.argv[2] ?? '{}') as Job
-const candidate = mounterFor(job.candidate, job.io, job.transport)
+const candidate = mounterFor(job.candidate, job.noOpen ? `${job.io},noopen` : job.io, job.transport)
 if (candidate.native) throughPackage()
 if (job.ignore !== null) ignore(new RegExp(job.ignore))
 let runs = 0
@@ -127,13 +129,15 @@ if (job.replay === null)
     const drawn = one(stackArb, seed)
     const linked = pushes ? withoutLinks(drawn) : drawn
     const able = inUserNamespace ? stackInUserns(linked) : linked
-    const stack = candidate.native ? expressibleStack(able) : able
+    const told = job.noOpen ? stackWithoutOpen(able) : able
+    const stack = candidate.native ? expressibleStack(told) : told
     const how = { fuse: candidate.fuse, locks: seed % 4 === 0 && !candidate.native, pushes }
     const any = one(draftsArb(job.calls, job.every, how), seed)
     const drafts = any.map((draft): Draft => model => {
       const call = draft(model)
       const possible = inUserNamespace ? callInUserns(call, !pushes) : call
-      return candidate.native ? expressible(possible) : possible
+      if (candidate.native) return expressible(possible)
+      return job.noOpen ? withoutOpen(possible) : possible
     })
     const start = Date.now()
     const result = run(seed, stack, drafts)

@@ -17,6 +17,8 @@ import * as sys from './syscalls.js'
 export interface Kind {
   name: string
   kernel: boolean
+  /** Files are opened without a message: what an open refuses elsewhere is told later. */
+  noOpen?: boolean
   mounter: Mounter
 }
 
@@ -42,10 +44,36 @@ export const KINDS: Kind[] = isNative()
         kernel: false,
         mounter: mounterFor('tsoverlay', 'passthrough'),
       },
+      {
+        name: 'tsoverlay io=cached,noopen',
+        kernel: false,
+        noOpen: true,
+        mounter: mounterFor('tsoverlay', 'cached,noopen'),
+      },
       ...(command === undefined
         ? []
         : [{ name: command, kernel: false, mounter: commandMounter(command) }]),
     ]
+
+/** What an open refuses or does elsewhere, and with `noopen` does not: noopen.test.ts has those cases. */
+const NOT_NOOPEN = new Map([
+  ['copy-up at open, chmod, link, rename and truncate', 'an open copies nothing up'],
+  [
+    'no inode left: create, mkdir, symlink, mknod, copy-up, unlink, rename',
+    'an open copies nothing up',
+  ],
+  [
+    'a metadata-only copy that gets its data keeps capability, set-id bits and time',
+    'an open copies nothing up',
+  ],
+  [
+    'an immutable file with a capability is written by who had it open before',
+    'nobody knows who had it open',
+  ],
+])
+
+export const notNoOpen = (kind: Kind, name: string): string | false =>
+  (kind.noOpen === true ? NOT_NOOPEN.get(name) : undefined) ?? false
 
 export const skipKind = (kind: Kind): string | false =>
   skipMounts !== false ? skipMounts : kind.kernel && !hasOverlay ? 'needs kernel overlayfs' : false

@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
-import { Bench, KINDS, skipKind, type Kind } from '../helpers/kinds.js'
+import { Bench, KINDS, notNoOpen, skipKind, type Kind } from '../helpers/kinds.js'
 import * as sys from '../helpers/syscalls.js'
 
 const { O } = sys
@@ -243,7 +243,7 @@ const CASES: Case[] = [
 for (const kind of KINDS)
   t.test(kind.name, { skip: skipKind(kind) }, async t => {
     for (const { name, options, run } of CASES)
-      await t.test(name, async t => {
+      await t.test(name, { skip: notNoOpen(kind, name) }, async t => {
         const bench = new SmallBench(kind, options ?? 'size=4m')
         try {
           run(t, bench)

@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
-import { Bench, KINDS, skipKind, type Kind } from '../helpers/kinds.js'
+import { Bench, KINDS, notNoOpen, skipKind, type Kind } from '../helpers/kinds.js'
 import * as sys from '../helpers/syscalls.js'
 import { notNative } from '../helpers/transport.js'
 import { readTree } from '../helpers/tree.js'
@@ -1000,7 +1000,7 @@ const runAll = async (t: Test, kind: Kind): Promise<void> => {
   for (const regression of REGRESSIONS) {
     const skip =
       (kind.kernel ? regression.notKernel : undefined) ??
-      (kind.mounter.native ? notNative(regression.name) : false)
+      (kind.mounter.native ? notNative(regression.name) : notNoOpen(kind, regression.name))
     await t.test(regression.name, { skip }, async t => {
       const bench = new Bench(kind, regression.lowers ?? 1)
       try {

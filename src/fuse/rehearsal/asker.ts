@@ -60,11 +60,14 @@ const LOOP = { log: silentLogger, onWake: (): boolean => false, onReady: (): voi
 const BELL = { hang: (): boolean => true, takeDown: (): boolean => true, later: (): void => {} }
 
 export class Asker {
+  /** Files are not opened. */
+  readonly noOpen: boolean
   readonly #session: Session
   readonly #reply = new Reply(ROOM + 8192)
   readonly #req = new Request(16 * 1024)
 
   constructor(ops: Ops, { wish, tuning, log }: Likeness) {
+    this.noOpen = wish.noOpen === true
     this.#session = new Session({
       ops,
       reply: this.#reply,
@@ -73,7 +76,7 @@ export class Asker {
       wish,
       timeout: 1,
       tuning,
-      onInit: ({ io }) => new DataMode(io, FILES, NOTIFIER),
+      onInit: ({ io }) => new DataMode(io, FILES, NOTIFIER, fh => ops.realFile(fh)),
     })
     const words = [KERNEL_MAJOR, KERNEL_MINOR, READAHEAD, all(InitFlag), all(InitFlag2)]
     this.ask(Opcode.INIT, ROOT_ID, INIT_IN_SIZE, words)

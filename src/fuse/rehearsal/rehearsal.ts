@@ -35,7 +35,7 @@ export class Rehearsal {
     this.#late = writeback
     try {
       for (let i = 0; i < 2; i++) {
-        const stage = openStage(writeback)
+        const stage = openStage(writeback, like.wish.noOpen)
         this.#companies.push({ stage, asker: new Asker(stage.ops, like) })
       }
     } catch (error) {

@@ -35,8 +35,8 @@ export interface Stage {
   close(): void
 }
 
-const open = (options: Partial<UnionOptions>, writeback: boolean): Overlay => {
-  const deps = { log: silentLogger, notifier: NOTIFIER, writeback, checked: true as const }
+const open = (options: Partial<UnionOptions>, writeback: boolean, noOpen: boolean): Overlay => {
+  const deps = { log: silentLogger, notifier: NOTIFIER, writeback, noOpen, checked: true as const }
   return openUnion({ ...defaultUnionOptions, ...options }, deps)
 }
 
@@ -60,13 +60,13 @@ const fill = (root: number, folder: string): boolean => {
   return symlinkat(fileName(0), root, `${folder}/${SYMLINK}`) >= 0
 }
 
-const writable = (root: number, writeback: boolean): Stage | null => {
+const writable = (root: number, writeback: boolean, noOpen: boolean): Stage | null => {
   if (!build(root)) return null
   const upper = openat(root, 'u', O_PATH | O_DIRECTORY)
   if (upper < 0) return null
   try {
     const at = fdPath(root)
-    const ops = open({ lower: [`${at}/l`], upper: `${at}/u`, work: `${at}/w` }, writeback)
+    const ops = open({ lower: [`${at}/l`], upper: `${at}/u`, work: `${at}/w` }, writeback, noOpen)
     const end = (): void => {
       ops.close()
       close(upper)
@@ -84,11 +84,11 @@ const writable = (root: number, writeback: boolean): Stage | null => {
 }
 
 /** @param writeback as in the union that is served */
-export const openStage = (writeback: boolean): Stage => {
+export const openStage = (writeback: boolean, noOpen = false): Stage => {
   const root = openTmpfs(SIZE)
   if (root >= 0) {
     try {
-      const stage = writable(root, writeback)
+      const stage = writable(root, writeback, noOpen)
       if (stage !== null) return stage
     } catch {
       // Then without: nothing depends on it.
@@ -96,6 +96,6 @@ export const openStage = (writeback: boolean): Stage => {
     close(root)
   }
   const program = fileURLToPath(new URL('../../', import.meta.url))
-  const ops = open({ lower: [program], readOnly: true }, false)
+  const ops = open({ lower: [program], readOnly: true }, false, noOpen)
   return { ops, restore: null, close: () => ops.close() }
 }

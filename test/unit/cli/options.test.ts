@@ -221,6 +221,7 @@ t.test('options of fuse-overlayfs that do something', async t => {
   t.equal(parse('fsync=volatile').union.volatile, true, 'as the kernel calls it')
   t.same(parse('writeback=0').tuning, { ...defaultTuning, writeback: false })
   t.same(parse('writeback=0,writeback=1').tuning, defaultTuning)
+  t.same(parse('noopen').tuning, { ...defaultTuning, noOpen: true })
   t.same(parse('noxattrs=1').tuning, { ...defaultTuning, xattrs: false })
   t.same(parse('noxattrs=0').tuning, defaultTuning)
   t.same(parse('noacl').tuning, { ...defaultTuning, acl: false })

@@ -84,6 +84,27 @@ t.test('passthrough mode: the first open', async t => {
   }
 })
 
+t.test('a handle without a descriptor gets one where an id is made of it', async t => {
+  const backing = new FakeFiles()
+  const asked: number[] = []
+  const notifier = { attrChanged: () => {}, dropPages: () => null }
+  const mode = new DataMode('passthrough', backing, notifier, fh => (asked.push(fh), 500 + fh))
+  const open = (node: number, fh: number, about: Partial<Opened>, flags = RDONLY): number =>
+    mode.open(node, Object.assign(new Opened(), { fd: -1, fh }, about), flags, false)
+  t.equal(open(1, 1, LOWER), KEEP)
+  t.same(asked, [], 'the page cache needs none')
+  t.equal(open(2, 2, UPPER), THROUGH)
+  t.same([asked, backing.log], [[2], ['open 502']])
+  mode.release(2, 2)
+  t.equal(open(2, 3, UPPER), THROUGH)
+  t.same(asked, [2], 'nor does an id that was kept')
+  t.equal(open(2, 4, { ...UPPER_W, fd: 100 }, RDWR), THROUGH)
+  mode.release(2, 4)
+  t.same(backing.probes, ['reopen 100'])
+  mode.release(2, 3)
+  t.same(backing.probes, ['reopen 100', 'reopen 503'], 'and to look for who writes one is opened')
+})
+
 t.test('all passthrough handles of a node share one id', async t => {
   const { mode, backing, open } = make()
   const a = open(1, UPPER_W, WRONLY)

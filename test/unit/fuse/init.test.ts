@@ -146,6 +146,13 @@ t.test('modes exclude each other', async t => {
     flagNames(cached.reply.flags, cached.reply.flags2).toSorted(),
     [...ALWAYS, 'WRITEBACK_CACHE'].toSorted(),
   )
+  t.equal(cached.noOpen, false)
+  const without = ask(initRequest(45), { ...CACHED, noOpen: true })
+  t.equal(without.noOpen, true)
+  t.equal((without.reply.flags & InitFlag.NO_OPEN_SUPPORT) !== 0, true)
+  t.equal(without.reply.flags & InitFlag.ATOMIC_O_TRUNC, 0, 'the kernel truncates by a SETATTR')
+  t.equal(ask(initRequest(45), { ...PASSTHROUGH, noOpen: true }).noOpen, false)
+
   const through = ask(initRequest(45), { io: 'passthrough', writeback: true, stackDepth: 2 })
   t.equal(through.writeback, false)
   t.equal(through.reply.maxStackDepth, 2)

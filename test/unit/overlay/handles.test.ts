@@ -16,7 +16,6 @@ import {
   syncFd,
   writeFile,
 } from '../../../src/overlay/handles.js'
-import type { IoPool } from '../../../src/overlay/io-pool.js'
 import type { IoTask } from '../../../src/overlay/io-task.js'
 import { Node, Protect } from '../../../src/overlay/node.js'
 import { Opened, type Notifier } from '../../../src/overlay/ops.js'
@@ -32,6 +31,7 @@ const { O } = sys
 const nodeOf = (): Node => new Node(2, sys.S.IFREG, 1)
 /** A union of which only this is asked. */
 const unionOf = (parts: object): Union => parts as Union
+const NONE = unionOf({})
 
 const open = (): number => fs.openSync('/dev/null', 'r')
 
@@ -87,11 +87,11 @@ const LONG_AGO = BigInt(PAST.sec) * 1_000_000_000n + BigInt(PAST.nsec)
 t.test('a read is short only at the end', async t => {
   const handle = handleOf(t, 'abcdef')
   const buf = Buffer.alloc(10, '.')
-  t.equal(readFile(handle, buf, 2, 3, 1), 3)
+  t.equal(readFile(NONE, handle, buf, 2, 3, 1), 3)
   t.equal(buf.latin1Slice(), '..bcd.....')
-  t.equal(readFile(handle, buf, 0, 10, 4), 2)
-  t.equal(readFile(handle, buf, 0, 10, 2 ** 40), 0)
-  t.equal(readFile(new FileHandle(9, handle.node, -1, false), buf, 0, 1, 0), -E.EBADF)
+  t.equal(readFile(NONE, handle, buf, 0, 10, 4), 2)
+  t.equal(readFile(NONE, handle, buf, 0, 10, 2 ** 40), 0)
+  t.equal(readFile(NONE, new FileHandle(9, handle.node, 1 << 20, false), buf, 0, 1, 0), -E.EBADF)
 })
 
 t.test('a late write leaves the time alone, any other does not', async t => {
@@ -129,11 +129,25 @@ t.test('what is refused changes nothing', async t => {
 t.test('syncing waits, unless it is free', async t => {
   const asked: IoTask[] = []
   const job = { onDone: () => {} }
-  const pool: Pick<IoPool, 'submit'> = { submit: task => (asked.push(task), job) }
-  t.equal(syncFd(unionOf({ syncIsFree: true, pool }), 5, true), 0)
-  const pending = pendingOf(() => syncFd(unionOf({ syncIsFree: false, pool }), 5, true))
-  t.strictSame(asked, [{ kind: 'fsync', fd: 5, datasync: true }])
+  const end: (() => void)[] = []
+  const pool = {
+    submit: (task: IoTask, _done: unknown, abandon: () => void) => {
+      asked.push(task)
+      end.push(abandon)
+      return job
+    },
+  }
+  const before = openFds()
+  const fd = open()
+  t.equal(syncFd(unionOf({ syncIsFree: true, pool }), fd, true), 0)
+  const pending = pendingOf(() => syncFd(unionOf({ syncIsFree: false, pool }), fd, true))
+  t.match(asked, [{ kind: 'fsync', datasync: true }])
   t.strictSame([pending.job, pending.answer], [job, true])
+  fs.closeSync(fd)
+  const [task] = asked
+  t.ok(task?.kind === 'fsync' && sys.fstat(task.fd) !== -E.EBADF, 'by a descriptor of its own')
+  end[0]?.()
+  t.strictSame(openFds(), before)
 })
 
 t.test('pages are written back once, where somebody has written', async t => {
@@ -158,6 +172,57 @@ t.test('pages are written back once, where somebody has written', async t => {
   settle(u, node) // the second try
   t.equal(pendingOf(() => settle(u, node)).answer, false, 'and the next operation asks anew')
   settle(unionOf({ writeback: true, notifier: { dropPages: () => null } }), node)
+})
+
+t.test('for reading nothing is opened before it is read', { skip: skipUnions }, async t => {
+  const { u, ops, find } = stateOf(
+    t,
+    optionsOf(unionFolders(t, { lower: [{ f: 'lower', g: 'gone', m: 'more' }] }), {
+      volatile: true,
+    }),
+  )
+  const table = new HandleTable()
+  const out = new Opened()
+  const opened = (name: string, flags: number): FileHandle => {
+    t.equal(openFile(u, table, find(name), flags, null, out), 0)
+    return table.get(out.fh) as FileHandle
+  }
+  const text = (handle: FileHandle): string => {
+    const buf = Buffer.alloc(20)
+    return buf.latin1Slice(0, readFile(u, handle, buf, 0, 20, 0))
+  }
+  const [f, again, g] = [opened('f', O.RDONLY), opened('f', O.RDONLY), opened('g', O.RDONLY)]
+  t.strictSame([f.fd, again.fd, g.fd], [-1, -1, -1])
+  t.equal(text(f), 'lower')
+  t.ok(f.fd >= 0)
+  // Copied up while one has a descriptor and the other none.
+  const writer = opened('f', O.RDWR)
+  t.equal(writeFile(u, writer, Buffer.from('UP'), 0, 2, 0, null, false), 2)
+  t.strictSame([text(f), text(again)], ['UPwer', 'UPwer'])
+  // Removed before anything was read: of a lower layer, and of the upper one.
+  const m = opened('m', O.WRONLY)
+  const late = opened('m', O.RDONLY)
+  table.remove(m.fh)
+  t.equal(ops.unlink(1, 'g'), 0)
+  t.equal(ops.unlink(1, 'm'), 0)
+  t.strictSame([g.fd, late.fd], [-1, -1])
+  t.strictSame([text(g), text(late)], ['gone', 'more'])
+  t.equal(copyFileRange(u, late, 0, writer, 0, 4), 4)
+  t.equal(text(f), 'morer')
+  table.closeAll()
+})
+
+t.test('who may not read everything is told at open', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, { lower: [{ f: 'lower' }] })
+  const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
+  const table = new HandleTable()
+  const out = new Opened()
+  const node = find('f')
+  fs.rmSync(`${where.lower[0] ?? ''}/f`)
+  t.equal(openFile({ ...u, readsAll: false }, table, node, O.RDONLY, null, out), -E.ENOENT)
+  t.equal(openFile(u, table, node, O.RDONLY, null, out), 0)
+  t.equal(readFile(u, table.get(out.fh) as FileHandle, Buffer.alloc(1), 0, 1, 0), -E.ENOENT)
+  table.closeAll()
 })
 
 t.test('opening', { skip: skipUnions }, async t => {

@@ -1,0 +1,263 @@
+/**
+ * Files that are opened and closed without a message (`noopen`). What is the same as with messages is tested by the
+ * regressions, the full disk and the differential test, which run in this mode, too.
+ */
+
+import { spawnSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import t, { type Test } from 'tap'
+import {
+  folders,
+  serve,
+  skipMounts,
+  test,
+  tsoverlay,
+  until,
+  type Folders,
+  type Served,
+} from '../helpers/mount.js'
+import * as sys from '../helpers/syscalls.js'
+
+const { O } = sys
+const EPERM = -1
+const ENOSPC = -28
+const FS_IMMUTABLE_FL = 0x10
+const FS_APPEND_FL = 0x20
+
+const text = (path: string): string => fs.readFileSync(path, 'latin1')
+const read = (fd: number): string => {
+  const buf = Buffer.alloc(100)
+  const got = sys.pread(fd, buf, 0)
+  return got < 0 ? `errno ${-got}` : buf.latin1Slice(0, got)
+}
+const write = (fd: number, content: string, at = 0): number =>
+  sys.pwrite(fd, Buffer.from(content), at)
+
+/** The kernel keeps no page that has been written, and forgets what nobody holds. */
+const dropCaches = (): void => {
+  spawnSync('sync')
+  fs.writeFileSync('/proc/sys/vm/drop_caches', '3')
+}
+
+/** How many descriptors of a server lead into a folder. */
+const openIn = (pid: number, folder: string): number =>
+  fs.readdirSync(`/proc/${pid}/fd`).filter(fd => {
+    try {
+      const path = fs.readlinkSync(`/proc/${pid}/fd/${fd}`)
+      return path.startsWith(`${folder}/`)
+    } catch {
+      return false
+    }
+  }).length
+
+/** The server's counters, as it logs them. */
+const counters = async (server: Served): Promise<Record<string, number>> => {
+  const count = (): number => server.log().split('"counters"').length
+  const before = count()
+  server.process.kill('SIGUSR1')
+  await until('counters', () => count() > before && server.log().endsWith('\n'))
+  const line = server
+    .log()
+    .trimEnd()
+    .split('\n')
+    .findLast(l => l.includes('"counters"'))
+  const found: Record<string, number> = {}
+  for (const [, name = '', value] of (line ?? '').matchAll(/"(op\.\w+)":(\d+)/g))
+    found[name] = Number(value)
+  return found
+}
+
+const mounted = async (t: Test, options = 'noopen'): Promise<[Folders, Served]> => {
+  const f = folders(t)
+  for (const name of ['a', 'b', 'c', 'd']) fs.writeFileSync(`${f.lower}/${name}`, `lower ${name}`)
+  return [f, await serve(t, f, '-o', options)]
+}
+
+const cases = async (t: Test): Promise<void> => {
+  await test(t, 'no message opens or closes a file', async t => {
+    const [f, server] = await mounted(t)
+    t.equal(text(`${f.merged}/a`), 'lower a')
+    const before = await counters(server)
+    for (let i = 0; i < 50; i++) t.equal(text(`${f.merged}/a`), 'lower a')
+    for (let i = 0; i < 50; i++) sys.close(sys.open(`${f.merged}/b`, O.RDWR))
+    fs.writeFileSync(`${f.merged}/new`, 'new')
+    const after = await counters(server)
+    t.equal(after['op.OPEN'], 1, 'the first was answered: no more of these')
+    t.equal(after['op.RELEASE'] ?? 0, 0)
+    t.equal(after['op.READ'], before['op.READ'])
+    t.same(fs.readdirSync(f.upper), ['new'], 'an open alone copies nothing up')
+  })
+
+  await test(t, 'a union that never writes has it of itself', async t => {
+    const f = folders(t)
+    fs.writeFileSync(`${f.lower}/a`, 'a')
+    const server = await serve(t, { ...f, options: `lowerdir=${f.lower},io=cached` })
+    for (let i = 0; i < 5; i++) t.equal(text(`${f.merged}/a`), 'a')
+    t.equal((await counters(server))['op.OPEN'], 1)
+  })
+
+  await test(t, 'what it excludes', async t => {
+    const f = folders(t)
+    for (const [also, why] of [
+      ['io=passthrough', /^tsoverlay: noopen: with io=passthrough every open is a message/],
+      ['noxattrs=1', /^tsoverlay: noopen: it needs attributes/],
+    ] as const)
+      t.match(await tsoverlay('mount', '-o', `${f.options},noopen,${also}`, f.merged), {
+        status: 1,
+        stderr: why,
+      })
+  })
+
+  await test(t, 'a removed or replaced file is there for who has it open', async t => {
+    const [f] = await mounted(t)
+    fs.writeFileSync(`${f.merged}/up`, 'upper')
+    const tmp = sys.open(f.merged, O.TMPFILE | O.RDWR, 0o600)
+    t.equal(write(tmp, 'tmp'), 3)
+    const fds = ['a', 'b', 'up'].map(name => sys.open(`${f.merged}/${name}`, O.RDWR))
+    const [a = -1, b = -1, up = -1] = fds
+    fs.unlinkSync(`${f.merged}/a`)
+    fs.unlinkSync(`${f.merged}/up`)
+    fs.writeFileSync(`${f.merged}/other`, 'other')
+    fs.renameSync(`${f.merged}/other`, `${f.merged}/b`)
+    dropCaches()
+    t.same([a, b, up, tmp].map(read), ['lower a', 'lower b', 'upper', 'tmp'])
+    for (const fd of [a, b, up, tmp]) {
+      t.equal(write(fd, 'XY', 1), 2)
+      t.equal(sys.fsync(fd), 0)
+      t.equal(sys.ftruncate(fd, 3), 0)
+    }
+    dropCaches()
+    t.same([a, b, up, tmp].map(read), ['lXY', 'lXY', 'uXY', 'tXY'])
+    t.equal(text(`${f.merged}/b`), 'other')
+    t.same(
+      ['a', 'b'].map(name => text(`${f.lower}/${name}`)),
+      ['lower a', 'lower b'],
+    )
+    for (const fd of [a, b, up, tmp]) t.equal(sys.close(fd), 0)
+  })
+
+  await test(t, 'more files are open than descriptors, and none at the end', async t => {
+    const f = folders(t)
+    const many = Array.from({ length: 300 }, (_, i) => `f${i}`)
+    for (const name of many) fs.writeFileSync(`${f.lower}/${name}`, name)
+    const server = await serve(t, f, '-o', 'noopen')
+    // Less than it has reckoned with.
+    spawnSync('prlimit', ['--pid', String(server.pid), '--nofile=80:80'])
+    const fds = many.map(name => sys.open(`${f.merged}/${name}`, O.RDWR))
+    t.ok(fds.every(fd => fd >= 0))
+    t.same(fds.map(read), many)
+    t.ok(fds.every(fd => write(fd, 'W') === 1 && sys.fsync(fd) === 0))
+    dropCaches()
+    t.same(
+      fds.map(read),
+      many.map(name => `W${name.slice(1)}`),
+    )
+    t.same(
+      many.map(name => text(`${f.lower}/${name}`)),
+      many,
+    )
+    for (const fd of fds) sys.close(fd)
+    for (const name of many) fs.unlinkSync(`${f.merged}/${name}`)
+    await until('nothing is open', () => openIn(server.pid, f.upper) === 0)
+    await server.unmount()
+  })
+
+  await test(t, 'what is later told: an immutable or append-only file', async t => {
+    for (const options of ['noopen', 'noopen,writeback=0']) {
+      const [f] = await mounted(t, options)
+      const before = sys.open(`${f.merged}/a`, O.RDWR)
+      t.equal(write(before, 'L'), 1)
+      for (const flag of [FS_IMMUTABLE_FL, FS_APPEND_FL]) {
+        const reader = sys.open(`${f.merged}/a`, O.RDONLY)
+        t.equal(sys.setFlags(reader, flag), 0)
+        const fd = sys.open(`${f.merged}/a`, O.WRONLY | O.APPEND)
+        t.ok(fd >= 0, 'it is opened')
+        t.equal(write(fd, 'x'), EPERM, 'the write is refused, also to append')
+        t.equal(write(before, 'x'), EPERM, 'and to who had it open before')
+        t.equal(sys.fallocate(fd, 0, 0, 100), EPERM)
+        t.equal(sys.ftruncate(fd, 0), EPERM)
+        t.equal(sys.open(`${f.merged}/a`, O.WRONLY | O.TRUNC), EPERM)
+        t.equal(sys.close(fd), 0)
+        t.equal(sys.setFlags(reader, 0), 0)
+        sys.close(reader)
+      }
+      t.equal(write(before, 'ok'), 2)
+      t.equal(sys.close(before), 0)
+      t.equal(text(`${f.upper}/a`), 'okwer a')
+    }
+  })
+
+  await test(t, 'what is later told: no room for a copy', async t => {
+    for (const options of ['noopen', 'noopen,writeback=0']) {
+      const f = folders(t)
+      fs.writeFileSync(`${f.lower}/big`, 'x'.repeat(3 << 20))
+      t.equal(sys.mount('none', f.upper, 'tmpfs', 0, 'size=1m'), 0)
+      f.before(() => void sys.umount(f.upper, sys.MNT.DETACH))
+      for (const part of ['u', 'w']) fs.mkdirSync(`${f.upper}/${part}`)
+      const union = `lowerdir=${f.lower},upperdir=${f.upper}/u,workdir=${f.upper}/w`
+      const server = await serve(t, { ...f, options: union }, '-o', options)
+      const fd = sys.open(`${f.merged}/big`, O.RDWR)
+      t.ok(fd >= 0, 'it is opened')
+      if (options === 'noopen') {
+        t.equal(write(fd, 'Y'), 1, 'with write-back the write waits')
+        t.equal(sys.fsync(fd), ENOSPC, 'and fsync(2) is told')
+        t.equal(write(fd, 'Y'), 1)
+        t.equal(sys.close(fd), ENOSPC, 'or close(2)')
+      } else {
+        t.equal(write(fd, 'Y'), ENOSPC)
+        t.equal(sys.close(fd), 0)
+      }
+      t.same(fs.readdirSync(`${f.upper}/u`), [], 'no half file')
+      await server.unmount()
+      sys.umount(f.upper, sys.MNT.DETACH)
+    }
+  })
+
+  await test(t, 'a metadata-only copy gets its data with the first write', async t => {
+    const f = folders(t)
+    fs.writeFileSync(`${f.lower}/f`, 'lower data')
+    fs.writeFileSync(`${f.upper}/f`, '')
+    fs.truncateSync(`${f.upper}/f`, 10)
+    const upper = { path: `${f.upper}/f`, follow: false }
+    sys.setxattr(upper, 'trusted.overlay.metacopy', Buffer.alloc(0), 0)
+    await serve(t, f, '-o', 'noopen')
+    const reader = sys.open(`${f.merged}/f`, O.RDONLY)
+    t.equal(read(reader), 'lower data')
+    const fd = sys.open(`${f.merged}/f`, O.WRONLY)
+    t.equal(write(fd, 'upper'), 5)
+    t.equal(sys.fsync(fd), 0)
+    dropCaches()
+    t.equal(read(reader), 'upper data')
+    t.equal(text(`${f.upper}/f`), 'upper data')
+    t.equal(text(`${f.lower}/f`), 'lower data')
+    for (const open of [fd, reader]) sys.close(open)
+  })
+
+  await test(
+    t,
+    'pages of large files of a lower layer are written back while others wait',
+    async t => {
+      // Each waits for its pages, and these for a copy.
+      const f = folders(t)
+      const names = ['one', 'two', 'three', 'four']
+      for (const name of names) fs.writeFileSync(`${f.lower}/${name}`, 'x'.repeat(3 << 20))
+      await serve(t, f, '-o', 'noopen')
+      const script = `
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+os.pwrite(fd, b'Y', 100)
+print(os.lseek(fd, 100, os.SEEK_DATA))
+os.close(fd)`
+      const all = names.map(name => `python3 -c "$S" ${f.merged}/${name} &`).join(' ')
+      const result = spawnSync('sh', ['-c', `${all} wait`], {
+        encoding: 'utf8',
+        timeout: 60_000,
+        env: { ...process.env, S: script },
+      })
+      t.match(result, { status: 0, signal: null, stdout: '100\n'.repeat(4) })
+      for (const name of names) t.equal(text(`${f.upper}/${name}`)[100], 'Y')
+    },
+  )
+}
+
+t.test('noopen', { skip: skipMounts }, cases)
