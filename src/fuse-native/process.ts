@@ -15,7 +15,8 @@ export type ToProcess = { type: 'start'; options: ServeOptions } | { type: 'stat
 
 /** From it: what a union's thread says, but for its descriptors, which can't be shared. */
 export type FromProcess =
-  Exclude<FromWorker, { type: 'mounted' | 'mount' | 'later' }> | { type: 'live'; device: string | undefined }
+  | Exclude<FromWorker, { type: 'mounted' | 'mount' | 'later' }>
+  | { type: 'live'; device: string | undefined }
 
 const send = (message: FromProcess, then: () => void = () => {}): void => {
   if (process.connected) process.send?.(message, undefined, {}, then)

@@ -208,24 +208,25 @@ test(t, 'signals', { skip: skipMounts }, async t => {
   })
 })
 
+/** The thread that waits for requests alone, once there is nothing left to practise. */
+const sleeper = async (server: Served): Promise<string> => {
+  const tasks = `/proc/${server.pid}/task`
+  const sleeps = (tid: string): boolean =>
+    fs.readFileSync(`${tasks}/${tid}/wchan`, 'latin1') === 'fuse_dev_do_read'
+  let tries = 0
+  await until('a thread that sleeps', () => {
+    if (fs.readdirSync(tasks).some(sleeps)) return true
+    // The kernel may have dropped what the bell hangs on; every so many requests it is hung up anew.
+    if (tries++ % 100 === 50 && mountedOn(server.mountpoint).length > 0) {
+      fs.statSync(`${server.mountpoint}/file`)
+      for (let i = 0; i < 64; i++) fs.existsSync(`${server.mountpoint}/none.${tries}.${i}`)
+    }
+    return false
+  })
+  return `${tasks}/${fs.readdirSync(tasks).find(sleeps) ?? ''}`
+}
+
 test(t, 'asleep in a read', { skip: skipMounts }, async t => {
-  /** The thread that waits for requests alone, once there is nothing left to practise. */
-  const sleeper = async (server: Served): Promise<string> => {
-    const tasks = `/proc/${server.pid}/task`
-    const sleeps = (tid: string): boolean =>
-      fs.readFileSync(`${tasks}/${tid}/wchan`, 'latin1') === 'fuse_dev_do_read'
-    let tries = 0
-    await until('a thread that sleeps', () => {
-      if (fs.readdirSync(tasks).some(sleeps)) return true
-      // The kernel may have dropped what the bell hangs on; every so many requests it is hung up anew.
-      if (tries++ % 100 === 50 && mountedOn(server.mountpoint).length > 0) {
-        fs.statSync(`${server.mountpoint}/file`)
-        for (let i = 0; i < 64; i++) fs.existsSync(`${server.mountpoint}/none.${tries}.${i}`)
-      }
-      return false
-    })
-    return `${tasks}/${fs.readdirSync(tasks).find(sleeps) ?? ''}`
-  }
   const start = async (t: Test) => {
     const f = folders(t)
     fs.writeFileSync(`${f.lower}/file`, 'text')
