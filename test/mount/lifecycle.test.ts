@@ -226,17 +226,17 @@ const sleeper = async (server: Served): Promise<string> => {
   return `${tasks}/${fs.readdirSync(tasks).find(sleeps) ?? ''}`
 }
 
-test(t, 'asleep in a read', { skip: skipMounts }, async t => {
-  const start = async (t: Test) => {
-    const f = folders(t)
-    fs.writeFileSync(`${f.lower}/file`, 'text')
-    const server = await serve(t, f)
-    fs.statSync(`${f.merged}/file`)
-    return { f, server, thread: await sleeper(server) }
-  }
+const startAsleep = async (t: Test) => {
+  const f = folders(t)
+  fs.writeFileSync(`${f.lower}/file`, 'text')
+  const server = await serve(t, f)
+  fs.statSync(`${f.merged}/file`)
+  return { f, server, thread: await sleeper(server) }
+}
 
+test(t, 'asleep in a read', { skip: skipMounts }, async t => {
   await test(t, 'messages, jobs and requests are heard, and nothing happens without', async t => {
-    const { f, server, thread } = await start(t)
+    const { f, server, thread } = await startAsleep(t)
     const spent = (): string => fs.readFileSync(`${thread}/schedstat`, 'latin1')
     const before = spent()
     await new Promise(done => setTimeout(done, 1000))
@@ -255,7 +255,7 @@ test(t, 'asleep in a read', { skip: skipMounts }, async t => {
     t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
   })
   await test(t, 'the file that its bell hangs on goes', async t => {
-    const { f, server } = await start(t)
+    const { f, server } = await startAsleep(t)
     fs.unlinkSync(`${f.merged}/file`)
     for (let i = 0; i < 200; i++) fs.writeFileSync(`${f.merged}/f${i}`, '')
     for (let i = 0; i < 199; i++) fs.unlinkSync(`${f.merged}/f${i}`)
@@ -264,14 +264,14 @@ test(t, 'asleep in a read', { skip: skipMounts }, async t => {
   })
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await test(t, signal, async t => {
-      const { f, server } = await start(t)
+      const { f, server } = await startAsleep(t)
       server.process.kill(signal)
       t.match(await server.ended, { status: 0 })
       t.same(mountedOn(f.merged), [])
     })
   }
   await test(t, 'it is unmounted lazily while a file is open', async t => {
-    const { f, server } = await start(t)
+    const { f, server } = await startAsleep(t)
     const fd = fs.openSync(`${f.merged}/file`, 'r')
     t.equal(spawnSync('umount', ['-l', f.merged]).status, 0)
     await sleeper(server)
@@ -280,7 +280,7 @@ test(t, 'asleep in a read', { skip: skipMounts }, async t => {
     t.match(await server.ended, { status: 0 })
   })
   await test(t, 'the connection is aborted', async t => {
-    const { f, server } = await start(t)
+    const { f, server } = await startAsleep(t)
     const control = '/sys/fs/fuse/connections'
     if (fs.readdirSync(control).length === 0) spawnSync('mount', ['-t', 'fusectl', 'x', control])
     const { dev } = fs.statSync(f.merged)
