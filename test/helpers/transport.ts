@@ -33,7 +33,10 @@ const TIMES = 'times travel as milliseconds without a sign'
 const PASSTHROUGH = 'libfuse 2 has no passthrough'
 const FLAGS = 'there is no handler for ioctl()'
 const EXCHANGE = 'libfuse 2 has no RENAME2'
+const LOOP = 'the loop on /dev/fuse is that of libfuse'
 const NOT_NATIVE = new Map([
+  ['asleep in a read', LOOP],
+  ['while its union sleeps', LOOP],
   ['data modes', PASSTHROUGH],
   ['a full disk', PASSTHROUGH],
   ['the kernel reads lower files itself where nothing is ever copied up', PASSTHROUGH],

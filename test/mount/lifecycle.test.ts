@@ -242,34 +242,35 @@ test(t, 'signals', { skip: skipMounts }, async t => {
   })
 })
 
-test(t, 'asleep in a read', { skip: skipMounts }, async t => {
-  /** The thread that waits for requests alone, once there is nothing left to practise. */
-  const sleeper = async (server: Served): Promise<string> => {
-    const tasks = `/proc/${server.pid}/task`
-    const sleeps = (tid: string): boolean =>
-      fs.readFileSync(`${tasks}/${tid}/wchan`, 'latin1') === 'fuse_dev_do_read'
-    let tries = 0
-    await until('a thread that sleeps', () => {
-      if (fs.readdirSync(tasks).some(sleeps)) return true
-      // The kernel may have dropped what the bell hangs on; every so many requests it is hung up anew.
-      if (tries++ % 100 === 50 && mountedOn(server.mountpoint).length > 0) {
-        fs.statSync(`${server.mountpoint}/file`)
-        for (let i = 0; i < 64; i++) fs.existsSync(`${server.mountpoint}/none.${tries}.${i}`)
-      }
-      return false
-    })
-    return `${tasks}/${fs.readdirSync(tasks).find(sleeps) ?? ''}`
-  }
-  const start = async (t: Test) => {
-    const f = folders(t)
-    fs.writeFileSync(`${f.lower}/file`, 'text')
-    const server = await serve(t, f)
-    fs.statSync(`${f.merged}/file`)
-    return { f, server, thread: await sleeper(server) }
-  }
+/** The thread that waits for requests alone, once there is nothing left to practise. */
+const sleeper = async (server: Served): Promise<string> => {
+  const tasks = `/proc/${server.pid}/task`
+  const sleeps = (tid: string): boolean =>
+    fs.readFileSync(`${tasks}/${tid}/wchan`, 'latin1') === 'fuse_dev_do_read'
+  let tries = 0
+  await until('a thread that sleeps', () => {
+    if (fs.readdirSync(tasks).some(sleeps)) return true
+    // The kernel may have dropped what the bell hangs on; every so many requests it is hung up anew.
+    if (tries++ % 100 === 50 && mountedOn(server.mountpoint).length > 0) {
+      fs.statSync(`${server.mountpoint}/file`)
+      for (let i = 0; i < 64; i++) fs.existsSync(`${server.mountpoint}/none.${tries}.${i}`)
+    }
+    return false
+  })
+  return `${tasks}/${fs.readdirSync(tasks).find(sleeps) ?? ''}`
+}
 
+const startAsleep = async (t: Test) => {
+  const f = folders(t)
+  fs.writeFileSync(`${f.lower}/file`, 'text')
+  const server = await serve(t, f)
+  fs.statSync(`${f.merged}/file`)
+  return { f, server, thread: await sleeper(server) }
+}
+
+test(t, 'asleep in a read', { skip: skipMounts }, async t => {
   await test(t, 'messages, jobs and requests are heard, and nothing happens without', async t => {
-    const { f, server, thread } = await start(t)
+    const { f, server, thread } = await startAsleep(t)
     const spent = (): string => fs.readFileSync(`${thread}/schedstat`, 'latin1')
     const before = spent()
     await new Promise(done => setTimeout(done, 1000))
@@ -288,7 +289,7 @@ test(t, 'asleep in a read', { skip: skipMounts }, async t => {
     t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
   })
   await test(t, 'the file that its bell hangs on goes', async t => {
-    const { f, server } = await start(t)
+    const { f, server } = await startAsleep(t)
     fs.unlinkSync(`${f.merged}/file`)
     for (let i = 0; i < 200; i++) fs.writeFileSync(`${f.merged}/f${i}`, '')
     for (let i = 0; i < 199; i++) fs.unlinkSync(`${f.merged}/f${i}`)
@@ -297,14 +298,14 @@ test(t, 'asleep in a read', { skip: skipMounts }, async t => {
   })
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     await test(t, signal, async t => {
-      const { f, server } = await start(t)
+      const { f, server } = await startAsleep(t)
       server.process.kill(signal)
       t.match(await server.ended, { status: 0 })
       t.same(mountedOn(f.merged), [])
     })
   }
   await test(t, 'it is unmounted lazily while a file is open', async t => {
-    const { f, server } = await start(t)
+    const { f, server } = await startAsleep(t)
     const fd = fs.openSync(`${f.merged}/file`, 'r')
     t.equal(spawnSync('umount', ['-l', f.merged]).status, 0)
     await sleeper(server)
@@ -313,7 +314,7 @@ test(t, 'asleep in a read', { skip: skipMounts }, async t => {
     t.match(await server.ended, { status: 0 })
   })
   await test(t, 'the connection is aborted', async t => {
-    const { f, server } = await start(t)
+    const { f, server } = await startAsleep(t)
     const control = '/sys/fs/fuse/connections'
     if (fs.readdirSync(control).length === 0) spawnSync('mount', ['-t', 'fusectl', 'x', control])
     const { dev } = fs.statSync(f.merged)
