@@ -71,13 +71,15 @@ END
 
 # mounts NODE PROGRAM: by one of the package's programs.
 mounts() {
+  # The programs take the node that is in the PATH.
+  local PATH=${1%/*}:$PATH
   local program=$top/app/node_modules/.bin/$2
   mkdir -p "$top"/{l,u,w,m}
   echo lower >"$top/l/file"
-  "$1" "$program" -o "lowerdir=$top/l,upperdir=$top/u,workdir=$top/w" "$top/m"
+  "$program" -o "lowerdir=$top/l,upperdir=$top/u,workdir=$top/w" "$top/m"
   test "$(cat "$top/m/file")" = lower
   echo "$1" >"$top/m/new"
-  "$1" "$top/app/node_modules/.bin/tsoverlay" umount "$top/m"
+  "$top/app/node_modules/.bin/tsoverlay" umount "$top/m"
   test "$(cat "$top/u/new")" = "$1"
   rm -r "$top"/{l,u,w,m}
 }

@@ -59,7 +59,6 @@ const noOpen = (rootless: boolean): System => ({
   ...own('cached', rootless),
   name: 'tsoverlay noopen',
   command: layers => [
-    process.execPath,
     cli,
     'mount',
     '-o',

@@ -41,7 +41,7 @@ interface Report {
 
 const TINY = ['--rounds', '1', '--scale', '0.01']
 const CACHED = 'tsoverlay cached'
-const SYSTEMS = ['kernel', 'tsoverlay passthrough', CACHED]
+const SYSTEMS = ['kernel', 'tsoverlay passthrough', CACHED, 'tsoverlay noopen']
 
 test(t, 'a few workloads on the kernel and on tsoverlay', { skip }, async t => {
   const { top } = scratch(t, 'bench')
