@@ -3,7 +3,7 @@
  * (tsoverlay.sh) or Node (daemon.ts). It is the server's parent, and gets a signal when the mount is live.
  */
 
-import { env, kill, ppid } from 'node:process'
+import process, { env } from 'node:process'
 
 /** In the server's environment: the process id of its launcher. */
 export const LAUNCHER = 'TSOVERLAY_LAUNCHER'
@@ -18,5 +18,13 @@ export const takeLauncher = (): number => {
   return pid
 }
 
-/** Tells it; false where it is gone, and nobody knows of the mount. */
-export const tellLive = (launcher: number): boolean => ppid === launcher && kill(launcher, LIVE)
+/** Tells it; false where it is gone, and nobody knows of the mount: another process may have its number by now. */
+export const tellLive = (launcher: number): boolean => {
+  // Not imported by its name, which would keep the number that it had at the start.
+  if (process.ppid !== launcher) return false
+  try {
+    return process.kill(launcher, LIVE)
+  } catch {
+    return false // gone since
+  }
+}

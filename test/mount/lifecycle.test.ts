@@ -4,7 +4,6 @@
  */
 
 import { spawn, spawnSync } from 'node:child_process'
-import { once } from 'node:events'
 import * as fs from 'node:fs'
 import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -131,6 +130,15 @@ test(t, 'in the foreground', { skip: skipMounts }, async t => {
   t.match(lines.at(-1), { msg: 'ended' })
 })
 
+/** Whether a process is a server in the background that has no title yet. */
+const isServer = (pid: string): boolean => {
+  try {
+    return fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('server.js')
+  } catch {
+    return false
+  }
+}
+
 test(t, 'signals', { skip: skipMounts }, async t => {
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     await test(t, signal, async t => {
@@ -214,16 +222,18 @@ test(t, 'signals', { skip: skipMounts }, async t => {
       for (const delay of [40, 80, 120]) {
         const f = folders(t)
         const child = start(f)
-        const gone = once(child, 'exit')
+        const ended = outcomeOf(child) // when the server has let go of standard error, too
         let server = ''
         const children = `/proc/${child.pid}/task/${child.pid}/children`
-        await until(
-          'the server',
-          () => (server = fs.readFileSync(children, 'latin1').trim()) !== '',
-        )
+        // The shell has another child before, readlink(1).
+        await until('the server', () => {
+          server = fs.readFileSync(children, 'latin1').trim()
+          return isServer(server)
+        })
         await new Promise(done => setTimeout(done, delay))
         child.kill('SIGKILL')
-        const [status] = (await gone) as [number | null]
+        const { status, stderr } = await ended
+        t.equal(stderr, '', 'it is no fault')
         if (status === 0) {
           t.match(await tsoverlay('umount', f.merged), { status: 0 }, 'it was live before')
           continue
@@ -232,6 +242,21 @@ test(t, 'signals', { skip: skipMounts }, async t => {
         t.same(mountedOn(f.merged), [], 'no mount stays that nobody knows of')
       }
     })
+
+  await test(t, 'a server whose launcher is gone ends as after any other unmounting', async t => {
+    const f = folders(t)
+    const log = `${f.top}/log`
+    const child = spawnNode([CLI, 'mount', '--log-file', log, '-o', f.options, f.merged])
+    let server = ''
+    await until('the server', () => {
+      server = fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'latin1').trim()
+      return isServer(server)
+    })
+    child.kill('SIGKILL')
+    await until('the end of the server', () => !isAlive(Number(server)))
+    t.match(fs.readFileSync(log, 'utf8'), /"msg":"ended"}\n$/)
+    t.same(mountedOn(f.merged), [])
+  })
 
   await test(t, 'SIGUSR1 logs counters', async t => {
     const f = folders(t)
