@@ -252,6 +252,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
       server = fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'latin1').trim()
       return isServer(server)
     })
+    await until('what it knows at its start', () => fs.existsSync(log))
     child.kill('SIGKILL')
     await until('the end of the server', () => !isAlive(Number(server)))
     t.match(fs.readFileSync(log, 'utf8'), /"msg":"ended"}\n$/)
