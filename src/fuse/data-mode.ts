@@ -114,7 +114,11 @@ export class DataMode {
     if (!this.#passthrough) return FOPEN_KEEP_CACHE
     // The kernel opens the real file with the same flags, and would make any error of that EIO.
     const direct = (flags & O_DIRECT) !== 0 && opened.lasting
-    if (direct && !this.#files.hasDirectIo(this.#descriptor(opened))) return -E.EINVAL
+    if (direct) {
+      const fd = this.#descriptor(opened)
+      if (fd < 0) return fd
+      if (!this.#files.hasDirectIo(fd)) return -E.EINVAL
+    }
     let node = this.#nodes.get(id)
     if (node === undefined) this.#nodes.set(id, (node = new Node()))
     if (

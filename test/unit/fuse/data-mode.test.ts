@@ -178,6 +178,11 @@ t.test('O_DIRECT, where the real file cannot', async t => {
   backing.direct = true
   t.equal(open(2, UPPER, O_DIRECT).fopen, THROUGH)
   t.equal(mode.handleCount, 3)
+
+  const notifier = { attrChanged: () => {}, dropPages: () => null }
+  const noFd = new DataMode('passthrough', backing, notifier, () => -24)
+  const opened = Object.assign(new Opened(), { fd: -1, fh: 1 }, UPPER)
+  t.equal(noFd.open(3, opened, O_DIRECT, false), -24, 'EMFILE, where it cannot even be opened')
 })
 
 t.test('attributes while a mapping may change them', async t => {
