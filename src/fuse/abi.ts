@@ -224,7 +224,8 @@ export const REFUSED_INIT_FLAGS: Readonly<
   FILE_OPS: 'never implemented by the kernel',
   EXPORT_SUPPORT:
     'a file handle outlives its node number, and a forgotten node cannot be found again',
-  SPLICE_WRITE: 'requests and replies are read and written from one buffer each',
+  SPLICE_WRITE:
+    'tells what the kernel can do; large replies are spliced where that works (splice.ts)',
   SPLICE_MOVE: 'as SPLICE_WRITE',
   SPLICE_READ: 'as SPLICE_WRITE',
   AUTO_INVAL_DATA:

@@ -102,12 +102,13 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     wish,
     timeout: options.timeout ?? YEAR,
     tuning: options.tuning,
-    onInit: ({ io, noOpen }) =>
-      noOpen !== (wish.noOpen === true)
-        ? new MountError('noopen: the kernel does not offer it', { option: 'noopen' })
-        : io === options.io || options.io === 'auto'
-          ? new DataMode(io, new DeviceFiles(fd, log), notifier, fh => ops.realFile(fh))
-          : new MountError(`io=${options.io}: the kernel does not offer it`, { option: 'io' }),
+    onInit: ({ io, noOpen }) => {
+      if (noOpen !== (wish.noOpen === true))
+        return new MountError('noopen: the kernel does not offer it', { option: 'noopen' })
+      if (io !== options.io && options.io !== 'auto')
+        return new MountError(`io=${options.io}: the kernel does not offer it`, { option: 'io' })
+      return new DataMode(io, new DeviceFiles(fd, log), notifier, fh => ops.realFile(fh))
+    },
   })
   const onWake = (): boolean => {
     for (;;) {

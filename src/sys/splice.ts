@@ -3,27 +3,19 @@
  * this process and back. Calls never wait for room in a pipe nor for bytes in it: -EAGAIN instead.
  */
 
-import * as c from './libc.js'
+import { O_CLOEXEC, O_NONBLOCK } from './constants.js'
 import { E } from './errno.js'
+import * as c from './libc.js'
 import { fail } from './libc.js'
 import { addressOf, i32, inBounds, put64, words } from './scratch.js'
 import type { Result } from './types.js'
 
-const O_CLOEXEC = 0o2000000
-const O_NONBLOCK = 0o4000
 const SPLICE_F_NONBLOCK = 2
 const F_SETPIPE_SZ = 1031
-const F_GETPIPE_SZ = 1032
 
 /** pipe2(2), non-blocking, O_CLOEXEC: the end to read from and the end to write to, or -errno. */
 export const pipe = (): [from: number, into: number] | Result =>
   c.pipe2(words, O_CLOEXEC | O_NONBLOCK) < 0 ? fail() : [i32[0]!, i32[1]!]
-
-/** F_GETPIPE_SZ: how many bytes a pipe holds where every page is full, or -errno. */
-export const pipeSize = (fd: number): Result => {
-  const r = c.fcntl(fd, F_GETPIPE_SZ, 0)
-  return r < 0 ? fail() : r
-}
 
 /** F_SETPIPE_SZ: asks for so many bytes. What it holds now, or -errno. */
 export const setPipeSize = (fd: number, size: number): Result => {
