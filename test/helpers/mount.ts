@@ -206,6 +206,21 @@ export interface Served {
   expect(words: RegExp): void
 }
 
+/** The counters of a server, which SIGUSR1 has it log. */
+export const counters = async (server: Served): Promise<Record<string, number>> => {
+  // A line counts when it is written to its end.
+  const lines = (): string[] =>
+    server
+      .log()
+      .split('\n')
+      .slice(0, -1)
+      .filter(line => line.includes('"counters"'))
+  const before = lines().length
+  server.process.kill('SIGUSR1')
+  await until('counters in the log', () => lines().length > before)
+  return JSON.parse(lines().at(-1) ?? '{}') as Record<string, number>
+}
+
 /**
  * Starts a server in a child process, in the foreground, and waits until the mount is live. At the end of
  * the test it is unmounted, and its log is read.

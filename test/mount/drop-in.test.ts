@@ -11,6 +11,7 @@ import t, { type Test } from 'tap'
 
 import {
   CLI,
+  counters,
   folders,
   mountedOn,
   mountTable,
@@ -85,19 +86,6 @@ const withFile = (t: Test): Folders => {
   fs.writeFileSync(`${f.lower}/from-lower`, 'lower')
   unmountAtEnd(t, f)
   return f
-}
-
-/** The counters of a server, by SIGUSR1. */
-const counters = async (server: Served): Promise<Record<string, number>> => {
-  const lines = () =>
-    server
-      .log()
-      .split('\n')
-      .filter(line => line.includes('"counters"'))
-  const before = lines().length
-  server.process.kill('SIGUSR1')
-  await until('counters in the log', () => lines().length > before)
-  return JSON.parse(lines().at(-1) ?? '{}') as Record<string, number>
 }
 
 /** The INIT flags that a server which logs everything has negotiated. */

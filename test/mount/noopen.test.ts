@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
 import {
+  counters,
   folders,
   serve,
   skipMounts,
@@ -49,23 +50,6 @@ const openIn = (pid: number, folder: string): number =>
       return false
     }
   }).length
-
-/** The server's counters, as it logs them. */
-const counters = async (server: Served): Promise<Record<string, number>> => {
-  const count = (): number => server.log().split('"counters"').length
-  const before = count()
-  server.process.kill('SIGUSR1')
-  await until('counters', () => count() > before && server.log().endsWith('\n'))
-  const line = server
-    .log()
-    .trimEnd()
-    .split('\n')
-    .findLast(l => l.includes('"counters"'))
-  const found: Record<string, number> = {}
-  for (const [, name = '', value] of (line ?? '').matchAll(/"(op\.\w+)":(\d+)/g))
-    found[name] = Number(value)
-  return found
-}
 
 const mounted = async (t: Test, options = 'noopen'): Promise<[Folders, Served]> => {
   const f = folders(t)
