@@ -50,6 +50,12 @@ export const groups = (report: Report): Group[] =>
 const find = (row: Row, system: string): Result | undefined =>
   row.results.find(result => result.system === system)
 
+/** A pass that was ended before its time. */
+const unfinished = ({ rows }: Group, rounds: number): string => {
+  const least = Math.min(...rows.flatMap(({ results }) => results.map(({ ms }) => ms.length)))
+  return least >= rounds ? '' : `Some times are of ${least} rounds only.\n\n`
+}
+
 const times = ({ rows, names }: Group): string =>
   table(
     ['ms: least / median / most', ...names],
@@ -194,7 +200,7 @@ export const markdown = (report: Report): string => {
     '\n',
     ...groups(report).map(
       group =>
-        `## ${group.title}\n\n${group.rows[0]?.medium === 'tmpfs' ? '' : IMAGE}${times(group)}${ratios(group)}${means(report, group)}${cpu(group)}\n`,
+        `## ${group.title}\n\n${unfinished(group, rounds)}${group.rows[0]?.medium === 'tmpfs' ? '' : IMAGE}${times(group)}${ratios(group)}${means(report, group)}${cpu(group)}\n`,
     ),
     requests(report),
     memory(report),
