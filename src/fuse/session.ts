@@ -155,7 +155,10 @@ export class Session {
     if (handler === undefined) return -E.ENOSYS
     if (req.bodyLength < handler.size) return -E.EINVAL
     if (this.negotiated === undefined && opcode !== Opcode.INIT) return -E.EIO
-    return handler.run(this, req, this.reply)
+    let r = handler.run(this, req, this.reply)
+    while ((r === -E.EMFILE || r === -E.ENFILE) && this.ops.makeRoom())
+      r = handler.run(this, req, this.reply)
+    return r
   }
 
   /** Completes the reply: `result` bytes follow the header, or -errno. */

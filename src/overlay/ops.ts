@@ -316,6 +316,11 @@ export interface Ops extends Requester {
   runCallbacks(): void
   /** Whether a job is under way: `wakeFd` is to be watched. */
   readonly busy: boolean
+  /**
+   * Closes descriptors that are opened again when they are needed, since something has failed with EMFILE or ENFILE. False:
+   * there are none.
+   */
+  makeRoom(): boolean
   /** Starts what long work will need, while there is time. */
   startThreads(): void
   /** Closes every descriptor of every layer, and the locks. */

@@ -90,6 +90,10 @@ export class Overlay implements Ops {
     if (u.upper !== null) close(u.upper.fd)
   }
 
+  makeRoom(): boolean {
+    return this.#handles.makeRoom()
+  }
+
   startThreads(): void {
     if (!isReadOnly(this.#u)) this.#u.pool.start()
   }

@@ -41,7 +41,7 @@ export class StandingHandles extends HandleTable {
     if (open !== undefined) return open
     const node = this.#node(fh)
     if (typeof node === 'number') return node
-    const fd = this.#withRoom(() => openReal(this.#u, node, O_RDONLY))
+    const fd = openReal(this.#u, node, O_RDONLY)
     return fd < 0 ? fd : this.add(node, fd, false)
   }
 
@@ -55,21 +55,13 @@ export class StandingHandles extends HandleTable {
     if (node.protect !== 0 && !late) return -E.EPERM
     const open = this.#open.get(-fh)
     if (open?.writable === true) return open
-    const copied = this.#withRoom(() => copyUp(this.#u, node))
+    const copied = copyUp(this.#u, node)
     if (copied < 0) return copied
     // It serves reads as well, which move no time.
-    const fd = this.#withRoom(() => openReal(this.#u, node, O_RDWR | O_NOATIME))
+    const fd = openReal(this.#u, node, O_RDWR | O_NOATIME)
     if (fd < 0) return fd
     isPrivileged(this.#u, node, fd)
     return this.add(node, fd, true)
-  }
-
-  /** Whoever runs out of descriptors lets go of the half that was not used the longest. */
-  #withRoom(open: () => Result): Result {
-    const result = open()
-    if (result !== -E.EMFILE && result !== -E.ENFILE) return result
-    for (let n = (this.#open.size + 1) >> 1; n > 0; n--) this.#open.pop()
-    return open()
   }
 
   #node(fh: Fh): Node | Result {
@@ -89,6 +81,13 @@ export class StandingHandles extends HandleTable {
 
   override forgotten(node: Node): void {
     this.#open.delete(node.id)
+  }
+
+  /** Lets go of the half that was not used the longest. */
+  override makeRoom(): boolean {
+    const before = this.#open.size
+    for (let n = (before + 1) >> 1; n > 0; n--) this.#open.pop()
+    return before > 0
   }
 
   override get size(): number {

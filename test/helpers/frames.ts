@@ -230,6 +230,13 @@ export class RecordingOps implements Ops {
   syncIsFree = false
   busy = false
 
+  /** How often it has descriptors to close. */
+  rooms = 0
+
+  makeRoom(): boolean {
+    return this.rooms-- > 0
+  }
+
   startThreads(): void {}
 
   get last(): unknown[] | undefined {

@@ -140,6 +140,14 @@ const cases = async (t: Test): Promise<void> => {
       many.map(name => text(`${f.lower}/${name}`)),
       many,
     )
+    // Each of these takes a descriptor that stays until the file is closed.
+    const removed = many.splice(0, 10)
+    for (const name of removed) fs.unlinkSync(`${f.merged}/${name}`)
+    dropCaches()
+    t.same(
+      fds.slice(0, 10).map(read),
+      removed.map(name => `W${name.slice(1)}`),
+    )
     for (const fd of fds) sys.close(fd)
     for (const name of many) fs.unlinkSync(`${f.merged}/${name}`)
     await until('nothing is open', () => openIn(server.pid, f.upper) === 0)

@@ -880,6 +880,20 @@ t.test('an operation that throws', async t => {
   t.equal(log.lines.length, 2)
 })
 
+t.test('no descriptor is left', async t => {
+  const r = rig()
+  for (const [rooms, times] of [
+    [2, 3],
+    [0, 1],
+  ] as const) {
+    r.ops.results.unlink = -E.EMFILE
+    r.ops.rooms = rooms
+    r.ops.calls.length = 0
+    t.same(r.send(request(OP.UNLINK, cstr('a'))), errorReply(E.EMFILE))
+    t.equal(r.ops.calls.length, times, 'as often as there is something to close')
+  }
+})
+
 t.test('results that are none', async t => {
   const r = rig()
   for (const bad of [-512, -1000, Number.NaN, 1e9, undefined as unknown as number]) {
