@@ -5,6 +5,7 @@
 #   TMPDIR            where layers and mounts are made; a file system that takes whiteout devices and
 #                     trusted.* attributes (not a container's own overlay)
 #   DIFFERENTIAL      more options for the differential test, such as "--seeds 60 --calls 1500"
+#   LIMIT             for all of it, in seconds (4200): what is not done by then has failed
 #   SUMMARY_FILE      the last line goes into this file instead of to standard output
 #
 # The last line is `N passed, N failed`; the exit status is 0 if nothing failed.
@@ -18,6 +19,7 @@ chmod 755 "$run"
 export TMPDIR=$run TSOVERLAY_RUN=$run
 passed=0
 failed=0
+LIMIT=${LIMIT:-4200}
 
 say() { printf '\n--- %s\n' "$*"; }
 pass() { passed=$((passed + 1)); }
@@ -64,6 +66,52 @@ leftovers() {
 trap 'leftovers >/dev/null 2>&1; rm -rf --one-file-system "$run"' EXIT
 trap 'exit 130' INT TERM HUP
 
+# What the threads of a process wait for, but for work: what tells where something hangs.
+describe() {
+  local pid=$1 task
+  echo "process $pid, parent $(sed -n 's/^PPid:\t//p' "/proc/$pid/status"):" \
+    "$(tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c1-300)"
+  for task in "/proc/$pid/task"/*; do
+    grep -q 'futex_do_wait\|do_epoll_wait' "$task/stack" ||
+      echo "  ${task##*/} $(sed -n 's/^State:\t//p' "$task/status"): $(tr '\n' ' ' <"$task/stack")"
+  done
+} 2>/dev/null
+
+# Ends the connections of this run's mounts: a process that waits for their answer can't be killed before.
+abort_connections() {
+  local device
+  mountpoint -q /sys/fs/fuse/connections || mount -t fusectl fusectl /sys/fs/fuse/connections 2>/dev/null
+  awk -v a="$run/" -v b="$PWD/.tap/" \
+    '(index($5, a) == 1 || index($5, b) == 1) && / - fuse/ { print $3 }' /proc/self/mountinfo |
+    while IFS=: read -r _ device; do
+      echo "fuse connection $device: $(cat "/sys/fs/fuse/connections/$device/waiting") requests wait"
+      echo 1 >"/sys/fs/fuse/connections/$device/abort"
+    done 2>/dev/null
+}
+
+# watch PID QUIET FILE: waits for a child of this script. Where FILE has had no new result of a test file for QUIET
+# seconds, or the time for all of it is over, it says what hangs and ends that.
+watch() {
+  local child=$1 quiet=$2 out=$3 results=0 now since=$SECONDS pid
+  while kill -0 "$child" 2>/dev/null; do
+    sleep 1
+    now=$(grep -Ec '^(not )?ok ' "$out")
+    if [ "$now" != "$results" ]; then
+      results=$now
+      since=$SECONDS
+    fi
+    [ $((SECONDS - since)) -gt "$quiet" ] || [ $SECONDS -gt "$LIMIT" ] || continue
+    echo "no result for $((SECONDS - since)) s, $SECONDS s in all; the last lines:"
+    tail -5 "$out"
+    mounts
+    for pid in $(processes); do describe "$pid"; done
+    abort_connections
+    for pid in $child $(processes); do kill -KILL "$pid"; done 2>/dev/null
+    break
+  done
+  wait "$child"
+}
+
 # tap_group NAME SECONDS JOBS FILE...: runs test files, SECONDS each at most.
 tap_group() {
   local name=$1 seconds=$2 jobs=$3 out="$run/$1.tap" counts p f
@@ -72,10 +120,17 @@ tap_group() {
     echo "no tests"
     return
   fi
+  : >"$out"
   npx --no-install tap run --disable-coverage --reporter=min --output-file="$out" \
-    --timeout="$seconds" --jobs="$jobs" "$@"
+    --timeout="$seconds" --jobs="$jobs" "$@" </dev/null &
+  local child=$!
+  # Each file as it ends: where a run is cut off, it has said how far it came.
+  tail -n +1 -f --pid="$child" "$out" | grep --line-buffered -E '^(not )?ok ' &
+  local progress=$!
+  # tap has its own limit for a file; the one here is for what it can't end.
+  watch "$child" $((seconds + 60)) "$out"
   local status=$?
-  grep -E '^(not )?ok ' "$out" 2>/dev/null
+  wait "$progress"
   # What failed, with the start of its reason.
   grep -E -A20 '^ +not ok ' "$out" 2>/dev/null | head -200
   counts=$(grep -E '^# \{ total: ' "$out" 2>/dev/null | tail -1)
@@ -97,7 +152,8 @@ differential() {
   shift
   echo "$name"
   # shellcheck disable=SC2086 # several words
-  if timeout --kill-after=30 1800 node test/differential/launch.mjs --dir "$run" "$@" ${DIFFERENTIAL:-}; then
+  node test/differential/launch.mjs --dir "$run" "$@" ${DIFFERENTIAL:-} </dev/null &
+  if watch $! 600 /dev/null; then
     pass
   else
     fail "$name"

@@ -87,6 +87,16 @@ export const isAlive = (pid: number): boolean => {
   }
 }
 
+/** How many files below a folder a process has open. */
+export const openIn = (pid: number, folder: string): number =>
+  fs.readdirSync(`/proc/${pid}/fd`).filter(fd => {
+    try {
+      return fs.readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(`${folder}/`)
+    } catch {
+      return false
+    }
+  }).length
+
 export interface Scratch {
   /** A folder of the test's own, without symlinks in its path. */
   top: string

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
 import t from 'tap'
-import { folders, serve, skipMounts, test } from '../helpers/mount.js'
+import { folders, openIn, serve, skipMounts, test, until } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -177,12 +177,15 @@ for (const io of ['cached', 'passthrough']) {
 
 test(t, 'the mount goes while data is read', { skip: skipMounts }, async t => {
   const f = folders(t, 'bulk')
-  fs.writeFileSync(`${f.lower}/f`, bytes(48 * MiB, 1))
+  const data = bytes(48 * MiB, 1)
+  fs.writeFileSync(`${f.lower}/f`, data)
   const server = await serve(t, f)
-  const child = spawn('cmp', [`${f.lower}/f`, `${f.merged}/f`])
+  const child = spawn('cmp', ['-', `${f.merged}/f`], { stdio: ['pipe', 'inherit', 'inherit'] })
   const end = once(child, 'exit')
-  await new Promise(done => setTimeout(done, 5))
+  child.stdin.write(data.subarray(0, 24 * MiB))
+  await until('it is open', () => openIn(child.pid ?? 0, f.merged) > 0)
   sys.umount(f.merged, sys.MNT.DETACH)
+  child.stdin.end(data.subarray(24 * MiB))
   t.same(await end, [0, null], 'what is open is served to its end')
   t.equal((await server.ended).status, 0)
 })

@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import {
   counters,
   folders,
+  openIn,
   serve,
   skipMounts,
   test,
@@ -39,17 +40,6 @@ const dropCaches = (): void => {
   spawnSync('sync')
   fs.writeFileSync('/proc/sys/vm/drop_caches', '3')
 }
-
-/** How many descriptors of a server lead into a folder. */
-const openIn = (pid: number, folder: string): number =>
-  fs.readdirSync(`/proc/${pid}/fd`).filter(fd => {
-    try {
-      const path = fs.readlinkSync(`/proc/${pid}/fd/${fd}`)
-      return path.startsWith(`${folder}/`)
-    } catch {
-      return false
-    }
-  }).length
 
 const mounted = async (t: Test, options = 'noopen'): Promise<[Folders, Served]> => {
   const f = folders(t)
