@@ -4,6 +4,7 @@
  */
 
 import { Worker } from 'node:worker_threads'
+import { begin } from '../sys/loading.js'
 import type { ServeOptions } from './messages.js'
 
 // A loader that runs the sources themselves has no .js there.
@@ -32,6 +33,7 @@ export const startEarly = (): Worker => {
 /** A thread that serves these options: the one that was started early, if it lives. */
 export const threadFor = (options: ServeOptions, early: Worker | undefined): Worker => {
   const thread = early === undefined || early.threadId < 0 ? start() : early
+  begin()
   thread.postMessage(options)
   return thread
 }

@@ -9,6 +9,7 @@
 
 import { MessageChannel, Worker, receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
 import { eventfd, eventfdDrain, eventfdSignal, close } from '../sys/io.js'
+import { begin, loading, settle } from '../sys/loading.js'
 import type { Logger } from '../log.js'
 import { runTask, type IoTask } from './io-task.js'
 import type { Job, Result } from './ops.js'
@@ -31,8 +32,10 @@ export interface IoAnswer {
  */
 const START = `
   const { workerData } = require('node:worker_threads')
-  const { entry, port, wakeFd } = workerData
+  const { entry, port, wakeFd, loading } = workerData
   import(entry).catch(error => {
+    Atomics.sub(loading, 0, 1)
+    Atomics.notify(loading, 0)
     port.postMessage({ failed: String(error) })
     require('node:fs').writeSync(wakeFd, new BigUint64Array([1n]))
   })
@@ -166,7 +169,7 @@ export class IoPool {
   }
 
   /**
-   * Waits for nothing. A thread in the middle of a task ends when that is done; only then are the
+   * Waits for no task. A thread in the middle of one ends when that is done; only then are the
    * descriptors that it uses closed, lest their numbers mean other files by then.
    */
   close(): void {
@@ -175,6 +178,7 @@ export class IoPool {
       for (const { abandon } of abandoned) abandon()
       close(this.wakeFd)
     }
+    if (this.#threads.length > 0) settle()
     const ended = this.#threads.map(({ worker, port }) => {
       port.close()
       if (abandoned.length > 0) worker.ref()
@@ -212,9 +216,10 @@ export class IoPool {
     const built = import.meta.url.endsWith('.js')
     const worker = new Worker(built ? START : entry, {
       eval: built,
-      workerData: { entry: entry.href, port: port2, wakeFd: this.wakeFd },
+      workerData: { entry: entry.href, port: port2, wakeFd: this.wakeFd, loading },
       transferList: [port2],
     })
+    begin()
     worker.on('error', error =>
       this.#log.error({ stack: error.stack }, 'a thread for input and output died'),
     )

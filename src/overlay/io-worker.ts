@@ -3,6 +3,7 @@
 import { workerData, type MessagePort } from 'node:worker_threads'
 import { E } from '../sys/errno.js'
 import { eventfdSignal } from '../sys/io.js'
+import { end } from '../sys/loading.js'
 import type { IoAnswer, IoRequest } from './io-pool.js'
 import { runTask } from './io-task.js'
 
@@ -20,3 +21,5 @@ port.on('message', (request: IoRequest) => {
   port.postMessage(answerTo(request))
   eventfdSignal(wakeFd)
 })
+
+end()

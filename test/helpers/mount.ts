@@ -146,7 +146,9 @@ export const scratch = (t: Test, name = 'test'): Scratch => {
       t.fail(`left mounted: ${line}`)
       spawnSync('umount', ['-l', point])
     }
-    spawnSync('rm', ['-rf', '--one-file-system', top], { stdio: 'inherit' })
+    // It has no output in common with the test, whose end would else be awaited as long as this one lives.
+    const { stderr } = spawnSync('rm', ['-rf', '--one-file-system', top], { encoding: 'utf8' })
+    if (stderr !== '') t.fail(stderr)
   })
   return { top, before: end => void own.push(end) }
 }

@@ -7,6 +7,7 @@ import type { IoTask } from '../../../src/overlay/io-task.js'
 import { silentLogger } from '../../../src/log.js'
 import { E } from '../../../src/sys/errno.js'
 import { poll2 } from '../../../src/sys/io.js'
+import { loading } from '../../../src/sys/loading.js'
 import { scratch } from '../../helpers/layers.js'
 import { leftOpen, openFds } from '../../helpers/union.js'
 import { resultOf } from './support.js'
@@ -51,6 +52,14 @@ t.test('every kind of task, with its result', async t => {
   for (const datasync of [true, false]) t.equal(await run({ kind: 'fsync', fd: dst, datasync }), 0)
   t.equal(await run({ kind: 'syncfs', fd: dst }), 0)
   t.equal(await run({ kind: 'syncfs', fd: -1 }), -E.EBADF, 'an error is a result')
+})
+
+t.test('closed while a thread starts: it has done so before it is ended', async t => {
+  const starting = new IoPool(silentLogger)
+  starting.start()
+  t.ok(Atomics.load(loading, 0) > 0)
+  starting.close()
+  t.equal(Atomics.load(loading, 0), 0)
 })
 
 t.test('closed before the answer: what is abandoned waits for its thread to end', async t => {
