@@ -6,6 +6,7 @@ import type { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
 import { close, eventfdSignal } from '../sys/io.js'
+import { settle } from '../sys/loading.js'
 import { Bell } from './bell.js'
 import { mountByHelper, watchOver } from './fusermount.js'
 import type { IoMode } from './init.js'
@@ -180,6 +181,7 @@ class Serving implements Server {
   /** Where there is a mount, `exit-guard.ts` takes it away first. */
   readonly #onExit = (): void => {
     if (!this.#live) this.abandon()
+    settle()
   }
 
   /** A thread that waits for requests would hold up the exit of the process, which joins it. */

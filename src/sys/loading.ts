@@ -4,7 +4,7 @@
  * So whoever ends threads, or the process, waits for them. It takes some tens of milliseconds.
  */
 
-import { getEnvironmentData, isMainThread, setEnvironmentData } from 'node:worker_threads'
+import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads'
 
 const KEY = 'tsoverlay: loading'
 /** Nothing takes so long; a program's end must not wait for ever. */
@@ -21,15 +21,9 @@ const shared = (): Int32Array => {
 
 /** The count, for a thread that has not loaded this file. */
 export const loading = shared()
-let guarded = false
 
 /** A thread is told to load. */
-export const begin = (): void => {
-  Atomics.add(loading, 0, 1)
-  if (guarded || !isMainThread) return
-  guarded = true
-  process.on('exit', () => void settle())
-}
+export const begin = (): void => void Atomics.add(loading, 0, 1)
 
 /** It has done so, or has failed. */
 export const end = (): void => {
