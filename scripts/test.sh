@@ -5,7 +5,7 @@
 #   TMPDIR            where layers and mounts are made; a file system that takes whiteout devices and
 #                     trusted.* attributes (not a container's own overlay)
 #   DIFFERENTIAL      more options for the differential test, such as "--seeds 60 --calls 1500"
-#   LIMIT             for all of it, in seconds (4200): what is not done by then has failed
+#   LIMIT             for all of it, in seconds (4200; long differential runs need more): what is not done by then has failed
 #   SUMMARY_FILE      the last line goes into this file instead of to standard output
 #
 # The last line is `N passed, N failed`; the exit status is 0 if nothing failed.
@@ -63,7 +63,8 @@ leftovers() {
     losetup -d "$it"
   done
 }
-trap 'leftovers >/dev/null 2>&1; rm -rf --one-file-system "$run"' EXIT
+# What is under way goes first, so that it starts nothing more.
+trap 'kill $(jobs -p) 2>/dev/null; wait; leftovers >/dev/null 2>&1; rm -rf --one-file-system "$run"' EXIT
 trap 'exit 130' INT TERM HUP
 
 # What the threads of a process wait for, but for work: what tells where something hangs.
@@ -153,7 +154,7 @@ differential() {
   echo "$name"
   # shellcheck disable=SC2086 # several words
   node test/differential/launch.mjs --dir "$run" "$@" ${DIFFERENTIAL:-} </dev/null &
-  if watch $! 600 /dev/null; then
+  if watch $! "$LIMIT" /dev/null; then
     pass
   else
     fail "$name"

@@ -181,7 +181,7 @@ class Serving implements Server {
   /** Where there is a mount, `exit-guard.ts` takes it away first. */
   readonly #onExit = (): void => {
     if (!this.#live) this.abandon()
-    settle()
+    settle() // the process would be aborted
   }
 
   /** A thread that waits for requests would hold up the exit of the process, which joins it. */
