@@ -32,6 +32,11 @@ const WAKE_EVERY = 64
 
 /** Nobody has asked for so many milliseconds: what can wait may be done. */
 const IDLE_MS = 5
+/** Then so many lie between what is done. Whoever asks meanwhile is answered first. */
+const PAUSE_MS = 1
+
+/** While a job is under way it is looked after so often, in milliseconds: a thread that died tells nobody. */
+const JOB_MS = 500
 
 /**
  * After so many requests without a pause it waits for requests alone, though there is something to be done in a
@@ -96,6 +101,8 @@ export class Device {
   /** A NOTIFY_REPLY has come since the bell was hung up. */
   #heard = false
   #stopping = false
+  /** How long nobody must have asked for what can wait to be done, in milliseconds. */
+  #pause = IDLE_MS
   /** Waits without a pause. */
   #rush = 0
 
@@ -116,7 +123,7 @@ export class Device {
   /** Serves to the end. Throws the MountError of a failed INIT. */
   run(): End {
     const req = new Request(REQUEST_SIZE)
-    const { wakeFd } = this.#session.ops
+    const { ops } = this.#session
     let untilWake = WAKE_EVERY
     for (;;) {
       const n = this.#read(req)
@@ -133,7 +140,7 @@ export class Device {
         if (--untilWake > 0) continue
         untilWake = WAKE_EVERY
         this.#hang()
-        if (poll2(-1, wakeFd, 0) > 0 && this.#wake()) return 'stopped'
+        if ((ops.busy || poll2(-1, ops.wakeFd, 0) > 0) && this.#wake()) return 'stopped'
       } else if (n === -E.EAGAIN) {
         if (this.#poll()) return 'stopped'
       } else if (n === -E.ENODEV) {
@@ -190,15 +197,20 @@ export class Device {
   #poll(): boolean {
     const { ops, tidy } = this.#session
     const idle = this.#ready && this.#parked.length === 0 ? this.#onIdle : undefined
-    const patience = this.#stopping ? 1 : idle === undefined ? tidy.patience : IDLE_MS
-    const woken = poll2(this.#fd, ops.wakeFd, patience)
+    const patience = this.#stopping ? 1 : idle === undefined ? tidy.patience : this.#pause
+    const looks = ops.busy && (patience < 0 || patience > JOB_MS)
+    const woken = poll2(this.#fd, ops.wakeFd, looks ? JOB_MS : patience)
     this.#linger.waited()
     if (this.#stopping) return this.#wake()
-    if (woken === 0) {
+    if (woken === 0 && ops.busy) ops.runCallbacks()
+    if (woken === 0 && !looks) {
       this.#hang()
       this.#rush = 0
       if (idle === undefined) tidy.quiet()
       else if (!idle()) this.#onIdle = undefined
+      this.#pause = PAUSE_MS
+    } else if ((woken & 1) !== 0) {
+      this.#pause = IDLE_MS
     }
     return (woken & 2) !== 0 && this.#wake()
   }

@@ -42,6 +42,12 @@ import type { Reply, Request } from './wire.js'
 export const NOTHING = 0
 export const PARKED = -1
 
+/**
+ * How often a request is tried again that finds no descriptor. Some need several, and what is closed to make room may be
+ * the one that was opened just before.
+ */
+const ROOMS = 24
+
 /** fs/fuse/dev.c:fuse_dev_do_write() refuses replies with an error at or below this. */
 const ERRNO_END = -512
 
@@ -156,8 +162,10 @@ export class Session {
     if (req.bodyLength < handler.size) return -E.EINVAL
     if (this.negotiated === undefined && opcode !== Opcode.INIT) return -E.EIO
     let r = handler.run(this, req, this.reply)
-    while ((r === -E.EMFILE || r === -E.ENFILE) && this.ops.makeRoom())
+    for (let n = 0; n < ROOMS && (r === -E.EMFILE || r === -E.ENFILE); n++) {
+      if (!this.ops.makeRoom()) break
       r = handler.run(this, req, this.reply)
+    }
     return r
   }
 

@@ -3,14 +3,15 @@
  * thread goes on with other requests. A thread gets descriptors and numbers, and answers with a result;
  * it never sees a node.
  *
- * Where no thread can be started (the program's files were replaced or removed under a server that lives), the
- * union's thread does the work: slower, but nobody waits for ever.
+ * Where no thread comes to life (the program's files were replaced or removed under a server that lives, or the
+ * process has no descriptors left), the union's thread does the work: slower, but nobody waits for ever.
  */
 
 import { MessageChannel, Worker, receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
 import { eventfd, eventfdDrain, eventfdSignal, close } from '../sys/io.js'
-import { begin, loading, settle } from '../sys/loading.js'
+import { begin, end, loading, settle } from '../sys/loading.js'
 import type { Logger } from '../log.js'
+import { giveUp, isStarting, startCell, type StartCell } from './io-start.js'
 import { runTask, type IoTask } from './io-task.js'
 import type { Job, Result } from './ops.js'
 
@@ -27,21 +28,32 @@ export interface IoAnswer {
 }
 
 /**
- * The union's thread turns no event loop while it serves, so it can't be told by an event that a thread has not
- * come to life. The thread says so itself, and for that it must not need a file.
+ * What a thread does first, without a file: where its own can't be loaded it says so. It is alive before it loads
+ * anything, so that one which is not can be given up at once.
  */
 const START = `
   const { workerData } = require('node:worker_threads')
-  const { entry, port, wakeFd, loading } = workerData
-  import(entry).catch(error => {
-    Atomics.sub(loading, 0, 1)
-    Atomics.notify(loading, 0)
-    port.postMessage({ failed: String(error) })
-    require('node:fs').writeSync(wakeFd, new BigUint64Array([1n]))
-  })
+  const { entry, port, wakeFd, loading, start } = workerData
+  if (Atomics.compareExchange(start, 0, 0, 1) !== 2) {
+    import(entry).catch(error => {
+      Atomics.sub(loading, 0, 1)
+      Atomics.notify(loading, 0)
+      port.postMessage({ failed: String(error) })
+      require('node:fs').writeSync(wakeFd, new BigUint64Array([1n]))
+    })
+  }
 `
 
 const THREADS = 2
+
+/** A loader that runs the sources themselves does so for files only; and such a thread is alive when all is loaded. */
+const BUILT = import.meta.url.endsWith('.js')
+const ENTRY = new URL('../overlay/io-worker.js', import.meta.url)
+
+/** A thread is given up that is not alive after so many milliseconds. */
+const START_MS = BUILT ? 5000 : 60_000
+/** Where one was, or could not load its files, none is started for so long. */
+const RETRY_MS = 60_000
 
 class PoolJob implements Job {
   readonly #callbacks: ((result: Result) => void)[] = []
@@ -61,9 +73,19 @@ class PoolJob implements Job {
 interface Thread {
   worker: Worker
   port: MessagePort
+  start: StartCell
+  /** When it is given up, unless it has come to life. */
+  until: number
   busy: number
   /** How many of those are messages to the kernel. */
   telling: number
+}
+
+/** False: it has come to life. What was given up loads nothing; where it is a file of its own, it has done so by then. */
+const disown = ({ start }: Thread): boolean => {
+  if (!giveUp(start)) return false
+  if (BUILT) end()
+  return true
 }
 
 interface Running {
@@ -81,12 +103,16 @@ export class IoPool {
   readonly #log: Logger
   readonly #threads: Thread[] = []
   readonly #running = new Map<number, Running>()
+  readonly #startMs: number
   #nextId = 1
-  /** No thread can be started. */
-  #broken = false
+  /** No thread is started before. */
+  #retryAt = 0
+  #closed = false
 
-  constructor(log: Logger) {
+  /** @param startMs how long a thread may take to come to life */
+  constructor(log: Logger, startMs = START_MS) {
     this.#log = log
+    this.#startMs = startMs
     this.wakeFd = eventfd()
   }
 
@@ -121,11 +147,17 @@ export class IoPool {
     return job
   }
 
-  /** Runs what is due for every answer that has come. Called when `wakeFd` is readable. */
+  /**
+   * Runs what is due for every answer that has come. Called when `wakeFd` is readable; and while something is pending
+   * also now and then, since a thread that does not come to life says nothing.
+   */
   runCallbacks(): void {
     eventfdDrain(this.wakeFd)
-    for (const thread of this.#threads.slice()) this.#take(thread)
-    if (this.#broken) this.#runHere()
+    for (const thread of this.#threads.slice()) {
+      this.#take(thread)
+      if (isStarting(thread.start)) this.#loseLate(thread)
+    }
+    this.#runHere()
   }
 
   #take(thread: Thread): void {
@@ -134,8 +166,7 @@ export class IoPool {
       if (received === undefined) break
       const message = received.message as IoAnswer | { failed: string }
       if ('failed' in message) {
-        this.#log.error({ error: message.failed }, 'no thread for input and output can be started')
-        this.#lose(thread)
+        this.#lose(thread, message.failed)
         break
       }
       if (message.error !== undefined)
@@ -158,11 +189,19 @@ export class IoPool {
     }
   }
 
+  #loseLate(thread: Thread): void {
+    if (performance.now() < thread.until || !disown(thread)) return
+    this.#lose(thread, `it has not come to life within ${this.#startMs} ms`)
+  }
+
   /** What it was to do is left to `runHere`. */
-  #lose(thread: Thread): void {
+  #lose(thread: Thread, error: string): void {
+    const at = this.#threads.indexOf(thread)
+    if (at < 0) return
+    this.#log.error({ error }, 'no thread for input and output can be started')
     thread.port.close()
-    this.#threads.splice(this.#threads.indexOf(thread), 1)
-    this.#broken = true
+    this.#threads.splice(at, 1)
+    this.#retryAt = performance.now() + RETRY_MS
     for (const running of this.#running.values()) {
       if (running.thread === thread) running.thread = null
     }
@@ -173,12 +212,15 @@ export class IoPool {
    * descriptors that it uses closed, lest their numbers mean other files by then.
    */
   close(): void {
+    this.#closed = true
     const abandoned = [...this.#running.values()]
-    const end = (): void => {
+    const letGo = (): void => {
       for (const { abandon } of abandoned) abandon()
       close(this.wakeFd)
     }
-    if (this.#threads.length > 0) settle()
+    // One that is not alive need not be waited for.
+    const loads = this.#threads.filter(thread => !BUILT || !disown(thread))
+    if (loads.length > 0) settle()
     const ended = this.#threads.map(({ worker, port }) => {
       port.close()
       if (abandoned.length > 0) worker.ref()
@@ -186,8 +228,8 @@ export class IoPool {
     })
     this.#threads.length = 0
     this.#running.clear()
-    if (abandoned.length === 0) end()
-    else void Promise.all(ended).then(end)
+    if (abandoned.length === 0) letGo()
+    else void Promise.all(ended).then(letGo)
   }
 
   get pending(): number {
@@ -205,27 +247,45 @@ export class IoPool {
     const idle = this.#threads.find(thread => thread.busy === 0)
     if (idle !== undefined) return idle
     const others = this.#threads.filter(thread => thread !== teller)
-    if (others.length < THREADS && !this.#broken) return this.#startThread()
+    if (others.length < THREADS && performance.now() >= this.#retryAt) {
+      const thread = this.#startThread()
+      if (thread !== null) return thread
+    }
     return others.reduce<Thread | null>((a, b) => (a === null || b.busy < a.busy ? b : a), null)
   }
 
-  #startThread(): Thread {
+  #startThread(): Thread | null {
     const { port1, port2 } = new MessageChannel()
-    const entry = new URL('../overlay/io-worker.js', import.meta.url)
-    // A loader that runs the sources themselves does so for files only.
-    const built = import.meta.url.endsWith('.js')
-    const worker = new Worker(built ? START : entry, {
-      eval: built,
-      workerData: { entry: entry.href, port: port2, wakeFd: this.wakeFd, loading },
-      transferList: [port2],
-    })
+    const start = startCell()
+    let worker
     begin()
-    worker.on('error', error =>
-      this.#log.error({ stack: error.stack }, 'a thread for input and output died'),
-    )
+    try {
+      worker = new Worker(BUILT ? START : ENTRY, {
+        eval: BUILT,
+        workerData: { entry: ENTRY.href, port: port2, wakeFd: this.wakeFd, loading, start },
+        transferList: [port2],
+      })
+    } catch (error) {
+      end()
+      port1.close()
+      this.#log.error({ error: String(error) }, 'no thread for input and output can be started')
+      this.#retryAt = performance.now() + RETRY_MS
+      return null
+    }
     worker.unref()
-    const thread = { worker, port: port1, busy: 0, telling: 0 }
+    const until = performance.now() + this.#startMs
+    const thread = { worker, port: port1, start, until, busy: 0, telling: 0 }
+    // Heard only where an event loop turns.
+    worker.on('error', error => this.#died(thread, error))
     this.#threads.push(thread)
     return thread
+  }
+
+  #died(thread: Thread, error: Error): void {
+    if (this.#closed) return
+    this.#log.error({ stack: error.stack }, 'a thread for input and output died')
+    disown(thread)
+    this.#lose(thread, String(error))
+    eventfdSignal(this.wakeFd)
   }
 }

@@ -5,9 +5,14 @@ import { E } from '../sys/errno.js'
 import { eventfdSignal } from '../sys/io.js'
 import { end } from '../sys/loading.js'
 import type { IoAnswer, IoRequest } from './io-pool.js'
+import { comesAlive, type StartCell } from './io-start.js'
 import { runTask } from './io-task.js'
 
-const { port, wakeFd } = workerData as { port: MessagePort; wakeFd: number }
+const { port, wakeFd, start } = workerData as {
+  port: MessagePort
+  wakeFd: number
+  start: StartCell
+}
 
 const answerTo = ({ id, task }: IoRequest): IoAnswer => {
   try {
@@ -17,9 +22,11 @@ const answerTo = ({ id, task }: IoRequest): IoAnswer => {
   }
 }
 
-port.on('message', (request: IoRequest) => {
-  port.postMessage(answerTo(request))
-  eventfdSignal(wakeFd)
-})
-
 end()
+
+if (comesAlive(start)) {
+  port.on('message', (request: IoRequest) => {
+    port.postMessage(answerTo(request))
+    eventfdSignal(wakeFd)
+  })
+}

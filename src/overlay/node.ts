@@ -238,14 +238,22 @@ export class NodeTable {
   readonly #lowerInodes: Map<Ino, Node>[] = []
   readonly #upperInodes = new Map<Ino, Node>()
   readonly #numberGone: ((folder: Node) => void) | null
+  readonly #folderGone: (dir: RealDir) => void
   #nextId = ROOT_ID + 1
 
   /**
    * @param numberGone where a copy's number cannot be found again by its origin: called for each folder
    * with a name that gets another one at the next lookup
+   * @param folderGone called for each real folder under a folder that nothing needs any more
    */
-  constructor(rootIno: Ino, dirs: RealDir[], numberGone: ((folder: Node) => void) | null = null) {
+  constructor(
+    rootIno: Ino,
+    dirs: RealDir[],
+    numberGone: ((folder: Node) => void) | null = null,
+    folderGone: (dir: RealDir) => void = () => {},
+  ) {
     this.#numberGone = numberGone
+    this.#folderGone = folderGone
     this.root = new Node(ROOT_ID, S_IFDIR, rootIno, dirs)
     this.root.lookups = 1
     this.root.upper = this.root.upperDir !== null
@@ -359,6 +367,7 @@ export class NodeTable {
         this.#upperInodes.delete(at.upperIno)
       if (at.anchor >= 0) close(at.anchor)
       at.anchor = -1
+      for (const dir of at.dirs) this.#folderGone(dir)
       at = parent
     }
   }

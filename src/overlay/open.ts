@@ -121,6 +121,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const { notifier } = deps
   const listings = new Listings()
   const pool = new IoPool(log)
+  const fds = new DirFds(folderBudget())
   const numberGone = (folder: Node): void => {
     listings.drop(folder.id)
     const message = folder.lookups === 0 ? null : notifier.dropPages(folder.id)
@@ -132,7 +133,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     notifier,
     upper,
     lowers,
-    fds: new DirFds(folderBudget()),
+    fds,
     marks,
     override: options.xattrPermissions !== 0,
     amends: options.xattrPermissions !== 0 || lowers.some(layer => layer.shownBy !== null),
@@ -149,6 +150,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
       shownIno({ fsCount }, top, st.ino),
       merged.map(layer => layer.root),
       canFindOrigins(lowers) ? null : numberGone,
+      dir => fds.drop(dir),
     ),
     st,
     place: new Place(),

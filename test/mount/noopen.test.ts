@@ -26,6 +26,9 @@ const ENOSPC = -28
 const FS_IMMUTABLE_FL = 0x10
 const FS_APPEND_FL = 0x20
 
+/** Of a thread that finds no descriptors. */
+const NO_THREAD = /has not come to life/
+
 const text = (path: string): string => fs.readFileSync(path, 'latin1')
 const read = (fd: number): string => {
   const buf = Buffer.alloc(100)
@@ -115,7 +118,8 @@ const cases = async (t: Test): Promise<void> => {
     const many = Array.from({ length: 300 }, (_, i) => `f${i}`)
     for (const name of many) fs.writeFileSync(`${f.lower}/${name}`, name)
     const server = await serve(t, f, '-o', 'noopen')
-    // Less than it has reckoned with.
+    // Less than it has reckoned with, and maybe too few for a thread.
+    server.expect(NO_THREAD)
     spawnSync('prlimit', ['--pid', String(server.pid), '--nofile=80:80'])
     const fds = many.map(name => sys.open(`${f.merged}/${name}`, O.RDWR))
     t.ok(fds.every(fd => fd >= 0))
@@ -143,6 +147,26 @@ const cases = async (t: Test): Promise<void> => {
     await until('nothing is open', () => openIn(server.pid, f.upper) === 0)
     await server.unmount()
   })
+
+  await test(
+    t,
+    'no descriptors are left for a thread that syncs: it is done all the same',
+    async t => {
+      const f = folders(t)
+      fs.writeFileSync(`${f.lower}/a`, 'lower a')
+      const server = await serve(t, f, '-o', 'noopen')
+      // A thread takes four; none has been started so soon.
+      server.expect(NO_THREAD)
+      const limit = fs.readdirSync(`/proc/${server.pid}/fd`).length + 3
+      spawnSync('prlimit', ['--pid', String(server.pid), `--nofile=${limit}:${limit}`])
+      const fd = sys.open(`${f.merged}/a`, O.RDWR)
+      t.equal(write(fd, 'XY'), 2)
+      t.equal(sys.fsync(fd), 0)
+      t.equal(sys.close(fd), 0)
+      t.equal(text(`${f.merged}/a`), 'XYwer a')
+      await server.unmount()
+    },
+  )
 
   await test(t, 'what is later told: an immutable or append-only file', async t => {
     for (const options of ['noopen', 'noopen,writeback=0']) {

@@ -212,6 +212,19 @@ t.test('requests that wait', async t => {
   t.equal(end, 'stopped')
 })
 
+t.test('a job whose thread died tells nobody: it is looked after', async t => {
+  const l = line(t)
+  l.send(initRequest(45))
+  l.ops.busy = true
+  let looks = 0
+  l.ops.runCallbacks = () => {
+    l.receive()
+    if (++looks === 3) l.hangUp()
+  }
+  t.equal(l.device.run(), 'aborted')
+  t.equal(looks, 3, 'without anything that wakes')
+})
+
 /** The kernel sets the lowest bit of the unique that it interrupts. */
 const interrupt = (unique: bigint): Buffer =>
   request(OP.INTERRUPT, u64(unique), { unique: unique | 1n })

@@ -15,6 +15,10 @@ import { resultOf } from './support.js'
 // One pool for all but the last test: to start a thread is what takes time here.
 const before = openFds()
 const pool = new IoPool(silentLogger)
+const waitFor = async (holds: () => boolean): Promise<boolean> => {
+  for (let n = 0; n < 3000 && !holds(); n++) await new Promise(next => setTimeout(next, 10))
+  return holds()
+}
 const run = (task: IoTask) => resultOf({ job: pool.submit(task) }, () => pool.runCallbacks())
 
 t.test('nothing runs but on the thread that asks, when it asks', async t => {
@@ -60,6 +64,30 @@ t.test('closed while a thread starts: it has done so before it is ended', async 
   t.ok(Atomics.load(loading, 0) > 0)
   starting.close()
   t.equal(Atomics.load(loading, 0), 0)
+})
+
+t.test('a thread that does not come to life: its work is done all the same', async t => {
+  const lines: string[] = []
+  const note = (_fields: object, message: string): void => void lines.push(message)
+  // No thread is alive so soon.
+  const late = new IoPool({ ...silentLogger, error: note }, 0)
+  const seen: number[] = []
+  const ask = (): void =>
+    late.submit({ kind: 'fsync', fd: -1, datasync: false }).onDone(result => void seen.push(result))
+  ask()
+  t.equal(poll2(late.wakeFd, -1, 0), 0, 'nothing tells')
+  await new Promise(next => setTimeout(next, 2))
+  late.runCallbacks()
+  t.strictSame(seen, [-E.EBADF])
+  t.match(lines, [/no thread for input and output/])
+  ask()
+  t.equal(poll2(late.wakeFd, -1, 0), 1, 'and for a while no other is waited for')
+  late.runCallbacks()
+  t.equal(seen.length, 2)
+  t.equal(late.pending, 0)
+  t.equal(lines.length, 1)
+  late.close()
+  t.ok(await waitFor(() => Atomics.load(loading, 0) === 0), 'it has ended by itself')
 })
 
 t.test('closed before the answer: what is abandoned waits for its thread to end', async t => {

@@ -58,6 +58,18 @@ t.test('forget', async t => {
     t.type(union.lookup(ROOT_ID, 's'), Entry)
   })
 
+  await t.test('a folder that is forgotten has no descriptor open', async t => {
+    const union = open(t, optionsOf(unionFolders(t, { lower: [LOWER], upper: { a: dir() } })))
+    const { ops } = union
+    const before = openFds()
+    const a = union.lookup(ROOT_ID, 'a') as Entry
+    const b = union.lookup(a.nodeId, 'b') as Entry
+    const g = union.lookup(b.nodeId, 'g') as Entry
+    t.ok(openFds().length > before.length)
+    for (const { nodeId } of [g, a, b]) ops.forget(nodeId, 1)
+    t.strictSame(openFds(), before)
+  })
+
   await t.test('open files are kept', async t => {
     const union = open(t, optionsOf(unionFolders(t, { lower: [LOWER] })))
     const { ops } = union
