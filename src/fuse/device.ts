@@ -11,8 +11,9 @@ import { readFileSync } from 'node:fs'
 import type { Logger } from '../log.js'
 import { ROOT_ID, type NodeId } from '../overlay/ops.js'
 import { E, errnoName } from '../sys/errno.js'
-import { eventfdDrain, poll2, read, write } from '../sys/io.js'
+import { eventfdDrain, poll2, write } from '../sys/io.js'
 import { MAX_IO } from './tuning.js'
+import { Intake } from './intake.js'
 import { Linger } from './linger.js'
 import { PARKED, type Session } from './session.js'
 import { Opcode } from './abi.js'
@@ -96,6 +97,7 @@ export class Device {
   readonly #blocking: Blocking | undefined
   readonly #parked: Parked[] = []
   readonly #linger = new Linger()
+  readonly intake = new Intake()
   #onIdle: (() => boolean) | undefined
   #ready = false
   /** A NOTIFY_REPLY has come since the bell was hung up. */
@@ -161,7 +163,7 @@ export class Device {
     if (blocking === undefined || linger.looks) {
       req.fd = this.#fd
       do {
-        const n = read(req.fd, req.buf, 0, REQUEST_SIZE)
+        const n = this.intake.read(req)
         if (n !== -E.EAGAIN) {
           linger.end()
           return n
@@ -172,7 +174,7 @@ export class Device {
       linger.on()
     }
     req.fd = blocking.fd
-    const n = read(req.fd, req.buf, 0, REQUEST_SIZE)
+    const n = this.intake.read(req)
     linger.waited()
     return n
   }
@@ -238,9 +240,17 @@ export class Device {
       this.#interrupt(req)
       return
     }
-    const n = this.#session.handle(req)
+    let n = this.#session.handle(req)
+    if (req.source >= 0) n = this.#emptyPipe(req, n)
     if (n > 0) this.#send(req, n)
     else if (n === PARKED) this.#park(req)
+  }
+
+  /** @param n what `handle` has returned */
+  #emptyPipe(req: Request, n: number): number {
+    if (n !== PARKED) this.intake.drop(req)
+    else if (!this.intake.keep(req)) return this.#session.answer(req, -E.EIO)
+    return n
   }
 
   #send(req: Request, length: number): void {

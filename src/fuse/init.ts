@@ -13,7 +13,7 @@ import {
   KERNEL_MINOR,
   MINOR_MIN,
 } from './abi.js'
-import { MAX_IO, MIN_WRITE } from './tuning.js'
+import { MAX_IO, MIN_WRITE, PAGE } from './tuning.js'
 import type { Reply, Request } from './wire.js'
 
 /** How file data travels: through the kernel's page cache of the mount, or past it to the real file. */
@@ -33,8 +33,6 @@ export interface InitWish {
   /** Open and close files without a message, in `cached` mode. Default: false. */
   noOpen?: boolean
 }
-
-const PAGE = 4096
 
 /** Requests in the background (readahead, write-back) before callers have to wait. */
 const MAX_BACKGROUND = 64

@@ -5,34 +5,22 @@
  */
 
 import { E } from '../sys/errno.js'
-import { close } from '../sys/io.js'
-import { pipe, setPipeSize, splice, spliceFrom, vmsplice } from '../sys/splice.js'
+import { splice, spliceFrom, vmsplice } from '../sys/splice.js'
 import { OUT_HEADER_SIZE } from './abi.js'
+import { MIN_SPLICED, Pipe, PIPE_SLOTS } from './pipe.js'
+import { PAGE } from './tuning.js'
 import type { Reply } from './wire.js'
 
-/** Below this nothing is gained: the copy costs no more than the additional system calls. */
-export const MIN_SPLICED = 64 * 1024
-
-const PAGE = 4096
-/**
- * What everybody may ask for (fs.pipe-max-size). Each page takes a slot, also one that is used in part, and so
- * does the header: the largest requests do not fit, but the kernel reads ahead less than that.
- */
-const PIPE_SIZE = 1024 * 1024
-
 export class ReplyPipe {
-  #from = -1
-  #into = -1
-  #slots = 0
+  readonly #pipe = new Pipe()
   /** Bytes of data that are in the pipe, behind the header; -1: nothing is. */
   #loaded = -1
-  #off = false
   /** How many replies went this way. */
   sent = 0
 
   /** Whether a reply with so much data should go this way. */
   takes(length: number): boolean {
-    return length >= MIN_SPLICED && !this.#off
+    return length >= MIN_SPLICED && !this.#pipe.off
   }
 
   /**
@@ -43,12 +31,14 @@ export class ReplyPipe {
    * there is nothing in the pipe.
    */
   load(rep: Reply, fd: number, length: number, pos: number): number {
-    if (!this.#open()) return -1
-    if (Math.ceil(((pos % PAGE) + length) / PAGE) >= this.#slots) return -1
-    if (vmsplice(this.#into, rep.buf, 0, OUT_HEADER_SIZE) !== OUT_HEADER_SIZE) return this.#refuse()
+    if (!this.#pipe.open()) return -1
+    const { into } = this.#pipe
+    // The header takes one.
+    if (Math.ceil(((pos % PAGE) + length) / PAGE) >= PIPE_SLOTS) return -1
+    if (vmsplice(into, rep.buf, 0, OUT_HEADER_SIZE) !== OUT_HEADER_SIZE) return this.#refuse()
     let done = 0
     while (done < length) {
-      const n = spliceFrom(fd, pos + done, this.#into, length - done)
+      const n = spliceFrom(fd, pos + done, into, length - done)
       if (n === -E.EINVAL) return this.#refuse()
       if (n < 0) {
         this.close()
@@ -69,41 +59,26 @@ export class ReplyPipe {
   /** Sends it; as write(2) of the whole reply. After an error nothing is left in the pipe. */
   send(device: number, length: number): number {
     this.#loaded = -1
-    const r = splice(this.#from, device, length)
+    const r = splice(this.#pipe.from, device, length)
     if (r === length) this.sent++
     else this.close()
     return r < 0 || r === length ? r : -E.EIO
   }
 
-  #open(): boolean {
-    if (this.#from >= 0) return true
-    const ends = pipe()
-    if (typeof ends === 'number') return this.#refuse() >= 0
-    ;[this.#from, this.#into] = ends
-    const size = setPipeSize(this.#into, PIPE_SIZE)
-    this.#slots = Math.floor(size / PAGE)
-    return size >= 0 || this.#refuse() >= 0
-  }
-
   /** Never again. */
   #refuse(): -1 {
-    this.#off = true
-    this.close()
+    this.stop()
     return -1
   }
 
   close(): void {
-    if (this.#from >= 0) {
-      close(this.#from)
-      close(this.#into)
-    }
-    this.#from = -1
-    this.#into = -1
+    this.#pipe.close()
     this.#loaded = -1
   }
 
   /** Large replies are sent by write(2) from now on. */
   stop(): void {
-    this.#refuse()
+    this.#pipe.giveUp()
+    this.#loaded = -1
   }
 }

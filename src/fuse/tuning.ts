@@ -15,8 +15,16 @@ export interface Tuning {
   readonly noOpen: boolean
 }
 
-/** Bytes of data in the largest request. The kernel's own limit (fs.fuse.max_pages_limit) is as much. */
-export const MAX_IO = 1024 * 1024
+export const PAGE = 4096
+
+/** What everybody may ask for (fs.pipe-max-size). */
+export const PIPE_SIZE = 1024 * 1024
+
+/**
+ * Bytes of data in the largest request: with a page for its header it fits into a pipe. The kernel's own limit
+ * (fs.fuse.max_pages_limit) is one page more.
+ */
+export const MAX_IO = PIPE_SIZE - PAGE
 
 /** The kernel takes a smaller number for this one. */
 export const MIN_WRITE = 4096

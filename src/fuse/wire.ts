@@ -31,6 +31,8 @@ export class Request {
   length = 0
   /** The descriptor that it was read from, where the reply goes. */
   fd = -1
+  /** Where the data of a WRITE is that is not in `buf`: the end of a pipe, or -1. Who has taken all of it says so here. */
+  source = -1
 
   constructor(size: number) {
     this.buf = Buffer.allocUnsafeSlow((size + 7) & ~7)

@@ -5,7 +5,7 @@
 
 import { parentPort, receiveMessageOnPort } from 'node:worker_threads'
 import { MountError } from '../errors.js'
-import type { Logger } from '../log.js'
+import { silentLogger, type Logger } from '../log.js'
 import type { NodeId, Ops } from '../overlay/ops.js'
 import type { UnionOptions } from '../overlay/options.js'
 import { openUnion } from '../overlay/overlay.js'
@@ -88,6 +88,7 @@ const statsOf = (session: Session, device: Device): Record<string, number> => {
   stats['io.nodes'] = session.data?.nodeCount ?? 0
   stats['io.handles'] = session.data?.handleCount ?? 0
   stats['io.spliced'] = session.pipe?.sent ?? 0
+  stats['io.taken'] = device.intake.taken
   return stats
 }
 
@@ -124,10 +125,11 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     if (setup.device !== undefined) tuneBdi(setup.device, log) // INIT would have set it back
     send({ type: 'ready', io: session.negotiated?.io ?? 'cached' })
   }
+  const files = new DeviceFiles(fd, silentLogger)
   let rehearsal: Rehearsal | undefined
   const practise = (): boolean => {
     try {
-      rehearsal ??= new Rehearsal({ wish, tuning: options.tuning, log })
+      rehearsal ??= new Rehearsal({ wish, tuning: options.tuning, log, files })
       return rehearsal.step()
     } catch (error) {
       // It is served without practice, then.
@@ -161,6 +163,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
   } finally {
     rehearsal?.close()
     pipe.close()
+    device.intake.close()
   }
 }
 

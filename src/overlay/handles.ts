@@ -13,6 +13,7 @@ import {
   O_RDWR,
   O_TRUNC,
   O_WRONLY,
+  S_IFREG,
   S_ISGID,
   S_ISUID,
   UTIME_OMIT,
@@ -26,13 +27,15 @@ import {
   lseek as seek,
   pread,
   pwrite,
+  read,
 } from '../sys/io.js'
+import { spliceTo } from '../sys/splice.js'
 import { Stat } from '../sys/stat.js'
 import { fsetxattr, getxattrat, getxattrValue } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
 import { CAPABILITY } from './id-values.js'
 import { rightToOpen, withRight } from './lend.js'
-import { Protect, type Node } from './node.js'
+import { Node, Protect } from './node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
 import type { Layer } from './layer.js'
 import { amend, dropCapability, storedName, storeMode } from './override.js'
@@ -59,6 +62,8 @@ export class FileHandle {
 }
 
 export class HandleTable {
+  /** Always one: when no object of a class is left, the engine throws away what it has compiled for them. */
+  protected readonly spare = new FileHandle(0, new Node(0, S_IFREG, 0), -1, false)
   readonly #files = new Map<Fh, FileHandle>()
   #next = 1
 
@@ -270,6 +275,45 @@ export function readFile(
   return done
 }
 
+/** How many bytes were written before the file took no more, or -errno of the first. */
+function writeAll(fd: number, buf: Buffer, offset: number, length: number, pos: number): Result {
+  let done = 0
+  while (done < length) {
+    const n = pwrite(fd, buf, offset + done, length - done, pos + done)
+    if (n < 0) return done > 0 ? done : n
+    if (n === 0) break
+    done += n
+  }
+  return done
+}
+
+/** As `writeAll`, with what is in a pipe; by way of the buffer where the file takes nothing from pipes. */
+function writeFrom(
+  source: number,
+  fd: number,
+  buf: Buffer,
+  offset: number,
+  length: number,
+  pos: number,
+): Result {
+  let done = 0
+  while (done < length) {
+    const n = spliceTo(source, fd, pos + done, length - done)
+    if (n === -E.EINVAL && done === 0) {
+      while (done < length) {
+        const got = read(source, buf, offset + done, length - done)
+        if (got <= 0) return -E.EIO
+        done += got
+      }
+      return writeAll(fd, buf, offset, length, pos)
+    }
+    if (n < 0) return done > 0 ? done : n
+    if (n === 0) break
+    done += n
+  }
+  return done
+}
+
 export function writeFile(
   u: Union,
   handle: FileHandle,
@@ -279,20 +323,16 @@ export function writeFile(
   pos: number,
   killFor: Caller | null,
   late: boolean,
+  source: number,
 ): Result {
-  let done = 0
   const kept = late && handle.node.capable ? getxattrValue(handle.fd, '', CAPABILITY) : -E.ENODATA
   const keepTime = (late || u.writeback) && fstatx(handle.fd, st) >= 0
   const { mtimeSec, mtimeNsec } = st
-  while (done < length) {
-    const n = pwrite(handle.fd, buf, offset + done, length - done, pos + done)
-    if (n < 0) {
-      if (done === 0) return n
-      break
-    }
-    if (n === 0) break
-    done += n
-  }
+  const done =
+    source < 0
+      ? writeAll(handle.fd, buf, offset, length, pos)
+      : writeFrom(source, handle.fd, buf, offset, length, pos)
+  if (done < 0) return done
   // Who wrote late pages by write(2) has given the capability up then; by a mapping nobody does.
   if (typeof kept !== 'number') fsetxattr(handle.fd, CAPABILITY, kept, 0)
   if (u.override && !late) dropCapability(u.upper, handle.fd, '')

@@ -283,11 +283,12 @@ export class Overlay implements Ops {
     pos: number,
     killPriv: boolean,
     late: boolean,
+    source: number,
   ): Result {
     const handle = this.#handles.writing(fh, late)
     if (typeof handle === 'number') return handle
     const killFor = killPriv ? this.requester : null
-    return writeFile(this.#u, handle, buf, offset, length, pos, killFor, late)
+    return writeFile(this.#u, handle, buf, offset, length, pos, killFor, late, source)
   }
 
   fsync(fh: Fh, datasync: boolean): Result {

@@ -40,6 +40,12 @@ export const spliceFrom = (file: number, pos: number, pipeIn: number, length: nu
   return call(file, words, pipeIn, 0, length)
 }
 
+/** splice(2) of what is in a pipe into a file, at `pos`: bytes moved, maybe fewer. */
+export const spliceTo = (pipeOut: number, file: number, pos: number, length: number): Result => {
+  put64(0, pos)
+  return call(pipeOut, 0, file, words, length)
+}
+
 /**
  * vmsplice(2): puts memory into a pipe by reference. What it holds when it is read from the pipe counts, so
  * it may still be changed.

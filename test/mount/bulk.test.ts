@@ -1,10 +1,10 @@
-/** Much data at once: replies that go through a pipe have the bytes that the files have. */
+/** Much data at once: what goes through a pipe, in replies and in requests, are the bytes that the files have. */
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
 import t from 'tap'
-import { folders, openIn, serve, skipMounts, test, until } from '../helpers/mount.js'
+import { counters, folders, openIn, serve, skipMounts, test, until } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -172,6 +172,72 @@ for (const io of ['cached', 'passthrough']) {
     t.ok(fs.readFileSync(at).equals(model))
     await server.unmount()
     t.ok(fs.readFileSync(`${f.upper}/f`).equals(model), 'in the layer')
+  })
+}
+
+for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
+  const skip = skipMounts || (isNative() && 'not with fuse-native')
+
+  test(t, `files that are written, ${options}`, { skip }, async t => {
+    const f = folders(t, 'bulk')
+    const lower = bytes(5 * MiB + 3, 1)
+    for (const name of ['a', 'b']) fs.writeFileSync(`${f.lower}/${name}`, lower)
+    const server = await serve(t, f, '-o', options)
+    const fds = SIZES.map(size => sys.open(`${f.merged}/${size}`, O.CREAT | O.RDWR, 0o644))
+    // A bit of each in turn, so that requests for all of them come between each other.
+    const step = 200_003
+    for (let at = 0; at < Math.max(...SIZES); at += step) {
+      SIZES.forEach((size, i) => {
+        const part = bytes(size, i).subarray(at, at + step)
+        if (part.length > 0) t.equal(sys.pwrite(fds[i]!, part, at), part.length)
+      })
+    }
+    for (const fd of fds) t.equal(sys.fsync(fd), 0)
+    // What a file is copied up for, waits for that with its data.
+    const part = bytes(3 * MiB, 7)
+    const expected = Buffer.from(lower)
+    part.copy(expected, MiB + 1)
+    for (const name of ['a', 'b']) {
+      const fd = sys.open(`${f.merged}/${name}`, O.RDWR)
+      t.equal(sys.pwrite(fd, part, MiB + 1), part.length)
+      t.equal(sys.close(fd), 0)
+    }
+    for (const fd of fds) sys.close(fd)
+    sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '') // its pages are forgotten
+    const right = (top: string): void => {
+      SIZES.forEach((size, i) =>
+        t.ok(fs.readFileSync(`${top}/${size}`).equals(bytes(size, i)), `${top}: ${size}`),
+      )
+      for (const name of ['a', 'b']) t.ok(fs.readFileSync(`${top}/${name}`).equals(expected), name)
+    }
+    right(f.merged)
+    t.ok((await counters(server))['io.taken']! > 0, 'through a pipe')
+    await server.unmount()
+    right(f.upper)
+    for (const name of ['a', 'b']) t.ok(fs.readFileSync(`${f.lower}/${name}`).equals(lower))
+  })
+
+  test(t, `there is no room for what is written, ${options}`, { skip }, async t => {
+    const f = folders(t, 'bulk')
+    sys.mount('none', f.top, 'tmpfs', 0, 'size=24m')
+    f.before(() => void sys.umount(f.top, sys.MNT.DETACH))
+    for (const dir of ['lower', 'upper', 'work', 'merged']) fs.mkdirSync(`${f.top}/${dir}`)
+    const server = await serve(t, f, '-o', options)
+    const data = bytes(20 * MiB, 3)
+    fs.writeFileSync(`${f.top}/filler`, Buffer.alloc(16 * MiB))
+    const fd = sys.open(`${f.merged}/f`, O.CREAT | O.RDWR, 0o644)
+    const wrote = sys.pwrite(fd, data, 0)
+    t.ok(
+      [wrote, sys.fsync(fd)].some(result => result < data.length && result !== 0),
+      'somebody is told',
+    )
+    fs.unlinkSync(`${f.top}/filler`)
+    t.equal(sys.pwrite(fd, data, 0), data.length)
+    t.equal(sys.fsync(fd), 0)
+    sys.close(fd)
+    t.ok(fs.readFileSync(`${f.merged}/f`).equals(data))
+    await server.unmount()
+    t.ok(fs.readFileSync(`${f.upper}/f`).equals(data))
   })
 }
 

@@ -2,7 +2,6 @@
 
 import { silentLogger, type Logger } from '../../log.js'
 import { ROOT_ID, type Ops } from '../../overlay/ops.js'
-import { E } from '../../sys/errno.js'
 import { close, write } from '../../sys/io.js'
 import { messagePair } from '../../sys/socket.js'
 import {
@@ -24,6 +23,7 @@ import { DataMode, type RealFiles } from '../data-mode.js'
 import { Device } from '../device.js'
 import type { InitWish } from '../init.js'
 import { Session } from '../session.js'
+import { ReplyPipe } from '../splice.js'
 import type { Tuning } from '../tuning.js'
 import { Reply, Request } from '../wire.js'
 
@@ -36,14 +36,6 @@ const NOBODY = 1 << 20
 const all = (flags: Readonly<Record<string, number>>): number =>
   Object.values(flags).reduce((sum, flag) => sum + flag, 0)
 
-/** As the kernel would have it; but real files are passed through to nobody. */
-const FILES: RealFiles = {
-  openBacking: () => 1,
-  closeBacking: () => {},
-  reopen: () => -E.EPERM,
-  hasDirectIo: () => false,
-  mayBeWritten: () => false,
-}
 export const NOTIFIER = { attrChanged: (): void => {}, dropPages: (): null => null }
 
 /**
@@ -54,6 +46,7 @@ export interface Likeness {
   readonly wish: InitWish
   readonly tuning: Tuning
   readonly log: Logger
+  readonly files: RealFiles
 }
 
 const LOOP = { log: silentLogger, onWake: (): boolean => false, onReady: (): void => {} }
@@ -66,17 +59,18 @@ export class Asker {
   readonly #reply = new Reply(ROOM + 8192)
   readonly #req = new Request(16 * 1024)
 
-  constructor(ops: Ops, { wish, tuning, log }: Likeness) {
+  constructor(ops: Ops, { wish, tuning, log, files }: Likeness) {
     this.noOpen = wish.noOpen === true
     this.#session = new Session({
       ops,
+      pipe: new ReplyPipe(), // for no request that is made here
       reply: this.#reply,
       // Nobody is to read of requests that were never made.
       log: log.isLevelEnabled('debug') ? silentLogger : log,
       wish,
       timeout: 1,
       tuning,
-      onInit: ({ io }) => new DataMode(io, FILES, NOTIFIER, fh => ops.realFile(fh)),
+      onInit: ({ io }) => new DataMode(io, files, NOTIFIER, fh => ops.realFile(fh)),
     })
     const words = [KERNEL_MAJOR, KERNEL_MINOR, READAHEAD, all(InitFlag), all(InitFlag2)]
     this.ask(Opcode.INIT, ROOT_ID, INIT_IN_SIZE, words)

@@ -14,30 +14,39 @@ import { FILES, openStage, type Stage } from './stage.js'
  * Milliseconds of practice. On a single processor the engine's own threads take more than half of the first 400: there
  * 81 turns are played in them, 280 in 800.
  */
-const ENOUGH_MS = 800
+const ENOUGH_MS = 1200
 /** After so much it looks whether anybody asks. Measured: 1.2 ms in the median; at first, with nothing compiled, up to 20. */
 const SLICE_MS = 1
+
+/** At this turn one union makes way for a new one: what is compiled by then has to go for that, too. */
+const RENEWED = 100
 
 /** Folders of this program, as they are built and as they are written. */
 const FOLDERS = ['overlay', 'fuse', 'sys', 'cli']
 
+interface Company {
+  readonly stage: Stage
+  readonly asker: Asker
+}
+
+const meet = (like: Likeness): Company => {
+  const stage = openStage(like.wish.writeback, like.wish.noOpen)
+  return { stage, asker: new Asker(stage.ops, like) }
+}
+
 export class Rehearsal {
   /** Two: what is compiled for one union alone has to be compiled again for the next. */
-  readonly #companies: { stage: Stage; asker: Asker }[] = []
-  readonly #late: boolean
+  readonly #companies: Company[] = []
+  readonly #like: Likeness
   #spent = 0
   #turn = 0
   #closed = false
 
   /** @param like what the mount's session has */
   constructor(like: Likeness) {
-    const { writeback } = like.wish
-    this.#late = writeback
+    this.#like = like
     try {
-      for (let i = 0; i < 2; i++) {
-        const stage = openStage(writeback, like.wish.noOpen)
-        this.#companies.push({ stage, asker: new Asker(stage.ops, like) })
-      }
+      for (let i = 0; i < 2; i++) this.#companies.push(meet(like))
     } catch (error) {
       this.close()
       throw error
@@ -70,14 +79,19 @@ export class Rehearsal {
   }
 
   #play(turn: number): boolean {
+    if (turn === RENEWED) {
+      this.#companies.pop()?.stage.close()
+      this.#companies.push(meet(this.#like))
+    }
     const { stage, asker } = this.#companies[turn % this.#companies.length]!
     const { restore } = stage
     if (restore === null) return readFolder(asker, FOLDERS[turn % FOLDERS.length]!)
     const n = Math.floor(turn / this.#companies.length)
     const i = (n >> 1) % FILES
-    if (n % (2 * FILES) === 0) playMerged(asker, this.#late)
-    else if (n % 2 === 0) playLower(asker, i, restore)
-    else playFile(asker, i, this.#late, restore)
+    const play = { asker, restore, late: this.#like.wish.writeback }
+    if (n % (2 * FILES) === 0) playMerged(play)
+    else if (n % 2 === 0) playLower(play, i)
+    else playFile(play, i)
     return true
   }
 

@@ -30,6 +30,9 @@ const SETATTR_WORDS = SETATTR_IN_SIZE / 4
 const IN_A_ROW = 8
 /** Files that are changed beside the one that a turn is about. */
 const OTHERS = 4
+/** What programs do most: files that are read, and that are made, for each that is copied up. */
+const LOOKS = 4
+const MADE = 2
 const DATA = 'practice '.repeat(400)
 
 const setattr = (asker: Asker, node: number, valid: number, at = 0, value = 0): void => {
@@ -39,13 +42,15 @@ const setattr = (asker: Asker, node: number, valid: number, at = 0, value = 0): 
   asker.ask(Opcode.SETATTR, node, SETATTR_IN_SIZE, words)
 }
 
-const chmod = (asker: Asker, node: number, mode: number): void => {
-  setattr(asker, node, SetAttrValid.MODE, MODE_WORD, mode)
+/** @param late whether the kernel keeps times, and says them with every change */
+const chmod = (asker: Asker, node: number, mode: number, late: boolean): void => {
+  setattr(asker, node, SetAttrValid.MODE | (late ? SetAttrValid.CTIME : 0), MODE_WORD, mode)
 }
 
-/** As the kernel brings the times that it has kept. */
-const setTimes = (asker: Asker, node: number): void => {
-  setattr(asker, node, SetAttrValid.MTIME | SetAttrValid.CTIME, MTIME_WORD, 1_000_000_000)
+/** As the kernel brings the times that it has kept: of an open file, or of one that is not. */
+const setTimes = (asker: Asker, node: number, open: boolean): void => {
+  const { MTIME, CTIME, FH } = SetAttrValid
+  setattr(asker, node, MTIME | CTIME | (open ? FH : 0), MTIME_WORD, 1_000_000_000)
 }
 
 /** What programs set that unpack or copy: owner, group, and times. */
@@ -95,10 +100,11 @@ const make = (asker: Asker, folder: number, i: number, late: boolean): void => {
   asker.ask(Opcode.GETXATTR, node, GETXATTR_IN_SIZE, [0], 'security.capability\0')
   const words = [fh, 0, 0, 0, DATA.length, late ? WRITE_CACHE : 0]
   asker.ask(Opcode.WRITE, node, WRITE_IN_SIZE, words, DATA)
-  if (late) setTimes(asker, node)
+  if (late) setTimes(asker, node, true)
   asker.ask(Opcode.RELEASE, node, RELEASE_IN_SIZE, [fh])
   getattr(asker, folder)
-  chmod(asker, node, 0o600)
+  chmod(asker, node, 0o600, late)
+  if (late) setTimes(asker, node, false)
   setOwner(asker, node)
   asker.lookup(folder, `${name}.renamed`)
   const names = `${name}\0${name}.renamed\0`
@@ -109,17 +115,24 @@ const make = (asker: Asker, folder: number, i: number, late: boolean): void => {
   asker.forget(node)
 }
 
-const chmodIn = (asker: Asker, folder: number, name: string): void => {
+const chmodIn = (asker: Asker, folder: number, name: string, late: boolean): void => {
   const node = asker.lookup(folder, name)
-  chmod(asker, node, 0o600)
+  chmod(asker, node, 0o600, late)
   asker.forget(node)
 }
 
 type Restore = (folder: string, name: string) => void
 
+/** Where things are played: `restore` puts files back, and `late` is whether the kernel writes back. */
+interface Play {
+  readonly asker: Asker
+  readonly late: boolean
+  readonly restore: Restore
+}
+
 /** Copies a file up, and removes it. */
-const change = (asker: Asker, folder: number, node: number, i: number, restore: Restore): void => {
-  chmod(asker, node, 0o600)
+const change = ({ asker, late, restore }: Play, folder: number, node: number, i: number): void => {
+  chmod(asker, node, 0o600, late)
   openOnce(asker, node, O_WRONLY, false)
   unlink(asker, folder, fileName(i))
   asker.forget(node)
@@ -127,10 +140,10 @@ const change = (asker: Asker, folder: number, node: number, i: number, restore: 
 }
 
 /** Copies a few files up, and removes one that is not. */
-const changeOthers = (asker: Asker, folder: number, i: number, restore: Restore): void => {
+const changeOthers = ({ asker, late, restore }: Play, folder: number, i: number): void => {
   for (let n = 1; n <= OTHERS; n++) {
     const name = fileName((i + n) % FILES)
-    if (n < OTHERS) chmodIn(asker, folder, name)
+    if (n < OTHERS) chmodIn(asker, folder, name, late)
     else unlink(asker, folder, name)
     restore(MERGED, name)
   }
@@ -171,13 +184,15 @@ const makeFolder = (asker: Asker, parent: number, late: boolean): void => {
   asker.forget(folder)
 }
 
-/** Everything with one file of the merged folder, and some with others. `restore` puts them back. */
-export const playFile = (asker: Asker, i: number, late: boolean, restore: Restore): void => {
+/** Everything with one file of the merged folder, and some with others. */
+export const playFile = (play: Play, i: number): void => {
+  const { asker, late } = play
   within(asker, MERGED, folder => {
+    for (let n = 1; n < LOOKS; n++) asker.forget(look(asker, folder, (i + n) % FILES))
     const node = look(asker, folder, i)
-    make(asker, folder, i, late)
-    change(asker, folder, node, i, restore)
-    changeOthers(asker, folder, i, restore)
+    for (let n = 0; n < MADE; n++) make(asker, folder, i + n, late)
+    change(play, folder, node, i)
+    changeOthers(play, folder, i)
   })
   const lower = asker.lookup(ROOT_ID, lowerName(i))
   for (const more of [1, 2]) {
@@ -187,7 +202,7 @@ export const playFile = (asker: Asker, i: number, late: boolean, restore: Restor
 }
 
 /** A folder of the lower layer, and then one that is copied up with a file, or to remove one. */
-export const playLower = (asker: Asker, i: number, restore: Restore): void => {
+export const playLower = ({ asker, late, restore }: Play, i: number): void => {
   within(asker, lowerName(i), folder => {
     list(asker, folder)
     const known = asker.lookup(folder, fileName(i))
@@ -197,13 +212,13 @@ export const playLower = (asker: Asker, i: number, restore: Restore): void => {
     asker.throughLoop(folder, IN_A_ROW)
   })
   for (const call of [chmodIn, unlink]) {
-    within(asker, lowerName(i), folder => call(asker, folder, fileName(i)))
+    within(asker, lowerName(i), folder => call(asker, folder, fileName(i), late))
     restore(lowerName(i), fileName(i))
   }
 }
 
 /** The merged folder, and a new one in it. */
-export const playMerged = (asker: Asker, late: boolean): void => {
+export const playMerged = ({ asker, late }: Play): void => {
   within(asker, MERGED, folder => {
     list(asker, folder)
     makeFolder(asker, folder, late)

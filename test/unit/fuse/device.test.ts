@@ -225,6 +225,57 @@ t.test('a job whose thread died tells nobody: it is looked after', async t => {
   t.equal(looks, 3, 'without anything that wakes')
 })
 
+/** A WRITE of one letter, 70,000 times. */
+const writeOf = (text: string, unique: bigint): Buffer => {
+  const data = Buffer.alloc(70_000, text)
+  const head = join(u64(1), u64(0), u32(data.length), zeros(20))
+  return request(OP.WRITE, join(head, data), { unique })
+}
+
+t.test('a write whose data came through a pipe', async t => {
+  const l = line(t)
+  const wrote = (text: string): boolean => l.ops.last?.[2] === text.repeat(70_000)
+  const job = new FakeJob()
+  l.send(initRequest(45))
+  l.run(
+    () => {
+      l.receive()
+      l.send(writeOf('a', 2n))
+      l.send(writeOf('b', 4n))
+    },
+    () => {
+      l.receive()
+      l.receive()
+      t.ok(wrote('b'))
+      t.equal(l.device.intake.taken, 1)
+      // It waits, and is called again when the pipe has others' data.
+      l.ops.throws.write = new Pending(job, false)
+      l.send(writeOf('c', 6n))
+    },
+    () => {
+      delete l.ops.throws.write
+      l.send(writeOf('d', 8n))
+    },
+    () => {
+      t.ok(wrote('d'))
+      job.callback?.(0)
+      t.ok(wrote('c'), 'with its own data')
+      l.receive()
+      l.receive()
+      l.ops.results.write = -E.ENOSPC
+      l.send(writeOf('e', 10n))
+    },
+    () => {
+      t.same(l.receive(), errorReply(E.ENOSPC, 10n))
+      delete l.ops.results.write
+      l.send(writeOf('f', 12n))
+    },
+    () => t.ok(wrote('f'), 'nothing is left of one that failed'),
+  )
+  t.equal(l.device.intake.taken, 5)
+  l.device.intake.close()
+})
+
 /** The kernel sets the lowest bit of the unique that it interrupts. */
 const interrupt = (unique: bigint): Buffer =>
   request(OP.INTERRUPT, u64(unique), { unique: unique | 1n })

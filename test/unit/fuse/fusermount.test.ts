@@ -14,11 +14,11 @@ const request = {
 t.test('options', async t => {
   t.equal(
     fusermountOptions(request),
-    'fsname=tsoverlay,subtype=tsoverlay,default_permissions,max_read=1048576',
+    'fsname=tsoverlay,subtype=tsoverlay,default_permissions,max_read=1044480',
   )
   t.equal(
     fusermountOptions({ ...request, fsname: 'a,b\\c', subtype: '', allowOther: true }),
-    'fsname=a\\,b\\\\c,default_permissions,max_read=1048576,allow_other',
+    'fsname=a\\,b\\\\c,default_permissions,max_read=1044480,allow_other',
   )
   const words: MountFlag[] = ['ro', 'noexec', 'nosuid', 'nodev', 'sync', 'dirsync', 'noatime']
   const flags = words.reduce(addMountFlag, 0)

@@ -59,11 +59,11 @@ t.test('the log', async t => {
 t.test('the options of mount(2)', async t => {
   t.equal(
     mountData(7, 0, 5, true),
-    'fd=7,rootmode=40000,user_id=0,group_id=5,default_permissions,allow_other,max_read=1048576',
+    'fd=7,rootmode=40000,user_id=0,group_id=5,default_permissions,allow_other,max_read=1044480',
   )
   t.equal(
     mountData(7, 1000, 1000, false),
-    'fd=7,rootmode=40000,user_id=1000,group_id=1000,default_permissions,max_read=1048576',
+    'fd=7,rootmode=40000,user_id=1000,group_id=1000,default_permissions,max_read=1044480',
   )
 })
 

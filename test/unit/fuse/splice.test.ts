@@ -3,7 +3,8 @@
 import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
 import { E } from '../../../src/sys/errno.js'
-import { MIN_SPLICED, ReplyPipe } from '../../../src/fuse/splice.js'
+import { MIN_SPLICED } from '../../../src/fuse/pipe.js'
+import { ReplyPipe } from '../../../src/fuse/splice.js'
 import { Reply } from '../../../src/fuse/wire.js'
 
 const MiB = 1024 * 1024

@@ -21,6 +21,7 @@ import { Node, Protect } from '../../../src/overlay/node.js'
 import { Opened, type Notifier } from '../../../src/overlay/ops.js'
 import type { Union } from '../../../src/overlay/union.js'
 import { E } from '../../../src/sys/errno.js'
+import { pipe } from '../../../src/sys/splice.js'
 import { Stat } from '../../../src/sys/stat.js'
 import { PAST, file, scratch, unionFolders } from '../../helpers/layers.js'
 import * as sys from '../../helpers/syscalls.js'
@@ -73,14 +74,15 @@ t.test('a real file is opened as the client asks, but for what has been done alr
 })
 
 /** A handle of a file of its own. */
-const handleOf = (t: Parameters<typeof scratch>[0], text: string, writable = true): FileHandle => {
+const handleOf = (t: Parameters<typeof scratch>[0], text: string, mode = 'r+'): FileHandle => {
   const path = `${scratch(t)}/f`
   fs.writeFileSync(path, text)
   sys.utimensat(sys.AT_FDCWD, path, PAST, PAST, 0)
   const table = new HandleTable()
   t.teardown(() => table.closeAll())
-  return table.add(nodeOf(), fs.openSync(path, writable ? 'r+' : 'r'), writable)
+  return table.add(nodeOf(), fs.openSync(path, mode), mode !== 'r')
 }
+const textOf = ({ fd }: FileHandle): string => fs.readFileSync(`/proc/self/fd/${fd}`, 'latin1')
 const mtimeOf = ({ fd }: FileHandle): bigint => (sys.fstat(fd) as sys.Stat).mtime
 const LONG_AGO = BigInt(PAST.sec) * 1_000_000_000n + BigInt(PAST.nsec)
 
@@ -102,7 +104,7 @@ t.test('a late write leaves the time alone, any other does not', async t => {
   ] as const) {
     const handle = handleOf(t, 'abcdef')
     const u = unionOf({ writeback })
-    t.equal(writeFile(u, handle, Buffer.from('XY'), 0, 2, 1, null, late), 2)
+    t.equal(writeFile(u, handle, Buffer.from('XY'), 0, 2, 1, null, late, -1), 2)
     t.equal(mtimeOf(handle) === LONG_AGO, writeback || late)
     t.equal(fallocateFile(u, handle, 0, 0, 100), 0)
     t.equal(mtimeOf(handle) === LONG_AGO, writeback, 'making room is not late')
@@ -111,9 +113,32 @@ t.test('a late write leaves the time alone, any other does not', async t => {
   }
 })
 
+t.test('what is written comes out of a pipe', async t => {
+  const ends = pipe()
+  if (typeof ends === 'number') throw new Error(`pipe: ${ends}`)
+  const [from, into] = ends
+  t.teardown(() => ends.forEach(fd => sys.close(fd)))
+  const u = unionOf({ writeback: false })
+  const room = Buffer.alloc(8, '.')
+  const write = (handle: FileHandle, text: string, pos: number): number => {
+    t.equal(sys.write(into, Buffer.from(text)), text.length)
+    return writeFile(u, handle, room, 2, text.length, pos, null, false, from)
+  }
+  const handle = handleOf(t, 'abcdef')
+  t.equal(write(handle, 'XYZ', 1), 3)
+  t.equal(textOf(handle), 'aXYZef')
+  t.equal(room.latin1Slice(), '........', 'not by way of the buffer')
+  // A file that is open to append takes nothing from a pipe.
+  const appending = handleOf(t, 'abc', 'a')
+  t.equal(write(appending, 'XY', 3), 2)
+  t.equal(textOf(appending), 'abcXY')
+  t.equal(room.latin1Slice(), '..XY....')
+  t.equal(write(handleOf(t, 'abc', 'r'), 'XY', 0), -E.EBADF)
+})
+
 t.test('what is refused changes nothing', async t => {
   const u = unionOf({ writeback: false })
-  const reader = handleOf(t, 'r', false)
+  const reader = handleOf(t, 'r', 'r')
   t.equal(fallocateFile(u, reader, 0, 0, 10), -E.EBADF)
   t.equal(copyFileRange(u, reader, 0, reader, 10, 1), -E.EBADF)
   const handle = handleOf(t, 'abc')
@@ -197,7 +222,7 @@ t.test('for reading nothing is opened before it is read', { skip: skipUnions }, 
   t.ok(f.fd >= 0)
   // Copied up while one has a descriptor and the other none.
   const writer = opened('f', O.RDWR)
-  t.equal(writeFile(u, writer, Buffer.from('UP'), 0, 2, 0, null, false), 2)
+  t.equal(writeFile(u, writer, Buffer.from('UP'), 0, 2, 0, null, false, -1), 2)
   t.strictSame([text(f), text(again)], ['UPwer', 'UPwer'])
   // Removed before anything was read: of a lower layer, and of the upper one.
   const m = opened('m', O.WRONLY)

@@ -14,9 +14,16 @@ import { defaultTuning } from '../../../../src/fuse/tuning.js'
 import { silentLogger, type Logger } from '../../../../src/log.js'
 import { Opcode, opcodeName, OUT_HEADER_SIZE } from '../../../../src/fuse/abi.js'
 import { openFds } from '../../../helpers/union.js'
+import { FakeFiles } from '../support.js'
 import { skipUnions } from '../../overlay/support.js'
 
-const like = (wish: InitWish): Likeness => ({ wish, tuning: defaultTuning, log: silentLogger })
+const files = new FakeFiles()
+const like = (wish: InitWish): Likeness => ({
+  wish,
+  tuning: defaultTuning,
+  log: silentLogger,
+  files,
+})
 const CACHED = like({ io: 'cached', writeback: true, stackDepth: 1 })
 const PASSTHROUGH = like({ io: 'passthrough', writeback: false, stackDepth: 1 })
 
@@ -40,6 +47,7 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
     const { restore } = stage
     if (restore === null) throw new Error('nothing to write on')
     const asker = new Asker(stage.ops, likeness)
+    const play = { asker, restore, late: wish.writeback }
     const asked = new Set<string>()
     const failed = new Set<string>()
     const ask = asker.ask.bind(asker)
@@ -54,10 +62,10 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
     }
     const known: number[] = []
     for (let round = 0; round < 3; round++) {
-      playMerged(asker, wish.writeback)
+      playMerged(play)
       for (let i = 0; i < FILES; i++) {
-        playLower(asker, i, restore)
-        playFile(asker, i, wish.writeback, restore)
+        playLower(play, i)
+        playFile(play, i)
       }
       known.push(stage.ops.counts().nodes)
     }
@@ -82,7 +90,7 @@ t.test('nobody reads of what is practised', { skip: skipUnions }, t => {
   const stage = openStage(false)
   t.teardown(() => stage.close())
   const asker = new Asker(stage.ops, { ...PASSTHROUGH, log })
-  playLower(asker, 0, stage.restore ?? (() => {}))
+  playLower({ asker, late: false, restore: stage.restore ?? (() => {}) }, 0)
   t.strictSame(lines, [])
   t.end()
 })
