@@ -37,6 +37,10 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
     while (rehearsal.step()) steps++
     t.ok(steps > 4, `${steps} steps`)
     t.strictSame(openFds(), before)
+    const ids = files.log.splice(0).map(line => line.split(' ')[0])
+    const closed = ids.filter(word => word === 'close').length
+    t.equal(ids.length, 2 * closed, 'also no backing id')
+    t.equal(closed > 0, wish.io === 'passthrough')
     rehearsal.close()
     t.strictSame(openFds(), before, 'closing it again does nothing')
   })
