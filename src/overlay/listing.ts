@@ -13,6 +13,8 @@ export interface Listed {
   name: ByteString
   ino: Ino | undefined
   type: number
+  /** The index of the topmost layer that had it. */
+  layer: number
   /** Its place: what to pass to go on after it. Ascending within a listing. */
   cookie: number
 }
@@ -61,10 +63,25 @@ export function indexAfter(entries: readonly Listed[], cookie: number): number {
   return low
 }
 
+/** The entry of a name. Those that share a place lie behind it without a gap. */
+function find(entries: readonly Listed[], name: ByteString): Listed | undefined {
+  let place = placeOf(name)
+  for (let at = indexAfter(entries, place - 1); entries[at]?.cookie === place; at++, place++) {
+    if (entries[at]?.name === name) return entries[at]
+  }
+  return undefined
+}
+
 const LISTINGS_MAX = 64
 const NAMES_MAX = 100_000
 
-/** Listings that somebody has begun to read, so that the next part need not be made again. */
+/** A folder's listing is kept where so many layers have the folder, for what it tells of them. */
+export const MANY_LAYERS = 3
+
+/**
+ * Listings that somebody has begun to read, so that the next part need not be made again; and those of folders that
+ * many layers have, since they tell which of the layers a name comes from. Lower layers do not change.
+ */
 export class Listings {
   /** The longest unused first. */
   readonly #begun = new Map<NodeId, Listed[]>()
@@ -82,6 +99,20 @@ export class Listings {
       if (this.#begun.size <= LISTINGS_MAX && this.#names <= NAMES_MAX) return
       if (oldest !== folder) this.drop(oldest)
     }
+  }
+
+  /** Somebody has read it all. @param layers how many have the folder */
+  end(folder: NodeId, layers: number): void {
+    if (layers < MANY_LAYERS) this.drop(folder)
+  }
+
+  /**
+   * The index of the topmost lower layer that may have a name: those above it had none when they were listed. Infinity:
+   * none has it. The upper layer may have it in any case. 0: nothing is known.
+   */
+  topmost(folder: NodeId, name: ByteString): number {
+    const entries = this.#begun.get(folder)
+    return entries === undefined ? 0 : (find(entries, name)?.layer ?? Infinity)
   }
 
   drop(folder: NodeId): void {

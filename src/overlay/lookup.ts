@@ -17,6 +17,7 @@ import { setxattrat } from '../sys/xattr.js'
 import { examine, folder, Found, readFolderMarks, topMarks } from './examine.js'
 import { RealDir } from './layer.js'
 import { Mark } from './marks.js'
+import { topmostWith } from './merge.js'
 import { findData, setData } from './metacopy.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
@@ -52,8 +53,10 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
   const dirs: RealDir[] = []
   let at = name
   let ino: Ino = 0
+  const from = topmostWith(u, parent, name)
   for (let i = 0; i < parent.dirs.length; i++) {
     const real = parent.dirs[i] as RealDir
+    if (real.layer.index < from && !real.layer.isUpper) continue
     const st = dirs.length === 0 ? u.st : scratch
     const found = examine(u, real, at, st)
     if (found < 0) return found

@@ -133,7 +133,7 @@ export class Overlay implements Ops {
     if (node !== undefined && node.handles !== null && node.lookups <= count)
       this.#handles.forgotten(node)
     nodes.forget(id, count)
-    listings.forget(id)
+    if (node === undefined || node.lookups === 0) listings.forget(id)
   }
 
   getattr(id: NodeId, fh: Fh, out: Attr): Result {

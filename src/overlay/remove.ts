@@ -12,7 +12,7 @@ import type { RealDir } from './layer.js'
 import { findChild, lowerPositive } from './lookup.js'
 import type { Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
-import { checkEmpty } from './readdir.js'
+import { checkEmpty } from './merge.js'
 import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
 
 const st = new Stat()

@@ -21,7 +21,7 @@ import { findChild } from './lookup.js'
 import { isXattrRefusal } from './marks.js'
 import { isWithin, Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
-import { checkEmpty } from './readdir.js'
+import { checkEmpty } from './merge.js'
 import {
   checkRemovable,
   folderGone,

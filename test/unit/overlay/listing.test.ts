@@ -9,7 +9,13 @@ import {
   type Listed,
 } from '../../../src/overlay/listing.js'
 
-const entry = (name: string, cookie = placeOf(name)): Listed => ({ name, ino: 1, type: 8, cookie })
+const entry = (name: string, cookie = placeOf(name)): Listed => ({
+  name,
+  ino: 1,
+  type: 8,
+  layer: 0,
+  cookie,
+})
 
 /** Two names with one place, found by trying. */
 const colliding = (): [string, string] => {
@@ -55,6 +61,32 @@ t.test('the first after a place', async t => {
   const found = [0, 2, 3, 4, 5, 8, 9, 2 ** 40].map(cookie => indexAfter(entries, cookie))
   t.strictSame(found, [0, 0, 1, 1, 2, 2, 3, 3])
   t.equal(indexAfter([], 0), 0)
+})
+
+t.test('which layer a name comes from', async t => {
+  const [a, b] = colliding()
+  const listings = new Listings()
+  const layerOf = (name: string): number => listings.topmost(7, name)
+  t.equal(layerOf(a), 0, 'nothing is known')
+  const named = [a, b, 'c'].map((name, i) => ({ ...entry(name), layer: i + 1 }))
+  listings.keep(7, order([...named]))
+  t.strictSame(
+    [a, b, 'c'].map(name => layerOf(name)),
+    [1, 2, 3],
+  )
+  t.equal(layerOf('none'), Infinity)
+  t.equal(listings.topmost(8, 'c'), 0, 'another folder')
+  listings.end(7, 3)
+  t.equal(layerOf('c'), 3)
+  listings.end(7, 2)
+  t.equal(layerOf('c'), 0)
+  // All that lie close to each other.
+  const names = Array.from({ length: 3000 }, (_, i) => `name-${i}`)
+  const crowded = names.map((name, i) => ({ ...entry(name), layer: i }))
+  const close = crowded.map(one => ({ ...one, cookie: placeOf(one.name) }))
+  listings.keep(7, order(close))
+  t.ok(names.every((name, i) => layerOf(name) === i))
+  t.ok(names.every(name => layerOf(`${name}.`) === Infinity))
 })
 
 t.test('what is kept is bounded', async t => {
