@@ -39,6 +39,9 @@ const PAUSE_MS = 1
 /** While a job is under way it is looked after so often, in milliseconds: a thread that died tells nobody. */
 const JOB_MS = 500
 
+/** How long a message may take before others are answered; it may itself wait for one of them, in milliseconds. */
+const TELL_MS = 200
+
 /**
  * After so many requests without a pause it waits for requests alone, though there is something to be done in a
  * pause; so many milliseconds later it looks for one again.
@@ -105,6 +108,8 @@ export class Device {
   #stopping = false
   /** How long nobody must have asked for what can wait to be done, in milliseconds. */
   #pause = IDLE_MS
+  /** A message has taken too long. */
+  #late = false
   /** Waits without a pause. */
   #rush = 0
 
@@ -128,6 +133,8 @@ export class Device {
     const { ops } = this.#session
     let untilWake = WAKE_EVERY
     for (;;) {
+      if (!ops.telling) this.#late = false
+      else if (!this.#late && this.#hearOut()) return 'stopped'
       const n = this.#read(req)
       if (n > 0) {
         req.length = n
@@ -193,6 +200,19 @@ export class Device {
       this.#blocking?.later(RUSH_MS)
     }
     return this.#blocking
+  }
+
+  /** Lets the kernel take a message first. Whether the loop ends. */
+  #hearOut(): boolean {
+    const { ops } = this.#session
+    const until = performance.now() + TELL_MS
+    while (ops.telling) {
+      const left = Math.ceil(until - performance.now())
+      this.#late = left <= 0
+      if (this.#late) break
+      if (poll2(-1, ops.wakeFd, left) > 0 && this.#wake()) return true
+    }
+    return false
   }
 
   /** Waits for anything. Whether the loop ends. */

@@ -331,6 +331,8 @@ function becomeUpper(u: Union, node: Node, links: number): void {
   const unionLinks = source.nlink + node.nlinkAdjust
   node.upper = true
   node.hasOrigin = true
+  // There will be messages about it, which a thread sends.
+  if (u.losesNumbers) u.pool.start()
   node.metacopy = false
   node.nlinkAdjust = node.parent === null ? 0 : unionLinks - links
   node.lowerPositive = true

@@ -122,10 +122,18 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const listings = new Listings()
   const pool = new IoPool(log)
   const fds = new DirFds(folderBudget())
+  const losesNumbers = !canFindOrigins(lowers)
+  const telling = { count: 0 }
+  const told = (result: Result): Result => {
+    telling.count--
+    return result
+  }
   const numberGone = (folder: Node): void => {
     listings.drop(folder.id)
     const message = folder.lookups === 0 ? null : notifier.dropPages(folder.id)
-    if (message !== null) pool.submit({ kind: 'write', ...message })
+    if (message === null) return
+    telling.count++
+    pool.submit({ kind: 'write', ...message }, told)
   }
   return {
     options,
@@ -141,6 +149,8 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     work,
     pool,
     listings,
+    losesNumbers,
+    telling,
     writeback: deps.writeback,
     noOpen: deps.noOpen === true,
     readsAll: mayReadAll(),
@@ -149,7 +159,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     nodes: new NodeTable(
       shownIno({ fsCount }, top, st.ino),
       merged.map(layer => layer.root),
-      canFindOrigins(lowers) ? null : numberGone,
+      losesNumbers ? numberGone : null,
       dir => fds.drop(dir),
     ),
     st,

@@ -319,6 +319,8 @@ export interface Ops extends Requester {
   runCallbacks(): void
   /** Whether a job is under way: `wakeFd` is to be watched. */
   readonly busy: boolean
+  /** Whether a job of those is a message to the kernel that is to be taken before it gets further answers, if it can be. */
+  readonly telling: boolean
   /**
    * Closes descriptors that are opened again when they are needed, since something has failed with EMFILE or ENFILE. False:
    * there are none.

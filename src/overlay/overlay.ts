@@ -75,6 +75,10 @@ export class Overlay implements Ops {
     return this.#u.pool.pending > 0
   }
 
+  get telling(): boolean {
+    return this.#u.telling.count > 0
+  }
+
   runCallbacks(): void {
     this.#u.pool.runCallbacks()
   }

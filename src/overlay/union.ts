@@ -48,6 +48,10 @@ export interface Union {
   /** Null with a read-only union. */
   readonly work: Workdir | null
   readonly pool: IoPool
+  /** A copy's number can't be found again by its origin, so it gets another one when the kernel has forgotten it. */
+  readonly losesNumbers: boolean
+  /** How many messages about such numbers the kernel has not taken yet. */
+  readonly telling: { count: number }
   /** The kernel writes back pages: it also reads through descriptors that a client opened write-only. */
   readonly writeback: boolean
   /** Files are opened and closed without a message: requests for data name a node (standing.ts). */

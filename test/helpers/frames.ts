@@ -231,6 +231,7 @@ export class RecordingOps implements Ops {
   closed = false
   syncIsFree = false
   busy = false
+  telling = false
 
   /** How often it has descriptors to close. */
   rooms = 0

@@ -56,6 +56,28 @@ t.test('a union that breaks hard links', { skip }, async t => {
   t.same(result.files, [], 'no file is left')
 })
 
+/** As the root of a user namespace may, or not. */
+const inUserNamespace =
+  spawnSync('unshare', [
+    '--user',
+    '--map-root-user',
+    '--mount',
+    'sh',
+    '-c',
+    'mount -t tmpfs none /mnt && cd /mnt && mkdir l u w m && mount -t overlay -o userxattr,lowerdir=l,upperdir=u,workdir=w none m',
+  ]).status === 0
+
+t.test(
+  'a copy gets another number, and its folder is listed at once',
+  { skip: skip || (!inUserNamespace && 'no overlay in a user namespace') },
+  async t => {
+    // The kernel forgets the copy, and goes on with the folder's listing that it has cached.
+    const calls = ['--seed', '548102340', '--seeds', '1', '--calls', '320']
+    const { status, out } = differential('--userns', ...calls)
+    t.equal(status, 0, out)
+  },
+)
+
 t.test('bad arguments', async t => {
   for (const args of [['--seeds', 'many'], ['--nonsense'], ['--seed', 'x']]) {
     const { status, out } = differential(...args)

@@ -225,6 +225,38 @@ t.test('a job whose thread died tells nobody: it is looked after', async t => {
   t.equal(looks, 3, 'without anything that wakes')
 })
 
+t.test('a message to the kernel that others must not overtake', async t => {
+  const l = line(t)
+  const order: string[] = []
+  const unlink = l.ops.unlink.bind(l.ops)
+  l.ops.unlink = (...args) => {
+    order.push('served')
+    return unlink(...args)
+  }
+  l.ops.telling = true
+  l.ops.runCallbacks = () => {
+    order.push('taken')
+    l.ops.telling = false
+  }
+  l.send(initRequest(45))
+  l.send(request(OP.UNLINK, cstr('a'), { unique: 2n }))
+  l.run(() => t.strictSame(order, ['taken']))
+  t.strictSame(order.slice(0, 2), ['taken', 'served'])
+  // Which may wait for an answer itself.
+  const late = line(t)
+  late.ops.telling = true
+  late.send(initRequest(45))
+  late.send(request(OP.UNLINK, cstr('a'), { unique: 2n }))
+  let served = 0
+  late.ops.unlink = () => {
+    served++
+    late.hangUp()
+    return 0
+  }
+  t.equal(late.device.run(), 'aborted')
+  t.equal(served, 1, 'in the end they do')
+})
+
 /** A WRITE of one letter, 70,000 times. */
 const writeOf = (text: string, unique: bigint): Buffer => {
   const data = Buffer.alloc(70_000, text)
