@@ -56,7 +56,8 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
   const from = topmostWith(u, parent, name)
   for (let i = 0; i < parent.dirs.length; i++) {
     const real = parent.dirs[i] as RealDir
-    if (real.layer.index < from && !real.layer.isUpper) continue
+    // What is found may have another name below it.
+    if (dirs.length === 0 && real.layer.index < from && !real.layer.isUpper) continue
     const st = dirs.length === 0 ? u.st : scratch
     const found = examine(u, real, at, st)
     if (found < 0) return found

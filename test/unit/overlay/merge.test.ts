@@ -54,6 +54,19 @@ t.test('of many layers, only those are asked that a listing tells of', async t =
   t.equal(await union.read('d/ghost'), 'ghost', 'listed anew, it is known')
 })
 
+t.test('a folder that is moved has another name in the layers', async t => {
+  const LOWERS = ['a', 'b', 'c', 'd'].map((name): Layer => ({ [`d/folder/${name}`]: name }))
+  const folders = unionFolders(t, { upper: { 'd/u': 'u' }, lower: LOWERS })
+  const union = open(t, { ...optionsOf(folders), redirectDir: 'on' })
+  const folder = union.id('d')
+  t.strictSame(listOf(union, folder), ['folder', 'u'])
+  t.equal(await union.rename('d/folder', 'd/moved', 0), 0)
+  for (const name of 'abcd') t.equal(await union.read(`d/moved/${name}`), name)
+  t.equal(await union.read('d/folder/a'), ENOENT)
+  t.strictSame(listOf(union, folder), ['moved', 'u'])
+  for (const name of 'abcd') t.equal(await union.read(`d/moved/${name}`), name)
+})
+
 t.test('who looks up many names in many layers has the folder listed', async t => {
   for (const upper of [{ 'd/u': 'u' }, {}]) {
     const folders = unionFolders(t, { upper, lower: LOWER })
