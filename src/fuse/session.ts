@@ -69,6 +69,8 @@ export interface SessionOptions {
   timeout: number
   /** Default: nothing is left out. */
   tuning?: Tuning
+  /** Closes descriptors that nobody needs now. False: there are none. Default: as the union does. */
+  makeRoom?: () => boolean
   /** Called with what INIT has brought: what decides on the way of data, or why it can't be served. */
   onInit: (negotiated: Negotiated) => DataMode | MountError
 }
@@ -82,6 +84,7 @@ export class Session {
   readonly names: Validity
   readonly tuning: Tuning
   readonly onInit: (negotiated: Negotiated) => DataMode | MountError
+  readonly #makeRoom: () => boolean
   /** Undefined until INIT was answered: before, nothing else is. */
   negotiated: Negotiated | undefined
   data: DataMode | undefined
@@ -117,6 +120,7 @@ export class Session {
     this.names = new Validity(options.timeout)
     this.tuning = options.tuning ?? defaultTuning
     this.onInit = options.onInit
+    this.#makeRoom = options.makeRoom ?? (() => this.ops.makeRoom())
     this.dir = new DirPacker(this.reply)
     this.dirPlus = new DirPlusPacker(this.reply, this.names, id => this.attrs(id), this.tuning)
   }
@@ -163,7 +167,7 @@ export class Session {
     if (this.negotiated === undefined && opcode !== Opcode.INIT) return -E.EIO
     let r = handler.run(this, req, this.reply)
     for (let n = 0; n < ROOMS && (r === -E.EMFILE || r === -E.ENFILE); n++) {
-      if (!this.ops.makeRoom()) break
+      if (!this.#makeRoom()) break
       r = handler.run(this, req, this.reply)
     }
     return r

@@ -95,6 +95,8 @@ const statsOf = (session: Session, device: Device): Record<string, number> => {
 const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End => {
   const { log, wish, notifier, bell, blockingFd } = setup
   const pipe = new ReplyPipe()
+  const files = new DeviceFiles(fd, silentLogger)
+  let rehearsal: Rehearsal | undefined
   const session = new Session({
     ops,
     pipe,
@@ -103,6 +105,8 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     wish,
     timeout: options.timeout ?? YEAR,
     tuning: options.tuning,
+    // Practice has some dozens open.
+    makeRoom: () => ops.makeRoom() || rehearsal?.close() === true,
     onInit: ({ io, noOpen }) => {
       if (noOpen !== (wish.noOpen === true))
         return new MountError('noopen: the kernel does not offer it', { option: 'noopen' })
@@ -125,8 +129,6 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
     if (setup.device !== undefined) tuneBdi(setup.device, log) // INIT would have set it back
     send({ type: 'ready', io: session.negotiated?.io ?? 'cached' })
   }
-  const files = new DeviceFiles(fd, silentLogger)
-  let rehearsal: Rehearsal | undefined
   const practise = (): boolean => {
     try {
       rehearsal ??= new Rehearsal({ wish, tuning: options.tuning, log, files })

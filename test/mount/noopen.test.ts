@@ -148,26 +148,6 @@ const cases = async (t: Test): Promise<void> => {
     await server.unmount()
   })
 
-  await test(
-    t,
-    'no descriptors are left for a thread that syncs: it is done all the same',
-    async t => {
-      const f = folders(t)
-      fs.writeFileSync(`${f.lower}/a`, 'lower a')
-      const server = await serve(t, f, '-o', 'noopen')
-      // A thread takes four; none has been started so soon.
-      server.expect(NO_THREAD)
-      const limit = fs.readdirSync(`/proc/${server.pid}/fd`).length + 3
-      spawnSync('prlimit', ['--pid', String(server.pid), `--nofile=${limit}:${limit}`])
-      const fd = sys.open(`${f.merged}/a`, O.RDWR)
-      t.equal(write(fd, 'XY'), 2)
-      t.equal(sys.fsync(fd), 0)
-      t.equal(sys.close(fd), 0)
-      t.equal(text(`${f.merged}/a`), 'XYwer a')
-      await server.unmount()
-    },
-  )
-
   await test(t, 'what is later told: an immutable or append-only file', async t => {
     for (const options of ['noopen', 'noopen,writeback=0']) {
       const [f] = await mounted(t, options)

@@ -55,6 +55,7 @@ export class Rehearsal {
 
   /** Practises for a moment. False: that was the last time. */
   step(): boolean {
+    if (this.#closed) return false
     let more = false
     compileEagerly()
     try {
@@ -95,10 +96,11 @@ export class Rehearsal {
     return true
   }
 
-  /** Ends it, if it has not ended. */
-  close(): void {
-    if (this.#closed) return
+  /** Ends it. False: it has ended before. */
+  close(): boolean {
+    if (this.#closed) return false
     this.#closed = true
     for (const { stage } of this.#companies) stage.close()
+    return true
   }
 }

@@ -895,6 +895,14 @@ t.test('no descriptor is left', async t => {
   }
 })
 
+t.test('somebody else has descriptors to close', async t => {
+  let rooms = 2
+  const { send, ops } = rig({ makeRoom: () => rooms-- > 0 })
+  ops.results.unlink = -E.EMFILE
+  send(request(OP.UNLINK, cstr('a')))
+  t.equal(ops.calls.length, 3)
+})
+
 t.test('results that are none', async t => {
   const r = rig()
   for (const bad of [-512, -1000, Number.NaN, 1e9, undefined as unknown as number]) {

@@ -96,6 +96,7 @@ export const rig = (
     log?: Logger
     timeout?: number
     tuning?: Partial<Tuning>
+    makeRoom?: () => boolean
     init?: boolean
   } = {},
 ): Rig => {
@@ -111,6 +112,7 @@ export const rig = (
     wish,
     timeout: options.timeout ?? 1000,
     tuning: { ...defaultTuning, ...options.tuning },
+    ...(options.makeRoom === undefined ? {} : { makeRoom: options.makeRoom }),
     onInit: negotiated =>
       new DataMode(negotiated.io, backing, {
         attrChanged: node => void changed.push(node),

@@ -103,8 +103,10 @@ t.test('it can be ended', async t => {
   const before = openFds()
   const rehearsal = new Rehearsal(CACHED)
   t.ok(rehearsal.step())
-  rehearsal.close()
+  t.ok(rehearsal.close())
   t.strictSame(openFds(), before)
+  t.notOk(rehearsal.close())
+  t.notOk(rehearsal.step())
 })
 
 t.test('a folder that is not there', { skip: skipUnions }, async t => {
