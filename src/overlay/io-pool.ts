@@ -11,7 +11,15 @@ import { MessageChannel, Worker, receiveMessageOnPort, type MessagePort } from '
 import { eventfd, eventfdDrain, eventfdSignal, close } from '../sys/io.js'
 import { begin, end, loading, settle } from '../sys/loading.js'
 import type { Logger } from '../log.js'
-import { giveUp, isStarting, startCell, type StartCell } from './io-start.js'
+import {
+  ALIVE,
+  GIVEN_UP,
+  giveUp,
+  isStarting,
+  STARTING,
+  startCell,
+  type StartCell,
+} from './io-start.js'
 import { runTask, type IoTask } from './io-task.js'
 import type { Job, Result } from './ops.js'
 
@@ -28,13 +36,13 @@ export interface IoAnswer {
 }
 
 /**
- * What a thread does first, without a file: where its own can't be loaded it says so. It is alive before it loads
+ * What a thread does first (io-start.ts:comesAlive), without a file: where its own can't be loaded it says so. It is alive before it loads
  * anything, so that one which is not can be given up at once.
  */
 const START = `
   const { workerData } = require('node:worker_threads')
   const { entry, port, wakeFd, loading, start } = workerData
-  if (Atomics.compareExchange(start, 0, 0, 1) !== 2) {
+  if (Atomics.compareExchange(start, 0, ${STARTING}, ${ALIVE}) !== ${GIVEN_UP}) {
     import(entry).catch(error => {
       Atomics.sub(loading, 0, 1)
       Atomics.notify(loading, 0)

@@ -6,9 +6,9 @@
  * One side alone wins: a thread that was given up finds that out before it does anything.
  */
 
-const STARTING = 0
-const ALIVE = 1
-const GIVEN_UP = 2
+export const STARTING = 0
+export const ALIVE = 1
+export const GIVEN_UP = 2
 
 export type StartCell = Int32Array
 
