@@ -150,6 +150,8 @@ export const FOPEN_PASSTHROUGH = 1 << 7
 /** enum fuse_notify_code */
 export const NOTIFY_INVAL_INODE = 2
 export const NOTIFY_INVAL_INODE_OUT_SIZE = 24
+export const NOTIFY_STORE = 4
+export const NOTIFY_STORE_OUT_SIZE = 24
 export const NOTIFY_RETRIEVE = 5
 export const NOTIFY_RETRIEVE_OUT_SIZE = 32
 

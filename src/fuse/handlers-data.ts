@@ -3,6 +3,7 @@
  */
 
 import { ofNode, type Fh } from '../overlay/ops.js'
+import { O_ACCMODE, O_RDONLY } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import * as abi from './abi.js'
 import { Opcode, OUT_HEADER_SIZE } from './abi.js'
@@ -37,6 +38,8 @@ const open: Handle = (s, req, rep) => {
     s.ops.release(opened.fh)
     return fopen
   }
+  if (fopen === abi.FOPEN_KEEP_CACHE && (flags & O_ACCMODE) === O_RDONLY)
+    s.store?.give(req.nodeid, opened, s.ops)
   writeOpen(rep, AT, opened.fh, fopen, s.data.backingId)
   return abi.OPEN_OUT_SIZE
 }

@@ -34,6 +34,7 @@ import { handlers, NO_REPLY } from './handlers.js'
 import type { InitWish, Negotiated } from './init.js'
 import { DirPacker, DirPlusPacker, forEachPlusEntry, NEVER, Validity } from './reply.js'
 import type { ReplyPipe } from './splice.js'
+import type { PageStore } from './store.js'
 import { Tidy } from './tidy.js'
 import { defaultTuning, type Tuning } from './tuning.js'
 import type { Reply, Request } from './wire.js'
@@ -65,6 +66,8 @@ export interface SessionOptions {
   wish: InitWish
   /** Where replies with much data go. Default: as all others. */
   pipe?: ReplyPipe
+  /** Who gives files to the kernel that are opened for the first time. Default: nobody. */
+  store?: PageStore
   /** How long names and attributes are valid, in seconds. */
   timeout: number
   /** Default: nothing is left out. */
@@ -80,6 +83,7 @@ export class Session {
   readonly reply: Reply
   readonly log: Logger
   readonly pipe: ReplyPipe | undefined
+  readonly store: PageStore | undefined
   readonly wish: InitWish
   readonly names: Validity
   readonly tuning: Tuning
@@ -116,6 +120,7 @@ export class Session {
     this.reply = options.reply
     this.log = options.log
     this.pipe = options.pipe
+    this.store = options.store
     this.wish = options.wish
     this.names = new Validity(options.timeout)
     this.tuning = options.tuning ?? defaultTuning

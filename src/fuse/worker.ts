@@ -41,6 +41,7 @@ import { DeviceNotifier } from './notify.js'
 import { Rehearsal } from './rehearsal/rehearsal.js'
 import { Session } from './session.js'
 import { ReplyPipe } from './splice.js'
+import { PageStore } from './store.js'
 import { Reply } from './wire.js'
 
 const YEAR = 365 * 24 * 3600
@@ -89,6 +90,7 @@ const statsOf = (session: Session, device: Device): Record<string, number> => {
   stats['io.handles'] = session.data?.handleCount ?? 0
   stats['io.spliced'] = session.pipe?.sent ?? 0
   stats['io.taken'] = device.intake.taken
+  stats['io.stored'] = session.store?.stored ?? 0
   return stats
 }
 
@@ -100,6 +102,7 @@ const serve = (options: ServeOptions, ops: Ops, fd: number, setup: Setup): End =
   const session = new Session({
     ops,
     pipe,
+    store: new PageStore(fd, log),
     reply: new Reply(REPLY_SIZE),
     log,
     wish,

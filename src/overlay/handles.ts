@@ -74,6 +74,7 @@ export class HandleTable {
   add(node: Node, fd: number, writable: boolean): FileHandle {
     const handle = new FileHandle(this.#next++, node, fd, writable)
     this.#files.set(handle.fh, handle)
+    node.unread = -1
     if (node.handles === null) node.handles = [handle]
     else node.handles.push(handle)
     return handle
@@ -164,6 +165,7 @@ export function openFile(
     const copied = copyUp(u, node, !truncate)
     if (copied < 0) return copied
   } else if (u.readsAll) {
+    out.unread = node.unread
     describe(u, node, handles.add(node, -1, false), out)
     return 0
   }
@@ -177,6 +179,7 @@ export function openFile(
     }
   }
   if (truncate && u.override) dropCapability(u.upper, fd, '')
+  out.unread = truncate ? -1 : node.unread
   describe(u, node, handles.add(node, fd, writable), out)
   return 0
 }

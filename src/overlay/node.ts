@@ -83,6 +83,8 @@ export class Node {
   hasOrigin = false
   /** Open files. */
   handles: FileHandle[] | null = null
+  /** Its size as it was told last, at most 2^30 - 1; -1: it was opened, so the transport may have data of it. */
+  unread = 0
 
   #rare: Rare = ORDINARY
 

@@ -84,6 +84,8 @@ export class Opened {
   lasting = false
   /** The real file has set-id bits or a security.capability which a write must be able to drop. */
   privileged = false
+  /** The file's size as it was told last, if nobody has opened the node before; else -1. */
+  unread = -1
 }
 
 /** Bits of `SetAttr.valid`; the numbers are those of FATTR_* in linux/fuse.h. */

@@ -154,6 +154,7 @@ export function shownGid(u: Pick<Union, 'owners'>, st: Stat): number {
 export function fillAttr(u: Pick<Union, 'owners'>, node: Node, st: Stat, out: Attr): void {
   out.ino = node.ino
   out.size = st.size
+  if (node.unread >= 0) node.unread = Math.min(st.size, 0x3fff_ffff)
   out.blocks = st.blocks
   out.atimeSec = st.atimeSec
   out.atimeNsec = st.atimeNsec

@@ -31,7 +31,7 @@ interface Company {
 
 const meet = (like: Likeness): Company => {
   const stage = openStage(like.wish.writeback, like.wish.noOpen)
-  return { stage, asker: new Asker(stage.ops, like) }
+  return { stage, asker: new Asker(stage, like) }
 }
 
 export class Rehearsal {

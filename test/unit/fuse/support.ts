@@ -6,6 +6,7 @@ import { silentLogger, type Logger } from '../../../src/log.js'
 import { DataMode, type RealFiles } from '../../../src/fuse/data-mode.js'
 import type { InitWish, IoMode } from '../../../src/fuse/init.js'
 import { Session } from '../../../src/fuse/session.js'
+import type { PageStore } from '../../../src/fuse/store.js'
 import { defaultTuning, type Tuning } from '../../../src/fuse/tuning.js'
 import { Reply, Request } from '../../../src/fuse/wire.js'
 import { join, OP, RecordingOps, request, u32, zeros } from '../../helpers/frames.js'
@@ -97,6 +98,7 @@ export const rig = (
     timeout?: number
     tuning?: Partial<Tuning>
     makeRoom?: () => boolean
+    store?: PageStore
     init?: boolean
   } = {},
 ): Rig => {
@@ -113,6 +115,7 @@ export const rig = (
     timeout: options.timeout ?? 1000,
     tuning: { ...defaultTuning, ...options.tuning },
     ...(options.makeRoom === undefined ? {} : { makeRoom: options.makeRoom }),
+    ...(options.store === undefined ? {} : { store: options.store }),
     onInit: negotiated =>
       new DataMode(negotiated.io, backing, {
         attrChanged: node => void changed.push(node),

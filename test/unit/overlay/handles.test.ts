@@ -18,7 +18,14 @@ import {
 } from '../../../src/overlay/handles.js'
 import type { IoTask } from '../../../src/overlay/io-task.js'
 import { Node, Protect } from '../../../src/overlay/node.js'
-import { Opened, type Notifier } from '../../../src/overlay/ops.js'
+import {
+  Attr,
+  Entry,
+  Opened,
+  SetAttr,
+  SetAttrValid,
+  type Notifier,
+} from '../../../src/overlay/ops.js'
 import type { Union } from '../../../src/overlay/union.js'
 import { E } from '../../../src/sys/errno.js'
 import { pipe } from '../../../src/sys/splice.js'
@@ -247,6 +254,47 @@ t.test('who may not read everything is told at open', { skip: skipUnions }, asyn
   t.equal(openFile({ ...u, readsAll: false }, table, node, O.RDONLY, null, out), -E.ENOENT)
   t.equal(openFile(u, table, node, O.RDONLY, null, out), 0)
   t.equal(readFile(u, table.get(out.fh) as FileHandle, Buffer.alloc(1), 0, 1, 0), -E.ENOENT)
+  table.closeAll()
+})
+
+t.test('whether somebody has opened it before', { skip: skipUnions }, async t => {
+  const lower = { a: 'four', b: 'four', c: 'four', d: 'four', e: 'four', long: 'x'.repeat(70_000) }
+  const where = unionFolders(t, { lower: [lower] })
+  const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
+  const out = new Opened()
+  const table = new HandleTable()
+  const unread = (node: Node, flags: number, union = u): number => {
+    t.equal(openFile(union, table, node, flags, null, out), 0)
+    return out.unread
+  }
+  const set = (node: Node, size: number): void => {
+    const attr = new SetAttr()
+    attr.valid = SetAttrValid.SIZE
+    attr.size = size
+    t.equal(ops.setattr(node.id, attr, new Attr()), 0)
+  }
+  const told = (name: string): Node => {
+    t.equal(ops.lookup(1, name, new Entry()), 0)
+    return find(name)
+  }
+  t.equal(unread(told('a'), O.RDONLY), 4)
+  t.equal(unread(told('a'), O.RDONLY), -1, 'again')
+  t.equal(unread(told('long'), O.RDONLY), 70_000)
+  t.equal(unread(told('b'), O.RDONLY, { ...u, readsAll: false }), 4)
+  t.equal(unread(told('b'), O.RDONLY), -1)
+  t.equal(unread(told('c'), O.RDWR | O.TRUNC), -1, 'cut off now')
+  t.equal(unread(told('c'), O.RDONLY), -1)
+  const d = told('d')
+  set(d, 2)
+  t.equal(unread(d, O.RDONLY), 2, 'cut off before')
+  const e = told('e')
+  t.equal(unread(e, O.WRONLY), 4)
+  t.equal(unread(e, O.RDONLY), -1, 'written')
+  const made = new Entry()
+  const caller = { uid: 0, gid: 0, pid: 1, umask: 0 }
+  t.equal(ops.create(caller, 1, 'new', 0o644, O.WRONLY, made, out), 0)
+  ops.release(out.fh)
+  t.equal(unread(find('new'), O.RDONLY), -1, 'created')
   table.closeAll()
 })
 

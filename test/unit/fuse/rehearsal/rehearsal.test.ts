@@ -50,7 +50,7 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
     t.teardown(() => stage.close())
     const { restore } = stage
     if (restore === null) throw new Error('nothing to write on')
-    const asker = new Asker(stage.ops, likeness)
+    const asker = new Asker(stage, likeness)
     const play = { asker, restore, late: wish.writeback }
     const asked = new Set<string>()
     const failed = new Set<string>()
@@ -93,7 +93,7 @@ t.test('nobody reads of what is practised', { skip: skipUnions }, t => {
   }
   const stage = openStage(false)
   t.teardown(() => stage.close())
-  const asker = new Asker(stage.ops, { ...PASSTHROUGH, log })
+  const asker = new Asker(stage, { ...PASSTHROUGH, log })
   playLower({ asker, late: false, restore: stage.restore ?? (() => {}) }, 0)
   t.strictSame(lines, [])
   t.end()
@@ -112,7 +112,7 @@ t.test('it can be ended', async t => {
 t.test('a folder that is not there', { skip: skipUnions }, async t => {
   const stage = openStage(false)
   t.teardown(() => stage.close())
-  const asker = new Asker(stage.ops, PASSTHROUGH)
+  const asker = new Asker(stage, PASSTHROUGH)
   t.notOk(readFolder(asker, 'none'))
   t.ok(readFolder(asker, lowerName(0)))
   t.equal(asker.ask(Opcode.READLINK, 999, 0, []), OUT_HEADER_SIZE, 'an error')

@@ -1,0 +1,56 @@
+/**
+ * The contents of a short file are given to the kernel with the answer to its first OPEN (FUSE_NOTIFY_STORE), so that
+ * no READ has to be asked and waited for.
+ *
+ * The kernel locks the pages for that. Who holds such a lock may be waiting for this thread: a READ that is not
+ * answered yet, or pages that are written back. So it is done for a node of which there can be no pages: it was never opened before.
+ */
+
+import type { NodeId, Opened, Ops } from '../overlay/ops.js'
+import { E, errnoName } from '../sys/errno.js'
+import { write } from '../sys/io.js'
+import type { Logger } from '../log.js'
+import { NOTIFY_STORE, NOTIFY_STORE_OUT_SIZE, OUT_HEADER_SIZE } from './abi.js'
+import { Reply } from './wire.js'
+
+/** Where the contents are in a message. */
+const AT = OUT_HEADER_SIZE + NOTIFY_STORE_OUT_SIZE
+/** Bytes of the longest file that is given. Beyond this nothing is gained, and who wants a file's head alone has it all read. */
+export const MAX_STORED = 32 * 1024
+
+export class PageStore {
+  readonly #message = new Reply(AT + MAX_STORED)
+  readonly #fd: number
+  readonly #log: Logger
+  #off = false
+  /** How many files were given. */
+  stored = 0
+
+  /** @param fd the device */
+  constructor(fd: number, log: Logger) {
+    this.#fd = fd
+    this.#log = log
+  }
+
+  /** @param opened what `ops` has answered to an OPEN for reading, of a file whose pages the kernel may keep */
+  give(node: NodeId, opened: Opened, ops: Ops): void {
+    const size = opened.unread
+    if (size <= 0 || size > MAX_STORED || this.#off) return
+    const message = this.#message
+    // What was cut off meanwhile is asked for with READ, and an error comes up there.
+    if (ops.read(opened.fh, message.buf, AT, size, 0) !== size) return
+    const length = AT + size
+    message.header(length, NOTIFY_STORE, 0, 0)
+    message.i64(OUT_HEADER_SIZE, node)
+    message.i64(OUT_HEADER_SIZE + 8, 0)
+    message.u32(OUT_HEADER_SIZE + 16, size)
+    message.u32(OUT_HEADER_SIZE + 20, 0)
+    const r = write(this.#fd, message.buf, 0, length)
+    if (r === length) this.stored++
+    // Gone meanwhile, or no memory for more pages.
+    else if (r !== -E.ENOENT && r !== -E.ENOMEM) {
+      this.#off = true
+      this.#log.warn({ errno: errnoName(r) }, 'the kernel takes no pages of files')
+    }
+  }
+}

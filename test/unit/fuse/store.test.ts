@@ -1,0 +1,124 @@
+import * as fs from 'node:fs'
+
+import t, { type Test } from 'tap'
+
+import { MAX_STORED, PageStore } from '../../../src/fuse/store.js'
+import { Opened } from '../../../src/overlay/ops.js'
+import { E } from '../../../src/sys/errno.js'
+import {
+  join,
+  NODE,
+  OP,
+  RecordingOps,
+  request,
+  s32,
+  u32,
+  u64,
+  zeros,
+} from '../../helpers/frames.js'
+import { scratch } from '../../helpers/layers.js'
+import { recordingLog, rig } from './support.js'
+
+const ID = Number(NODE)
+const FH = 0x77
+
+/** struct fuse_out_header with FUSE_NOTIFY_STORE, struct fuse_notify_store_out, and the file's contents */
+const message = (content: Buffer): Buffer =>
+  join(
+    u32(40 + content.length), // len
+    s32(4), // error: the code
+    u64(0), // unique
+    u64(NODE), // nodeid
+    u64(0), // offset
+    u32(content.length), // size
+    u32(0), // padding
+    content,
+  )
+
+/** A union that has one open file of so many bytes. */
+class OneFile extends RecordingOps {
+  readonly content: Buffer
+  result: number | undefined
+
+  constructor(size: number) {
+    super()
+    this.content = Buffer.alloc(size, 'contents')
+  }
+  override read(_fh: number, buf: Buffer, at: number, length: number, pos: number): number {
+    this.calls.push(['read', length, pos])
+    return this.result ?? this.content.copy(buf, at, pos, pos + length)
+  }
+}
+
+const opened = (unread: number): Opened => Object.assign(new Opened(), { fh: FH, unread })
+
+const device = (t: Test, flags = 'r+') => {
+  const path = `${scratch(t)}/device`
+  fs.writeFileSync(path, '')
+  const fd = fs.openSync(path, flags)
+  t.teardown(() => fs.closeSync(fd))
+  const log = recordingLog()
+  return { log, store: new PageStore(fd, log), sent: () => fs.readFileSync(path) }
+}
+
+t.test('the contents of a file go out in one message', async t => {
+  for (const size of [1, 4095, 4096, 4097, MAX_STORED]) {
+    const { store, sent, log } = device(t)
+    const ops = new OneFile(size)
+    store.give(ID, opened(size), ops)
+    t.ok(sent().equals(message(ops.content)), `${size} bytes`)
+    t.equal(store.stored, 1)
+    t.strictSame(log.lines, [])
+  }
+})
+
+t.test('not of a file that was opened before, nor an empty one, nor a long one', async t => {
+  const { store, sent } = device(t)
+  const ops = new OneFile(2 * MAX_STORED)
+  for (const unread of [-1, 0, MAX_STORED + 1, 2 * MAX_STORED]) store.give(ID, opened(unread), ops)
+  t.strictSame(ops.calls, [], 'nothing is read')
+  t.equal(sent().length, 0)
+})
+
+t.test('nor of one that is shorter by now, or cannot be read', async t => {
+  const { store, sent, log } = device(t)
+  const ops = new OneFile(99)
+  store.give(ID, opened(100), ops)
+  ops.result = -E.EIO
+  store.give(ID, opened(99), ops)
+  t.equal(sent().length, 0)
+  t.equal(store.stored, 0)
+  t.strictSame(log.lines, [], 'READ will say so')
+})
+
+t.test('a kernel that takes none is not asked again', async t => {
+  const { store, log } = device(t, 'r')
+  const ops = new OneFile(10)
+  store.give(ID, opened(10), ops)
+  store.give(ID, opened(10), ops)
+  t.equal(store.stored, 0)
+  t.equal(ops.calls.length, 1)
+  t.match(log.lines, [['warn', /takes no pages/, { errno: 'EBADF' }]])
+})
+
+t.test('with an OPEN for reading, where the kernel may keep what it has', async t => {
+  const O_WRONLY = 1
+  const O_RDWR = 2
+  for (const [io, flags, upper, lasting, due] of [
+    ['cached', 0, false, false, true],
+    ['cached', 0, true, true, true],
+    ['cached', O_WRONLY, true, true, false],
+    ['cached', O_RDWR, true, true, false],
+    ['passthrough', 0, false, false, true],
+    ['passthrough', 0, true, true, false],
+    ['passthrough', 0, true, false, false],
+  ] as const) {
+    const given: number[] = []
+    const store = new PageStore(-1, recordingLog())
+    store.give = node => void given.push(node)
+    const { ops, send } = rig({ io, store })
+    ops.opening = out => void Object.assign(out, { writable: flags !== 0, upper, lasting })
+    send(request(OP.OPEN, join(u32(flags), zeros(4))))
+    t.strictSame(given, due ? [ID] : [], `${io}, ${flags}, ${upper ? 'upper' : 'lower'}`)
+  }
+})
