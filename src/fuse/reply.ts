@@ -39,33 +39,9 @@ export class Validity {
 /** Not at all. */
 export const NEVER = new Validity(0)
 
-/** include/linux/kdev_t.h:new_encode_dev() */
-const encodeDev = (major: number, minor: number): number =>
-  ((minor & 0xff) | (major << 8) | ((minor & 0xfff00) << 12)) >>> 0
-
 /** With static_nlink a folder has one link, wherever it is told of; none, when it was removed. */
 export const countLinks = (attr: Attr, { staticNlink }: Tuning): void => {
   if (staticNlink && attr.nlink > 1 && (attr.mode & S_IFMT) === S_IFDIR) attr.nlink = 1
-}
-
-/** struct fuse_attr */
-const writeAttr = (rep: Reply, at: number, attr: Attr): void => {
-  rep.ino(at, attr.ino)
-  rep.i64(at + 8, attr.size)
-  rep.i64(at + 16, attr.blocks)
-  rep.i64(at + 24, attr.atimeSec)
-  rep.i64(at + 32, attr.mtimeSec)
-  rep.i64(at + 40, attr.ctimeSec)
-  rep.u32(at + 48, attr.atimeNsec)
-  rep.u32(at + 52, attr.mtimeNsec)
-  rep.u32(at + 56, attr.ctimeNsec)
-  rep.u32(at + 60, attr.mode)
-  rep.u32(at + 64, attr.nlink)
-  rep.u32(at + 68, attr.uid)
-  rep.u32(at + 72, attr.gid)
-  rep.u32(at + 76, encodeDev(attr.rdevMajor, attr.rdevMinor))
-  rep.u32(at + 80, attr.blksize)
-  rep.u32(at + 84, 0) // flags: FUSE_ATTR_SUBMOUNT, FUSE_ATTR_DAX
 }
 
 /** struct fuse_entry_out; a negative entry where `entry.nodeId` is 0. */
@@ -88,7 +64,7 @@ export const writeEntry = (
   if ((entry.attr.mode & S_IFMT) === S_IFREG) rep.file = entry.nodeId
   rep.i64(at + 24, attrs.sec)
   rep.u32(at + 36, attrs.nsec)
-  writeAttr(rep, at + 40, entry.attr)
+  rep.attr(at + 40, entry.attr.words)
 }
 
 /** struct fuse_attr_out */
@@ -96,40 +72,16 @@ export const writeAttrOut = (rep: Reply, at: number, attr: Attr, valid: Validity
   rep.i64(at, valid.sec)
   rep.u32(at + 8, valid.nsec)
   rep.u32(at + 12, 0)
-  writeAttr(rep, at + 16, attr)
+  rep.attr(at + 16, attr.words)
   return ATTR_OUT_SIZE
 }
 
-/** struct fuse_sx_time {s64 sec; u32 nsec; s32 reserved} */
-const writeSxTime = (rep: Reply, at: number, sec: number, nsec: number): void => {
-  rep.i64(at, sec)
-  rep.u32(at + 8, nsec)
-  rep.u32(at + 12, 0)
-}
-
-/** struct fuse_statx_out with struct fuse_statx at 32 */
+/** struct fuse_statx_out */
 export const writeStatx = (rep: Reply, at: number, attr: Attr, valid: Validity): number => {
   rep.i64(at, valid.sec)
   rep.u32(at + 8, valid.nsec)
   rep.zero(at + 12, at + STATX_OUT_SIZE)
-  const st = at + 32
-  rep.u32(st, attr.mask)
-  rep.u32(st + 4, attr.blksize)
-  rep.u32(st + 8, attr.attributes)
-  rep.u32(st + 16, attr.nlink)
-  rep.u32(st + 20, attr.uid)
-  rep.u32(st + 24, attr.gid)
-  rep.u32(st + 28, attr.mode & 0xffff)
-  rep.ino(st + 32, attr.ino)
-  rep.i64(st + 40, attr.size)
-  rep.i64(st + 48, attr.blocks)
-  rep.u32(st + 56, attr.attributesMask)
-  writeSxTime(rep, st + 64, attr.atimeSec, attr.atimeNsec)
-  writeSxTime(rep, st + 80, attr.btimeSec, attr.btimeNsec)
-  writeSxTime(rep, st + 96, attr.ctimeSec, attr.ctimeNsec)
-  writeSxTime(rep, st + 112, attr.mtimeSec, attr.mtimeNsec)
-  rep.u32(st + 128, attr.rdevMajor)
-  rep.u32(st + 132, attr.rdevMinor)
+  rep.statx(at + 32, attr.words)
   return STATX_OUT_SIZE
 }
 
@@ -174,10 +126,11 @@ const writeDirent = (
   rep.i64(at + 8, cookie)
   rep.u32(at + 16, name.length)
   rep.u32(at + 20, type)
-  const end = at + DIRENT_SIZE + name.length
+  const end = align(at + DIRENT_SIZE + name.length)
+  // The padding, and bytes of the name, which comes after it.
+  rep.i64(end - 8, 0)
   rep.buf.latin1Write(name, at + DIRENT_SIZE)
-  rep.buf.fill(0, end, align(end))
-  return align(end)
+  return end
 }
 
 /** Packs READDIR's entries from `start`, at most `room` bytes. */

@@ -120,6 +120,13 @@ export class Request {
 export const uniqueText = (low: number, high: number): string =>
   high === 0 ? String(low) : String((BigInt(high) << 32n) | BigInt(low))
 
+/** Words of struct fuse_statx that are told: the last is rdev_minor. */
+const STATX_SHOWN = 34
+
+/** include/linux/kdev_t.h:new_encode_dev() */
+const encodeDev = (major: number, minor: number): number =>
+  (minor & 0xff) | (major << 8) | ((minor & 0xfff00) << 12)
+
 /**
  * A reply. Offsets count bytes of the buffer, the first 16 of which are the header; the writers do not
  * check bounds (a typed array ignores what is outside): the buffer is larger than any reply.
@@ -166,6 +173,39 @@ export class Reply {
       this.#u32[offset >>> 2] = Number(n & 0xffff_ffffn)
       this.#u32[(offset >>> 2) + 1] = Number(n >> 32n)
     }
+  }
+  /** struct fuse_attr, from the words of a struct statx. */
+  attr(offset: number, st: Uint32Array): void {
+    const out = this.#u32
+    const i = offset >>> 2
+    out[i] = st[8]! // ino
+    out[i + 1] = st[9]!
+    out[i + 2] = st[10]! // size
+    out[i + 3] = st[11]!
+    out[i + 4] = st[12]! // blocks
+    out[i + 5] = st[13]!
+    out[i + 6] = st[16]! // atime
+    out[i + 7] = st[17]!
+    out[i + 8] = st[28]! // mtime
+    out[i + 9] = st[29]!
+    out[i + 10] = st[24]! // ctime
+    out[i + 11] = st[25]!
+    out[i + 12] = st[18]! // atimensec
+    out[i + 13] = st[30]! // mtimensec
+    out[i + 14] = st[26]! // ctimensec
+    out[i + 15] = st[7]! & 0xffff // mode
+    out[i + 16] = st[4]! // nlink
+    out[i + 17] = st[5]! // uid
+    out[i + 18] = st[6]! // gid
+    out[i + 19] = encodeDev(st[32]!, st[33]!) // rdev
+    out[i + 20] = st[1]! // blksize
+    out[i + 21] = 0 // flags: FUSE_ATTR_SUBMOUNT, FUSE_ATTR_DAX
+  }
+  /** struct fuse_statx, which is a struct statx, up to the device that the file is a device of. */
+  statx(offset: number, st: Uint32Array): void {
+    const out = this.#u32
+    const i = offset >>> 2
+    for (let n = 0; n < STATX_SHOWN; n++) out[i + n] = st[n]!
   }
   /** Zeroes words: both offsets are multiples of 4. */
   zero(from: number, to: number): void {

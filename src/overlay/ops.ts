@@ -4,7 +4,7 @@
  * what was written into the `out` structure, which the transport owns and reuses.
  */
 
-import type { Ino } from '../sys/stat.js'
+import { STATX_WORDS, Statx, type Ino } from '../sys/stat.js'
 
 /** A file or attribute name, or a symlink's target: one character per byte (latin1), no NUL. */
 export type ByteString = string
@@ -33,32 +33,12 @@ export interface Caller {
   umask: number
 }
 
-/** Attributes of one inode as struct statx has them. Seconds may be negative. */
-export class Attr {
-  ino: Ino = 0
-  size = 0
-  blocks = 0
-  atimeSec = 0
-  atimeNsec = 0
-  mtimeSec = 0
-  mtimeNsec = 0
-  ctimeSec = 0
-  ctimeNsec = 0
-  btimeSec = 0
-  btimeNsec = 0
-  /** File type and permission bits. */
-  mode = 0
-  nlink = 0
-  uid = 0
-  gid = 0
-  rdevMajor = 0
-  rdevMinor = 0
-  blksize = 4096
-  /** STATX_ATTR_* bits (low 32) and which of them the file system knows. */
-  attributes = 0
-  attributesMask = 0
-  /** STATX_* bits that are filled; btime is only valid where STATX_BTIME is set. */
-  mask = 0
+/** Attributes of one inode as struct statx has them. */
+export class Attr extends Statx {
+  constructor() {
+    super(new Uint32Array(STATX_WORDS))
+    this.blksize = 4096
+  }
 }
 
 /** The answer to everything that yields an inode. */

@@ -152,26 +152,12 @@ export function shownGid(u: Pick<Union, 'owners'>, st: Stat): number {
 
 /** Attributes as the union shows them. */
 export function fillAttr(u: Pick<Union, 'owners'>, node: Node, st: Stat, out: Attr): void {
+  out.copyFrom(st)
   out.ino = node.ino
-  out.size = st.size
-  if (node.unread >= 0) node.unread = Math.min(st.size, 0x3fff_ffff)
-  out.blocks = st.blocks
-  out.atimeSec = st.atimeSec
-  out.atimeNsec = st.atimeNsec
-  out.mtimeSec = st.mtimeSec
-  out.mtimeNsec = st.mtimeNsec
-  out.ctimeSec = st.ctimeSec
-  out.ctimeNsec = st.ctimeNsec
-  out.btimeSec = st.btimeSec
-  out.btimeNsec = st.btimeNsec
-  out.mode = st.mode
   out.nlink = shownNlink(node, st)
-  out.uid = u.owners === null ? st.uid : u.owners.uids.toShown(st.uid)
-  out.gid = shownGid(u, st)
-  out.rdevMajor = st.rdevMajor
-  out.rdevMinor = st.rdevMinor
-  out.blksize = st.blksize
-  out.attributes = Number(st.attributes)
-  out.attributesMask = Number(st.attributesMask)
-  out.mask = st.mask
+  if (u.owners !== null) {
+    out.uid = u.owners.uids.toShown(st.uid)
+    out.gid = u.owners.gids.toShown(st.gid)
+  }
+  if (node.unread >= 0) node.unread = Math.min(st.size, 0x3fff_ffff)
 }

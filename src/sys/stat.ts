@@ -1,6 +1,7 @@
 /**
  * struct statx as a reusable object: one is allocated per place that needs one, filled by the calls of
- * at.ts as often as wanted, and read through getters that allocate nothing in the usual case.
+ * at.ts as often as wanted, and read through getters that allocate nothing in the usual case. Whoever passes all of it
+ * on copies its words.
  *
  * 64-bit fields are read as two 32-bit halves: an inode number is exact always (`Ino`), sizes, block
  * counts and seconds are exact up to 2^53.
@@ -14,159 +15,240 @@ export type { Ino } from './types.js'
 
 /** sizeof(struct statx) */
 const STATX_SIZE = 256
+export const STATX_WORDS = STATX_SIZE / 4
 
 /** A 64-bit unsigned integer: a number while it is a safe integer, else a bigint. */
 export const ino64 = (lo: number, hi: number): Ino =>
   hi < 0x20_0000 ? hi * 0x1_0000_0000 + lo : (BigInt(hi) << 32n) | BigInt(lo)
 
-export class Stat {
-  /** The bytes of struct statx, as the kernel wrote them. */
-  readonly buffer: Buffer
-  /** Where they are: for the calls of this folder. */
-  readonly address: number
-  readonly #u32: Uint32Array
-  readonly #i32: Int32Array
+/** The words of a struct statx, and what they mean. */
+export class Statx {
+  /** 32 bits each, in the order of linux/stat.h. */
+  readonly words: Uint32Array
 
-  constructor() {
-    this.buffer = Buffer.allocUnsafeSlow(STATX_SIZE).fill(0)
-    this.address = rawAddress(this.buffer)
-    this.#u32 = new Uint32Array(this.buffer.buffer, this.buffer.byteOffset, STATX_SIZE / 4)
-    this.#i32 = new Int32Array(this.buffer.buffer, this.buffer.byteOffset, STATX_SIZE / 4)
+  /** @param words all of the struct */
+  constructor(words: Uint32Array) {
+    this.words = words
   }
 
-  /** 32 bits at 32-bit index i. */
-  #at(i: number): number {
-    return this.#u32[i]!
-  }
-
-  /** 64 unsigned bits at 32-bit index i, exact up to 2^53. */
+  /** 64 unsigned bits at word i, exact up to 2^53. */
   #long(i: number): number {
-    return this.#u32[i + 1]! * 0x1_0000_0000 + this.#u32[i]!
+    return this.words[i + 1]! * 0x1_0000_0000 + this.words[i]!
   }
 
   /** 64 signed bits, likewise. */
   #signed(i: number): number {
-    return this.#i32[i + 1]! * 0x1_0000_0000 + this.#u32[i]!
+    return (this.words[i + 1]! | 0) * 0x1_0000_0000 + this.words[i]!
+  }
+
+  #set64(i: number, n: Ino): void {
+    const { words } = this
+    if (typeof n === 'number') {
+      words[i] = n
+      words[i + 1] = Math.floor(n / 0x1_0000_0000)
+    } else {
+      words[i] = Number(n & 0xffff_ffffn)
+      words[i + 1] = Number((n >> 32n) & 0xffff_ffffn)
+    }
   }
 
   /** STATX_* bits of the fields that were filled. */
   get mask(): number {
-    return this.#at(0)
+    return this.words[0]!
+  }
+  set mask(n) {
+    this.words[0] = n
   }
   get blksize(): number {
-    return this.#at(1)
+    return this.words[1]!
+  }
+  set blksize(n) {
+    this.words[1] = n
   }
   /** STATX_ATTR_* bits; a number unless the kernel grows attributes beyond bit 52. */
   get attributes(): Ino {
-    return ino64(this.#at(2), this.#at(3))
+    return ino64(this.words[2]!, this.words[3]!)
+  }
+  set attributes(n) {
+    this.#set64(2, n)
   }
   get nlink(): number {
-    return this.#at(4)
+    return this.words[4]!
+  }
+  set nlink(n) {
+    this.words[4] = n
   }
   get uid(): number {
-    return this.#at(5)
+    return this.words[5]!
+  }
+  set uid(n) {
+    this.words[5] = n
   }
   get gid(): number {
-    return this.#at(6)
+    return this.words[6]!
+  }
+  set gid(n) {
+    this.words[6] = n
   }
   /** File type and permission bits. */
   get mode(): number {
-    return this.#at(7) & 0xffff
+    return this.words[7]! & 0xffff
+  }
+  set mode(n) {
+    this.words[7] = n
   }
   get ino(): Ino {
-    return ino64(this.#at(8), this.#at(9))
+    return ino64(this.words[8]!, this.words[9]!)
+  }
+  set ino(n) {
+    this.#set64(8, n)
   }
   /** Bytes. */
   get size(): number {
     return this.#long(10)
   }
+  set size(n) {
+    this.#set64(10, n)
+  }
   /** Units of 512 bytes. */
   get blocks(): number {
     return this.#long(12)
   }
+  set blocks(n) {
+    this.#set64(12, n)
+  }
   /** Which STATX_ATTR_* the file system knows. */
   get attributesMask(): Ino {
-    return ino64(this.#at(14), this.#at(15))
+    return ino64(this.words[14]!, this.words[15]!)
+  }
+  set attributesMask(n) {
+    this.#set64(14, n)
   }
   /** Seconds since 1970; negative before. */
   get atimeSec(): number {
     return this.#signed(16)
   }
+  set atimeSec(n) {
+    this.#set64(16, n)
+  }
   /** 0 .. 999999999, to be added to the seconds also where these are negative. */
   get atimeNsec(): number {
-    return this.#at(18)
+    return this.words[18]!
+  }
+  set atimeNsec(n) {
+    this.words[18] = n
   }
   /** Birth: only valid where `mask` has STATX_BTIME. */
   get btimeSec(): number {
     return this.#signed(20)
   }
+  set btimeSec(n) {
+    this.#set64(20, n)
+  }
   get btimeNsec(): number {
-    return this.#at(22)
+    return this.words[22]!
+  }
+  set btimeNsec(n) {
+    this.words[22] = n
   }
   get ctimeSec(): number {
     return this.#signed(24)
   }
+  set ctimeSec(n) {
+    this.#set64(24, n)
+  }
   get ctimeNsec(): number {
-    return this.#at(26)
+    return this.words[26]!
+  }
+  set ctimeNsec(n) {
+    this.words[26] = n
   }
   get mtimeSec(): number {
     return this.#signed(28)
   }
+  set mtimeSec(n) {
+    this.#set64(28, n)
+  }
   get mtimeNsec(): number {
-    return this.#at(30)
+    return this.words[30]!
+  }
+  set mtimeNsec(n) {
+    this.words[30] = n
   }
   /** Of a character or block device; else 0. */
   get rdevMajor(): number {
-    return this.#at(32)
+    return this.words[32]!
+  }
+  set rdevMajor(n) {
+    this.words[32] = n
   }
   get rdevMinor(): number {
-    return this.#at(33)
+    return this.words[33]!
   }
+  set rdevMinor(n) {
+    this.words[33] = n
+  }
+
+  /** Makes this a copy of another. */
+  copyFrom(other: Statx): void {
+    this.words.set(other.words)
+  }
+}
+
+/** What the calls of this folder fill. */
+export class Stat extends Statx {
+  /** The bytes of struct statx, as the kernel wrote them. */
+  readonly buffer: Buffer
+  /** Where they are: for the calls of this folder. */
+  readonly address: number
+
+  constructor() {
+    const buffer = Buffer.allocUnsafeSlow(STATX_SIZE).fill(0)
+    super(new Uint32Array(buffer.buffer, buffer.byteOffset, STATX_WORDS))
+    this.buffer = buffer
+    this.address = rawAddress(buffer)
+  }
+
   get devMajor(): number {
-    return this.#at(34)
+    return this.words[34]!
   }
   get devMinor(): number {
-    return this.#at(35)
+    return this.words[35]!
   }
   /** The device as one number: different devices have different ones. The kernel's minors have 20 bits. */
   get dev(): number {
-    return this.#at(34) * 0x10_0000 + this.#at(35)
+    return this.words[34]! * 0x10_0000 + this.words[35]!
   }
   /** The mount's id as in /proc/self/mountinfo; Linux 5.8 and later. */
   get mntId(): Ino {
-    return ino64(this.#at(36), this.#at(37))
+    return ino64(this.words[36]!, this.words[37]!)
   }
 
   get isDir(): boolean {
-    return (this.#at(7) & S_IFMT) === S_IFDIR
+    return (this.words[7]! & S_IFMT) === S_IFDIR
   }
   get isReg(): boolean {
-    return (this.#at(7) & S_IFMT) === S_IFREG
+    return (this.words[7]! & S_IFMT) === S_IFREG
   }
   get isLnk(): boolean {
-    return (this.#at(7) & S_IFMT) === S_IFLNK
+    return (this.words[7]! & S_IFMT) === S_IFLNK
   }
   get isChr(): boolean {
-    return (this.#at(7) & S_IFMT) === S_IFCHR
+    return (this.words[7]! & S_IFMT) === S_IFCHR
   }
   /** A character device 0/0: how overlayfs marks a deleted name. */
   get isWhiteout(): boolean {
-    return this.isChr && this.#at(32) === 0 && this.#at(33) === 0
+    return this.isChr && this.words[32] === 0 && this.words[33] === 0
   }
 
   /** Puts other values in the place of the kernel's. `mode` has the type, too. */
   amend(uid: number, gid: number, mode: number): void {
-    this.#u32[5] = uid
-    this.#u32[6] = gid
-    this.#u32[7] = (this.#at(7) & ~0xffff) | mode
+    this.uid = uid
+    this.gid = gid
+    this.mode = mode
   }
   amendDevice(major: number, minor: number): void {
-    this.#u32[32] = major
-    this.#u32[33] = minor
-  }
-
-  /** Makes this a copy of another. */
-  copyFrom(other: Stat): void {
-    this.#u32.set(other.#u32)
+    this.rdevMajor = major
+    this.rdevMinor = minor
   }
 }

@@ -135,8 +135,8 @@ t.test('attributes are the real ones, but number and link count', async t => {
   const node = new Node(2, sys.S.IFREG, 2n ** 63n)
   node.nlinkAdjust = 1
   fillAttr({ owners: null }, node, st, out)
-  const { ino: number, nlink, attributes, attributesMask, ...rest } = out
-  t.strictSame([number, nlink], [2n ** 63n, st.nlink + 1])
-  t.strictSame([attributes, attributesMask], [Number(st.attributes), Number(st.attributesMask)])
-  for (const [field, value] of Object.entries(rest)) t.equal(value, Reflect.get(st, field), field)
+  t.strictSame([out.ino, out.nlink], [2n ** 63n, st.nlink + 1])
+  const own = new Set([4, 8, 9]) // nlink, ino
+  const rest = (words: Uint32Array): number[] => [...words].filter((_, i) => !own.has(i))
+  t.strictSame(rest(out.words), rest(st.words))
 })

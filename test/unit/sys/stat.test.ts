@@ -6,7 +6,7 @@ import * as k from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
 import { pwrite } from '../../../src/sys/io.js'
 import { umask } from '../../../src/sys/proc.js'
-import { ino64, Stat } from '../../../src/sys/stat.js'
+import { ino64, Stat, Statx, STATX_WORDS } from '../../../src/sys/stat.js'
 import { folder } from './support.js'
 
 umask(0)
@@ -162,4 +162,38 @@ t.test('only a character device 0/0 is a whiteout', async t => {
   t.notOk(set(k.S_IFCHR, 0, 1))
   t.notOk(set(k.S_IFCHR, 1, 0))
   t.notOk(set(k.S_IFBLK, 0, 0))
+})
+
+t.test('what is set is what is there', async t => {
+  const st = new Statx(new Uint32Array(STATX_WORDS))
+  const values = {
+    mask: 0xfff,
+    blksize: 0xffff_ffff,
+    attributes: 0x10_0000,
+    nlink: 3,
+    uid: 0xffff_fffe,
+    gid: 5,
+    mode: 0o100644,
+    ino: 2n ** 64n - 2n,
+    size: 2 ** 53 - 1,
+    blocks: 2 ** 33 + 1,
+    attributesMask: 2n ** 60n + 1n,
+    atimeSec: -1,
+    atimeNsec: 999_999_999,
+    btimeSec: -(2 ** 40),
+    btimeNsec: 1,
+    ctimeSec: 2 ** 33,
+    ctimeNsec: 2,
+    mtimeSec: 1,
+    mtimeNsec: 4,
+    rdevMajor: 6,
+    rdevMinor: 0xf_ffff,
+  }
+  Object.assign(st, values)
+  const other = new Statx(new Uint32Array(STATX_WORDS))
+  other.copyFrom(st)
+  for (const [field, value] of Object.entries(values)) {
+    t.equal(Reflect.get(st, field), value, field)
+    t.equal(Reflect.get(other, field), value)
+  }
 })
