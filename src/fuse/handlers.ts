@@ -50,6 +50,7 @@ const init: Handle = (s, req, rep) => {
   }
   s.data = data
   s.negotiated = outcome
+  s.store?.negotiated(outcome.minor)
   const { flags, flags2 } = outcome.reply
   s.log.debug({ kernel, io: outcome.io, flags: flagNames(flags, flags2) }, 'negotiated')
   return writeInit(rep, AT, outcome.reply)

@@ -4,6 +4,9 @@
  *
  * The kernel locks the pages for that. Who holds such a lock may be waiting for this thread: a READ that is not
  * answered yet, or pages that are written back. So it is done for a node of which there can be no pages: it was never opened before.
+ *
+ * Kernels without "fuse: Initialize beyond-EOF page contents before setting uptodate" (6.11 and some stable releases) leave
+ * what is behind the file's end on its last page as the memory was. So it is done by kernels alone that surely have it.
  */
 
 import type { NodeId, Opened, Ops } from '../overlay/ops.js'
@@ -18,8 +21,12 @@ const AT = OUT_HEADER_SIZE + NOTIFY_STORE_OUT_SIZE
 /** Bytes of the longest file that is given. Beyond this nothing is gained, and who wants a file's head alone has it all read. */
 export const MAX_STORED = 32 * 1024
 
+/** That of Linux 6.12. */
+const MINOR_MIN = 41
+
 export class PageStore {
-  readonly #message = new Reply(AT + MAX_STORED)
+  /** With room for a byte that the file should not have. */
+  readonly #message = new Reply(AT + MAX_STORED + 1)
   readonly #fd: number
   readonly #log: Logger
   #off = false
@@ -32,13 +39,18 @@ export class PageStore {
     this.#log = log
   }
 
+  /** @param minor version of the protocol */
+  negotiated(minor: number): void {
+    if (minor < MINOR_MIN) this.#off = true
+  }
+
   /** @param opened what `ops` has answered to an OPEN for reading, of a file whose pages the kernel may keep */
   give(node: NodeId, opened: Opened, ops: Ops): void {
     const size = opened.unread
     if (size <= 0 || size > MAX_STORED || this.#off) return
     const message = this.#message
-    // What was cut off meanwhile is asked for with READ, and an error comes up there.
-    if (ops.read(opened.fh, message.buf, AT, size, 0) !== size) return
+    // Another length than the kernel was told is none that its pages end with; an error comes up with READ.
+    if (ops.read(opened.fh, message.buf, AT, size + 1, 0) !== size) return
     const length = AT + size
     message.header(length, NOTIFY_STORE, 0, 0)
     message.i64(OUT_HEADER_SIZE, node)

@@ -115,8 +115,11 @@ export const openStage = (writeback: boolean, noOpen = false): Stage => {
   try {
     const stage = openOn(sink, writeback, noOpen)
     const end = (): void => {
-      stage.close()
-      closeSink()
+      try {
+        stage.close()
+      } finally {
+        closeSink()
+      }
     }
     return { ...stage, close: end }
   } catch (error) {

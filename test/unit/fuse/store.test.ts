@@ -80,10 +80,11 @@ t.test('not of a file that was opened before, nor an empty one, nor a long one',
   t.equal(sent().length, 0)
 })
 
-t.test('nor of one that is shorter by now, or cannot be read', async t => {
+t.test('nor of one that is shorter or longer by now, or cannot be read', async t => {
   const { store, sent, log } = device(t)
   const ops = new OneFile(99)
   store.give(ID, opened(100), ops)
+  store.give(ID, opened(98), ops)
   ops.result = -E.EIO
   store.give(ID, opened(99), ops)
   t.equal(sent().length, 0)
@@ -99,6 +100,18 @@ t.test('a kernel that takes none is not asked again', async t => {
   t.equal(store.stored, 0)
   t.equal(ops.calls.length, 1)
   t.match(log.lines, [['warn', /takes no pages/, { errno: 'EBADF' }]])
+})
+
+t.test('a kernel that may not clear the rest of the last page is given none', async t => {
+  for (const [minor, due] of [
+    [40, 0],
+    [41, 1],
+  ] as const) {
+    const { store } = device(t)
+    rig({ store, minor })
+    store.give(ID, opened(10), new OneFile(10))
+    t.equal(store.stored, due, `7.${minor}`)
+  }
 })
 
 t.test('with an OPEN for reading, where the kernel may keep what it has', async t => {
