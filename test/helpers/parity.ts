@@ -38,9 +38,14 @@ const probe = (): string | false => {
   }
 }
 
+/** A minute. */
+const PAUSE_MS = 20
+const TRIES = 3000
+
 /**
  * Mounts the kernel's overlayfs on `merged`. A mount that was ended just before keeps its layers (EBUSY)
- * while a process in a mount namespace of its own, which another test has started, has a copy of it.
+ * while a process in a mount namespace of its own, which another test has started, has a copy of it: as long as that
+ * lives, on a busy machine some ten seconds.
  */
 export const mountKernel = (
   where: Pick<UnionFolders, 'lower' | 'upper' | 'work' | 'merged'>,
@@ -50,8 +55,8 @@ export const mountKernel = (
   const data = options === '' ? layers : `${layers},${options}`
   for (let tries = 0; ; tries++) {
     const result = sys.mount('overlay', where.merged, 'overlay', sys.MS.NOATIME, data)
-    if (result !== -E.EBUSY || tries === 500) return result
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
+    if (result !== -E.EBUSY || tries === TRIES) return result
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS)
   }
 }
 
