@@ -1,7 +1,7 @@
 /** Asks a session for things as the kernel would; what it answers goes nowhere. */
 
 import { silentLogger, type Logger } from '../../log.js'
-import { ROOT_ID } from '../../overlay/ops.js'
+import { ROOT_ID, type Ops } from '../../overlay/ops.js'
 import { close, write } from '../../sys/io.js'
 import { messagePair } from '../../sys/socket.js'
 import {
@@ -27,7 +27,6 @@ import { ReplyPipe } from '../splice.js'
 import { PageStore } from '../store.js'
 import type { Tuning } from '../tuning.js'
 import { Reply, Request } from '../wire.js'
-import type { Stage } from './stage.js'
 
 /** What a listing asks for at once: as readdir(3) does. */
 const ROOM = 32 * 1024
@@ -61,7 +60,8 @@ export class Asker {
   readonly #reply = new Reply(ROOM + 8192)
   readonly #req = new Request(16 * 1024)
 
-  constructor({ ops, sink }: Pick<Stage, 'ops' | 'sink'>, { wish, tuning, log, files }: Likeness) {
+  /** @param sink where pages for the kernel go, and nowhere from there; or below 0 */
+  constructor(ops: Ops, { wish, tuning, log, files }: Likeness, sink: number) {
     this.noOpen = wish.noOpen === true
     this.#session = new Session({
       ops,

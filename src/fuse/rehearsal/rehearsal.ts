@@ -5,6 +5,9 @@
  * processor, once.
  */
 
+import { openPath } from '../../sys/at.js'
+import { O_WRONLY } from '../../sys/constants.js'
+import { close } from '../../sys/io.js'
 import { Asker, type Likeness } from './asker.js'
 import { compileAsUsual, compileEagerly } from './engine.js'
 import { playFile, playLower, playMerged, readFolder } from './scenes.js'
@@ -29,15 +32,16 @@ interface Company {
   readonly asker: Asker
 }
 
-const meet = (like: Likeness): Company => {
+const meet = (like: Likeness, sink: number): Company => {
   const stage = openStage(like.wish.writeback, like.wish.noOpen)
-  return { stage, asker: new Asker(stage, like) }
+  return { stage, asker: new Asker(stage.ops, like, sink) }
 }
 
 export class Rehearsal {
   /** Two: what is compiled for one union alone has to be compiled again for the next. */
   readonly #companies: Company[] = []
   readonly #like: Likeness
+  readonly #sink = openPath('/dev/null', O_WRONLY)
   #spent = 0
   #turn = 0
   #closed = false
@@ -46,7 +50,7 @@ export class Rehearsal {
   constructor(like: Likeness) {
     this.#like = like
     try {
-      for (let i = 0; i < 2; i++) this.#companies.push(meet(like))
+      for (let i = 0; i < 2; i++) this.#companies.push(meet(like, this.#sink))
     } catch (error) {
       this.close()
       throw error
@@ -82,7 +86,7 @@ export class Rehearsal {
   #play(turn: number): boolean {
     if (turn === RENEWED) {
       this.#companies.pop()?.stage.close()
-      this.#companies.push(meet(this.#like))
+      this.#companies.push(meet(this.#like, this.#sink))
     }
     const { stage, asker } = this.#companies[turn % this.#companies.length]!
     const { restore } = stage
@@ -101,6 +105,7 @@ export class Rehearsal {
     if (this.#closed) return false
     this.#closed = true
     for (const { stage } of this.#companies) stage.close()
+    if (this.#sink >= 0) close(this.#sink)
     return true
   }
 }

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import { silentLogger } from '../../log.js'
 import { defaultUnionOptions, type UnionOptions } from '../../overlay/options.js'
 import { openUnion, type Overlay } from '../../overlay/overlay.js'
-import { fdPath, mkdirat, openat, openPath, rmdirat, symlinkat, unlinkat } from '../../sys/at.js'
+import { fdPath, mkdirat, openat, rmdirat, symlinkat, unlinkat } from '../../sys/at.js'
 import { O_CREAT, O_DIRECTORY, O_PATH, O_WRONLY } from '../../sys/constants.js'
 import { close, write } from '../../sys/io.js'
 import { openTmpfs } from '../../sys/mount.js'
@@ -32,8 +32,6 @@ export interface Stage {
    * lower layer alone. Null: nothing can be written.
    */
   readonly restore: ((folder: string, name: string) => void) | null
-  /** Where messages to the kernel go, and nowhere from there; or -errno. */
-  readonly sink: number
   close(): void
 }
 
@@ -62,12 +60,7 @@ const fill = (root: number, folder: string): boolean => {
   return symlinkat(fileName(0), root, `${folder}/${SYMLINK}`) >= 0
 }
 
-const writable = (
-  root: number,
-  sink: number,
-  writeback: boolean,
-  noOpen: boolean,
-): Stage | null => {
+const writable = (root: number, writeback: boolean, noOpen: boolean): Stage | null => {
   if (!build(root)) return null
   const upper = openat(root, 'u', O_PATH | O_DIRECTORY)
   if (upper < 0) return null
@@ -83,18 +76,19 @@ const writable = (
       unlinkat(upper, `${folder}/${name}`)
       if (folder !== MERGED) rmdirat(upper, folder)
     }
-    return { ops, restore, sink, close: end }
+    return { ops, restore, close: end }
   } catch (error) {
     close(upper)
     throw error
   }
 }
 
-const openOn = (sink: number, writeback: boolean, noOpen: boolean): Stage => {
+/** @param writeback as in the union that is served */
+export const openStage = (writeback: boolean, noOpen = false): Stage => {
   const root = openTmpfs(SIZE)
   if (root >= 0) {
     try {
-      const stage = writable(root, sink, writeback, noOpen)
+      const stage = writable(root, writeback, noOpen)
       if (stage !== null) return stage
     } catch {
       // Then without: nothing depends on it.
@@ -103,27 +97,5 @@ const openOn = (sink: number, writeback: boolean, noOpen: boolean): Stage => {
   }
   const program = fileURLToPath(new URL('../../', import.meta.url))
   const ops = open({ lower: [program], readOnly: true }, false, noOpen)
-  return { ops, restore: null, sink, close: () => ops.close() }
-}
-
-/** @param writeback as in the union that is served */
-export const openStage = (writeback: boolean, noOpen = false): Stage => {
-  const sink = openPath('/dev/null', O_WRONLY)
-  const closeSink = (): void => {
-    if (sink >= 0) close(sink)
-  }
-  try {
-    const stage = openOn(sink, writeback, noOpen)
-    const end = (): void => {
-      try {
-        stage.close()
-      } finally {
-        closeSink()
-      }
-    }
-    return { ...stage, close: end }
-  } catch (error) {
-    closeSink()
-    throw error
-  }
+  return { ops, restore: null, close: () => ops.close() }
 }

@@ -24,6 +24,8 @@ const like = (wish: InitWish): Likeness => ({
   log: silentLogger,
   files,
 })
+/** No descriptor. */
+const NOWHERE = -1
 const CACHED = like({ io: 'cached', writeback: true, stackDepth: 1 })
 const PASSTHROUGH = like({ io: 'passthrough', writeback: false, stackDepth: 1 })
 
@@ -50,7 +52,7 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
     t.teardown(() => stage.close())
     const { restore } = stage
     if (restore === null) throw new Error('nothing to write on')
-    const asker = new Asker(stage, likeness)
+    const asker = new Asker(stage.ops, likeness, NOWHERE)
     const play = { asker, restore, late: wish.writeback }
     const asked = new Set<string>()
     const failed = new Set<string>()
@@ -93,7 +95,7 @@ t.test('nobody reads of what is practised', { skip: skipUnions }, t => {
   }
   const stage = openStage(false)
   t.teardown(() => stage.close())
-  const asker = new Asker(stage, { ...PASSTHROUGH, log })
+  const asker = new Asker(stage.ops, { ...PASSTHROUGH, log }, NOWHERE)
   playLower({ asker, late: false, restore: stage.restore ?? (() => {}) }, 0)
   t.strictSame(lines, [])
   t.end()
@@ -112,7 +114,7 @@ t.test('it can be ended', async t => {
 t.test('a folder that is not there', { skip: skipUnions }, async t => {
   const stage = openStage(false)
   t.teardown(() => stage.close())
-  const asker = new Asker(stage, PASSTHROUGH)
+  const asker = new Asker(stage.ops, PASSTHROUGH, NOWHERE)
   t.notOk(readFolder(asker, 'none'))
   t.ok(readFolder(asker, lowerName(0)))
   t.equal(asker.ask(Opcode.READLINK, 999, 0, []), OUT_HEADER_SIZE, 'an error')
