@@ -22,11 +22,7 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
   const server = fileURLToPath(new URL('../cli/server.js', import.meta.url))
   // Node 20 reads these at every start: 40 ms for all of a system's. The server talks to nobody.
   const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
-  const child = spawn(process.execPath, [...process.execArgv, server, ...args], {
-    env: { ...env, [LAUNCHER]: String(process.pid) },
-    stdio: ['ignore', 'ignore', 'inherit'],
-  })
-  // Whoever interrupts the wait wants no mount.
+  // Whoever interrupts the wait wants no mount. It is heard from before there is a server, which would outlive this process.
   let interrupted = false
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
@@ -34,6 +30,10 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
       child.kill('SIGTERM')
     })
   }
+  const child = spawn(process.execPath, [...process.execArgv, server, ...args], {
+    env: { ...env, [LAUNCHER]: String(process.pid) },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  })
   return new Promise(resolve => {
     process.on(LIVE, () => {
       if (!interrupted) resolve(ExitCode.OK)

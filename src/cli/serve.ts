@@ -95,9 +95,10 @@ const mountAndServe = async (
   log.info({ mountpoint: mount.mountpoint, io: mount.io, transport: command.transport }, 'mounted')
 
   told.quiet()
-  if (!command.foreground) dropStandardError()
   // Where nobody waits any more, nobody knows of the mount, and it must not stay.
   if (background !== undefined && !tellLive(background.launcher)) await mount[Symbol.asyncDispose]()
+  // Last, so that who waits for its end sees no mount that is about to go.
+  if (!command.foreground) dropStandardError()
 
   try {
     await mount.closed

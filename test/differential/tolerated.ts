@@ -141,7 +141,7 @@ export const TOLERATED: Tolerated[] = [
   {
     name: 'the room that a list of attributes wants',
     reason:
-      "overlayfs counts its own hidden attributes when it is asked for a size, or finds too small what isn't; the same marks are not always there",
+      "overlayfs counts its own hidden attributes when it is asked for a size, or finds too small what isn't; here only what is listed counts",
     applies: m =>
       (m.action?.op === 'listxattr' || m.action?.op === 'flistxattr') &&
       m.action.room < 4096 &&

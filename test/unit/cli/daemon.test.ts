@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os'
 
 import t, { type Test } from 'tap'
 
-import { CLI, PROGRAM } from '../../helpers/mount.js'
+import { CLI, PROGRAM, spawnPlain } from '../../helpers/mount.js'
 
 const skip = !existsSync(CLI) && 'needs the built program: npm run build'
 
@@ -66,6 +66,34 @@ t.test('who interrupts Node is told so, and no server is left', { skip }, async 
   t.equal(spawnSync('mkfifo', [`${folder}/log`]).status, 0)
   const args = ['--log-file', `${folder}/log`, '-o', `lowerdir=${folder}`, folder]
   await interrupt(t, process.execPath, [CLI, 'mount', ...args])
+})
+
+t.test('who interrupts Node while it starts the server', { skip }, async t => {
+  const folder = scratch(t)
+  t.equal(spawnSync('mkfifo', [`${folder}/log`]).status, 0)
+  writeFileSync(
+    `${folder}/hook.mjs`,
+    `import process from 'node:process'
+    import { writeFileSync } from 'node:fs'
+    import { syncBuiltinESMExports } from 'node:module'
+    import children from 'node:child_process'
+    const { spawn } = children
+    children.spawn = (...args) => {
+      const child = spawn(...args)
+      writeFileSync(${JSON.stringify(`${folder}/server`)}, String(child.pid))
+      process.kill(process.pid, 'SIGTERM')
+      return child
+    }
+    syncBuiltinESMExports()`,
+  )
+  const args = ['--log-file', `${folder}/log`, '-o', `lowerdir=${folder}`, folder]
+  const hooked = ['--import', `${folder}/hook.mjs`, CLI, 'mount', ...args]
+  const child = spawnPlain(process.execPath, hooked, { stdio: 'ignore' })
+  t.strictSame(await once(child, 'exit'), [8, null])
+  const server = readFileSync(`${folder}/server`, 'latin1')
+  const left = existsSync(`/proc/${server}/exe`)
+  if (left) process.kill(Number(server))
+  t.notOk(left, 'no server is left')
 })
 
 t.test('the shell and a server that is not the real one', { skip }, async t => {
