@@ -36,14 +36,18 @@ export const folder: FolderMarks = { opaque: false, redirect: '' }
 /** What `readFolderMarks` saw on the topmost folder, kept for `readProtect`. */
 export const topMarks = { bits: 0 }
 
-/** What the real folder has under the name, attributes in `st`; or -errno. */
-export function examine(u: Union, real: RealDir, name: ByteString, st: Stat): Result {
+/**
+ * What the real folder has under the name, attributes in `st`; or -errno.
+ *
+ * @param last there is no layer below that has the folder: a `.wh.` name would hide nothing, and is not asked for
+ */
+export function examine(u: Union, real: RealDir, name: ByteString, st: Stat, last = false): Result {
   const fd = u.fds.get(real)
   if (fd < 0) return fd === -E.ENOENT ? Found.NOTHING : fd
   const result = statxat(fd, name, st)
   if (result < 0) {
     if (result !== -E.ENOENT && result !== -E.ENOTDIR) return result
-    return hasDotWhiteout(u, real, fd, name) ? Found.WHITEOUT : Found.NOTHING
+    return !last && hasDotWhiteout(u, real, fd, name) ? Found.WHITEOUT : Found.NOTHING
   }
   if (isWhiteout(fd, name, st)) return Found.WHITEOUT
   if (u.amends) {

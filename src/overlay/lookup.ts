@@ -59,7 +59,9 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
     // What is found may have another name below it.
     if (dirs.length === 0 && real.layer.index < from && !real.layer.isUpper) continue
     const st = dirs.length === 0 ? u.st : scratch
-    const found = examine(u, real, at, st)
+    const last = i === parent.dirs.length - 1
+    // Of an upper folder is soon known which `.wh.` names it has, which spares creations a call.
+    const found = examine(u, real, at, st, last && !real.layer.isUpper)
     if (found < 0) return found
     if (found === Found.NOTHING) continue
     if (found === Found.WHITEOUT) break
@@ -68,7 +70,6 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
       break
     }
     const child = new RealDir(real.layer, real, at)
-    const last = i === parent.dirs.length - 1
     const result = readFolderMarks(u, child, real, at, last)
     if (result < 0) return result
     dirs.push(child)
@@ -313,9 +314,9 @@ function upperFileNode(
  * a whiteout (kernel: ovl_lower_positive).
  */
 export function lowerPositive(u: Union, parent: Node, name: ByteString): boolean {
-  for (const real of parent.dirs) {
+  for (const [i, real] of parent.dirs.entries()) {
     if (real.layer.isUpper) continue
-    const found = examine(u, real, name, scratch)
+    const found = examine(u, real, name, scratch, i === parent.dirs.length - 1)
     if (found === Found.NOTHING) continue
     return found !== Found.WHITEOUT
   }
