@@ -25,8 +25,6 @@ import { isMember } from './privileges.js'
 import { isReadOnly, layerOf, locate, Place, shownGid, statNode, type Union } from './union.js'
 
 const place = new Place()
-/** XATTR_LIST_MAX: what does not fit is E2BIG, as the VFS answers. */
-const LIST_MAX = 65536
 /** struct vfs_cap_data */
 const CAPABILITY_SIZE = 20
 
@@ -86,7 +84,7 @@ export function listxattr(
   room: number,
   trusted: boolean,
 ): Result {
-  let result = locate(u, node, place)
+  const result = locate(u, node, place)
   if (result < 0) return result
   const names = listxattrNames(place.fd, place.name)
   if (typeof names === 'number') return names
@@ -101,9 +99,7 @@ export function listxattr(
   // The kernel counts what is hidden, too (ovl_listxattr). Here a copy-up between a program's two calls, for the size and
   // for the list, would happen often enough to matter: cp(1) dies of a list that grows from nothing.
   if (room === 0) return list.length
-  if (list.length > room) return room >= LIST_MAX ? -E.E2BIG : -E.ERANGE
-  result = buf.latin1Write(list, offset)
-  return result
+  return list.length > room ? -E.ERANGE : buf.latin1Write(list, offset)
 }
 
 /** @throws Pending where a large file must be copied up first */
