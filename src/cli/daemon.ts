@@ -19,7 +19,7 @@ import { say } from './say.js'
  */
 export const startInBackground = (args: readonly string[]): Promise<number> => {
   closeForeignDescriptors()
-  const server = fileURLToPath(new URL('../cli/server.js', import.meta.url))
+  const server = fileURLToPath(new URL('../cli/server.cjs', import.meta.url))
   // Node 20 reads these at every start: 40 ms for all of a system's. The server talks to nobody.
   const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
   // Whoever interrupts the wait wants no mount. It is heard from before there is a server, which would outlive this process.

@@ -14,19 +14,7 @@ const isBackgroundMount = ([command, ...rest]: readonly string[]): boolean =>
   command === 'mount' &&
   !rest.some(arg => /^-[a-zA-Z]*[fh]/.test(arg) || arg.startsWith('--fore') || arg === '--help')
 
-const call = takeCall()
-if (call.kind === 'run') {
-  if (call.notes.length > 0) {
-    const { say } = await import('./say.js')
-    for (const note of call.notes) say(note)
-  }
-  exit(await start(call.args))
-} else if (call.kind !== 'nothing') {
-  const { answer } = await import('./program.js')
-  exit(answer(call))
-}
-
-async function start(args: readonly string[]): Promise<number> {
+const start = async (args: readonly string[]): Promise<number> => {
   if (isBackgroundMount(args)) {
     const { startInBackground } = await import('./daemon.js')
     return startInBackground(args)
@@ -38,3 +26,19 @@ async function start(args: readonly string[]): Promise<number> {
   const { run } = await import('./program.js')
   return run(args)
 }
+
+const begin = async (): Promise<void> => {
+  const call = takeCall()
+  if (call.kind === 'run') {
+    if (call.notes.length > 0) {
+      const { say } = await import('./say.js')
+      for (const note of call.notes) say(note)
+    }
+    exit(await start(call.args))
+  } else if (call.kind !== 'nothing') {
+    const { answer } = await import('./program.js')
+    exit(answer(call))
+  }
+}
+
+void begin()

@@ -20,7 +20,11 @@ cacheCode()
 tuneEngine()
 // The union's thread loads its code while this one finds out what to mount.
 const thread = startEarly()
-const { answer, run } = await import('./program.js')
-if (call.kind !== 'run') exit(call.kind === 'nothing' ? 0 : answer(call))
-for (const note of call.notes) say(note)
-exit(await run(call.args, { launcher, thread }))
+
+const begin = async (): Promise<number> => {
+  const { answer, run } = await import('./program.js')
+  if (call.kind !== 'run') return call.kind === 'nothing' ? 0 : answer(call)
+  for (const note of call.notes) say(note)
+  return run(call.args, { launcher, thread })
+}
+void begin().then(exit)

@@ -2,7 +2,7 @@
 # The program `tsoverlay`, and `fuse-overlayfs` and `mount.tsoverlay` by other names. Whoever starts Node waits for it
 # to start, and a mount in the background would need it twice: here this shell takes the place of the first one.
 # It knows the two commonest command lines of a mount in the background; everything else, and whatever it is not
-# sure of, goes to main.js.
+# sure of, goes to main.cjs.
 
 self=$(readlink -f -- "$0") || exit 2
 here=${self%/*}
@@ -22,7 +22,7 @@ in_background() {
   done
 }
 
-in_background "$@" || exec node "$here/main.js" "$@"
+in_background "$@" || exec node "$here/main.cjs" "$@"
 
 # What daemon.ts does, which has the reasons.
 unset NODE_EXTRA_CA_CERTS
@@ -30,7 +30,7 @@ export TSOVERLAY_LAUNCHER="$$"
 server=
 trap 'exit 0' USR2
 trap 'trap "" USR2; [ -z "$server" ] || { kill "$server"; wait "$server"; } 2>/dev/null; exit 8' INT TERM HUP
-node "$here/server.js" "$@" </dev/null >/dev/null &
+node "$here/server.cjs" "$@" </dev/null >/dev/null &
 server=$!
 wait "$server"
 status=$?

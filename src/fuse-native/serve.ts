@@ -24,7 +24,7 @@ import type { FromProcess, ToProcess } from './process.js'
 
 // A loader that runs the sources themselves has no .js beside this file.
 const entry = new URL(
-  import.meta.url.endsWith('.ts') ? '../fuse-native/process.ts' : '../fuse-native/process.js',
+  import.meta.url.endsWith('.ts') ? '../fuse-native/process.ts' : '../fuse-native/process.cjs',
   import.meta.url,
 )
 

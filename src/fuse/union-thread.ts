@@ -7,9 +7,9 @@ import { Worker } from 'node:worker_threads'
 import { begin } from '../sys/loading.js'
 import type { ServeOptions } from './messages.js'
 
-// A loader that runs the sources themselves has no .js there.
+// A loader that runs the sources themselves has no .cjs there.
 const entry = new URL(
-  import.meta.url.endsWith('.ts') ? '../fuse/worker-main.ts' : '../fuse/worker-main.js',
+  import.meta.url.endsWith('.ts') ? '../fuse/worker-main.ts' : '../fuse/worker-main.cjs',
   import.meta.url,
 )
 

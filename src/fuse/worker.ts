@@ -38,6 +38,7 @@ import {
   type MountRequest,
 } from './mount.js'
 import { DeviceNotifier } from './notify.js'
+import { compileAsUsual } from './rehearsal/engine.js'
 import { Rehearsal } from './rehearsal/rehearsal.js'
 import { Session } from './session.js'
 import { ReplyPipe } from './splice.js'
@@ -252,6 +253,7 @@ const run = (options: ServeOptions): void => {
 /** Serves until the mount has ended; the main thread is told how. */
 export const serveUnion = (options: ServeOptions): void => {
   let failure: unknown
+  compileAsUsual(true)
   try {
     run(options)
   } catch (error) {

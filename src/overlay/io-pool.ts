@@ -7,6 +7,7 @@
  * process has no descriptors left), the union's thread does the work: slower, but nobody waits for ever.
  */
 
+import { fileURLToPath } from 'node:url'
 import { MessageChannel, Worker, receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
 import { eventfd, eventfdDrain, eventfdSignal, close } from '../sys/io.js'
 import { begin, end, loading, settle } from '../sys/loading.js'
@@ -43,20 +44,22 @@ const START = `
   const { workerData } = require('node:worker_threads')
   const { entry, port, wakeFd, loading, start } = workerData
   if (Atomics.compareExchange(start, 0, ${STARTING}, ${ALIVE}) !== ${GIVEN_UP}) {
-    import(entry).catch(error => {
+    try {
+      require(entry)
+    } catch (error) {
       Atomics.sub(loading, 0, 1)
       Atomics.notify(loading, 0)
       port.postMessage({ failed: String(error) })
       require('node:fs').writeSync(wakeFd, new BigUint64Array([1n]))
-    })
+    }
   }
 `
 
 const THREADS = 2
 
 /** A loader that runs the sources themselves does so for files only; and such a thread is alive when all is loaded. */
-const BUILT = import.meta.url.endsWith('.js')
-const ENTRY = new URL('../overlay/io-worker.js', import.meta.url)
+const BUILT = !import.meta.url.endsWith('.ts')
+const ENTRY = new URL(`../overlay/io-worker.${BUILT ? 'cjs' : 'ts'}`, import.meta.url)
 
 /** A thread is given up that is not alive after so many milliseconds. */
 const START_MS = BUILT ? 5000 : 60_000
@@ -270,7 +273,13 @@ export class IoPool {
     try {
       worker = new Worker(BUILT ? START : ENTRY, {
         eval: BUILT,
-        workerData: { entry: ENTRY.href, port: port2, wakeFd: this.wakeFd, loading, start },
+        workerData: {
+          entry: fileURLToPath(ENTRY),
+          port: port2,
+          wakeFd: this.wakeFd,
+          loading,
+          start,
+        },
         transferList: [port2],
       })
     } catch (error) {

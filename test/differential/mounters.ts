@@ -139,7 +139,7 @@ export const mounterFor = (
   const native = transport === 'fuse-native'
   return commandMounter(
     candidate === 'tsoverlay'
-      ? `${process.execPath} dist/cli/main.js mount --transport ${transport} -o {layers},io=${io},noatime,redirect_dir={redirect} {mnt}`
+      ? `${process.execPath} dist/cli/main.cjs mount --transport ${transport} -o {layers},io=${io},noatime,redirect_dir={redirect} {mnt}`
       : candidate,
     // libfuse 2 knows of no write-back.
     { writeBack: io !== 'passthrough' && !native, native },

@@ -13,7 +13,7 @@ import type { Test, TestOpts } from 'tap'
 import { isNative, notNative } from './transport.js'
 
 /** The built program, for Node. */
-export const CLI = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+export const CLI = fileURLToPath(new URL('../../dist/cli/main.cjs', import.meta.url))
 /** The built program: what users run. */
 export const PROGRAM = fileURLToPath(new URL('../../dist/cli/tsoverlay', import.meta.url))
 

@@ -133,7 +133,7 @@ test(t, 'in the foreground', { skip: skipMounts }, async t => {
 /** Whether a process is a server in the background that has no title yet. */
 const isServer = (pid: string): boolean => {
   try {
-    return fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('server.js')
+    return fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('server.cjs')
   } catch {
     return false
   }
@@ -193,7 +193,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
 
   /** Starts a mount in the background, by Node and by the shell. */
   const startMount = {
-    'main.js': (f: Folders) => spawnNode([CLI, 'mount', '-o', f.options, f.merged]),
+    'main.cjs': (f: Folders) => spawnNode([CLI, 'mount', '-o', f.options, f.merged]),
     tsoverlay: (f: Folders) => spawnPlain(PROGRAM, ['mount', '-o', f.options, f.merged]),
   }
 
@@ -716,11 +716,11 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   await test(t, 'files of the program that are gone keep nobody waiting', async t => {
     const f = folders(t)
     const copy = install(f.top)
-    fs.rmSync(`${copy}/dist/overlay/io-worker.js`)
+    fs.rmSync(`${copy}/dist/overlay/io-worker.cjs`)
     fs.writeFileSync(`${f.lower}/large`, Buffer.alloc(3 << 20, 'l'))
     fs.writeFileSync(`${f.lower}/larger`, Buffer.alloc(5 << 20, 'm'))
     f.before(() => void spawnSync('umount', [f.merged]))
-    const mount = [`${copy}/dist/cli/main.js`, 'mount', '-o', f.options, f.merged]
+    const mount = [`${copy}/dist/cli/main.cjs`, 'mount', '-o', f.options, f.merged]
     t.match(await outcomeOf(spawnNode(mount)), { status: 0, stderr: '' })
     const script =
       'printf x >> large & printf y >> larger & wait; sync -f large; tail -qc2 large larger'

@@ -88,7 +88,7 @@ const ownTests = (): void => {
   test(t, 'without the package', async t => {
     const f = folders(t)
     const copy = install(f.top, 'fuse-native')
-    const mount = [`${copy}/dist/cli/main.js`, 'mount', '-o', f.options]
+    const mount = [`${copy}/dist/cli/main.cjs`, 'mount', '-o', f.options]
     const missing = await outcomeOf(spawnNode([...mount, '--transport', 'fuse-native', f.merged]))
     t.match(missing, {
       status: 32,

@@ -56,7 +56,7 @@ exec env -i PATH="$app/bin:$PATH" HOME=$1/user TOP=$1 LC_ALL=C $user bash
 const PRELUDE = `
 set -u
 T=$PWD
-CLI="node $TOP/app/dist/cli/main.js"
+CLI="node $TOP/app/dist/cli/main.cjs"
 umask 022
 mkdir -p lower upper work merged
 layers=lowerdir=$T/lower,upperdir=$T/upper,workdir=$T/work

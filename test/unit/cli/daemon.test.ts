@@ -116,7 +116,7 @@ t.test('the shell and a server that is not the real one', { skip }, async t => {
   serverIs('echo "$TSOVERLAY_CALLED_AS $*"; exit 3')
   t.match(run(PROGRAM, ['mount', '-oa', '-o', 'b c', '/m'], path), { status: 3, stdout: '' })
   for (const args of [['umount', '/m'], ['mount', '-fo', 'b', '/m'], ['mount', '--help'], []]) {
-    const stdout = `tsoverlay ${[PROGRAM.replace(/[^/]*$/, 'main.js'), ...args].join(' ')}\n`
+    const stdout = `tsoverlay ${[PROGRAM.replace(/[^/]*$/, 'main.cjs'), ...args].join(' ')}\n`
     t.strictSame(run(PROGRAM, args, path), { status: 3, stdout, stderr: '' }, 'goes to Node')
   }
 })
