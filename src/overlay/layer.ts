@@ -9,8 +9,10 @@ import { openat2 } from '../sys/at.js'
 import {
   O_CLOEXEC,
   O_DIRECTORY,
+  O_NOATIME,
   O_NOFOLLOW,
   O_PATH,
+  O_RDONLY,
   RESOLVE_BENEATH,
   RESOLVE_NO_MAGICLINKS,
   RESOLVE_NO_SYMLINKS,
@@ -19,6 +21,7 @@ import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import type { ByteString, Result } from './ops.js'
 import type { Owners } from './owners.js'
+import { openRead } from './tree.js'
 
 /** One folder of the stack. Index 0 is the upper layer; lower layers count from 1, top first. */
 export class Layer {
@@ -94,6 +97,7 @@ export class RealDir {
 
 const PATH_LIMIT = 4000
 const FOLDER_FLAGS = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+const LIST_FLAGS = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
 const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 /** The bounded cache of open folder descriptors. */
@@ -131,6 +135,20 @@ export class DirFds {
     return this.#reopen(dir)
   }
 
+  /** A descriptor of the folder that it can be listed by, once, or -errno. The caller gives it to `put` or closes it. */
+  openRead(dir: RealDir): Result {
+    const cached = this.#cache.get(dir) ?? (dir === dir.layer.root ? dir.layer.fd : -1)
+    if (cached >= 0) return openRead(cached, '.', O_DIRECTORY)
+    const fd = this.#open(dir, LIST_FLAGS | O_NOATIME)
+    return fd === -E.EPERM ? this.#open(dir, LIST_FLAGS) : fd
+  }
+
+  /** What `openRead` gave becomes the folder's descriptor, if it has none. */
+  put(dir: RealDir, fd: number): void {
+    if (dir.parent === null || this.#cache.has(dir)) close(fd)
+    else this.#cache.set(dir, fd)
+  }
+
   /** Puts a descriptor that was just opened into the cache, which from now on owns it. */
   adopt(dir: RealDir, fd: number): void {
     const old = this.#cache.get(dir)
@@ -164,6 +182,12 @@ export class DirFds {
   }
 
   #reopen(dir: RealDir): Result {
+    const fd = this.#open(dir, FOLDER_FLAGS)
+    if (fd >= 0) this.#cache.set(dir, fd)
+    return fd
+  }
+
+  #open(dir: RealDir, flags: number): Result {
     this.#last = null
     // Walk up to a folder that is open; its fd is touched by get(), so that nothing below evicts it.
     const names: ByteString[] = []
@@ -184,17 +208,17 @@ export class DirFds {
       let path = names[from++] as string
       while (from < names.length && path.length + (names[from] as string).length < PATH_LIMIT)
         path += '/' + (names[from++] as string)
-      let next = openat2(fd, path, FOLDER_FLAGS, 0, RESOLVE)
+      const wanted = from === names.length ? flags : FOLDER_FLAGS
+      let next = openat2(fd, path, wanted, 0, RESOLVE)
       if (next === -E.EMFILE || next === -E.ENFILE) {
         // A step's own descriptor is not in the cache, the start's may be: it is the newest, so kept.
         this.shrink()
-        next = openat2(fd, path, FOLDER_FLAGS, 0, RESOLVE)
+        next = openat2(fd, path, wanted, 0, RESOLVE)
       }
       if (temporary >= 0) close(temporary)
       if (next < 0) return next
       fd = temporary = next
     }
-    this.#cache.set(dir, fd)
     return fd
   }
 }

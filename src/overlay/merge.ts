@@ -6,6 +6,7 @@
 import { statxat } from '../sys/at.js'
 import { DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
+import { close } from '../sys/io.js'
 import { Stat, type Ino } from '../sys/stat.js'
 import type { RealDir } from './layer.js'
 import { OWNER_LIST, withRight } from './lend.js'
@@ -13,15 +14,15 @@ import { MANY_LAYERS, order, placeOf, type Listed } from './listing.js'
 import type { Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { specialsAreFiles } from './override.js'
-import { listReal } from './tree.js'
+import { listOpened, listReal } from './tree.js'
 import { shownIno, type Union } from './union.js'
 import { DOT_WHITEOUT, isDotWhiteoutName, isWhiteout } from './whiteout.js'
 
 /**
- * So many names that the topmost lower layer has not, then it is worth listing the folder: in each layer that is four
- * system calls, and a name two.
+ * Where names were looked for in so many layers, all names of a folder together, it is worth listing the folder, once:
+ * that takes four system calls a layer, and to look for a name up to three (the folder is opened, `NAME`, `.wh.NAME`).
  */
-const LISTED_AFTER = 4
+const LISTED_FROM = 15
 
 const st = new Stat()
 
@@ -42,7 +43,8 @@ function listMerged(
   let stopped = false
   for (const [i, real] of dirs.entries()) {
     const last = i === dirs.length - 1
-    const fd = u.fds.get(real)
+    const { isUpper } = real.layer
+    const fd = isUpper ? u.fds.get(real) : u.fds.openRead(real)
     if (fd < 0) {
       if (fd === -E.ENOENT) continue
       return fd
@@ -64,8 +66,12 @@ function listMerged(
       stopped = !each(name, entryIno(u, node, real, name, ino, type), shown, real.layer.index)
       return !stopped
     }
-    const list = (): Result => listReal(fd, '', note)
-    const result = real.layer.isUpper ? withRight(fd, '', OWNER_LIST, list) : list()
+    const result = isUpper
+      ? withRight(fd, '', OWNER_LIST, () => listReal(fd, '', note))
+      : listOpened(fd, note)
+    // Where few layers have the folder, its names will be asked for in each.
+    if (!isUpper && dirs.length < MANY_LAYERS) u.fds.put(real, fd)
+    else if (!isUpper) close(fd)
     if (result < 0) return result
     if (stopped) return 0
     real.dotWhiteouts = dotWhiteouts
@@ -127,14 +133,16 @@ export function listAnew(u: Union, node: Node): Listed[] | Result {
 
 /**
  * The index of the topmost lower layer that may have a name of the folder, as `Listings.topmost`. A folder of many
- * layers in which many names were looked up is listed for that: each name would be asked for in every layer.
+ * layers is listed for that, one of a few when some names were looked up: each would be asked for in every layer.
  */
 export function topmostWith(u: Union, node: Node, name: ByteString): number {
   const layers = node.dirs.length
   if (layers < MANY_LAYERS) return 0
   const lower = node.dirs[node.upperDir === null ? 0 : 1] as RealDir
-  // An error is that of who wants the names.
-  if (lower.dotWhiteouts === undefined && lower.dotProbes === LISTED_AFTER) listAnew(u, node)
+  if (lower.dotWhiteouts === undefined && (lower.dotProbes + 1) * layers >= LISTED_FROM) {
+    // Where it can't be listed, each name is asked for, and an error is that of who wants the names.
+    if (typeof listAnew(u, node) === 'number') lower.dotProbes = -Infinity
+  }
   return u.listings.topmost(node.id, name)
 }
 

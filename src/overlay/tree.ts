@@ -31,6 +31,16 @@ export function listReal(
 ): Result {
   const dir = openRead(fd, name === '' ? '.' : name, O_DIRECTORY)
   if (dir < 0) return dir
+  const result = listOpened(dir, each)
+  close(dir)
+  return result
+}
+
+/** The same for a folder that was just opened for reading. */
+export function listOpened(
+  dir: number,
+  each: (name: ByteString, ino: Ino, type: number) => boolean,
+): Result {
   const dirents = spare ?? new Dirents(Buffer.allocUnsafeSlow(CHUNK))
   spare = null
   let result: Result
@@ -46,7 +56,6 @@ export function listReal(
     }
   }
   spare = dirents
-  close(dir)
   return result
 }
 
