@@ -33,7 +33,7 @@ import { copyData, copyDense } from './copydata.js'
 import { copyInBackground, takesLong } from './copyjob.js'
 import { ensureUpperDir } from './copyup-folder.js'
 import { linkNames, saveNlink, setNlinkMark } from './hardlinks.js'
-import { completeMetacopy, openSource } from './metacopy.js'
+import { completeMetacopy, openSource, settleData } from './metacopy.js'
 import { copyMetadata, modeToMake } from './metadata.js'
 import type { Link, Node } from './node.js'
 import { Pending, type ByteString, type Job, type Result } from './ops.js'
@@ -68,6 +68,8 @@ export function copyUp(u: Union, node: Node, withData = true): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (node.job !== null) throw new Pending(node.job.job, false)
   if (node.upper) return completeMetacopy(u, node, withData)
+  const settled = settleData(u, node)
+  if (settled < 0) return settled
   const parent = node.parent
   if (parent !== null) {
     const result = ensurePlace(u, node, parent)

@@ -35,6 +35,7 @@ import { fsetxattr, getxattrat, getxattrValue } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
 import { CAPABILITY } from './id-values.js'
 import { rightToOpen, withRight } from './lend.js'
+import { settleData } from './metacopy.js'
 import { Node, Protect } from './node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
 import type { Layer } from './layer.js'
@@ -202,6 +203,8 @@ export function openReal(u: Union, node: Node, flags: number): Result {
 }
 
 function openRealOnce(u: Union, node: Node, flags: number): Result {
+  const settled = settleData(u, node)
+  if (settled < 0) return settled
   if (node.metacopy && node.dataDir !== null) {
     const fd = u.fds.get(node.dataDir)
     return fd < 0 ? fd : openat(fd, node.dataName, flags)

@@ -18,7 +18,7 @@ import { examine, folder, Found, readFolderMarks, topMarks } from './examine.js'
 import { RealDir } from './layer.js'
 import { Mark } from './marks.js'
 import { topmostWith } from './merge.js'
-import { findData, setData } from './metacopy.js'
+import { findData, setData, settleData } from './metacopy.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { encodeOrigin, indexName, originIno } from './origin.js'
@@ -175,13 +175,11 @@ function lowerFileNode(
   node.lowerName = realName
   node.lowerPositive = true
   node.protect = lowerProtect(st)
-  // Blocks do not tell a metadata copy: its xattrs may have one, as many as a small file's data.
   if ((st.mode & S_IFMT) === S_IFREG && st.size > 0) {
-    const fd = u.fds.get(real)
-    if (fd >= 0 && (u.marks.read(fd, realName, true) & Mark.METACOPY) !== 0) {
-      const result = findData(u, node, parent, name, real, realName)
-      if (result < 0) return result
-    }
+    node.dataParent = parent
+    // A metadata-only copy shows the blocks of its data.
+    const result = st.blocks * 512 < st.size ? settleData(u, node) : 0
+    if (result < 0) return result
   }
   u.nodes.addName(node, parent, name, false)
   if (several) u.nodes.registerLower(node, layer.index, ino)

@@ -84,6 +84,27 @@ export function findData(
   return -E.EIO
 }
 
+/**
+ * Lookup leaves open whether a lower file that has all its blocks is a metadata-only copy: nearly none is, and most files are
+ * looked at and no more. To be called before the data of a node is used.
+ *
+ * @returns 0, or -errno (-EIO: it is one, and its data is nowhere)
+ */
+export function settleData(u: Union, node: Node): Result {
+  const parent = node.dataParent
+  const real = node.lowerDir
+  if (parent === null || real === null) return 0
+  const fd = u.fds.get(real)
+  if (fd < 0) return fd
+  const name = node.lowerName
+  if ((u.marks.read(fd, name, true) & Mark.METACOPY) !== 0) {
+    const result = findData(u, node, parent, name, real, name)
+    if (result < 0) return result
+  }
+  node.dataParent = null
+  return 0
+}
+
 export function setData(node: Node, dir: RealDir, name: ByteString): Result {
   node.metacopy = true
   node.dataDir = dir

@@ -85,6 +85,8 @@ export class Node {
   handles: FileHandle[] | null = null
   /** Its size as it was told last, at most 2^30 - 1; -1: it was opened, so the transport may have data of it. */
   unread = 0
+  /** Files: where `settleData` looks from; null: it has done so, or need not. */
+  dataParent: Node | null = null
 
   #rare: Rare = ORDINARY
 

@@ -1,9 +1,11 @@
 /** Metadata-only copies get their data while others go on. Where their data is found: lookup.test.ts. */
 
+import * as fs from 'node:fs'
 import t from 'tap'
 
 import { Opened, Pending } from '../../../src/overlay/ops.js'
-import { file, unionFolders, type UnionFolders } from '../../helpers/layers.js'
+import { E } from '../../../src/sys/errno.js'
+import { file, unionFolders, type Layer, type UnionFolders } from '../../helpers/layers.js'
 import { NOTHING_OPEN, skipParity, withKernel } from '../../helpers/parity.js'
 import * as sys from '../../helpers/syscalls.js'
 import { open, optionsOf } from '../../helpers/union.js'
@@ -85,3 +87,42 @@ t.test('one that has lost its name while it is open', { skip: skipParity }, asyn
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
   union.close()
 })
+
+t.test(
+  'one in a lower layer that has blocks, as a copy of the layer may',
+  { skip: skipParity },
+  async t => {
+    const filled = file('\0\0\0\0', { xattrs: { 'trusted.overlay.metacopy': '' } })
+    const names = ['read', 'written', 'changed', 'removed', 'replaced', 'linked']
+    const layer = (of: ReturnType<typeof file> | string): Layer =>
+      Object.fromEntries(names.map(name => [`d/${name}`, of]))
+    const where = unionFolders(t, {
+      lower: [{ ...layer(filled), 'd/lone': filled }, layer('data')],
+    })
+    t.ok(fs.statSync(`${where.lower[0]}/d/read`).blocks > 0)
+    t.equal(await withKernel(where, 'metacopy=on', fs => fs.read('d/read')), 'data')
+
+    const union = open(t, optionsOf(where))
+    for (const name of [...names, 'lone']) {
+      const stat = await union.stat(`d/${name}`)
+      t.match(stat, { size: 4 }, name)
+    }
+    t.equal(await union.read('d/read'), 'data')
+    t.equal(await union.write('d/written', 'D'), 1)
+    t.equal(await union.read('d/written'), 'Data')
+    t.equal(await union.chmod('d/changed', 0o600), 0)
+    t.equal(fs.readFileSync(`${where.upper}/d/changed`, 'latin1'), 'data')
+    t.equal(await union.link('d/linked', 'd/other'), 0)
+    t.equal(await union.read('d/other'), 'data')
+
+    const id = union.id('d/removed')
+    t.equal(await union.unlink('d/removed'), 0)
+    const opened = new Opened()
+    t.equal(union.ops.open(id, sys.O.RDONLY, false, opened), 0, 'by a path descriptor')
+    t.equal(union.readAll(opened.fh), 'data')
+    union.ops.release(opened.fh)
+
+    t.equal(await union.read('d/lone'), -E.EIO)
+    t.equal(await union.write('d/lone', 'D'), -E.EIO)
+  },
+)
