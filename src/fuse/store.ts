@@ -11,7 +11,7 @@
 
 import type { NodeId, Opened, Ops } from '../overlay/ops.js'
 import { E, errnoName } from '../sys/errno.js'
-import { write } from '../sys/io.js'
+import { pread, write } from '../sys/io.js'
 import type { Logger } from '../log.js'
 import { NOTIFY_STORE, NOTIFY_STORE_OUT_SIZE, OUT_HEADER_SIZE } from './abi.js'
 import { Reply } from './wire.js'
@@ -50,7 +50,9 @@ export class PageStore {
     if (size <= 0 || size > MAX_STORED || this.#off) return
     const message = this.#message
     // Another length than the kernel was told is none that its pages end with; an error comes up with READ.
-    if (ops.read(opened.fh, message.buf, AT, size + 1, 0) !== size) return
+    // By one call: less than there is would be no harm.
+    const fd = ops.realFile(opened.fh)
+    if (fd < 0 || pread(fd, message.buf, AT, size + 1, 0) !== size) return
     const length = AT + size
     message.header(length, NOTIFY_STORE, 0, 0)
     message.i64(OUT_HEADER_SIZE, node)

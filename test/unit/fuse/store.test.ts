@@ -38,15 +38,20 @@ const message = (content: Buffer): Buffer =>
 /** A union that has one open file of so many bytes. */
 class OneFile extends RecordingOps {
   readonly content: Buffer
+  readonly #fd: number
   result: number | undefined
 
-  constructor(size: number) {
+  constructor(t: Test, size: number) {
     super()
     this.content = Buffer.alloc(size, 'contents')
+    const path = `${scratch(t)}/file`
+    fs.writeFileSync(path, this.content)
+    this.#fd = fs.openSync(path, 'r')
+    t.teardown(() => fs.closeSync(this.#fd))
   }
-  override read(_fh: number, buf: Buffer, at: number, length: number, pos: number): number {
-    this.calls.push(['read', length, pos])
-    return this.result ?? this.content.copy(buf, at, pos, pos + length)
+  override realFile(fh: number): number {
+    this.calls.push(['realFile', fh])
+    return this.result ?? this.#fd
   }
 }
 
@@ -64,7 +69,7 @@ const device = (t: Test, flags = 'r+') => {
 t.test('the contents of a file go out in one message', async t => {
   for (const size of [1, 4095, 4096, 4097, MAX_STORED]) {
     const { store, sent, log } = device(t)
-    const ops = new OneFile(size)
+    const ops = new OneFile(t, size)
     store.give(ID, opened(size), ops)
     t.ok(sent().equals(message(ops.content)), `${size} bytes`)
     t.equal(store.stored, 1)
@@ -74,7 +79,7 @@ t.test('the contents of a file go out in one message', async t => {
 
 t.test('not of a file that was opened before, nor an empty one, nor a long one', async t => {
   const { store, sent } = device(t)
-  const ops = new OneFile(2 * MAX_STORED)
+  const ops = new OneFile(t, 2 * MAX_STORED)
   for (const unread of [-1, 0, MAX_STORED + 1, 2 * MAX_STORED]) store.give(ID, opened(unread), ops)
   t.strictSame(ops.calls, [], 'nothing is read')
   t.equal(sent().length, 0)
@@ -82,7 +87,7 @@ t.test('not of a file that was opened before, nor an empty one, nor a long one',
 
 t.test('nor of one that is shorter or longer by now, or cannot be read', async t => {
   const { store, sent, log } = device(t)
-  const ops = new OneFile(99)
+  const ops = new OneFile(t, 99)
   store.give(ID, opened(100), ops)
   store.give(ID, opened(98), ops)
   ops.result = -E.EIO
@@ -94,7 +99,7 @@ t.test('nor of one that is shorter or longer by now, or cannot be read', async t
 
 t.test('a kernel that takes none is not asked again', async t => {
   const { store, log } = device(t, 'r')
-  const ops = new OneFile(10)
+  const ops = new OneFile(t, 10)
   store.give(ID, opened(10), ops)
   store.give(ID, opened(10), ops)
   t.equal(store.stored, 0)
@@ -109,7 +114,7 @@ t.test('a kernel that may not clear the rest of the last page is given none', as
   ] as const) {
     const { store } = device(t)
     rig({ store, minor })
-    store.give(ID, opened(10), new OneFile(10))
+    store.give(ID, opened(10), new OneFile(t, 10))
     t.equal(store.stored, due, `7.${minor}`)
   }
 })
