@@ -2,7 +2,7 @@
 
 import { writeFileSync } from 'node:fs'
 import t from 'tap'
-import { unionFolders, type Layer } from '../../helpers/layers.js'
+import { unionFolders, whiteout, type Layer } from '../../helpers/layers.js'
 import { open, optionsOf, type UnionFs } from '../../helpers/union.js'
 
 const ENOENT = -2
@@ -86,4 +86,29 @@ t.test('who looks up many names in many layers has the folder listed', async t =
   for (let i = 0; i < 30; i++) t.equal(await union.read(`d/none-${i}`), ENOENT)
   writeFileSync(`${folders.lower[0]}/d/ghost`, 'ghost')
   t.equal(await union.read('d/ghost'), 'ghost')
+})
+
+t.test('the first name of a folder that very many layers have does so', async t => {
+  const layers = Array.from({ length: 16 }, (_, i): Layer => ({
+    [`d/${i}`]: String(i),
+    'd/all': String(i),
+  }))
+  Object.assign(layers[3]!, { 'd/5': whiteout, 'd/.wh.6': '', 'd/folder/3': '3' })
+  Object.assign(layers[8]!, { 'd/folder/8': '8', 'd/.wh.folder': '', 'd/4': 'lower' })
+  Object.assign(layers[12]!, { 'd/folder/12': '12' })
+  for (const upper of [{ 'd/7': whiteout, 'd/u': 'u' }, {}]) {
+    const folders = unionFolders(t, { upper, lower: layers })
+    const union = open(t, optionsOf(folders))
+    union.id('d')
+    t.equal(await union.read('d/none'), ENOENT)
+    writeFileSync(`${folders.lower[1]}/d/ghost`, 'ghost')
+    t.equal(await union.read('d/ghost'), ENOENT)
+    const hidden = ['5', '6', ...('d/7' in upper ? ['7'] : [])]
+    for (let i = 0; i < 16; i++)
+      t.equal(await union.read(`d/${i}`), hidden.includes(`${i}`) ? ENOENT : `${i}`, `${i}`)
+    t.equal(await union.read('d/all'), '0')
+    t.strictSame(await union.list('d/folder'), ['3', '8'], 'a mark hides what is below its layer')
+    t.equal(await union.unlink('d/9'), 0)
+    t.equal(await union.read('d/9'), ENOENT)
+  }
 })

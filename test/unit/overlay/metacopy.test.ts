@@ -1,6 +1,6 @@
 /** Metadata-only copies get their data while others go on. Where their data is found: lookup.test.ts. */
 
-import * as fs from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import t from 'tap'
 
 import { Opened, Pending } from '../../../src/overlay/ops.js'
@@ -99,7 +99,7 @@ t.test(
     const where = unionFolders(t, {
       lower: [{ ...layer(filled), 'd/lone': filled }, layer('data')],
     })
-    t.ok(fs.statSync(`${where.lower[0]}/d/read`).blocks > 0)
+    t.ok(statSync(`${where.lower[0]}/d/read`).blocks > 0)
     t.equal(await withKernel(where, 'metacopy=on', fs => fs.read('d/read')), 'data')
 
     const union = open(t, optionsOf(where))
@@ -111,7 +111,7 @@ t.test(
     t.equal(await union.write('d/written', 'D'), 1)
     t.equal(await union.read('d/written'), 'Data')
     t.equal(await union.chmod('d/changed', 0o600), 0)
-    t.equal(fs.readFileSync(`${where.upper}/d/changed`, 'latin1'), 'data')
+    t.equal(readFileSync(`${where.upper}/d/changed`, 'latin1'), 'data')
     t.equal(await union.link('d/linked', 'd/other'), 0)
     t.equal(await union.read('d/other'), 'data')
 
