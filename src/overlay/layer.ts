@@ -146,7 +146,10 @@ export class DirFds {
   /** What `openRead` gave becomes the folder's descriptor, if it has none. */
   put(dir: RealDir, fd: number): void {
     if (dir.parent === null || this.#cache.has(dir)) close(fd)
-    else this.#cache.set(dir, fd)
+    else {
+      this.#cache.set(dir, fd)
+      this.#last = null
+    }
   }
 
   /** Puts a descriptor that was just opened into the cache, which from now on owns it. */

@@ -7,7 +7,15 @@ import { bundle } from '../../helpers/bundle.js'
 const noTaskset = spawnSync('taskset', ['--version']).status !== 0 && 'needs taskset'
 
 t.test('this engine knows what it is told', { skip: noTaskset }, async t => {
-  const program = `import { tuneEngine } from '${bundle(t, 'cli/engine')}'; tuneEngine()`
+  // What it is told later lies ready for the union's thread.
+  const program = `
+    import { setFlagsFromString } from 'node:v8'
+    import { getEnvironmentData } from 'node:worker_threads'
+    import { tuneEngine } from '${bundle(t, 'cli/engine')}'
+    tuneEngine()
+    const settings = Object.values(getEnvironmentData('tsoverlay: compile'))
+    if (settings.length !== 3) throw new Error('no settings')
+    for (const words of settings) setFlagsFromString(words)`
   const node = ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', program]
   const processor = /\d+/.exec(
     spawnSync('taskset', ['-cp', `${process.pid}`], { encoding: 'utf8' }).stdout.split(':')[1] ??
