@@ -48,7 +48,7 @@ step() {
 contents() {
   tar -tzf "$top"/tsoverlay-*.tgz | sort >"$top/files"
   cat "$top/files"
-  for file in package.json README.md LICENSE dist/cli/main.cjs dist/cli/tsoverlay dist/lib/index.js dist/index.d.ts; do
+  for file in package.json README.md LICENSE dist/cli/main.cjs dist/cli/tsoverlay dist/lib/index.js dist/index.d.ts dist/LICENSES.txt; do
     grep -qx "package/$file" "$top/files"
   done
   # Nothing but the program, its types and its documents.
