@@ -69,10 +69,10 @@ class Node {
  * While no file is open there is no other. The engine forgets the shape of objects of which none is left, and
  * throws away with it all code that was compiled for them, that of OPEN and RELEASE.
  */
-export const kept = new Node()
+export const keptShape = new Node()
 
 /** Backing ids that are kept without a handle. */
-const IDLE_MAX = 1024
+export const IDLE_MAX = 1024
 
 // What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor, if it had one.
 const CACHED = 1
@@ -85,6 +85,7 @@ export class DataMode {
   readonly #files: RealFiles
   readonly #notifier: Notifier
   readonly #realFile: (fh: Fh) => number
+  readonly #idleMax: number
   readonly #nodes = new Map<NodeId, Node>()
   readonly #handles = new Map<Fh, number>()
   /** Ids without a handle, the longest unused first. */
@@ -96,17 +97,22 @@ export class DataMode {
   /** For the reply to the last open: 0, or the id of passthrough. */
   backingId = 0
 
-  /** @param realFile the descriptor of a handle that was opened without one, or -errno */
+  /**
+   * @param realFile the descriptor of a handle that was opened without one, or -errno
+   * @param idleMax backing ids that are kept without a handle
+   */
   constructor(
     io: IoMode,
     files: RealFiles,
     notifier: Notifier,
     realFile: (fh: Fh) => number = () => -E.EBADF,
+    idleMax = IDLE_MAX,
   ) {
     this.#passthrough = io === 'passthrough'
     this.#files = files
     this.#notifier = notifier
     this.#realFile = realFile
+    this.#idleMax = idleMax
   }
 
   /**
@@ -160,7 +166,7 @@ export class DataMode {
 
   #keep(id: NodeId, backingId: number): void {
     this.#idle.set(id, backingId)
-    if (this.#idle.size <= IDLE_MAX) return
+    if (this.#idle.size <= this.#idleMax) return
     for (const oldest of this.#idle.keys()) {
       this.#dropIdle(oldest)
       break

@@ -145,7 +145,7 @@ export class Device {
    */
   #burst(req: Request): End | undefined {
     const { ops } = this.#session
-    for (let left = WAKE_EVERY; left > 0; ) {
+    for (let left = WAKE_EVERY; left > 0;) {
       if (!ops.telling) this.#late = false
       else if (!this.#late && this.#hearOut()) return 'stopped'
       const n = this.#read(req)

@@ -18,7 +18,7 @@ import type { Request } from './wire.js'
 const HEAD = IN_HEADER_SIZE + WRITE_IN_SIZE
 
 const isLargeWrite = (req: Request, length: number): boolean =>
-  length >= HEAD + MIN_SPLICED && req.opcode === Opcode.WRITE
+  req.opcode === Opcode.WRITE && length >= HEAD + MIN_SPLICED
 
 /** So many other requests may come in between: what is written back ends in small ones. */
 const PATIENCE = 2
@@ -33,13 +33,8 @@ export class Intake {
   /** As read(2) of a request into its buffer. Data that is in a pipe instead is what `req.source` says. */
   read(req: Request): number {
     const n = this.#expected > 0 && this.#pipe.open() ? this.#splice(req) : this.#read(req)
-    if (n > 0) this.#learn(isLargeWrite(req, n))
+    if (n > 0) this.#expected = isLargeWrite(req, n) ? PATIENCE : Math.max(this.#expected - 1, 0)
     return n
-  }
-
-  #learn(large: boolean): void {
-    if (large) this.#expected = PATIENCE
-    else if (this.#expected > 0) this.#expected--
   }
 
   #read(req: Request): number {

@@ -112,7 +112,7 @@ export class IoPool {
   /** Readable when an answer waits. */
   readonly wakeFd: number
   readonly #log: Logger
-  readonly #threads: Thread[] = []
+  readonly #threads = new Set<Thread>()
   readonly #running = new Map<number, Running>()
   readonly #startMs: number
   #nextId = 1
@@ -164,11 +164,14 @@ export class IoPool {
    */
   runCallbacks(): void {
     eventfdDrain(this.wakeFd)
-    for (const thread of this.#threads.slice()) {
-      this.#take(thread)
-      if (isStarting(thread.start)) this.#loseLate(thread)
-    }
+    // No loop here: the engine compiles this while there are no threads yet, and would do so again for the first one.
+    this.#threads.forEach(this.#attend)
     this.#runHere()
+  }
+
+  readonly #attend = (thread: Thread): void => {
+    this.#take(thread)
+    if (isStarting(thread.start)) this.#loseLate(thread)
   }
 
   #take(thread: Thread): void {
@@ -207,11 +210,9 @@ export class IoPool {
 
   /** What it was to do is left to `runHere`. */
   #lose(thread: Thread, error: string): void {
-    const at = this.#threads.indexOf(thread)
-    if (at < 0) return
+    if (!this.#threads.delete(thread)) return
     this.#log.error({ error }, 'no thread for input and output can be started')
     thread.port.close()
-    this.#threads.splice(at, 1)
     this.#retryAt = performance.now() + RETRY_MS
     for (const running of this.#running.values()) {
       if (running.thread === thread) running.thread = null
@@ -230,14 +231,15 @@ export class IoPool {
       close(this.wakeFd)
     }
     // One that is not alive need not be waited for.
-    const loads = this.#threads.filter(thread => !BUILT || !disown(thread))
+    const threads = [...this.#threads]
+    const loads = threads.filter(thread => !BUILT || !disown(thread))
     if (loads.length > 0) settle()
-    const ended = this.#threads.map(({ worker, port }) => {
+    const ended = threads.map(({ worker, port }) => {
       port.close()
       if (abandoned.length > 0) worker.ref()
       return worker.terminate()
     })
-    this.#threads.length = 0
+    this.#threads.clear()
     this.#running.clear()
     if (abandoned.length === 0) letGo()
     else void Promise.all(ended).then(letGo)
@@ -253,11 +255,12 @@ export class IoPool {
    * messages go to one thread.
    */
   #pick(telling = false): Thread | null {
-    const teller = this.#threads.find(thread => thread.telling > 0)
+    const threads = [...this.#threads]
+    const teller = threads.find(thread => thread.telling > 0)
     if (telling && teller !== undefined) return teller
-    const idle = this.#threads.find(thread => thread.busy === 0)
+    const idle = threads.find(thread => thread.busy === 0)
     if (idle !== undefined) return idle
-    const others = this.#threads.filter(thread => thread !== teller)
+    const others = threads.filter(thread => thread !== teller)
     if (others.length < THREADS && performance.now() >= this.#retryAt) {
       const thread = this.#startThread()
       if (thread !== null) return thread
@@ -294,7 +297,7 @@ export class IoPool {
     const thread = { worker, port: port1, start, until, busy: 0, telling: 0 }
     // Heard only where an event loop turns.
     worker.on('error', error => this.#died(thread, error))
-    this.#threads.push(thread)
+    this.#threads.add(thread)
     return thread
   }
 

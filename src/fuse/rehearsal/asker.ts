@@ -2,7 +2,7 @@
 
 import { silentLogger, type Logger } from '../../log.js'
 import { ROOT_ID, type Ops } from '../../overlay/ops.js'
-import { close, write } from '../../sys/io.js'
+import { close, eventfdSignal, write } from '../../sys/io.js'
 import { messagePair } from '../../sys/socket.js'
 import {
   BATCH_FORGET_IN_SIZE,
@@ -18,10 +18,14 @@ import {
   Opcode,
   OUT_HEADER_SIZE,
   READ_IN_SIZE,
+  WRITE_CACHE,
+  WRITE_IN_SIZE,
 } from '../abi.js'
 import { DataMode, type RealFiles } from '../data-mode.js'
 import { Device } from '../device.js'
 import type { InitWish } from '../init.js'
+import { DeviceNotifier } from '../notify.js'
+import { MIN_SPLICED } from '../pipe.js'
 import { Session } from '../session.js'
 import { ReplyPipe } from '../splice.js'
 import { PageStore } from '../store.js'
@@ -37,7 +41,19 @@ const NOBODY = 1 << 20
 const all = (flags: Readonly<Record<string, number>>): number =>
   Object.values(flags).reduce((sum, flag) => sum + flag, 0)
 
-export const NOTIFIER = { attrChanged: (): void => {}, dropPages: (): null => null }
+const MUCH = 'practice'.repeat(MIN_SPLICED / 8)
+/** Arguments of `ask`. */
+type Asked = [opcode: number, node: number, size: number, words: number[], text?: string]
+
+/** Backing ids that are kept: so few that some always make way. */
+const IDLE_MAX = 1
+
+/** As the one that tells the kernel. */
+export const notifierInto = (sink: number): DeviceNotifier => {
+  const notifier = new DeviceNotifier(silentLogger)
+  notifier.attach(sink)
+  return notifier
+}
 
 /**
  * What the session that really serves has. The engine compiles for objects as it sees them, and does so again
@@ -50,17 +66,33 @@ export interface Likeness {
   readonly files: RealFiles
 }
 
-const LOOP = { log: silentLogger, onWake: (): boolean => false, onReady: (): void => {} }
-const BELL = { hang: (): boolean => true, takeDown: (): boolean => true, later: (): void => {} }
+/** What a loop calls. Two that do the same: for a single one the engine would compile, and again for the next. */
+const oneWay = (next: () => boolean) => ({
+  hang: () => true,
+  takeDown: () => true,
+  later: () => {},
+  onWake: () => next(),
+})
+const otherWay: typeof oneWay = next => ({
+  hang: () => true,
+  takeDown: () => true,
+  later: () => {},
+  onWake: () => next(),
+})
+const LOOP = { log: silentLogger, onReady: (): void => {} }
+/** Requests that come one after the other, half as many as that, and how often. */
+const IN_A_ROW = 3
+const ROUNDS = 4
 
 export class Asker {
   /** Files are not opened. */
   readonly noOpen: boolean
   readonly #session: Session
+  #loops = 0
   readonly #reply = new Reply(ROOM + 8192)
-  readonly #req = new Request(16 * 1024)
+  readonly #req = new Request(MIN_SPLICED + 16 * 1024)
 
-  /** @param sink where pages for the kernel go, and nowhere from there; or below 0 */
+  /** @param sink where pages and messages for the kernel go, and nowhere from there; or below 0 */
   constructor(ops: Ops, { wish, tuning, log, files }: Likeness, sink: number) {
     this.noOpen = wish.noOpen === true
     this.#session = new Session({
@@ -73,7 +105,8 @@ export class Asker {
       wish,
       timeout: 1,
       tuning,
-      onInit: ({ io }) => new DataMode(io, files, NOTIFIER, fh => ops.realFile(fh)),
+      onInit: ({ io }) =>
+        new DataMode(io, files, notifierInto(sink), fh => ops.realFile(fh), IDLE_MAX),
     })
     const words = [KERNEL_MAJOR, KERNEL_MINOR, READAHEAD, all(InitFlag), all(InitFlag2)]
     this.ask(Opcode.INIT, ROOT_ID, INIT_IN_SIZE, words)
@@ -113,27 +146,62 @@ export class Asker {
   }
 
   /**
-   * Asks over and over again for a folder's attributes and for a name that it has not, and gives back what was never
-   * given out, through a loop like the one on /dev/fuse: a message each, and an empty one at the end.
+   * Asks for a folder's attributes and for a name that it has not, gives back what was never given out, and writes to
+   * no file, over and over again in a loop.
    */
-  throughLoop(folder: number, times: number): void {
+  throughLoop(folder: number): void {
+    this.#inLoop(send => {
+      send(Opcode.FORGET, NOBODY, FORGET_IN_SIZE, [1])
+      for (let i = 0; i < IN_A_ROW; i++) {
+        send(Opcode.LOOKUP, folder, 0, [], `none-${i}\0`)
+        send(Opcode.GETATTR, folder, GETATTR_IN_SIZE, [])
+      }
+      send(Opcode.WRITE, folder, WRITE_IN_SIZE, [])
+    })
+  }
+
+  /** Writes much to an open file, in a loop, as the kernel does that writes back: the second time through a pipe. */
+  writeThroughLoop(node: number, fh: number): void {
+    this.#inLoop(send => {
+      const words = [fh, 0, 0, 0, MIN_SPLICED, WRITE_CACHE]
+      for (let i = 0; i < 2; i++) send(Opcode.WRITE, node, WRITE_IN_SIZE, words, MUCH)
+      send(Opcode.GETATTR, node, GETATTR_IN_SIZE, [])
+    })
+  }
+
+  /**
+   * A loop like the one on /dev/fuse, with a message for each request that is sent. They come in rounds, so that it has
+   * to wait in between; an empty one ends it.
+   */
+  #inLoop(sendAll: (send: (...request: Asked) => void) => void): void {
     const pair = messagePair()
     if (typeof pair === 'number') return
     const [kernel, server] = pair
-    const send = (): void => void write(kernel, this.#req.buf, 0, this.#req.length)
-    this.#fill(Opcode.NOTIFY_REPLY, folder, 0, [], '')
-    send()
-    for (let i = 0; i < times; i++) {
-      this.#fill(Opcode.FORGET, NOBODY, FORGET_IN_SIZE, [1], '')
-      send()
-      this.#fill(Opcode.LOOKUP, folder, 0, [], `none-${i}\0`)
-      send()
-      this.#fill(Opcode.GETATTR, folder, GETATTR_IN_SIZE, [], '')
-      send()
+    const { wakeFd } = this.#session.ops
+    const { buf } = this.#req
+    const send = (...[opcode, node, size, words, text = '']: Asked): void => {
+      this.#fill(opcode, node, size, words, text)
+      write(kernel, buf, 0, this.#req.length)
     }
-    write(kernel, this.#req.buf, 0, 0)
-    const blocking = { ...BELL, fd: server }
-    new Device({ ...LOOP, fd: server, blocking, session: this.#session }).run()
+    let left = ROUNDS
+    const next = (): boolean => {
+      if (left === ROUNDS) {
+        send(Opcode.NOTIFY_REPLY, ROOT_ID, 0, [])
+        write(wakeFd, buf, 0, 1) // EINVAL; so the kernel refuses what it is told of a node that it has not
+      }
+      if (left-- > 0) sendAll(send)
+      else write(kernel, buf, 0, 0)
+      eventfdSignal(wakeFd)
+      return false
+    }
+    eventfdSignal(wakeFd)
+    const way = this.#loops++ % 2 === 0 ? oneWay : otherWay
+    const { hang, takeDown, later, onWake } = way(next)
+    // In the order of worker.ts: in another, the engine would take it for another kind of object.
+    const blocking = { fd: server, hang, takeDown, later }
+    const device = new Device({ ...LOOP, fd: server, blocking, session: this.#session, onWake })
+    device.run()
+    device.intake.close()
     close(kernel)
     close(server)
   }

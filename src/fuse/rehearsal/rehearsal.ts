@@ -8,16 +8,16 @@
 import { openPath } from '../../sys/at.js'
 import { O_WRONLY } from '../../sys/constants.js'
 import { close } from '../../sys/io.js'
-import { Asker, type Likeness } from './asker.js'
+import { Asker, notifierInto, type Likeness } from './asker.js'
 import { compileAsUsual, compileEagerly } from './engine.js'
 import { playFile, playLower, playMerged, readFolder } from './scenes.js'
 import { FILES, openStage, type Stage } from './stage.js'
 
 /**
- * Milliseconds of practice. On a single processor the engine's own threads take more than half of the first 400: there
- * 81 turns are played in them, 280 in 800.
+ * Milliseconds of practice. On a single processor the engine's own threads take about half of it: there some 600 to 800
+ * turns are played in that time, 950 with two.
  */
-const ENOUGH_MS = 1200
+const ENOUGH_MS = 1500
 /** After so much it looks whether anybody asks. Measured: 1.2 ms in the median; at first, with nothing compiled, up to 20. */
 const SLICE_MS = 1
 
@@ -33,7 +33,8 @@ interface Company {
 }
 
 const meet = (like: Likeness, sink: number): Company => {
-  const stage = openStage(like.wish.writeback, like.wish.noOpen)
+  const { writeback, noOpen = false } = like.wish
+  const stage = openStage({ writeback, noOpen, notifier: notifierInto(sink) })
   return { stage, asker: new Asker(stage.ops, like, sink) }
 }
 
@@ -94,7 +95,7 @@ export class Rehearsal {
     const n = Math.floor(turn / this.#companies.length)
     const i = (n >> 1) % FILES
     const play = { asker, restore, late: this.#like.wish.writeback }
-    if (n % (2 * FILES) === 0) playMerged(play)
+    if (n % 4 === 0) playMerged(play)
     else if (n % 2 === 0) playLower(play, i)
     else playFile(play, i)
     return true

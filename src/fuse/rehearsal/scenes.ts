@@ -7,7 +7,9 @@ import {
   ENTRY_OUT_SIZE,
   GETATTR_IN_SIZE,
   GETXATTR_IN_SIZE,
+  LINK_IN_SIZE,
   MKDIR_IN_SIZE,
+  MKNOD_IN_SIZE,
   Opcode,
   OPEN_IN_SIZE,
   OUT_HEADER_SIZE,
@@ -20,19 +22,19 @@ import {
   WRITE_IN_SIZE,
 } from '../abi.js'
 import type { Asker } from './asker.js'
-import { fileName, FILES, lowerName, MERGED, SYMLINK } from './stage.js'
+import { fileName, FILES, lowerName, MERGED, SYMLINK, TIME } from './stage.js'
 
 /** Words of struct fuse_setattr_in. */
 const MTIME_WORD = 10
 const MODE_WORD = 17
 const SETATTR_WORDS = SETATTR_IN_SIZE / 4
-/** Requests that come one after the other, half as many as that. */
-const IN_A_ROW = 8
 /** Files that are changed beside the one that a turn is about. */
 const OTHERS = 4
 /** What programs do most: files that are read, and that are made, for each that is copied up. */
 const LOOKS = 4
 const MADE = 2
+/** Folders in each folder that is made. */
+const EMPTY = 4
 const DATA = 'practice '.repeat(400)
 
 const setattr = (asker: Asker, node: number, valid: number, at = 0, value = 0): void => {
@@ -50,15 +52,15 @@ const chmod = (asker: Asker, node: number, mode: number, late: boolean): void =>
 /** As the kernel brings the times that it has kept: of an open file, or of one that is not. */
 const setTimes = (asker: Asker, node: number, open: boolean): void => {
   const { MTIME, CTIME, FH } = SetAttrValid
-  setattr(asker, node, MTIME | CTIME | (open ? FH : 0), MTIME_WORD, 1_000_000_000)
+  setattr(asker, node, MTIME | CTIME | (open ? FH : 0), MTIME_WORD, TIME)
 }
 
 /** What programs set that unpack or copy: owner, group, and times. */
 const setOwner = (asker: Asker, node: number): void => {
   const { UID, GID, KILL_SUIDGID, ATIME, MTIME, ATIME_NOW, MTIME_NOW } = SetAttrValid
   setattr(asker, node, UID | GID | KILL_SUIDGID)
-  setattr(asker, node, MTIME, MTIME_WORD, 1_000_000_000)
-  setattr(asker, node, ATIME | MTIME, MTIME_WORD, 1_000_000_000)
+  setattr(asker, node, MTIME, MTIME_WORD, TIME)
+  setattr(asker, node, ATIME | MTIME, MTIME_WORD, TIME)
   setattr(asker, node, ATIME | MTIME | ATIME_NOW | MTIME_NOW)
 }
 
@@ -112,12 +114,20 @@ const make = (asker: Asker, folder: number, i: number, late: boolean): void => {
   getattr(asker, folder)
   openOnce(asker, node, O_RDWR, true)
   unlink(asker, folder, `${name}.renamed`)
+  if (late) setTimes(asker, node, false)
   asker.forget(node)
 }
 
 const chmodIn = (asker: Asker, folder: number, name: string, late: boolean): void => {
   const node = asker.lookup(folder, name)
   chmod(asker, node, 0o600, late)
+  asker.forget(node)
+}
+
+/** Copies a file up for whoever opens it for writing. */
+const openIn = (asker: Asker, folder: number, name: string): void => {
+  const node = asker.lookup(folder, name)
+  openOnce(asker, node, O_WRONLY, false)
   asker.forget(node)
 }
 
@@ -130,10 +140,13 @@ interface Play {
   readonly restore: Restore
 }
 
-/** Copies a file up, and removes it. */
+/** Copies a file up, makes another, and removes the first. */
 const change = ({ asker, late, restore }: Play, folder: number, node: number, i: number): void => {
+  if (late) setTimes(asker, node, false)
   chmod(asker, node, 0o600, late)
+  getattr(asker, node)
   openOnce(asker, node, O_WRONLY, false)
+  make(asker, folder, i, late)
   unlink(asker, folder, fileName(i))
   asker.forget(node)
   restore(MERGED, fileName(i))
@@ -143,7 +156,8 @@ const change = ({ asker, late, restore }: Play, folder: number, node: number, i:
 const changeOthers = ({ asker, late, restore }: Play, folder: number, i: number): void => {
   for (let n = 1; n <= OTHERS; n++) {
     const name = fileName((i + n) % FILES)
-    if (n < OTHERS) chmodIn(asker, folder, name, late)
+    if (n === 1) openIn(asker, folder, name)
+    else if (n < OTHERS) chmodIn(asker, folder, name, late)
     else unlink(asker, folder, name)
     restore(MERGED, name)
   }
@@ -173,12 +187,57 @@ const readLink = (asker: Asker, folder: number): void => {
   asker.forget(link)
 }
 
-/** A folder of the upper layer alone, and files in it. */
+/** Makes a name, and looks at what it is. 0: it can't be made. */
+const put = (
+  asker: Asker,
+  opcode: number,
+  folder: number,
+  rest: [number, number[], string],
+): number => (asker.ask(opcode, folder, ...rest) > OUT_HEADER_SIZE ? asker.number(0) : 0)
+
+/** A file, another name for it, and one that is taken from it by a third; a symlink. */
+const makeLinks = (asker: Asker, folder: number): void => {
+  const file = put(asker, Opcode.MKNOD, folder, [MKNOD_IN_SIZE, [0o100644], 'file\0'])
+  asker.forget(put(asker, Opcode.LINK, folder, [LINK_IN_SIZE, [file], 'linked\0']))
+  getattr(asker, file)
+  asker.forget(file)
+  const other = put(asker, Opcode.MKNOD, folder, [MKNOD_IN_SIZE, [0o100644], 'other\0'])
+  asker.ask(Opcode.RENAME2, folder, RENAME2_IN_SIZE, [folder], 'other\0linked\0')
+  asker.forget(other)
+  const link = put(asker, Opcode.SYMLINK, folder, [0, [], 'symlink\0file\0'])
+  asker.ask(Opcode.READLINK, link, 0, [])
+  asker.forget(link)
+  for (const name of ['file', 'linked', 'symlink']) unlink(asker, folder, name)
+}
+
+/** A file with more in it than goes through a buffer. */
+const writeMuch = (asker: Asker, folder: number): void => {
+  const node = put(asker, Opcode.CREATE, folder, [
+    CREATE_IN_SIZE,
+    [O_CREAT | O_WRONLY, 0o100644],
+    'much\0',
+  ])
+  const fh = asker.number(ENTRY_OUT_SIZE)
+  asker.writeThroughLoop(node, fh)
+  asker.ask(Opcode.RELEASE, node, RELEASE_IN_SIZE, [fh])
+  unlink(asker, folder, 'much')
+  asker.forget(node)
+}
+
+const makeEmpty = (asker: Asker, parent: number): void => {
+  const folder = put(asker, Opcode.MKDIR, parent, [MKDIR_IN_SIZE, [0o755], 'empty\0'])
+  asker.ask(Opcode.RMDIR, parent, 0, [], 'empty\0')
+  asker.forget(folder)
+}
+
+/** A folder of the upper layer alone, and what is in it. */
 const makeFolder = (asker: Asker, parent: number, late: boolean): void => {
-  const made = asker.ask(Opcode.MKDIR, parent, MKDIR_IN_SIZE, [0o755], 'folder\0')
-  if (made <= OUT_HEADER_SIZE) return
-  const folder = asker.number(0)
-  for (let i = 0; i < 4; i++) make(asker, folder, i, late)
+  const folder = put(asker, Opcode.MKDIR, parent, [MKDIR_IN_SIZE, [0o755], 'folder\0'])
+  if (folder === 0) return
+  make(asker, folder, 0, late)
+  if (late) writeMuch(asker, folder)
+  makeLinks(asker, folder)
+  for (let i = 0; i < EMPTY; i++) makeEmpty(asker, folder)
   list(asker, folder)
   asker.ask(Opcode.RMDIR, parent, 0, [], 'folder\0')
   asker.forget(folder)
@@ -190,7 +249,7 @@ export const playFile = (play: Play, i: number): void => {
   within(asker, MERGED, folder => {
     for (let n = 1; n < LOOKS; n++) asker.forget(look(asker, folder, (i + n) % FILES))
     const node = look(asker, folder, i)
-    for (let n = 0; n < MADE; n++) make(asker, folder, i + n, late)
+    for (let n = 1; n < MADE; n++) make(asker, folder, i + n, late)
     change(play, folder, node, i)
     changeOthers(play, folder, i)
   })
@@ -209,7 +268,7 @@ export const playLower = ({ asker, late, restore }: Play, i: number): void => {
     list(asker, folder)
     asker.forget(known)
     readLink(asker, folder)
-    asker.throughLoop(folder, IN_A_ROW)
+    asker.throughLoop(folder)
   })
   for (const call of [chmodIn, unlink]) {
     within(asker, lowerName(i), folder => call(asker, folder, fileName(i), late))
@@ -217,11 +276,12 @@ export const playLower = ({ asker, late, restore }: Play, i: number): void => {
   }
 }
 
-/** The merged folder, and a new one in it. */
+/** The root, the merged folder, and new ones in it. */
 export const playMerged = ({ asker, late }: Play): void => {
+  list(asker, ROOT_ID)
   within(asker, MERGED, folder => {
     list(asker, folder)
-    makeFolder(asker, folder, late)
+    for (let n = 0; n < 2; n++) makeFolder(asker, folder, late)
   })
 }
 

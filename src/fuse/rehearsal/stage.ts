@@ -7,11 +7,11 @@ import { fileURLToPath } from 'node:url'
 import { silentLogger } from '../../log.js'
 import { defaultUnionOptions, type UnionOptions } from '../../overlay/options.js'
 import { openUnion, type Overlay } from '../../overlay/overlay.js'
-import { fdPath, mkdirat, openat, rmdirat, symlinkat, unlinkat } from '../../sys/at.js'
+import { fdPath, futimens, mkdirat, openat, rmdirat, symlinkat, unlinkat } from '../../sys/at.js'
 import { O_CREAT, O_DIRECTORY, O_PATH, O_WRONLY } from '../../sys/constants.js'
 import { close, write } from '../../sys/io.js'
 import { openTmpfs } from '../../sys/mount.js'
-import { NOTIFIER } from './asker.js'
+import type { Notifier } from '../../overlay/ops.js'
 
 /** A folder of both layers, and some of the lower layer alone. */
 export const MERGED = 'merged'
@@ -21,6 +21,9 @@ export const lowerName = (i: number): string => `lower-${i % LOWERS}`
 export const FILES = 16
 export const SYMLINK = 'symlink'
 export const fileName = (i: number): string => `file-${i}`
+
+/** When they were written, in seconds. */
+export const TIME = 1_000_000_000
 
 const SIZE = '4m'
 const TEXT = Buffer.alloc(4096, 'practice ')
@@ -35,8 +38,15 @@ export interface Stage {
   close(): void
 }
 
-const open = (options: Partial<UnionOptions>, writeback: boolean, noOpen: boolean): Overlay => {
-  const deps = { log: silentLogger, notifier: NOTIFIER, writeback, noOpen, checked: true as const }
+/** How the union that is served was made. */
+export interface Manner {
+  writeback: boolean
+  noOpen: boolean
+  notifier: Notifier
+}
+
+const open = (options: Partial<UnionOptions>, manner: Manner): Overlay => {
+  const deps = { log: silentLogger, ...manner, checked: true as const }
   return openUnion({ ...defaultUnionOptions, ...options }, deps)
 }
 
@@ -55,18 +65,19 @@ const fill = (root: number, folder: string): boolean => {
     const fd = openat(root, `${folder}/${fileName(i)}`, O_CREAT | O_WRONLY, 0o644)
     if (fd < 0) return false
     write(fd, TEXT, 0, TEXT.length)
+    futimens(fd, TIME, 0, TIME, 0)
     close(fd)
   }
   return symlinkat(fileName(0), root, `${folder}/${SYMLINK}`) >= 0
 }
 
-const writable = (root: number, writeback: boolean, noOpen: boolean): Stage | null => {
+const writable = (root: number, manner: Manner): Stage | null => {
   if (!build(root)) return null
   const upper = openat(root, 'u', O_PATH | O_DIRECTORY)
   if (upper < 0) return null
   try {
     const at = fdPath(root)
-    const ops = open({ lower: [`${at}/l`], upper: `${at}/u`, work: `${at}/w` }, writeback, noOpen)
+    const ops = open({ lower: [`${at}/l`], upper: `${at}/u`, work: `${at}/w` }, manner)
     const end = (): void => {
       ops.close()
       close(upper)
@@ -83,12 +94,11 @@ const writable = (root: number, writeback: boolean, noOpen: boolean): Stage | nu
   }
 }
 
-/** @param writeback as in the union that is served */
-export const openStage = (writeback: boolean, noOpen = false): Stage => {
+export const openStage = (manner: Manner): Stage => {
   const root = openTmpfs(SIZE)
   if (root >= 0) {
     try {
-      const stage = writable(root, writeback, noOpen)
+      const stage = writable(root, manner)
       if (stage !== null) return stage
     } catch {
       // Then without: nothing depends on it.
@@ -96,6 +106,6 @@ export const openStage = (writeback: boolean, noOpen = false): Stage => {
     close(root)
   }
   const program = fileURLToPath(new URL('../../', import.meta.url))
-  const ops = open({ lower: [program], readOnly: true }, false, noOpen)
+  const ops = open({ lower: [program], readOnly: true }, { ...manner, writeback: false })
   return { ops, restore: null, close: () => ops.close() }
 }

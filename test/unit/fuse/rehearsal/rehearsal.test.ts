@@ -1,7 +1,7 @@
 import t from 'tap'
 
 import type { InitWish } from '../../../../src/fuse/init.js'
-import { Asker, type Likeness } from '../../../../src/fuse/rehearsal/asker.js'
+import { Asker, notifierInto, type Likeness } from '../../../../src/fuse/rehearsal/asker.js'
 import { Rehearsal } from '../../../../src/fuse/rehearsal/rehearsal.js'
 import {
   playFile,
@@ -9,7 +9,13 @@ import {
   playMerged,
   readFolder,
 } from '../../../../src/fuse/rehearsal/scenes.js'
-import { FILES, lowerName, MERGED, openStage } from '../../../../src/fuse/rehearsal/stage.js'
+import {
+  FILES,
+  lowerName,
+  MERGED,
+  openStage,
+  type Stage,
+} from '../../../../src/fuse/rehearsal/stage.js'
 import { defaultTuning } from '../../../../src/fuse/tuning.js'
 import { silentLogger, type Logger } from '../../../../src/log.js'
 import { Opcode, opcodeName, OUT_HEADER_SIZE } from '../../../../src/fuse/abi.js'
@@ -26,6 +32,8 @@ const like = (wish: InitWish): Likeness => ({
 })
 /** No descriptor. */
 const NOWHERE = -1
+const stageLike = (writeback: boolean): Stage =>
+  openStage({ writeback, noOpen: false, notifier: notifierInto(NOWHERE) })
 const CACHED = like({ io: 'cached', writeback: true, stackDepth: 1 })
 const PASSTHROUGH = like({ io: 'passthrough', writeback: false, stackDepth: 1 })
 
@@ -48,7 +56,7 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
   })
 
   t.test(`${wish.io}: every scene can be played again and again`, { skip: skipUnions }, async t => {
-    const stage = openStage(wish.writeback)
+    const stage = stageLike(wish.writeback)
     t.teardown(() => stage.close())
     const { restore } = stage
     if (restore === null) throw new Error('nothing to write on')
@@ -76,7 +84,7 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
       known.push(stage.ops.counts().nodes)
     }
     t.strictSame([...failed], [], 'everything succeeds')
-    t.equal(asked.size, 20)
+    t.equal(asked.size, 23)
     t.equal(known[2], known[1], 'and nothing heaps up')
     t.equal(stage.ops.counts().files, 0)
     t.equal(asker.lookup(asker.lookup(1, MERGED), 'new-0'), 0)
@@ -93,7 +101,7 @@ t.test('nobody reads of what is practised', { skip: skipUnions }, t => {
     error: note,
     isLevelEnabled: () => true,
   }
-  const stage = openStage(false)
+  const stage = stageLike(false)
   t.teardown(() => stage.close())
   const asker = new Asker(stage.ops, { ...PASSTHROUGH, log }, NOWHERE)
   playLower({ asker, late: false, restore: stage.restore ?? (() => {}) }, 0)
@@ -112,7 +120,7 @@ t.test('it can be ended', async t => {
 })
 
 t.test('a folder that is not there', { skip: skipUnions }, async t => {
-  const stage = openStage(false)
+  const stage = stageLike(false)
   t.teardown(() => stage.close())
   const asker = new Asker(stage.ops, PASSTHROUGH, NOWHERE)
   t.notOk(readFolder(asker, 'none'))
