@@ -26,6 +26,9 @@ export function actAs(owners: Owners | null, caller: Caller): Result {
   return result < 0 && owners?.squashes === true ? 0 : result
 }
 
+/** Makes the object at (dirfd, name) with this mode (type and permissions); a descriptor or 0, or -errno. */
+export type Make = (dirfd: number, name: ByteString, mode: number) => Result
+
 /**
  * Runs `make` as the caller: what it creates in the folder `dirfd` under `name` gets the caller's owner and
  * group. A server without CAP_SETUID can do that for its own user alone, with any group that it is in; for
@@ -36,11 +39,12 @@ export function makeAs(
   caller: Caller,
   dirfd: number,
   name: ByteString,
-  make: () => Result,
+  mode: number,
+  make: Make,
 ): Result {
   const acting = actAs(owners, caller)
   const own = acting < 0 && uid === geteuid()
-  const result = acting >= 0 || own ? make() : acting
+  const result = acting >= 0 || own ? make(dirfd, name, mode) : acting
   popFsIds()
   if (!own || result < 0) return result
   const given = giveGroup(dirfd, name)

@@ -135,9 +135,7 @@ function stageWithOwner(
   wanted: Wanted,
   run: (dirfd: number, name: ByteString, mode: number) => Result,
 ): Staged {
-  const staged = work.stage((fd, temp) =>
-    makeAs(u.owners, caller, fd, temp, () => run(fd, temp, wanted.mode)),
-  )
+  const staged = work.stage((fd, temp) => makeAs(u.owners, caller, fd, temp, wanted.mode, run))
   if (staged.result < 0 || (parentStat.mode & S_ISGID) === 0) return staged
   const owned = fchownat(work.fd, staged.name, -1, wanted.gid)
   return owned < 0 && u.owners?.squashes !== true ? undo(work, staged, owned) : staged

@@ -38,7 +38,7 @@ import { close, dup } from '../sys/io.js'
 import { popFsIds } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
 import { applyDefaultAcl, setInherited } from './acl.js'
-import { actAs, makeAs } from './caller.js'
+import { actAs, makeAs, type Make } from './caller.js'
 import { copyUp } from './copyup.js'
 import { ensureUpperDir } from './copyup-folder.js'
 import { ensureUpperName, saveNlink } from './hardlinks.js'
@@ -53,9 +53,6 @@ import type { ByteString, Caller, Entry, Opened, Result } from './ops.js'
 import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
 import { isDotWhiteoutName, isWhiteout } from './whiteout.js'
 import { defaultAcl } from './xattr.js'
-
-/** Makes the object at (dirfd, name) with this mode (type and permissions); a descriptor or 0, or -errno. */
-type Make = (dirfd: number, name: ByteString, mode: number) => Result
 
 const NAME_MAX = 255
 const there = new Stat()
@@ -104,7 +101,7 @@ function make(
     result = makeOverridden(u, u.upper, u.work, caller, fd, name, wanted, run)
     covers = result >= 0 && coveredWhiteout
   } else {
-    result = makeAs(u.owners, caller, fd, name, () => run(fd, name, masked))
+    result = makeAs(u.owners, caller, fd, name, masked, run)
     if (result === -E.EEXIST) {
       covers = true
       result = makeOverWhiteout(u, caller, fd, name, masked, acl, run)
@@ -179,7 +176,7 @@ function makeOverWhiteout(
   const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
   const finalMode = inherited === null ? mode : inherited.mode
   const staged = work.stage((workFd, temp) =>
-    makeAs(u.owners, caller, workFd, temp, () => run(workFd, temp, finalMode)),
+    makeAs(u.owners, caller, workFd, temp, finalMode, run),
   )
   if (staged.result < 0) return staged.result
   let result = inheritGroup(u, fd, work.fd, staged.name, finalMode)
@@ -246,6 +243,8 @@ export function mknod(
   return result < 0 ? result : answer(u, created, out)
 }
 
+const makeFolder: Make = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
+
 export function mkdir(
   u: Union,
   caller: Caller,
@@ -255,7 +254,7 @@ export function mkdir(
   out: Entry,
 ): Result {
   const full = S_IFDIR | (mode & 0o7777)
-  const result = make(u, caller, parent, name, full, (fd, at, m) => mkdirat(fd, at, m & 0o7777))
+  const result = make(u, caller, parent, name, full, makeFolder)
   return result < 0 ? result : answer(u, created, out)
 }
 
@@ -273,6 +272,10 @@ export function symlink(
   return result < 0 ? result : answer(u, created, out)
 }
 
+/** Flags of the file that is being made: a function for each would lose what was compiled for it (tree.ts). */
+let fileFlags = 0
+const makeFile: Make = (fd, at, mode) => openat(fd, at, fileFlags, mode & 0o7777)
+
 /** @throws Pending where the name exists and must be copied up */
 export function create(
   u: Union,
@@ -285,10 +288,8 @@ export function create(
   out: Entry,
   opened: Opened,
 ): Result {
-  const real = realFlags(u, flags)
-  let fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), (dirfd, at, m) =>
-    openat(dirfd, at, real | O_CREAT | O_EXCL, m & 0o7777),
-  )
+  fileFlags = realFlags(u, flags) | O_CREAT | O_EXCL
+  let fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), makeFile)
   if (fd === -E.EEXIST && (flags & O_EXCL) === 0) {
     const found = findChild(u, parent, name)
     if (typeof found === 'number') return found

@@ -4,17 +4,17 @@
  */
 
 import { statxat } from '../sys/at.js'
-import { DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN } from '../sys/constants.js'
+import { DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN, O_DIRECTORY } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat, type Ino } from '../sys/stat.js'
 import type { RealDir } from './layer.js'
 import { OWNER_LIST, withRight } from './lend.js'
 import { MANY_LAYERS, order, placeOf, type Listed } from './listing.js'
-import type { Node } from './node.js'
+import { Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { specialsAreFiles } from './override.js'
-import { listOpened, listReal } from './tree.js'
+import { listOpened, openRead, type EntryTaker } from './tree.js'
 import { shownIno, type Union } from './union.js'
 import { DOT_WHITEOUT, isDotWhiteoutName, isWhiteout } from './whiteout.js'
 
@@ -26,61 +26,120 @@ const LISTED_FROM = 15
 
 const st = new Stat()
 
-/**
- * Calls `each` for every name of the folder in the union, until it returns false.
- *
- * @param each `ino` is undefined where the number shown is another than the entry's own
- */
-function listMerged(
-  u: Union,
-  node: Node,
-  each: (name: ByteString, ino: Ino | undefined, type: number, layer: number) => boolean,
-): Result {
-  const dirs = node.dirs
-  const single = dirs.length === 1
-  // Names that upper layers have (true) or hide (false).
-  const seen = new Map<ByteString, boolean>()
-  let stopped = false
-  for (const [i, real] of dirs.entries()) {
-    const last = i === dirs.length - 1
-    const { isUpper } = real.layer
-    const fd = isUpper ? u.fds.get(real) : u.fds.openRead(real)
-    if (fd < 0) {
-      if (fd === -E.ENOENT) continue
-      return fd
-    }
-    const hidden: ByteString[] = []
-    const dotWhiteouts = new Set<ByteString>()
-    const note = (name: ByteString, ino: Ino, type: number): boolean => {
-      if (isDotWhiteoutName(name)) {
-        dotWhiteouts.add(name.slice(DOT_WHITEOUT.length))
-        return true
-      }
-      if (!single && seen.has(name)) return true
-      if (isHidden(real, fd, name, type)) {
-        if (!last) hidden.push(name)
-        return true
-      }
-      if (!last) seen.set(name, true)
-      const shown = u.override && type === DT_REG ? overriddenType(node, real, name) : type
-      stopped = !each(name, entryIno(u, node, real, name, ino, type), shown, real.layer.index)
-      return !stopped
-    }
-    const result = isUpper
-      ? withRight(fd, '', OWNER_LIST, () => listReal(fd, '', note))
-      : listOpened(fd, note)
-    // Where few layers have the folder, its names will be asked for in each.
-    if (!isUpper && dirs.length < MANY_LAYERS) u.fds.put(real, fd)
-    else if (!isUpper) close(fd)
-    if (result < 0) return result
-    if (stopped) return 0
-    real.dotWhiteouts = dotWhiteouts
-    if (last) break
-    for (const name of hidden) seen.set(name, false)
-    for (const name of dotWhiteouts) if (!seen.has(name)) seen.set(name, false)
+/** Puts the names of a folder's layers together, one real folder after the other. */
+abstract class Merging implements EntryTaker {
+  readonly #u: Union
+  readonly #node: Node
+  readonly #single: boolean
+  /** Names that upper layers have (true) or hide (false). */
+  readonly #seen = new Map<ByteString, boolean>()
+  #stopped = false
+  // Of the real folder that is being listed.
+  #real: RealDir
+  #fd = -1
+  #last = false
+  #hidden: ByteString[] = []
+  #dotWhiteouts = new Set<ByteString>()
+
+  constructor(u: Union, node: Node) {
+    this.#u = u
+    this.#node = node
+    this.#single = node.dirs.length === 1
+    this.#real = node.dirs[0] as RealDir
   }
-  return 0
+
+  /**
+   * Takes a name of the folder in the union.
+   *
+   * @param ino undefined where the number shown is another than the entry's own
+   * @returns false: it needs no more
+   */
+  abstract show(name: ByteString, ino: Ino | undefined, type: number, layer: number): boolean
+
+  run(): Result {
+    const { dirs } = this.#node
+    const { fds } = this.#u
+    for (const [i, real] of dirs.entries()) {
+      const { isUpper } = real.layer
+      const fd = isUpper ? fds.get(real) : fds.openRead(real)
+      if (fd < 0) {
+        if (fd === -E.ENOENT) continue
+        return fd
+      }
+      this.#real = real
+      this.#fd = fd
+      this.#last = i === dirs.length - 1
+      this.#hidden = []
+      this.#dotWhiteouts = new Set()
+      const result = isUpper ? this.#listUpper(fd) : listOpened(fd, this)
+      // Where few layers have the folder, its names will be asked for in each.
+      if (!isUpper && dirs.length < MANY_LAYERS) fds.put(real, fd)
+      else if (!isUpper) close(fd)
+      if (result < 0) return result
+      if (this.#stopped) return 0
+      real.dotWhiteouts = this.#dotWhiteouts
+      if (this.#last) break
+      for (const name of this.#hidden) this.#seen.set(name, false)
+      for (const name of this.#dotWhiteouts) if (!this.#seen.has(name)) this.#seen.set(name, false)
+    }
+    return 0
+  }
+
+  #listUpper(fd: number): Result {
+    let dir = openRead(fd, '.', O_DIRECTORY)
+    if (dir === -E.EACCES) dir = withRight(fd, '', OWNER_LIST, () => openRead(fd, '.', O_DIRECTORY))
+    if (dir < 0) return dir
+    const result = listOpened(dir, this)
+    close(dir)
+    return result
+  }
+
+  take(name: ByteString, ino: Ino, type: number): boolean {
+    const real = this.#real
+    if (isDotWhiteoutName(name)) {
+      this.#dotWhiteouts.add(name.slice(DOT_WHITEOUT.length))
+      return true
+    }
+    if (!this.#single && this.#seen.has(name)) return true
+    if (isHidden(real, this.#fd, name, type)) {
+      if (!this.#last) this.#hidden.push(name)
+      return true
+    }
+    if (!this.#last) this.#seen.set(name, true)
+    const u = this.#u
+    const node = this.#node
+    const shown = u.override && type === DT_REG ? overriddenType(node, real, name) : type
+    const more = this.show(name, entryIno(u, node, real, name, ino, type), shown, real.layer.index)
+    this.#stopped = !more
+    return more
+  }
 }
+
+class Names extends Merging {
+  readonly entries: Listed[] = []
+
+  show(name: ByteString, ino: Ino | undefined, type: number, layer: number): boolean {
+    this.entries.push({ name, ino, type, layer, cookie: placeOf(name) })
+    return true
+  }
+}
+
+class AnyName extends Merging {
+  found = false
+
+  show(): boolean {
+    this.found = true
+    return false
+  }
+}
+
+const nowhere = new Node(0, 0, 0, [])
+/** While nobody lists there are no others, and what is compiled for their shapes would go with them (see fuse/data-mode.ts). */
+export const keptShapes = [Names, AnyName].map(Kind => {
+  const kept = new Kind(null as never, nowhere)
+  kept.show('', 0, 0, 0)
+  return kept
+})
 
 /** Whether a real entry is a whiteout. Only what may be one costs a call. */
 function isHidden(real: RealDir, fd: number, name: ByteString, type: number): boolean {
@@ -120,13 +179,11 @@ function overriddenType(node: Node, real: RealDir, name: ByteString): number {
 
 /** All names as of now, which are kept for who goes on reading them; or -errno. */
 export function listAnew(u: Union, node: Node): Listed[] | Result {
-  const entries: Listed[] = []
-  if (node.unlinked) return entries
-  const result = listMerged(u, node, (name, ino, type, layer) => {
-    entries.push({ name, ino, type, layer, cookie: placeOf(name) })
-    return true
-  })
+  if (node.unlinked) return []
+  const names = new Names(u, node)
+  const result = names.run()
   if (result < 0) return result
+  const { entries } = names
   u.listings.keep(node.id, order(entries))
   return entries
 }
@@ -148,10 +205,7 @@ export function topmostWith(u: Union, node: Node, name: ByteString): number {
 
 /** -ENOTEMPTY where the union shows anything in the folder, else 0. */
 export function checkEmpty(u: Union, node: Node): Result {
-  let found = false
-  const result = listMerged(u, node, () => {
-    found = true
-    return false
-  })
-  return found ? -E.ENOTEMPTY : result
+  const any = new AnyName(u, node)
+  const result = any.run()
+  return any.found ? -E.ENOTEMPTY : result
 }

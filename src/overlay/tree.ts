@@ -20,6 +20,15 @@ export function openRead(fd: number, name: ByteString, flags = 0): Result {
 }
 
 /**
+ * Takes the entries of a real folder one after the other, until it returns false. An object that does so often is of a
+ * class: a function that is made for each folder loses what the engine has compiled for it, for that goes with
+ * the last one there is.
+ */
+export interface EntryTaker {
+  take(name: ByteString, ino: Ino, type: number): boolean
+}
+
+/**
  * Calls `each` for every entry of the real folder but `.` and `..`, until it returns false.
  *
  * @param fd an O_PATH descriptor is enough
@@ -31,16 +40,13 @@ export function listReal(
 ): Result {
   const dir = openRead(fd, name === '' ? '.' : name, O_DIRECTORY)
   if (dir < 0) return dir
-  const result = listOpened(dir, each)
+  const result = listOpened(dir, { take: each })
   close(dir)
   return result
 }
 
 /** The same for a folder that was just opened for reading. */
-export function listOpened(
-  dir: number,
-  each: (name: ByteString, ino: Ino, type: number) => boolean,
-): Result {
+export function listOpened(dir: number, taker: EntryTaker): Result {
   const dirents = spare ?? new Dirents(Buffer.allocUnsafeSlow(CHUNK))
   spare = null
   let result: Result
@@ -49,7 +55,7 @@ export function listOpened(
     while (dirents.next()) {
       const entry = dirents.name
       if (entry === '.' || entry === '..') continue
-      if (!each(entry, dirents.ino, dirents.type)) {
+      if (!taker.take(entry, dirents.ino, dirents.type)) {
         result = 0
         break reading
       }
