@@ -8,9 +8,9 @@ import { RealDir } from './layer.js'
 import { renameOwn } from './lend.js'
 import { copyMetadata } from './metadata.js'
 import type { Node } from './node.js'
-import type { Result } from './ops.js'
+import type { ByteString, Result } from './ops.js'
 import { amend } from './override.js'
-import { publish } from './publish.js'
+import { publish, type Put } from './publish.js'
 import { isReadOnly, type Union } from './union.js'
 
 const source = new Stat()
@@ -31,6 +31,10 @@ export function ensureUpperDir(u: Union, node: Node): Result {
   return copyUpFolder(u, node, parent, real)
 }
 
+const makeFolder = (fd: number, temp: ByteString): Result => mkdirat(fd, temp, 0o700)
+const moveFolder: Put = (from, temp, dirfd, name) =>
+  renameOwn(from, temp, dirfd, name, RENAME_NOREPLACE)
+
 function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result {
   const work = u.work
   const into = parent.upperDir
@@ -40,13 +44,10 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
   let result = fstatx(fd, source)
   if (result >= 0 && u.amends) result = amend(real.layer, fd, '', source)
   if (result < 0) return result
-  const staged = work.stage((workFd, temp) => mkdirat(workFd, temp, 0o700))
+  const staged = work.stage(makeFolder)
   if (staged.result < 0) return staged.result
   result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
-  if (result >= 0)
-    result = publish(u, into, dirfd =>
-      renameOwn(work.fd, staged.name, dirfd, node.name, RENAME_NOREPLACE),
-    )
+  if (result >= 0) result = publish(u, into, node.name, moveFolder, work.fd, staged.name)
   if (result < 0) {
     work.discard(staged.name)
     return result

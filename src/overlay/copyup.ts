@@ -39,7 +39,7 @@ import type { Link, Node } from './node.js'
 import { Pending, type ByteString, type Job, type Result } from './ops.js'
 import { encodeOrigin, indexName } from './origin.js'
 import { amend, specialsAreFiles } from './override.js'
-import { publish } from './publish.js'
+import { publish, type Put } from './publish.js'
 import { moveHandles } from './reopen.js'
 import { isReadOnly, locate, Place, type Union } from './union.js'
 
@@ -131,6 +131,11 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
   return result
 }
 
+/** Names an open file that has none. */
+const linkCopy: Put = (fromFd, _temp, dirfd, name) => linkFd(fromFd, dirfd, name)
+const moveCopy: Put = (fromFd, temp, dirfd, name) =>
+  renameat2(fromFd, temp, dirfd, name, RENAME_NOREPLACE)
+
 /** Whether the copy has got its data by sharing it. Layers that cannot are asked once. */
 function shareExtents(node: Node, src: number, tmp: number): boolean {
   const layer = (node.metacopy ? node.dataDir : node.lowerDir)?.layer
@@ -155,11 +160,7 @@ function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Resu
   }
   const finish = (copied: Result): Result => {
     const result =
-      copied < 0
-        ? copied
-        : finishRegular(u, node, src, tmp, -1, (dirfd, name) =>
-            renameat2(work.fd, staged.name, dirfd, name, RENAME_NOREPLACE),
-          )
+      copied < 0 ? copied : finishRegular(u, node, src, tmp, -1, moveCopy, work.fd, staged.name)
     if (result < 0 || node.parent === null) work.discard(staged.name)
     return result
   }
@@ -184,7 +185,9 @@ function finishRegular(
   src: number,
   tmp: number,
   born: number,
-  put: (dirfd: number, name: ByteString) => Result = (dirfd, name) => linkFd(tmp, dirfd, name),
+  put: Put = linkCopy,
+  fromFd = tmp,
+  temp: ByteString = '',
 ): Result {
   const lower = node.lowerDir
   if (lower === null) return -E.EIO
@@ -205,7 +208,7 @@ function finishRegular(
     becomeUpper(u, node, 0)
     return 0
   }
-  return install(u, node, put)
+  return install(u, node, put, fromFd, temp)
 }
 
 function copyUpSpecial(u: Union, node: Node): Result {
@@ -240,9 +243,7 @@ function copyUpSpecial(u: Union, node: Node): Result {
       becomeUpper(u, node, 0)
       return 0
     }
-    result = install(u, node, (dirfd, name) =>
-      renameat2(work.fd, staged.name, dirfd, name, RENAME_NOREPLACE),
-    )
+    result = install(u, node, moveCopy, work.fd, staged.name)
   }
   if (result < 0) work.discard(staged.name)
   return result
@@ -252,9 +253,9 @@ function copyUpSpecial(u: Union, node: Node): Result {
  * Gives the finished copy its place: for a file with several links first in the index, from which its
  * names are linked; else directly under its name.
  *
- * @param put gives the copy its first name
+ * @param put gives the copy (fromFd, temp) its first name
  */
-function install(u: Union, node: Node, put: (dirfd: number, name: ByteString) => Result): Result {
+function install(u: Union, node: Node, put: Put, fromFd: number, temp: ByteString): Result {
   const work = u.work
   const parent = node.parent
   const lower = node.lowerDir
@@ -262,7 +263,7 @@ function install(u: Union, node: Node, put: (dirfd: number, name: ByteString) =>
   if (node.links === null) {
     const into = parent.upperDir
     if (into === null) return -E.EIO
-    const result = publish(u, into, dirfd => put(dirfd, node.name))
+    const result = publish(u, into, node.name, put, fromFd, temp)
     if (result < 0) return result
     becomeUpper(u, node, 1)
     return 0
@@ -273,9 +274,9 @@ function install(u: Union, node: Node, put: (dirfd: number, name: ByteString) =>
   // A link that bears no mark is not kept count of.
   const indexed = work.indexFd >= 0 && (node.isReg || u.marks.onAll)
   const origin = !indexed ? null : encodeOrigin(lower.layer, fd, node.lowerName)
-  if (origin === null) return installLinks(u, node, put, unionLinks)
+  if (origin === null) return installLinks(u, node, put, fromFd, temp, unionLinks)
   const key = indexName(origin)
-  let result = put(work.indexFd, key)
+  let result = put(fromFd, temp, work.indexFd, key)
   if (result < 0) return result
   result = setNlinkMark(u, work.indexFd, key, unionLinks - 2)
   // Point of no return: with its first name the copy is live.
@@ -294,14 +295,16 @@ function install(u: Union, node: Node, put: (dirfd: number, name: ByteString) =>
 function installLinks(
   u: Union,
   node: Node,
-  put: (dirfd: number, name: ByteString) => Result,
+  put: Put,
+  fromFd: number,
+  temp: ByteString,
   unionLinks: number,
 ): Result {
   const links = node.links
   const first = links?.[0]
   const into = first?.parent.upperDir
   if (links === null || first === undefined || into === null || into === undefined) return -E.EIO
-  const result = publish(u, into, dirfd => put(dirfd, first.name))
+  const result = publish(u, into, first.name, put, fromFd, temp)
   if (result < 0) return result
   first.inUpper = true
   // Point of no return: the copy is live.

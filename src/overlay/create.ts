@@ -243,6 +243,7 @@ export function mknod(
   return result < 0 ? result : answer(u, created, out)
 }
 
+// What is being made is in variables of the module: a function for each would lose what was compiled for it (tree.ts).
 const makeFolder: Make = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
 
 export function mkdir(
@@ -258,6 +259,9 @@ export function mkdir(
   return result < 0 ? result : answer(u, created, out)
 }
 
+let linkTarget: ByteString = ''
+const makeSymlink: Make = (fd, at) => symlinkat(linkTarget, fd, at)
+
 export function symlink(
   u: Union,
   caller: Caller,
@@ -266,13 +270,12 @@ export function symlink(
   target: ByteString,
   out: Entry,
 ): Result {
-  const result = make(u, caller, parent, name, S_IFLNK | 0o777, (fd, at) =>
-    symlinkat(target, fd, at),
-  )
+  linkTarget = target
+  const result = make(u, caller, parent, name, S_IFLNK | 0o777, makeSymlink)
   return result < 0 ? result : answer(u, created, out)
 }
 
-/** Flags of the file that is being made: a function for each would lose what was compiled for it (tree.ts). */
+/** Of the file that is being made. */
 let fileFlags = 0
 const makeFile: Make = (fd, at, mode) => openat(fd, at, fileFlags, mode & 0o7777)
 

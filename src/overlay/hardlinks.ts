@@ -46,7 +46,7 @@ function linkName(u: Union, node: Node, fd: number, real: ByteString, i: number)
   if (result < 0) return result
   const into = link.parent.upperDir
   if (into === null) return -E.EIO
-  result = publish(u, into, dirfd => linkat(fd, real, dirfd, link.name))
+  result = publish(u, into, link.name, linkat, fd, real)
   if (result < 0) return result
   link.inUpper = true
   return 0

@@ -1,27 +1,43 @@
 /** How a finished copy gets into an upper folder. Analogous to fs/overlayfs/copy_up.c. */
 
 import { fstatx, futimens } from '../sys/at.js'
+import { E } from '../sys/errno.js'
 import { Stat } from '../sys/stat.js'
 import type { RealDir } from './layer.js'
 import { OWNER_SEARCH, OWNER_WRITE, withRight } from './lend.js'
 import { isXattrRefusal } from './marks.js'
-import type { Result } from './ops.js'
+import type { ByteString, Result } from './ops.js'
 import type { Union } from './union.js'
 
 const parentTimes = new Stat()
 
 /**
- * Runs one link or rename into an upper folder, keeping the folder's times as they were, with the
+ * Links or moves (fromFd, temp) to (dirfd, name). A function of a module, not one that is made for each call: what the engine
+ * has compiled for that goes with the last one there is.
+ */
+export type Put = (fromFd: number, temp: ByteString, dirfd: number, name: ByteString) => Result
+
+/**
+ * Puts (fromFd, temp) under a name into an upper folder, keeping the folder's times as they were, with the
  * folder marked as one that holds objects of other origin.
  */
-export function publish(u: Union, into: RealDir, step: (dirfd: number) => Result): Result {
+export function publish(
+  u: Union,
+  into: RealDir,
+  name: ByteString,
+  put: Put,
+  fromFd: number,
+  temp: ByteString,
+): Result {
   const fd = u.fds.get(into)
   if (fd < 0) return fd
   let result = fstatx(fd, parentTimes)
   if (result < 0) return result
   result = markImpure(u, into, fd)
   if (result < 0) return result
-  result = withRight(fd, '', OWNER_WRITE | OWNER_SEARCH, () => step(fd))
+  result = put(fromFd, temp, fd, name)
+  if (result === -E.EACCES)
+    result = withRight(fd, '', OWNER_WRITE | OWNER_SEARCH, () => put(fromFd, temp, fd, name))
   if (result < 0) return result
   const t = parentTimes
   const restored = futimens(fd, t.atimeSec, t.atimeNsec, t.mtimeSec, t.mtimeNsec)

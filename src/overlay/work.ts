@@ -133,6 +133,8 @@ export class Workdir {
     return { uid: st.uid, gid: st.gid, keepsMode }
   }
 
+  readonly #stageWhiteout = (fd: number, temp: ByteString): Result => this.#linkWhiteout(fd, temp)
+
   /** A name that is free in `work` (kernel: ovl_tempname). */
   temp(): ByteString {
     return '#' + (++this.#counter).toString(16)
@@ -168,7 +170,7 @@ export class Workdir {
       const linked = this.#linkWhiteout(dirfd, name)
       if (linked !== -E.EXDEV) return linked
     }
-    const staged = this.stage((fd, temp) => this.#linkWhiteout(fd, temp))
+    const staged = this.stage(this.#stageWhiteout)
     if (staged.result < 0) return staged.result
     const flags = there === 'folder' ? RENAME_EXCHANGE : 0
     const result = renameOwn(this.fd, staged.name, dirfd, name, flags)
@@ -186,7 +188,7 @@ export class Workdir {
       const marked = this.#marks.setXattrWhiteouts(dirfd)
       if (marked < 0) return marked
     }
-    const staged = this.stage((fd, temp) => this.#linkWhiteout(fd, temp))
+    const staged = this.stage(this.#stageWhiteout)
     if (staged.result < 0) return staged.result
     const result = renameOwn(this.fd, staged.name, dirfd, name, RENAME_EXCHANGE)
     if (result >= 0) return staged.name

@@ -1,12 +1,14 @@
 import t from 'tap'
 
 import { RealDir } from '../../../src/overlay/layer.js'
-import { markImpure, publish } from '../../../src/overlay/publish.js'
+import { markImpure, publish, type Put } from '../../../src/overlay/publish.js'
 import { E } from '../../../src/sys/errno.js'
 import { dir, PAST, unionFolders } from '../../helpers/layers.js'
 import * as sys from '../../helpers/syscalls.js'
 import { optionsOf } from '../../helpers/union.js'
 import { skipUnions, stateOf } from './support.js'
+
+const makeFolder: Put = (_from, _temp, dirfd, name) => sys.mkdirat(dirfd, name, 0o700)
 
 t.test('an upper folder and what is published in it', { skip: skipUnions }, async t => {
   const where = unionFolders(t, { lower: [{}], upper: { 'd/': dir() } })
@@ -16,25 +18,23 @@ t.test('an upper folder and what is published in it', { skip: skipUnions }, asyn
     const { atime, mtime } = sys.lstat(u.upper!.fd, 'd') as sys.Stat
     return { atime, mtime }
   }
+  const neverCalled: Put = () => {
+    t.fail('not to be called')
+    return 0
+  }
   const past = BigInt(PAST.sec) * 1_000_000_000n + BigInt(PAST.nsec)
-  const made = publish(u, into, fd => sys.mkdirat(fd, 'new\xff', 0o700))
+  const made = publish(u, into, 'new\xff', makeFolder, -1, '')
   t.equal(made, 0)
   t.strictSame(times(), { atime: past, mtime: past }, 'its times stay')
   t.equal(u.marks.value(u.upper!.fd, 'd', 'impure'), 'y')
 
   t.equal(
-    publish(u, into, () => -E.ENOSPC),
+    publish(u, into, 'other', () => -E.ENOSPC, -1, ''),
     -E.ENOSPC,
   )
 
   const gone = new RealDir(into.layer, into, 'gone')
-  t.equal(
-    publish(u, gone, () => {
-      t.fail('not to be called')
-      return 0
-    }),
-    -E.ENOENT,
-  )
+  t.equal(publish(u, gone, 'new', neverCalled, -1, ''), -E.ENOENT)
 })
 
 const fresh = (): RealDir => new RealDir({} as never, null, '')
