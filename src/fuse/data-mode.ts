@@ -72,7 +72,7 @@ class Node {
 export const keptShape = new Node()
 
 /** Backing ids that are kept without a handle. */
-export const IDLE_MAX = 1024
+const IDLE_MAX = 1024
 
 // What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor, if it had one.
 const CACHED = 1

@@ -190,7 +190,7 @@ export class Asker {
         write(wakeFd, buf, 0, 1) // EINVAL; so the kernel refuses what it is told of a node that it has not
       }
       if (left-- > 0) sendAll(send)
-      else write(kernel, buf, 0, 0)
+      else if (write(kernel, buf, 0, 0) < 0 && left < -ROUNDS) throw new Error('no end of practice')
       eventfdSignal(wakeFd)
       return false
     }
@@ -200,10 +200,13 @@ export class Asker {
     // In the order of worker.ts: in another, the engine would take it for another kind of object.
     const blocking = { fd: server, hang, takeDown, later }
     const device = new Device({ ...LOOP, fd: server, blocking, session: this.#session, onWake })
-    device.run()
-    device.intake.close()
-    close(kernel)
-    close(server)
+    try {
+      device.run()
+    } finally {
+      device.intake.close()
+      close(kernel)
+      close(server)
+    }
   }
 
   /**

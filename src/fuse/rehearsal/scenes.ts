@@ -187,7 +187,7 @@ const readLink = (asker: Asker, folder: number): void => {
   asker.forget(link)
 }
 
-/** Makes a name, and looks at what it is. 0: it can't be made. */
+/** The node of what a request makes; 0: it can't be made. */
 const put = (
   asker: Asker,
   opcode: number,
