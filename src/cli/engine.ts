@@ -15,8 +15,10 @@ const budget = (bytes: number): string => `--interrupt-budget=${bytes}`
 const DEFAULT_BUDGET = 67_584
 const LATE_BUDGET = 300_000
 const EAGER_BUDGET = 10_000
-/** What is left to compile then is little. */
-const LAST_BUDGET = 20_000
+/** At the end of practice: of what runs seldom enough was seen by then. */
+const EAGEREST_BUDGET = 3000
+/** After practice: what is left to compile then is little. */
+const AFTER_BUDGET = 20_000
 
 /** Later versions count calls, and have a quick compiler before the thorough one. */
 const calls = (count: number): string => `--invocation-count-for-turbofan=${count}`
@@ -26,12 +28,13 @@ const EAGER_CALLS = 500
 export const tuneEngine = (): void => {
   if (!versions.v8.startsWith('11.')) {
     const [before, eager] = [calls(DEFAULT_CALLS), calls(EAGER_CALLS)]
-    allowEagerCompiling({ before, eager, after: before })
+    allowEagerCompiling({ before, eager, last: eager, after: before })
     return
   }
   allowEagerCompiling({
     before: budget(availableParallelism() > 1 ? DEFAULT_BUDGET : LATE_BUDGET),
     eager: budget(EAGER_BUDGET),
-    after: budget(LAST_BUDGET),
+    last: budget(EAGEREST_BUDGET),
+    after: budget(AFTER_BUDGET),
   })
 }

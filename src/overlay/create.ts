@@ -226,6 +226,11 @@ function answer(u: Union, node: Node, out: Entry): Result {
   return 0
 }
 
+// What is being made is in variables of the module: a function for each would lose what was compiled for it (tree.ts).
+let deviceMajor = 0
+let deviceMinor = 0
+const makeNode: Make = (fd, at, mode) => mknodat(fd, at, mode, deviceMajor, deviceMinor)
+
 export function mknod(
   u: Union,
   caller: Caller,
@@ -238,12 +243,12 @@ export function mknod(
 ): Result {
   // A whiteout is not made on request (kernel: ovl_mknod).
   if ((mode & S_IFMT) === S_IFCHR && major === 0 && minor === 0) return -E.EPERM
-  const run: Make = (fd, at, m) => mknodat(fd, at, m, major, minor)
-  const result = make(u, caller, parent, name, mode, run, major, minor)
+  deviceMajor = major
+  deviceMinor = minor
+  const result = make(u, caller, parent, name, mode, makeNode, major, minor)
   return result < 0 ? result : answer(u, created, out)
 }
 
-// What is being made is in variables of the module: a function for each would lose what was compiled for it (tree.ts).
 const makeFolder: Make = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
 
 export function mkdir(

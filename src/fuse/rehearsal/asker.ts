@@ -89,6 +89,7 @@ export class Asker {
   readonly noOpen: boolean
   readonly #session: Session
   #loops = 0
+  #taken = 0
   readonly #reply = new Reply(ROOM + 8192)
   readonly #req = new Request(MIN_SPLICED + 16 * 1024)
 
@@ -115,6 +116,11 @@ export class Asker {
   /** How many requests were answered with an error. */
   get errors(): number {
     return this.#session.errors
+  }
+
+  /** How many requests came through a pipe. */
+  get taken(): number {
+    return this.#taken
   }
 
   /** The node's number, or 0. */
@@ -203,6 +209,7 @@ export class Asker {
     try {
       device.run()
     } finally {
+      this.#taken += device.intake.taken
       device.intake.close()
       close(kernel)
       close(server)

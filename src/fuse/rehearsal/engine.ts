@@ -12,6 +12,7 @@ const KEY = 'tsoverlay: compile'
 interface Settings {
   readonly before: string
   readonly eager: string
+  readonly last: string
   readonly after: string
 }
 
@@ -28,7 +29,8 @@ const set = (which: keyof Settings): void => {
   if (settings !== undefined) setFlagsFromString(settings[which])
 }
 
-export const compileEagerly = (): void => set('eager')
+/** @param last what has run seldom is to be compiled, too */
+export const compileEagerly = (last: boolean): void => set(last ? 'last' : 'eager')
 
 /** @param more there will be more practice */
 export const compileAsUsual = (more: boolean): void => set(more ? 'before' : 'after')

@@ -10,14 +10,19 @@ import { O_WRONLY } from '../../sys/constants.js'
 import { close } from '../../sys/io.js'
 import { Asker, notifierInto, type Likeness } from './asker.js'
 import { compileAsUsual, compileEagerly } from './engine.js'
-import { playFile, playLower, playMerged, readFolder } from './scenes.js'
+import { changeMany, playFile, playLower, playMerged, readFolder } from './scenes.js'
 import { FILES, openStage, type Stage } from './stage.js'
 
 /**
- * Milliseconds of practice. On a single processor the engine's own threads take about half of it: there some 600 to 800
- * turns are played in that time, 950 with two.
+ * So many turns are practised: about 1.2 s of this thread with two processors; on a single one, where the engine's own threads
+ * take about half of it, 2 s. Then five to ten functions of what is practised are left to compile; with 1,100 turns, and 1 s
+ * more, two to five.
  */
-const ENOUGH_MS = 1500
+const ENOUGH = 700
+/** From this one on, what runs seldom is to be compiled, too, and played more. */
+const LAST = 350
+/** And no longer than that, in milliseconds, where all is slow. */
+const MOST_MS = 5000
 /** After so much it looks whether anybody asks. Measured: 1.2 ms in the median; at first, with nothing compiled, up to 30. */
 const SLICE_MS = 1
 
@@ -26,6 +31,10 @@ const RENEWED = 100
 
 /** Folders of this program, as they are built and as they are written. */
 const FOLDERS = ['overlay', 'fuse', 'sys', 'cli']
+
+/** In this order; not first what has most in it, since nothing is compiled yet. */
+const SCENES = [playLower, playFile, playMerged, playFile]
+const LAST_SCENES = [playMerged, playLower, playMerged, changeMany]
 
 interface Company {
   readonly stage: Stage
@@ -62,9 +71,9 @@ export class Rehearsal {
   step(): boolean {
     if (this.#closed) return false
     let more = false
-    compileEagerly()
+    compileEagerly(this.#turn >= LAST)
     try {
-      more = this.#practise() && this.#spent < ENOUGH_MS
+      more = this.#practise() && this.#turn < ENOUGH && this.#spent < MOST_MS
     } finally {
       compileAsUsual(more)
       if (!more) this.close()
@@ -95,10 +104,8 @@ export class Rehearsal {
     const n = Math.floor(turn / this.#companies.length)
     const i = (n >> 1) % FILES
     const play = { asker, restore, late: this.#like.wish.writeback }
-    // Not the first: it has most in it, and nothing is compiled yet.
-    if (n % 4 === 2) playMerged(play)
-    else if (n % 2 === 0) playLower(play, i)
-    else playFile(play, i)
+    const scene = turn < LAST ? SCENES[n % SCENES.length]! : LAST_SCENES[n % LAST_SCENES.length]!
+    scene(play, i)
     return true
   }
 

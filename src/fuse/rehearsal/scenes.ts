@@ -204,10 +204,12 @@ const makeLinks = (asker: Asker, folder: number): void => {
   const other = put(asker, Opcode.MKNOD, folder, [MKNOD_IN_SIZE, [0o100644], 'other\0'])
   asker.ask(Opcode.RENAME2, folder, RENAME2_IN_SIZE, [folder], 'other\0linked\0')
   asker.forget(other)
-  const link = put(asker, Opcode.SYMLINK, folder, [0, [], 'symlink\0file\0'])
-  asker.ask(Opcode.READLINK, link, 0, [])
-  asker.forget(link)
-  for (const name of ['file', 'linked', 'symlink']) unlink(asker, folder, name)
+  for (const name of ['symlink', 'another']) {
+    const link = put(asker, Opcode.SYMLINK, folder, [0, [], `${name}\0file\0`])
+    asker.ask(Opcode.READLINK, link, 0, [])
+    asker.forget(link)
+  }
+  for (const name of ['file', 'linked', 'symlink', 'another']) unlink(asker, folder, name)
 }
 
 /** A file with more in it than goes through a buffer. */
@@ -230,12 +232,16 @@ const makeEmpty = (asker: Asker, parent: number): void => {
   asker.forget(folder)
 }
 
-/** A folder of the upper layer alone, and what is in it. */
-const makeFolder = (asker: Asker, parent: number, late: boolean): void => {
+/**
+ * A folder of the upper layer alone, and what is in it.
+ *
+ * @param much whether a lot is written, as the kernel does when it writes back
+ */
+const makeFolder = (asker: Asker, parent: number, late: boolean, much: boolean): void => {
   const folder = put(asker, Opcode.MKDIR, parent, [MKDIR_IN_SIZE, [0o755], 'folder\0'])
   if (folder === 0) return
   make(asker, folder, 0, late)
-  if (late) writeMuch(asker, folder)
+  if (much) writeMuch(asker, folder)
   makeLinks(asker, folder)
   for (let i = 0; i < EMPTY; i++) makeEmpty(asker, folder)
   list(asker, folder)
@@ -260,6 +266,13 @@ export const playFile = (play: Play, i: number): void => {
   asker.forget(lower)
 }
 
+/** Nothing but copies and whiteouts, in the merged folder. */
+export const changeMany = (play: Play, i: number): void => {
+  within(play.asker, MERGED, folder => {
+    for (let n = 0; n < 3; n++) changeOthers(play, folder, i + n * OTHERS)
+  })
+}
+
 /** A folder of the lower layer, and then one that is copied up with a file, or to remove one. */
 export const playLower = ({ asker, late, restore }: Play, i: number): void => {
   within(asker, lowerName(i), folder => {
@@ -281,7 +294,7 @@ export const playMerged = ({ asker, late }: Play): void => {
   list(asker, ROOT_ID)
   within(asker, MERGED, folder => {
     list(asker, folder)
-    for (let n = 0; n < 2; n++) makeFolder(asker, folder, late)
+    for (let n = 0; n < 2; n++) makeFolder(asker, folder, late, late && n > 0)
   })
 }
 

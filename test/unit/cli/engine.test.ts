@@ -14,7 +14,7 @@ t.test('this engine knows what it is told', { skip: noTaskset }, async t => {
     import { tuneEngine } from '${bundle(t, 'cli/engine')}'
     tuneEngine()
     const settings = Object.values(getEnvironmentData('tsoverlay: compile'))
-    if (settings.length !== 3) throw new Error('no settings')
+    if (settings.length !== 4) throw new Error('no settings')
     for (const words of settings) setFlagsFromString(words)`
   const node = ['-u', 'NODE_OPTIONS', process.execPath, '--input-type=module', '-e', program]
   const processor = /\d+/.exec(

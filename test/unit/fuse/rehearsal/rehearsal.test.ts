@@ -4,6 +4,7 @@ import type { InitWish } from '../../../../src/fuse/init.js'
 import { Asker, notifierInto, type Likeness } from '../../../../src/fuse/rehearsal/asker.js'
 import { Rehearsal } from '../../../../src/fuse/rehearsal/rehearsal.js'
 import {
+  changeMany,
   playFile,
   playLower,
   playMerged,
@@ -80,6 +81,7 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
       for (let i = 0; i < FILES; i++) {
         playLower(play, i)
         playFile(play, i)
+        changeMany(play, i)
       }
       known.push(stage.ops.counts().nodes)
     }
@@ -87,6 +89,11 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
     t.equal(asked.size, 23)
     t.equal(known[2], known[1], 'and nothing heaps up')
     t.equal(stage.ops.counts().files, 0)
+    t.equal(
+      asker.taken > 0,
+      wish.writeback,
+      'where the kernel writes back, much goes through a pipe',
+    )
     t.equal(asker.lookup(asker.lookup(1, MERGED), 'new-0'), 0)
   })
 }
