@@ -211,7 +211,8 @@ function openRealOnce(u: Union, node: Node, flags: number): Result {
   }
   const located = locate(u, node, place)
   if (located < 0) return located
-  if (!node.upper) return openPlace(place, flags)
+  const first = openPlace(place, flags)
+  if (first !== -E.EACCES || !node.upper) return first
   return withRight(place.fd, place.name, rightToOpen(flags), () => openPlace(place, flags))
 }
 
