@@ -14,15 +14,15 @@ import { changeMany, playFile, playLower, playMerged, readFolder } from './scene
 import { FILES, openStage, type Stage } from './stage.js'
 
 /**
- * So many turns are practised: about 1.2 s of this thread with two processors; on a single one, where the engine's own threads
- * take about half of it, 2 s. Then five to ten functions of what is practised are left to compile; with 1,100 turns, and 1 s
- * more, two to five.
+ * So many turns are practised: 1.4 s (passthrough) to 1.8 s (cached) with two processors; on a single one, where the engine's own
+ * threads take part of it, 2.1 to 2.6 s. Then 5 to 11 functions of what is practised are left to compile; with 1,100 turns, and
+ * 1 s more, two to five.
  */
 const ENOUGH = 700
-/** From this one on, what runs seldom is to be compiled, too, and played more. */
-const LAST = 350
-/** And no longer than that, in milliseconds, where all is slow. */
+/** But no longer than that, in milliseconds, where all is slow. */
 const MOST_MS = 5000
+/** From this turn on, what runs seldom is to be compiled, too, and played more. */
+const LAST = 350
 /** After so much it looks whether anybody asks. Measured: 1.2 ms in the median; at first, with nothing compiled, up to 30. */
 const SLICE_MS = 1
 
