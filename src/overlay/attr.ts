@@ -281,10 +281,9 @@ function truncate(
   const { fd, name } = at
   const restore = keepTime && (name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)) >= 0
   const { atimeSec, atimeNsec, mtimeSec, mtimeNsec } = u.st
-  const result =
-    writableFd >= 0
-      ? ftruncate(writableFd, size)
-      : withRight(fd, name, OWNER_WRITE, () => truncateat(fd, name, size))
+  let result = writableFd >= 0 ? ftruncate(writableFd, size) : truncateat(fd, name, size)
+  if (result === -E.EACCES)
+    result = withRight(fd, name, OWNER_WRITE, () => truncateat(fd, name, size))
   if (!restore || result < 0) return result
   return name === ''
     ? futimens(fd, atimeSec, atimeNsec, mtimeSec, mtimeNsec)

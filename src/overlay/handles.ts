@@ -211,7 +211,6 @@ function openRealOnce(u: Union, node: Node, flags: number): Result {
   }
   const located = locate(u, node, place)
   if (located < 0) return located
-  // Few need the loan, and the function for it would be made for each file that is opened.
   const first = openPlace(place, flags)
   if (first !== -E.EACCES || !node.upper) return first
   return withRight(place.fd, place.name, rightToOpen(flags), () => openPlace(place, flags))

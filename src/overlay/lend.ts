@@ -30,20 +30,20 @@ export const OWNER_SEARCH = 0o100
 export const OWNER_LIST = OWNER_READ | OWNER_SEARCH
 
 /**
- * Runs `step`; where it fails with EACCES and the object (fd, name) is this process's own, again with these
- * bits in its mode. The mode is put back afterwards. For objects of the upper layer and the work folder only.
+ * After a step that failed with EACCES: runs it again with these bits in the object's mode, if the object (fd, name)
+ * is this process's own. The mode is put back afterwards. For objects of the upper layer and the work folder only.
  *
  * @param name '' for what `fd` itself refers to
+ * @param again the step. It is made only here, since few need the loan and a function for each call costs all of them
+ * @returns what the step returned, or -EACCES where there is nothing to lend
  */
-export function withRight(fd: number, name: ByteString, bits: number, step: () => Result): Result {
-  const first = step()
-  if (first !== -E.EACCES) return first
+export function withRight(fd: number, name: ByteString, bits: number, again: () => Result): Result {
   const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
   const mode = st.mode & 0o7777
-  if (stated < 0 || (st.mode & S_IFMT) === S_IFLNK) return first
-  if (st.uid !== geteuid() || (mode & bits) === bits) return first
-  if (setMode(fd, name, mode | bits) < 0) return first
-  const result = step()
+  if (stated < 0 || (st.mode & S_IFMT) === S_IFLNK) return -E.EACCES
+  if (st.uid !== geteuid() || (mode & bits) === bits) return -E.EACCES
+  if (setMode(fd, name, mode | bits) < 0) return -E.EACCES
+  const result = again()
   setMode(fd, name, mode)
   return result
 }

@@ -130,7 +130,10 @@ export class MarkReader {
   /** Sets a mark. */
   set(fd: number, name: ByteString, mark: keyof MarkNames, value: string): Result {
     const bytes = Buffer.from(value, 'latin1')
-    return withRight(fd, name, OWNER_WRITE, () => setxattrat(fd, name, this.names[mark], bytes, 0))
+    const attr = this.names[mark]
+    const first = setxattrat(fd, name, attr, bytes, 0)
+    if (first !== -E.EACCES) return first
+    return withRight(fd, name, OWNER_WRITE, () => setxattrat(fd, name, attr, bytes, 0))
   }
 
   /** Whether objects other than files and folders can bear marks: `user.` is not for them, xattr(7). */
@@ -193,12 +196,13 @@ function readValue(
   lower: boolean,
 ): string | Result {
   let buffer = smallValue
-  const read = (): Result => {
-    const n = getxattrat(fd, name, attr, (buffer = smallValue))
-    return n === -E.ERANGE ? getxattrat(fd, name, attr, (buffer = wholeValue)) : n
-  }
+  let n = getxattrat(fd, name, attr, buffer)
+  if (n === -E.ERANGE) n = getxattrat(fd, name, attr, (buffer = wholeValue))
   // `user.` attributes take the right to read; a lower object's mode is not touched for it.
-  const n = lower ? read() : withRight(fd, name, OWNER_READ, read)
+  if (n === -E.EACCES && !lower) {
+    buffer = wholeValue
+    n = withRight(fd, name, OWNER_READ, () => getxattrat(fd, name, attr, wholeValue))
+  }
   return n < 0 ? n : buffer.latin1Slice(0, n)
 }
 

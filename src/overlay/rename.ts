@@ -382,7 +382,8 @@ function rmdirIsEnough(u: Union, upper: RealDir): boolean {
 
 function isReallyEmpty(fd: number): boolean {
   let empty = true
-  withRight(fd, '', OWNER_LIST, () => listReal(fd, '', () => (empty = false)))
+  const list = (): Result => listReal(fd, '', () => (empty = false))
+  if (list() === -E.EACCES) withRight(fd, '', OWNER_LIST, list)
   return empty
 }
 

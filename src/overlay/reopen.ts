@@ -18,15 +18,18 @@ export function fdPathOpen(fd: number, flags: number): Result {
     : result
 }
 
+function openUpper({ fd, name }: Place): Result {
+  return name === '' ? fdPathOpen(fd, O_RDONLY | O_NOATIME) : openRead(fd, name)
+}
+
 /** Open descriptors of the lower file are replaced, so that later writes are seen through them. */
 export function moveHandles(u: Union, node: Node, place: Place): void {
   if (node.handles === null) return
   for (const handle of node.handles) {
     if (handle.fd < 0) continue
-    const { fd, name } = place
-    const opened = withRight(fd, name, OWNER_READ, () =>
-      name === '' ? fdPathOpen(fd, O_RDONLY | O_NOATIME) : openRead(fd, name),
-    )
+    let opened = openUpper(place)
+    if (opened === -E.EACCES)
+      opened = withRight(place.fd, place.name, OWNER_READ, () => openUpper(place))
     if (opened < 0) {
       u.log.warn({ errno: -opened }, 'an open file keeps reading its lower layer')
       continue
