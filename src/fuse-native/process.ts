@@ -8,6 +8,7 @@ import { plainError, remoteLogger, type FromWorker, type ServeOptions } from '..
 import { SERVANT } from '../overlay/servers.js'
 import { unmountAsync } from '../fuse/mount.js'
 import { MNT_DETACH } from '../sys/constants.js'
+import { widenDescriptorTable } from '../sys/proc.js'
 import { mountNative, type NativeMount } from './mount.js'
 
 /** To this process. */
@@ -54,6 +55,7 @@ const start = async (options: ServeOptions): Promise<void> => {
     live = await mountNative(options, log)
     send({ type: 'live', device: live.device })
     send({ type: 'ready', io: 'cached' })
+    void widenDescriptorTable()
     await live.run()
     end()
   } catch (error) {

@@ -7,6 +7,7 @@ import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
 import { close, eventfdSignal } from '../sys/io.js'
 import { settle } from '../sys/loading.js'
+import { widenDescriptorTable } from '../sys/proc.js'
 import { Bell } from './bell.js'
 import { mountByHelper, watchOver } from './fusermount.js'
 import type { IoMode } from './init.js'
@@ -97,6 +98,7 @@ class Serving implements Server {
         this.io = message.io
         this.#live = true
         ready.resolve()
+        void widenDescriptorTable()
       } else {
         this.#hear(message)
       }

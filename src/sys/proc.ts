@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs'
 import { dropEffective, hasCap, loadCaps, restoreFsCaps } from './caps.js'
 import { CAP_DAC_OVERRIDE } from './constants.js'
 import { E } from './errno.js'
+import { eventfd } from './event.js'
 import * as c from './libc.js'
 import { fail, NR, syscall1 } from './libc.js'
 import { put64, u32, u64, words } from './scratch.js'
@@ -185,6 +186,27 @@ export const setrlimitNofile = (soft: number): Result => {
   if (soft > hard) put64(2, soft)
   return c.setrlimit(RLIMIT_NOFILE, words) < 0 ? fail() : 0
 }
+
+const F_DUPFD_CLOEXEC = 1030
+/** 64 KiB of the kernel's memory. */
+const DESCRIPTORS = 8192
+
+/**
+ * Has the kernel make room for 8,192 descriptors at once, or as many as the process may open. Its table doubles
+ * when it is full (64, 128, 256 ...), and of a process with threads that waits until every processor has passed
+ * through the scheduler (fs/file.c:expand_fdtable, synchronize_rcu): 4 to 30 ms in which whoever opens something stands
+ * still. Here a thread of koffi's does.
+ */
+export const widenDescriptorTable = (): Promise<void> =>
+  new Promise(resolve => {
+    const last = Math.min(DESCRIPTORS, getrlimitNofile()) - 1
+    const fd = eventfd()
+    c.fcntl.async(fd, F_DUPFD_CLOEXEC, last, (err, far) => {
+      if (err === null && far >= 0) c.close(far)
+      if (fd >= 0) c.close(fd)
+      resolve()
+    })
+  })
 
 /**
  * sched_setaffinity(2): binds a thread (0: the calling one) to the processors whose bits are set in

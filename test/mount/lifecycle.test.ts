@@ -670,6 +670,13 @@ test(t, 'unknown options', { skip: skipMounts }, async t => {
   t.match(await tsoverlay('umount', f.merged), { status: 0 })
 })
 
+const printed = (program: string, ...args: string[]): string =>
+  spawnSync(program, args, { encoding: 'utf8' }).stdout
+
+/** For how many descriptors a process has room. */
+const tableOf = (pid: string | number | undefined): number =>
+  Number(/^FDSize:\s*(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
+
 test(t, 'options take effect', { skip: skipMounts }, async t => {
   await test(t, 'flags', async t => {
     const f = folders(t)
@@ -733,6 +740,16 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     t.equal(fs.statSync(`${f.upper}/larger`).size, (5 << 20) + 1)
     t.equal(spawnSync('umount', [f.merged]).status, 0)
     await until('the end of the server', () => serversOf(f.merged).length === 0)
+  })
+
+  await test(t, 'the table of descriptors is large before it is needed', async t => {
+    const f = folders(t)
+    await mountInBackground(t, f)
+    const most = Number(printed('sh', '-c', 'ulimit -Hn'))
+    const [server] = serversOf(f.merged)
+    // Over fuse-native its child serves.
+    const pids = [server, ...printed('pgrep', '-P', `${server}`).split('\n').slice(0, -1)]
+    await until('room', () => pids.some(pid => tableOf(pid) >= Math.min(8192, most)))
   })
 
   await test(t, 'how far the kernel reads ahead and how much it holds back', async t => {

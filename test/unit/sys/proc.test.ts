@@ -28,6 +28,14 @@ const allowedCpus = (): string => /Cpus_allowed:\s*(\S+)/.exec(status(proc.getti
 
 const bit = (cap: number): bigint => 1n << BigInt(cap)
 
+t.test('widenDescriptorTable: room is made, and nothing stays open', async t => {
+  const before = fs.readdirSync('/proc/self/fd')
+  await proc.widenDescriptorTable()
+  t.strictSame(fs.readdirSync('/proc/self/fd'), before)
+  const size = Number(/^FDSize:\s*(\d+)/m.exec(fs.readFileSync('/proc/self/status', 'latin1'))?.[1])
+  t.ok(size >= Math.min(8192, proc.getrlimitNofile()), `${size}`)
+})
+
 t.test('pushFsIds: owner of new files, and capabilities stay', async t => {
   const d = folder(t)
   fs.mkdirSync(d.at('private'), { mode: 0o700 })
