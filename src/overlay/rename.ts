@@ -168,6 +168,10 @@ function moveReal(
   const fromFd = u.fds.get(from)
   const intoFd = u.fds.get(into)
   if (fromFd < 0 || intoFd < 0) return Math.min(fromFd, intoFd)
+  let there: RealMove['there'] = 'nothing'
+  if (targetInUpper) there = target.isDir ? 'folder' : 'file'
+  // A file that leaves nothing behind takes the place of whatever there is in one step.
+  else if (node.isDir || whiteoutOld) there = lookAt(work, intoFd, newName)
   result = publishMove(u, work, node, {
     from,
     fromFd,
@@ -176,7 +180,7 @@ function moveReal(
     intoFd,
     newName,
     whiteoutOld,
-    there: targetInUpper ? (target?.isDir ? 'folder' : 'file') : lookAt(work, intoFd, newName),
+    there,
   })
   if (result < 0) {
     if (target !== null) letGo(u, target)
@@ -200,7 +204,7 @@ interface RealMove {
   newName: ByteString
   /** A lower layer would show under the old name what is moved away. */
   whiteoutOld: boolean
-  /** What the upper layer has in the new place; `own`: a whiteout of the form that is written. */
+  /** What the upper layer has in the new place, where that matters; `own`: a whiteout of the form that is written. */
   there: 'nothing' | 'file' | 'folder' | 'own whiteout' | 'other whiteout'
 }
 
