@@ -72,7 +72,7 @@ class Node {
 export const keptShape = new Node()
 
 /** Backing ids that are kept without a handle. */
-const IDLE_MAX = 1024
+const IDLE_MAX = 4096
 
 // What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor, if it had one.
 const CACHED = 1
@@ -154,7 +154,7 @@ export class DataMode {
     }
     const fd = this.#descriptor(opened)
     if (fd < 0) return false
-    const made = this.#files.openBacking(fd, opened.writable)
+    const made = this.#files.openBacking(fd, opened.writable && !opened.onlyReads)
     if (made <= 0) return false
     node.backingId = made
     return true

@@ -217,7 +217,9 @@ const run = (options: ServeOptions): void => {
     const wish = wishFor(options, fd, log)
     const notifier = new DeviceNotifier(log)
     const { writeback, noOpen = false } = wish
-    ops = openUnion(options.union, { log, notifier, writeback, noOpen, checked: true })
+    const passthrough = wish.io === 'passthrough'
+    const deps = { log, notifier, writeback, passthrough, noOpen, checked: true } as const
+    ops = openUnion(options.union, deps)
     const request: MountRequest = {
       mountpoint: options.mountpoint,
       fsname: options.fsname,

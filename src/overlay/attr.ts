@@ -158,7 +158,8 @@ function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller:
     // Where the kernel keeps the times of written files, it says so if it counts this as a change; if
     // not, the real file must not say otherwise after a remount.
     const keepTime = u.writeback && (valid & V.MTIME) === 0
-    result = truncate(u, place, handle?.writable === true ? handle.fd : -1, set.size, keepTime)
+    const writes = handle?.writable === true && !handle.onlyReads
+    result = truncate(u, place, writes ? handle.fd : -1, set.size, keepTime)
     if (result < 0) return result
   }
   // A request without any attribute is chown(2) with -1 for both, which drops set-id bits all the same.

@@ -21,6 +21,7 @@ import {
   O_CREAT,
   O_EXCL,
   O_RDWR,
+  O_SYNC,
   O_TMPFILE,
   O_WRONLY,
   O_ACCMODE,
@@ -117,7 +118,7 @@ function make(
     covers = finished > 0
   }
   if (result < 0) return result
-  let stated = statxat(fd, name, there)
+  let stated = result > 0 ? fstatx(result, there) : statxat(fd, name, there)
   if (stated >= 0 && u.override) stated = amend(u.upper, fd, name, there)
   if (stated < 0) {
     if (result > 0) close(result)
@@ -296,7 +297,8 @@ export function create(
   out: Entry,
   opened: Opened,
 ): Result {
-  fileFlags = realFlags(u, flags) | O_CREAT | O_EXCL
+  const onlyReads = readsFirst(u, mode, flags)
+  fileFlags = (onlyReads ? O_RDONLY : realFlags(u, flags)) | O_CREAT | O_EXCL
   let fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), makeFile)
   if (fd === -E.EEXIST && (flags & O_EXCL) === 0) {
     const found = findChild(u, parent, name)
@@ -309,21 +311,31 @@ export function create(
   }
   if (fd < 0) return fd
   const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
-  describeNew(handles, created, fd, mayWrite, opened)
+  describeNew(handles, created, fd, mayWrite, onlyReads, opened)
   return answer(u, created, out)
 }
+
+/**
+ * Whether a new file is opened for reading alone, whatever its creator may: the kernel writes it itself, and takes a descriptor
+ * for reading to do so (fuse/backing.ts). Not where writes come here, which set-id bits may cause, or have to be synced.
+ */
+const readsFirst = (u: Union, mode: number, flags: number): boolean =>
+  u.passthrough && u.readsAll && (mode & 0o6000) === 0 && (flags & O_SYNC) === 0
 
 function describeNew(
   handles: HandleTable,
   node: Node,
   fd: number,
   writable: boolean,
+  onlyReads: boolean,
   out: Opened,
 ): void {
   const handle = handles.add(node, fd, writable)
+  handle.onlyReads = onlyReads
   out.fh = handle.fh
   out.fd = fd
   out.writable = writable
+  out.onlyReads = onlyReads
   out.upper = true
   out.lasting = true
   out.privileged = (there.mode & 0o6000) !== 0
@@ -379,7 +391,7 @@ export function tmpfile(
   node.upper = true
   node.unlinked = true
   node.anchor = anchor
-  describeNew(handles, node, fd, true, opened)
+  describeNew(handles, node, fd, true, false, opened)
   return answer(u, node, out)
 }
 

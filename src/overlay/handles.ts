@@ -25,6 +25,7 @@ import {
   dup,
   fallocate as allocate,
   lseek as seek,
+  moveTo,
   pread,
   pwrite,
   read,
@@ -53,6 +54,8 @@ export class FileHandle {
    */
   fd: number
   readonly writable: boolean
+  /** The descriptor is open for reading alone, though the handle may write: `HandleTable.writing` opens it anew. */
+  onlyReads = false
 
   constructor(fh: Fh, node: Node, fd: number, writable: boolean) {
     this.fh = fh
@@ -108,7 +111,9 @@ export class HandleTable {
    */
   writing(fh: Fh, _late: boolean): FileHandle | Result {
     const handle = this.#files.get(fh)
-    return handle === undefined || !handle.writable ? -E.EBADF : handle
+    if (handle === undefined || !handle.writable) return -E.EBADF
+    const result = handle.onlyReads ? openForWriting(handle) : 0
+    return result < 0 ? result : handle
   }
 
   /** The transport has taken back all lookups of a node that has handles. */
@@ -127,6 +132,16 @@ export class HandleTable {
     for (const handle of this.#files.values()) if (handle.fd >= 0) close(handle.fd)
     this.#files.clear()
   }
+}
+
+/** Under the same number, by which others know it. */
+function openForWriting(handle: FileHandle): Result {
+  const fd = fdPathOpen(handle.fd, O_RDWR)
+  if (fd < 0) return fd
+  const result = moveTo(fd, handle.fd)
+  if (result < 0) close(fd)
+  else handle.onlyReads = false
+  return result
 }
 
 const st = new Stat()
@@ -229,6 +244,7 @@ function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
   out.fh = handle.fh
   out.fd = handle.fd
   out.writable = handle.writable
+  out.onlyReads = handle.onlyReads
   out.upper = node.upper && !node.metacopy
   const lower = node.metacopy ? node.dataDir : node.lowerDir
   out.lasting = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)

@@ -47,6 +47,8 @@ export interface UnionDeps {
   notifier: Notifier
   /** The kernel writes back pages: descriptors of writers are opened for reading too. */
   writeback: boolean
+  /** The kernel is to read and write files of the upper layer itself. Default: false. */
+  passthrough?: boolean
   /** The kernel opens and closes files without a message. Default: false. */
   noOpen?: boolean
   /** The layers have passed `validateUnion`, or are the caller's own. */
@@ -152,6 +154,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     losesNumbers,
     telling,
     writeback: deps.writeback,
+    passthrough: deps.passthrough === true,
     noOpen: deps.noOpen === true,
     readsAll: mayReadAll(),
     syncIsFree: options.volatile || !options.fsync || onTmpfs,

@@ -55,6 +55,8 @@ export class Opened {
   fd = -1
   /** The handle may write. */
   writable = false
+  /** Though it may, the descriptor is open for reading alone. */
+  onlyReads = false
   /** The real file lies in the upper layer. */
   upper = false
   /**

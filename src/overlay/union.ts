@@ -54,6 +54,8 @@ export interface Union {
   readonly telling: { count: number }
   /** The kernel writes back pages: it also reads through descriptors that a client opened write-only. */
   readonly writeback: boolean
+  /** The kernel is to read and write files of the upper layer itself. */
+  readonly passthrough: boolean
   /** Files are opened and closed without a message: requests for data name a node (standing.ts). */
   readonly noOpen: boolean
   /** This process may read every file, so that opening one for reading cannot be refused for want of a right. */

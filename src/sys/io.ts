@@ -7,7 +7,14 @@
  * sizes are bytes, exact up to 2^53.
  */
 
-import { FICLONE, FICLONERANGE, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS, O_NONBLOCK } from './constants.js'
+import {
+  FICLONE,
+  FICLONERANGE,
+  FS_IOC_GETFLAGS,
+  FS_IOC_SETFLAGS,
+  O_CLOEXEC,
+  O_NONBLOCK,
+} from './constants.js'
 import { E } from './errno.js'
 import * as c from './libc.js'
 import { fail } from './libc.js'
@@ -255,6 +262,16 @@ const fcntl = (fd: number, cmd: number, arg: number): Result => {
 
 /** A copy of a descriptor, with O_CLOEXEC; both share position and status flags. */
 export const dup = (fd: number): Result => fcntl(fd, F_DUPFD_CLOEXEC, 0)
+
+/** dup3(2) with O_CLOEXEC: `to` becomes a copy of `fd`, which is closed. 0 or -errno, and then both are as before. */
+export const moveTo = (fd: number, to: number): Result => {
+  let r
+  do r = c.dup3(fd, to, O_CLOEXEC)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  if (r < 0) return r
+  c.close(fd)
+  return 0
+}
 
 /** dup2(2): `to` becomes a copy of `fd`, inherited by programs; what it was is closed in the same step. */
 export const dup2 = (fd: number, to: number): Result => {

@@ -10,7 +10,7 @@ import { O_WRONLY } from '../../sys/constants.js'
 import { close } from '../../sys/io.js'
 import { Asker, notifierInto, type Likeness } from './asker.js'
 import { compileAsUsual, compileEagerly } from './engine.js'
-import { changeMany, playFile, playLower, playMerged, readFolder } from './scenes.js'
+import { changeMany, playFile, playLower, playMerged, readFolder, removeLower } from './scenes.js'
 import { FILES, openStage, type Stage } from './stage.js'
 
 /**
@@ -34,7 +34,7 @@ const FOLDERS = ['overlay', 'fuse', 'sys', 'cli']
 
 /** In this order; not first what has most in it, since nothing is compiled yet. */
 const SCENES = [playLower, playFile, playMerged, playFile]
-const LAST_SCENES = [playMerged, playLower, playMerged, changeMany]
+const LAST_SCENES = [playMerged, playLower, removeLower, changeMany]
 
 interface Company {
   readonly stage: Stage
@@ -43,7 +43,8 @@ interface Company {
 
 const meet = (like: Likeness, sink: number): Company => {
   const { writeback, noOpen = false } = like.wish
-  const stage = openStage({ writeback, noOpen, notifier: notifierInto(sink) })
+  const passthrough = like.wish.io === 'passthrough'
+  const stage = openStage({ writeback, passthrough, noOpen, notifier: notifierInto(sink) })
   return { stage, asker: new Asker(stage.ops, like, sink) }
 }
 

@@ -289,6 +289,22 @@ export const playLower = ({ asker, late, restore }: Play, i: number): void => {
   }
 }
 
+/** A folder of the lower layer is removed with all that is in it. */
+export const removeLower = ({ asker, restore }: Play, i: number): void => {
+  const name = lowerName(i)
+  within(asker, name, folder => {
+    list(asker, folder)
+    for (let n = 0; n < FILES; n++) {
+      const node = asker.lookup(folder, fileName(n))
+      unlink(asker, folder, fileName(n))
+      asker.forget(node)
+    }
+    unlink(asker, folder, SYMLINK)
+    asker.ask(Opcode.RMDIR, ROOT_ID, 0, [], `${name}\0`)
+  })
+  restore('.', name)
+}
+
 /** The root, the merged folder, and new ones in it. */
 export const playMerged = ({ asker, late }: Play): void => {
   list(asker, ROOT_ID)

@@ -41,6 +41,7 @@ export interface Stage {
 /** How the union that is served was made. */
 export interface Manner {
   writeback: boolean
+  passthrough: boolean
   noOpen: boolean
   notifier: Notifier
 }

@@ -55,6 +55,21 @@ t.test('cached mode: the page cache is always kept', async t => {
   t.equal(mode.attrsVolatile(1), false)
 })
 
+t.test(
+  'passthrough mode: a descriptor that can only be read needs no other to make an id',
+  async t => {
+    for (const [about, writable] of [
+      [UPPER, false],
+      [UPPER_W, true],
+      [{ ...UPPER_W, onlyReads: true }, false],
+    ] as const) {
+      const { open, backing } = make()
+      open(1, about, WRONLY)
+      t.equal(backing.lastWritable, writable)
+    }
+  },
+)
+
 t.test('passthrough mode: the first open', async t => {
   for (const [name, about, flags, want] of [
     ['a lower file', LOWER, RDONLY, KEEP],
@@ -130,15 +145,15 @@ t.test('all passthrough handles of a node share one id', async t => {
 
 t.test('few ids are kept without a handle', async t => {
   const { mode, backing, open } = make()
-  for (let node = 1; node <= 1100; node++) mode.release(node, open(node, UPPER).fh)
-  t.equal(backing.log.filter(entry => entry.startsWith('open')).length, 1100)
+  for (let node = 1; node <= 4200; node++) mode.release(node, open(node, UPPER).fh)
+  t.equal(backing.log.filter(entry => entry.startsWith('open')).length, 4200)
   t.same(
     backing.log.filter(entry => entry.startsWith('close')),
-    Array.from({ length: 76 }, (_, i) => `close ${i + 1}`),
+    Array.from({ length: 104 }, (_, i) => `close ${i + 1}`),
     'the longest unused go first',
   )
-  t.equal(open(1100, UPPER).id, 1100)
-  t.equal(open(1, UPPER).id, 1101)
+  t.equal(open(4200, UPPER).id, 4200)
+  t.equal(open(1, UPPER).id, 4201)
 })
 
 t.test('while a cached handle is open, every open is cached', async t => {

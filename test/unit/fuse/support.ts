@@ -56,10 +56,13 @@ export class FakeFiles implements RealFiles {
   next = 1
   readonly log: string[] = []
   readonly probes: string[] = []
+  /** What `openBacking` was told of the last descriptor. */
+  lastWritable: boolean | undefined
   /** What a descriptor says about writers. */
   written = false
-  openBacking(fd: number): number {
+  openBacking(fd: number, writable: boolean): number {
     this.log.push(`open ${fd}`)
+    this.lastWritable = writable
     return this.next > 0 ? this.next++ : this.next
   }
   closeBacking(id: number): void {

@@ -36,6 +36,12 @@ import { openFds, optionsOf } from '../../helpers/union.js'
 import { pendingOf, skipUnions, stateOf } from './support.js'
 
 const { O } = sys
+/** O_ACCMODE of an open file. */
+const accessOf = (fd: number): number =>
+  Number.parseInt(
+    /^flags:\s*(\d+)/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1] ?? '',
+    8,
+  ) & 3
 const nodeOf = (): Node => new Node(2, sys.S.IFREG, 1)
 /** A union of which only this is asked. */
 const unionOf = (parts: object): Union => parts as Union
@@ -297,6 +303,67 @@ t.test('whether somebody has opened it before', { skip: skipUnions }, async t =>
   t.equal(unread(find('new'), O.RDONLY), -1, 'created')
   table.closeAll()
 })
+
+t.test(
+  'a new file that the kernel will write is opened for writing when it has to be',
+  { skip: skipUnions },
+  async t => {
+    const where = unionFolders(t, { lower: [{ from: 'source' }] })
+    const { ops, find } = stateOf(t, optionsOf(where), false, true)
+    const caller = { uid: 0, gid: 0, pid: 1, umask: 0 }
+    const text = Buffer.from('text')
+    const [entry, out, source] = [new Entry(), new Opened(), new Opened()]
+    const create = (name: string, flags: number, mode = 0o200): void => {
+      t.equal(ops.create(caller, 1, name, mode, flags, entry, out), 0, name)
+    }
+    const content = (name: string): string => fs.readFileSync(`${where.upper}/${name}`, 'latin1')
+    const ways: Record<string, [run: () => number, result: number, content: string]> = {
+      write: [() => ops.write(out.fh, text, 0, 4, 1, false, false, -1), 4, '\0text'],
+      fallocate: [() => ops.fallocate(out.fh, 0, 0, 3), 0, '\0\0\0'],
+      copy: [() => ops.copyFileRange(source.fh, 0, out.fh, 0, 6, 0), 6, 'source'],
+    }
+    t.equal(ops.open(find('from').id, O.RDONLY, false, source), 0)
+    for (const [name, [run, result, after]] of Object.entries(ways)) {
+      create(name, O.WRONLY)
+      const { fd } = out
+      t.match(out, { writable: true, onlyReads: true })
+      t.equal(accessOf(fd), O.RDONLY)
+      t.equal(run(), result, `${name} comes through`)
+      t.equal(accessOf(fd), O.RDWR, 'by the same number')
+      t.equal(
+        fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8').match(/flags:\s*0*2\d*/) !== null,
+        true,
+        'which no program inherits',
+      )
+      t.equal(content(name), after)
+      ops.release(out.fh)
+      t.throws(() => fs.fstatSync(fd), { code: 'EBADF' }, 'closed')
+    }
+    create('cut', O.RDWR)
+    const attr = new SetAttr()
+    Object.assign(attr, { valid: SetAttrValid.SIZE | SetAttrValid.FH, size: 2, fh: out.fh })
+    t.equal(ops.setattr(entry.nodeId, attr, new Attr()), 0)
+    t.equal(content('cut'), '\0\0')
+    t.equal(ops.unlink(1, 'cut'), 0)
+    t.equal(ops.write(out.fh, text, 0, 4, 0, false, false, -1), 4, 'also without a name')
+    ops.release(out.fh)
+    create('read', O.RDONLY)
+    t.equal(ops.write(out.fh, text, 0, 4, 0, false, false, -1), -E.EBADF)
+    ops.release(out.fh)
+    for (const [flags, mode] of [
+      [O.WRONLY, 0o4755],
+      [O.WRONLY, 0o2755],
+      [O.WRONLY | O.SYNC, 0o644],
+      [O.WRONLY | O.DSYNC, 0o644],
+    ] as const) {
+      create(`${flags}-${mode}`, flags, mode)
+      t.match(out, { writable: true, onlyReads: false }, 'as it was asked for')
+      t.equal(accessOf(out.fd), O.WRONLY)
+      ops.release(out.fh)
+    }
+    ops.release(source.fh)
+  },
+)
 
 t.test('opening', { skip: skipUnions }, async t => {
   const where = unionFolders(t, { lower: [{ f: file('text', { mode: 0o6755, uid: 5 }), g: 'g' }] })

@@ -28,7 +28,12 @@ export interface State {
   close: () => void
 }
 
-export const stateOf = (t: Test, options: UnionOptions, writeback = false): State => {
+export const stateOf = (
+  t: Test,
+  options: UnionOptions,
+  writeback = false,
+  passthrough = false,
+): State => {
   const complaints: string[] = []
   const notified: NodeId[] = []
   const complain = (_: unknown, message: string): void => void complaints.push(message)
@@ -43,6 +48,7 @@ export const stateOf = (t: Test, options: UnionOptions, writeback = false): Stat
     },
     notifier: { attrChanged: node => void notified.push(node), dropPages: () => null },
     writeback,
+    passthrough,
   })
   sys.umask(umask)
   const ops = new Overlay(u)

@@ -7,6 +7,7 @@ import {
   changeMany,
   playFile,
   playLower,
+  removeLower,
   playMerged,
   readFolder,
 } from '../../../../src/fuse/rehearsal/scenes.js'
@@ -34,7 +35,7 @@ const like = (wish: InitWish): Likeness => ({
 /** No descriptor. */
 const NOWHERE = -1
 const stageLike = (writeback: boolean): Stage =>
-  openStage({ writeback, noOpen: false, notifier: notifierInto(NOWHERE) })
+  openStage({ writeback, passthrough: !writeback, noOpen: false, notifier: notifierInto(NOWHERE) })
 const CACHED = like({ io: 'cached', writeback: true, stackDepth: 1 })
 const PASSTHROUGH = like({ io: 'passthrough', writeback: false, stackDepth: 1 })
 
@@ -82,6 +83,7 @@ for (const likeness of [CACHED, PASSTHROUGH]) {
         playLower(play, i)
         playFile(play, i)
         changeMany(play, i)
+        removeLower(play, i)
       }
       known.push(stage.ops.counts().nodes)
     }
