@@ -86,6 +86,7 @@ class Serving implements Server {
     this.#log = log
     this.#way = options.way
     this.#worker = threadFor(options, early)
+    void widenDescriptorTable() // which takes about as long as the thread to open its layers
     const ready = deferred<void>()
     const ended = deferred<void>()
     this.ready = ready.promise
@@ -98,7 +99,6 @@ class Serving implements Server {
         this.io = message.io
         this.#live = true
         ready.resolve()
-        void widenDescriptorTable()
       } else {
         this.#hear(message)
       }

@@ -14,11 +14,10 @@ import { close, ioctl } from '../sys/io.js'
 import { clonePrivate } from '../sys/mount.js'
 import {
   getrlimitNofile,
-  getrlimitNofileHard,
   hasCap,
   inInitialNamespace,
   mayReadAll,
-  setrlimitNofile,
+  raiseNofile,
   umask,
   unshareFs,
 } from '../sys/proc.js'
@@ -325,8 +324,6 @@ export const standingBudget = (): number =>
 
 /** How many folder descriptors may be open at once: what the limit allows, with room for the rest. */
 function folderBudget(): number {
-  const hard = getrlimitNofileHard()
-  if (hard > getrlimitNofile()) setrlimitNofile(hard)
-  const half = (getrlimitNofile() - SPARE_FDS) >> 1
+  const half = (raiseNofile() - SPARE_FDS) >> 1
   return Math.max(16, Math.min(MOST_FOLDERS, half))
 }

@@ -187,6 +187,13 @@ export const setrlimitNofile = (soft: number): Result => {
   return c.setrlimit(RLIMIT_NOFILE, words) < 0 ? fail() : 0
 }
 
+/** Raises the soft limit of descriptors to the hard one, which takes no privilege. What it is then. */
+export const raiseNofile = (): Result => {
+  const hard = getrlimitNofileHard()
+  if (hard > getrlimitNofile()) setrlimitNofile(hard)
+  return getrlimitNofile()
+}
+
 const F_DUPFD_CLOEXEC = 1030
 /** 64 KiB of the kernel's memory. */
 const DESCRIPTORS = 8192
@@ -199,7 +206,7 @@ const DESCRIPTORS = 8192
  */
 export const widenDescriptorTable = (): Promise<void> =>
   new Promise(resolve => {
-    const last = Math.min(DESCRIPTORS, getrlimitNofile()) - 1
+    const last = Math.min(DESCRIPTORS, raiseNofile()) - 1
     const fd = eventfd()
     c.fcntl.async(fd, F_DUPFD_CLOEXEC, last, (err, far) => {
       if (err === null && far >= 0) c.close(far)
