@@ -297,7 +297,8 @@ export function create(
   out: Entry,
   opened: Opened,
 ): Result {
-  const onlyReads = readsFirst(u, mode, flags)
+  const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
+  const onlyReads = mayWrite && readsFirst(u, mode, flags)
   fileFlags = (onlyReads ? O_RDONLY : realFlags(u, flags)) | O_CREAT | O_EXCL
   let fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), makeFile)
   if (fd === -E.EEXIST && (flags & O_EXCL) === 0) {
@@ -310,7 +311,6 @@ export function create(
     return stated < 0 ? stated : answer(u, found, out)
   }
   if (fd < 0) return fd
-  const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
   describeNew(handles, created, fd, mayWrite, onlyReads, opened)
   return answer(u, created, out)
 }

@@ -30,6 +30,9 @@ export const O_SYNC = 0o4010000
 export const O_PATH = 0o10000000
 export const O_TMPFILE = 0o20000000 | O_DIRECTORY
 
+// fcntl(2). fcntl.h
+export const F_DUPFD_CLOEXEC = 1030
+
 // The *at calls. fcntl.h
 export const AT_FDCWD = -100
 export const AT_SYMLINK_NOFOLLOW = 0x100

@@ -8,6 +8,7 @@
  */
 
 import {
+  F_DUPFD_CLOEXEC,
   FICLONE,
   FICLONERANGE,
   FS_IOC_GETFLAGS,
@@ -252,7 +253,6 @@ const F_GETFD = 1
 const F_SETFD = 2
 const F_GETFL = 3
 const F_SETFL = 4
-const F_DUPFD_CLOEXEC = 1030
 const FD_CLOEXEC = 1
 
 const fcntl = (fd: number, cmd: number, arg: number): Result => {

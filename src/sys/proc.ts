@@ -5,7 +5,7 @@
 
 import { readFileSync } from 'node:fs'
 import { dropEffective, hasCap, loadCaps, restoreFsCaps } from './caps.js'
-import { CAP_DAC_OVERRIDE } from './constants.js'
+import { CAP_DAC_OVERRIDE, F_DUPFD_CLOEXEC } from './constants.js'
 import { E } from './errno.js'
 import { eventfd } from './event.js'
 import * as c from './libc.js'
@@ -194,7 +194,6 @@ export const raiseNofile = (): Result => {
   return getrlimitNofile()
 }
 
-const F_DUPFD_CLOEXEC = 1030
 /** 64 KiB of the kernel's memory. */
 const DESCRIPTORS = 8192
 
@@ -202,7 +201,7 @@ const DESCRIPTORS = 8192
  * Has the kernel make room for 8,192 descriptors at once, or as many as the process may open. Its table doubles
  * when it is full (64, 128, 256 ...), and of a process with threads that waits until every processor has passed
  * through the scheduler (fs/file.c:expand_fdtable, synchronize_rcu): 4 to 30 ms in which whoever opens something stands
- * still. Here a thread of koffi's does.
+ * still. Here a thread of koffi's does. Where that fails, the table grows when it has to.
  */
 export const widenDescriptorTable = (): Promise<void> =>
   new Promise(resolve => {
