@@ -200,7 +200,7 @@ const DESCRIPTORS = 8192
 /**
  * Has the kernel make room for 8,192 descriptors at once, or as many as the process may open. Its table doubles
  * when it is full (64, 128, 256 ...), and of a process with threads that waits until every processor has passed
- * through the scheduler (fs/file.c:expand_fdtable, synchronize_rcu): 4 to 30 ms in which whoever opens something stands
+ * through the scheduler (fs/file.c:expand_fdtable, synchronize_rcu): 4 to 32 ms in which whoever opens something stands
  * still. Here a thread of koffi's does. Where that fails, the table grows when it has to.
  */
 export const widenDescriptorTable = (): Promise<void> =>
