@@ -33,7 +33,7 @@ import {
 } from '../sys/io.js'
 import { removexattrat } from '../sys/xattr.js'
 import { copyUp } from './copyup.js'
-import { openHandle, statOpen, type HandleTable } from './handles.js'
+import { openHandle, statOpen, writersFd, type FileHandle, type HandleTable } from './handles.js'
 import { privilegesLeft } from './privileges.js'
 import { CAPABILITY } from './id-values.js'
 import { saveProtect } from './metadata.js'
@@ -143,16 +143,25 @@ function allowedOnProtected(u: Union, node: Node, set: SetAttr): boolean {
 /** With write-back the kernel sends the time of a touch instead of "now". */
 const isAboutNow = (sec: number): boolean => Math.abs(Date.now() / 1000 - sec) < 60
 
+/** Fills `place` with where to change the node's object: a descriptor of it, where that is quicker or the only way. */
+function find(u: Union, node: Node, valid: number, handle: FileHandle | undefined): Result {
+  place.fd = (valid & V.SIZE) === 0 ? writersFd(node) : -1
+  place.name = ''
+  if (place.fd >= 0) return 0
+  const result = locate(u, node, place)
+  if (result >= 0) return result
+  const open = openHandle(node, handle)
+  if (open === undefined) return result
+  place.fd = open.fd
+  place.name = ''
+  return 0
+}
+
 function apply(u: Union, handles: HandleTable, node: Node, set: SetAttr, caller: Caller): Result {
   const valid = set.valid
   const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
-  let result = locate(u, node, place)
-  if (result < 0) {
-    const open = openHandle(node, handle)
-    if (open === undefined) return result
-    place.fd = open.fd
-    place.name = ''
-  }
+  let result = find(u, node, valid, handle)
+  if (result < 0) return result
   const { fd, name } = place
   if ((valid & V.SIZE) !== 0) {
     // Where the kernel keeps the times of written files, it says so if it counts this as a change; if

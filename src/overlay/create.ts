@@ -332,6 +332,7 @@ function describeNew(
 ): void {
   const handle = handles.add(node, fd, writable)
   handle.onlyReads = onlyReads
+  handle.incapable = true
   out.fh = handle.fh
   out.fd = fd
   out.writable = writable

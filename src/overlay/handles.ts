@@ -56,6 +56,8 @@ export class FileHandle {
   readonly writable: boolean
   /** The descriptor is open for reading alone, though the handle may write: `HandleTable.writing` opens it anew. */
   onlyReads = false
+  /** The file was seen, or made, without a capability, and nobody has set one since. */
+  incapable = false
 
   constructor(fh: Fh, node: Node, fd: number, writable: boolean) {
     this.fh = fh
@@ -249,6 +251,7 @@ function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
   const lower = node.metacopy ? node.dataDir : node.lowerDir
   out.lasting = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)
   out.privileged = handle.writable && isPrivileged(u, node, handle.fd)
+  handle.incapable = handle.writable && !node.capable
 }
 
 /** Whether an upper file has what a write by an ordinary user takes away; remembers a capability. */
@@ -467,12 +470,25 @@ export const openHandle = (
 ): FileHandle | undefined =>
   preferred !== undefined && preferred.fd >= 0 ? preferred : node.handles?.find(h => h.fd >= 0)
 
-/** Attributes of a node, through the handle where it is the only way that is left. */
+/**
+ * A descriptor by which the node's object in the upper layer is reached without a walk to its name: that of whoever
+ * has it open for writing, if it is the first who has it open. Else -1.
+ */
+export function writersFd(node: Node): number {
+  const first = node.handles?.[0]
+  return first?.writable === true ? first.fd : -1
+}
+
+/** Attributes of a node, through a handle where that is quicker or the only way that is left. */
 export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Stat): Result {
-  const result = statNode(u, node, out)
-  if (result >= 0) return result
-  const handle = openHandle(node, fh === 0 ? undefined : handles.get(fh))
-  if (handle === undefined) return result
-  const stated = fstatx(handle.fd, out)
-  return stated < 0 || !u.amends ? stated : amend(layerOf(u, node), handle.fd, '', out)
+  let fd = writersFd(node)
+  if (fd < 0) {
+    const result = statNode(u, node, out)
+    if (result >= 0) return result
+    const handle = openHandle(node, fh === 0 ? undefined : handles.get(fh))
+    if (handle === undefined) return result
+    fd = handle.fd
+  }
+  const stated = fstatx(fd, out)
+  return stated < 0 || !u.amends ? stated : amend(layerOf(u, node), fd, '', out)
 }

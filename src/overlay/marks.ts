@@ -80,6 +80,8 @@ export class MarkNames {
 /** Reads marks: under one prefix, and in lower layers those that hide under both. */
 export class MarkReader {
   readonly names: MarkNames
+  /** What was read last bears no extended attribute at all. */
+  bare = false
   readonly #other: MarkNames
 
   constructor(userxattr: boolean) {
@@ -92,6 +94,7 @@ export class MarkReader {
     let buffer = smallList
     let length = listxattrat(fd, name, buffer)
     if (length === -E.ERANGE) length = listxattrat(fd, name, (buffer = wholeList))
+    this.bare = length === 0
     if (length <= 0) return 0
     const list = buffer.latin1Slice(0, length)
     if (!list.includes('overlay')) return 0

@@ -97,7 +97,9 @@ export function settleData(u: Union, node: Node): Result {
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   const name = node.lowerName
-  if ((u.marks.read(fd, name, true) & Mark.METACOPY) !== 0) {
+  const bits = u.marks.read(fd, name, true)
+  u.bare = u.marks.bare ? node.id : 0
+  if ((bits & Mark.METACOPY) !== 0) {
     const result = findData(u, node, parent, name, real, name)
     if (result < 0) return result
   }

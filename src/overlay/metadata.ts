@@ -66,7 +66,7 @@ export function copyMetadata(
     result = born >= 0 && isOwnedAs(u, st) ? 0 : chown(dstFd, dstName, st.uid, st.gid)
     // An owner that the user namespace does not know (kernel: ovl_copy_up_one).
     if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
-    result = copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
+    result = u.bare === node.id ? 0 : copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
   }
   if (result < 0) return result
   const type = st.mode & S_IFMT

@@ -167,6 +167,7 @@ function open(options: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     st,
     place: new Place(),
     answering: null,
+    bare: 0,
   }
 }
 

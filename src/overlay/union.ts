@@ -15,7 +15,7 @@ import type { Listings } from './listing.js'
 import type { DirFds, Layer } from './layer.js'
 import type { MarkReader } from './marks.js'
 import type { Node, NodeTable } from './node.js'
-import type { Attr, ByteString, Notifier, Result } from './ops.js'
+import type { Attr, ByteString, NodeId, Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
 import { amend } from './override.js'
 import type { Owners } from './owners.js'
@@ -69,6 +69,8 @@ export interface Union {
   readonly place: Place
   /** The answer that is being made will tell this node's attributes: no need of a notice that they change. */
   answering: Node | null
+  /** The node whose lower file was the last to be seen without any extended attribute (metacopy.ts:settleData), or 0. */
+  bare: NodeId
 }
 
 /** Nothing can be written: no upper, or mounted read-only. */

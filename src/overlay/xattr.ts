@@ -39,6 +39,8 @@ export function getxattr(
   // Nobody was told at open that this file can't be written. Before a write the kernel asks for the length of this one;
   // where there is one it has it removed, and write(2) fails as that does (file_remove_privs).
   if (u.noOpen && node.protect !== 0 && room === 0 && name === CAPABILITY) return CAPABILITY_SIZE
+  // The same question, of a file that somebody has open to write to it.
+  if (room === 0 && name === CAPABILITY && node.handles?.[0]?.incapable === true) return -E.ENODATA
   const result = locate(u, node, place)
   if (result < 0) return result
   const real = realName(u, layerOf(u, node), name)
@@ -127,7 +129,10 @@ export function setxattr(
   result = setxattrat(fd, at, real, stored, flags)
   if (result < 0) return result
   if (name === ACL_DEFAULT) node.defaultAcl = undefined
-  if (name === CAPABILITY) node.capable = true
+  if (name === CAPABILITY) {
+    node.capable = true
+    for (const handle of node.handles ?? []) handle.incapable = false
+  }
   // The kernel says so for either ACL; a default one says nothing of the mode (kernel: posix_acl_update_mode).
   const kills = killSgid && name === ACL_ACCESS
   const shapes = u.override && name === ACL_ACCESS

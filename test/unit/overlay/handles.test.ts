@@ -15,6 +15,7 @@ import {
   statOpen,
   syncFd,
   writeFile,
+  writersFd,
 } from '../../../src/overlay/handles.js'
 import type { IoTask } from '../../../src/overlay/io-task.js'
 import { Node, Protect } from '../../../src/overlay/node.js'
@@ -392,4 +393,84 @@ t.test('opening', { skip: skipUnions }, async t => {
   while (node.handles?.[0] !== undefined) table.remove(node.handles[0].fh)
   t.equal(statOpen(u, table, node, 0, st), -E.ENOENT)
   t.equal(ops.counts().jobs, 0)
+})
+
+t.test('what somebody has open for writing needs no name', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, { lower: [{ f: 'lower', g: 'other' }] })
+  const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
+  const [writer, reader] = [new Opened(), new Opened()]
+  const attr = new Attr()
+  const set = new SetAttr()
+  set.valid = SetAttrValid.MODE | SetAttrValid.MTIME
+  set.mode = 0o640
+  set.mtimeSec = 5
+  const inUpper = (name: string): object => {
+    const { mode, mtimeMs } = fs.statSync(`${where.upper}/${name}`)
+    return { mode: mode & 0o777, mtimeMs }
+  }
+  const wanted = { mode: 0o640, mtimeMs: 5000 }
+  const f = find('f')
+  t.equal(writersFd(f), -1)
+  t.equal(ops.open(f.id, O.WRONLY, false, writer), 0)
+  t.equal(writersFd(f), writer.fd)
+  t.equal(ops.setattr(f.id, set, attr), 0)
+  t.match(attr, { mode: sys.S.IFREG | 0o640, size: 5, nlink: 1 })
+  t.strictSame(inUpper('f'), wanted)
+  t.equal(fs.statSync(`${where.lower[0]}/f`).mode & 0o777, 0o644)
+  t.equal(ops.rename(1, 'f', 1, 'moved', 0), 0)
+  t.equal(ops.link(f.id, 1, 'second', new Entry()), 0)
+  t.equal(ops.getattr(f.id, 0, attr), 0)
+  t.equal(attr.nlink, 2)
+  t.equal(ops.unlink(1, 'moved'), 0)
+  t.equal(ops.unlink(1, 'second'), 0)
+  t.equal(ops.getattr(f.id, 0, attr), 0)
+  t.equal(attr.nlink, 0)
+  ops.release(writer.fh)
+  t.equal(writersFd(f), -1)
+  // The first one's descriptor is that of the lower file, until it is copied up.
+  const g = find('g')
+  t.equal(ops.open(g.id, O.RDONLY, false, reader), 0)
+  t.equal(ops.read(reader.fh, Buffer.alloc(9), 0, 9, 0), 5)
+  t.equal(writersFd(g), -1)
+  t.equal(ops.setattr(g.id, set, attr), 0)
+  t.match(attr, { mode: sys.S.IFREG | 0o640, size: 5 })
+  t.strictSame(inUpper('g'), wanted)
+  t.equal(u.nodes.get(g.id)?.upper, true)
+  ops.release(reader.fh)
+})
+
+t.test('whether there is a capability is known of who writes', { skip: skipUnions }, async t => {
+  const name = 'security.capability'
+  // struct vfs_cap_data: revision 2, CAP_NET_RAW permitted
+  const value = Buffer.from('0000000200200000000000000000000000000000', 'hex')
+  const where = unionFolders(t, {
+    lower: [{ f: 'none', capable: file('has', { xattrs: { [name]: value.latin1Slice() } }) }],
+  })
+  const { ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
+  const opened = new Opened()
+  const made = new Entry()
+  const caller = { uid: 0, gid: 0, pid: 1, umask: 0 }
+  const length = (id: number): number => ops.getxattr(id, name, Buffer.alloc(0), 0, 0)
+  t.equal(ops.create(caller, 1, 'new', 0o644, O.WRONLY, made, opened), 0)
+  for (const id of [made.nodeId, find('f').id]) {
+    if (id !== made.nodeId) t.equal(ops.open(id, O.WRONLY, false, opened), 0)
+    t.equal(length(id), -E.ENODATA)
+    t.equal(ops.setxattr(id, name, value, 0, false), 0)
+    t.equal(length(id), value.length, 'one that is set while it is open')
+    const { fh } = opened
+    t.equal(ops.open(id, O.WRONLY, false, opened), 0)
+    t.equal(length(id), value.length)
+    t.equal(ops.removexattr(id, name), 0)
+    t.equal(length(id), -E.ENODATA)
+    ops.release(fh)
+    t.equal(length(id), -E.ENODATA)
+    t.equal(ops.setxattr(id, name, value, 0, false), 0)
+    t.equal(length(id), value.length)
+    ops.release(opened.fh)
+  }
+  const { id } = find('capable')
+  t.equal(length(id), value.length)
+  t.equal(ops.open(id, O.WRONLY, false, opened), 0)
+  t.equal(length(id), value.length)
+  ops.release(opened.fh)
 })

@@ -2,6 +2,7 @@ import t, { type Test } from 'tap'
 
 import { copyMetadata, saveProtect } from '../../../src/overlay/metadata.js'
 import { Protect } from '../../../src/overlay/node.js'
+import { Entry, Opened } from '../../../src/overlay/ops.js'
 import { indexName, encodeOrigin } from '../../../src/overlay/origin.js'
 import { E } from '../../../src/sys/errno.js'
 import { Stat } from '../../../src/sys/stat.js'
@@ -137,4 +138,25 @@ t.test('an error stops it', { skip: skipUnions }, async t => {
   t.equal(to('none', 'd'), -E.ENOENT)
   sys.mkdirat(u.upper!.fd, 'd', 0o700)
   t.equal(to('d', 'none'), -E.ENOENT)
+})
+
+t.test('what was seen of one file is not believed of another', { skip: skipUnions }, async t => {
+  const some = file('text', { xattrs: { 'user.u': 'x' } })
+  const where = unionFolders(t, { lower: [{ bare: 'text', some, read: some, last: 'text' }] })
+  const { ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
+  const opened = new Opened()
+  const write = (name: string, flags: number): void => {
+    t.equal(ops.open(find(name).id, flags, false, opened), 0)
+    ops.read(opened.fh, Buffer.alloc(1), 0, 1, 0)
+    ops.release(opened.fh)
+  }
+  const attributes = (name: string): string[] =>
+    xattrsOf({ path: `${where.upper}/${name}`, follow: false }).filter(attr => !origin(attr))
+  for (const name of ['bare', 'some', 'read', 'last']) t.equal(ops.lookup(1, name, new Entry()), 0)
+  write('read', sys.O.RDONLY)
+  write('bare', sys.O.RDONLY)
+  for (const name of ['read', 'some', 'bare', 'last']) write(name, sys.O.WRONLY)
+  t.strictSame(attributes('some'), ['user.u=78'])
+  t.strictSame(attributes('read'), ['user.u=78'])
+  t.strictSame([...attributes('bare'), ...attributes('last')], [])
 })
