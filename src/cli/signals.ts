@@ -26,6 +26,7 @@ export const handleSignals = (log: Logger): Signals => {
   let mount: Mount | undefined
   let device: string | undefined
   let received = 0
+  let asked = false
 
   const act = (): void => {
     if (mount === undefined || received === 0) return
@@ -39,13 +40,18 @@ export const handleSignals = (log: Logger): Signals => {
       act()
     })
   }
-  process.on('SIGUSR1', () => void report(mount, log))
+  process.on('SIGUSR1', () => {
+    asked = mount === undefined
+    if (mount !== undefined) void report(mount, log)
+  })
 
   return {
     attach(live) {
       mount = live
       device = deviceOn(live.mountpoint)
       act()
+      if (asked) void report(live, log)
+      asked = false
     },
   }
 }
@@ -82,9 +88,9 @@ const abort = (mount: Mount, device: string | undefined, log: Logger): void => {
   }
 }
 
-const report = async (mount: Mount | undefined, log: Logger): Promise<void> => {
+const report = async (mount: Mount, log: Logger): Promise<void> => {
   try {
-    log.info((await mount?.stats()) ?? {}, 'counters')
+    log.info(await mount.stats(), 'counters')
   } catch (error) {
     log.warn({ error: messageOf(error) }, 'no counters')
   }

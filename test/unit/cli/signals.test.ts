@@ -66,12 +66,15 @@ t.test('the second signal ends it at once, where nothing can be aborted', async 
   t.notOk(lines.includes('still here'))
 })
 
-t.test('counters, with and without a mount', async t => {
+t.test('counters, also for who asked before there was a mount', async t => {
   const { lines } = serve(`
     await me('SIGUSR1')
+    print('live')
     signals.attach(mountOf(async () => {}))
+    await turn()
+    print('again')
     await me('SIGUSR1')
     signals.attach({ ...mountOf(), stats: () => Promise.reject(new Error('gone')) })
     await me('SIGUSR1')`)
-  t.strictSame(lines, ['info: counters', 'info: counters', 'warn: no counters'])
+  t.strictSame(lines, ['live', 'info: counters', 'again', 'info: counters', 'warn: no counters'])
 })
