@@ -143,16 +143,20 @@ function allowedOnProtected(u: Union, node: Node, set: SetAttr): boolean {
 /** With write-back the kernel sends the time of a touch instead of "now". */
 const isAboutNow = (sec: number): boolean => Math.abs(Date.now() / 1000 - sec) < 60
 
-/** Fills `place` with where to change the node's object: a descriptor of it, where that is quicker or the only way. */
+/**
+ * Fills `place` with where to change the node's object: a descriptor of it, where that is quicker or the only way. A file
+ * is cut by its name: a descriptor that may not write would have to be opened anew.
+ */
 function find(u: Union, node: Node, valid: number, handle: FileHandle | undefined): Result {
-  place.fd = (valid & V.SIZE) === 0 ? writersFd(node) : -1
-  place.name = ''
-  if (place.fd >= 0) return 0
-  const result = locate(u, node, place)
-  if (result >= 0) return result
-  const open = openHandle(node, handle)
-  if (open === undefined) return result
-  place.fd = open.fd
+  let fd = (valid & V.SIZE) === 0 ? writersFd(node) : -1
+  if (fd < 0) {
+    const result = locate(u, node, place)
+    if (result >= 0) return result
+    const open = openHandle(node, handle)
+    if (open === undefined) return result
+    fd = open.fd
+  }
+  place.fd = fd
   place.name = ''
   return 0
 }
