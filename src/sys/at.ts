@@ -72,6 +72,7 @@ export const openPath = (path: string, flags: number, mode = 0): Result =>
 /**
  * openat2(2) with O_CLOEXEC added. How symlinks are treated is up to `flags` and `resolve` (RESOLVE_*);
  * unlike `openat` it refuses unknown flags and, without O_CREAT or O_TMPFILE, a mode other than 0.
+ * -EAGAIN: `..` under RESOLVE_BENEATH or RESOLVE_IN_ROOT, while something was mounted or renamed: to be asked again.
  */
 export const openat2 = (
   dirfd: number,
