@@ -1,11 +1,12 @@
 /**
- * Builds dist/: declarations by tsc, and what runs by esbuild. Every program and every thread is one file,
+ * Builds dist/: the library's declarations, in one file, and what runs by esbuild. Every program and every thread is one file,
  * since much of the time in which a mount is made goes into loading modules, one by one. All but the library are
  * CommonJS: the loader of ES modules takes a thread another 40 ms to start.
  */
 
 import { execFile } from 'node:child_process'
-import { chmod, copyFile, readFile, rm, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
+import { chmod, copyFile, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 
@@ -13,10 +14,10 @@ import { build } from 'esbuild'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 const dist = `${root}dist`
-const tsc = `${root}node_modules/typescript/bin/tsc`
 
+/** In a process of its own, since it takes as long as all the rest. */
 const declarations = () =>
-  promisify(execFile)(process.execPath, [tsc, '-p', root, '--emitDeclarationOnly'])
+  promisify(execFile)(process.execPath, [`${root}scripts/declarations.mjs`])
 
 const common = {
   absWorkingDir: root,
@@ -63,7 +64,7 @@ const programs = () =>
     plugins: [programApart],
     // By require(), too.
     supported: { 'dynamic-import': false },
-    define: { 'import.meta.url': 'importMetaUrl' },
+    define: { 'import.meta.url': 'importMetaUrl', BUILD_HASH: JSON.stringify(HASH) },
     banner: {
       js: "'use strict'\nconst importMetaUrl = require('node:url').pathToFileURL(__filename).href",
     },
@@ -88,12 +89,32 @@ const licenceOf = async name => {
   return `${name} ${version}\n\n${text}`
 }
 
+/** What stands for the build's hash until that is known; as long as it, so that source maps stay right. */
+const HASH = '@@@BUILD-HASH@@@'
+
+/**
+ * Writes the hash of all that was built into the program: a server serves clients of its own build alone. The library has no server.
+ */
+const writeHash = async () => {
+  const told = ['cli/main.cjs', 'cli/program.cjs', 'cli/server.cjs', 'cli/tsoverlay']
+  const files = (await readdir(dist, { recursive: true })).filter(name => /\.(cjs|js)$/.test(name))
+  const hash = createHash('sha256')
+  for (const name of [...files, 'cli/tsoverlay'].toSorted((a, b) => (a < b ? -1 : 1)))
+    hash.update(name).update(await readFile(`${dist}/${name}`))
+  const digest = hash.digest('hex').slice(0, HASH.length)
+  for (const name of told) {
+    const text = await readFile(`${dist}/${name}`, 'utf8')
+    await writeFile(`${dist}/${name}`, text.replaceAll(HASH, digest))
+  }
+}
+
 await rm(dist, { recursive: true, force: true })
 try {
   await Promise.all([declarations(), library(), programs().then(licences)])
   await copyFile(`${root}src/cli/tsoverlay.sh`, `${dist}/cli/tsoverlay`)
+  await writeHash()
   await Promise.all(['main.cjs', 'tsoverlay'].map(name => chmod(`${dist}/cli/${name}`, 0o755)))
 } catch (error) {
-  console.error(error.stdout ?? error.message)
+  console.error(error.stderr || error.message)
   process.exitCode = 1
 }

@@ -53,20 +53,127 @@ contents() {
   done
   # Nothing but the program, its types and its documents.
   local others
-  others=$(grep -vE '^package/(dist/|[A-Z]+\.md$|LICENSE$|package\.json$)' "$top/files" || true)
+  others=$(grep -vE '^package/(dist/|scripts/check-koffi\.mjs$|[A-Z]+\.md$|LICENSE$|package\.json$)' "$top/files" || true)
   others+=$(grep -iE 'test|bench' "$top/files" || true)
   echo "not meant to be in it: $others"
   test -z "$others"
+  # The types are one file, and there are no maps of them.
+  test "$(grep -c '\.d\.ts' "$top/files")" = 1
+  test "$(wc -l <"$top/files")" -lt 30
+}
+
+# What the registry shows of it; nothing that is not known is made up.
+about() {
+  tar -xzOf "$top"/tsoverlay-*.tgz package/package.json >"$top/about.json"
+  node -e '
+    const about = JSON.parse(require("fs").readFileSync(process.argv[1], "utf8"))
+    for (const key of ["description", "keywords", "author", "license"]) {
+      if (about[key] === undefined || about[key].length === 0) throw new Error(`${key} is missing`)
+    }
+    for (const key of ["repository", "bugs", "homepage"]) {
+      const value = about[key]?.url ?? about[key]
+      if (value !== undefined && !URL.canParse(value.replace(/^git\+/, ""))) throw new Error(key)
+    }' "$top/about.json"
 }
 
 types() {
-  cat >consumer.ts <<'END'
-import { mount, MountError, type Mount } from 'tsoverlay'
-export const union: Promise<Mount> = mount({ lower: ['/a', '/b'], mountpoint: '/m', io: 'auto' })
+  cat >consumer.mts <<'END'
+import { mount, MountError, type Logger, type Mount, type MountFlag, type MountOptions } from 'tsoverlay'
+const flags: MountFlag[] = ['ro', 'nodev']
+export const union: Promise<Mount> = mount({ lower: ['/a', '/b'], mountpoint: '/m', io: 'auto', flags })
 export const wrong = (error: unknown): boolean => error instanceof MountError && error.code === 'EBUSY'
+export const again = (options: MountOptions, logger: Logger): Promise<Mount> => mount({ ...options, logger })
+export const use = async (): Promise<string> => {
+  await using m = await union
+  await m.unmount({ lazy: true })
+  return m.mountpoint
+}
+const other = { lower: '/a', mountpoint: '/m', uperdir: '/u' }
+// @ts-expect-error a key that is not known, in a variable
+void mount(other)
+// @ts-expect-error and in place
+void mount({ lower: '/a', mountpoint: '/m', uperdir: '/u' })
+// @ts-expect-error a wrong type
+void mount({ lower: '/a', mountpoint: '/m', readOnly: 'yes' })
+// @ts-expect-error no such word
+void mount({ lower: '/a', mountpoint: '/m', flags: ['loud'] })
 END
-  "$repository/node_modules/.bin/tsc" --noEmit --strict --module nodenext --target es2022 \
-    --lib es2022,esnext.disposable --types node --typeRoots "$repository/node_modules/@types" consumer.ts
+  local resolution module
+  while read -r module resolution; do
+    # Whoever has no types of Node, and checks those of libraries, too.
+    "$repository/node_modules/.bin/tsc" --noEmit --strict --exactOptionalPropertyTypes --skipLibCheck false \
+      --target es2022 --module "$module" --moduleResolution "$resolution" consumer.mts
+    "$repository/node_modules/.bin/tsc" --noEmit --strict --module "$module" --moduleResolution "$resolution" \
+      --target es2022 --types node --typeRoots "$repository/node_modules/@types" consumer.mts
+  done <<'END'
+node16 node16
+nodenext nodenext
+esnext bundler
+END
+}
+
+# Without koffi's binaries, which are optional packages, and without a compiler. An installation says what to do, where
+# npm runs the scripts of packages: from 11.19 on only of those that are allowed to (older ones do not know the setting).
+# npm says it at the level "notice": `npm test --silent` hands its own level on.
+omitted() {
+  clean_path
+  mkdir "$top/omitted" && cd "$top/omitted"
+  echo '{"private": true}' >package.json
+  local status=0
+  PATH=$top/bin npm_config_dangerously_allow_all_scripts=true \
+    npm install --loglevel=notice --prefer-offline --no-audit --no-fund --omit=optional "$top"/tsoverlay-*.tgz >out 2>&1 || status=$?
+  cat out
+  test "$status" -ne 0
+  grep -q "tsoverlay: koffi's binary is an optional package.*npm install --omit=optional tsoverlay @koromix/koffi-linux-" out
+}
+
+# Where no scripts were run, the program and the library say so in a line.
+without_binary() {
+  clean_path
+  mkdir -p "$top/silent" "$top/m" && cd "$top/silent"
+  echo '{"private": true}' >package.json
+  npm_install --omit=optional --ignore-scripts "$top"/tsoverlay-*.tgz
+  local program=$PWD/node_modules/.bin/tsoverlay
+  for way in mount 'mount -f'; do
+    local status=0
+    # shellcheck disable=SC2086 # words
+    "$program" $way -o lowerdir=/usr "$top/m" >out 2>&1 || status=$?
+    cat out
+    test "$status" = 2
+    test "$(wc -l <out)" = 1
+    grep -q "^tsoverlay: koffi's binary package can't be loaded .*npm install @koromix/koffi-linux-" out
+  done
+  cat >library.mjs <<'END'
+import { mount, MountError } from 'tsoverlay'
+const error = await mount({ lower: '/usr', mountpoint: process.argv[2] }).catch(one => one)
+if (!(error instanceof MountError) || !/^koffi's binary package can't be loaded .*$/.test(error.message)) throw error
+END
+  node library.mjs "$top/m"
+  rmdir "$top/m"
+}
+
+# As documented: with the binary of this platform by name.
+by_name() {
+  clean_path
+  mkdir "$top/named" && cd "$top/named"
+  echo '{"private": true}' >package.json
+  local version
+  version=$(node -p 'require(process.argv[1]).version' "$repository/node_modules/koffi/package.json")
+  PATH=$top/bin npm install --prefer-offline --no-audit --no-fund --omit=optional \
+    "$top"/tsoverlay-*.tgz "@koromix/koffi-linux-$(node -p process.arch)@$version"
+  mkdir -p "$top/l" "$top/m"
+  node_modules/.bin/tsoverlay mount -o "lowerdir=$top/l" "$top/m"
+  node_modules/.bin/tsoverlay umount "$top/m"
+  rmdir "$top/l" "$top/m"
+}
+
+# A folder of programs, without compilers and CMake.
+clean_path() {
+  mkdir -p "$top/bin"
+  local name
+  for name in node npm npx sh bash env sed cat ls uname readlink dirname basename mkdir rm; do
+    ln -sf "$(command -v "$name")" "$top/bin/$name"
+  done
 }
 
 # mounts NODE PROGRAM: by one of the package's programs.
@@ -102,6 +209,7 @@ END
 # What is built is packed as it is.
 step 'npm pack' npm pack --silent --ignore-scripts --pack-destination "$top"
 step 'what is in it' contents
+step 'what package.json says' about
 
 mkdir "$top/app" && cd "$top/app" || exit 2
 npm_install() { npm install --prefer-offline --no-audit --no-fund --silent "$@"; }
@@ -115,6 +223,9 @@ if ! npm_install "$top"/tsoverlay-*.tgz >"$top/out" 2>&1; then
 fi
 step 'it is installed' test -x node_modules/.bin/tsoverlay
 step 'its types' types
+step 'without optional packages and a compiler, the installation says what to do' omitted
+step 'without its binary, the program and the library say what to do' without_binary
+step 'without optional packages, with the binary by name' by_name
 
 nodes=("$(command -v node)")
 for argument in "$@"; do

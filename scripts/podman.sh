@@ -3,7 +3,8 @@
 # and taken away again, first by root, then by an ordinary user ("rootless"). No network is used: the image
 # is a busybox.
 #
-# Usage: scripts/podman.sh [root|rootless]...                (both of them)
+# Usage: scripts/podman.sh [root|rootless|nested]...         (the first two)
+#   nested            root, with images and containers in a union, as in a container
 #   MOUNT_PROGRAM     another one, such as fuse-overlayfs, for comparison
 #   TMPDIR            where images and containers are kept; not a container's own overlay
 #   VERBOSE           also shows what a step that went well had to say
@@ -227,7 +228,7 @@ outside() {
   podman rmi attributes >/dev/null
 }
 
-as_owner() { if [ "$who" = root ]; then bash -ec "$1"; else podman unshare bash -ec "$1"; fi; }
+as_owner() { if [ "$who" = rootless ]; then podman unshare bash -ec "$1"; else bash -ec "$1"; fi; }
 
 readonly_() {
   same 'a file' "$(run --read-only base sh -c 'cat /etc/word; touch /data/x 2>&1')" \
@@ -333,7 +334,11 @@ automatic() {
 }
 
 # Mounts of unions in the storage folder, but for those in other namespaces.
-unions() { grep -F " - fuse" /proc/self/mountinfo | awk -v a="$top/" 'index($5, a) == 1 { print $5 }'; }
+unions() {
+  # Podman mounts the storage folder over itself: in a union that is one, too.
+  grep -F " - fuse" /proc/self/mountinfo |
+    awk -v a="$top/" 'index($5, a) == 1 && $5 != a "overlay/overlay" { print $5 }'
+}
 
 # Processes that name the storage folder, apart from this script's own.
 servers() {
@@ -469,13 +474,17 @@ steps() {
   step 'podman export, and importing that' export_
   step 'podman save and load' save
   step 'podman cp' copy
+  step 'volumes with :O' volumes
+  step 'many small files' many
+  if [ "$who" = nested ]; then
+    step 'nothing is left' clean
+    return
+  fi
   step 'podman mount, changes from outside' outside
   step 'read-only containers, images as volumes' readonly_
-  step 'volumes with :O' volumes
   step 'podman build FROM scratch, two stages' build_scratch
   step 'podman build FROM an image, and its cache' build_base
   step 'buildah from, run, copy, commit, bud' by_buildah
-  step 'many small files' many
   step 'mapped users' mapped
   # An ordinary user has no users to give away that podman would take by itself.
   [ "$who" != root ] || step '--userns=auto' automatic
@@ -512,13 +521,19 @@ if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
     mkdir "$top/own" && chown $uid:$uid "$top/own" /run/user/$uid || exit 2
     exec setpriv --reuid=$uid --regid=$uid --clear-groups bash "$script" "$who" "$top/own"
   fi
+  if [ "$who" = nested ]; then
+    mkdir "$top"/{lower,upper,work,union} || exit 2
+    "$repository/dist/cli/tsoverlay" mount \
+      -o "lowerdir=$top/lower,upperdir=$top/upper,workdir=$top/work" "$top/union" || exit 2
+    top=$top/union
+  fi
   exec bash "$script" "$who" "$top"
 fi
 if [ "${TSOVERLAY_PODMAN:-}" = steps ]; then
   who=$1 top=$2
   unset TSOVERLAY_PODMAN
   cd "$top" || exit 2
-  trap 'podman rm -fa -t 0 >/dev/null 2>&1; [ "$who" = root ] || podman system migrate >/dev/null 2>&1' EXIT
+  trap 'podman rm -fa -t 0 >/dev/null 2>&1; [ "$who" != rootless ] || podman system migrate >/dev/null 2>&1' EXIT
   trap 'exit 130' INT TERM HUP # the first process of a namespace ignores them otherwise
   steps
   echo "$passed passed, $failed failed"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds, runs the tests, and looks for what they left behind.
 #
-# Usage: scripts/test.sh [unit|mount|differential]...        (all of them)
+# Usage: scripts/test.sh [unit|mount|faults|differential]...        (all of them)
 #   TMPDIR            where layers and mounts are made; a file system that takes whiteout devices and
 #                     trusted.* attributes (not a container's own overlay)
 #   DIFFERENTIAL      more options for the differential test, such as "--seeds 60 --calls 1500"
@@ -17,6 +17,8 @@ run=$(realpath "$run")
 chmod 755 "$run"
 # What this run starts is known by this variable, what it mounts by the folder.
 export TMPDIR=$run TSOVERLAY_RUN=$run
+# A server ends with its mount, and no other is asked.
+export TSOVERLAY_SERVER=
 passed=0
 failed=0
 LIMIT=${LIMIT:-4200}
@@ -169,7 +171,7 @@ kernel_overlay_in_userns() {
     mount -t overlay overlay -o userxattr,lowerdir=l,upperdir=u,workdir=w m' sh "$run" 2>/dev/null
 }
 
-[ $# -gt 0 ] || set -- unit mount differential
+[ $# -gt 0 ] || set -- unit mount faults differential
 say build
 if npm run --silent build; then pass; else fail build; fi
 
@@ -183,6 +185,21 @@ for group in "$@"; do
         echo "skipped: real mounts need root and /dev/fuse"
       else
         tap_group mount 600 1 test/mount/**/*.test.ts
+      fi
+      ;;
+    faults)
+      if [ "$(id -u)" != 0 ] || ! grep -qw overlay /proc/filesystems; then
+        echo "skipped: needs root and kernel overlayfs"
+      else
+        modes=cached,passthrough,noopen,xattr,user
+        if kernel_overlay_in_userns; then
+          modes=$modes,userns
+        else
+          echo "skipped: overlayfs can't be mounted in a user namespace"
+        fi
+        # All of it takes long: CONTRIBUTING.md.
+        node test/faults/launch.mjs --dir "$run" --mode $modes --part 1/16 --one </dev/null &
+        if watch $! "$LIMIT" /dev/null; then pass; else fail "faults"; fi
       fi
       ;;
     differential)

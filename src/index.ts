@@ -2,6 +2,13 @@
 
 export { MountError } from './errors.js'
 export type { Logger, LogLevel, LogMethod } from './log.js'
-export { mount, type IoMode, type Mount, type MountOptions, type Transport } from './mount.js'
+export {
+  mount,
+  type IoMode,
+  type Mount,
+  type MountOptions,
+  type NoOtherKeys,
+  type Transport,
+} from './mount.js'
 export type { MountFlag } from './mount-flags.js'
 export type { IdRange, RedirectDir, WhiteoutForm, XattrPermissions } from './overlay/options.js'

@@ -5,6 +5,16 @@
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'
 
+export const logLevels: readonly LogLevel[] = [
+  'trace',
+  'debug',
+  'info',
+  'warn',
+  'error',
+  'fatal',
+  'silent',
+]
+
 /** One log method: structured fields first, then a sentence. */
 export type LogMethod = (fields: Record<string, unknown>, message: string) => void
 

@@ -18,7 +18,33 @@ import {
   MS_SYNCHRONOUS,
 } from './sys/constants.js'
 
-const words = {
+/** A word for a mount flag, as mount(8) has it. */
+export type MountFlag =
+  | 'ro'
+  | 'rw'
+  | 'nosuid'
+  | 'suid'
+  | 'nodev'
+  | 'dev'
+  | 'noexec'
+  | 'exec'
+  | 'noatime'
+  | 'atime'
+  | 'nodiratime'
+  | 'diratime'
+  | 'relatime'
+  | 'norelatime'
+  | 'strictatime'
+  | 'nostrictatime'
+  | 'lazytime'
+  | 'nolazytime'
+  | 'sync'
+  | 'async'
+  | 'dirsync'
+  | 'nosymfollow'
+  | 'symfollow'
+
+const words: Readonly<Record<MountFlag, readonly [set: number, clear: number]>> = {
   ro: [MS_RDONLY, 0],
   rw: [0, MS_RDONLY],
   nosuid: [MS_NOSUID, 0],
@@ -42,10 +68,9 @@ const words = {
   dirsync: [MS_DIRSYNC, 0],
   nosymfollow: [MS_NOSYMFOLLOW, 0],
   symfollow: [0, MS_NOSYMFOLLOW],
-} as const satisfies Record<string, readonly [set: number, clear: number]>
+}
 
-/** A word for a mount flag: `ro`, `nosuid`, `nodev`, `noexec`, `noatime`, … and their opposites. */
-export type MountFlag = keyof typeof words
+export const mountFlagWords: readonly string[] = Object.keys(words)
 
 export const isMountFlag = (word: string): word is MountFlag => Object.hasOwn(words, word)
 

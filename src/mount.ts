@@ -4,14 +4,16 @@
 
 import { closeSync, constants, openSync, realpathSync } from 'node:fs'
 import { cwd } from 'node:process'
-import type { Worker } from 'node:worker_threads'
 
+import { checkMountOptions, checkUnmountOptions } from './check-options.js'
+import { awaitEndings, noteLive } from './endings.js'
 import { MountError } from './errors.js'
 import { guardExit } from './exit-guard.js'
 import type { Server } from './fuse/serve.js'
 import { defaultTuning, type Tuning } from './fuse/tuning.js'
+import type { UnionThread } from './fuse/union-thread.js'
 import { silentLogger, type Logger, type LogLevel } from './log.js'
-import { addMountFlag, isMountFlag, type MountFlag } from './mount-flags.js'
+import { addMountFlag, type MountFlag } from './mount-flags.js'
 import {
   defaultUnionOptions,
   type IdRange,
@@ -21,9 +23,11 @@ import {
   type WhiteoutForm,
   type XattrPermissions,
 } from './overlay/options.js'
+import { keysOf, type Marker } from './overlay/markers.js'
 import { deviceOn, isCovered } from './overlay/mountinfo.js'
 import { checkId, checkRanges } from './overlay/owners.js'
 import { validateMountpoint, validateUnion } from './overlay/validate.js'
+import { isKoffiMissing } from './sys/koffi.js'
 
 /** How file data travels. See README, "Data modes". */
 export type IoMode = 'auto' | 'passthrough' | 'cached'
@@ -104,6 +108,11 @@ export interface MountOptions {
   logLevel?: LogLevel
 }
 
+/** A key that MountOptions does not have is an error of types also where the options come in a variable. */
+export type NoOtherKeys<T extends MountOptions> = T & {
+  readonly [K in Exclude<keyof T, keyof MountOptions>]: never
+}
+
 /** A live mount. */
 export interface Mount extends AsyncDisposable {
   /** The folder it is mounted on: absolute, without symlinks. */
@@ -137,42 +146,39 @@ export interface Mount extends AsyncDisposable {
  * @returns the mount, when it is live
  * @throws {MountError} nothing is mounted; the message names the option, the path and the way out
  * @example
- * await using m = await mount({ lower: ['/a', '/b'], upper: '/u', work: '/w', mountpoint: '/mnt/m' })
+ * const m = await mount({ lower: ['/a', '/b'], upper: '/u', work: '/w', mountpoint: '/mnt/m' })
  */
-export const mount = async (options: MountOptions): Promise<Mount> => {
-  const here = cwd()
+export const mount = async <T extends MountOptions>(given: NoOtherKeys<T>): Promise<Mount> => {
+  checkMountOptions(given)
+  const options: MountOptions = given
+  const here = workingDirectory()
   const union: UnionOptions = {
-    lower: [options.lower].flat().map(path => absolute('lower', path, here)),
+    lower: [options.lower].flat().map(path => absolute(path, here)),
     redirectDir: options.redirectDir ?? defaultUnionOptions.redirectDir,
     whiteout: options.whiteout ?? defaultUnionOptions.whiteout,
     index: options.index ?? defaultUnionOptions.index,
+    shared: defaultUnionOptions.shared,
     userxattr: options.userxattr ?? defaultUnionOptions.userxattr,
     volatile: options.volatile ?? defaultUnionOptions.volatile,
     fsync: defaultUnionOptions.fsync,
     readOnly: options.readOnly ?? defaultUnionOptions.readOnly,
-    xattrPermissions: xattrPermissionsOf(options.xattrPermissions),
+    xattrPermissions: options.xattrPermissions ?? defaultUnionOptions.xattrPermissions,
   }
-  if (options.upper !== undefined) union.upper = absolute('upper', options.upper, here)
-  if (options.work !== undefined) union.work = absolute('work', options.work, here)
+  if (options.upper !== undefined) union.upper = absolute(options.upper, here)
+  if (options.work !== undefined) union.work = absolute(options.work, here)
   const owners = ownersOf(options)
   if (owners !== undefined) union.owners = owners
 
   let mountFlags = union.readOnly ? addMountFlag(0, 'ro') : 0
   for (const flag of options.flags ?? []) {
-    if (!isMountFlag(flag)) {
-      throw new MountError(`flags: '${String(flag)}' is no mount flag; see MountFlag`, {
-        option: 'flags',
-        code: 'EINVAL',
-      })
-    }
     mountFlags = addMountFlag(mountFlags, flag)
     if (flag === 'ro' || flag === 'rw') union.readOnly = flag === 'ro'
   }
   return startMount({
     union,
-    mountpoint: absolute('mountpoint', options.mountpoint, here),
+    mountpoint: absolute(options.mountpoint, here),
     io: options.io ?? 'auto',
-    transport: checkedTransport(options.transport ?? 'kernel'),
+    transport: options.transport ?? 'kernel',
     fsname: options.fsname,
     subtype: options.subtype,
     allowOther: options.allowOther,
@@ -207,13 +213,16 @@ const ownersOf = (options: MountOptions): OwnerOptions | undefined => {
   return Object.keys(owners).length === 0 ? undefined : owners
 }
 
-/** @throws {MountError} */
-const xattrPermissionsOf = (value: XattrPermissions = 0): XattrPermissions => {
-  if ([0, 1, 2].includes(value)) return value
-  throw new MountError(`xattrPermissions: ${String(value)}: not 0, 1 or 2`, {
-    option: 'xattrPermissions',
-    code: 'EINVAL',
-  })
+/** @throws {MountError} where it was removed: a thread can't be started there */
+const workingDirectory = (): string => {
+  try {
+    return cwd()
+  } catch (error) {
+    throw new MountError(
+      "the program's working directory was removed; change to another one first (process.chdir)",
+      { code: 'ENOENT', cause: error },
+    )
+  }
 }
 
 /** Servers that are not this process. */
@@ -236,8 +245,12 @@ export interface StartOptions {
   tuning: Tuning
   logger: Logger
   logLevel: LogLevel
+  /** Wait for no other process that is about to let go of a folder: EBUSY at once. */
+  impatient?: boolean
   /** A thread of `startEarly`. */
-  thread?: Worker | undefined
+  thread?: UnionThread | undefined
+  /** Its thread may serve other unions of this process, too (fuse/serve.ts). */
+  share?: boolean
 }
 
 /**
@@ -246,14 +259,17 @@ export interface StartOptions {
  */
 export const startMount = async (options: StartOptions): Promise<Mount> => {
   checkNoOpen(options)
-  validateUnion(options.union)
+  validateUnion(options.union, options.impatient)
   validateMountpoint(options.mountpoint, options.union)
   checkDevice('/dev/fuse')
+  const writable = [options.union.upper, options.union.work].filter(path => path !== undefined)
+  await awaitEndings(writable)
   const mountpoint = realpathSync.native(options.mountpoint)
+  const keys = keysOf(options.union) // the mount may hide them
 
   // Loaded only now: the server brings the foreign-function library with it.
   const native = options.transport === 'fuse-native'
-  const { chooseWay, hasMountRight } = await import('./fuse/mount.js')
+  const { chooseWay, hasMountRight } = await import('./fuse/mount.js').catch(noLibrary)
   const allowOther = options.allowOther ?? process.geteuid?.() === 0
   if (native && !hasMountRight()) throw noRightForNative(options.mountpoint)
   const way = chooseWay(options.mountpoint, allowOther)
@@ -263,7 +279,7 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
     : import('./fuse/serve.js'))
   const server = await startServer(
     {
-      union: options.union,
+      union: { ...options.union, shared: allowOther, impatient: options.impatient === true },
       mountpoint,
       way,
       io: options.io,
@@ -277,9 +293,28 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
     },
     options.logger,
     options.thread,
+    options.share,
   )
   const device = deviceOn(mountpoint)
-  const handle = handleOf(server, device)
+  const place = device === undefined ? undefined : { device, mountpoint }
+  if (device !== undefined) {
+    const [{ mark }, { answerFor }] = await Promise.all([
+      import('./overlay/mark.js'),
+      import('./server/questions.js'),
+    ])
+    const { fd, end } = answerFor(device, {
+      stats: () => server.stats(),
+      explain: async names => server.explain?.(names),
+    })
+    const marked = { ...markOf(options), mountpoint, device, keys, io: server.io }
+    const unmark = mark({ ...marked, questions: fd })
+    const gone = (): void => {
+      unmark()
+      end()
+    }
+    server.closed.then(gone, gone)
+  }
+  const handle = handleOf(server, device, noteLive(writable, place, server.closed))
   others.set(handle, server)
   await guardExit(handle, () => server.abandon(), device)
   return handle
@@ -289,14 +324,17 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
  * The `Mount` around a server.
  * @param device what is mounted, as /proc/self/mountinfo names it: unmounting goes by path, and must not
  *   hit what somebody else has mounted on top
+ * @param onLazy called before it is unmounted lazily
  */
-export const handleOf = (server: Server, device?: string): Mount => {
+export const handleOf = (server: Server, device?: string, onLazy = (): void => {}): Mount => {
   let ended = false
   const closed = server.closed.finally(() => {
     ended = true
   })
   closed.catch(() => {}) // whoever wants to know awaits `closed`; nobody has to
-  const unmount = async ({ lazy = false } = {}): Promise<void> => {
+  const unmount = async (options: { lazy?: boolean } = {}): Promise<void> => {
+    checkUnmountOptions(options)
+    const { lazy = false } = options
     if (ended) return
     if (device !== undefined && isCovered(server.mountpoint, device)) {
       throw new MountError(`${server.mountpoint} is covered by another mount; unmount that first`, {
@@ -305,6 +343,7 @@ export const handleOf = (server: Server, device?: string): Mount => {
         code: 'EBUSY',
       })
     }
+    if (lazy) onLazy()
     await server.unmount({ lazy })
   }
   return {
@@ -348,6 +387,12 @@ export const checkDevice = (device: string): void => {
   }
 }
 
+/** The foreign-function library can't be loaded (sys/koffi.ts). @throws {MountError} */
+const noLibrary = (error: unknown): never => {
+  if (!isKoffiMissing(error)) throw error
+  throw new MountError(error.message, { code: error.code, cause: error })
+}
+
 const noNoOpen = (reason: string): MountError =>
   new MountError(`noopen: ${reason}`, { option: 'noopen', code: 'EINVAL' })
 
@@ -366,22 +411,17 @@ const noRightForNative = (mountpoint: string): MountError =>
     { option: 'mountpoint', path: mountpoint, code: 'EPERM' },
   )
 
-/** Checks what a caller without types may have passed. */
-const checkedTransport = (transport: string): Transport => {
-  if (transport === 'kernel' || transport === 'fuse-native') return transport
-  throw new MountError(`transport: '${transport}' is unknown; use kernel or fuse-native`, {
-    option: 'transport',
-    code: 'EINVAL',
-  })
-}
+/** What others are told of a mount, as far as its options say. */
+const markOf = ({
+  union,
+}: StartOptions): Omit<Marker, 'mountpoint' | 'device' | 'keys' | 'io' | 'questions'> => ({
+  lower: union.lower,
+  ...(union.upper === undefined ? {} : { upper: union.upper }),
+  ...(union.work === undefined ? {} : { work: union.work }),
+  writable: union.upper !== undefined && !union.readOnly,
+  since: Date.now(),
+})
 
-/** Checks what a caller without types may have passed, and makes the path absolute. */
-const absolute = (option: string, path: unknown, here: string): string => {
-  if (typeof path !== 'string' || path === '' || path.includes('\0')) {
-    throw new MountError(`${option}: the path of a folder is missing; pass a string`, {
-      option,
-      code: 'EINVAL',
-    })
-  }
-  return path.startsWith('/') ? path : `${here === '/' ? '' : here}/${path}`
-}
+/** An absolute path; nothing but the start is changed. */
+const absolute = (path: string, here: string): string =>
+  path.startsWith('/') ? path : `${here === '/' ? '' : here}/${path}`

@@ -69,7 +69,7 @@ const runChild = (
       resolve(found)
     }
     const child = spawn(program, args, {
-      env: plainEnvironment(),
+      env: { ...plainEnvironment(), TSOVERLAY_SERVER: '' },
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     const startedAt = performance.now()

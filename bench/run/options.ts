@@ -1,6 +1,7 @@
 /** The command line. */
 
 import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import * as os from 'node:os'
 import { findSystems } from '../systems/index.js'
@@ -105,6 +106,9 @@ const canUnshare = (): boolean => {
   return spawnSync(program, [...args, 'true']).status === 0
 }
 
+/** Many containers have none. The kernel makes a device for whoever opens this one. */
+const hasLoopDevices = (): boolean => existsSync('/dev/loop-control')
+
 /** Why something can't be measured here: nothing, or the programs that it needs. */
 const missing = ({ name, programs = [] }: Pick<Workload, 'name' | 'programs'>): LeftOut[] => {
   const absent = programs.filter(program => !hasProgram(program))
@@ -144,9 +148,13 @@ export const readOptions = (): Options | null => {
   const chosenWorkloads = choose(workloadNames, words)
   const images = (['ext4', 'xfs', 'btrfs'] as const).filter(image => values[image])
   const leftOut = [
-    ...workloads.filter(({ name }) => chosenWorkloads.includes(name)),
-    ...images.map(name => ({ name, programs: [makerOf(name)] })),
-  ].flatMap(missing)
+    ...workloads.filter(({ name }) => chosenWorkloads.includes(name)).flatMap(missing),
+    ...images.flatMap(name =>
+      hasLoopDevices()
+        ? missing({ name, programs: [makerOf(name)] })
+        : [{ name, reason: 'it needs loop devices' }],
+    ),
+  ]
   if (values.rootless) {
     if (canUnshare()) passes.push('rootless')
     else leftOut.push({ name: 'rootless', reason: 'no user namespace can be made by unshare(1)' })

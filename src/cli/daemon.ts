@@ -5,12 +5,22 @@
  */
 
 import { spawn } from 'node:child_process'
+import type { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
 import { LAUNCHER, LIVE } from './launcher.js'
 import { say } from './say.js'
+
+const NO_THREADS =
+  "it can't have the threads or the memory that it needs (ulimit -u, ulimit -v, or pids.max of the cgroup)"
+
+/**
+ * Node waits for ever where it gets a process and not all of the threads that it starts with. So long it may take to
+ * run the server's first line, in milliseconds, which closes what it was given as descriptor 3 (descriptors.ts).
+ */
+const START_MS = 10_000
 
 /**
  * Starts the server and waits until the mount is live or has failed.
@@ -32,20 +42,35 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
   }
   const child = spawn(process.execPath, [...process.execArgv, server, ...args], {
     env: { ...env, [LAUNCHER]: String(process.pid) },
-    stdio: ['ignore', 'ignore', 'inherit'],
+    stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
   })
+  let late = false
+  const timer = setTimeout(() => {
+    late = true
+    child.kill('SIGKILL')
+  }, START_MS)
+  // Null where there is no child. Only what is read is seen to end.
+  const begun = child.stdio[3] as Readable | null | undefined
+  begun
+    ?.on('error', () => {})
+    .on('close', () => clearTimeout(timer))
+    .resume()
   return new Promise(resolve => {
     process.on(LIVE, () => {
       if (!interrupted) resolve(ExitCode.OK)
     })
     child.once('error', error => {
       say(`tsoverlay: the server can't be started: ${error.message}`)
+      clearTimeout(timer)
       resolve(ExitCode.INTERNAL)
     })
     child.once('exit', (code, signal) => {
       if (interrupted) return resolve(ExitCode.INTERRUPTED)
       if (code === null) {
-        say(`tsoverlay: the server was ended by ${signal} before the mount was live`)
+        const why = late
+          ? `has not begun within ${START_MS / 1000} s: ${NO_THREADS}`
+          : `was ended by ${signal} before the mount was live${signal === 'SIGABRT' || signal === 'SIGTRAP' ? `: ${NO_THREADS}` : ''}`
+        say(`tsoverlay: the server ${why}`)
       }
       resolve(code === null || code === 0 ? ExitCode.INTERNAL : code)
     })

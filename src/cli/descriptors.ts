@@ -14,9 +14,17 @@ interface Descriptor {
 const O_ACCMODE = 3
 const O_CLOEXEC = 0o2000000
 
+const numbers = (): string[] => {
+  try {
+    return readdirSync('/proc/self/fd')
+  } catch {
+    return [] // /proc is not mounted, or no descriptor is left: what is to be mounted says so
+  }
+}
+
 const list = (): Descriptor[] => {
   const found: Descriptor[] = []
-  for (const name of readdirSync('/proc/self/fd')) {
+  for (const name of numbers()) {
     try {
       const target = readlinkSync(`/proc/self/fd/${name}`)
       const info = readFileSync(`/proc/self/fdinfo/${name}`, 'latin1')

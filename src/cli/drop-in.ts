@@ -10,7 +10,15 @@ const ALIAS = 'fuse-overlayfs'
 const ALIAS_VERSION = '1.16'
 
 /** Whatever begins with one of these is no mount without a command. Those of program.ts. */
-export const commandNames: ReadonlySet<string> = new Set(['mount', 'umount', 'unmount'])
+export const commandNames: ReadonlySet<string> = new Set([
+  'mount',
+  'umount',
+  'unmount',
+  'ls',
+  'stats',
+  'which',
+  'server',
+])
 
 export type Call =
   /** Go on with these arguments, after having said the notes. */
@@ -53,14 +61,18 @@ const asHelper = (
   env: Readonly<Record<string, string | undefined>>,
 ): Call => {
   const rest: string[] = []
+  let sloppy = false
   for (let i = 0; i < args.length; i++) {
     const arg = args[i] ?? ''
     if (arg === '-o') rest.push(arg, ...args.slice(++i, i + 1))
     else if (arg === '-t') i++
-    else if (!/^-[sfnv]+$/.test(arg)) rest.push(arg)
+    else if (arg === '-N') {
+      return { kind: 'wrong', message: 'mount -N is not offered; use nsenter --mount=FILE mount' }
+    } else if (!/^-[sfnv]+$/.test(arg)) rest.push(arg)
     else if (arg.includes('f')) return { kind: 'nothing' }
+    else if (arg.includes('s')) sloppy = true
   }
-  return translate(readWords(rest), env)
+  return translate(readWords(rest), env, sloppy)
 }
 
 export const aliasVersion = (version: string): string =>
@@ -107,7 +119,11 @@ const readWords = (args: readonly string[]): Words => {
   return words
 }
 
-const translate = (words: Words, env: Readonly<Record<string, string | undefined>>): Call => {
+const translate = (
+  words: Words,
+  env: Readonly<Record<string, string | undefined>>,
+  sloppy = false,
+): Call => {
   const { folders } = words
   const mountpoint = folders.at(-1)
   if (mountpoint === undefined || mountpoint === '') {
@@ -131,6 +147,7 @@ const translate = (words: Words, env: Readonly<Record<string, string | undefined
     kind: 'run',
     args: [
       'mount',
+      sloppy ? '--sloppy' : '--lenient',
       ...(words.foreground || words.debug ? ['-f'] : []),
       ...(words.debug ? ['--log-level', 'debug'] : []),
       ...options.flatMap(list => ['-o', list]),

@@ -18,6 +18,16 @@ export const takeLauncher = (): number => {
   return pid
 }
 
+/** In the environment: the process of a resident server that the launcher has asked in vain. */
+const UNANSWERED = 'TSOVERLAY_UNANSWERED'
+
+/** That process, or 0. */
+export const takeUnanswered = (): number => {
+  const pid = Number(env[UNANSWERED] ?? 0)
+  Reflect.deleteProperty(env, UNANSWERED)
+  return pid
+}
+
 /** Tells it; false where it is gone, and nobody knows of the mount: another process may have its number by now. */
 export const tellLive = (launcher: number): boolean => {
   // Not imported by its name, which would keep the number that it had at the start.

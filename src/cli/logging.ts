@@ -1,50 +1,108 @@
 /**
  * Loggers of the command line. pino is loaded only where somebody reads what it writes: a log file or the
- * foreground. A server in the background without a log file tells its warnings while it starts.
+ * foreground. A server in the background without a log file tells warnings and errors to the system's log, and to
+ * who waits for the mount.
  */
 
+import { existsSync } from 'node:fs'
 import { isatty } from 'node:tty'
 
 import type { Logger as PinoLogger } from 'pino'
 
 import { MountError } from '../errors.js'
-import { silentLogger, type LogLevel, type Logger, type LogMethod } from '../log.js'
+import { logLevels, type LogLevel, type Logger, type LogMethod } from '../log.js'
 import { say } from './say.js'
-
-export const logLevels: readonly LogLevel[] = [
-  'trace',
-  'debug',
-  'info',
-  'warn',
-  'error',
-  'fatal',
-  'silent',
-]
+import { SYSTEM_LOG, systemLogger } from './syslog.js'
 
 export interface LoggingOptions {
-  level: LogLevel
+  /** `undefined`: nobody has said. */
+  level: LogLevel | undefined
   /** Where JSON lines go; appended to. */
   file: string | undefined
+  /** The option that names it. */
+  named?: '--log-file' | 'log_file'
   foreground: boolean
+  /** What a new log file is created without; else as umask(2) of this process says. */
+  umask?: number | undefined
+  /** Receives lines for who waits for the mount. */
+  tell?: (line: string) => void
+}
+
+export interface Logging {
+  logger: Logger
+  /** What is worth sending to it. */
+  level: LogLevel
+  /** Closes the log file. */
+  end?: () => void
 }
 
 /** @throws {MountError} the log file can't be opened */
-export const makeLogger = async ({ level, file, foreground }: LoggingOptions): Promise<Logger> => {
-  if (file !== undefined) return toFile(level, file)
-  if (foreground) return toStandardError(level)
-  return silentLogger
+export const makeLogger = async ({
+  level,
+  file,
+  named = '--log-file',
+  foreground,
+  umask = process.umask(),
+  tell = say,
+}: LoggingOptions): Promise<Logging> => {
+  if (file === undefined && !foreground) return toSystem(level, tell)
+  const least = level ?? 'info'
+  if (file !== undefined) return { level: least, ...(await toFile(least, file, named, umask)) }
+  return { level: least, logger: await toStandardError(least) }
 }
 
-const toFile = async (level: LogLevel, file: string): Promise<Logger> => {
+/** The system's log is for what somebody has to look at. */
+const toSystem = (level: LogLevel | undefined, tell: (line: string) => void): Logging => {
+  const atLeast = logLevels.indexOf('warn')
+  if (level !== undefined && level !== 'silent') {
+    if (!existsSync(SYSTEM_LOG)) {
+      tell(
+        `tsoverlay: log level ${level}: there is no ${SYSTEM_LOG}; name a file by --log-file or log_file=`,
+      )
+    } else if (logLevels.indexOf(level) < atLeast) {
+      tell(
+        `tsoverlay: log level ${level}: ${SYSTEM_LOG} is told warnings and errors alone; name a file by --log-file or log_file=`,
+      )
+    }
+  }
+  const least = logLevels[Math.max(atLeast, logLevels.indexOf(level ?? 'warn'))] ?? 'warn'
+  return { logger: systemLogger(least), level: least }
+}
+
+/** It has names of files that not everybody may see. */
+const LOG_MODE = 0o600
+
+/** How many characters are kept for a file that can't be written for the moment; later lines are lost. */
+const LOG_BACKLOG = 1024 * 1024
+
+const toFile = async (
+  level: LogLevel,
+  file: string,
+  named: string,
+  umask: number,
+): Promise<Pick<Logging, 'logger' | 'end'>> => {
   const { pino } = await import('pino')
+  // Changed for this one call, which opens the file.
+  const before = process.umask(umask)
   try {
-    return wrap(pino({ level }, pino.destination({ dest: file, append: true, sync: true })))
+    const lines = pino.destination({
+      dest: file,
+      append: true,
+      sync: true,
+      mode: LOG_MODE,
+      maxLength: LOG_BACKLOG,
+    })
+    // A full disk is no reason to end the mount.
+    lines.on('error', () => {})
+    return { logger: wrap(pino({ level }, lines)), end: () => lines.end() }
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
     throw new MountError(
-      `--log-file=${file}: can't be opened for writing (${code}); name a file in a folder that exists and is writable`,
+      `${named}=${file}: can't be opened for writing (${code}); name a file in a folder that exists and is writable`,
       { option: 'log-file', path: file, code, cause: error },
     )
+  } finally {
+    process.umask(before)
   }
 }
 
@@ -68,12 +126,15 @@ const toStandardError = async (level: LogLevel): Promise<Logger> => {
 const wrap = (logger: PinoLogger): Logger => logger
 
 /** Passes everything on, and tells warnings and errors to the user until `quiet` is called. */
-export const tellWarnings = (logger: Logger): { logger: Logger; quiet: () => void } => {
+export const tellWarnings = (
+  logger: Logger,
+  tell: (line: string) => void = say,
+): { logger: Logger; quiet: () => void } => {
   let telling = true
   const told =
     (pass: LogMethod): LogMethod =>
     (fields, message) => {
-      if (telling) say(`tsoverlay: ${message}`)
+      if (telling) tell(`tsoverlay: ${message}`)
       pass(fields, message)
     }
   return {

@@ -9,10 +9,16 @@ import { exit } from 'node:process'
 
 import { takeCall } from './called.js'
 
-/** `mount` without `-f`, and no question for help. In doubt false: program.ts looks properly. */
+/** `mount` without `-f`, no remount, and no question for help. In doubt false: program.ts looks properly. */
 const isBackgroundMount = ([command, ...rest]: readonly string[]): boolean =>
   command === 'mount' &&
-  !rest.some(arg => /^-[a-zA-Z]*[fh]/.test(arg) || arg.startsWith('--fore') || arg === '--help')
+  !rest.some(
+    arg =>
+      /^-[a-zA-Z]*[fh]/.test(arg) ||
+      arg.startsWith('--fore') ||
+      arg === '--help' ||
+      arg.includes('remount'),
+  )
 
 const start = async (args: readonly string[]): Promise<number> => {
   if (isBackgroundMount(args)) {
@@ -21,8 +27,6 @@ const start = async (args: readonly string[]): Promise<number> => {
   }
   const { cacheCode } = await import('./code-cache.js')
   cacheCode()
-  const { tuneEngine } = await import('./engine.js')
-  tuneEngine()
   const { run } = await import('./program.js')
   return run(args)
 }

@@ -3,13 +3,15 @@
  * touches no file; paths come out absolute but otherwise as they were given (no `..` is folded, since
  * the component before it may be a symlink).
  *
- * A name that is not known is returned in `ignored`; a value that can't be is a MountError.
+ * A name that is not known or not offered is returned in `ignored` (see unknown-options.ts); a value that can't be is
+ * a MountError.
  */
 
 import { geteuid } from 'node:process'
 
 import { MountError } from '../errors.js'
 import { defaultTuning, type Tuning } from '../fuse/tuning.js'
+import { logLevels, type LogLevel } from '../log.js'
 import { addMountFlag, isMountFlag } from '../mount-flags.js'
 import type { IoMode } from '../mount.js'
 import {
@@ -20,6 +22,14 @@ import {
   type WhiteoutForm,
   type XattrPermissions,
 } from '../overlay/options.js'
+import {
+  hints,
+  impliedFlags,
+  isForMount8,
+  labels,
+  notOffered,
+  withoutEffect,
+} from './option-words.js'
 import { parseId, parseRanges } from './owner-options.js'
 
 export interface ParsedOptions {
@@ -36,8 +46,15 @@ export interface ParsedOptions {
   /** How long the kernel may keep names and attributes, in seconds. `undefined`: the transport's own. */
   timeout: number | undefined
   tuning: Tuning
-  /** Options nobody here knows, as they were given. */
+  /** `undefined`: as the command line says, or by default. */
+  logLevel: LogLevel | undefined
+  logFile: string | undefined
+  /** The union gets a process of its own. */
+  ownServer: boolean
+  /** Options nobody here knows or offers, as they were given. */
   ignored: string[]
+  /** SELinux labels, as they were given: they go no further. */
+  labels: string[]
   /** Sentences for the user about options that have no effect. */
   warnings: string[]
 }
@@ -50,52 +67,6 @@ const bits = ['0', '1'] as const
 const levels = ['0', '1', '2'] as const
 const xinos = ['off', 'auto', 'on'] as const
 const fsyncs = ['1', '0', 'auto', 'volatile'] as const
-
-/** Words of fstab lines: they speak to mount(8), not to a file system. */
-const fstabWords = new Set([
-  'defaults',
-  'auto',
-  'noauto',
-  'nofail',
-  '_netdev',
-  'user',
-  'users',
-  'nouser',
-  'owner',
-  'group',
-  'noowner',
-  'nogroup',
-  'nousers',
-  'pamconsole',
-  'silent',
-  'loud',
-  'mand',
-  'nomand',
-  'iversion',
-  'noiversion',
-])
-
-/** SELinux labels, which are the kernel's affair: as others do, they are accepted and go no further. */
-const labels = new Set(['context', 'fscontext', 'defcontext', 'rootcontext'])
-
-/** Hints of libfuse about how data travels. It travels as `io` says. */
-const hints = new Set([
-  'splice_read',
-  'no_splice_read',
-  'splice_write',
-  'no_splice_write',
-  'splice_move',
-  'no_splice_move',
-  'kernel_cache',
-])
-
-/** Options of fuse-overlayfs that there is nothing to do for, and why. */
-const withoutEffect = new Map([
-  ['fast_ino', 'a listing shows the numbers that stat shows, always'],
-  ['fast_ino_check', 'a listing shows the numbers that stat shows, always'],
-  ['ino32_t', 'two files of different layers could have one number then'],
-  ['plugins', 'there are no plugins'],
-])
 
 /** Splits at each `,` that has no backslash before it. Backslashes stay; empty items vanish. */
 export const splitOptions = (text: string): string[] =>
@@ -129,10 +100,7 @@ export const splitLowerdir = (value: string): string[] => {
   if (value === '') throw missingValue('lowerdir')
   const parts = split(value, ':')
   if (parts.some((part, i) => part === '' && i > 0 && i < parts.length - 1)) {
-    throw new MountError(
-      `lowerdir=${value}: data-only layers (::) are not supported; separate layers by one colon`,
-      { option: 'lowerdir', code: 'EINVAL' },
-    )
+    throw noDataLayers(`lowerdir=${value}`)
   }
   if (parts.includes('')) {
     throw new MountError(
@@ -164,7 +132,11 @@ export const parseMountOptions = (
     mountFlags: 0,
     timeout: undefined,
     tuning: defaultTuning,
+    logLevel: undefined,
+    logFile: undefined,
+    ownServer: false,
     ignored: [],
+    labels: [],
     warnings: [],
   }
 
@@ -188,6 +160,8 @@ export const parseMountOptions = (
       case 'lowerdir+':
         union.lower.push(absolute(unescapeOption(needValue(name, raw)), cwd))
         break
+      case 'datadir+':
+        throw noDataLayers(item)
       case 'upperdir':
         union.upper = absolute(unescapeOption(needValue(name, raw)), cwd)
         break
@@ -271,7 +245,7 @@ export const parseMountOptions = (
         oneOf(name, raw, bits) // what may wait does so beside the others, always
         break
       case 'xino':
-        oneOf(name, raw, xinos) // numbers are unique over file systems, always
+        oneOf(name, raw, xinos) // numbers are unique over the layers' file systems, always
         break
       case 'allow_other':
         noValue(name, raw)
@@ -294,6 +268,16 @@ export const parseMountOptions = (
       case 'timeout':
         parsed.timeout = seconds(name, raw)
         break
+      case 'own_server':
+        noValue(name, raw)
+        parsed.ownServer = true
+        break
+      case 'log_level':
+        parsed.logLevel = oneOf(name, raw, logLevels)
+        break
+      case 'log_file':
+        parsed.logFile = absolute(unescapeOption(needValue(name, raw)), cwd)
+        break
       default:
         if (raw === undefined && isMountFlag(name)) {
           parsed.mountFlags = addMountFlag(parsed.mountFlags, name)
@@ -303,7 +287,13 @@ export const parseMountOptions = (
           if (raw !== '0' && raw !== '') {
             parsed.warnings.push(`${item} has no effect: ${withoutEffect.get(name)}`)
           }
-        } else if (!isForMount8(name) && !isHint(name)) {
+        } else if (labels.has(name)) {
+          parsed.labels.push(item)
+        } else if (isForMount8(name)) {
+          for (const flag of impliedFlags.get(name) ?? []) {
+            parsed.mountFlags = addMountFlag(parsed.mountFlags, flag)
+          }
+        } else if (!hints.has(name) && notOffered.get(name)?.allowed.includes(raw ?? '') !== true) {
           parsed.ignored.push(item)
         }
     }
@@ -319,11 +309,6 @@ export const parseMountOptions = (
   }
   return parsed
 }
-
-const isForMount8 = (name: string): boolean =>
-  fstabWords.has(name) || name.startsWith('x-') || name.startsWith('X-') || name === 'comment'
-
-const isHint = (name: string): boolean => labels.has(name) || hints.has(name)
 
 /** An absolute path; nothing but the start is changed. */
 export const absolute = (path: string, cwd: string): string =>
@@ -348,6 +333,12 @@ const notRoot = new MountError(
   'allow_root: only root can mount so; leave it out, or write allow_other to let everybody in',
   { option: 'allow_root', code: 'EINVAL' },
 )
+
+const noDataLayers = (item: string): MountError =>
+  new MountError(
+    `${item}: data-only layers (:: and datadir+) are not supported; separate layers by one colon`,
+    { option: item.split('=', 1)[0] ?? '', code: 'EINVAL' },
+  )
 
 const missingValue = (option: string): MountError =>
   new MountError(`${option}: the value is missing; write ${option}=...`, {

@@ -2,15 +2,16 @@
 
 import { readFileSync } from 'node:fs'
 
-import { Argument, Command, CommanderError, Option } from 'commander'
+import { Argument, Command, CommanderError } from 'commander'
 
-import type { LogLevel } from '../log.js'
-import type { Transport } from '../mount.js'
+import { isKoffiMissing } from '../sys/koffi.js'
 import { aliasVersion, type Call } from './drop-in.js'
 import { ExitCode } from './exit-codes.js'
-import { logLevels } from './logging.js'
-import type { Background, MountCommand } from './serve.js'
+import { addInspectCommands } from './inspect-words.js'
+import { addMountCommand } from './mount-command.js'
 import { say } from './say.js'
+import type { Background } from './serve.js'
+import { addServerCommand } from './server-words.js'
 
 const version = (): string => {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
@@ -57,86 +58,81 @@ Without a command, as fuse-overlayfs and as mount(8) calls it, which is the same
   mount -t fuse.tsoverlay none /mnt/m -o lowerdir=/a:/b,upperdir=/u,workdir=/w`,
     )
 
-  program
-    .command('mount')
-    .description('Mount a union; return when it is live, and serve it in the background.')
-    .addArgument(new Argument('<mountpoint>', 'the folder to mount on'))
-    .addOption(
-      new Option('-o, --options <list>', 'mount options; several -o add up')
-        .argParser((list: string, before: string[]) => [...before, list])
-        .default([], 'none'),
-    )
-    .option('-f, --foreground', 'serve in this process; end when the mount ends', false)
-    .addOption(
-      new Option('--log-level <level>', 'the least to log').choices(logLevels).default('info'),
-    )
-    .option('--log-file <file>', 'append log lines (JSON) to this file')
-    .addOption(
-      new Option('--transport <kind>', 'the way to the kernel; fuse-native: by that npm package')
-        .choices(['kernel', 'fuse-native'])
-        .default('kernel'),
-    )
-    .addHelpText(
-      'after',
-      `
-Mount options (-o), separated by commas; \\: \\, \\\\ stand for the characters themselves:
-  lowerdir=A:B:C         read-only layers, the top one first (required)
-  upperdir=DIR           the writable layer; without it the union is read-only
-  workdir=DIR            an empty folder on the file system of upperdir
-  redirect_dir=MODE      on, off, follow, nofollow: renames of lower folders (off)
-  index=on|off           keep hard links whole over copy-up (on)
-  userxattr              user.overlay.* attributes instead of trusted.overlay.*
-  whiteout=FORM          auto, char, xattr, wh: how deletions are written (auto)
-  volatile               never sync; the upper layer is lost by a crash
-  fsync=0|1              0: never sync, and leave no mark of that (1)
-  io=MODE                auto, passthrough, cached: how data travels (auto)
-  writeback=0|1          0: written data goes to the layer at once, in io=cached (1)
-  noopen                 open and close files without a message, in io=cached
-  max_write=BYTES        data in one write request, at most
-  timeout=SECONDS        how long the kernel may keep names and attributes
-  noxattrs=0|1           1: no extended attributes are shown or taken (0)
-  noacl                  no POSIX ACLs are shown, taken or enforced
-  static_nlink           every folder shows one link
-  allow_other            let other users in (default for root)
-  allow_root             as root: let nobody else in
-  fsname=NAME            the source shown in /proc/mounts
-  subtype=NAME           the type shown there, after "fuse."
-  ro, nosuid, nodev, noexec, noatime, relatime, sync, ... and their opposites
-
-Examples:
-  tsoverlay mount -o lowerdir=/a:/b,upperdir=/u,workdir=/w /mnt/m
-  tsoverlay mount -o lowerdir=/a:/b /mnt/m                      read-only
-  tsoverlay mount -o lowerdir=/a -o upperdir=/u,workdir=/w -o nodev,noatime /mnt/m
-  tsoverlay mount -f --log-level debug -o lowerdir=/a,io=cached /mnt/m`,
-    )
-    .action(async (mountpoint: string, options: MountFlags) => {
-      const { serve } = await import('./serve.js')
-      const command: MountCommand = { ...options, mountpoint, logFile: options.logFile }
-      if (background === undefined && !options.foreground) {
-        const { startInBackground } = await import('./daemon.js')
-        status = await startInBackground(args)
-      } else {
-        status = await serve(command, background)
-      }
-    })
+  addMountCommand(program, async command => {
+    const { serve } = await import('./serve.js')
+    const { isRemount, remount } = await import('./remount.js')
+    if (isRemount(command.options)) {
+      remount(command.mountpoint, command.options, command.onUnknown)
+    } else if (background === undefined && !command.foreground) {
+      const { startInBackground } = await import('./daemon.js')
+      status = await startInBackground(args)
+    } else {
+      status = await serve(command, background)
+    }
+  })
 
   program
     .command('umount')
     .alias('unmount')
-    .description('Unmount a union, and wait until its server has ended.')
-    .addArgument(new Argument('<mountpoint>', 'the folder it is mounted on'))
-    .option('-l, --lazy', 'detach it although it is busy; open files go on working', false)
+    .description('Unmount unions, and wait until their layers are closed.')
+    .addArgument(new Argument('[mountpoint...]', 'the folders they are mounted on'))
+    .option('-l, --lazy', 'detach what is busy, too; open files go on working', false)
+    .option('-a, --all', 'all that `tsoverlay ls` shows; each is named when it is unmounted', false)
     .addHelpText(
       'after',
       `
+After one that can't be unmounted it goes on with the others; the exit status is that of the worst.
+
 Examples:
   tsoverlay umount /mnt/m
-  tsoverlay umount --lazy /mnt/m`,
+  tsoverlay umount --lazy /mnt/m
+  tsoverlay umount --all`,
     )
-    .action(async (mountpoint: string, options: { lazy: boolean }) => {
-      const { unmount } = await import('./umount.js')
-      await unmount(mountpoint, options.lazy)
+    .action(async (mountpoints: string[], options: { lazy: boolean; all: boolean }, command) => {
+      if (options.all !== (mountpoints.length === 0))
+        command.error(
+          options.all
+            ? 'error: --all takes no mountpoints'
+            : "error: missing required argument 'mountpoint', or --all",
+        )
+      const { unmountEach, unmountAll } = await import('./umount-several.js')
+      status = await (options.all
+        ? unmountAll(options.lazy)
+        : unmountEach(mountpoints, options.lazy))
     })
+
+  addInspectCommands(program, {
+    ls: async json => {
+      const { showMounts } = await import('./ls.js')
+      await showMounts(json)
+    },
+    stats: async (mountpoint, form) => {
+      const { showStats } = await import('./stats.js')
+      await showStats(mountpoint, form)
+    },
+    which: async (file, json) => {
+      const { showWhich } = await import('./which.js')
+      if (!(await showWhich(file, json))) status = ExitCode.FAILED
+    },
+  })
+
+  addServerCommand(program, {
+    start: async linger => {
+      const { startServer } = await import('./server-command.js')
+      const { startInBackground } = await import('./daemon.js')
+      status = await (background === undefined
+        ? startInBackground(args)
+        : startServer(linger, background))
+    },
+    stop: async () => {
+      const { stopServer } = await import('./server-command.js')
+      status = await stopServer()
+    },
+    status: async json => {
+      const { showServer } = await import('./server-command.js')
+      status = showServer(json)
+    },
+  })
 
   try {
     await program.parseAsync(args, { from: 'user' })
@@ -148,17 +144,15 @@ Examples:
     const { MountError } = await import('../errors.js')
     if (error instanceof MountError) {
       say(`tsoverlay: ${error.message}`)
-      return ExitCode.FAILED
+      return error.code === 'EINVAL' && error.path === undefined ? ExitCode.USAGE : ExitCode.FAILED
     }
-    say(`tsoverlay: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+    say(`tsoverlay: ${faultOf(error)}`)
     return ExitCode.INTERNAL
   }
 }
 
-interface MountFlags {
-  options: string[]
-  foreground: boolean
-  logLevel: LogLevel
-  logFile?: string
-  transport: Transport
+/** A fault of the program comes with its stack; one of the installation without. */
+const faultOf = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  return isKoffiMissing(error) ? error.message : (error.stack ?? error.message)
 }

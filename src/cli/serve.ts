@@ -1,41 +1,47 @@
 /** `tsoverlay mount`, in the process that serves. */
 
-import { chdir, cwd } from 'node:process'
-import type { Worker } from 'node:worker_threads'
+import { chdir } from 'node:process'
 
 import { MountError } from '../errors.js'
-import type { LogLevel } from '../log.js'
-import { startMount, type Transport } from '../mount.js'
+import type { UnionThread } from '../fuse/union-thread.js'
+import { startMount, type Mount, type StartOptions } from '../mount.js'
+import { titleFor } from '../overlay/servers.js'
 import { setsid } from '../sys/proc.js'
+import { whyOwn } from '../server/own-process.js'
+import { serverFolder } from '../server/runtime-folder.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
+import { lineOf, stackOf, statusOf } from './failures.js'
 import { tellLive } from './launcher.js'
-import { makeLogger, tellWarnings } from './logging.js'
-import { absolute, parseMountOptions } from './options.js'
 import { say } from './say.js'
 import { handleSignals } from './signals.js'
-import { dropStandardError } from './standard-error.js'
+import { dropStandardError, openNowhere } from './standard-error.js'
+import { stay } from './stay.js'
+import {
+  logMayWait,
+  openLogs,
+  pathsOf,
+  readWanted,
+  startOptionsOf,
+  type MountCommand,
+  type Wanted,
+} from './wanted.js'
+import { workingDirectory } from './working-directory.js'
 
 /** What a server in the background was given by server.ts. */
 export interface Background {
   /** The process that waits for the mount. */
   launcher: number
   /** Of startEarly. */
-  thread: Worker
-}
-
-export interface MountCommand {
-  mountpoint: string
-  /** The values of `-o`, in order. */
-  options: string[]
-  foreground: boolean
-  logLevel: LogLevel
-  logFile: string | undefined
-  transport: Transport
+  thread: UnionThread
+  /** The working directory that it was started in. */
+  here: string
+  /** The process of a resident server that has not answered the launcher, or 0. */
+  unanswered: number
 }
 
 /**
- * Mounts and serves until the mount has ended.
+ * Mounts and serves until the mount has ended, or longer (stay.ts).
  * @returns the exit status
  */
 export const serve = async (
@@ -47,12 +53,8 @@ export const serve = async (
   try {
     return await mountAndServe(command, background)
   } catch (error) {
-    if (error instanceof MountError) {
-      say(`tsoverlay: ${error.message}`)
-      return error.code === 'EINVAL' && error.path === undefined ? ExitCode.USAGE : ExitCode.FAILED
-    }
-    say(`tsoverlay: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
-    return ExitCode.INTERNAL
+    say(lineOf(error))
+    return statusOf(error)
   }
 }
 
@@ -62,62 +64,90 @@ const mountAndServe = async (
 ): Promise<number> => {
   // What is typed at a terminal is not for a server.
   if (background !== undefined) setsid()
-  const here = workingDirectory()
-  const options = parseMountOptions(command.options, here)
-  for (const option of options.ignored) say(`unknown argument ignored: ${option}`)
-  for (const warning of options.warnings) say(`tsoverlay: ${warning}`)
+  const wanted = readWanted(command, background?.here ?? workingDirectory())
+  for (const line of wanted.lines) say(line)
+  // Before anything is mounted, or opened.
+  const stays = background !== undefined && mayStay(wanted)
 
-  const log = await makeLogger({
-    level: command.logLevel,
-    file: command.logFile === undefined ? undefined : absolute(command.logFile, here),
-    foreground: command.foreground,
-  })
-  const told = command.foreground ? { logger: log, quiet: () => {} } : tellWarnings(log)
-  const signals = handleSignals(told.logger)
-  process.on('uncaughtException', error => {
-    told.logger.error({ error: error.stack ?? error.message }, 'a fault of the program')
+  const logs = await openLogs(wanted, say)
+  const { log, told } = logs
+  const signals = handleSignals(told)
+  const onFault = (error: Error): void => {
+    told.error({ error: stackOf(error) }, 'a fault of the program')
     process.exit(ExitCode.INTERNAL) // which takes the mount out of the tree: exit-guard.ts
-  })
-  const mountpoint = absolute(command.mountpoint, here)
+  }
+  process.on('uncaughtException', onFault)
+  const nowhere = command.foreground ? undefined : openNowhere()
   chdir('/') // a server must not keep the folder busy in which it was started
 
-  const mount = await startMount({
-    ...options,
-    transport: command.transport,
-    mountpoint,
-    logger: told.logger,
-    logLevel: command.logLevel,
+  const mount = await startAfter(background?.unanswered ?? 0, {
+    ...startOptionsOf(wanted, logs),
     thread: background?.thread,
+    share: stays,
   })
-  // For ps and pgrep. The mountpoint comes first: a title is cut where the command line ended.
-  process.title = `tsoverlay mount ${mount.mountpoint} -o ${command.options.join(',')}`
+  // For ps and pgrep.
+  process.title = titleFor(mount.mountpoint, command.options)
   signals.attach(mount)
   log.info({ mountpoint: mount.mountpoint, io: mount.io, transport: command.transport }, 'mounted')
 
-  told.quiet()
+  logs.quiet()
   // Where nobody waits any more, nobody knows of the mount, and it must not stay.
-  if (background !== undefined && !tellLive(background.launcher)) await mount[Symbol.asyncDispose]()
+  const known = background === undefined || tellLive(background.launcher)
+  if (!known) await mount[Symbol.asyncDispose]()
   // Last, so that who waits for its end sees no mount that is about to go.
-  if (!command.foreground) dropStandardError()
+  if (nowhere !== undefined) dropStandardError(nowhere)
 
-  try {
-    await mount.closed
-    log.info({ mountpoint: mount.mountpoint }, 'ended')
-    return ExitCode.OK
-  } catch (error) {
-    log.error(
-      { error: error instanceof Error ? (error.stack ?? error.message) : String(error) },
-      'the server died',
-    )
-    if (command.foreground) say(`tsoverlay: the server died: ${String(error)}`)
-    return ExitCode.INTERNAL
+  const closed = mount.closed.then(
+    () => {
+      log.info({ mountpoint: mount.mountpoint }, 'ended')
+      return ExitCode.OK
+    },
+    (error: unknown) => {
+      log.error({ error: stackOf(error) }, 'the server died')
+      if (command.foreground) say(`tsoverlay: the server died: ${String(error)}`)
+      return ExitCode.INTERNAL
+    },
+  )
+  if (known && stays) {
+    await stay({
+      first: { mount, closed, wanted },
+      linger: command.linger * 1000,
+      unanswered: background?.unanswered ?? 0,
+      stays: false,
+      signals,
+      log: told,
+      onRegistered: () => process.off('uncaughtException', onFault),
+    })
+  }
+  return closed
+}
+
+/** How long a server that comes too late may take to unmount what nobody waits for any more. */
+const PATIENCE_MS = 5000
+const RETRY_MS = 50
+
+/**
+ * Starts the mount.
+ * @param late the process of a server that was asked in vain, or 0: it may have made the mount all the same, and takes it away
+ * @throws {MountError}
+ */
+const startAfter = async (late: number, options: StartOptions): Promise<Mount> => {
+  for (const until = Date.now() + PATIENCE_MS; ;) {
+    try {
+      return await startMount(options)
+    } catch (error) {
+      const isBusy = error instanceof MountError && error.code === 'EBUSY'
+      if (late === 0 || !isBusy || Date.now() > until) throw error
+      await new Promise(done => setTimeout(done, RETRY_MS))
+    }
   }
 }
 
-const workingDirectory = (): string => {
-  try {
-    return cwd()
-  } catch {
-    return '/' // removed meanwhile; absolute paths still work
-  }
-}
+/** Whether the server of a mount may serve others. */
+const mayStay = (wanted: Wanted): boolean =>
+  !wanted.command.ownServer &&
+  !wanted.options.ownServer &&
+  wanted.command.transport === 'kernel' &&
+  serverFolder() !== undefined &&
+  whyOwn(pathsOf(wanted)) === undefined &&
+  !logMayWait(wanted)

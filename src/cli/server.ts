@@ -5,26 +5,36 @@
 
 import { exit } from 'node:process'
 
-import { startEarly } from '../fuse/union-thread.js'
+import { startEarly, type UnionThread } from '../fuse/union-thread.js'
 import { takeCall } from './called.js'
 import { cacheCode } from './code-cache.js'
 import { closeForeignDescriptors } from './descriptors.js'
-import { tuneEngine } from './engine.js'
-import { takeLauncher } from './launcher.js'
+import { ExitCode } from './exit-codes.js'
+import { takeLauncher, takeUnanswered } from './launcher.js'
 import { say } from './say.js'
+import { workingDirectory } from './working-directory.js'
 
 closeForeignDescriptors()
+const here = workingDirectory()
 const call = takeCall()
 const launcher = takeLauncher()
+const unanswered = takeUnanswered()
 cacheCode()
-tuneEngine()
 // The union's thread loads its code while this one finds out what to mount.
-const thread = startEarly()
+const early = (): UnionThread => {
+  try {
+    return startEarly()
+  } catch (error) {
+    say(`tsoverlay: ${error instanceof Error ? error.message : String(error)}`)
+    exit(ExitCode.FAILED)
+  }
+}
+const thread = early()
 
 const begin = async (): Promise<number> => {
   const { answer, run } = await import('./program.js')
   if (call.kind !== 'run') return call.kind === 'nothing' ? 0 : answer(call)
   for (const note of call.notes) say(note)
-  return run(call.args, { launcher, thread })
+  return run(call.args, { launcher, thread, here, unanswered })
 }
 void begin().then(exit)

@@ -1,5 +1,5 @@
 /**
- * What signals do to a server. The first of SIGTERM, SIGINT and SIGHUP unmounts; where the mount is busy it
+ * What signals do to a server. The first of SIGTERM, SIGINT and SIGHUP unmounts all that it serves; what is busy
  * is taken out of the tree and served until the last open file is closed. The second one ends the server
  * at once. In no case a mount without a server is left in the tree.
  */
@@ -10,12 +10,23 @@ import type { Logger } from '../log.js'
 import { killServer, type Mount } from '../mount.js'
 import { deviceOn } from '../overlay/mountinfo.js'
 
-/** How long a server whose connection was aborted may take to end before it is killed. */
+/** How long a server whose connections were aborted may take to end before it is killed. */
 const ABORT_MS = 2000
 
 export interface Signals {
-  /** Signals that came before are acted on now. */
-  attach(mount: Mount): void
+  /**
+   * Signals that came before are acted on now.
+   * @param log the mount's own
+   */
+  attach(mount: Mount, log?: Logger): void
+  /** Calls `listener` at the first signal that ends the server; at once where it has come. */
+  onLeave(listener: () => void): void
+}
+
+interface Attached {
+  mount: Mount
+  log: Logger
+  device: string | undefined
 }
 
 const messageOf = (error: unknown): string =>
@@ -23,40 +34,46 @@ const messageOf = (error: unknown): string =>
 
 /** Installs the handlers; to be called before anything is mounted. */
 export const handleSignals = (log: Logger): Signals => {
-  let mount: Mount | undefined
-  let device: string | undefined
+  const live = new Set<Attached>()
+  const listeners: (() => void)[] = []
   let received = 0
   let asked = false
 
-  const act = (): void => {
-    if (mount === undefined || received === 0) return
-    if (received === 1) void leave(mount, log)
-    else abort(mount, device, log)
+  const act = (which: Iterable<Attached>): void => {
+    if (received === 1) for (const one of which) void leave(one)
+    else if (received > 1) abort([...which], log)
   }
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     process.on(signal, () => {
       received++
       log.info({ signal }, received === 1 ? `${signal}: unmounting` : `${signal} again: aborting`)
-      act()
+      if (received === 1) for (const listener of listeners) listener()
+      act(live)
     })
   }
   process.on('SIGUSR1', () => {
-    asked = mount === undefined
-    if (mount !== undefined) void report(mount, log)
+    asked = live.size === 0
+    for (const one of live) void report(one)
   })
 
   return {
-    attach(live) {
-      mount = live
-      device = deviceOn(live.mountpoint)
-      act()
-      if (asked) void report(live, log)
+    attach(mount, own = log) {
+      const one = { mount, log: own, device: deviceOn(mount.mountpoint) }
+      live.add(one)
+      const forget = (): void => void live.delete(one)
+      mount.closed.then(forget, forget)
+      act([one])
+      if (asked) void report(one)
       asked = false
+    },
+    onLeave(listener) {
+      if (received > 0) listener()
+      else listeners.push(listener)
     },
   }
 }
 
-const leave = async (mount: Mount, log: Logger): Promise<void> => {
+const leave = async ({ mount, log }: Attached): Promise<void> => {
   try {
     await mount.unmount()
     return
@@ -75,12 +92,13 @@ const leave = async (mount: Mount, log: Logger): Promise<void> => {
 
 const die = (): void => void process.kill(process.pid, 'SIGKILL')
 
-/** Whoever still uses the mount gets ENOTCONN from here on. */
-const abort = (mount: Mount, device: string | undefined, log: Logger): void => {
-  if (killServer(mount)) return
-  const connection = device?.split(':')[1]
+/** Whoever still uses the mounts gets ENOTCONN from here on. */
+const abort = (which: readonly Attached[], log: Logger): void => {
+  const here = which.filter(({ mount }) => !killServer(mount))
+  if (here.length === 0) return
   try {
-    writeFileSync(`/sys/fs/fuse/connections/${connection}/abort`, '1')
+    for (const { device } of here)
+      writeFileSync(`/sys/fs/fuse/connections/${device?.split(':')[1]}/abort`, '1')
     setTimeout(die, ABORT_MS).unref()
   } catch {
     log.warn({}, 'no way to abort the connection but to be killed (fusectl is not mounted)')
@@ -88,7 +106,7 @@ const abort = (mount: Mount, device: string | undefined, log: Logger): void => {
   }
 }
 
-const report = async (mount: Mount, log: Logger): Promise<void> => {
+const report = async ({ mount, log }: Attached): Promise<void> => {
   try {
     log.info(await mount.stats(), 'counters')
   } catch (error) {

@@ -61,7 +61,7 @@ export class NativeMount {
   }
 
   stats(): Record<string, number> {
-    return { ...this.#session.stats(), ...this.#ops.counts() }
+    return { ...this.#session.stats(), ...this.#ops.counts(), ...this.#ops.copied() }
   }
 
   /** Serves to the end; then every layer is closed. */
@@ -88,7 +88,9 @@ export const mountNative = async (options: ServeOptions, log: Logger): Promise<N
   const flags = options.mountFlags | (writable ? 0 : MS_RDONLY)
   const words = libfuseOptions(options, flags)
   const Package = loadPackage()
-  const ops = openUnion(union, { log, notifier: nobody, writeback: false, checked: true })
+  const { mountFlags } = options
+  const deps = { log, notifier: nobody, writeback: false, mountFlags, checked: true } as const
+  const ops = openUnion(union, deps)
   try {
     const session = new Session({
       ops,

@@ -16,7 +16,7 @@ export type ToProcess = { type: 'start'; options: ServeOptions } | { type: 'stat
 
 /** From it: what a union's thread says, but for its descriptors, which can't be shared. */
 export type FromProcess =
-  | Exclude<FromWorker, { type: 'mounted' | 'mount' | 'later' }>
+  | Exclude<FromWorker, { type: 'mounted' | 'mount' | 'later' | 'explained' }>
   | { type: 'live'; device: string | undefined }
 
 const send = (message: FromProcess, then: () => void = () => {}): void => {

@@ -15,6 +15,7 @@ import {
   StatFsOut,
   type Caller,
   type Fh,
+  type Kept,
   type NodeId,
   type Ops,
   type Result,
@@ -98,24 +99,36 @@ export class Session {
       )
   }
 
-  #attempt(op: keyof Operations, call: () => Result, done: (result: Result) => void): void {
+  /** @param told what the operation was told before, if it had to wait */
+  #attempt(
+    op: keyof Operations,
+    call: () => Result,
+    done: (result: Result) => void,
+    told: Kept | null = null,
+  ): void {
+    const { slow } = this.ops
     let r: Result
+    slow?.begin(told)
     try {
       r = this.#closed ? -E.EIO : call()
     } catch (error) {
       if (error instanceof Pending) {
         const { job, answer } = error
+        const kept = slow === null ? null : slow.suspend()
         this.#waiting++
         job.onDone(result => {
           this.#waiting--
-          if (result < 0 || answer) this.#finish(op, Math.min(result, 0), done)
-          else this.#attempt(op, call, done)
+          if (result < 0 || answer) {
+            slow?.drop(kept)
+            this.#finish(op, Math.min(result, 0), done)
+          } else this.#attempt(op, call, done, kept)
         })
         return
       }
       this.log.error({ err: error, op }, 'an operation failed')
       r = -E.EIO
     }
+    slow?.end()
     this.#finish(op, r, done)
   }
 

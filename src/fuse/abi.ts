@@ -152,12 +152,8 @@ export const NOTIFY_INVAL_INODE = 2
 export const NOTIFY_INVAL_INODE_OUT_SIZE = 24
 export const NOTIFY_STORE = 4
 export const NOTIFY_STORE_OUT_SIZE = 24
-export const NOTIFY_RETRIEVE = 5
-export const NOTIFY_RETRIEVE_OUT_SIZE = 32
 
 // Requests of ioctl(2) on the device
-/** _IOR(229, 0, u32): makes a newly opened device another descriptor of a connection */
-export const DEV_IOC_CLONE = 0x8004e500
 /** _IOW(229, 1, struct fuse_backing_map {s32 fd; u32 flags; u64 padding}): returns the backing id */
 export const DEV_IOC_BACKING_OPEN = 0x4010e501
 /** _IOW(229, 2, u32) */
@@ -230,8 +226,8 @@ export const REFUSED_INIT_FLAGS: Readonly<
     'tells what the kernel can do; large replies are spliced where that works (splice.ts)',
   SPLICE_MOVE: 'as SPLICE_WRITE',
   SPLICE_READ: 'as SPLICE_WRITE',
-  AUTO_INVAL_DATA:
-    'would drop cached pages whenever an mtime differs; nobody but this mount changes the union',
+  ASYNC_DIO:
+    'an asynchronous write past the page cache would leave old pages that were read meanwhile',
   NO_OPEN_SUPPORT:
     'without `noopen` an open decides between page cache and passthrough, copies up, and truncates',
   HANDLE_KILLPRIV: 'drops set-id bits also for callers who may keep them; see HANDLE_KILLPRIV_V2',

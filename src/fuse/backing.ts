@@ -3,7 +3,12 @@
  */
 
 import type { Logger } from '../log.js'
-import { CAP_SYS_ADMIN, O_DIRECT, OVERLAYFS_SUPER_MAGIC } from '../sys/constants.js'
+import {
+  CAP_SYS_ADMIN,
+  FUSE_SUPER_MAGIC,
+  O_DIRECT,
+  OVERLAYFS_SUPER_MAGIC,
+} from '../sys/constants.js'
 import { E, errnoName } from '../sys/errno.js'
 import { close, ioctl } from '../sys/io.js'
 import { isOpenForWriting, reopenForReading } from '../sys/lease.js'
@@ -32,17 +37,30 @@ export const passthroughRefusal = (fd: number): string | undefined => {
     : undefined
 }
 
-/** The `stackDepth` of INIT: with 1, overlayfs can still be stacked on the mount. */
-export const stackDepthOver = (fsType: number): 1 | 2 => (fsType === OVERLAYFS_SUPER_MAGIC ? 2 : 1)
+/**
+ * The `stackDepth` of INIT: with 1, overlayfs can still be stacked on the mount. A FUSE file system that passes its own
+ * files through is stacked, too (fs/fuse/backing.c answers ELOOP where the real file lies as deep as that).
+ */
+export const stackDepthOver = (fsType: number): 1 | 2 =>
+  fsType === OVERLAYFS_SUPER_MAGIC || fsType === FUSE_SUPER_MAGIC ? 2 : 1
+
+/**
+ * Whether files of this file system are only passed through on request. Of a FUSE file system each open would be a
+ * request to its server all the same, and two that are passed through in a stack leave no room for a third.
+ */
+export const prefersCache = (fsType: number): boolean => fsType === FUSE_SUPER_MAGIC
 
 export class DeviceFiles implements RealFiles {
   readonly #fd: number
   readonly #log: Logger
+  readonly opensUnnamed: boolean
   #warned = false
 
-  constructor(fd: number, log: Logger) {
+  /** @param upperType the type of the file system that the real files are on (statfs(2)), 0 where that is not known */
+  constructor(fd: number, log: Logger, upperType = 0) {
     this.#fd = fd
     this.#log = log
+    this.opensUnnamed = upperType !== FUSE_SUPER_MAGIC
   }
 
   /**

@@ -16,6 +16,7 @@
  * | a file of a lower layer (read-only)    | cached: it may be copied up while it is open     |
  * | the same, of a union without writing   | as a file of the upper layer                     |
  * | a file of the upper layer              | passthrough; cached if the kernel gives no id    |
+ * | the same, made without a name there    | cached, if the upper layer is on FUSE            |
  *
  * Where there are copy-ups, a lower file never gets a backing id, so that none is shared across one.
  *
@@ -38,8 +39,9 @@
  */
 
 import type { Fh, NodeId, Notifier, Opened } from '../overlay/ops.js'
-import { O_ACCMODE, O_DIRECT, O_RDWR } from '../sys/constants.js'
+import { O_ACCMODE, O_DIRECT, O_RDWR, O_TMPFILE } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
+import { isSlow } from '../sys/slow.js'
 import { FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH } from './abi.js'
 import type { IoMode } from './init.js'
 
@@ -50,6 +52,11 @@ export interface RealFiles {
   closeBacking(id: number): void
   /** Another descriptor of the file, for reading, or -errno. */
   reopen(fd: number): number
+  /**
+   * The kernel may open a real file with O_TMPFILE, as it does for who has made it so: false for a FUSE file system, whose
+   * server is asked to open it with that flag and may refuse (ENOTDIR: O_DIRECTORY is a part of it).
+   */
+  readonly opensUnnamed: boolean
   /** Whether the file can be opened with O_DIRECT. */
   hasDirectIo(fd: number): boolean
   /** Whether anyone may still write through a descriptor or mapping. Closes `fd`, one of `reopen`. */
@@ -128,14 +135,16 @@ export class DataMode {
     const direct = (flags & O_DIRECT) !== 0 && opened.lasting
     if (direct) {
       const fd = this.#descriptor(opened)
-      if (fd < 0) return fd
-      if (!this.#files.hasDirectIo(fd)) return -E.EINVAL
+      if (fd < 0 && fd !== -E.EAGAIN) return fd
+      if (fd >= 0 && !isSlow(fd) && !this.#files.hasDirectIo(fd)) return -E.EINVAL
     }
+    const unnamed = (flags & O_TMPFILE) === O_TMPFILE
+    const passes = opened.lasting && (!unnamed || this.#files.opensUnnamed)
     let node = this.#nodes.get(id)
     if (node === undefined) this.#nodes.set(id, (node = new Node()))
     if (
       node.cached === 0 &&
-      (node.passthrough > 0 || (opened.lasting && this.#acquire(id, node, opened)))
+      (node.passthrough > 0 || (passes && this.#acquire(id, node, opened)))
     ) {
       return this.#openThrough(id, node, opened, flags, created)
     }

@@ -41,7 +41,6 @@ const statx: Handle = (s, req, rep) => {
 
 const setattr: Handle = (s, req, rep) => {
   decodeSetAttr(req, s.setAttr)
-  if (s.setAttr.size > Number.MAX_SAFE_INTEGER) return -E.EFBIG
   decodeCaller(req, s.ops.requester, 0)
   const r = s.ops.setattr(req.nodeid, s.setAttr, s.attr)
   if (r < 0) return r
@@ -111,13 +110,12 @@ const withoutAcls = (rep: Reply, r: number): number => {
 const listxattr: Handle = (s, req, rep) => {
   if (!s.tuning.xattrs) return -E.ENOSYS
   const room = Math.min(req.u32(0), rep.capacity)
-  // Who may see trusted.* names: CAP_SYS_ADMIN, which the protocol does not tell; root stands for it.
-  const trusted = req.uid === 0
+  decodeCaller(req, s.caller, 0)
   if (!s.tuning.acl) {
-    const r = s.ops.listxattr(req.nodeid, rep.buf, AT, rep.capacity, trusted)
+    const r = s.ops.listxattr(req.nodeid, rep.buf, AT, rep.capacity, s.caller)
     return xattrOut(rep, room, r < 0 ? r : withoutAcls(rep, r))
   }
-  return xattrOut(rep, room, s.ops.listxattr(req.nodeid, rep.buf, AT, room, trusted))
+  return xattrOut(rep, room, s.ops.listxattr(req.nodeid, rep.buf, AT, room, s.caller))
 }
 
 const removexattr: Handle = (s, req) => {

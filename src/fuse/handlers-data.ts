@@ -5,10 +5,11 @@
 import { ofNode, type Fh } from '../overlay/ops.js'
 import { O_ACCMODE, O_RDONLY } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
+import { isSlow } from '../sys/slow.js'
 import * as abi from './abi.js'
 import { Opcode, OUT_HEADER_SIZE } from './abi.js'
 import type { Handle } from './handlers.js'
-import { writeOpen } from './reply.js'
+import { countOut, writeOpen } from './reply.js'
 import { decodeCaller } from './request.js'
 import type { Session } from './session.js'
 import type { Reply, Request } from './wire.js'
@@ -38,24 +39,25 @@ const open: Handle = (s, req, rep) => {
     s.ops.release(opened.fh)
     return fopen
   }
-  if (fopen === abi.FOPEN_KEEP_CACHE && (flags & O_ACCMODE) === O_RDONLY)
-    s.store?.give(req.nodeid, opened, s.ops)
+  if (s.hasOwnPages(fopen, flags)) s.ops.mappable(opened.fh)
+  const gives = fopen === abi.FOPEN_KEEP_CACHE && (flags & O_ACCMODE) === O_RDONLY
+  if (gives && s.store?.give(req.nodeid, opened, s.ops) === false) {
+    s.closed(req.nodeid, opened.fh)
+    s.ops.outdated(req.nodeid)
+    return -E.ESTALE
+  }
   writeOpen(rep, AT, opened.fh, fopen, s.data.backingId)
   return abi.OPEN_OUT_SIZE
 }
 
 const release: Handle = (s, req) => {
-  const fh = req.u64(0)
-  s.data?.release(req.nodeid, fh)
-  s.ops.release(fh)
-  s.data?.released(req.nodeid)
+  s.closed(req.nodeid, req.u64(0))
   return 0
 }
 
-/** The data is read to where the reply has it. Beyond 2^53 every file ends. */
+/** The data is read to where the reply has it. */
 const read: Handle = (s, req, rep) => {
-  const pos = req.u64(8)
-  if (pos > MAX) return 0
+  const pos = req.off(8)
   const length = Math.min(req.u32(16), rep.capacity)
   const fh = fileOf(s, req.u64(0), req.nodeid)
   const { pipe } = s
@@ -63,17 +65,16 @@ const read: Handle = (s, req, rep) => {
     const fd = s.ops.realFile(fh)
     // As it stays unless the file ends before.
     rep.header(OUT_HEADER_SIZE + length, 0, req.uniqueLow, req.uniqueHigh)
-    const n = fd < 0 ? fd : pipe.load(rep, fd, length, pos)
+    const n = fd < 0 || isSlow(fd) ? -1 : pipe.load(rep, fd, length, pos)
     if (n >= 0) return n
   }
   return s.ops.read(fh, rep.buf, AT, length, pos)
 }
 
 const write: Handle = (s, req, rep) => {
-  const pos = req.u64(8)
+  const pos = req.off(8)
   const length = req.u32(16)
   if (length > req.bodyLength - abi.WRITE_IN_SIZE) return -E.EINVAL
-  if (pos + length > MAX) return -E.EFBIG
   const killPriv = (req.u32(20) & abi.WRITE_KILL_SUIDGID) !== 0
   if (killPriv) decodeCaller(req, s.ops.requester, 0)
   const late = (req.u32(20) & abi.WRITE_CACHE) !== 0
@@ -99,47 +100,29 @@ const fsyncdir: Handle = (s, req) =>
     : s.ops.fsyncdir(req.nodeid, (req.u32(8) & abi.FSYNC_FDATASYNC) !== 0)
 
 const fallocate: Handle = (s, req) => {
-  const offset = req.u64(8)
-  const length = req.u64(16)
-  if (offset + length > MAX) return -E.EFBIG
-  return s.ops.fallocate(fileOf(s, req.u64(0), req.nodeid), req.u32(24), offset, length)
+  const file = fileOf(s, req.u64(0), req.nodeid)
+  return s.ops.fallocate(file, req.u32(24), req.off(8), req.off(16))
 }
 
 const lseek: Handle = (s, req, rep) => {
-  const offset = req.u64(8)
-  if (offset > MAX) return -E.ENXIO
-  const r = s.ops.lseek(fileOf(s, req.u64(0), req.nodeid), offset, req.u32(16))
-  if (r < 0) return r
-  rep.i64(AT, r)
+  const r = s.ops.lseek(fileOf(s, req.u64(0), req.nodeid), req.off(8), req.u32(16))
+  if (r < 0) return Number(r)
+  rep.ino(AT, r)
   return abi.LSEEK_OUT_SIZE
 }
 
 const copyRange = (s: Session, req: Request): number => {
-  const offIn = req.u64(8)
-  const offOut = req.u64(32)
-  if (offIn > MAX) return 0
-  if (offOut > MAX) return -E.EFBIG
+  const offIn = req.off(8)
+  const offOut = req.off(32)
   const length = Math.min(req.u64(40), MAX_COUNT)
   const from = fileOf(s, req.u64(0), req.nodeid)
   const to = fileOf(s, req.u64(24), req.u64(16))
   return s.ops.copyFileRange(from, offIn, to, offOut, length, req.u32(48))
 }
 
-/** struct fuse_write_out */
 const copyFileRange: Handle = (s, req, rep) => {
   const r = copyRange(s, req)
-  if (r < 0) return r
-  rep.u32(AT, r)
-  rep.u32(AT + 4, 0)
-  return abi.WRITE_OUT_SIZE
-}
-
-/** struct fuse_copy_file_range_out */
-const copyFileRange64: Handle = (s, req, rep) => {
-  const r = copyRange(s, req)
-  if (r < 0) return r
-  rep.i64(AT, r)
-  return abi.COPY_FILE_RANGE_OUT_SIZE
+  return r < 0 ? r : countOut(req.opcode, rep, r)
 }
 
 /** Bytes the kernel has room for. */
@@ -175,7 +158,7 @@ export const dataHandlers: readonly (readonly [number, number, Handle])[] = [
   [Opcode.FALLOCATE, abi.FALLOCATE_IN_SIZE, fallocate],
   [Opcode.LSEEK, abi.LSEEK_IN_SIZE, lseek],
   [Opcode.COPY_FILE_RANGE, abi.COPY_FILE_RANGE_IN_SIZE, copyFileRange],
-  [Opcode.COPY_FILE_RANGE_64, abi.COPY_FILE_RANGE_IN_SIZE, copyFileRange64],
+  [Opcode.COPY_FILE_RANGE_64, abi.COPY_FILE_RANGE_IN_SIZE, copyFileRange],
   [Opcode.READDIR, abi.READ_IN_SIZE, readdir],
   [Opcode.READDIRPLUS, abi.READ_IN_SIZE, readdirplus],
 ]

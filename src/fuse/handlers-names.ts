@@ -72,6 +72,7 @@ const createOut = (s: Session, rep: Reply, r: number, flags: number): number => 
     s.ops.forget(nodeId, 1)
     return fopen
   }
+  if (s.hasOwnPages(fopen, flags)) s.ops.mappable(s.opened.fh)
   writeEntry(rep, AT, s.entry, s.names, s.attrs(nodeId))
   writeOpen(rep, AT + abi.ENTRY_OUT_SIZE, s.opened.fh, fopen, s.data.backingId)
   return abi.ENTRY_OUT_SIZE + abi.OPEN_OUT_SIZE

@@ -16,7 +16,7 @@ import { dataHandlers } from './handlers-data.js'
 import { attrHandlers } from './handlers-attr.js'
 import { nameHandlers } from './handlers-names.js'
 import { flagNames, negotiate, writeInit, writeInitMajor } from './init.js'
-import { writeStatfs } from './reply.js'
+import { writeOpen, writeStatfs } from './reply.js'
 import type { Session } from './session.js'
 import type { Reply, Request } from './wire.js'
 
@@ -59,7 +59,6 @@ const init: Handle = (s, req, rep) => {
 const forgetNode = (s: Session, node: number, count: number): void => {
   if (node === ROOT_ID) return
   s.data?.forget(node)
-  if (node === s.bellNode) s.bellNode = 0
   s.ops.forget(node, count)
 }
 
@@ -95,6 +94,16 @@ const interrupt: Handle = () => NO_REPLY
 
 const never: Handle = () => -E.ENOSYS
 
+/**
+ * Places in a listing are good for everyone: no folder has to be opened (FUSE_NO_OPENDIR_SUPPORT). But the kernel keeps the
+ * listing of one that was not.
+ */
+const openDir: Handle = (s, _req, rep) => {
+  if (s.wish.strictAtime !== true) return -E.ENOSYS
+  writeOpen(rep, AT, 0, 0, 0)
+  return abi.OPEN_OUT_SIZE
+}
+
 /** By opcode. */
 export const handlers: (Handler | undefined)[] = Array.from({ length: abi.OPCODE_COUNT })
 const set = (opcode: number, size: number, run: Handle): void => {
@@ -110,9 +119,8 @@ set(Opcode.STATFS, 0, statfs)
 set(Opcode.SYNCFS, 0, s => s.ops.syncfs())
 // Nothing is held back until a close.
 set(Opcode.FLUSH, 0, never)
-// Places in a listing are good for everyone: no folder has to be opened (FUSE_NO_OPENDIR_SUPPORT).
-set(Opcode.OPENDIR, 0, never)
-set(Opcode.RELEASEDIR, 0, never)
+set(Opcode.OPENDIR, abi.OPEN_IN_SIZE, openDir)
+set(Opcode.RELEASEDIR, abi.RELEASE_IN_SIZE, s => (s.wish.strictAtime === true ? 0 : -E.ENOSYS))
 // The kernel checks permissions itself (default_permissions).
 set(Opcode.ACCESS, 0, never)
 // Without FUSE_POSIX_LOCKS it keeps the locks itself.

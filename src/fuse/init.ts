@@ -32,6 +32,8 @@ export interface InitWish {
   maxWrite?: number
   /** Open and close files without a message, in `cached` mode. Default: false. */
   noOpen?: boolean
+  /** The kernel keeps no listing and no link's text: each reading is to move an access time. Default: false. */
+  strictAtime?: boolean
 }
 
 /** Requests in the background (readahead, write-back) before callers have to wait. */
@@ -74,14 +76,12 @@ const WANTED =
   InitFlag.HAS_IOCTL_DIR +
   InitFlag.DO_READDIRPLUS +
   InitFlag.READDIRPLUS_AUTO +
-  InitFlag.ASYNC_DIO +
   InitFlag.PARALLEL_DIROPS +
   InitFlag.POSIX_ACL +
   InitFlag.ABORT_ERROR +
   InitFlag.MAX_PAGES +
   InitFlag.CACHE_SYMLINKS +
   InitFlag.NO_OPENDIR_SUPPORT +
-  InitFlag.EXPLICIT_INVAL_DATA +
   InitFlag.HANDLE_KILLPRIV_V2 +
   InitFlag.SETXATTR_EXT +
   InitFlag.INIT_EXT
@@ -105,6 +105,7 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
   let flags = offered & WANTED
   if (!extended) flags &= ~InitFlag.INIT_EXT
   if (wish.acl === false) flags &= ~InitFlag.POSIX_ACL
+  if (wish.strictAtime === true) flags &= ~InitFlag.CACHE_SYMLINKS
   let flags2 = offered2 & WANTED2
 
   // The kernel refuses the one beside the other.
@@ -116,6 +117,8 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
   if (noOpen) flags = (flags | InitFlag.NO_OPEN_SUPPORT) & ~InitFlag.ATOMIC_O_TRUNC
   if (passthrough) flags2 |= InitFlag2.PASSTHROUGH
   if (writeback) flags |= InitFlag.WRITEBACK_CACHE
+  // With write-back the kernel believes its own sizes and times; else new ones have it drop what it has cached before.
+  flags |= offered & (writeback ? InitFlag.EXPLICIT_INVAL_DATA : InitFlag.AUTO_INVAL_DATA)
 
   return {
     reply: {

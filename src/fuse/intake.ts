@@ -24,15 +24,22 @@ const isLargeWrite = (req: Request, length: number): boolean =>
 const PATIENCE = 2
 
 export class Intake {
-  readonly #pipe = new Pipe()
+  readonly #pipe: Pipe
+  #off = false
   /** How many requests are to be read through the pipe. */
   #expected = 0
   /** How many WRITEs came this way. */
   taken = 0
 
+  /** @param pipe is empty between two requests, so that others may use it then */
+  constructor(pipe = new Pipe()) {
+    this.#pipe = pipe
+  }
+
   /** As read(2) of a request into its buffer. Data that is in a pipe instead is what `req.source` says. */
   read(req: Request): number {
-    const n = this.#expected > 0 && this.#pipe.open() ? this.#splice(req) : this.#read(req)
+    const n =
+      this.#expected > 0 && !this.#off && this.#pipe.open() ? this.#splice(req) : this.#read(req)
     if (n > 0) this.#expected = isLargeWrite(req, n) ? PATIENCE : Math.max(this.#expected - 1, 0)
     return n
   }
@@ -45,7 +52,7 @@ export class Intake {
     const n = splice(req.fd, this.#pipe.into, PIPE_SIZE)
     if (n === -E.EINVAL) {
       // So says the kernel where the largest request would not fit.
-      this.#pipe.giveUp()
+      this.#off = true
       return this.#read(req)
     }
     if (n <= 0) return n
@@ -80,10 +87,6 @@ export class Intake {
   /** Nobody needs what is left of the data. */
   drop(req: Request): void {
     req.source = -1
-    this.#pipe.close()
-  }
-
-  close(): void {
     this.#pipe.close()
   }
 }

@@ -4,7 +4,9 @@
 
 import { MountError } from '../errors.js'
 import type { Logger, LogLevel } from '../log.js'
+import type { ByteString } from '../overlay/ops.js'
 import type { UnionOptions } from '../overlay/options.js'
+import type { Answer } from '../overlay/which.js'
 import type { IoMode } from './init.js'
 import type { MountRequest, MountWay } from './mount.js'
 import type { Tuning } from './tuning.js'
@@ -30,6 +32,21 @@ export interface ServeOptions {
   timeout?: number
   tuning: Tuning
 }
+
+/** To a union's thread, about the union of that number; each is followed by a signal on the thread's `wakeFd`. */
+export type ToThread = { union: number } & ToWorker
+
+/** From it. */
+export type FromThread =
+  /** It has loaded its code: `wakeFd`, an eventfd, wakes its loop. */
+  | { type: 'loaded'; wakeFd: number }
+  /** It serves nothing any more, and nothing of the unions that have ended is under way. */
+  | { type: 'idle' }
+  | { type: 'union'; union: number; message: FromWorker }
+
+/** What a thread shares with the main one, by index: how busy it is, in thousandths, and when it said so (ms of Date.now(), 32 bits). */
+export const LOAD = 0
+export const LOAD_AT = 1
 
 /** An error that can be sent without losing what it says. */
 export interface PlainError {
@@ -66,32 +83,26 @@ export const reviveError = (plain: PlainError): Error => {
   return error
 }
 
-/** From the union's thread. */
+/** From the union's thread, about one union. */
 export type FromWorker =
   | { type: 'log'; level: keyof typeof levels; fields: Record<string, unknown>; message: string }
   /** The layers are open: fusermount3 is to mount. The answer is `device`. */
   | { type: 'mount'; request: MountRequest }
-  /** There is a mount. The main thread owns `controlFd`, an eventfd which wakes the loop. */
-  | {
-      type: 'mounted'
-      /** Of the connection, to be closed where the thread does not. */
-      deviceFds: number[]
-      device: string | undefined
-      controlFd: number
-      /** The cells of a `Bell`. */
-      bell: Int32Array<SharedArrayBuffer>
-    }
+  /** There is a mount. `deviceFd`: of the connection, to be closed where the thread does not. */
+  | { type: 'mounted'; deviceFd: number; device: string | undefined }
   /** INIT was answered: the mount is live. */
   | { type: 'ready'; io: IoMode }
   | { type: 'stats'; id: number; stats: Record<string, number> }
-  /** To be woken after so many milliseconds. */
-  | { type: 'later'; ms: number }
+  | { type: 'explained'; id: number; answer: Answer }
   /** The end, all descriptors being closed; with `error` where it was none to be expected. */
   | { type: 'closed'; error?: PlainError }
 
-/** To the union's thread: to be followed by a signal on `controlFd`. */
+/** To the union's thread, about one union. */
 export type ToWorker =
+  | { type: 'serve'; options: ServeOptions }
   | { type: 'stats'; id: number }
+  /** Which layers serve a path: its names from the root on. */
+  | { type: 'explain'; id: number; names: ByteString[] }
   | { type: 'stop' }
   /** What fusermount3 has mounted, or why it has not. */
   | { type: 'device'; fd: number }

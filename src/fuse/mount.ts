@@ -8,10 +8,8 @@ import { CAP_SYS_ADMIN, MNT_DETACH, O_NONBLOCK, O_RDWR, UMOUNT_NOFOLLOW } from '
 import { readMountInfo } from '../overlay/mountinfo.js'
 import { openPath } from '../sys/at.js'
 import { E, errnoMessage, errnoName } from '../sys/errno.js'
-import { close, ioctl, type Result } from '../sys/io.js'
 import { mayMount, mount, umount, umountAsync } from '../sys/mount.js'
 import { geteuid, hasCap } from '../sys/proc.js'
-import { DEV_IOC_CLONE } from './abi.js'
 import {
   findFusermount,
   notForOthers,
@@ -58,18 +56,6 @@ export const openDevice = (): number => {
     path: DEVICE,
     code,
   })
-}
-
-/**
- * Another descriptor of a mounted connection, one whose read(2) blocks. Replies go where the request came from.
- * @returns -errno where there can be none
- */
-export const blockingDevice = (connection: number): Result => {
-  const fd = openPath(DEVICE, O_RDWR)
-  if (fd < 0) return fd
-  const r = ioctl(fd, DEV_IOC_CLONE, Buffer.from(Uint32Array.of(connection).buffer))
-  if (r < 0) close(fd)
-  return r < 0 ? r : fd
 }
 
 export interface MountRequest {

@@ -12,15 +12,18 @@ import type {
   NodeId,
   StatFsOut,
 } from '../overlay/ops.js'
-import { S_IFDIR, S_IFMT, S_IFREG } from '../sys/constants.js'
+import { S_IFDIR, S_IFMT } from '../sys/constants.js'
 import type { Ino } from '../sys/types.js'
 import {
   ATTR_OUT_SIZE,
+  COPY_FILE_RANGE_OUT_SIZE,
   DIRENT_SIZE,
   DIRENTPLUS_SIZE,
   ENTRY_OUT_SIZE,
+  Opcode,
   OUT_HEADER_SIZE,
   STATX_OUT_SIZE,
+  WRITE_OUT_SIZE,
 } from './abi.js'
 import { defaultTuning, type Tuning } from './tuning.js'
 import type { Reply } from './wire.js'
@@ -61,7 +64,6 @@ export const writeEntry = (
     rep.zero(at + 36, at + ENTRY_OUT_SIZE)
     return
   }
-  if ((entry.attr.mode & S_IFMT) === S_IFREG) rep.file = entry.nodeId
   rep.i64(at + 24, attrs.sec)
   rep.u32(at + 36, attrs.nsec)
   rep.attr(at + 40, entry.attr.words)
@@ -198,6 +200,23 @@ export class DirPlusPacker implements DirPlusSink {
       writeEntry(this.#rep, this.#at, entry, this.#names, this.#attrs(node))
     }
     this.#at = writeDirent(this.#rep, this.#at + ENTRY_OUT_SIZE, name, ino, type, cookie)
+  }
+}
+
+/** The count that an operation has brought, where its reply has one; how many bytes it takes. */
+export const countOut = (opcode: number, rep: Reply, count: number): number => {
+  switch (opcode) {
+    // struct fuse_write_out
+    case Opcode.COPY_FILE_RANGE:
+      rep.u32(OUT_HEADER_SIZE, count)
+      rep.u32(OUT_HEADER_SIZE + 4, 0)
+      return WRITE_OUT_SIZE
+    // struct fuse_copy_file_range_out
+    case Opcode.COPY_FILE_RANGE_64:
+      rep.i64(OUT_HEADER_SIZE, count)
+      return COPY_FILE_RANGE_OUT_SIZE
+    default:
+      return 0
   }
 }
 

@@ -37,7 +37,7 @@ const VALID = 0xfff & ~FATTR_LOCKOWNER
 export const decodeSetAttr = (req: Request, out: SetAttr): void => {
   out.valid = req.u32(0) & VALID
   out.fh = (out.valid & FATTR_FH) !== 0 ? req.u64(8) : 0
-  out.size = req.u64(16)
+  out.size = req.off(16)
   // 24: lock_owner
   out.atimeSec = req.i64(32)
   out.mtimeSec = req.i64(40)

@@ -2,13 +2,12 @@
  * A mount, seen from the main thread: starts the union's thread, hears its log, and unmounts.
  */
 
-import type { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
-import { close, eventfdSignal } from '../sys/io.js'
-import { settle } from '../sys/loading.js'
+import type { ByteString } from '../overlay/ops.js'
+import type { Answer } from '../overlay/which.js'
+import { close } from '../sys/io.js'
 import { widenDescriptorTable } from '../sys/proc.js'
-import { Bell } from './bell.js'
 import { mountByHelper, watchOver } from './fusermount.js'
 import type { IoMode } from './init.js'
 import {
@@ -19,9 +18,9 @@ import {
   type ToWorker,
 } from './messages.js'
 import { detach, type MountRequest } from './mount.js'
-import { AskedStats, type Stats } from './stats.js'
-import { threadFor } from './union-thread.js'
-import { deferred, unmountServer, type Deferred } from './unmount.js'
+import { Asked, AskedStats, type Stats } from './stats.js'
+import { threadFor, type UnionListener, type UnionThread } from './union-thread.js'
+import { deferred, unmountServer } from './unmount.js'
 
 export type { ServeOptions } from './messages.js'
 
@@ -43,6 +42,8 @@ export interface Server {
   abandon(): void
   /** Counters: requests by opcode, and so on. */
   stats(): Promise<Stats>
+  /** Which layers serve a path; its names from the root on. Undefined: nobody tells. Not every transport can. */
+  explain?(names: ByteString[]): Promise<Answer | undefined>
   /** Where it has a process of its own: ends that at once. False: it is gone already. */
   kill?(): boolean
 }
@@ -50,99 +51,95 @@ export interface Server {
 /**
  * Starts a union; resolves when the mount is live.
  * @param early a thread that waits for something to serve
+ * @param share its thread may serve other unions, too: nothing of this one can wait for one of those, nor the other way round
  */
 export const startServer = async (
   options: ServeOptions,
   log: Logger,
-  early?: Worker,
+  early?: UnionThread,
+  share = false,
 ): Promise<Server> => {
-  const server = new Serving(options, log, early)
+  const server = new Serving(options, log, early, share)
   await server.ready
   return server
 }
 
-class Serving implements Server {
+class Serving implements Server, UnionListener {
   readonly mountpoint: string
   readonly ready: Promise<void>
   readonly closed: Promise<void>
   io: IoMode = 'cached'
 
   readonly #log: Logger
-  readonly #worker: Worker
+  readonly #thread: UnionThread
+  readonly #union: number
   readonly #stats = new AskedStats()
-  #deviceFds: number[] = []
-  #bell: Bell | undefined
+  readonly #explained = new Asked<Answer | undefined>(undefined)
+  readonly #ready = deferred<void>()
+  readonly #ended = deferred<void>()
+  #deviceFd = -1
   #device: string | undefined
-  #controlFd = -1
   readonly #way: ServeOptions['way']
   #endWatch: () => void = () => {}
   #live = false
-  /** The thread has cleaned up and said so. */
+  /** The thread has cleaned up and said so, or is gone. */
   #over = false
-  #failure: Error | undefined
 
-  constructor(options: ServeOptions, log: Logger, early: Worker | undefined) {
+  constructor(options: ServeOptions, log: Logger, early: UnionThread | undefined, share: boolean) {
     this.mountpoint = options.mountpoint
     this.#log = log
     this.#way = options.way
-    this.#worker = threadFor(options, early)
-    void widenDescriptorTable() // which takes about as long as the thread to open its layers
-    const ready = deferred<void>()
-    const ended = deferred<void>()
-    this.ready = ready.promise
-    this.closed = ended.promise
+    this.ready = this.#ready.promise
+    this.closed = this.#ended.promise
     // Nobody has to ask how it ended.
     this.closed.catch(() => {})
-
-    this.#worker.on('message', (message: FromWorker) => {
-      if (message.type === 'ready') {
-        this.io = message.io
-        this.#live = true
-        ready.resolve()
-      } else {
-        this.#hear(message)
-      }
-    })
-    this.#worker.on('error', error => {
-      this.#failure = error
-    })
+    this.#thread = threadFor(early, share)
+    void widenDescriptorTable() // which takes about as long as the thread to open its layers
     process.on('exit', this.#onExit)
-    this.#worker.on('exit', code => {
-      process.off('exit', this.#onExit)
-      this.#settle(code, ready, ended)
-    })
+    this.#union = this.#thread.serve({ type: 'serve', options }, this)
   }
 
-  #hear(message: FromWorker): void {
+  hear(message: FromWorker): void {
     switch (message.type) {
       case 'log':
         this.#log[message.level](message.fields, message.message)
         break
+      case 'mount':
+        void this.#mount(message.request)
+        break
       case 'mounted':
-        this.#deviceFds = message.deviceFds
-        this.#bell = new Bell(message.bell)
+        this.#deviceFd = message.deviceFd
         this.#device = message.device
-        this.#controlFd = message.controlFd
         if (this.#way === 'fusermount' && message.device !== undefined)
           this.#endWatch = watchOver(this.mountpoint, message.device)
         break
-      case 'mount':
-        void this.#mount(message.request)
+      case 'ready':
+        this.io = message.io
+        this.#live = true
+        this.#ready.resolve()
         break
       case 'stats':
         this.#stats.answer(message.id, message.stats)
         break
-      case 'later':
-        setTimeout(() => this.#wake(), message.ms).unref()
+      case 'explained':
+        this.#explained.answer(message.id, message.answer)
         break
       case 'closed':
-        this.#over = true
-        this.#deviceFds = []
-        if (message.error !== undefined) this.#failure = reviveError(message.error)
-        break
-      case 'ready':
+        this.#deviceFd = -1
+        this.#settle(message.error === undefined ? undefined : reviveError(message.error))
         break
     }
+  }
+
+  /** What the thread could not do itself is done here. */
+  lost(code: number, error: Error | undefined): void {
+    // It has left a mount that nobody serves: whoever touches it would wait for ever.
+    if (this.#deviceFd >= 0) {
+      close(this.#deviceFd)
+      detach(this.mountpoint, this.#device)
+    }
+    this.#deviceFd = -1
+    this.#settle(error ?? new Error(`the union's thread ended with code ${code}`))
   }
 
   async #mount(request: MountRequest): Promise<void> {
@@ -152,38 +149,26 @@ class Serving implements Server {
     } catch (error) {
       answer = { type: 'device', error: plainError(error) }
     }
-    this.#worker.postMessage(answer)
+    this.#thread.tell(this.#union, answer)
   }
 
-  #settle(code: number, ready: Deferred<void>, ended: Deferred<void>): void {
-    const failure = this.#end(code)
-    this.#stats.end()
-    if (failure === undefined) ended.resolve()
-    else ended.reject(failure)
-    ready.reject(failure ?? new MountError('the mount was taken away while it was being made'))
-  }
-
-  /** The thread is gone. What it could not do itself is done here; returns why it died. */
-  #end(code: number): Error | undefined {
-    if (!this.#over) {
-      this.#failure ??= new Error(`the union's thread ended with code ${code}`)
-      // It has left a mount that nobody serves: whoever touches it would wait for ever.
-      if (this.#deviceFds.length > 0) {
-        for (const fd of this.#deviceFds) close(fd)
-        detach(this.mountpoint, this.#device)
-      }
-    }
+  #settle(failure: Error | undefined): void {
+    if (this.#over) return
+    this.#over = true
+    process.off('exit', this.#onExit)
     this.#endWatch()
-    if (this.#controlFd >= 0) close(this.#controlFd)
-    this.#controlFd = -1
-    this.#deviceFds = []
-    return this.#failure
+    this.#stats.end()
+    this.#explained.end()
+    if (failure === undefined) this.#ended.resolve()
+    else this.#ended.reject(failure)
+    this.#ready.reject(
+      failure ?? new MountError('the mount was taken away while it was being made'),
+    )
   }
 
   /** Where there is a mount, `exit-guard.ts` takes it away first. */
   readonly #onExit = (): void => {
     if (!this.#live) this.abandon()
-    settle() // the process would be aborted
   }
 
   /** A thread that waits for requests would hold up the exit of the process, which joins it. */
@@ -192,16 +177,9 @@ class Serving implements Server {
   }
 
   #tell(message: ToWorker): boolean {
-    if (this.#controlFd < 0 || this.#over) return false
-    this.#worker.postMessage(message)
-    this.#wake()
+    if (this.#over) return false
+    this.#thread.tell(this.#union, message)
     return true
-  }
-
-  #wake(): void {
-    if (this.#controlFd < 0 || this.#over) return
-    eventfdSignal(this.#controlFd)
-    this.#bell?.ring(this.#deviceFds[0]!)
   }
 
   unmount(options: { lazy?: boolean } = {}): Promise<void> {
@@ -209,6 +187,10 @@ class Serving implements Server {
   }
 
   stats(): Promise<Stats> {
-    return this.#stats.ask(id => this.#tell({ type: 'stats', id }))
+    return this.#stats.ask(id => this.#live && this.#tell({ type: 'stats', id }))
+  }
+
+  explain(names: ByteString[]): Promise<Answer | undefined> {
+    return this.#explained.ask(id => this.#live && this.#tell({ type: 'explain', id, names }))
   }
 }

@@ -20,9 +20,11 @@ import {
   type NodeId,
   type Ops,
 } from '../overlay/ops.js'
+import { O_ACCMODE, O_RDWR } from '../sys/constants.js'
 import { E, errnoName } from '../sys/errno.js'
 import {
   ENTRY_OUT_SIZE,
+  FOPEN_PASSTHROUGH,
   IN_HEADER_SIZE,
   Opcode,
   OPCODE_COUNT,
@@ -32,7 +34,7 @@ import {
 import type { DataMode } from './data-mode.js'
 import { handlers, NO_REPLY } from './handlers.js'
 import type { InitWish, Negotiated } from './init.js'
-import { DirPacker, DirPlusPacker, forEachPlusEntry, NEVER, Validity } from './reply.js'
+import { countOut, DirPacker, DirPlusPacker, forEachPlusEntry, NEVER, Validity } from './reply.js'
 import type { ReplyPipe } from './splice.js'
 import type { PageStore } from './store.js'
 import { Tidy } from './tidy.js'
@@ -72,8 +74,8 @@ export interface SessionOptions {
   timeout: number
   /** Default: nothing is left out. */
   tuning?: Tuning
-  /** Closes descriptors that nobody needs now. False: there are none. Default: as the union does. */
-  makeRoom?: () => boolean
+  /** Hears how many nodes the kernel has given back. Default: one of its own. */
+  tidy?: Tidy
   /** Called with what INIT has brought: what decides on the way of data, or why it can't be served. */
   onInit: (negotiated: Negotiated) => DataMode | MountError
 }
@@ -88,14 +90,11 @@ export class Session {
   readonly names: Validity
   readonly tuning: Tuning
   readonly onInit: (negotiated: Negotiated) => DataMode | MountError
-  readonly #makeRoom: () => boolean
   /** Undefined until INIT was answered: before, nothing else is. */
   negotiated: Negotiated | undefined
   data: DataMode | undefined
   /** Set where INIT has failed: there will be no mount. */
   refused: MountError | undefined
-  /** The node that the bell hangs on (bell.ts), or 0. */
-  bellNode = 0
   /** What the last request threw, where `handle` returned PARKED. */
   pending: Pending | undefined
 
@@ -109,11 +108,11 @@ export class Session {
   readonly dir: DirPacker
   readonly dirPlus: DirPlusPacker
 
-  /** Requests by opcode, and all that were answered with an error. */
+  /** Requests by opcode, and those that were answered with an error. */
   readonly counts = new Float64Array(OPCODE_COUNT)
+  readonly failures = new Float64Array(OPCODE_COUNT)
   errors = 0
-  /** How many nodes the kernel has given back. */
-  readonly tidy = new Tidy()
+  readonly tidy: Tidy
 
   constructor(options: SessionOptions) {
     this.ops = options.ops
@@ -124,8 +123,8 @@ export class Session {
     this.wish = options.wish
     this.names = new Validity(options.timeout)
     this.tuning = options.tuning ?? defaultTuning
+    this.tidy = options.tidy ?? new Tidy()
     this.onInit = options.onInit
-    this.#makeRoom = options.makeRoom ?? (() => this.ops.makeRoom())
     this.dir = new DirPacker(this.reply)
     this.dirPlus = new DirPlusPacker(this.reply, this.names, id => this.attrs(id), this.tuning)
   }
@@ -133,6 +132,21 @@ export class Session {
   /** How long attributes of a node are valid that go out now. */
   attrs(id: NodeId): Validity {
     return this.data?.attrsVolatile(id) === true ? NEVER : this.names
+  }
+
+  /**
+   * Whether a file that was just opened can be mapped for writing in pages of the mount, of which the kernel keeps no time
+   * (it does with write-back).
+   *
+   * @param fopen FOPEN_*, as it is answered
+   * @param flags those of open(2)
+   */
+  hasOwnPages(fopen: number, flags: number): boolean {
+    return (
+      (flags & O_ACCMODE) === O_RDWR &&
+      (fopen & FOPEN_PASSTHROUGH) === 0 &&
+      this.negotiated?.writeback === false
+    )
   }
 
   /**
@@ -149,11 +163,14 @@ export class Session {
     if (debug) this.#logRequest(req)
     const { opcode } = req
     if (opcode < OPCODE_COUNT) this.counts[opcode]!++
+    const { slow } = this.ops
+    slow?.begin(req.kept)
     let r
     try {
       r = this.#run(req, opcode)
     } catch (err) {
       if (err instanceof Pending) {
+        if (slow !== null) req.kept = slow.suspend()
         this.pending = err
         if (debug) this.log.debug({}, `-- ${req.unique}: waits`)
         return PARKED
@@ -161,6 +178,7 @@ export class Session {
       this.log.error({ err, op: opcodeName(opcode), node: req.nodeid }, 'an operation failed')
       r = -E.EIO
     }
+    slow?.end()
     return r === NO_REPLY || unanswered(opcode) ? NOTHING : this.answer(req, r)
   }
 
@@ -172,7 +190,7 @@ export class Session {
     if (this.negotiated === undefined && opcode !== Opcode.INIT) return -E.EIO
     let r = handler.run(this, req, this.reply)
     for (let n = 0; n < ROOMS && (r === -E.EMFILE || r === -E.ENFILE); n++) {
-      if (!this.#makeRoom()) break
+      if (!this.ops.makeRoom()) break
       r = handler.run(this, req, this.reply)
     }
     return r
@@ -181,7 +199,7 @@ export class Session {
   /** Completes the reply: `result` bytes follow the header, or -errno. */
   answer(req: Request, result: number): number {
     const r = result > ERRNO_END && result <= this.reply.capacity ? result : -E.EIO
-    if (r < 0) this.errors++
+    if (r < 0) this.#countError(req.opcode)
     const length = r < 0 ? OUT_HEADER_SIZE : OUT_HEADER_SIZE + r
     this.reply.header(length, r < 0 ? r : 0, req.uniqueLow, req.uniqueHigh)
     if (this.log.isLevelEnabled('debug')) {
@@ -191,10 +209,20 @@ export class Session {
     return length
   }
 
+  #countError(opcode: number): void {
+    this.errors++
+    if (opcode < OPCODE_COUNT) this.failures[opcode]!++
+  }
+
+  /** Completes the reply to a request that was parked for a job whose result is the answer. */
+  finished(req: Request, result: number): number {
+    return this.answer(req, result < 0 ? result : countOut(req.opcode, this.reply, result))
+  }
+
   #logRequest(req: Request): void {
     const { unique, nodeid, length, pid } = req
     this.log.debug(
-      { pid },
+      { caller: pid },
       `rx ${unique}: ${opcodeName(req.opcode)} n${nodeid}, ${length - IN_HEADER_SIZE} bytes`,
     )
   }
@@ -210,7 +238,7 @@ export class Session {
     switch (req.opcode) {
       case Opcode.CREATE:
       case Opcode.TMPFILE:
-        this.#closed(node, buf.readUIntLE(OUT_HEADER_SIZE + ENTRY_OUT_SIZE, 6))
+        this.closed(node, buf.readUIntLE(OUT_HEADER_SIZE + ENTRY_OUT_SIZE, 6))
         this.ops.forget(node, 1)
         break
       case Opcode.LOOKUP:
@@ -221,7 +249,7 @@ export class Session {
         if (node > ROOT_ID) this.ops.forget(node, 1)
         break
       case Opcode.OPEN:
-        this.#closed(req.nodeid, node)
+        this.closed(req.nodeid, node)
         break
       case Opcode.READDIRPLUS:
         forEachPlusEntry(buf, buf.readUInt32LE(0), id => this.ops.forget(id, 1))
@@ -230,7 +258,8 @@ export class Session {
     }
   }
 
-  #closed(node: NodeId, fh: number): void {
+  /** An open file is given back. */
+  closed(node: NodeId, fh: number): void {
     this.data?.release(node, fh)
     this.ops.release(fh)
     this.data?.released(node)

@@ -4,6 +4,7 @@
  * process. Pages are never moved (SPLICE_F_MOVE): the kernel would take them out of the real file's cache.
  */
 
+import { offPlus, type Off } from '../sys/types.js'
 import { E } from '../sys/errno.js'
 import { splice, spliceFrom, vmsplice } from '../sys/splice.js'
 import { OUT_HEADER_SIZE } from './abi.js'
@@ -12,15 +13,21 @@ import { PAGE } from './tuning.js'
 import type { Reply } from './wire.js'
 
 export class ReplyPipe {
-  readonly #pipe = new Pipe()
+  readonly #pipe: Pipe
+  #off = false
   /** Bytes of data that are in the pipe, behind the header; -1: nothing is. */
   #loaded = -1
   /** How many replies went this way. */
   sent = 0
 
+  /** @param pipe is empty between two replies, so that others may use it then */
+  constructor(pipe = new Pipe()) {
+    this.#pipe = pipe
+  }
+
   /** Whether a reply with so much data should go this way. */
   takes(length: number): boolean {
-    return length >= MIN_SPLICED && !this.#pipe.off
+    return length >= MIN_SPLICED && !this.#off && !this.#pipe.off
   }
 
   /**
@@ -30,15 +37,16 @@ export class ReplyPipe {
    * How many bytes of data there are, less than `length` only at the file's end; below 0: this can't be done, and
    * there is nothing in the pipe.
    */
-  load(rep: Reply, fd: number, length: number, pos: number): number {
-    if (!this.#pipe.open()) return -1
+  load(rep: Reply, fd: number, length: number, pos: Off): number {
+    // Nobody has large files that far out.
+    if (typeof pos !== 'number' || !this.#pipe.open()) return -1
     const { into } = this.#pipe
     // The header takes one.
     if (Math.ceil(((pos % PAGE) + length) / PAGE) >= PIPE_SLOTS) return -1
     if (vmsplice(into, rep.buf, 0, OUT_HEADER_SIZE) !== OUT_HEADER_SIZE) return this.#refuse()
     let done = 0
     while (done < length) {
-      const n = spliceFrom(fd, pos + done, into, length - done)
+      const n = spliceFrom(fd, offPlus(pos, done), into, length - done)
       if (n === -E.EINVAL) return this.#refuse()
       if (n < 0) {
         this.close()
@@ -78,7 +86,7 @@ export class ReplyPipe {
 
   /** Large replies are sent by write(2) from now on. */
   stop(): void {
-    this.#pipe.giveUp()
-    this.#loaded = -1
+    this.#off = true
+    this.close()
   }
 }

@@ -9,9 +9,11 @@
  * what is behind the file's end on its last page as the memory was. So it is done by kernels alone that surely have it.
  */
 
-import type { NodeId, Opened, Ops } from '../overlay/ops.js'
+import { UNREAD_MAX, type NodeId, type Opened, type Ops } from '../overlay/ops.js'
 import { E, errnoName } from '../sys/errno.js'
+import { fstatx } from '../sys/at.js'
 import { pread, write } from '../sys/io.js'
+import { Stat } from '../sys/stat.js'
 import type { Logger } from '../log.js'
 import { NOTIFY_STORE, NOTIFY_STORE_OUT_SIZE, OUT_HEADER_SIZE } from './abi.js'
 import { Reply } from './wire.js'
@@ -24,11 +26,13 @@ export const MAX_STORED = 32 * 1024
 /** That of Linux 6.12. */
 const MINOR_MIN = 41
 
+/** With room for a byte that the file should not have. One for all: it is sent at once. */
+const message = new Reply(AT + MAX_STORED + 1)
+
 export class PageStore {
-  /** With room for a byte that the file should not have. */
-  readonly #message = new Reply(AT + MAX_STORED + 1)
   readonly #fd: number
   readonly #log: Logger
+  readonly #stat = new Stat()
   #off = false
   /** How many files were given. */
   stored = 0
@@ -44,15 +48,19 @@ export class PageStore {
     if (minor < MINOR_MIN) this.#off = true
   }
 
-  /** @param opened what `ops` has answered to an OPEN for reading, of a file whose pages the kernel may keep */
-  give(node: NodeId, opened: Opened, ops: Ops): void {
+  /**
+   * @param opened what `ops` has answered to an OPEN for reading, of a file whose pages the kernel may keep
+   * @returns false: the file has another length than the kernel was told, so a layer was changed beneath the union
+   */
+  give(node: NodeId, opened: Opened, ops: Ops): boolean {
     const size = opened.unread
-    if (size <= 0 || size > MAX_STORED || this.#off) return
-    const message = this.#message
-    // Another length than the kernel was told is none that its pages end with; an error comes up with READ.
-    // By one call: less than there is would be no harm.
+    if (size > MAX_STORED) return this.#isAsLong(ops.realFile(opened.fh), size)
+    if (size <= 0 || this.#off) return true
     const fd = ops.realFile(opened.fh)
-    if (fd < 0 || pread(fd, message.buf, AT, size + 1, 0) !== size) return
+    if (fd < 0) return true
+    // By one call. An error comes up with READ.
+    const got = pread(fd, message.buf, AT, size + 1, 0)
+    if (got !== size) return got < 0
     const length = AT + size
     message.header(length, NOTIFY_STORE, 0, 0)
     message.i64(OUT_HEADER_SIZE, node)
@@ -66,5 +74,12 @@ export class PageStore {
       this.#off = true
       this.#log.warn({ errno: errnoName(r) }, 'the kernel takes no pages of files')
     }
+    return true
+  }
+
+  /** A longer one is opened at once, too, which costs little beside reading it. */
+  #isAsLong(fd: number, size: number): boolean {
+    const stat = this.#stat
+    return fd < 0 || size >= UNREAD_MAX || fstatx(fd, stat) < 0 || stat.size === size
   }
 }

@@ -36,11 +36,6 @@ export class Tidy {
     this.#forgotten += nodes
   }
 
-  /** There is garbage of another kind. */
-  littered(): void {
-    this.#forgotten += WORTH
-  }
-
   /** How long to sleep before `quiet` is to be called, in milliseconds; -1: for ever. */
   get patience(): number {
     return this.#forgotten < WORTH ? -1 : QUIET_MS

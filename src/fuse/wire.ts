@@ -4,7 +4,9 @@
  * at aligned offsets; 64-bit integers as two of them.
  */
 
-import type { Ino } from '../sys/types.js'
+import type { Kept } from '../overlay/ops.js'
+import { ino64 } from '../sys/stat.js'
+import type { Ino, Off } from '../sys/types.js'
 import { IN_HEADER_SIZE, OUT_HEADER_SIZE } from './abi.js'
 
 const HIGH = 0x1_0000_0000
@@ -34,6 +36,9 @@ export class Request {
   /** Where the data of a WRITE is that is not in `buf`: the end of a pipe, or -1. Who has taken all of it says so here. */
   source = -1
 
+  /** What it was told while it was parked. */
+  kept: Kept | null = null
+
   constructor(size: number) {
     this.buf = Buffer.allocUnsafeSlow((size + 7) & ~7)
     this.#u32 = new Uint32Array(this.buf.buffer)
@@ -46,6 +51,8 @@ export class Request {
     this.buf.copy(other.buf, 0, 0, this.length)
     other.length = this.length
     other.fd = this.fd
+    other.kept = this.kept
+    this.kept = null
     return other
   }
 
@@ -92,6 +99,10 @@ export class Request {
   u64(offset: number): number {
     return this.u32(offset + 4) * HIGH + this.u32(offset)
   }
+  /** An offset or a size of 64 bits, exact. */
+  off(offset: number): Off {
+    return ino64(this.u32(offset), this.u32(offset + 4))
+  }
   /** 64 bits, signed, likewise. */
   i64(offset: number): number {
     if (IN_HEADER_SIZE + offset + 8 > this.length) return 0
@@ -135,8 +146,6 @@ export class Reply {
   readonly buf: Buffer
   readonly #u32: Uint32Array
   readonly #i32: Int32Array
-  /** The regular file that an entry told of last, or 0. */
-  file = 0
 
   constructor(size: number) {
     this.buf = Buffer.allocUnsafeSlow((size + 7) & ~7)
@@ -165,7 +174,7 @@ export class Reply {
     this.#u32[i] = n
     this.#i32[i + 1] = Math.floor(n / HIGH)
   }
-  /** An inode number. */
+  /** An inode number, or an offset. */
   ino(offset: number, n: Ino): void {
     if (typeof n === 'number') {
       this.i64(offset, n)

@@ -49,7 +49,8 @@ export function makeAs(
   if (!own || result < 0) return result
   const given = giveGroup(dirfd, name)
   if (given >= 0) return result
-  if (unlinkat(dirfd, name) < 0) rmdirat(dirfd, name)
+  // Whoever asked is told of the first error.
+  if (unlinkat(dirfd, name) < 0) void rmdirat(dirfd, name)
   return given
 }
 

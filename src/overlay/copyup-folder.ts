@@ -1,9 +1,11 @@
 /** Copy-up of folders, parents first. Analogous to fs/overlayfs/copy_up.c. */
 
-import { fstatx, mkdirat } from '../sys/at.js'
+import { fstatx, mkdirat, statxat } from '../sys/at.js'
 import { RENAME_NOREPLACE } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { Stat } from '../sys/stat.js'
+import { changed } from './changed.js'
+import { identify } from './identity.js'
 import { RealDir } from './layer.js'
 import { renameOwn } from './lend.js'
 import { copyMetadata } from './metadata.js'
@@ -11,9 +13,11 @@ import type { Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { amend } from './override.js'
 import { publish, type Put } from './publish.js'
+import { readAhead } from './read-ahead.js'
 import { isReadOnly, type Union } from './union.js'
 
 const source = new Stat()
+const copy = new Stat()
 
 /**
  * Makes sure that the upper layer has the folder, and all above it.
@@ -23,10 +27,18 @@ const source = new Stat()
 export function ensureUpperDir(u: Union, node: Node): Result {
   if (node.upper) return 0
   if (isReadOnly(u)) return -E.EROFS
+  const { slow } = u
+  if (slow === null) return bringUp(u, node)
+  readAhead(u, node)
+  return slow.whole(() => bringUp(u, node))
+}
+
+function bringUp(u: Union, node: Node): Result {
+  if (node.upper) return 0
   const parent = node.parent
   const real = node.dirs[0]
   if (parent === null || real === undefined) return -E.ENOENT
-  const above = ensureUpperDir(u, parent)
+  const above = bringUp(u, parent)
   if (above < 0) return above
   return copyUpFolder(u, node, parent, real)
 }
@@ -47,17 +59,20 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
   const staged = work.stage(makeFolder)
   if (staged.result < 0) return staged.result
   result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
-  if (result >= 0) result = publish(u, into, node.name, moveFolder, work.fd, staged.name)
+  if (result >= 0) result = statxat(work.fd, staged.name, copy)
+  if (result >= 0) result = publish(u, parent, node.name, moveFolder, work.fd, staged.name)
   if (result < 0) {
     work.discard(staged.name)
     return result
   }
   const upper = new RealDir(into.layer, into, node.name)
+  identify(upper, copy, upper.layer)
   upper.dotWhiteouts = new Set()
   node.dirs.unshift(upper)
   node.upper = true
   node.lowerPositive = true
+  u.copied.objects++
   // A merged folder has another link count than a lower one.
-  if (node.lookups > 0) u.notifier.attrChanged(node.id)
+  changed(u, node)
   return 0
 }

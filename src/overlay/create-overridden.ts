@@ -4,15 +4,7 @@
  */
 
 import { fchownat, fstatx, renameat2, statxat } from '../sys/at.js'
-import {
-  RENAME_EXCHANGE,
-  RENAME_NOREPLACE,
-  S_IFDIR,
-  S_IFLNK,
-  S_IFMT,
-  S_IFREG,
-  S_ISGID,
-} from '../sys/constants.js'
+import { RENAME_NOREPLACE, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
@@ -22,7 +14,7 @@ import type { Layer } from './layer.js'
 import type { ByteString, Caller, Result } from './ops.js'
 import { amend, chmodOnDisk, diskMode, isOverridden, specialsAreFiles, store } from './override.js'
 import type { Union } from './union.js'
-import { isWhiteout } from './whiteout.js'
+import { exchangeWhiteout, isDotWhiteoutName, isWhiteout, markOrdinary } from './whiteout.js'
 import type { Workdir } from './work.js'
 
 /** What is wanted of a new object, type and permissions in `mode`. Ids are those of the disk. */
@@ -69,7 +61,8 @@ export function makeOverridden(
   const stated = statxat(fd, name, there)
   if (stated < 0 && stated !== -E.ENOENT) return stated
   coveredWhiteout = stated >= 0
-  if (coveredWhiteout && !isWhiteout(fd, name, there)) return -E.EEXIST
+  const whiteout = coveredWhiteout ? isWhiteout(u.marks, fd, name, there, false) : 1
+  if (whiteout <= 0) return whiteout < 0 ? whiteout : -E.EEXIST
   let result = fstatx(fd, parentStat)
   if (result >= 0) result = amend(upper, fd, '', parentStat)
   if (result < 0) return result
@@ -90,9 +83,13 @@ export function makeOverridden(
     : stageWithOwner(u, work, caller, full, run)
   if (staged.result < 0) return staged.result
   result = isDir && coveredWhiteout ? u.marks.setOpaque(work.fd, staged.name) : 0
+  if (result >= 0 && isDotWhiteoutName(name)) result = markOrdinary(u, work.fd, staged.name)
   if (result >= 0) {
-    const flags = !coveredWhiteout ? RENAME_NOREPLACE : isDir ? RENAME_EXCHANGE : 0
-    result = renameat2(work.fd, staged.name, fd, name, flags)
+    const flags = coveredWhiteout ? 0 : RENAME_NOREPLACE
+    result =
+      isDir && coveredWhiteout
+        ? exchangeWhiteout(fd, name, work.fd, staged.name)
+        : renameat2(work.fd, staged.name, fd, name, flags)
   }
   if (result < 0 || (isDir && coveredWhiteout)) work.discard(staged.name)
   if (result < 0 && staged.result > 0) close(staged.result)
@@ -121,7 +118,7 @@ function stageWithAttribute(
   let result: Result = 0
   if (acl !== null && inherited !== null) {
     result = setInherited(work.fd, staged.name, mode, acl, inherited)
-    chmodOnDisk(work.fd, staged.name, mode)
+    if (result >= 0) result = chmodOnDisk(work.fd, staged.name, mode)
   }
   if (result >= 0) result = store(upper, work.fd, staged.name, uid, gid, mode, major, minor)
   return result < 0 ? undo(work, staged, result) : staged

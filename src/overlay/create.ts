@@ -8,14 +8,14 @@ import {
   fchmodat,
   fchownat,
   fstatx,
-  linkat,
-  linkFd,
   mkdirat,
   mknodat,
   openat,
   renameat2,
+  rmdirat,
   statxat,
   symlinkat,
+  unlinkat,
 } from '../sys/at.js'
 import {
   O_CREAT,
@@ -26,7 +26,7 @@ import {
   O_WRONLY,
   O_ACCMODE,
   O_RDONLY,
-  RENAME_EXCHANGE,
+  RENAME_NOREPLACE,
   S_IFCHR,
   S_IFDIR,
   S_IFLNK,
@@ -40,31 +40,34 @@ import { popFsIds } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
 import { applyDefaultAcl, setInherited } from './acl.js'
 import { actAs, makeAs, type Make } from './caller.js'
-import { copyUp } from './copyup.js'
 import { ensureUpperDir } from './copyup-folder.js'
-import { ensureUpperName, saveNlink } from './hardlinks.js'
-import { markImpure } from './publish.js'
-import { openFile, realFlags, type HandleTable } from './handles.js'
+import { identify } from './identity.js'
+import { noteWhiteout } from './remove.js'
+import { realFlags, type HandleTable } from './handles.js'
 import { coveredWhiteout, diskIds, makeOverridden } from './create-overridden.js'
 import { RealDir, type Layer } from './layer.js'
-import { amend, diskMode, store } from './override.js'
-import { findChild } from './lookup.js'
+import { amend, chmodOnDisk, diskMode, store } from './override.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Caller, Entry, Opened, Result } from './ops.js'
-import { fillAttr, isReadOnly, locate, Place, statNode, type Union } from './union.js'
-import { isDotWhiteoutName, isWhiteout } from './whiteout.js'
+import { fillAttr, isReadOnly, type Union } from './union.js'
+import {
+  exchangeWhiteout,
+  isDotWhiteoutName,
+  isWhiteout,
+  markOrdinary,
+  takesDotNames,
+} from './whiteout.js'
 import { defaultAcl } from './xattr.js'
 
 const NAME_MAX = 255
 const there = new Stat()
-const place = new Place()
 
 /** The checks that all ways to make a name share. On success the parent is in the upper layer. */
-function prepare(u: Union, parent: Node, name: ByteString): Result {
+export function prepare(u: Union, parent: Node, name: ByteString): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (name.length > NAME_MAX) return -E.ENAMETOOLONG
-  // Kept for reading layers that mark deletions with such names: one made here would delete another.
-  if (isDotWhiteoutName(name)) return -E.EINVAL
+  // It would hide another name.
+  if (isDotWhiteoutName(name) && !takesDotNames(u)) return -E.EINVAL
   if (parent.unlinked) return -E.ENOENT
   if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   if (parent.children?.has(name) === true) return -E.EEXIST
@@ -92,6 +95,7 @@ function make(
   const upper = parent.upperDir
   if (upper === null) return -E.EIO
   const acl = defaultAcl(u, parent)
+  if (typeof acl === 'number') return acl
   const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
@@ -102,26 +106,19 @@ function make(
     result = makeOverridden(u, u.upper, u.work, caller, fd, name, wanted, run)
     covers = result >= 0 && coveredWhiteout
   } else {
-    result = makeAs(u.owners, caller, fd, name, masked, run)
+    result = isDotWhiteoutName(name) ? -E.EEXIST : makeAs(u.owners, caller, fd, name, masked, run)
     if (result === -E.EEXIST) {
       covers = true
-      result = makeOverWhiteout(u, caller, fd, name, masked, acl, run)
+      result = makeInStages(u, caller, fd, name, masked, acl, run)
     }
-  }
-  if (result >= 0 && !covers) {
-    const finished = finishDirect(u, parent, upper, fd, name, mode)
-    if (finished < 0) {
-      // Best effort: the object exists, but the union cannot vouch for it.
-      if ((mode & S_IFMT) === S_IFREG && result > 0) close(result)
-      return finished
-    }
-    covers = finished > 0
   }
   if (result < 0) return result
+  if (!covers) covers = finishDirect(u, parent, upper, fd, name, mode)
   let stated = result > 0 ? fstatx(result, there) : statxat(fd, name, there)
   if (stated >= 0 && u.override) stated = amend(u.upper, fd, name, there)
   if (stated < 0) {
     if (result > 0) close(result)
+    unmake(u, upper, fd, name, (mode & S_IFMT) === S_IFDIR, covers)
     return stated
   }
   created = addNode(u, parent, name, there)
@@ -131,6 +128,32 @@ function make(
 
 let created: Node
 
+/**
+ * Takes away again what was just made, where the answer to that could not be found out.
+ *
+ * @param covers it took the place of a whiteout
+ */
+export function unmake(
+  u: Union,
+  upper: RealDir,
+  fd: number,
+  name: ByteString,
+  isDir: boolean,
+  covers: boolean,
+): void {
+  let result: Result = -E.EROFS
+  if (covers && u.work !== null)
+    result = noteWhiteout(upper, name, u.work.whiteout(fd, name, isDir ? 'folder' : 'file'), u)
+  else if (!covers) result = isDir ? removeMade(u, fd, name) : unlinkat(fd, name)
+  if (result < 0) u.log.warn({ errno: -result }, 'what was made stays, though making it failed')
+}
+
+/** A folder may have the mark of one that is opaque in it. */
+function removeMade(u: Union, fd: number, name: ByteString): Result {
+  const result = rmdirat(fd, name)
+  return result === -E.ENOTEMPTY && u.work !== null ? u.work.removeFolder(fd, name) : result
+}
+
 /** Whether what a caller makes can be theirs on disk (kernel: may_create). */
 function isOwnable(u: Union, caller: Caller): boolean {
   return u.owners === null || isReadOnly(u) || u.owners.hasRoomFor(caller)
@@ -139,27 +162,30 @@ function isOwnable(u: Union, caller: Caller): boolean {
 /**
  * What is left to do after an object was made in its place.
  *
- * @returns 1 where it covers a `.wh.` whiteout, which is gone now; 0; or -errno
+ * @returns whether it covers a `.wh.` whiteout, which is gone now
  */
-function finishDirect(
+export function finishDirect(
   u: Union,
   parent: Node,
   upper: RealDir,
   fd: number,
   name: ByteString,
   mode: number,
-): Result {
-  // In a merged parent nothing of a lower layer must ever show through a new folder.
+): boolean {
+  // Lower layers have nothing under the name, so this spares looking, and may fail (kernel: ovl_create_upper).
   if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
     const result = u.marks.setOpaque(fd, name)
-    if (result < 0) return result
+    if (result < 0) u.log.debug({ errno: -result }, 'best effort: a new folder is not opaque')
   }
-  if (upper.dotWhiteouts !== undefined && !upper.dotWhiteouts.delete(name)) return 0
-  return u.work?.clearDotWhiteout(fd, name) === true ? 1 : 0
+  if (upper.dotWhiteouts !== undefined && !upper.dotWhiteouts.delete(name)) return false
+  return u.work?.clearDotWhiteout(fd, name) === true
 }
 
-/** Builds in the workdir and replaces the whiteout in one step (kernel: ovl_create_over_whiteout). */
-function makeOverWhiteout(
+/**
+ * Builds in the workdir and replaces the whiteout in one step (kernel: ovl_create_over_whiteout). What has a name that
+ * begins with `.wh.` is made so, too: without its mark it would hide another.
+ */
+function makeInStages(
   u: Union,
   caller: Caller,
   fd: number,
@@ -170,9 +196,13 @@ function makeOverWhiteout(
 ): Result {
   const work = u.work
   if (work === null) return -E.EROFS
+  const isDotName = isDotWhiteoutName(name)
   const stated = statxat(fd, name, there)
-  if (stated < 0) return stated
-  if (!isWhiteout(fd, name, there)) return -E.EEXIST
+  const isFree = isDotName && stated === -E.ENOENT
+  if (stated < 0 && !isFree) return stated
+  const whiteout = isFree ? 1 : isWhiteout(u.marks, fd, name, there, false)
+  if (whiteout < 0) return whiteout
+  if (whiteout === 0) return isDotName ? -E.EINVAL : -E.EEXIST
   const isDir = (mode & S_IFMT) === S_IFDIR
   const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
   const finalMode = inherited === null ? mode : inherited.mode
@@ -184,8 +214,13 @@ function makeOverWhiteout(
   if (result >= 0 && acl !== null && inherited !== null)
     result = setInherited(work.fd, staged.name, finalMode, acl, inherited)
   if (result >= 0 && isDir) result = u.marks.setOpaque(work.fd, staged.name)
-  if (result >= 0) result = renameat2(work.fd, staged.name, fd, name, isDir ? RENAME_EXCHANGE : 0)
-  if (result < 0 || isDir) work.discard(staged.name)
+  if (result >= 0 && isDotName) result = markOrdinary(u, work.fd, staged.name)
+  if (result >= 0)
+    result =
+      isDir && !isFree
+        ? exchangeWhiteout(fd, name, work.fd, staged.name)
+        : renameat2(work.fd, staged.name, fd, name, isFree ? RENAME_NOREPLACE : 0)
+  if (result < 0 || (isDir && !isFree)) work.discard(staged.name)
   if (result < 0 && staged.result > 0) close(staged.result)
   return result < 0 ? result : staged.result
 }
@@ -211,10 +246,12 @@ function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
   let dirs: RealDir[] | undefined
   if (st.isDir && parent.upperDir !== null) {
     const dir = new RealDir(parent.upperDir.layer, parent.upperDir, name)
+    identify(dir, st, dir.layer)
     dir.dotWhiteouts = new Set()
     dirs = [dir]
   }
   const node = u.nodes.create(st.mode, st.ino, dirs)
+  if (dirs === undefined) identify(node, st, u.upper)
   node.upper = true
   u.nodes.addName(node, parent, name, true)
   return node
@@ -285,7 +322,7 @@ export function symlink(
 let fileFlags = 0
 const makeFile: Make = (fd, at, mode) => openat(fd, at, fileFlags, mode & 0o7777)
 
-/** @throws Pending where the name exists and must be copied up */
+/** @returns also -ESTALE, without O_EXCL: the kernel does not know what has the name */
 export function create(
   u: Union,
   handles: HandleTable,
@@ -300,16 +337,9 @@ export function create(
   const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
   const onlyReads = mayWrite && readsFirst(u, mode, flags)
   fileFlags = (onlyReads ? O_RDONLY : realFlags(u, flags)) | O_CREAT | O_EXCL
-  let fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), makeFile)
-  if (fd === -E.EEXIST && (flags & O_EXCL) === 0) {
-    const found = findChild(u, parent, name)
-    if (typeof found === 'number') return found
-    if (!found.isReg) return found.isDir ? -E.EISDIR : -E.EEXIST
-    const result = openFile(u, handles, found, flags & ~O_CREAT, null, opened)
-    if (result < 0) return result
-    const stated = statNode(u, found, there)
-    return stated < 0 ? stated : answer(u, found, out)
-  }
+  const fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), makeFile)
+  // Nobody has checked whether the caller may open what has the name: the kernel does, once it has looked it up.
+  if (fd === -E.EEXIST && (flags & O_EXCL) === 0) return -E.ESTALE
   if (fd < 0) return fd
   describeNew(handles, created, fd, mayWrite, onlyReads, opened)
   return answer(u, created, out)
@@ -362,6 +392,7 @@ export function tmpfile(
   const upper = parent.upperDir
   if (upper === null) return -E.EIO
   const acl = defaultAcl(u, parent)
+  if (typeof acl === 'number') return acl
   const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
   const dirfd = u.fds.get(upper)
   if (dirfd < 0) return dirfd
@@ -385,10 +416,12 @@ export function tmpfile(
   let stated = anchor < 0 ? anchor : fstatx(fd, there)
   if (stated >= 0 && u.override) stated = amend(u.upper, fd, '', there)
   if (stated < 0) {
+    if (anchor >= 0) close(anchor)
     close(fd)
     return stated
   }
   const node = u.nodes.create(S_IFREG, there.ino)
+  identify(node, there, u.upper)
   node.upper = true
   node.unlinked = true
   node.anchor = anchor
@@ -409,90 +442,8 @@ function keepOwner(
   if (result >= 0) result = amend(upper, dirfd, '', u.st)
   if (result < 0) return result
   const { uid, gid } = diskIds(u, caller)
-  return store(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
-}
-
-/**
- * A further name for a file (kernel: ovl_link).
- *
- * @throws Pending where a large file must be copied up first
- */
-export function link(u: Union, node: Node, parent: Node, name: ByteString, out: Entry): Result {
-  if (node.isDir) return -E.EPERM
-  if (node.protect !== 0) return -E.EPERM
-  let result = prepare(u, parent, name)
-  if (result < 0) return result
-  result = copyUp(u, node)
-  if (result < 0) return result
-  if (node.parent !== null) {
-    result = ensureUpperName(u, node, node.parent, node.name)
-    if (result < 0) return result
-  }
-  result = prepare(u, parent, name)
-  if (result < 0) return result
-  const upper = parent.upperDir
-  if (upper === null) return -E.EIO
-  const fd = u.fds.get(upper)
-  if (fd < 0) return fd
-  result = locate(u, node, place)
-  if (result < 0) return result
-  const from = { fd: place.fd, name: place.name }
-  const run = (dirfd: number, at: ByteString): Result =>
-    from.name === '' ? linkFd(from.fd, dirfd, at) : linkat(from.fd, from.name, dirfd, at)
-  result = run(fd, name)
-  let covers = false
-  if (result === -E.EEXIST) {
-    covers = true
-    result = linkOverWhiteout(u, fd, name, run)
-  } else if (result >= 0) {
-    covers = finishDirect(u, parent, upper, fd, name, S_IFREG) > 0
-  }
-  if (result < 0) return result
-  if (node.foreign) markImpure(u, upper, fd)
-  return adopt(u, node, parent, name, fd, covers, out)
-}
-
-function linkOverWhiteout(
-  u: Union,
-  fd: number,
-  name: ByteString,
-  run: (dirfd: number, at: ByteString) => Result,
-): Result {
-  const work = u.work
-  if (work === null) return -E.EROFS
-  const stated = statxat(fd, name, there)
-  if (stated < 0) return stated
-  if (!isWhiteout(fd, name, there)) return -E.EEXIST
-  const staged = work.stage(run)
-  if (staged.result < 0) return staged.result
-  const result = renameat2(work.fd, staged.name, fd, name, 0)
-  if (result < 0) work.discard(staged.name)
+  result = store(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
+  // The folder's default ACL may have given others the right to write.
+  if (result >= 0) result = chmodOnDisk(fd, '', mode)
   return result
-}
-
-/** Enters the new link into the node's names. */
-function adopt(
-  u: Union,
-  node: Node,
-  parent: Node,
-  name: ByteString,
-  fd: number,
-  covers: boolean,
-  out: Entry,
-): Result {
-  let result = statxat(fd, name, there)
-  if (result >= 0 && u.override) result = amend(u.upper, fd, name, there)
-  if (result < 0) return result
-  if (node.anchor >= 0) {
-    // It was a file without a name (O_TMPFILE): now its name leads to it.
-    close(node.anchor)
-    node.anchor = -1
-    node.unlinked = false
-  }
-  if (there.nlink > 1 || node.links !== null) u.nodes.registerUpper(node, there.ino)
-  u.nodes.addName(node, parent, name, true)
-  if (covers || node.links !== null) node.lowerPositive = undefined
-  else node.lowerPositive = false
-  saveNlink(u, node)
-  return answer(u, node, out)
 }

@@ -9,7 +9,15 @@ import { Mark } from './marks.js'
 import type { ByteString, Result } from './ops.js'
 import { amend } from './override.js'
 import type { Union } from './union.js'
-import { hasDotOpaque, hasDotWhiteout, isWhiteout } from './whiteout.js'
+import { readRedirect } from './redirect-value.js'
+import {
+  hasDotOpaque,
+  hasDotWhiteout,
+  hidesAnother,
+  isCutOff,
+  isDotWhiteoutName,
+  isWhiteout,
+} from './whiteout.js'
 
 /** What one real folder has under a name. */
 export const Found = {
@@ -46,10 +54,18 @@ export function examine(u: Union, real: RealDir, name: ByteString, st: Stat, las
   if (fd < 0) return fd === -E.ENOENT ? Found.NOTHING : fd
   const result = statxat(fd, name, st)
   if (result < 0) {
-    if (result !== -E.ENOENT && result !== -E.ENOTDIR) return result
-    return !last && hasDotWhiteout(u, real, fd, name) ? Found.WHITEOUT : Found.NOTHING
+    // A redirect may say a name that is too long.
+    if (result !== -E.ENOENT && result !== -E.ENOTDIR && result !== -E.ENAMETOOLONG) return result
+    const hidden = last ? 0 : hasDotWhiteout(u, real, fd, name)
+    return hidden < 0 ? hidden : hidden > 0 ? Found.WHITEOUT : Found.NOTHING
   }
-  if (isWhiteout(fd, name, st)) return Found.WHITEOUT
+  const whiteout = isWhiteout(real.layer.marks, fd, name, st, !real.layer.isUpper)
+  if (whiteout !== 0) return whiteout < 0 ? whiteout : Found.WHITEOUT
+  // Before anything else is asked of it: it is no object of the union.
+  if (isDotWhiteoutName(name)) {
+    const hides = hidesAnother(real.layer, !real.layer.isUpper, fd, name)
+    if (hides !== 0) return hides < 0 ? hides : Found.NOTHING
+  }
   if (u.amends) {
     const amended = amend(real.layer, fd, name, st)
     if (amended < 0) return amended
@@ -74,32 +90,31 @@ export function readFolderMarks(
   folder.redirect = ''
   const fd = u.fds.get(real)
   if (fd < 0) return fd
-  const lower = !real.layer.isUpper
-  const bits = u.marks.read(fd, name, lower)
+  const { marks, isUpper } = real.layer
+  const lower = !isUpper
+  const bits = marks.read(fd, name, lower)
+  if (bits < 0) return bits
   if (!lower) topMarks.bits = bits
   child.impure = (bits & Mark.IMPURE) !== 0
   if ((bits & Mark.OPAQUE) !== 0) {
-    const value = u.marks.opaque(fd, name, lower)
+    const value = marks.opaque(fd, name, lower)
+    if (typeof value === 'number') return value
     if (value === 'y') folder.opaque = true
     // A move that was cut short may have left one that hides nothing, in an opaque folder too.
     child.xattrWhiteouts = value === 'x' || (!lower && u.work?.form === 'xattr')
   }
-  if ((bits & Mark.REDIRECT) !== 0) {
-    folder.redirect = u.marks.value(fd, name, 'redirect', lower) ?? ''
-    if (!isRedirect(folder.redirect)) return -E.EINVAL
+  if ((bits & Mark.REDIRECT) !== 0 && !folder.opaque && !isLast(u, real, last)) {
+    const redirect = readRedirect(u, real.layer, fd, name)
+    if (typeof redirect === 'number') return redirect
+    folder.redirect = redirect
   }
-  if (!folder.opaque && (!last || folder.redirect !== ''))
-    folder.opaque = hasDotOpaque(fd, name) || hasDotWhiteout(u, real, fd, name)
-  return 0
+  if (folder.opaque || (last && folder.redirect === '')) return 0
+  let hidden = hasDotOpaque(real.layer, lower, fd, name)
+  if (hidden === 0) hidden = isCutOff(u, real, fd, name)
+  folder.opaque = hidden > 0
+  return Math.min(hidden, 0)
 }
 
-/**
- * Whether it is a name or an absolute path (kernel: ovl_get_redirect_xattr). Nothing else may get where
- * names of layers are expected.
- */
-export function isRedirect(value: ByteString): boolean {
-  const [first, ...rest] = value.split('/')
-  const names = first === '' ? rest : [first, ...rest]
-  if (first !== '' && rest.length > 0) return false
-  return names.every(name => name !== '' && name !== '.' && name !== '..')
-}
+/** Whether no layer is left in which a redirect could lead anywhere: then it is not looked at (kernel: ovl_lookup). */
+const isLast = (u: Union, { layer }: RealDir, last: boolean): boolean =>
+  u.options.redirectDir === 'nofollow' ? last : layer.index === u.lowers.length

@@ -1,12 +1,12 @@
 /** Open files and what is done through them. */
 
-import { fchmod, fstatx, futimens, openat } from '../sys/at.js'
+import { fstatx } from '../sys/at.js'
 import {
-  FALLOC_FL_KEEP_SIZE,
   O_ACCMODE,
   O_APPEND,
   O_CREAT,
   O_DIRECT,
+  O_DIRECTORY,
   O_EXCL,
   O_NOATIME,
   O_RDONLY,
@@ -16,34 +16,43 @@ import {
   S_IFREG,
   S_ISGID,
   S_ISUID,
-  UTIME_OMIT,
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
-import {
-  close,
-  copyFileRange as copyRange,
-  dup,
-  fallocate as allocate,
-  lseek as seek,
-  moveTo,
-  pread,
-  pwrite,
-  read,
-} from '../sys/io.js'
+import { close, dup, ftruncate, lseek as seek, moveTo, pread, pwrite, read } from '../sys/io.js'
+import { offPlus, type Off } from '../sys/types.js'
 import { spliceTo } from '../sys/splice.js'
+import { claim } from '../sys/slow.js'
 import { Stat } from '../sys/stat.js'
-import { fsetxattr, getxattrat, getxattrValue } from '../sys/xattr.js'
+import { openToCut, truncateat } from '../sys/truncate.js'
+import { changed } from './changed.js'
 import { copyUp } from './copyup.js'
-import { CAPABILITY } from './id-values.js'
+import { cutInBackground, freesMuch } from './cut.js'
+import { statPlace } from './drop-privileges.js'
+import {
+  addHandle,
+  isMappable,
+  isOpenToWrite,
+  removeHandle,
+  setFd,
+  withDescriptor,
+} from './handle-list.js'
+import { isSame } from './identity.js'
+import {
+  dropForWrite,
+  isPrivileged,
+  keepMtime,
+  keptCapability,
+  restoreCapability,
+  restoreSetId,
+} from './killpriv.js'
 import { rightToOpen, withRight } from './lend.js'
-import { settleData } from './metacopy.js'
-import { Node, Protect } from './node.js'
+import { openData, settleData } from './metacopy.js'
+import { Node, notBusy, Protect } from './node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from './ops.js'
-import type { Layer } from './layer.js'
-import { amend, dropCapability, storedName, storeMode } from './override.js'
-import { privilegesLeft } from './privileges.js'
-import { fdPathOpen } from './reopen.js'
-import { isReadOnly, layerOf, locate, Place, shownGid, statNode, type Union } from './union.js'
+import { amend } from './override.js'
+import { openRegular, orWait, reopenRegular } from './regular.js'
+import { isReadOnly, layerOf, locate, Place, statNode, type Union } from './union.js'
+import { CHANGED, changedHere, isOther } from './version.js'
 
 export class FileHandle {
   readonly fh: Fh
@@ -56,14 +65,21 @@ export class FileHandle {
   readonly writable: boolean
   /** The descriptor is open for reading alone, though the handle may write: `HandleTable.writing` opens it anew. */
   onlyReads = false
+  /** Its place among the node's (handle-list.ts). */
+  slot = 0
+  /** Who has it asks that reading moves no access time (O_NOATIME). */
+  readonly keepsTime: boolean
   /** The file was seen, or made, without a capability, and nobody has set one since. */
   incapable = false
+  /** Writes through mappings of it may come late, and nothing tells of them before (`Ops.mappable`). */
+  mappable = false
 
-  constructor(fh: Fh, node: Node, fd: number, writable: boolean) {
+  constructor(fh: Fh, node: Node, fd: number, writable: boolean, keepsTime = false) {
     this.fh = fh
     this.node = node
     this.fd = fd
     this.writable = writable
+    this.keepsTime = keepsTime
   }
 }
 
@@ -77,12 +93,14 @@ export class HandleTable {
     return this.#files.get(fh)
   }
 
-  add(node: Node, fd: number, writable: boolean): FileHandle {
-    const handle = new FileHandle(this.#next++, node, fd, writable)
+  add(node: Node, fd: number, writable: boolean, keepsTime = false): FileHandle {
+    const handle = new FileHandle(this.#next++, node, fd, writable, keepsTime)
+    if (fd >= 0) claim(fd)
     this.#files.set(handle.fh, handle)
     node.unread = -1
+    if (writable) changedHere(node)
     if (node.handles === null) node.handles = [handle]
-    else node.handles.push(handle)
+    else addHandle(node.handles, handle)
     return handle
   }
 
@@ -92,8 +110,7 @@ export class HandleTable {
     this.#files.delete(fh)
     const list = handle.node.handles
     if (list !== null) {
-      const at = list.indexOf(handle)
-      if (at >= 0) list.splice(at, 1)
+      removeHandle(list, handle)
       if (list.length === 0) handle.node.handles = null
     }
     if (handle.fd >= 0) close(handle.fd)
@@ -138,7 +155,7 @@ export class HandleTable {
 
 /** Under the same number, by which others know it. */
 function openForWriting(handle: FileHandle): Result {
-  const fd = fdPathOpen(handle.fd, O_RDWR)
+  const fd = reopenRegular(handle.fd, O_RDWR, handle.node)
   if (fd < 0) return fd
   const result = moveTo(fd, handle.fd)
   if (result < 0) close(fd)
@@ -148,10 +165,12 @@ function openForWriting(handle: FileHandle): Result {
 
 const st = new Stat()
 const place = new Place()
-const capability = Buffer.allocUnsafeSlow(64)
 
-/** Flags that make no sense on the real descriptor: it is there already, and offsets are explicit. */
-const NOT_FOR_REAL = O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_TRUNC | O_ACCMODE
+/**
+ * Flags that make no sense on the real descriptor: it is there already, and offsets are explicit. O_DIRECTORY is a part of
+ * O_TMPFILE, which another union asks with that has this one below it: its kernel opens the new file with the flags of its caller.
+ */
+const NOT_FOR_REAL = O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_DIRECTORY | O_TRUNC | O_ACCMODE
 
 /** What to open the real file with, for a client's flags. */
 export function realFlags(u: Union, flags: number): number {
@@ -159,6 +178,30 @@ export function realFlags(u: Union, flags: number): number {
   // With write-back the kernel fills up partly written pages: it reads too; so does who opens later, where all share one.
   const real = (u.writeback || u.noOpen) && mode === O_WRONLY ? O_RDWR : mode
   return (flags & ~NOT_FOR_REAL & 0o7777777) | real
+}
+
+/**
+ * Takes the data of an open file, and before that what goes with it. Not by O_TRUNC: first it has to be known which file
+ * that is.
+ *
+ * @throws Pending where that may take long; then `fd` is closed
+ */
+function cutOpen(
+  u: Union,
+  node: Node,
+  fd: number,
+  killFor: Caller | null,
+  writable: boolean,
+): Result {
+  const result = dropForWrite(u, node, fd, false, killFor)
+  if (result < 0) return result
+  if (freesMuch(node, { fd, name: '' }, 0)) {
+    const own = writable ? dup(fd) : openToCut(fd, '')
+    if (own < 0) return own
+    close(fd)
+    cutInBackground(u, node, own, 0, false)
+  }
+  return writable ? ftruncate(fd, 0) : truncateat(fd, '', 0)
 }
 
 /**
@@ -176,44 +219,91 @@ export function openFile(
   const mode = flags & O_ACCMODE
   const truncate = (flags & O_TRUNC) !== 0
   const writable = mode !== O_RDONLY
+  /** The copy has no data from the start: an error would say that it has, so what is left is tried once more. */
+  let copiesEmpty = false
+  if (node.version === CHANGED) return -E.ESTALE
   if (writable || truncate) {
     if ((node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
     if ((node.protect & Protect.APPEND) !== 0 && ((flags & O_APPEND) === 0 || truncate))
       return -E.EPERM
+    if (truncate) notBusy(node)
+    copiesEmpty = truncate && !node.upper
     const copied = copyUp(u, node, !truncate)
     if (copied < 0) return copied
-  } else if (u.readsAll) {
+    if (truncate) changedHere(node)
+  } else if (u.readsAll && !isOnSlow(u, node)) {
+    // A name that another object has by now is looked up again: when data is read, it is too late for that.
+    let result = locate(u, node, place)
+    if (result >= 0) result = statPlace(place, st)
+    if (result >= 0 && !isSame(node, st)) result = -E.ESTALE
+    if (result < 0) return result
     out.unread = node.unread
-    describe(u, node, handles.add(node, -1, false), out)
+    out.privileged = false
+    describe(u, node, handles.add(node, -1, false, (flags & O_NOATIME) !== 0), out)
     return 0
   }
-  const fd = openReal(u, node, realFlags(u, flags) | (truncate ? O_TRUNC : 0))
+  let real = realFlags(u, flags)
+  // What the kernel reads to fill up a page is read by nobody.
+  if (mode === O_WRONLY) real |= O_NOATIME
+  let opened = openReal(u, node, real)
+  if (opened < 0 && copiesEmpty) opened = openReal(u, node, real)
+  const fd = orWait(u, opened, flags)
   if (fd < 0) return fd
-  if (truncate && killFor !== null) {
-    const result = dropPrivileges(u, fd, killFor)
+  if (truncate) {
+    let result = cutOpen(u, node, fd, killFor, writable)
+    if (result < 0 && copiesEmpty) result = cutOpen(u, node, fd, killFor, writable)
     if (result < 0) {
       close(fd)
-      return result
+      return orWait(u, result, flags)
     }
   }
-  if (truncate && u.override) dropCapability(u.upper, fd, '')
-  out.unread = truncate ? -1 : node.unread
-  describe(u, node, handles.add(node, fd, writable), out)
+  out.privileged = writable && isPrivileged(u, node, fd, st)
+  // As in `copyUp`: what is written would be added to what the kernel has.
+  if (writable && !truncate && isOther(u, node, st)) {
+    close(fd)
+    node.version = CHANGED
+    return -E.ESTALE
+  }
+  // What is on a slow layer is read by a thread, when it is asked for.
+  out.unread = truncate || isOnSlow(u, node) ? -1 : node.unread
+  describe(u, node, handles.add(node, fd, writable, (flags & O_NOATIME) !== 0), out)
   return 0
 }
 
-/** The descriptor of a handle's real file, opened now where it was not needed before; or -errno. */
+/** Whether to open the file, and to read it, may wait for somebody else. */
+function isOnSlow(u: Union, node: Node): boolean {
+  if (u.slow === null) return false
+  const settled = settleData(u, node)
+  if (settled < 0) return true
+  return node.metacopy ? node.data?.dir.layer.slow === true : layerOf(u, node)?.slow === true
+}
+
+/** The descriptor of a handle's real file, opened now where it was not needed before; or -errno, as `openReal`. */
 export function realFd(u: Union, handle: FileHandle): Result {
+  // The kernel would put what there is now beside pages that it has, and cut it to the size that it keeps.
+  if (handle.node.version === CHANGED && u.writeback) return -E.ESTALE
   if (handle.fd >= 0) return handle.fd
-  const fd = openReal(u, handle.node, O_RDONLY)
-  if (fd >= 0) handle.fd = fd
+  const fd = openReal(u, handle.node, handle.keepsTime ? O_RDONLY | O_NOATIME : O_RDONLY)
+  if (fd >= 0) {
+    claim(fd)
+    setFd(handle.node.handles, handle, fd)
+  }
   return fd
 }
 
-/** Opens the node's real file, or its data for a metadata-only copy. */
+/**
+ * Opens the node's real file, or its data for a metadata-only copy.
+ *
+ * @returns the descriptor, or -errno; -EAGAIN while somebody has a lease on it, for `orWait`
+ */
 export function openReal(u: Union, node: Node, flags: number): Result {
-  const wants = (flags & O_ACCMODE) === O_RDONLY ? flags | O_NOATIME : flags
+  const wants =
+    (flags & O_ACCMODE) !== O_RDONLY
+      ? flags
+      : flags | (node.upper && u.upper !== null ? u.upper.readFlags : O_NOATIME)
   const result = openRealOnce(u, node, wants)
+  // Where the kernel can't look the name up again, as for a READ, it does so when it is used the next time.
+  if (result === -E.ESTALE) changed(u, node)
   if (result !== -E.EMFILE && result !== -E.ENFILE) return result
   u.fds.shrink()
   return openRealOnce(u, node, wants)
@@ -222,63 +312,35 @@ export function openReal(u: Union, node: Node, flags: number): Result {
 function openRealOnce(u: Union, node: Node, flags: number): Result {
   const settled = settleData(u, node)
   if (settled < 0) return settled
-  if (node.metacopy && node.dataDir !== null) {
-    const fd = u.fds.get(node.dataDir)
-    return fd < 0 ? fd : openat(fd, node.dataName, flags)
-  }
+  if (node.metacopy && node.data !== null) return openData(u, node, node.data, flags)
   const located = locate(u, node, place)
   if (located < 0) return located
-  const first = openPlace(place, flags)
+  const first = openPlace(place, flags, node)
   if (first !== -E.EACCES || !node.upper) return first
-  return withRight(place.fd, place.name, rightToOpen(flags), () => openPlace(place, flags))
+  const lent = withRight(place.fd, place.name, rightToOpen(flags), () =>
+    openPlace(place, flags, node),
+  )
+  // Its mode was another one for a moment, which moves the ctime.
+  if (lent !== -E.EACCES) changed(u, node)
+  return lent
 }
 
-function openPlace(at: Place, flags: number): Result {
-  if (at.name === '') return fdPathOpen(at.fd, flags)
-  const result = openat(at.fd, at.name, flags)
-  if (result === -E.EPERM && (flags & O_NOATIME) !== 0)
-    return openat(at.fd, at.name, flags & ~O_NOATIME)
-  return result
+function openPlace(at: Place, flags: number, node: Node): Result {
+  return at.name === ''
+    ? reopenRegular(at.fd, flags, node)
+    : openRegular(at.fd, at.name, flags, node)
 }
 
-/** Fills in what the transport needs to know of a handle. */
+/** Fills in what else the transport needs to know of a handle. */
 function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
   out.fh = handle.fh
   out.fd = handle.fd
   out.writable = handle.writable
   out.onlyReads = handle.onlyReads
   out.upper = node.upper && !node.metacopy
-  const lower = node.metacopy ? node.dataDir : node.lowerDir
+  const lower = node.metacopy ? node.data?.dir : node.lowerDir
   out.lasting = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)
-  out.privileged = handle.writable && isPrivileged(u, node, handle.fd)
   handle.incapable = handle.writable && !node.capable
-}
-
-/** Whether an upper file has what a write by an ordinary user takes away; remembers a capability. */
-export function isPrivileged(u: Union, node: Node, fd: number): boolean {
-  if (fstatx(fd, st) < 0) return false
-  if (u.override) amend(u.upper, fd, '', st)
-  const name = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
-  const capable = getxattrat(fd, '', name, capability) > 0
-  if (capable) node.capable = true
-  return capable || (st.mode & (S_ISUID | S_ISGID)) !== 0
-}
-
-/** Drops from an open file what a write by `caller` takes from it. */
-function dropPrivileges(u: Union, fd: number, caller: Caller): Result {
-  const result = fstatx(fd, st)
-  if (result < 0) return result
-  if (u.override && u.upper !== null) return dropOverridden(u, u.upper, fd, caller)
-  const mode = privilegesLeft(st.mode, shownGid(u, st), caller)
-  return mode === st.mode ? 0 : fchmod(fd, mode & 0o7777)
-}
-
-/** As `dropPrivileges`, where the mode is kept in an attribute. */
-function dropOverridden(u: Union, upper: Layer, fd: number, caller: Caller): Result {
-  const result = amend(upper, fd, '', st)
-  if (result < 0) return result
-  const mode = privilegesLeft(st.mode, shownGid(u, st), caller)
-  return mode === st.mode ? 0 : storeMode(upper, fd, '', st, mode)
 }
 
 export function readFile(
@@ -287,13 +349,15 @@ export function readFile(
   buf: Buffer,
   offset: number,
   length: number,
-  pos: number,
+  pos: Off,
 ): Result {
-  const fd = realFd(u, handle)
+  // A file system may lock an inode for who reads it, too.
+  notBusy(handle.node)
+  const fd = orWait(u, realFd(u, handle))
   if (fd < 0) return fd
   let done = 0
   while (done < length) {
-    const n = pread(fd, buf, offset + done, length - done, pos + done)
+    const n = pread(fd, buf, offset + done, length - done, offPlus(pos, done))
     if (n < 0) return done > 0 ? done : n
     if (n === 0) break
     done += n
@@ -302,10 +366,10 @@ export function readFile(
 }
 
 /** How many bytes were written before the file took no more, or -errno of the first. */
-function writeAll(fd: number, buf: Buffer, offset: number, length: number, pos: number): Result {
+function writeAll(fd: number, buf: Buffer, offset: number, length: number, pos: Off): Result {
   let done = 0
   while (done < length) {
-    const n = pwrite(fd, buf, offset + done, length - done, pos + done)
+    const n = pwrite(fd, buf, offset + done, length - done, offPlus(pos, done))
     if (n < 0) return done > 0 ? done : n
     if (n === 0) break
     done += n
@@ -320,11 +384,11 @@ function writeFrom(
   buf: Buffer,
   offset: number,
   length: number,
-  pos: number,
+  pos: Off,
 ): Result {
   let done = 0
   while (done < length) {
-    const n = spliceTo(source, fd, pos + done, length - done)
+    const n = spliceTo(source, fd, offPlus(pos, done), length - done)
     if (n === -E.EINVAL && done === 0) {
       while (done < length) {
         const got = read(source, buf, offset + done, length - done)
@@ -346,28 +410,29 @@ export function writeFile(
   buf: Buffer,
   offset: number,
   length: number,
-  pos: number,
+  pos: Off,
   killFor: Caller | null,
   late: boolean,
   source: number,
 ): Result {
-  const kept = late && handle.node.capable ? getxattrValue(handle.fd, '', CAPABILITY) : -E.ENODATA
-  const keepTime = (late || u.writeback) && fstatx(handle.fd, st) >= 0
-  const { mtimeSec, mtimeNsec } = st
+  notBusy(handle.node)
+  const kept = late && handle.node.capable ? keptCapability(handle.fd) : -E.ENODATA
+  if (typeof kept === 'number' && kept !== -E.ENODATA) return kept
+  // Before the data, as in the kernel: a write that fails may have taken them, none that succeeds leaves them.
+  const dropped = length === 0 ? 0 : dropForWrite(u, handle.node, handle.fd, late, killFor)
+  if (dropped < 0) return dropped
+  const known = (u.writeback || late) && fstatx(handle.fd, st) >= 0
+  const { mode, mtimeSec, mtimeNsec } = st
   const done =
     source < 0
       ? writeAll(handle.fd, buf, offset, length, pos)
       : writeFrom(source, handle.fd, buf, offset, length, pos)
   if (done < 0) return done
-  // Who wrote late pages by write(2) has given the capability up then; by a mapping nobody does.
-  if (typeof kept !== 'number') fsetxattr(handle.fd, CAPABILITY, kept, 0)
-  if (u.override && !late) dropCapability(u.upper, handle.fd, '')
-  // As in keepingTime, without a closure for every write.
-  if (keepTime) futimens(handle.fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
-  if (killFor !== null && done > 0) {
-    const result = dropPrivileges(u, handle.fd, killFor)
-    if (result < 0) return result
-  }
+  // Who wrote late pages by write(2) has given capability and set-id bits up then; by a mapping nobody does.
+  if (typeof kept !== 'number') restoreCapability(u, handle.fd, kept)
+  if (late && known && (mode & (S_ISUID | S_ISGID)) !== 0) restoreSetId(u, handle.fd, mode)
+  // As in ranges.ts, without a closure for every write.
+  if (u.writeback && known) keepMtime(u, handle.fd, mtimeSec, mtimeNsec)
   return done
 }
 
@@ -391,49 +456,23 @@ export function syncFd(u: Union, fd: number, datasync: boolean): Result {
   )
 }
 
-/**
- * Changes a real file's data. With write-back the kernel keeps the time of that itself and brings it with
- * a request of its own, before or after this: the real file's stays until then.
- */
-function keepingTime(u: Union, handle: FileHandle, change: () => Result): Result {
-  if (u.override) dropCapability(u.upper, handle.fd, '')
-  if (!u.writeback || fstatx(handle.fd, st) < 0) return change()
-  const { mtimeSec, mtimeNsec } = st
-  const result = change()
-  if (result >= 0) futimens(handle.fd, 0, UTIME_OMIT, mtimeSec, mtimeNsec)
-  return result
-}
-
-export function fallocateFile(
-  u: Union,
-  handle: FileHandle,
-  mode: number,
-  offset: number,
-  length: number,
-): Result {
-  if (!handle.writable) return -E.EBADF
-  // Kernel: vfs_fallocate(). Only growing is allowed to an append-only file.
-  if ((handle.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
-  if ((handle.node.protect & Protect.APPEND) !== 0 && (mode & ~FALLOC_FL_KEEP_SIZE) !== 0)
-    return -E.EPERM
-  return keepingTime(u, handle, () => allocate(handle.fd, mode, offset, length))
-}
-
-export function lseekFile(u: Union, handle: FileHandle, offset: number, whence: number): Result {
+export function lseekFile(u: Union, handle: FileHandle, offset: Off, whence: number): Off {
+  notBusy(handle.node)
   settle(u, handle.node)
-  const fd = realFd(u, handle)
+  const fd = orWait(u, realFd(u, handle))
   return fd < 0 ? fd : seek(fd, offset, whence)
 }
 
 /**
- * Makes sure that the real file has all that was written: the kernel may still hold some of it back.
+ * Makes sure that the real file has all that was written: the kernel may still hold some of it back, with write-back
+ * all that was written, else what was written through mappings.
  *
  * @throws Pending once, while it writes back
  */
 export function settle(u: Union, node: Node): void {
   // Where nobody says who has a file open, anybody may.
-  const written = u.noOpen ? node.isReg : node.handles?.some(h => h.writable) === true
-  if (u.writeback && !node.flushed && written) {
+  const held = u.noOpen ? node.isReg : u.writeback ? isOpenToWrite(node) : isMappable(node)
+  if (held && !node.flushed) {
     const message = u.notifier.dropPages(node.id)
     if (message !== null)
       throw new Pending(
@@ -447,32 +486,16 @@ export function settle(u: Union, node: Node): void {
   node.flushed = false
 }
 
-export function copyFileRange(
-  u: Union,
-  source: FileHandle,
-  offIn: number,
-  target: FileHandle,
-  offOut: number,
-  length: number,
-): Result {
-  if (!target.writable) return -E.EBADF
-  // Kernel: generic_copy_file_checks().
-  if ((target.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
-  const from = realFd(u, source)
-  if (from < 0) return from
-  return keepingTime(u, target, () => copyRange(from, offIn, target.fd, offOut, length))
-}
-
 /** A handle of the node that has a descriptor: the preferred one, if it does. */
 export const openHandle = (
   node: Node,
   preferred: FileHandle | undefined,
 ): FileHandle | undefined =>
-  preferred !== undefined && preferred.fd >= 0 ? preferred : node.handles?.find(h => h.fd >= 0)
+  preferred !== undefined && preferred.fd >= 0 ? preferred : withDescriptor(node.handles)
 
 /**
  * A descriptor by which the node's object in the upper layer is reached without a walk to its name: that of whoever
- * has it open for writing, if it is the first who has it open. Else -1.
+ * has it open for writing. Else -1.
  */
 export function writersFd(node: Node): number {
   const first = node.handles?.[0]
@@ -481,12 +504,14 @@ export function writersFd(node: Node): number {
 
 /** Attributes of a node, through a handle where that is quicker or the only way that is left. */
 export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Stat): Result {
-  let fd = writersFd(node)
+  let fd = node.superseded ? (openHandle(node, handles.get(fh))?.fd ?? -1) : writersFd(node)
   if (fd < 0) {
     const result = statNode(u, node, out)
-    if (result >= 0) return result
+    const stale = result >= 0 && !isSame(node, out)
+    // Who has a file open that was replaced beneath reads on from it, so its size counts.
+    if (result >= 0 && !stale && (node.handles === null || !isOther(u, node, out))) return result
     const handle = openHandle(node, fh === 0 ? undefined : handles.get(fh))
-    if (handle === undefined) return result
+    if (handle === undefined) return stale ? -E.ESTALE : result
     fd = handle.fd
   }
   const stated = fstatx(fd, out)

@@ -57,10 +57,13 @@ export class IdTable<T> {
     return true
   }
 
-  *values(): IterableIterator<T> {
-    for (const { slots } of this.#pages.values()) {
-      for (const value of slots) if (value !== undefined) yield value
-    }
+  forEach(call: (value: T) => void): void {
+    this.#pages.forEach(({ slots }) => {
+      for (let i = 0; i < PAGE; i++) {
+        const value = slots[i]
+        if (value !== undefined) call(value)
+      }
+    })
   }
 
   #find(at: number): Page<T> | undefined {

@@ -19,12 +19,18 @@ import {
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
+import { claim } from '../sys/slow.js'
+import type { Ino } from '../sys/stat.js'
+import { isOpenOn, type Identity, type Numbering } from './identity.js'
+import { MarkReader } from './marks.js'
 import type { ByteString, Result } from './ops.js'
 import type { Owners } from './owners.js'
 import { openRead } from './tree.js'
 
+const KERNEL_MARKS = new MarkReader(false)
+
 /** One folder of the stack. Index 0 is the upper layer; lower layers count from 1, top first. */
-export class Layer {
+export class Layer implements Numbering {
   readonly index: number
   readonly path: string
   /** The layer's root, open for reading. */
@@ -38,12 +44,30 @@ export class Layer {
   readonly root: RealDir
   /** name_to_handle_at(2) works, so that objects can be named in origin xattrs and in the index. */
   readonly handles: boolean
-  /** It is reached through a private read-only mount, which keeps access times (sys/mount.ts:clonePrivate). */
+  /** There are none, but inode numbers are those of a file system below: another union's (origin.ts:encodeForIndex). */
+  readonly keepsNumbers: boolean
+  /** False on a FUSE file system and in another union: what is copied up there is born anew (identity.ts). */
+  readonly keepsBirths: boolean
+  /** Its inode numbers, or handles, tell which names are one file's. A FUSE server may show one number for several files. */
+  get tellsLinks(): boolean {
+    return this.keepsBirths || this.keepsNumbers || this.handles
+  }
+  /** False where its file system has no inode flags: what statx(2) says of them is no inode's (erofs calls each immutable). */
+  readonly hasFlags: boolean
+  /** It is reached through a private mount (sys/mount.ts): a lower layer read-only, the upper one as the union is mounted. */
   readonly isPrivate: boolean
+  /** What a caller's reading opens a file or folder with: O_NOATIME, where the mount would move times as it likes. */
+  readonly readFlags: number
+  /** Reads what its objects bear. */
+  marks = KERNEL_MARKS
   /** The attribute that owners and modes are kept in (override.ts); '': the inodes tell. */
   override: ByteString = ''
+  /** Others than the mounter may have written such attributes, and would gain by it (override.ts:isCredible). */
+  cautious = false
   /** It was mapped by the mount it is reached through: its ids come as they are shown, and this is the way back. */
   shownBy: Owners | null = null
+  /** Calls on it may wait for somebody else (slow.ts). */
+  slow = false
   /** False where a copy-up has found that files cannot share their extents with the upper layer's. */
   sharesExtents: boolean | undefined = undefined
 
@@ -55,7 +79,11 @@ export class Layer {
     fsIndex: number
     uuid: Buffer
     handles: boolean
+    keepsNumbers?: boolean
+    keepsBirths?: boolean
+    hasFlags?: boolean
     isPrivate: boolean
+    movesTimes?: boolean
   }) {
     this.index = init.index
     this.path = init.path
@@ -64,7 +92,11 @@ export class Layer {
     this.fsIndex = init.fsIndex
     this.uuid = init.uuid
     this.handles = init.handles
+    this.keepsNumbers = init.keepsNumbers === true
+    this.keepsBirths = init.keepsBirths !== false
+    this.hasFlags = init.hasFlags !== false
     this.isPrivate = init.isPrivate
+    this.readFlags = init.movesTimes === true ? 0 : O_NOATIME
     this.root = new RealDir(this, null, '')
   }
 
@@ -74,11 +106,16 @@ export class Layer {
 }
 
 /** A folder in a layer. Knows its place, so that its descriptor can be closed and opened again. */
-export class RealDir {
+export class RealDir implements Identity {
   readonly layer: Layer
   /** Null for the layer's root, and for a folder that was removed. */
   parent: RealDir | null
   name: ByteString
+  /** Which folder it is, of all but the layer's root. */
+  real: Ino = 0
+  birth = 0
+  /** Another folder had its place when it was opened last: whatever is merged from it has to be looked up again. */
+  stale = false
   /** `overlay.opaque="x"`: regular files in it may be whiteouts by xattr. */
   xattrWhiteouts = false
   /** `overlay.impure`: it may hold objects whose inode number comes from another layer. */
@@ -147,6 +184,7 @@ export class DirFds {
   put(dir: RealDir, fd: number): void {
     if (dir.parent === null || this.#cache.has(dir)) close(fd)
     else {
+      claim(fd)
       this.#cache.set(dir, fd)
       this.#last = null
     }
@@ -156,6 +194,7 @@ export class DirFds {
   adopt(dir: RealDir, fd: number): void {
     const old = this.#cache.get(dir)
     if (old !== undefined) this.#cache.delete(dir)
+    claim(fd)
     this.#cache.set(dir, fd)
     this.#last = null
   }
@@ -181,12 +220,16 @@ export class DirFds {
   }
 
   closeAll(): void {
-    this.#cache.clear()
+    // Not `clear`: the first use of its generator takes longer than all the rest of a union's end.
+    while (this.#cache.pop() !== undefined);
   }
 
   #reopen(dir: RealDir): Result {
     const fd = this.#open(dir, FOLDER_FLAGS)
-    if (fd >= 0) this.#cache.set(dir, fd)
+    if (fd >= 0) {
+      claim(fd)
+      this.#cache.set(dir, fd)
+    }
     return fd
   }
 
@@ -222,6 +265,9 @@ export class DirFds {
       if (next < 0) return next
       fd = temporary = next
     }
-    return fd
+    dir.stale = !isOpenOn(fd, dir)
+    if (!dir.stale) return fd
+    close(fd)
+    return -E.ESTALE
   }
 }

@@ -8,10 +8,13 @@
 import type { Ino } from '../sys/stat.js'
 import type { ByteString, NodeId } from './ops.js'
 
-/** One name of a folder. `ino` is what lookup would show, or undefined where only lookup can tell. */
+/** One name of a folder. */
 export interface Listed {
   name: ByteString
-  ino: Ino | undefined
+  /** The number that lookup would show; where only lookup can tell, that of the layer's entry. */
+  ino: Ino
+  /** `ino` is what lookup would show. */
+  inoKnown: boolean
   type: number
   /** The index of the topmost layer that had it. */
   layer: number

@@ -14,22 +14,27 @@ import {
 import { E } from '../sys/errno.js'
 import { Stat, type Ino } from '../sys/stat.js'
 import { setxattrat } from '../sys/xattr.js'
+import { changed } from './changed.js'
 import { examine, folder, Found, readFolderMarks, topMarks } from './examine.js'
-import { RealDir } from './layer.js'
+import { withDescriptor } from './handle-list.js'
+import { birthOf, identify, isSame, lowerKey, upperKey, type Identity } from './identity.js'
+import { RealDir, type Layer } from './layer.js'
 import { Mark } from './marks.js'
 import { topmostWith } from './merge.js'
 import { findData, setData, settleData } from './metacopy.js'
+import { credibleAdjust } from './nlink.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
-import { encodeOrigin, indexName, originIno } from './origin.js'
+import { encodeOrigin, encodeForIndex, indexName, originIno } from './origin.js'
 import { amend } from './override.js'
 import { markImpure } from './publish.js'
 import { followRedirect } from './redirects.js'
+import { believes } from './trust.js'
 import { shownIno, statNode, type Union } from './union.js'
-import { isDotWhiteoutName } from './whiteout.js'
-import { parseNlink } from './work.js'
+import { isOther, supersede, takeName, told } from './version.js'
 
 const scratch = new Stat()
+const descriptor = new Stat()
 
 /**
  * The child of a folder by name, known already or looked up, with its attributes in `u.st`.
@@ -40,13 +45,61 @@ export function findChild(u: Union, parent: Node, name: ByteString): Node | Resu
   const known = parent.children?.get(name)
   if (known !== undefined) {
     const result = statNode(u, known, u.st)
-    if (result >= 0 && (u.st.mode & S_IFMT) === known.type) return known
-    if (result < 0 && result !== -E.ENOENT && result !== -E.ENOTDIR) return result
+    const same = result >= 0 && (u.st.mode & S_IFMT) === known.type && !known.hasStale
+    if (same && isSame(known, u.st)) return known
+    if (result < 0 && result !== -E.ENOENT && result !== -E.ENOTDIR && result !== -E.ESTALE)
+      return result
     // A layer was changed beneath us: the name is looked up as if for the first time.
-    u.nodes.removeName(known, parent, name)
+    if (same) supersede(u, known)
+    else takeName(u, known, parent, name)
   }
-  if (isDotWhiteoutName(name)) return -E.ENOENT
   return lookupInLayers(u, parent, name)
+}
+
+/**
+ * As `findChild`, for whoever takes the name away. In a folder with the sticky bit the kernel goes by the owner that it was told:
+ * where another object has the name by now, it has to look the name up again.
+ *
+ * @returns also -ESTALE
+ */
+export function findTold(u: Union, parent: Node, name: ByteString): Node | Result {
+  const node = findChild(u, parent, name)
+  if (typeof node === 'number') return node
+  if (parent.untold?.has(name) !== true) return hasItsName(u, parent, node)
+  if (node.lookups === 0) u.nodes.release(node)
+  return -E.ESTALE
+}
+
+/** Of a folder of the upper layer, which is known by its descriptor, whether it still has its name; the attributes stay in `u.st`. */
+function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
+  const { upperDir } = node
+  if (upperDir === null || parent.upperDir === null) return node
+  const fd = u.fds.get(parent.upperDir)
+  const stated = fd < 0 ? fd : statxat(fd, upperDir.name, scratch)
+  if (stated < 0) return stated === -E.ENOENT ? -E.ESTALE : stated
+  if (upperDir.layer.keepsBirths) return isSame(upperDir, scratch) ? node : -E.ESTALE
+  // Below another union a copied folder may get another number, its descriptor then tells that, too.
+  const own = u.fds.get(upperDir)
+  const opened = own < 0 ? own : fstatx(own, descriptor)
+  if (opened < 0) return opened
+  return descriptor.ino === scratch.ino && descriptor.dev === scratch.dev ? node : -E.ESTALE
+}
+
+/**
+ * As `findChild`, for whoever tells the node and its attributes: where the real file is no longer the one that was told,
+ * the name has a new node (version.ts).
+ */
+export function findCurrent(u: Union, parent: Node, name: ByteString): Node | Result {
+  let node = findChild(u, parent, name)
+  if (typeof node === 'number') return node
+  if (isOther(u, node, u.st) && node.job === null) {
+    supersede(u, node)
+    node = findChild(u, parent, name)
+    if (typeof node === 'number') return node
+  }
+  told(u, node, u.st)
+  parent.untold?.delete(name)
+  return node
 }
 
 function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result {
@@ -70,6 +123,7 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
       break
     }
     const child = new RealDir(real.layer, real, at)
+    identify(child, st, real.layer)
     const result = readFolderMarks(u, child, real, at, last)
     if (result < 0) return result
     dirs.push(child)
@@ -77,7 +131,6 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
     if (dirs.length === 1 || (dirs.length === 2 && (dirs[0] as RealDir).layer.isUpper))
       ino = shownIno(u, real.layer, st.ino)
     if (folder.redirect !== '') {
-      if (u.options.redirectDir === 'nofollow') return -E.EPERM
       if (folder.redirect.startsWith('/')) {
         if (!folder.opaque) {
           const target = followRedirect(u, folder.redirect, real.layer.index, dirs)
@@ -90,21 +143,26 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
     if (folder.opaque) break
   }
   if (dirs.length === 0) return -E.ENOENT
-  const node = u.nodes.create(S_IFDIR, ino, dirs)
   const top = dirs[0] as RealDir
+  if (top.layer.isUpper && dirs.length > 1 && (topMarks.bits & Mark.ORIGIN) === 0)
+    fixOrigin(u, parent, top, dirs[1] as RealDir)
+  const node = u.nodes.create(S_IFDIR, ino, dirs)
   node.upper = top.layer.isUpper
   if (!node.upper || dirs.length > 1) node.lowerPositive = true
-  if (!node.upper) node.protect = lowerProtect(u.st)
-  else if (topMarks.bits & Mark.PROTATTR) node.protect = readProtect(u, top, topMarks)
-  if (node.upper && dirs.length > 1 && (topMarks.bits & Mark.ORIGIN) === 0)
-    fixOrigin(u, parent, top, dirs[1] as RealDir)
+  if (!node.upper) node.protect = lowerProtect(u.st, top.layer)
+  else if (topMarks.bits & Mark.PROTATTR) {
+    const protect = readProtect(u, top)
+    if (protect < 0) return protect
+    node.protect = protect
+  }
   u.nodes.addName(node, parent, name, node.upper)
   return node
 }
 
 /**
  * A merged folder whose upper part was not copied up by any union gets its origin, best effort, so that
- * its number and its place in listings agree wherever the layers are mounted (kernel: ovl_fix_origin).
+ * its number and its place in listings agree wherever the layers are mounted (kernel: ovl_fix_origin). That changes its ctime and
+ * its parent's: `u.st` gets the folder's attributes anew.
  */
 function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   const into = parent.upperDir
@@ -113,22 +171,30 @@ function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   const origin = lowerFd < 0 ? null : encodeOrigin(lower.layer, lowerFd, '')
   const fd = u.fds.get(top)
   const parentFd = u.fds.get(into)
-  if (origin === null || fd < 0 || parentFd < 0) return
-  if (markImpure(u, into, parentFd) < 0) return
-  setxattrat(fd, '', u.marks.names.origin, origin, 0)
+  if (!Buffer.isBuffer(origin) || fd < 0 || parentFd < 0) return
+  if (!into.impure) changed(u, parent)
+  let result = markImpure(u, into, parentFd)
+  if (result >= 0) result = setxattrat(fd, '', u.marks.names.origin, origin, 0)
+  if (result >= 0) result = fstatx(fd, scratch)
+  if (result >= 0 && u.amends) result = amend(top.layer, fd, '', scratch)
+  if (result >= 0) u.st.copyFrom(scratch)
+  else u.log.debug({ errno: -result }, 'best effort: a merged folder gets no origin')
 }
 
-function readProtect(u: Union, top: RealDir, marks: { bits: number }): number {
-  if ((marks.bits & Mark.PROTATTR) === 0) return 0
+/** What `overlay.protattr` says, or -errno. */
+function readProtect(u: Union, top: RealDir): Result {
   const fd = u.fds.get(top)
-  return fd < 0 ? 0 : parseProtect(u.marks.value(fd, '', 'protattr') ?? '')
+  if (fd < 0) return fd
+  const value = u.marks.value(fd, '', 'protattr') ?? ''
+  return typeof value === 'number' ? value : parseProtect(value)
 }
 
 function parseProtect(value: string): number {
   return (value.includes('i') ? Protect.IMMUTABLE : 0) | (value.includes('a') ? Protect.APPEND : 0)
 }
 
-function lowerProtect(st: Stat): number {
+function lowerProtect(st: Stat, { hasFlags }: Layer): number {
+  if (!hasFlags) return 0
   const bits = Number(st.attributes)
   return (
     ((bits & STATX_ATTR_IMMUTABLE) !== 0 ? Protect.IMMUTABLE : 0) |
@@ -159,10 +225,11 @@ function lowerFileNode(
   const st = u.st
   const layer = real.layer
   const ino = st.ino
-  const several = st.nlink > 1
+  const several = st.nlink > 1 && layer.tellsLinks
+  const key = several ? lowerKey(st, layer) : 0
   if (several) {
-    const known = u.nodes.byLower(layer.index, ino)
-    if (known !== undefined) {
+    const known = u.nodes.byLower(layer.index, key)
+    if (known !== undefined && known.lowerBirth === birthOf(st, layer)) {
       u.nodes.addName(known, parent, name, false)
       const result = statNode(u, known, st)
       return result < 0 ? result : known
@@ -171,18 +238,19 @@ function lowerFileNode(
     if (indexed !== null) return indexed
   }
   const node = u.nodes.create(st.mode, shownIno(u, layer, ino))
+  identify(node, st, layer)
   node.lowerDir = real
   node.lowerName = realName
   node.lowerPositive = true
-  node.protect = lowerProtect(st)
+  node.protect = lowerProtect(st, layer)
   if ((st.mode & S_IFMT) === S_IFREG && st.size > 0) {
     node.dataParent = parent
-    // A metadata-only copy shows the blocks of its data.
-    const result = st.blocks * 512 < st.size ? settleData(u, node) : 0
-    if (result < 0) return result
+    // A metadata-only copy shows the blocks of its data; one that is not believed is not shown.
+    const result = st.blocks * 512 < st.size || u.trust !== 'all' ? settleData(u, node) : 0
+    if (result < 0) return abandon(u, node, result)
   }
   u.nodes.addName(node, parent, name, false)
-  if (several) u.nodes.registerLower(node, layer.index, ino)
+  if (several) u.nodes.registerLower(node, layer.index, key, node.birth)
   return node
 }
 
@@ -199,40 +267,57 @@ function indexedNode(
   real: RealDir,
   realName: ByteString,
 ): Node | Result | null {
-  if (u.work === null || u.work.indexFd < 0) return null
+  if (u.work === null || u.upper === null || u.work.indexFd < 0) return null
   const fd = u.fds.get(real)
   if (fd < 0) return fd
-  const origin = encodeOrigin(real.layer, fd, realName)
-  if (origin === null) return null
+  const origin = encodeForIndex(real.layer, fd, realName)
+  if (!Buffer.isBuffer(origin)) return origin
   const key = indexName(origin)
-  const lowerIno = u.st.ino
-  const shown = shownIno(u, real.layer, lowerIno)
-  if (statxat(u.work.indexFd, key, scratch) < 0 || scratch.isWhiteout) return null
+  const lower = lowerKey(u.st, real.layer)
+  const lowerFile: Identity = { real: u.st.ino, birth: birthOf(u.st, real.layer) }
+  const lowerLinks = u.st.nlink
+  const shown = shownIno(u, real.layer, u.st.ino)
+  const stated = statxat(u.work.indexFd, key, scratch)
+  if (stated < 0) return stated === -E.ENOENT ? null : stated
+  if (scratch.isWhiteout) return null
   if (u.override) {
     const amended = amend(u.upper, u.work.indexFd, key, scratch)
     if (amended < 0) return amended
   }
-  let node = u.nodes.byUpper(scratch.ino)
+  const upper = upperKey(scratch, u.upper)
+  let node = u.nodes.byUpper(upper)
   if (node === undefined) {
+    const { indexFd } = u.work
+    const mark = u.marks.value(indexFd, key, 'nlink')
+    if (typeof mark === 'number') return mark
+    const protect = u.marks.value(indexFd, key, 'protattr') ?? ''
+    if (typeof protect === 'number') return protect
+    const bits = u.marks.read(indexFd, key, false)
+    if (bits < 0) return bits
     node = u.nodes.create(scratch.mode, shown)
+    identify(node, scratch, u.upper)
     node.upper = true
     node.hasOrigin = true
-    node.nlinkAdjust = parseNlink(u.marks.value(u.work.indexFd, key, 'nlink') ?? '')
-    node.protect = parseProtect(u.marks.value(u.work.indexFd, key, 'protattr') ?? '')
-    if ((u.marks.read(u.work.indexFd, key, false) & Mark.METACOPY) !== 0 && node.isReg) {
+    node.nlinkAdjust = credibleAdjust(mark, scratch.nlink, lowerLinks)
+    node.protect = parseProtect(protect)
+    if ((bits & Mark.METACOPY) !== 0 && node.isReg) {
+      if (!believes(u.trust, u.work.indexFd, key)) return abandon(u, node, -E.EPERM)
       // The data is what the name has below.
+      const below = real.layer.marks.read(fd, realName, true)
       const result =
-        (u.marks.read(fd, realName, true) & Mark.METACOPY) === 0
-          ? setData(node, real, realName)
-          : findData(u, node, parent, name, real, realName)
-      if (result < 0) return result
+        below < 0
+          ? below
+          : (below & Mark.METACOPY) === 0
+            ? setData(node, real, realName, lowerFile)
+            : findData(u, node, parent, name, real, realName, lowerFile)
+      if (result < 0) return abandon(u, node, result)
     }
-    u.nodes.registerUpper(node, scratch.ino)
+    u.nodes.registerUpper(node, upper)
   }
   node.indexKey = key
   node.lowerDir = real
   node.lowerName = realName
-  u.nodes.registerLower(node, real.layer.index, lowerIno)
+  u.nodes.registerLower(node, real.layer.index, lower, lowerFile.birth)
   u.nodes.addName(node, parent, name, false)
   u.st.copyFrom(scratch)
   return node
@@ -241,15 +326,15 @@ function indexedNode(
 /** Whether a descriptor of the node, of an open file or what keeps a removed one, is open on this inode. */
 function holdsOpen(node: Node, st: Stat): boolean {
   const { ino, devMajor, devMinor } = st
-  const isSame = (fd: number): boolean =>
+  const isOnIt = (fd: number): boolean =>
     fstatx(fd, scratch) >= 0 &&
     scratch.ino === ino &&
     scratch.devMajor === devMajor &&
     scratch.devMinor === devMinor
-  return (
-    (node.anchor >= 0 && isSame(node.anchor)) ||
-    node.handles?.some(handle => handle.fd >= 0 && isSame(handle.fd)) === true
-  )
+  if (node.anchor >= 0 && isOnIt(node.anchor)) return true
+  // All of them are on the one inode.
+  const handle = withDescriptor(node.handles)
+  return handle !== undefined && isOnIt(handle.fd)
 }
 
 function upperFileNode(
@@ -262,49 +347,72 @@ function upperFileNode(
   const st = u.st
   const several = st.nlink > 1
   const ino = st.ino
-  const known = u.nodes.byUpper(ino)
+  const upper = upperKey(st, real.layer)
+  const known = u.nodes.byUpper(upper)
   // The last name of an open file whose other names are gone; a number alone may have been used again.
-  if (known !== undefined && (several || holdsOpen(known, st))) {
+  if (known !== undefined && ((several && isSame(known, st)) || holdsOpen(known, st))) {
     u.nodes.addName(known, parent, name, true)
-    const link = known.links?.find(l => l.parent === parent && l.name === name)
-    if (link !== undefined) link.inUpper = true
+    const link = known.links?.get(parent, name)
+    if (link !== undefined) known.links?.setInUpper(link)
     return known
   }
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   const bits = u.marks.read(fd, realName, false)
+  if (bits < 0) return bits
   let shown: Ino = ino
   let origin: Buffer | null = null
   let found: ReturnType<typeof originIno> = null
   if ((bits & Mark.ORIGIN) !== 0) {
-    origin = Buffer.from(u.marks.value(fd, realName, 'origin') ?? '', 'latin1')
+    const value = u.marks.value(fd, realName, 'origin') ?? ''
+    if (typeof value === 'number') return value
+    origin = Buffer.from(value, 'latin1')
     found = originIno(origin, u.lowers)
+    if (typeof found === 'number') return found
     if (found !== null) shown = shownIno(u, found.layer, found.ino)
   }
+  const protect = (bits & Mark.PROTATTR) === 0 ? '' : u.marks.value(fd, realName, 'protattr')
+  if (typeof protect === 'number') return protect
+  const mark = several && (bits & Mark.NLINK) !== 0 ? u.marks.value(fd, realName, 'nlink') : null
+  if (typeof mark === 'number') return mark
+  const key = mark === null || origin === null ? null : indexName(origin)
+  const indexed = key === null ? 0 : isIndexedAs(u, key, st)
+  if (indexed < 0) return indexed
   const node = u.nodes.create(st.mode, shown)
+  identify(node, st, real.layer)
   node.upper = true
   node.hasOrigin = found !== null
-  if ((bits & Mark.PROTATTR) !== 0)
-    node.protect = parseProtect(u.marks.value(fd, realName, 'protattr') ?? '')
+  node.protect = parseProtect(protect ?? '')
   if ((bits & Mark.METACOPY) !== 0 && node.isReg) {
     const result = findData(u, node, parent, name, real, realName)
-    if (result < 0) return result
+    if (result < 0) return abandon(u, node, result)
   }
   u.nodes.addName(node, parent, name, true)
   if (several) {
-    if ((bits & Mark.NLINK) !== 0) {
-      node.nlinkAdjust = parseNlink(u.marks.value(fd, realName, 'nlink') ?? '')
-      if (origin !== null && u.work !== null && u.work.indexFd >= 0) {
-        const key = indexName(origin)
-        if (statxat(u.work.indexFd, key, scratch) >= 0 && scratch.ino === ino) {
-          node.indexKey = key
-          if (found !== null) u.nodes.registerLower(node, found.layer.index, found.ino)
-        }
-      }
+    // The mark counts links of what a lower file with several was copied to.
+    const counts = found === null ? indexed > 0 : found.nlink > 1
+    if (counts) node.nlinkAdjust = credibleAdjust(mark, st.nlink, found?.nlink ?? null)
+    if (indexed > 0) {
+      node.indexKey = key
+      if (found !== null) u.nodes.registerLower(node, found.layer.index, found.key, found.birth)
     }
-    u.nodes.registerUpper(node, ino)
+    u.nodes.registerUpper(node, upper)
   }
   return node
+}
+
+/** Whether the index has this upper inode under the name `key`: 1 or 0, or -errno. */
+function isIndexedAs(u: Union, key: ByteString, st: Stat): Result {
+  if (u.work === null || u.work.indexFd < 0) return 0
+  const result = statxat(u.work.indexFd, key, scratch)
+  if (result < 0) return result === -E.ENOENT ? 0 : result
+  return scratch.ino === st.ino && scratch.dev === st.dev ? 1 : 0
+}
+
+/** Drops a node that was just made and has no name yet. */
+function abandon(u: Union, node: Node, result: Result): Result {
+  u.nodes.release(node)
+  return result
 }
 
 /**

@@ -4,14 +4,14 @@
  */
 
 import { XATTR_CREATE } from '../sys/constants.js'
-import { E } from '../sys/errno.js'
+import { E, isPassing } from '../sys/errno.js'
 import { getxattrat, listxattrat, removexattrat, setxattrat } from '../sys/xattr.js'
 import { OWNER_READ, OWNER_WRITE, withRight } from './lend.js'
 import type { ByteString, Result } from './ops.js'
 import { markDotOpaque } from './dot-opaque.js'
 
-export const TRUSTED_PREFIX = 'trusted.overlay.'
-export const USER_PREFIX = 'user.overlay.'
+/** Whose names they are: the kernel's, or this program's, for an upper layer where the former are not kept. */
+export type MarkSpace = 'overlay.' | 'tsoverlay.'
 /** fuse-overlayfs 1.x marks opaque folders with this one. */
 const FUSE_OVERLAYFS_OPAQUE = 'user.fuseoverlayfs.opaque'
 
@@ -25,11 +25,13 @@ export const Mark = {
   WHITEOUT: 32,
   PROTATTR: 64,
   NLINK: 128,
+  ORDINARY: 256,
 } as const
 
 /**
- * What is read under the other prefix, in lower layers: what hides. A redirect or a metadata copy that
- * any user could have set on an own file would show what lies anywhere in the layers below.
+ * What is read under another prefix as well, in lower layers, and only where `user.` is the prefix: what hides.
+ * `trusted.` is for root to write. Where it is the prefix, a `user.` mark says nothing, as to the kernel: any user
+ * who may write to an object could have set it.
  */
 const FOREIGN = Mark.OPAQUE | Mark.WHITEOUT
 
@@ -42,12 +44,15 @@ const MARK_NAMES: Record<string, number> = {
   whiteout: Mark.WHITEOUT,
   protattr: Mark.PROTATTR,
   nlink: Mark.NLINK,
+  ordinary: Mark.ORDINARY,
 }
 
 // The kernel clears as much memory as a buffer is long: small ones first.
 const smallList = Buffer.allocUnsafeSlow(512)
 const wholeList = Buffer.allocUnsafeSlow(65536)
 const smallValue = Buffer.allocUnsafeSlow(256)
+/** Asks for the length alone. */
+const nothing = Buffer.alloc(0)
 const wholeValue = Buffer.allocUnsafeSlow(65536)
 
 /** The xattr names of one prefix. */
@@ -62,6 +67,8 @@ export class MarkNames {
   readonly protattr: ByteString
   readonly nlink: ByteString
   readonly upper: ByteString
+  /** Its name begins with `.wh.`, and hides nothing (whiteout.ts:hidesAnother). No other union knows this one. */
+  readonly ordinary: ByteString
 
   constructor(prefix: ByteString) {
     this.prefix = prefix
@@ -74,60 +81,102 @@ export class MarkNames {
     this.protattr = prefix + 'protattr'
     this.nlink = prefix + 'nlink'
     this.upper = prefix + 'upper'
+    this.ordinary = prefix + 'ordinary'
   }
 }
 
-/** Reads marks: under one prefix, and in lower layers those that hide under both. */
+/** Reads marks: under one prefix, and in lower layers those that hide under others that are no less trusted. */
 export class MarkReader {
   readonly names: MarkNames
   /** What was read last bears no extended attribute at all. */
   bare = false
-  readonly #other: MarkNames
+  readonly space: MarkSpace
+  /** Null: `trusted.` is the prefix. */
+  readonly #other: MarkNames | null
+  /** A mark of lower layers that is not read where `trusted.` is the prefix. */
+  readonly #users: ByteString
+  #skipped: (() => void) | null
 
-  constructor(userxattr: boolean) {
-    this.names = new MarkNames(userxattr ? USER_PREFIX : TRUSTED_PREFIX)
-    this.#other = new MarkNames(userxattr ? TRUSTED_PREFIX : USER_PREFIX)
+  /** @param skipped is told once that a lower layer has a mark which is not read and would hide something */
+  constructor(
+    userxattr: boolean,
+    skipped: (() => void) | null = null,
+    space: MarkSpace = 'overlay.',
+  ) {
+    this.space = space
+    const trusted = 'trusted.' + space
+    const user = 'user.' + space
+    this.names = new MarkNames(userxattr ? user : trusted)
+    this.#other = userxattr ? new MarkNames(trusted) : null
+    this.#users = user + 'opaque'
+    this.#skipped = skipped
   }
 
-  /** Which marks the object bears (bits of `Mark`); 0 also where xattrs are not supported. */
-  read(fd: number, name: ByteString, lower: boolean): number {
+  /** Which marks the object bears (bits of `Mark`); 0 also where xattrs are not supported. Or -errno. */
+  read(fd: number, name: ByteString, lower: boolean): Result {
     let buffer = smallList
     let length = listxattrat(fd, name, buffer)
     if (length === -E.ERANGE) length = listxattrat(fd, name, (buffer = wholeList))
     this.bare = length === 0
-    if (length <= 0) return 0
+    if (length <= 0) return isNone(length) ? 0 : length
     const list = buffer.latin1Slice(0, length)
     if (!list.includes('overlay')) return 0
     let bits = 0
     for (const attr of list.split('\0')) {
       if (attr.startsWith(this.names.prefix))
         bits |= MARK_NAMES[attr.slice(this.names.prefix.length)] ?? 0
-      else if (lower && attr.startsWith(this.#other.prefix))
-        bits |= (MARK_NAMES[attr.slice(this.#other.prefix.length)] ?? 0) & FOREIGN
-      else if (lower && attr === FUSE_OVERLAYFS_OPAQUE) bits |= Mark.OPAQUE
+      else if (lower) bits |= this.#foreign(attr)
     }
     return bits
   }
 
+  #foreign(attr: ByteString): number {
+    const other = this.#other
+    if (other !== null) {
+      if (attr === FUSE_OVERLAYFS_OPAQUE) return Mark.OPAQUE
+      if (!attr.startsWith(other.prefix)) return 0
+      return (MARK_NAMES[attr.slice(other.prefix.length)] ?? 0) & FOREIGN
+    }
+    if (attr === this.#users || attr === FUSE_OVERLAYFS_OPAQUE) {
+      this.#skipped?.()
+      this.#skipped = null
+    }
+    return 0
+  }
+
+  /** Whether an empty regular file bears `overlay.whiteout`: 1 or 0, or -errno. */
+  isWhiteout(fd: number, name: ByteString, lower: boolean): Result {
+    const own = hasAttribute(fd, name, this.names.whiteout)
+    const other = lower ? this.#other : null
+    return own !== 0 || other === null ? own : hasAttribute(fd, name, other.whiteout)
+  }
+
   /**
    * The value of `overlay.opaque` (`y` or `x`), or '' for none. One that is there but may not be read (of a
-   * lower folder, by an ordinary user) counts as `y`: what may be deleted is not shown.
+   * lower folder, by an ordinary user) counts as `y`: what may be deleted is not shown. Or -errno.
    */
-  opaque(fd: number, name: ByteString, lower: boolean): string {
+  opaque(fd: number, name: ByteString, lower: boolean): string | Result {
     const attributes = [this.names.opaque]
-    if (lower) attributes.push(this.#other.opaque, FUSE_OVERLAYFS_OPAQUE)
+    if (lower && this.#other !== null) attributes.push(this.#other.opaque, FUSE_OVERLAYFS_OPAQUE)
     for (const attr of attributes) {
       const value = readValue(fd, name, attr, lower)
       if (value === -E.EACCES) return 'y'
       if (typeof value === 'string') return value
+      if (!isNone(value)) return value
     }
     return ''
   }
 
-  /** A mark's value as bytes in a string, or null for none. */
-  value(fd: number, name: ByteString, mark: keyof MarkNames, lower = false): string | null {
+  /** A mark's value as bytes in a string, or null for none; or -errno. One of a lower layer that may not be read is none. */
+  value(
+    fd: number,
+    name: ByteString,
+    mark: keyof MarkNames,
+    lower = false,
+  ): string | Result | null {
     const value = readValue(fd, name, this.names[mark], lower)
-    return typeof value === 'string' ? value : null
+    if (typeof value === 'string') return value
+    return isNone(value) || (lower && value === -E.EACCES) ? null : value
   }
 
   /** Sets a mark. */
@@ -139,16 +188,32 @@ export class MarkReader {
     return withRight(fd, name, OWNER_WRITE, () => setxattrat(fd, name, attr, bytes, 0))
   }
 
-  /** Whether objects other than files and folders can bear marks: `user.` is not for them, xattr(7). */
+  /**
+   * Whether objects other than files and folders can bear marks: `user.` is not for them, xattr(7), and fuse-overlayfs gives
+   * the attributes of a symlink to what it points to.
+   */
   get onAll(): boolean {
-    return this.names.prefix === TRUSTED_PREFIX
+    return this.isTrusted && this.space === 'overlay.'
   }
 
-  /** Whether marks can be written at all, here and by whoever mounts (kernel: ovl_make_workdir). */
-  canSet(fd: number): boolean {
-    if (this.set(fd, '', 'opaque', '0') < 0) return false
-    removexattrat(fd, '', this.names.opaque)
-    return true
+  /** Whether `trusted.` is the prefix. */
+  get isTrusted(): boolean {
+    return this.#other === null
+  }
+
+  /**
+   * Whether marks can be written at all, here and by whoever mounts (kernel: ovl_make_workdir), and are read back: another
+   * union may take them without a word and keep them to itself.
+   *
+   * @returns 1 or 0; or -errno, where that can't be found out now
+   */
+  canSet(fd: number): Result {
+    const set = this.set(fd, '', 'opaque', '0')
+    if (set < 0) return isPassing(set) ? set : 0
+    const read = this.value(fd, '', 'opaque')
+    const removed = removexattrat(fd, '', this.names.opaque)
+    if (typeof read === 'number' && isPassing(read)) return read
+    return isPassing(removed) ? removed : Number(removed >= 0 && read === '0')
   }
 
   /**
@@ -176,6 +241,11 @@ export class MarkReader {
 
   isEscaped(attr: ByteString): boolean {
     return attr.startsWith(this.names.prefix + 'overlay.')
+  }
+
+  /** Whether an attribute of the root would tell the next mount that marks have other names (choose-marks.ts). */
+  saysOther(attr: ByteString): boolean {
+    return this.space === 'overlay.' && /^(?:trusted|user)\.tsoverlay\./.test(attr)
   }
 
   /** What a user's name is stored as: `PREFIX X` becomes `PREFIX overlay. X`. */
@@ -208,6 +278,17 @@ function readValue(
   }
   return n < 0 ? n : buffer.latin1Slice(0, n)
 }
+
+function hasAttribute(fd: number, name: ByteString, attr: ByteString): Result {
+  const result = getxattrat(fd, name, attr, nothing)
+  if (result >= 0 || result === -E.ERANGE) return 1
+  const none = result === -E.ENODATA || result === -E.EOPNOTSUPP || result === -E.EACCES
+  return none || result === -E.EPERM ? 0 : result
+}
+
+/** 0, or an error which means that there is no such attribute, or there are none at all. */
+const isNone = (result: Result): boolean =>
+  result === 0 || result === -E.ENODATA || result === -E.EOPNOTSUPP || result === -E.ENOSYS
 
 /** Errors of setxattr which mean that the file system will never take this one. */
 export function isXattrRefusal(result: Result): boolean {

@@ -4,19 +4,21 @@
  */
 
 import { statxat } from '../sys/at.js'
-import { DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN, O_DIRECTORY } from '../sys/constants.js'
+import { DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN, O_DIRECTORY, O_NOATIME } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat, type Ino } from '../sys/stat.js'
+import { changed } from './changed.js'
 import type { RealDir } from './layer.js'
 import { OWNER_LIST, withRight } from './lend.js'
+import { PAUSE, type IoTask } from './io-task.js'
 import { MANY_LAYERS, order, placeOf, type Listed } from './listing.js'
 import { Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { specialsAreFiles } from './override.js'
-import { listOpened, openRead, type EntryTaker } from './tree.js'
+import { listSome, openRead, type EntryTaker } from './tree.js'
 import { shownIno, type Union } from './union.js'
-import { DOT_WHITEOUT, isDotWhiteoutName, isWhiteout } from './whiteout.js'
+import { DOT_WHITEOUT, hidesAnother, isDotWhiteoutName, isWhiteout } from './whiteout.js'
 
 /**
  * Where names were looked for in so many layers, all names of a folder together, it is worth listing the folder, once:
@@ -31,9 +33,12 @@ abstract class Merging implements EntryTaker {
   readonly #u: Union
   readonly #node: Node
   readonly #single: boolean
+  /** As `openRead` takes it, for a folder of the upper layer. */
+  readonly #noAtime: number
   /** Names that upper layers have (true) or hide (false). */
   readonly #seen = new Map<ByteString, boolean>()
   #stopped = false
+  #failure: Result = 0
   // Of the real folder that is being listed.
   #real: RealDir
   #fd = -1
@@ -41,9 +46,11 @@ abstract class Merging implements EntryTaker {
   #hidden: ByteString[] = []
   #dotWhiteouts = new Set<ByteString>()
 
-  constructor(u: Union, node: Node) {
+  /** @param read somebody reads the folder, which moves its access time */
+  constructor(u: Union, node: Node, read = false) {
     this.#u = u
     this.#node = node
+    this.#noAtime = read && u.upper !== null ? u.upper.readFlags : O_NOATIME
     this.#single = node.dirs.length === 1
     this.#real = node.dirs[0] as RealDir
   }
@@ -51,17 +58,26 @@ abstract class Merging implements EntryTaker {
   /**
    * Takes a name of the folder in the union.
    *
-   * @param ino undefined where the number shown is another than the entry's own
+   * @param inoKnown false where lookup may show another number than `ino`, the entry's own
    * @returns false: it needs no more
    */
-  abstract show(name: ByteString, ino: Ino | undefined, type: number, layer: number): boolean
+  abstract show(name: ByteString, ino: Ino, inoKnown: boolean, type: number, layer: number): boolean
 
   run(): Result {
+    const pieces = this.pieces()
+    for (;;) {
+      const { done, value } = pieces.next()
+      if (done === true) return value
+    }
+  }
+
+  /** The same in pieces. */
+  *pieces(): Generator<IoTask, Result> {
     const { dirs } = this.#node
     const { fds } = this.#u
     for (const [i, real] of dirs.entries()) {
       const { isUpper } = real.layer
-      const fd = isUpper ? fds.get(real) : fds.openRead(real)
+      const fd = isUpper ? this.#openUpper(fds.get(real)) : fds.openRead(real)
       if (fd < 0) {
         if (fd === -E.ENOENT) continue
         return fd
@@ -71,11 +87,23 @@ abstract class Merging implements EntryTaker {
       this.#last = i === dirs.length - 1
       this.#hidden = []
       this.#dotWhiteouts = new Set()
-      const result = isUpper ? this.#listUpper(fd) : listOpened(fd, this)
+      let result
+      let suspended = false
+      try {
+        while ((result = listSome(fd, this)) > 0) {
+          suspended = true
+          yield PAUSE
+          suspended = false
+        }
+      } finally {
+        // It is not gone on with. What is thrown has slow layers keep the descriptor, for another try.
+        if (suspended) close(fd)
+      }
       // Where few layers have the folder, its names will be asked for in each.
       if (!isUpper && dirs.length < MANY_LAYERS) fds.put(real, fd)
-      else if (!isUpper) close(fd)
+      else close(fd)
       if (result < 0) return result
+      if (this.#failure < 0) return this.#failure
       if (this.#stopped) return 0
       real.dotWhiteouts = this.#dotWhiteouts
       if (this.#last) break
@@ -85,23 +113,38 @@ abstract class Merging implements EntryTaker {
     return 0
   }
 
-  #listUpper(fd: number): Result {
-    let dir = openRead(fd, '.', O_DIRECTORY)
-    if (dir === -E.EACCES) dir = withRight(fd, '', OWNER_LIST, () => openRead(fd, '.', O_DIRECTORY))
-    if (dir < 0) return dir
-    const result = listOpened(dir, this)
-    close(dir)
-    return result
+  #openUpper(fd: number): Result {
+    if (fd < 0) return fd
+    const open = (): Result => openRead(fd, '.', O_DIRECTORY, this.#noAtime)
+    let dir = open()
+    if (dir === -E.EACCES) {
+      dir = withRight(fd, '', OWNER_LIST, open)
+      // Its mode was another one for a moment, which moves the ctime.
+      if (dir !== -E.EACCES) changed(this.#u, this.#node)
+    }
+    return dir
   }
 
   take(name: ByteString, ino: Ino, type: number): boolean {
     const real = this.#real
-    if (isDotWhiteoutName(name)) {
+    const dotted = isDotWhiteoutName(name)
+      ? hidesAnother(real.layer, !real.layer.isUpper, this.#fd, name)
+      : 0
+    if (dotted < 0) {
+      this.#failure = dotted
+      return false
+    }
+    if (dotted > 0) {
       this.#dotWhiteouts.add(name.slice(DOT_WHITEOUT.length))
       return true
     }
     if (!this.#single && this.#seen.has(name)) return true
-    if (isHidden(real, this.#fd, name, type)) {
+    const hidden = isHidden(real, this.#fd, name, type)
+    if (hidden < 0) {
+      this.#failure = hidden
+      return false
+    }
+    if (hidden > 0) {
       if (!this.#last) this.#hidden.push(name)
       return true
     }
@@ -109,7 +152,10 @@ abstract class Merging implements EntryTaker {
     const u = this.#u
     const node = this.#node
     const shown = u.override && type === DT_REG ? overriddenType(node, real, name) : type
-    const more = this.show(name, entryIno(u, node, real, name, ino, type), shown, real.layer.index)
+    const known = node.children?.get(name)
+    const own = known === undefined ? shownIno(u, real.layer, ino) : known.ino
+    const inoKnown = known !== undefined || isOwnIno(node, real, ino, type)
+    const more = this.show(name, own, inoKnown, shown, real.layer.index)
     this.#stopped = !more
     return more
   }
@@ -118,8 +164,8 @@ abstract class Merging implements EntryTaker {
 class Names extends Merging {
   readonly entries: Listed[] = []
 
-  show(name: ByteString, ino: Ino | undefined, type: number, layer: number): boolean {
-    this.entries.push({ name, ino, type, layer, cookie: placeOf(name) })
+  show(name: ByteString, ino: Ino, inoKnown: boolean, type: number, layer: number): boolean {
+    this.entries.push({ name, ino, inoKnown, type, layer, cookie: placeOf(name) })
     return true
   }
 }
@@ -137,37 +183,30 @@ const nowhere = new Node(0, 0, 0, [])
 /** While nobody lists there are no others, and what is compiled for their shapes would go with them (see fuse/data-mode.ts). */
 export const keptShapes = [Names, AnyName].map(Kind => {
   const kept = new Kind(null as never, nowhere)
-  kept.show('', 0, 0, 0)
+  kept.show('', 0, true, 0, 0)
   return kept
 })
 
-/** Whether a real entry is a whiteout. Only what may be one costs a call. */
-function isHidden(real: RealDir, fd: number, name: ByteString, type: number): boolean {
+/** Whether a real entry is a whiteout: 1 or 0, or -errno. Only what may be one costs a call. */
+function isHidden(real: RealDir, fd: number, name: ByteString, type: number): Result {
   const candidate =
     type === DT_CHR || type === DT_UNKNOWN || (type === DT_REG && real.xattrWhiteouts)
-  return candidate && statxat(fd, name, st) >= 0 && isWhiteout(fd, name, st)
+  if (!candidate) return 0
+  const result = statxat(fd, name, st)
+  if (result < 0) return result === -E.ENOENT || result === -E.EACCES ? 0 : result
+  return isWhiteout(real.layer.marks, fd, name, st, !real.layer.isUpper)
 }
 
 /**
- * The number to show for an entry, as lookup would: that of a known node; the entry's own where nothing
- * can change it; else undefined.
+ * Whether lookup shows the number of a layer's entry, of whose name no node is known. A file system that tells no
+ * numbers in its listings says 0.
  */
-function entryIno(
-  u: Union,
-  node: Node,
-  real: RealDir,
-  name: ByteString,
-  ino: Ino,
-  type: number,
-): Ino | undefined {
-  const known = node.children?.get(name)
-  if (known !== undefined) return known.ino
-  if (real.layer.isUpper) {
-    if (real.impure) return undefined
-    // A merged folder shows a lower layer's number.
-    if (node.dirs.length > 1 && (type === DT_DIR || type === DT_UNKNOWN)) return undefined
-  }
-  return shownIno(u, real.layer, ino)
+function isOwnIno(node: Node, real: RealDir, ino: Ino, type: number): boolean {
+  if (ino === 0) return false
+  if (!real.layer.isUpper) return true
+  if (real.impure) return false
+  // A merged folder shows a lower layer's number.
+  return node.dirs.length === 1 || (type !== DT_DIR && type !== DT_UNKNOWN)
 }
 
 /** A regular file of the layer may be shown as something else: only who looks it up knows. */
@@ -177,11 +216,17 @@ function overriddenType(node: Node, real: RealDir, name: ByteString): number {
   return known === undefined ? DT_UNKNOWN : known.type >> 12
 }
 
-/** All names as of now, which are kept for who goes on reading them; or -errno. */
-export function listAnew(u: Union, node: Node): Listed[] | Result {
+/**
+ * All names as of now, which are kept for who goes on reading them; or -errno.
+ *
+ * @param read somebody reads the folder, which moves its access time
+ */
+export function listAnew(u: Union, node: Node, read: boolean): Listed[] | Result {
   if (node.unlinked) return []
-  const names = new Names(u, node)
+  const names = new Names(u, node, read)
   const result = names.run()
+  // A READDIR has no name that the kernel could look up again: it does so when the folder is used the next time.
+  if (result === -E.ESTALE) changed(u, node)
   if (result < 0) return result
   const { entries } = names
   u.listings.keep(node.id, order(entries))
@@ -198,7 +243,7 @@ export function topmostWith(u: Union, node: Node, name: ByteString): number {
   const lower = node.dirs[node.upperDir === null ? 0 : 1] as RealDir
   if (lower.dotWhiteouts === undefined && (lower.dotProbes + 1) * layers >= LISTED_FROM) {
     // Where it can't be listed, each name is asked for, and an error is that of who wants the names.
-    if (typeof listAnew(u, node) === 'number') lower.dotProbes = -Infinity
+    if (typeof listAnew(u, node, false) === 'number') lower.dotProbes = -Infinity
   }
   return u.listings.topmost(node.id, name)
 }
@@ -207,5 +252,12 @@ export function topmostWith(u: Union, node: Node, name: ByteString): number {
 export function checkEmpty(u: Union, node: Node): Result {
   const any = new AnyName(u, node)
   const result = any.run()
+  return any.found ? -E.ENOTEMPTY : result
+}
+
+/** The same in pieces, which the node's layers do not change between. */
+export function* emptyInPieces(u: Union, node: Node): Generator<IoTask, Result> {
+  const any = new AnyName(u, node)
+  const result = yield* any.pieces()
   return any.found ? -E.ENOTEMPTY : result
 }

@@ -5,29 +5,68 @@
  */
 
 import { fstatx, futimens, openat } from '../sys/at.js'
-import { O_WRONLY, S_IFMT, S_IFREG } from '../sys/constants.js'
+import { O_NOATIME, O_PATH, O_RDONLY, O_WRONLY, S_IFMT, S_IFREG } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
-import { getxattrValue, removexattrat, setxattrat } from '../sys/xattr.js'
+import { removexattrat, setxattrat } from '../sys/xattr.js'
+import { changed } from './changed.js'
 import { copyData } from './copydata.js'
 import { copyInBackground, takesLong } from './copyjob.js'
-import { examine, Found, isRedirect } from './examine.js'
+import { examine, Found } from './examine.js'
 import type { RealDir } from './layer.js'
 import { Mark } from './marks.js'
 import { CAPABILITY } from './id-values.js'
-import type { Node } from './node.js'
+import { identify, isOpenOn, type Identity } from './identity.js'
+import type { Node, RealFile } from './node.js'
 import type { ByteString, Result } from './ops.js'
+import { readRedirect } from './redirect-value.js'
 import { walk } from './redirects.js'
-import { fdPathOpen, moveHandles } from './reopen.js'
-import { openRead } from './tree.js'
+import { openRegular, orWait, reopenRegular } from './regular.js'
+import { moveHandles } from './reopen.js'
+import { keptCapability } from './killpriv.js'
+import { believes } from './trust.js'
 import { locate, Place, type Union } from './union.js'
+import { CHANGED } from './version.js'
 
 const scratch = new Stat()
+const found: Identity = { real: 0, birth: 0 }
+
+/**
+ * The redirect of a metadata-only copy, '' for none; null where the file is none. All of it is read from one descriptor: whoever may
+ * write to the folder may give the name to another file meanwhile, whose redirect would lead to data that is shown
+ * with the owner and the mode of this one.
+ *
+ * @returns -EPERM where it is not believed, -ESTALE where another file has the name
+ */
+function readCopy(
+  u: Union,
+  real: RealDir,
+  name: ByteString,
+  of: Identity,
+): ByteString | Result | null {
+  const fd = u.fds.get(real)
+  const own = fd < 0 ? fd : openat(fd, name, O_PATH)
+  if (own < 0) return own
+  const { layer } = real
+  try {
+    if (!isOpenOn(own, of)) return -E.ESTALE
+    const bits = layer.marks.read(own, '', !layer.isUpper)
+    if (bits < 0) return bits
+    if ((bits & Mark.METACOPY) === 0) return null
+    // A wrong redirect comes first (kernel: ovl_lookup).
+    const redirect = readRedirect(u, layer, own, '')
+    return typeof redirect === 'number' || believes(u.trust, own, '') ? redirect : -E.EPERM
+  } finally {
+    close(own)
+  }
+}
 
 /**
  * The data of a metadata-only copy: the first full regular file below, by redirect or by name.
  * Sets the node's lower place (kernel: ovl_lookup, metacopy).
+ *
+ * @param of the copy, which is (real, realName)
  */
 export function findData(
   u: Union,
@@ -36,10 +75,12 @@ export function findData(
   name: ByteString,
   real: RealDir,
   realName: ByteString,
+  of: Identity = node,
 ): Result {
-  let fd = u.fds.get(real)
-  if (fd < 0) return fd
-  let redirect = u.marks.value(fd, realName, 'redirect', !real.layer.isUpper) ?? ''
+  let redirect = readCopy(u, real, realName, of)
+  if (typeof redirect === 'number') return redirect
+  // The caller has seen the mark.
+  if (redirect === null) return -E.ESTALE
   let at = name
   let path: ByteString[] | null = null
   const turn = (to: ByteString): void => {
@@ -48,7 +89,6 @@ export function findData(
     else if (path !== null) path = [...path.slice(0, -1), to]
     else at = to
   }
-  if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
   turn(redirect)
   for (const layer of u.lowers) {
     if (layer.index <= real.layer.index) continue
@@ -65,18 +105,16 @@ export function findData(
     } else {
       dir = parent.dirs.find(d => d.layer === layer) ?? null
     }
-    const found = dir === null ? Found.NOTHING : examine(u, dir, leaf, scratch)
-    if (dir === null || found === Found.NOTHING) {
+    const kind = dir === null ? Found.NOTHING : examine(u, dir, leaf, scratch)
+    if (dir === null || kind === Found.NOTHING) {
       if (stop) break
       continue
     }
-    if (found !== Found.FILE || (scratch.mode & S_IFMT) !== S_IFREG) break
-    fd = u.fds.get(dir)
-    if (fd < 0) return fd
-    const bits = u.marks.read(fd, leaf, true)
-    if ((bits & Mark.METACOPY) === 0) return setData(node, dir, leaf)
-    redirect = u.marks.value(fd, leaf, 'redirect', true) ?? ''
-    if (redirect !== '' && !isRedirect(redirect)) return -E.EINVAL
+    if (kind !== Found.FILE || (scratch.mode & S_IFMT) !== S_IFREG) break
+    identify(found, scratch, layer)
+    redirect = readCopy(u, dir, leaf, found)
+    if (typeof redirect === 'number') return redirect
+    if (redirect === null) return setData(node, dir, leaf, found)
     if (stop && !redirect.startsWith('/')) break
     turn(redirect)
   }
@@ -97,8 +135,10 @@ export function settleData(u: Union, node: Node): Result {
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   const name = node.lowerName
-  const bits = u.marks.read(fd, name, true)
-  u.bare = u.marks.bare ? node.id : 0
+  const { marks } = real.layer
+  const bits = marks.read(fd, name, true)
+  if (bits < 0) return bits
+  u.bare = marks.bare ? node.id : 0
   if ((bits & Mark.METACOPY) !== 0) {
     const result = findData(u, node, parent, name, real, name)
     if (result < 0) return result
@@ -107,63 +147,85 @@ export function settleData(u: Union, node: Node): Result {
   return 0
 }
 
-export function setData(node: Node, dir: RealDir, name: ByteString): Result {
+export function setData(node: Node, dir: RealDir, name: ByteString, of: Identity): Result {
   node.metacopy = true
-  node.dataDir = dir
-  node.dataName = name
+  node.data = { dir, name, real: of.real, birth: of.birth }
   return 0
 }
 
-/** The file that has the data: the lower one, or the one that a metadata copy points to. */
+/** Opens the data of a metadata-only copy. Where another file has its name by now, the next lookup finds it anew. */
+export function openData(u: Union, node: Node, data: RealFile, flags: number): Result {
+  const fd = u.fds.get(data.dir)
+  const opened = fd < 0 ? fd : openRegular(fd, data.name, flags, data)
+  if (opened === -E.ESTALE) node.version = CHANGED
+  return opened
+}
+
+/**
+ * The file that has the data: the lower one, or the one that a metadata copy points to.
+ *
+ * @throws Pending while somebody has a lease on it
+ */
 export function openSource(u: Union, node: Node): Result {
-  const dir = node.metacopy ? node.dataDir : node.lowerDir
-  if (dir === null) return -E.EIO
-  const fd = u.fds.get(dir)
-  return fd < 0 ? fd : openRead(fd, node.metacopy ? node.dataName : node.lowerName)
+  const flags = O_RDONLY | O_NOATIME
+  if (node.metacopy)
+    return node.data === null ? -E.EIO : orWait(u, openData(u, node, node.data, flags))
+  if (node.lowerDir === null) return -E.EIO
+  const fd = u.fds.get(node.lowerDir)
+  return fd < 0 ? fd : orWait(u, openRegular(fd, node.lowerName, flags, node))
+}
+
+function openUpper(u: Union, node: Node): Result {
+  const place = new Place()
+  const located = locate(u, node, place)
+  if (located < 0) return located
+  const { fd, name } = place
+  return name === '' ? reopenRegular(fd, O_WRONLY, node) : openRegular(fd, name, O_WRONLY, node)
 }
 
 /**
  * Gives a metadata-only copy in the upper layer its data. Until it has all of it the mark stays, and
- * with it the lower file is what is read.
+ * with it the lower file is what is read. That is so where the data is about to be cut, too (kernel: ovl_setattr): there is no
+ * step in which an empty copy loses its data and its mark at once.
  *
- * @throws Pending while the data of a large file is being copied
+ * @throws Pending while the data of a large file is being copied, or somebody has a lease on either file
  */
-export function completeMetacopy(u: Union, node: Node, withData: boolean): Result {
-  const place = new Place()
-  const located = locate(u, node, place)
-  if (located < 0) return located
-  const dst =
-    place.name === '' ? fdPathOpen(place.fd, O_WRONLY) : openat(place.fd, place.name, O_WRONLY)
-  if (dst < 0) return dst
-  if (!withData) {
-    const result = becomeWhole(u, node, dst)
-    close(dst)
-    return result
-  }
+export function completeMetacopy(u: Union, node: Node): Result {
   const src = openSource(u, node)
-  if (src < 0) {
-    close(dst)
-    return src
+  if (src < 0) return src
+  const dst = openUpper(u, node)
+  if (dst < 0) {
+    close(src)
+    return orWait(u, dst)
   }
   const before = new Stat()
   const stated = fstatx(dst, before)
   // A write takes it away (kernel: ovl_copy_up_meta_inode_data).
-  const capability = getxattrValue(dst, '', CAPABILITY)
+  const capability = keptCapability(dst)
+  if (typeof capability === 'number' && capability !== -E.ENODATA) {
+    close(src)
+    close(dst)
+    return capability
+  }
   const finish = (copied: Result): Result => {
     let result = copied
     if (typeof capability !== 'number') {
       const restored = setxattrat(dst, '', CAPABILITY, capability, 0)
       if (result >= 0) result = restored
     }
-    futimens(dst, before.atimeSec, before.atimeNsec, before.mtimeSec, before.mtimeNsec)
-    return result < 0 ? result : becomeWhole(u, node, dst)
+    const { atimeSec, atimeNsec, mtimeSec, mtimeNsec } = before
+    const timed = futimens(dst, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
+    if (timed < 0) u.log.debug({ errno: -timed }, 'best effort: the time of a file stays changed')
+    if (result < 0) return result
+    u.copied.bytes += before.size
+    return becomeWhole(u, node, dst)
   }
-  const { size } = before
-  if (stated >= 0 && takesLong(u, size))
+  const size = before.size64
+  if (stated >= 0 && takesLong(u, src, size))
     copyInBackground(u, node, src, dst, size, copied => {
       const result = finish(copied)
       // Who has asked meanwhile was told of times that were not to stay.
-      if (node.lookups > 0) u.notifier.attrChanged(node.id)
+      changed(u, node)
       return result
     })
   const result = stated < 0 ? stated : finish(copyData(src, dst, size, false))
@@ -172,12 +234,14 @@ export function completeMetacopy(u: Union, node: Node, withData: boolean): Resul
   return result
 }
 
-/** @param fd the upper file, which has all its data, or is about to lose it */
+/** @param fd the upper file, which has all its data */
 function becomeWhole(u: Union, node: Node, fd: number): Result {
   const result = removexattrat(fd, '', u.marks.names.metacopy)
   if (result < 0 && result !== -E.ENODATA) return result
-  removexattrat(fd, '', u.marks.names.redirect)
+  // It says nothing of a file that has its data.
+  void removexattrat(fd, '', u.marks.names.redirect)
   node.metacopy = false
+  changed(u, node)
   const place = new Place()
   if (locate(u, node, place) >= 0) moveHandles(u, node, place)
   return 0

@@ -7,7 +7,6 @@ import { fchmod, fchmodat, fchown, fchownat, futimens, openat, utimensat } from 
 import {
   FS_NOATIME_FL,
   FS_SYNC_FL,
-  O_DIRECTORY,
   O_NONBLOCK,
   O_RDONLY,
   S_IFDIR,
@@ -28,11 +27,19 @@ import {
 import { ACL_ACCESS, ACL_DEFAULT } from './acl.js'
 import { diskValue, holdsIds } from './id-values.js'
 import type { Layer } from './layer.js'
+import { setNlinkMark } from './nlink.js'
 import { isXattrRefusal } from './marks.js'
 import { Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
-import { encodeOrigin } from './origin.js'
-import { chmodOnDisk, isOverridden, store, storedName, visibleName } from './override.js'
+import { encodeOrigin, encodeForIndex } from './origin.js'
+import {
+  chmodOnDisk,
+  hasCredibleAttributes,
+  isOverridden,
+  store,
+  storedName,
+  visibleName,
+} from './override.js'
 import { openRead } from './tree.js'
 import type { Union } from './union.js'
 
@@ -72,11 +79,20 @@ export function copyMetadata(
   const type = st.mode & S_IFMT
   const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
   const marked = u.marks.onAll || type === S_IFREG || type === S_IFDIR
-  let origin: Buffer | null = null
+  let origin: ReturnType<typeof encodeOrigin> = null
   if (single && marked)
-    origin = src >= 0 ? encodeOrigin(layer, src, '') : encodeOrigin(layer, srcFd, srcName)
+    origin = (st.nlink === 1 || type === S_IFDIR ? encodeOrigin : encodeForIndex)(
+      layer,
+      src >= 0 ? src : srcFd,
+      src >= 0 ? '' : srcName,
+    )
+  if (typeof origin === 'number') return origin
   if (origin !== null) {
     result = setAttribute(dstFd, dstName, u.marks.names.origin, origin)
+    if (result < 0 && !isXattrRefusal(result)) return result
+    // It holds before the copy has its first name, and however many it has got when something fails.
+    if (result >= 0 && node.links !== null && (u.work?.indexFd ?? -1) >= 0)
+      result = setNlinkMark(u, dstFd, dstName, 'L', node.nlinkAdjust)
     if (result < 0 && !isXattrRefusal(result)) return result
   }
   if (node.protect !== 0 && (type === S_IFREG || type === S_IFDIR)) {
@@ -91,7 +107,10 @@ export function copyMetadata(
       if (result < 0) return result
     }
   }
-  if (type === S_IFREG || type === S_IFDIR) copyFlags(srcFd, srcName, dstFd, dstName, src)
+  if (type === S_IFREG || type === S_IFDIR) {
+    result = copyFlags(u, srcFd, srcName, dstFd, dstName, src)
+    if (result < 0) return result
+  }
   return dstName === ''
     ? futimens(dstFd, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
     : utimensat(dstFd, dstName, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
@@ -132,8 +151,7 @@ function copyOverridden(
   if (isOverridden(upper, mode & S_IFMT)) {
     result = store(upper, dstFd, dstName, uid, gid, mode, st.rdevMajor, st.rdevMinor)
     if (result < 0 || (mode & S_IFMT) === S_IFLNK) return result
-    chmodOnDisk(dstFd, dstName, mode)
-    return 0
+    return chmodOnDisk(dstFd, dstName, mode)
   }
   result = fchownat(dstFd, dstName, uid, gid)
   return result === -E.EINVAL ? -E.EOVERFLOW : result
@@ -147,28 +165,47 @@ const COPIED_FLAGS = FS_SYNC_FL | FS_NOATIME_FL
  * Analogous to copy_up.c:ovl_copy_fileattr().
  */
 function copyFlags(
+  u: Union,
   srcFd: number,
   srcName: ByteString,
   dstFd: number,
   dstName: ByteString,
   open: number,
-): void {
-  const src = open >= 0 ? open : openRead(srcFd, srcName || '.', O_NONBLOCK)
-  if (src < 0) return
+): Result {
+  let src = open >= 0 ? open : openRead(srcFd, srcName || '.', O_NONBLOCK)
+  if (src === -E.EMFILE || src === -E.ENFILE) {
+    // The source's folder was used last, so that it stays open.
+    u.fds.shrink()
+    src = openRead(srcFd, srcName || '.', O_NONBLOCK)
+  }
+  // An ordinary user's union copies what it may not read, too, but for a file's data.
+  if (src < 0) return src === -E.EACCES ? 0 : src
   const kept = getFlags(src)
   if (open < 0) close(src)
-  if (kept <= 0 || (kept & COPIED_FLAGS) === 0) return
-  const dst = dstName === '' ? dstFd : openat(dstFd, dstName, O_RDONLY | O_DIRECTORY)
-  if (dst < 0) return
+  if (kept < 0) return hasNoFlags(kept) ? 0 : kept
+  if ((kept & COPIED_FLAGS) === 0) return 0
+  const dst = dstName === '' ? dstFd : openat(dstFd, dstName, O_RDONLY | O_NONBLOCK)
+  if (dst < 0) return dst
   // Added to what the new one has: a file system does not let go of all of its flags.
-  setFlags(dst, Math.max(0, getFlags(dst)) | (kept & COPIED_FLAGS))
+  const own = getFlags(dst)
+  const result = own < 0 ? own : setFlags(dst, own | (kept & COPIED_FLAGS))
   if (dst !== dstFd) close(dst)
+  return hasNoFlags(result) ? 0 : result
 }
+
+/** A file system that has no inode flags, or not these. */
+const hasNoFlags = (result: Result): boolean =>
+  result === -E.ENOTTY || result === -E.EINVAL || result === -E.EOPNOTSUPP || result === -E.ENOSYS
 
 /** What an attribute of a lower layer is called in the upper one; '' where it stays behind. */
 function carriedName(u: Union, layer: Layer, attr: ByteString): ByteString {
-  const visible = visibleName(layer, attr)
-  return visible === '' ? '' : storedName(u.upper, visible)
+  const { marks } = layer
+  // A name that hides nothing keeps to that.
+  if (attr === marks.names.ordinary) return u.marks.names.ordinary
+  if (marks.isPrivate(attr)) return ''
+  const visible = marks.unescape(u.override ? visibleName(layer, attr) : attr)
+  if (visible === '') return ''
+  return u.marks.escape(u.override ? storedName(u.upper, visible) : visible)
 }
 
 const setAttribute = (fd: number, name: ByteString, attr: ByteString, value: Uint8Array): Result =>
@@ -194,9 +231,11 @@ function copyXattrs(
   const names = listxattrNames(srcFd, srcName)
   if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
   for (const attr of names) {
-    if (u.marks.isPrivate(attr)) continue
-    const stored = u.override ? carriedName(u, layer, attr) : attr
+    const stored = carriedName(u, layer, attr)
     if (stored === '') continue
+    // In the copy it would be the mounter's word.
+    if (layer.cautious && visibleName(layer, attr) !== attr)
+      if (!hasCredibleAttributes(layer, srcFd, srcName)) continue
     const value = getxattrValue(srcFd, srcName, attr)
     if (typeof value === 'number') {
       if (value === -E.ENODATA) continue

@@ -10,21 +10,21 @@ import { S_IFDIR, S_IFMT, S_IFREG } from '../sys/constants.js'
 import { close } from '../sys/io.js'
 import type { Ino } from '../sys/stat.js'
 import type { FileHandle } from './handles.js'
+import type { Identity, InodeKey } from './identity.js'
 import { IdTable } from './id-table.js'
 import type { RealDir } from './layer.js'
-import { ROOT_ID, type ByteString, type NodeId } from './ops.js'
+import { Links } from './links.js'
+import { Pending, ROOT_ID, type ByteString, type Job, type NodeId } from './ops.js'
 import type { CopyUpJob } from './copyup.js'
-
-/** One name of a file that has, or had, several. */
-export interface Link {
-  parent: Node
-  name: ByteString
-  /** The upper folder has this name too; false where a lower layer alone provides it. */
-  inUpper: boolean
-}
 
 /** Virtual inode flags (kernel: `overlay.protattr`). */
 export const Protect = { IMMUTABLE: 1, APPEND: 2 } as const
+
+/** A file of a layer, by its name. */
+export interface RealFile extends Identity {
+  readonly dir: RealDir
+  readonly name: ByteString
+}
 
 /**
  * What few nodes have. It is made when the first of it is set: there may be millions of nodes, and most
@@ -33,19 +33,24 @@ export const Protect = { IMMUTABLE: 1, APPEND: 2 } as const
 class Rare {
   defaultAcl: Buffer | null | undefined = undefined
   metacopy = false
-  dataDir: RealDir | null = null
-  dataName: ByteString = ''
+  data: RealFile | null = null
   protect = 0
-  links: Link[] | null = null
+  links: Links | null = null
   nlinkAdjust = 0
   indexKey: string | null = null
-  lowerIno: Ino | null = null
+  lowerKey: InodeKey | null = null
   lowerLayer = -1
-  upperIno: Ino | null = null
+  lowerBirth = 0
+  upperKey: InodeKey | null = null
   anchor = -1
   flushed = false
   capable = false
+  superseded = false
   job: CopyUpJob | null = null
+  busy: Job | null = null
+  bulky = false
+  untold: Set<ByteString> | null = null
+  readied = false
 }
 
 /** What all others have. */
@@ -54,7 +59,7 @@ const ORDINARY: Readonly<Rare> = Object.freeze(new Rare())
 /** The stack of all that are no folders. */
 const NO_DIRS: RealDir[] = []
 
-export class Node {
+export class Node implements Identity {
   readonly id: NodeId
   /** S_IFMT bits. */
   readonly type: number
@@ -83,8 +88,13 @@ export class Node {
   hasOrigin = false
   /** Open files. */
   handles: FileHandle[] | null = null
-  /** Its size as it was told last, at most 2^30 - 1; -1: it was opened, so the transport may have data of it. */
+  /** Its size as it was told last, at most `UNREAD_MAX`; -1: it was opened, so the transport may have data of it. */
   unread = 0
+  /** Which version of the real file was told (version.ts); 0: none that could be compared. */
+  version = 0
+  /** The real object, of all but folders. */
+  real: Ino = 0
+  birth = 0
   /** Files: where `settleData` looks from; null: it has done so, or need not. */
   dataParent: Node | null = null
 
@@ -121,18 +131,12 @@ export class Node {
   set metacopy(value) {
     if (value !== this.#rare.metacopy) this.#own().metacopy = value
   }
-  /** Where that is. */
-  get dataDir(): RealDir | null {
-    return this.#rare.dataDir
+  /** Which that is. */
+  get data(): RealFile | null {
+    return this.#rare.data
   }
-  set dataDir(value) {
-    if (value !== this.#rare.dataDir) this.#own().dataDir = value
-  }
-  get dataName(): ByteString {
-    return this.#rare.dataName
-  }
-  set dataName(value) {
-    if (value !== this.#rare.dataName) this.#own().dataName = value
+  set data(value) {
+    if (value !== this.#rare.data) this.#own().data = value
   }
   /** Virtual immutable and append-only bits. */
   get protect(): number {
@@ -142,7 +146,7 @@ export class Node {
     if (value !== this.#rare.protect) this.#own().protect = value
   }
   /** Files with several links: all the names that are known. Null for files with one. */
-  get links(): Link[] | null {
+  get links(): Links | null {
     return this.#rare.links
   }
   set links(value) {
@@ -163,11 +167,11 @@ export class Node {
     if (value !== this.#rare.indexKey) this.#own().indexKey = value
   }
   /** Key under which it is registered: in the lower layer, and in the upper one. */
-  get lowerIno(): Ino | null {
-    return this.#rare.lowerIno
+  get lowerKey(): InodeKey | null {
+    return this.#rare.lowerKey
   }
-  set lowerIno(value) {
-    if (value !== this.#rare.lowerIno) this.#own().lowerIno = value
+  set lowerKey(value) {
+    if (value !== this.#rare.lowerKey) this.#own().lowerKey = value
   }
   get lowerLayer(): number {
     return this.#rare.lowerLayer
@@ -175,11 +179,18 @@ export class Node {
   set lowerLayer(value) {
     if (value !== this.#rare.lowerLayer) this.#own().lowerLayer = value
   }
-  get upperIno(): Ino | null {
-    return this.#rare.upperIno
+  /** What tells that inode from others that had its number, or have it. */
+  get lowerBirth(): number {
+    return this.#rare.lowerBirth
   }
-  set upperIno(value) {
-    if (value !== this.#rare.upperIno) this.#own().upperIno = value
+  set lowerBirth(value) {
+    if (value !== this.#rare.lowerBirth) this.#own().lowerBirth = value
+  }
+  get upperKey(): InodeKey | null {
+    return this.#rare.upperKey
+  }
+  set upperKey(value) {
+    if (value !== this.#rare.upperKey) this.#own().upperKey = value
   }
   /** Keeps the real object of an unlinked node reachable (O_PATH), or -1. */
   get anchor(): number {
@@ -202,6 +213,13 @@ export class Node {
   set capable(value) {
     if (value !== this.#rare.capable) this.#own().capable = value
   }
+  /** Another node has taken its names, since the real file was changed by somebody else (version.ts). */
+  get superseded(): boolean {
+    return this.#rare.superseded
+  }
+  set superseded(value) {
+    if (value !== this.#rare.superseded) this.#own().superseded = value
+  }
 
   /** A copy-up whose data is on its way. */
   get job(): CopyUpJob | null {
@@ -209,6 +227,37 @@ export class Node {
   }
   set job(value) {
     if (value !== this.#rare.job) this.#own().job = value
+  }
+
+  /** A job that changes its data, for which other changes wait. */
+  get busy(): Job | null {
+    return this.#rare.busy
+  }
+  set busy(value) {
+    if (value !== this.#rare.busy) this.#own().busy = value
+  }
+  /** It is removed, and to give its space back may take long. */
+  get bulky(): boolean {
+    return this.#rare.bulky
+  }
+  set bulky(value) {
+    if (value !== this.#rare.bulky) this.#own().bulky = value
+  }
+
+  /** Folders: names of which the transport knows another node than they have by now (version.ts:takeName). */
+  get untold(): Set<ByteString> | null {
+    return this.#rare.untold
+  }
+  set untold(value) {
+    if (value !== this.#rare.untold) this.#own().untold = value
+  }
+
+  /** A job has just done what takes long of a change, as far as it can (cut.ts, clear.ts): the rest is done at once. */
+  get readied(): boolean {
+    return this.#rare.readied
+  }
+  set readied(value) {
+    if (value !== this.#rare.readied) this.#own().readied = value
   }
 
   get isDir(): boolean {
@@ -225,6 +274,11 @@ export class Node {
     return top !== undefined && top.layer.index === 0 ? top : null
   }
 
+  /** A layer has another folder by now in the place of one that it is merged from. */
+  get hasStale(): boolean {
+    return this.dirs.length > 1 && this.dirs.some(real => real.stale)
+  }
+
   /** Its number is not its upper object's own: the folder that holds it must be marked impure. */
   get foreign(): boolean {
     return this.isDir ? this.dirs.length > 1 : this.hasOrigin
@@ -239,10 +293,11 @@ export class Node {
 export class NodeTable {
   readonly root: Node
   readonly #byId = new IdTable<Node>()
-  readonly #lowerInodes: Map<Ino, Node>[] = []
-  readonly #upperInodes = new Map<Ino, Node>()
+  readonly #lowerInodes: Map<InodeKey, Node>[] = []
+  readonly #upperInodes = new Map<InodeKey, Node>()
   readonly #numberGone: ((folder: Node) => void) | null
   readonly #folderGone: (dir: RealDir) => void
+  readonly #closeLater: (fd: number) => void
   #nextId = ROOT_ID + 1
 
   /**
@@ -255,7 +310,9 @@ export class NodeTable {
     dirs: RealDir[],
     numberGone: ((folder: Node) => void) | null = null,
     folderGone: (dir: RealDir) => void = () => {},
+    closeLater: (fd: number) => void = close,
   ) {
+    this.#closeLater = closeLater
     this.#numberGone = numberGone
     this.#folderGone = folderGone
     this.root = new Node(ROOT_ID, S_IFDIR, rootIno, dirs)
@@ -272,6 +329,18 @@ export class NodeTable {
     return this.#byId.get(id)
   }
 
+  get nextId(): NodeId {
+    return this.#nextId
+  }
+
+  /** Drops nodes with this number and above that nothing needs. */
+  releaseFrom(id: NodeId): void {
+    for (let at = this.#nextId - 1; at >= id; at--) {
+      const node = this.#byId.get(at)
+      if (node !== undefined) this.release(node)
+    }
+  }
+
   /** A new node, known by its id; the caller gives it names. */
   create(mode: number, ino: Ino, dirs?: RealDir[]): Node {
     const node = new Node(this.#nextId++, mode & S_IFMT, ino, dirs)
@@ -280,29 +349,46 @@ export class NodeTable {
   }
 
   /** The node of a lower layer's inode with several links, if one is known. */
-  byLower(layer: number, ino: Ino): Node | undefined {
-    return this.#lowerInodes[layer]?.get(ino)
+  byLower(layer: number, key: InodeKey): Node | undefined {
+    return this.#lowerInodes[layer]?.get(key)
   }
 
-  byUpper(ino: Ino): Node | undefined {
-    return this.#upperInodes.get(ino)
+  byUpper(key: InodeKey): Node | undefined {
+    return this.#upperInodes.get(key)
   }
 
-  registerLower(node: Node, layer: number, ino: Ino): void {
-    node.lowerIno = ino
+  /** @param birth of the lower inode (identity.ts:birthOf) */
+  registerLower(node: Node, layer: number, key: InodeKey, birth: number): void {
+    node.lowerKey = key
+    node.lowerBirth = birth
     node.lowerLayer = layer
     let map = this.#lowerInodes[layer]
     if (map === undefined) this.#lowerInodes[layer] = map = new Map()
-    map.set(ino, node)
+    map.set(key, node)
     makeLinked(node)
   }
 
-  registerUpper(node: Node, ino: Ino): void {
-    if (node.upperIno === ino) return
-    if (node.upperIno !== null) this.#upperInodes.delete(node.upperIno)
-    node.upperIno = ino
-    this.#upperInodes.set(ino, node)
+  registerUpper(node: Node, key: InodeKey): void {
+    if (node.upperKey === key) return
+    if (node.upperKey !== null) this.#upperInodes.delete(node.upperKey)
+    node.upperKey = key
+    this.#upperInodes.set(key, node)
     makeLinked(node)
+  }
+
+  /** Names of the lower inode no longer lead to the node. */
+  part(node: Node): void {
+    const { lowerKey } = node
+    const lower = this.#lowerInodes[node.lowerLayer]
+    if (lowerKey !== null && lower?.get(lowerKey) === node) lower.delete(lowerKey)
+  }
+
+  /** The node is no longer found by an inode number. */
+  unregister(node: Node): void {
+    this.part(node)
+    const { upperKey } = node
+    if (upperKey !== null && this.#upperInodes.get(upperKey) === node)
+      this.#upperInodes.delete(upperKey)
   }
 
   /** Gives the node a (further) name. */
@@ -310,8 +396,7 @@ export class NodeTable {
     parent.children ??= new Map()
     parent.children.set(name, node)
     if (node.links !== null) {
-      if (!node.links.some(link => link.parent === parent && link.name === name))
-        node.links.push({ parent, name, inUpper })
+      node.links.add(parent, name, inUpper)
       if (node.parent !== null) return
     }
     node.parent = parent
@@ -323,9 +408,8 @@ export class NodeTable {
   removeName(node: Node, parent: Node, name: ByteString): void {
     if (parent.children?.get(name) === node) parent.children.delete(name)
     if (node.links !== null) {
-      const at = node.links.findIndex(link => link.parent === parent && link.name === name)
-      if (at >= 0) node.links.splice(at, 1)
-      const first = node.links[0]
+      node.links.remove(parent, name)
+      const { first } = node.links
       node.parent = first?.parent ?? null
       node.name = first?.name ?? ''
       return
@@ -343,11 +427,19 @@ export class NodeTable {
     this.release(node)
   }
 
+  /** Its last descriptor: with it a removed file gives its space back. */
+  #letGo(node: Node): void {
+    const fd = node.anchor
+    node.anchor = -1
+    if (node.bulky) this.#closeLater(fd)
+    else close(fd)
+  }
+
   /** Drops the node if nothing needs it any more, then the folders that only it kept. */
   release(node: Node): void {
     let at: Node | null = node
     while (at !== null && at.id !== ROOT_ID) {
-      if (at.lookups > 0 || at.job !== null) return
+      if (at.lookups > 0 || at.job !== null || at.busy !== null) return
       if (at.children !== null && at.children.size > 0) return
       if (at.handles !== null && at.handles.length > 0) return
       if (!this.#byId.delete(at.id)) return
@@ -355,7 +447,7 @@ export class NodeTable {
       const parent: Node | null = at.parent
       if (at.links !== null) {
         const others = at.links
-        at.links = []
+        at.links = new Links()
         for (const link of others) {
           if (link.parent.children?.get(link.name) === at) link.parent.children.delete(link.name)
           if (link.parent !== parent) this.release(link.parent)
@@ -363,21 +455,18 @@ export class NodeTable {
       } else if (parent !== null && parent.children?.get(at.name) === at) {
         parent.children.delete(at.name)
       }
-      if (at.lowerIno !== null) {
-        const map = this.#lowerInodes[at.lowerLayer]
-        if (map?.get(at.lowerIno) === at) map.delete(at.lowerIno)
-      }
-      if (at.upperIno !== null && this.#upperInodes.get(at.upperIno) === at)
-        this.#upperInodes.delete(at.upperIno)
-      if (at.anchor >= 0) close(at.anchor)
-      at.anchor = -1
+      this.unregister(at)
+      if (at.anchor >= 0) this.#letGo(at)
       for (const dir of at.dirs) this.#folderGone(dir)
       at = parent
     }
   }
 
-  *all(): IterableIterator<Node> {
-    yield* this.#byId.values()
+  /** Closes the anchors of all nodes, at the end of the union. */
+  closeAnchors(): void {
+    this.#byId.forEach(node => {
+      if (node.anchor >= 0) close(node.anchor)
+    })
   }
 }
 
@@ -390,8 +479,21 @@ function eachFolder(node: Node, call: (folder: Node) => void): void {
 /** From here on the node's names are kept as a list. */
 function makeLinked(node: Node): void {
   if (node.links !== null) return
-  node.links =
-    node.parent === null ? [] : [{ parent: node.parent, name: node.name, inUpper: node.upper }]
+  node.links = new Links()
+  if (node.parent !== null) node.links.add(node.parent, node.name, node.upper)
+}
+
+/**
+ * For whoever is about to change a file's data or attributes.
+ *
+ * @throws Pending while a job changes them: its real inode is locked
+ */
+export function notBusy(node: Node): void {
+  const { busy } = node
+  if (busy === null) return
+  // How that ends is not the affair of who waits.
+  const over: Job = { onDone: callback => busy.onDone(() => callback(0)) }
+  throw new Pending(over, false)
 }
 
 /** Whether `node` is `folder` or lies below it. */

@@ -5,6 +5,7 @@
  */
 
 import { STATX_WORDS, Statx, type Ino } from '../sys/stat.js'
+import type { Off } from '../sys/types.js'
 
 /** A file or attribute name, or a symlink's target: one character per byte (latin1), no NUL. */
 export type ByteString = string
@@ -22,6 +23,9 @@ export type NodeId = number
 export type Fh = number
 
 export const ROOT_ID: NodeId = 1
+
+/** The largest of `Opened.unread`. */
+export const UNREAD_MAX = 0x3fff_ffff
 
 export const ofNode = (node: NodeId): Fh => -node
 
@@ -66,7 +70,7 @@ export class Opened {
   lasting = false
   /** The real file has set-id bits or a security.capability which a write must be able to drop. */
   privileged = false
-  /** The file's size as it was told last, if nobody has opened the node before; else -1. */
+  /** The file's size as it was told last, at most `UNREAD_MAX`, if nobody has opened the node before; else -1. */
   unread = -1
 }
 
@@ -90,7 +94,7 @@ export class SetAttr {
   mode = 0
   uid = 0
   gid = 0
-  size = 0
+  size: Off = 0
   atimeSec = 0
   atimeNsec = 0
   mtimeSec = 0
@@ -147,13 +151,17 @@ export interface Notifier {
 export interface Job {
   /** Calls back on the union's thread, once, with 0 or -errno. */
   onDone(callback: (result: Result) => void): void
+  /** Nobody waits for it any more: it may end early. */
+  cancel?(): void
+  /** Whoever waits for it does so to its end, even if he is killed. */
+  readonly lasting?: boolean
 }
 
 /**
  * Thrown (never returned) by an operation that must wait for a job. Nothing has been changed that a
  * second call would not find as it needs it: the transport keeps the request, goes on with others,
  * and when the job is done
- * - answers with the job's result, where `answer` is set or the job failed;
+ * - answers with the job's result (a count where the operation has one), where `answer` is set or the job failed;
  * - else calls the same operation again.
  */
 export class Pending {
@@ -165,6 +173,26 @@ export class Pending {
   readonly answer: boolean
 }
 
+/** What a request was told by slow layers: it goes with the request until that is answered. */
+export interface Kept {
+  readonly runs: number
+}
+
+/**
+ * A union with lower layers on file systems that may keep a call waiting for as long as they like: any of its operations may throw
+ * Pending, more than once. The transport says which request an operation is called for.
+ */
+export interface SlowRequests {
+  /** Before the operations of a request. `kept`: what `suspend` gave when it was parked; null the first time. */
+  begin(kept: Kept | null): void
+  /** The request is parked. */
+  suspend(): Kept | null
+  /** The request has its answer. */
+  end(): void
+  /** A parked request is not called again. */
+  drop(kept: Kept | null): void
+}
+
 /** Set by the transport before calls that say `killPriv`, before `setattr` and `removexattr`. */
 export interface Requester {
   readonly requester: Caller
@@ -172,6 +200,8 @@ export interface Requester {
 
 /** Everything that a transport can ask of the union. Each may throw `Pending` where noted (P). */
 export interface Ops extends Requester {
+  /** Null: all layers answer by themselves. */
+  readonly slow: SlowRequests | null
   /** The name's inode; a name that does not exist gives 0 with `out.nodeId` 0. Counts one lookup. */
   lookup(parent: NodeId, name: ByteString, out: Entry): Result
   /** Takes back `count` lookups. */
@@ -192,7 +222,7 @@ export interface Ops extends Requester {
   ): Result
   mkdir(caller: Caller, parent: NodeId, name: ByteString, mode: number, out: Entry): Result
   symlink(caller: Caller, parent: NodeId, name: ByteString, target: ByteString, out: Entry): Result
-  /** Creates a regular file and opens it. An existing name is opened (without O_EXCL). (P) */
+  /** Creates a regular file and opens it; -ESTALE where the name exists, without O_EXCL: who may open that has not been checked. */
   create(
     caller: Caller,
     parent: NodeId,
@@ -230,14 +260,24 @@ export interface Ops extends Requester {
    * set-id bits. (P)
    */
   open(node: NodeId, flags: number, killPriv: boolean, opened: Opened): Result
-  /** The descriptor that `read` would read from, opened now where that was not needed yet; or -errno. */
+  /**
+   * The descriptor that `read` would read from, opened now where that was not needed yet; or -errno. It never waits: -EAGAIN
+   * where `read` would have to.
+   */
   realFile(fh: Fh): Result
+  /**
+   * The kernel has pages of its own for mappings of this file, and keeps no time for them: what is written there comes
+   * later than what was asked for after it.
+   */
+  mappable(fh: Fh): void
   release(fh: Fh): void
-  /** Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the end. */
-  read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: number): Result
+  /** What was told of this node is no longer so: opening it fails with ESTALE until its name was looked up again. */
+  outdated(node: NodeId): void
+  /** Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the end. (P) */
+  read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: Off): Result
   /**
    * `killPriv`: drop set-id bits as write(2) by an unprivileged user does. `late`: the kernel wrote
-   * these bytes into its cache some time ago, and tells the time of that itself. `source`: the end of a pipe that has
+   * these bytes into its cache some time ago; with write-back it tells the time of that itself. `source`: the end of a pipe that has
    * these bytes, and no others, instead of `buf`, where as many have room; or -1. After an error, or fewer bytes than
    * `length`, what is left in it is undefined; before Pending nothing is taken from it.
    */
@@ -246,7 +286,7 @@ export interface Ops extends Requester {
     buf: Buffer,
     bufOffset: number,
     length: number,
-    pos: number,
+    pos: Off,
     killPriv: boolean,
     late: boolean,
     source: number,
@@ -259,17 +299,12 @@ export interface Ops extends Requester {
   fsyncdir(node: NodeId, datasync: boolean): Result
   /** The whole upper layer. (P) */
   syncfs(): Result
-  fallocate(fh: Fh, mode: number, offset: number, length: number): Result
-  /** SEEK_DATA and SEEK_HOLE; returns the offset. (P) */
-  lseek(fh: Fh, offset: number, whence: number): Result
-  copyFileRange(
-    fhIn: Fh,
-    offIn: number,
-    fhOut: Fh,
-    offOut: number,
-    length: number,
-    flags: number,
-  ): Result
+  /** (P) */
+  fallocate(fh: Fh, mode: number, offset: Off, length: Off): Result
+  /** SEEK_DATA and SEEK_HOLE; returns the offset, or -errno. (P) */
+  lseek(fh: Fh, offset: Off, whence: number): Off
+  /** How many bytes were copied. (P) */
+  copyFileRange(fhIn: Fh, offIn: Off, fhOut: Fh, offOut: Off, length: number, flags: number): Result
 
   /**
    * Entries after `cookie` (0: from the start), `.` and `..` among them. A cookie means the same place
@@ -280,8 +315,14 @@ export interface Ops extends Requester {
 
   /** Copies the value into `buf` from `offset` and returns its length; `room` 0 asks for the length. */
   getxattr(node: NodeId, name: ByteString, buf: Buffer, offset: number, room: number): Result
-  /** NUL-terminated names; as getxattr. `trusted`: the caller may see trusted.* names. */
-  listxattr(node: NodeId, buf: Buffer, offset: number, room: number, trusted: boolean): Result
+  /** NUL-terminated names; as getxattr. `trusted`: who asks, or whether they may see trusted.* names. */
+  listxattr(
+    node: NodeId,
+    buf: Buffer,
+    offset: number,
+    room: number,
+    trusted: boolean | Caller,
+  ): Result
   /** `killSgid`: the ACL that is set clears the set-group-id bit (FUSE_SETXATTR_ACL_KILL_SGID). (P) */
   setxattr(
     node: NodeId,
@@ -292,7 +333,7 @@ export interface Ops extends Requester {
   ): Result
   /** (P) */
   removexattr(node: NodeId, name: ByteString): Result
-  /** FS_IOC_GETFLAGS; returns the FS_*_FL bits. */
+  /** FS_IOC_GETFLAGS; returns the FS_*_FL bits. (P) */
   getFlags(node: NodeId): Result
   /** FS_IOC_SETFLAGS. (P) */
   setFlags(node: NodeId, flags: number): Result
@@ -310,8 +351,6 @@ export interface Ops extends Requester {
    * there are none.
    */
   makeRoom(): boolean
-  /** Starts what long work will need, while there is time. */
-  startThreads(): void
   /** Closes every descriptor of every layer, and the locks. */
   close(): void
 }

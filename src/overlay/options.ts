@@ -35,6 +35,8 @@ export interface UnionOptions {
   whiteout: WhiteoutForm
   /** Keep hard links whole over copy-up and remount, in the kernel's `workdir/index`. */
   index: boolean
+  /** Others than the mounter may use the union (allow_other). */
+  shared: boolean
   /** Use the `user.overlay.` prefix instead of `trusted.overlay.`. `auto`: where that can't be written. */
   userxattr: boolean | 'auto'
   /** Never sync; leaves the kernel's `incompat/volatile` mark while mounted. */
@@ -45,6 +47,8 @@ export interface UnionOptions {
   readOnly: boolean
   /** Keep owner, mode and type in an attribute: 1 `security.`, 2 `user.`; 0: in the inode. */
   xattrPermissions: XattrPermissions
+  /** Wait for no other process that is about to let go of a folder. Who serves others as well must not wait. */
+  impatient?: boolean
   /** Default: owners are those on disk. */
   owners?: OwnerOptions
 }
@@ -54,6 +58,7 @@ export const defaultUnionOptions: UnionOptions = {
   redirectDir: 'off',
   whiteout: 'auto',
   index: true,
+  shared: true,
   userxattr: 'auto',
   volatile: false,
   fsync: true,

@@ -5,12 +5,14 @@
  *     u8 version = 0, u8 magic = 0xfb, u8 len, u8 flags, u8 fid_type, u8 uuid[16], u8 fid[]
  */
 
-import { fstatx, lastHandleType, nameToHandle, openByHandle } from '../sys/at.js'
+import { fstatx, lastHandleType, nameToHandle, openByHandle, statxat } from '../sys/at.js'
 import { O_PATH } from '../sys/constants.js'
+import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat, type Ino } from '../sys/stat.js'
+import { birthOf, lowerKey, type InodeKey } from './identity.js'
 import type { Layer } from './layer.js'
-import type { ByteString } from './ops.js'
+import type { ByteString, Result } from './ops.js'
 
 const VERSION = 0
 const MAGIC = 0xfb
@@ -24,18 +26,21 @@ const handleBuffer = Buffer.allocUnsafeSlow(128)
 const decoded = new Stat()
 
 /**
- * The origin structure of the real object (fd, name) in `layer`, or null where its file system has no
- * handles. `upper` sets the flag that says "of the upper layer" (kernel: ovl_get_fh, is_upper).
+ * The origin structure of the real object (fd, name) in `layer`. `upper` sets the flag that says "of the upper layer"
+ * (kernel: ovl_encode_real_fh, is_upper).
+ *
+ * @returns null where its file system has no handles, or it is not on the layer's; or -errno
  */
 export function encodeOrigin(
   layer: Layer,
   fd: number,
   name: ByteString,
   upper = false,
-): Buffer | null {
-  if (!layer.handles) return null
+): Buffer | Result | null {
+  if (!layer.handles || (!layer.isPrivate && isMounted(layer, fd, name))) return null
   const length = nameToHandle(fd, name, handleBuffer)
-  if (length < 0 || HEADER + length > 255) return null
+  if (length === -E.EOPNOTSUPP || length === -E.EOVERFLOW || HEADER + length > 255) return null
+  if (length < 0) return length
   const out = Buffer.allocUnsafe(HEADER + length)
   out[0] = VERSION
   out[1] = MAGIC
@@ -47,6 +52,41 @@ export function encodeOrigin(
   return out
 }
 
+/** Whether an object is on a mount below the layer's root, where those can't be left out: its handle means another one here. */
+function isMounted(layer: Layer, fd: number, name: ByteString): boolean {
+  const result = name === '' ? fstatx(fd, identified) : statxat(fd, name, identified)
+  return result >= 0 && fstatx(layer.fd, decoded) >= 0 && identified.mntId !== decoded.mntId
+}
+
+/** Where the kernel has a file system's number, so that no file system takes what follows for a handle of its own. */
+const OWN_UUID = Buffer.from('tsoverlay inode ', 'latin1')
+const OWN_TYPE = 0xfe
+const OWN_LENGTH = 40
+const identified = new Stat()
+
+/**
+ * What the index knows a lower file with several links by: its origin, or, in a layer that lies in another union, where no
+ * handle outlasts a mount, its inode number and what tells that it still is the same file. Null, too, for a file of another device
+ * than the layer's: numbers of devices change from mount to mount.
+ */
+export function encodeForIndex(layer: Layer, fd: number, name: ByteString): Buffer | Result | null {
+  if (!layer.keepsNumbers) return encodeOrigin(layer, fd, name)
+  const st = identified
+  const result = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
+  if (result < 0) return result
+  if (st.dev !== layer.dev) return null
+  const out = Buffer.alloc(HEADER + OWN_LENGTH)
+  out.set([VERSION, MAGIC, out.length, 0, OWN_TYPE])
+  OWN_UUID.copy(out, 5)
+  let at = out.writeBigUInt64LE(BigInt.asUintN(64, BigInt(st.ino)), HEADER)
+  at = out.writeBigUInt64LE(BigInt(st.size64), at)
+  at = out.writeBigInt64LE(BigInt(st.mtimeSec), at)
+  at = out.writeBigInt64LE(BigInt(st.ctimeSec), at)
+  at = out.writeUInt32LE(st.mtimeNsec, at)
+  out.writeUInt32LE(st.ctimeNsec, at)
+  return out
+}
+
 /**
  * Whether an object of each layer can be found by its origin: that takes handles, and CAP_DAC_READ_SEARCH in the
  * initial user namespace.
@@ -54,7 +94,8 @@ export function encodeOrigin(
 export function canFindOrigins(lowers: Layer[]): boolean {
   return lowers.every(layer => {
     const origin = encodeOrigin(layer, layer.fd, '')
-    return origin !== null && originIno(origin, lowers) !== null
+    const found = Buffer.isBuffer(origin) ? originIno(origin, lowers) : null
+    return found !== null && typeof found !== 'number'
   })
 }
 
@@ -63,13 +104,23 @@ export function indexName(origin: Buffer): ByteString {
   return origin.toString('hex')
 }
 
+/** What an origin stands for. */
+interface Origin {
+  ino: Ino
+  nlink: number
+  layer: Layer
+  /** As identity.ts has them. */
+  key: InodeKey
+  birth: number
+}
+
 /**
- * Finds the inode number that an origin stands for, and the layer it is on.
+ * Finds the inode number and link count of what an origin stands for, and the layer it is on.
  *
- * @returns null where the structure is not understood, no layer is on that file system, or the object
- * is gone (the kernel then shows the upper inode's own number)
+ * @returns null where the structure is not understood, no layer is on that file system, the object is gone, or this process
+ * may not find it (the upper inode's own number is shown then); or -errno
  */
-export function originIno(value: Buffer, lowers: Layer[]): { ino: Ino; layer: Layer } | null {
+export function originIno(value: Buffer, lowers: Layer[]): Origin | Result | null {
   if (value.length < HEADER + 1 || value[0] !== VERSION || value[1] !== MAGIC) return null
   if (value[2] !== value.length) return null
   const flags = value[3] as number
@@ -79,8 +130,11 @@ export function originIno(value: Buffer, lowers: Layer[]): { ino: Ino; layer: La
   const layer = lowers.find(l => l.handles && l.uuid.equals(uuid))
   if (layer === undefined) return null
   const fd = openByHandle(layer.fd, value[4] as number, value.subarray(HEADER), O_PATH)
+  if (fd === -E.ENOMEM || fd === -E.EMFILE || fd === -E.ENFILE || fd === -E.EIO) return fd
   if (fd < 0) return null
-  const failed = fstatx(fd, decoded) < 0
+  const stated = fstatx(fd, decoded)
   close(fd)
-  return failed ? null : { ino: decoded.ino, layer }
+  if (stated < 0) return stated
+  const { ino, nlink } = decoded
+  return { ino, nlink, layer, key: lowerKey(decoded, layer), birth: birthOf(decoded, layer) }
 }

@@ -3,16 +3,17 @@
  * knows the operation, and turns the result around.
  */
 
-import { openat, readlinkat } from '../sys/at.js'
+import { fstatx, openat, readlinkat } from '../sys/at.js'
 import { O_DIRECTORY, O_RDONLY, S_IFLNK } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
+import type { Off } from '../sys/types.js'
 import { getattr, getFlags, setattr, setFlags, statfs } from './attr.js'
-import { create, link, mkdir, mknod, symlink, tmpfile } from './create.js'
+import { changed } from './changed.js'
+import { create, mkdir, mknod, symlink, tmpfile } from './create.js'
 import {
-  copyFileRange,
-  fallocateFile,
   HandleTable,
+  type FileHandle,
   lseekFile,
   openFile,
   readFile,
@@ -20,7 +21,8 @@ import {
   syncFd,
   writeFile,
 } from './handles.js'
-import { findChild } from './lookup.js'
+import { link } from './link.js'
+import { findCurrent } from './lookup.js'
 import type { Node } from './node.js'
 import { openState, standingBudget, type UnionDeps } from './open.js'
 import {
@@ -37,14 +39,19 @@ import {
   type Ops,
   type Result,
   type SetAttr,
+  type SlowRequests,
   type StatFsOut,
 } from './ops.js'
 import type { UnionOptions } from './options.js'
+import { copyFileRange, fallocateFile } from './ranges.js'
 import { readdir, readdirplus } from './readdir.js'
-import { rmdir, unlink } from './remove.js'
+import { orWait } from './regular.js'
+import { isBulky, rmdir, unlink } from './remove.js'
 import { rename } from './rename.js'
 import { StandingHandles } from './standing.js'
 import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
+import { CHANGED } from './version.js'
+import { explain, type Answer } from './which.js'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.js'
 
 const place = new Place()
@@ -62,17 +69,25 @@ export class Overlay implements Ops {
   readonly wakeFd: number
   readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
 
+  readonly slow: SlowRequests | null
   readonly syncIsFree: boolean
 
   constructor(union: Union) {
     this.#u = union
+    this.slow = union.slow
     this.#handles = union.noOpen ? new StandingHandles(union, standingBudget()) : new HandleTable()
     this.syncIsFree = union.syncIsFree
     this.wakeFd = union.pool.wakeFd
   }
 
+  /** Whether the kernel may write pages back, as was asked for. */
+  get writeback(): boolean {
+    return this.#u.writeback
+  }
+
   get busy(): boolean {
-    return this.#u.pool.pending > 0
+    const { pool, slow } = this.#u
+    return pool.pending > 0 || (slow !== null && slow.threads.pending > 0)
   }
 
   get telling(): boolean {
@@ -81,25 +96,29 @@ export class Overlay implements Ops {
 
   runCallbacks(): void {
     this.#u.pool.runCallbacks()
+    this.#u.slow?.threads.runCallbacks()
   }
 
   close(): void {
     const u = this.#u
+    u.slow?.release()
     this.#handles.closeAll()
-    u.pool.close()
-    for (const node of u.nodes.all()) if (node.anchor >= 0) close(node.anchor)
+    u.nodes.closeAnchors()
     u.fds.closeAll()
     u.work?.closeAll()
     for (const layer of u.lowers) close(layer.fd)
     if (u.upper !== null) close(u.upper.fd)
+    // Last, since it may wait for a thread that has just been started.
+    u.pool.close()
   }
 
   makeRoom(): boolean {
     return this.#handles.makeRoom()
   }
 
-  startThreads(): void {
-    if (!isReadOnly(this.#u)) this.#u.pool.start()
+  /** Which layers serve a path; its names from the root on. */
+  explain(names: readonly ByteString[]): Answer {
+    return explain(this.#u, names)
   }
 
   /** Numbers for statistics. */
@@ -111,16 +130,28 @@ export class Overlay implements Ops {
     }
   }
 
+  /** What was copied up since the union was opened. */
+  copied(): { copyups: number; 'copyup.bytes': number } {
+    const { objects, bytes } = this.#u.copied
+    return { copyups: objects, 'copyup.bytes': bytes }
+  }
+
   #folder(id: NodeId): Node | undefined {
     const node = this.#u.nodes.get(id)
     return node?.isDir === true ? node : undefined
+  }
+
+  /** What a request changes or opens by its number. Of a superseded one the kernel has to look the name up again. */
+  #current(id: NodeId): Node | undefined {
+    const node = this.#u.nodes.get(id)
+    return node?.superseded === true ? undefined : node
   }
 
   lookup(parent: NodeId, name: ByteString, out: Entry): Result {
     const folder = this.#folder(parent)
     if (folder === undefined) return -E.ESTALE
     if (name.length > NAME_MAX) return -E.ENAMETOOLONG
-    const node = findChild(this.#u, folder, name)
+    const node = findCurrent(this.#u, folder, name)
     if (typeof node === 'number') {
       out.nodeId = 0
       return node === -E.ENOENT ? 0 : node
@@ -142,28 +173,29 @@ export class Overlay implements Ops {
 
   getattr(id: NodeId, fh: Fh, out: Attr): Result {
     const node = this.#u.nodes.get(id)
-    return node === undefined ? -E.ESTALE : getattr(this.#u, this.#handles, node, fh, out)
+    if (node === undefined || (node.superseded && node.handles === null) || node.hasStale)
+      return -E.ESTALE
+    return getattr(this.#u, this.#handles, node, fh, out)
   }
 
   setattr(id: NodeId, set: SetAttr, out: Attr): Result {
     const u = this.#u
-    const node = u.nodes.get(id)
+    const node = this.#current(id)
     if (node === undefined) return -E.ESTALE
-    const wasUpper = node.upper
     u.answering = node
     let result: Result = -E.EIO
     try {
       result = setattr(u, this.#handles, node, set, this.requester, out)
     } finally {
       u.answering = null
-      // It was copied up, and the answer does not tell what has become of it.
-      if (result < 0 && node.upper !== wasUpper && node.lookups > 0) u.notifier.attrChanged(id)
+      // It was copied up, or changed in part, and the answer does not tell what has become of it.
+      if (result < 0 && node.upper) changed(u, node)
     }
     return result
   }
 
   readlink(id: NodeId, buf: Buffer, offset: number): Result {
-    const node = this.#u.nodes.get(id)
+    const node = this.#current(id)
     if (node === undefined) return -E.ESTALE
     if (node.type !== S_IFLNK) return -E.EINVAL
     const result = locate(this.#u, node, place)
@@ -228,7 +260,7 @@ export class Overlay implements Ops {
   }
 
   link(id: NodeId, newParent: NodeId, newName: ByteString, out: Entry): Result {
-    const node = this.#u.nodes.get(id)
+    const node = this.#current(id)
     const folder = this.#folder(newParent)
     if (node === undefined || folder === undefined) return -E.ESTALE
     return link(this.#u, node, folder, newName, out)
@@ -258,7 +290,7 @@ export class Overlay implements Ops {
   }
 
   open(id: NodeId, flags: number, killPriv: boolean, opened: Opened): Result {
-    const node = this.#u.nodes.get(id)
+    const node = this.#current(id)
     if (node === undefined) return -E.ESTALE
     if (!node.isReg) return node.isDir ? -E.EISDIR : -E.ENXIO
     return openFile(this.#u, this.#handles, node, flags, killPriv ? this.requester : null, opened)
@@ -269,13 +301,41 @@ export class Overlay implements Ops {
     return typeof handle === 'number' ? handle : realFd(this.#u, handle)
   }
 
+  mappable(fh: Fh): void {
+    const handle = this.#handles.get(fh)
+    if (handle !== undefined) handle.mappable = true
+  }
+
+  /** What to read through, or -errno. */
+  #reading(fh: Fh): FileHandle | Result {
+    const handle = this.#handles.reading(fh)
+    return typeof handle === 'number' ? orWait(this.#u, handle) : handle
+  }
+
+  /** What to write through, or -errno. */
+  #writing(fh: Fh, late: boolean): FileHandle | Result {
+    const handle = this.#handles.writing(fh, late)
+    return typeof handle === 'number' ? orWait(this.#u, handle) : handle
+  }
+
   release(fh: Fh): void {
+    const open = this.#handles.get(fh)
+    if (open !== undefined && open.node.unlinked && open.fd >= 0) {
+      const { st } = this.#u
+      // Who has a file open that is removed may have written to it since.
+      if (fstatx(open.fd, st) >= 0 && isBulky(st)) open.node.bulky = true
+    }
     const handle = this.#handles.remove(fh)
     if (handle !== undefined && handle.node.lookups === 0) this.#u.nodes.release(handle.node)
   }
 
-  read(fh: Fh, buf: Buffer, offset: number, length: number, pos: number): Result {
-    const handle = this.#handles.reading(fh)
+  outdated(id: NodeId): void {
+    const node = this.#u.nodes.get(id)
+    if (node !== undefined) node.version = CHANGED
+  }
+
+  read(fh: Fh, buf: Buffer, offset: number, length: number, pos: Off): Result {
+    const handle = this.#reading(fh)
     return typeof handle === 'number' ? handle : readFile(this.#u, handle, buf, offset, length, pos)
   }
 
@@ -284,22 +344,22 @@ export class Overlay implements Ops {
     buf: Buffer,
     offset: number,
     length: number,
-    pos: number,
+    pos: Off,
     killPriv: boolean,
     late: boolean,
     source: number,
   ): Result {
-    const handle = this.#handles.writing(fh, late)
+    const handle = this.#writing(fh, late)
     if (typeof handle === 'number') return handle
     const killFor = killPriv ? this.requester : null
     return writeFile(this.#u, handle, buf, offset, length, pos, killFor, late, source)
   }
 
   fsync(fh: Fh, datasync: boolean): Result {
-    const handle = this.#handles.reading(fh)
+    const handle = this.#reading(fh)
     if (typeof handle === 'number') return handle
     if (!handle.node.upper || this.syncIsFree) return 0
-    const fd = realFd(this.#u, handle)
+    const fd = orWait(this.#u, realFd(this.#u, handle))
     return fd < 0 ? fd : syncFd(this.#u, fd, datasync)
   }
 
@@ -330,30 +390,30 @@ export class Overlay implements Ops {
     throw new Pending(this.#u.pool.submit({ kind: 'syncfs', fd: upper.fd }), true)
   }
 
-  fallocate(fh: Fh, mode: number, offset: number, length: number): Result {
-    const handle = this.#handles.writing(fh, false)
+  fallocate(fh: Fh, mode: number, offset: Off, length: Off): Result {
+    const handle = this.#writing(fh, false)
     return typeof handle === 'number'
       ? handle
       : fallocateFile(this.#u, handle, mode, offset, length)
   }
 
-  lseek(fh: Fh, offset: number, whence: number): Result {
-    const handle = this.#handles.reading(fh)
+  lseek(fh: Fh, offset: Off, whence: number): Off {
+    const handle = this.#reading(fh)
     return typeof handle === 'number' ? handle : lseekFile(this.#u, handle, offset, whence)
   }
 
   copyFileRange(
     fhIn: Fh,
-    offIn: number,
+    offIn: Off,
     fhOut: Fh,
-    offOut: number,
+    offOut: Off,
     length: number,
     _flags: number,
   ): Result {
     // The target first: if it is the same file it may be copied up for this.
-    const target = this.#handles.writing(fhOut, false)
+    const target = this.#writing(fhOut, false)
     if (typeof target === 'number') return target
-    const source = this.#handles.reading(fhIn)
+    const source = this.#reading(fhIn)
     if (typeof source === 'number') return source
     return copyFileRange(this.#u, source, offIn, target, offOut, length)
   }
@@ -370,12 +430,18 @@ export class Overlay implements Ops {
   }
 
   getxattr(id: NodeId, name: ByteString, buf: Buffer, offset: number, room: number): Result {
-    const node = this.#u.nodes.get(id)
+    const node = this.#current(id)
     return node === undefined ? -E.ESTALE : getxattr(this.#u, node, name, buf, offset, room)
   }
 
-  listxattr(id: NodeId, buf: Buffer, offset: number, room: number, trusted: boolean): Result {
-    const node = this.#u.nodes.get(id)
+  listxattr(
+    id: NodeId,
+    buf: Buffer,
+    offset: number,
+    room: number,
+    trusted: boolean | Caller,
+  ): Result {
+    const node = this.#current(id)
     return node === undefined ? -E.ESTALE : listxattr(this.#u, node, buf, offset, room, trusted)
   }
 
@@ -386,23 +452,23 @@ export class Overlay implements Ops {
     flags: number,
     killSgid: boolean,
   ): Result {
-    const node = this.#u.nodes.get(id)
+    const node = this.#current(id)
     if (node === undefined) return -E.ESTALE
     return setxattr(this.#u, node, name, value, flags, killSgid)
   }
 
   removexattr(id: NodeId, name: ByteString): Result {
-    const node = this.#u.nodes.get(id)
+    const node = this.#current(id)
     return node === undefined ? -E.ESTALE : removexattr(this.#u, node, name, this.requester)
   }
 
   getFlags(id: NodeId): Result {
-    const node = this.#u.nodes.get(id)
+    const node = this.#current(id)
     return node === undefined ? -E.ESTALE : getFlags(this.#u, node)
   }
 
   setFlags(id: NodeId, flags: number): Result {
-    const node = this.#u.nodes.get(id)
+    const node = this.#current(id)
     return node === undefined ? -E.ESTALE : setFlags(this.#u, node, flags)
   }
 

@@ -11,17 +11,24 @@ import type { XattrPermissions } from './options.js'
 import {
   CONTAINERS_STAT,
   formatOverride,
+  hasCredibleAttributes,
   LEGACY_STAT,
   PRIVILEGED_STAT,
   STAT_NAMES,
 } from './override.js'
+import { isSystemRoot } from './trust.js'
 
 const has = (layer: Layer, name: ByteString): boolean =>
   typeof getxattrValue(layer.fd, '', name) !== 'number'
 
+function use(layer: Layer, name: ByteString): void {
+  layer.override = name
+  layer.cautious = name !== '' && name !== PRIVILEGED_STAT && isSystemRoot()
+}
+
 /** Lower layers say by their root that attributes in them count; else any owner of a file could write one. */
 export function findOverrides(lowers: readonly Layer[]): void {
-  for (const layer of lowers) layer.override = STAT_NAMES.find(name => has(layer, name)) ?? ''
+  for (const layer of lowers) use(layer, STAT_NAMES.find(name => has(layer, name)) ?? '')
 }
 
 /**
@@ -36,9 +43,11 @@ export function prepareUpper(
   level: XattrPermissions,
   writable: boolean,
 ): void {
-  upper.override = nameFor(upper, level)
+  use(upper, nameFor(upper, level))
   if (!writable || has(upper, upper.override)) return
-  const lower = lowers.find(layer => layer.override !== '')
+  const lower = lowers.find(
+    layer => layer.override !== '' && hasCredibleAttributes(layer, layer.fd, ''),
+  )
   const given = lower === undefined ? -E.ENODATA : getxattrValue(lower.fd, '', lower.override)
   const value = typeof given === 'number' ? Buffer.from(ownValue(upper), 'latin1') : given
   const result = setxattrat(upper.fd, '', upper.override, value, 0)
@@ -60,6 +69,12 @@ function nameFor(upper: Layer, level: XattrPermissions): ByteString {
 
 function ownValue(upper: Layer): string {
   const st = new Stat()
-  fstatx(upper.fd, st)
+  const stated = fstatx(upper.fd, st)
+  if (stated < 0)
+    throw new MountError(`upperdir=${upper.path} can't be read: ${errnoMessage(-stated)}`, {
+      option: 'upperdir',
+      path: upper.path,
+      code: errnoName(-stated),
+    })
   return formatOverride(st.uid, st.gid, st.mode, 0, 0)
 }

@@ -11,8 +11,9 @@
  * needs to read and write it.
  */
 
-import { fchmod, fchmodat } from '../sys/at.js'
+import { fchmod, fchmodat, fstatx, openat, statxat } from '../sys/at.js'
 import {
+  O_PATH,
   S_IFBLK,
   S_IFCHR,
   S_IFDIR,
@@ -21,12 +22,17 @@ import {
   S_IFMT,
   S_IFREG,
   S_IFSOCK,
+  S_ISGID,
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
-import type { Stat } from '../sys/stat.js'
+import { close } from '../sys/io.js'
+import { geteuid } from '../sys/proc.js'
+import { Stat } from '../sys/stat.js'
 import { getxattrat, removexattrat, setxattrat } from '../sys/xattr.js'
+import { identify, isOpenOn, type Identity } from './identity.js'
 import type { Layer } from './layer.js'
 import type { ByteString, Result } from './ops.js'
+import { othersWrite } from './trust.js'
 
 /** containers/storage's prefix; what an ordinary user may not set goes under it, too. */
 const PREFIX: ByteString = 'user.containers.override_'
@@ -41,7 +47,8 @@ export const STAT_NAMES = [PRIVILEGED_STAT, CONTAINERS_STAT, LEGACY_STAT] as con
 
 const SECURITY = 'security.'
 const NAME_MAX = 255
-const PERMISSIONS = 0o777
+/** Who may write to an object could set its attribute: on disk that is the mounter alone. */
+const PERMISSIONS = 0o755
 const MODE_BITS = 0o7777
 
 /** What an attribute says. `type` is S_IFMT bits, or 0 where it says nothing of it. */
@@ -121,13 +128,58 @@ export function specialsAreFiles(layer: Layer): boolean {
 }
 
 const buffer = Buffer.allocUnsafeSlow(256)
+const inode = new Stat()
+
+/**
+ * Whether nobody but the mounter could have written the attributes of an object in which a layer keeps owners, types and
+ * capabilities. Where root of the whole system mounts, they would else make a set-user-id program, a device or a
+ * capability out of any user's file.
+ *
+ * @param st what the inode says
+ */
+const isCredible = (layer: Layer, st: Stat): boolean =>
+  !layer.cautious || (st.uid === geteuid() && !othersWrite(st))
+
+/** The same for the object (fd, name). */
+export function hasCredibleAttributes(layer: Layer, fd: number, name: ByteString): boolean {
+  if (!layer.cautious) return true
+  return (
+    (name === '' ? fstatx(fd, inode) : statxat(fd, name, inode)) >= 0 && isCredible(layer, inode)
+  )
+}
+
+/**
+ * What is left of an attribute that the owner of the inode could have written: what he can do by chmod(2), too. Null:
+ * nothing.
+ */
+function asChmod(said: Override | null, st: Stat): Override | null {
+  if (said === null || othersWrite(st) || said.uid !== st.uid || said.gid !== st.gid) return null
+  // Set-group-id takes a member of the group.
+  return { ...said, mode: said.mode & ~(S_ISGID & ~st.mode), type: 0 }
+}
+
+const stated: Identity = { real: 0, birth: 0 }
+
+/**
+ * Reads the attribute of the object with these attributes into `buffer`. Whoever may write to the folder may have given the
+ * name to another object since, and what is said of that one counts for nobody else.
+ */
+function readOf(layer: Layer, fd: number, name: ByteString, st: Stat): Result {
+  if (name === '') return getxattrat(fd, '', layer.override, buffer)
+  const own = openat(fd, name, O_PATH)
+  if (own < 0) return own
+  identify(stated, st, layer)
+  const length = isOpenOn(own, stated) ? getxattrat(own, '', layer.override, buffer) : -E.ESTALE
+  close(own)
+  return length
+}
 
 /**
  * Puts what the attribute says in the place of what the inode said. Ids are those of the upper layer then, also
  * where an idmapped mount shows others.
  *
  * @param st the inode's attributes
- * @returns 0, or -errno: -EINVAL for an attribute that says nothing that could be shown
+ * @returns 0, or -errno: -EINVAL for an attribute that says nothing that could be shown, -ESTALE where another object has the name
  */
 export function amend(layer: Layer | null, fd: number, name: ByteString, st: Stat): Result {
   if (layer === null) return 0
@@ -136,12 +188,17 @@ export function amend(layer: Layer | null, fd: number, name: ByteString, st: Sta
   const real = st.mode & S_IFMT
   const isFile = real === S_IFREG
   if (!isFile && real !== S_IFDIR && specialsAreFiles(layer)) return 0
-  const length = getxattrat(fd, name, layer.override, buffer)
+  const length = readOf(layer, fd, name, st)
   if (length < 0) {
     if (length === -E.ENODATA || length === -E.EOPNOTSUPP) return 0
-    return length === -E.ERANGE ? -E.EINVAL : length
+    if (length === -E.ERANGE) return isCredible(layer, st) ? -E.EINVAL : 0
+    return length
   }
-  const said = parseOverride(buffer.latin1Slice(0, length))
+  let said = parseOverride(buffer.latin1Slice(0, length))
+  if (!isCredible(layer, st)) {
+    said = asChmod(said, st)
+    if (said === null) return 0
+  }
   if (said === null) return -E.EINVAL
   // A folder stays one, and nothing else becomes one, or a symlink, which has a target.
   const becomes = isFile && said.type !== 0 && said.type !== S_IFDIR && said.type !== S_IFLNK
@@ -166,24 +223,37 @@ export function store(
 }
 
 /** Gives an object of the upper layer another mode. @param st its attributes, amended */
-export function storeMode(
+export const storeMode = (
   layer: Layer,
   fd: number,
   name: ByteString,
   st: Stat,
   mode: number,
+): Result => storeOwner(layer, fd, name, st, st.uid, st.gid, mode)
+
+/** The same, with an owner. */
+export function storeOwner(
+  layer: Layer,
+  fd: number,
+  name: ByteString,
+  st: Stat,
+  uid: number,
+  gid: number,
+  mode: number,
 ): Result {
   const full = (st.mode & S_IFMT) | (mode & MODE_BITS)
-  const result = store(layer, fd, name, st.uid, st.gid, full, st.rdevMajor, st.rdevMinor)
-  if (result < 0) return result
-  // Best effort: the attribute counts. It keeps an ACL on disk in step.
-  chmodOnDisk(fd, name, full)
-  return 0
+  const { rdevMajor, rdevMinor } = st
+  // First, since it counts: where there is none yet, the inode tells.
+  const stored = store(layer, fd, name, uid, gid, full, rdevMajor, rdevMinor)
+  if (stored < 0 || (full & S_IFMT) === S_IFLNK) return stored
+  // It keeps others out who reach the layer by another way, and an ACL on disk in step.
+  const result = chmodOnDisk(fd, name, full)
+  if (result < 0) void store(layer, fd, name, st.uid, st.gid, st.mode, rdevMajor, rdevMinor)
+  return result
 }
 
-export function chmodOnDisk(fd: number, name: ByteString, mode: number): void {
-  if (name === '') fchmod(fd, diskMode(mode))
-  else fchmodat(fd, name, diskMode(mode))
+export function chmodOnDisk(fd: number, name: ByteString, mode: number): Result {
+  return name === '' ? fchmod(fd, diskMode(mode)) : fchmodat(fd, name, diskMode(mode))
 }
 
 /** Whether a name is kept from users: whoever set such an attribute would own the file. */
@@ -198,6 +268,10 @@ export function storedName(layer: Layer | null, name: ByteString): ByteString {
   return PREFIX.length + name.length > NAME_MAX ? '' : PREFIX + name
 }
 
+/** Whether a user's attribute has another name in the layer, where it can be there at all. */
+export const isStoredElsewhere = (layer: Layer, name: ByteString): boolean =>
+  storedName(layer, name) !== name
+
 /** What a layer's attribute is called by users; '' for one that is not shown. */
 export function visibleName(layer: Layer | null, stored: ByteString): ByteString {
   if (layer?.override === CONTAINERS_STAT) {
@@ -208,6 +282,8 @@ export function visibleName(layer: Layer | null, stored: ByteString): ByteString
 }
 
 /** Takes away a file capability that the kernel does not know as one: data, or the owner, changes. */
-export function dropCapability(layer: Layer | null, fd: number, name: ByteString): void {
-  if (layer?.override === CONTAINERS_STAT) removexattrat(fd, name, `${PREFIX}security.capability`)
+export function dropCapability(layer: Layer | null, fd: number, name: ByteString): Result {
+  if (layer?.override !== CONTAINERS_STAT) return 0
+  const result = removexattrat(fd, name, `${PREFIX}security.capability`)
+  return result === -E.ENODATA ? 0 : result
 }

@@ -3,9 +3,11 @@
 import { fstatx, futimens } from '../sys/at.js'
 import { E } from '../sys/errno.js'
 import { Stat } from '../sys/stat.js'
+import { changed } from './changed.js'
 import type { RealDir } from './layer.js'
 import { OWNER_SEARCH, OWNER_WRITE, withRight } from './lend.js'
 import { isXattrRefusal } from './marks.js'
+import type { Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import type { Union } from './union.js'
 
@@ -18,21 +20,24 @@ const parentTimes = new Stat()
 export type Put = (fromFd: number, temp: ByteString, dirfd: number, name: ByteString) => Result
 
 /**
- * Puts (fromFd, temp) under a name into an upper folder, keeping the folder's times as they were, with the
- * folder marked as one that holds objects of other origin.
+ * Puts (fromFd, temp) under a name into a folder of the upper layer, keeping the folder's times as they were, with the
+ * folder marked as one that holds objects of other origin. Its ctime and its size may still change.
  */
 export function publish(
   u: Union,
-  into: RealDir,
+  parent: Node,
   name: ByteString,
   put: Put,
   fromFd: number,
   temp: ByteString,
 ): Result {
+  const into = parent.upperDir
+  if (into === null) return -E.EIO
   const fd = u.fds.get(into)
   if (fd < 0) return fd
   let result = fstatx(fd, parentTimes)
   if (result < 0) return result
+  changed(u, parent)
   result = markImpure(u, into, fd)
   if (result < 0) return result
   result = put(fromFd, temp, fd, name)

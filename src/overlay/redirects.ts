@@ -2,6 +2,7 @@
 
 import { Stat, type Ino } from '../sys/stat.js'
 import { examine, folder, Found, readFolderMarks } from './examine.js'
+import { identify } from './identity.js'
 import { RealDir, type Layer } from './layer.js'
 import type { ByteString } from './ops.js'
 import { shownIno, type Union } from './union.js'
@@ -52,6 +53,7 @@ export function walk(
     const found = examine(u, at, part, scratch)
     if (found === Found.NOTHING) return { dir: null, stop, below }
     const next = new RealDir(layer, at, part)
+    identify(next, scratch, layer)
     if (found !== Found.FOLDER || readFolderMarks(u, next, at, part, false) < 0)
       return { dir: null, stop: true, below }
     const { redirect } = folder

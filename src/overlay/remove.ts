@@ -5,12 +5,14 @@ import { O_PATH } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
+import { changed } from './changed.js'
+import { clearInBackground, isLargeFolder } from './clear.js'
 import { indexBeforeLoss } from './copyup.js'
 import { ensureUpperDir } from './copyup-folder.js'
-import { saveNlink } from './hardlinks.js'
+import { isOpenOn } from './identity.js'
 import type { RealDir } from './layer.js'
-import { findChild, lowerPositive } from './lookup.js'
-import type { Node } from './node.js'
+import { findTold, lowerPositive } from './lookup.js'
+import { notBusy, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { checkEmpty } from './merge.js'
 import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
@@ -18,10 +20,16 @@ import { isReadOnly, locate, Place, statNode, type Union } from './union.js'
 const st = new Stat()
 const place = new Place()
 
+/** In blocks of 512 bytes: to give so much space back may keep others waiting. */
+export const BULKY = 1 << 17
+
+/** Whether a thread is to close the last descriptor of a removed file with these attributes. */
+export const isBulky = (attributes: { blocks: number }): boolean => attributes.blocks > BULKY
+
 /** Whether this name of the node is in the upper folder itself. */
 export function isNameInUpper(node: Node, parent: Node, name: ByteString): boolean {
   if (node.links === null) return node.upper
-  return node.links.some(l => l.parent === parent && l.name === name && l.inUpper)
+  return node.links.get(parent, name)?.inUpper === true
 }
 
 /** Whether a lower layer shows the name once the upper one has let go of it. */
@@ -41,21 +49,33 @@ export function checkRemovable(u: Union, parent: Node, node: Node): Result {
 
 /** @throws Pending where a large file with several links must be copied up first */
 export function unlink(u: Union, parent: Node, name: ByteString): Result {
-  const node = findChild(u, parent, name)
+  const node = findTold(u, parent, name)
   if (typeof node === 'number') return node
   if (node.isDir) return -E.EISDIR
+  notBusy(node)
+  const bulky = isBulky(u.st)
   const allowed = checkRemovable(u, parent, node)
   const result = allowed < 0 ? allowed : removeFile(u, node, parent, name)
+  if (bulky) node.bulky = true
   if (node.lookups === 0) u.nodes.release(node)
   return result
 }
 
 export function rmdir(u: Union, parent: Node, name: ByteString): Result {
-  const node = findChild(u, parent, name)
+  const node = findTold(u, parent, name)
   if (typeof node === 'number') return node
   if (!node.isDir) return -E.ENOTDIR
+  notBusy(node)
+  const large = isLargeFolder(u, node)
   const allowed = checkRemovable(u, parent, node)
-  const result = allowed < 0 ? allowed : removeFolder(u, node, parent, name)
+  let result: Result = -E.EIO
+  try {
+    if (allowed >= 0 && large) clearInBackground(u, parent, name, node)
+    result = allowed < 0 ? allowed : removeFolder(u, node, parent, name)
+  } catch (error) {
+    letGo(u, node)
+    throw error
+  }
   if (result >= 0) folderGone(u, node, parent, name)
   else letGo(u, node)
   if (node.lookups === 0) u.nodes.release(node)
@@ -75,9 +95,12 @@ function removeFile(u: Union, node: Node, parent: Node, name: ByteString): Resul
   const last = holdLast(u, node, parent, name)
   if (last < 0) return last
   const fd = u.fds.get(upper)
-  const result = whiteout
-    ? noteWhiteout(upper, name, u.work.whiteout(fd, name, inUpper ? 'file' : 'nothing'), u)
-    : unlinkat(fd, name)
+  let result: Result = fd
+  if (fd >= 0) {
+    result = whiteout
+      ? noteWhiteout(upper, name, u.work.whiteout(fd, name, inUpper ? 'file' : 'nothing'), u)
+      : unlinkat(fd, name)
+  }
   if (result < 0) {
     letGo(u, node)
     return result
@@ -100,7 +123,7 @@ export function holdLast(u: Union, node: Node, parent: Node, name: ByteString): 
     last = st.nlink + node.nlinkAdjust <= 1
   }
   if (!node.upper || node.anchor >= 0) return last ? 1 : 0
-  const others = node.links?.some(l => l.inUpper && !(l.parent === parent && l.name === name))
+  const others = node.links?.hasOtherInUpper(parent, name)
   if (!last && (others === true || node.indexKey !== null)) return 0
   const located = locate(u, node, place)
   if (located < 0) return located
@@ -110,6 +133,10 @@ export function holdLast(u: Union, node: Node, parent: Node, name: ByteString): 
     if (locate(u, node, place) >= 0) anchor = openat(place.fd, place.name, O_PATH)
   }
   if (anchor < 0) return anchor
+  if (!isOpenOn(anchor, node)) {
+    close(anchor)
+    return -E.ESTALE
+  }
   node.anchor = anchor
   return last ? 1 : 0
 }
@@ -133,13 +160,19 @@ export function nameGone(
   last: boolean,
 ): void {
   u.nodes.removeName(node, parent, name)
-  if (!inUpper) node.nlinkAdjust--
+  if (!inUpper) {
+    if (node.links === null || (u.work?.indexFd ?? -1) >= 0) node.nlinkAdjust--
+    // The lower inode's own count goes on being shown (kernel: ovl_nlink_start); the FUSE client has taken one off.
+    else changed(u, node)
+  }
   if (node.indexKey !== null && u.work !== null) {
+    // One that stays is taken away by the next mount, for the count that it has.
     if (last) {
-      unlinkat(u.work.indexFd, node.indexKey)
+      const result = unlinkat(u.work.indexFd, node.indexKey)
+      if (result < 0) u.log.warn({ errno: -result }, 'a stale entry of the index stays')
       node.indexKey = null
       node.nlinkAdjust = 0
-    } else if (!inUpper) saveNlink(u, node)
+    }
   }
   // Names that nobody looked up may be left; looking one up revives the node.
   if (node.parent === null) node.unlinked = true

@@ -1,25 +1,18 @@
 /** rename, with RENAME_NOREPLACE and RENAME_EXCHANGE. Analogous to fs/overlayfs/dir.c:ovl_rename(). */
 
-import { openat, renameat2, statxat, unlinkat } from '../sys/at.js'
-import {
-  O_CREAT,
-  O_WRONLY,
-  RENAME_EXCHANGE,
-  RENAME_NOREPLACE,
-  RENAME_WHITEOUT,
-} from '../sys/constants.js'
+import { renameat2, statxat } from '../sys/at.js'
+import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
-import { close } from '../sys/io.js'
 import { Stat } from '../sys/stat.js'
+import { clearEmpty, clearInBackground, isLargeFolder } from './clear.js'
 import { copyUp, indexBeforeLoss } from './copyup.js'
 import { ensureUpperDir } from './copyup-folder.js'
 import { ensureUpperName } from './hardlinks.js'
 import { markImpure } from './publish.js'
-import type { RealDir } from './layer.js'
-import { OWNER_LIST, renameOwn, withRight } from './lend.js'
-import { findChild } from './lookup.js'
+import { publishMove, type RealMove } from './publish-move.js'
+import { findTold } from './lookup.js'
 import { isXattrRefusal } from './marks.js'
-import { isWithin, Protect, type Node } from './node.js'
+import { isWithin, notBusy, Protect, type Node } from './node.js'
 import type { ByteString, Result } from './ops.js'
 import { checkEmpty } from './merge.js'
 import {
@@ -27,14 +20,20 @@ import {
   folderGone,
   holdFolder,
   holdLast,
+  isBulky,
   isNameInUpper,
   letGo,
   nameGone,
   needsWhiteout,
 } from './remove.js'
-import { listReal } from './tree.js'
-import { isReadOnly, type Union } from './union.js'
-import { isDotWhiteoutName, isWhiteout } from './whiteout.js'
+import { isReadOnly, locate, Place, type Union } from './union.js'
+import {
+  hidesAnother,
+  isDotWhiteoutName,
+  isWhiteout,
+  markOrdinary,
+  takesDotNames,
+} from './whiteout.js'
 import type { Workdir } from './work.js'
 
 const NAME_MAX = 255
@@ -61,12 +60,16 @@ export function rename(
   if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) return -E.EINVAL
   if (isReadOnly(u)) return -E.EROFS
   if (newName.length > NAME_MAX) return -E.ENAMETOOLONG
-  if (isDotWhiteoutName(newName)) return -E.EINVAL
+  if (isDotWhiteoutName(newName) && !takesDotNames(u)) return -E.EINVAL
   if (newParent.unlinked) return -E.ENOENT
-  const node = findChild(u, parent, name)
+  const node = findTold(u, parent, name)
   if (typeof node === 'number') return node
-  const target = findChild(u, newParent, newName)
+  const target = findTold(u, newParent, newName)
   if (typeof target === 'number' && target !== -E.ENOENT) return target
+  notBusy(node)
+  if (typeof target !== 'number') notBusy(target)
+  if (typeof target !== 'number' && isBulky(u.st)) target.bulky = true
+  const large = typeof target !== 'number' && isLargeFolder(u, target)
   const old: Side = { parent, name, node }
   const replaced = typeof target === 'number' ? null : target
   const result =
@@ -74,7 +77,7 @@ export function rename(
       ? replaced === null
         ? -E.ENOENT
         : exchange(u, old, { parent: newParent, name: newName, node: replaced })
-      : move(u, old, newParent, newName, replaced, (flags & RENAME_NOREPLACE) !== 0)
+      : move(u, old, newParent, newName, replaced, large, (flags & RENAME_NOREPLACE) !== 0)
   if (node.lookups === 0) u.nodes.release(node)
   if (replaced !== null && replaced.lookups === 0) u.nodes.release(replaced)
   return result
@@ -104,6 +107,7 @@ function move(
   newParent: Node,
   newName: ByteString,
   target: Node | null,
+  large: boolean,
   noReplace: boolean,
 ): Result {
   const { node } = old
@@ -122,15 +126,22 @@ function move(
   if (result < 0) return result
   // Which of two reasons comes first is the kernel's order: only a merged target is looked into before.
   const merged = target !== null && target.isDir && target.mergeOrLower
-  if (merged) result = checkEmpty(u, target)
+  const look = (folder: Node): Result =>
+    large ? clearInBackground(u, newParent, newName, folder) : checkEmpty(u, folder)
+  if (merged) result = look(target)
   if (result < 0) return result
   const moved = node.isDir && node.mergeOrLower
   result = bringUp(u, old)
   if (result < 0) return result
   result = ensureUpperDir(u, newParent)
   if (result < 0) return result
-  if (moved && redirectOf(u, node, old.parent === newParent, old.name) === null) return -E.EXDEV
-  if (target !== null && target.isDir && !merged) result = checkEmpty(u, target)
+  result = markMoved(u, node, newParent, newName, target === null)
+  if (result < 0) return result
+  if (moved) {
+    const redirect = redirectOf(u, node, old.parent === newParent, old.name)
+    if (typeof redirect !== 'string') return redirect ?? -E.EXDEV
+  }
+  if (target !== null && target.isDir && !merged) result = look(target)
   if (result < 0) return result
   if (target !== null) {
     result = target.isDir
@@ -165,13 +176,18 @@ function moveReal(
     last = holdLast(u, target, newParent, newName)
     if (last < 0) return last
   }
+  // Holding on to the target may have closed descriptors of folders.
   const fromFd = u.fds.get(from)
   const intoFd = u.fds.get(into)
-  if (fromFd < 0 || intoFd < 0) return Math.min(fromFd, intoFd)
-  let there: RealMove['there'] = 'nothing'
-  if (targetInUpper) there = target.isDir ? 'folder' : 'file'
+  let there: RealMove['there'] | Result = 'nothing'
+  if (fromFd < 0 || intoFd < 0) there = Math.min(fromFd, intoFd)
+  else if (targetInUpper) there = target.isDir ? 'folder' : 'file'
   // A file that leaves nothing behind takes the place of whatever there is in one step.
-  else if (node.isDir || whiteoutOld) there = lookAt(work, intoFd, newName)
+  else if (node.isDir || whiteoutOld) there = lookAt(u, work, intoFd, newName)
+  if (typeof there === 'number') {
+    if (target !== null) letGo(u, target)
+    return there
+  }
   result = publishMove(u, work, node, {
     from,
     fromFd,
@@ -181,6 +197,7 @@ function moveReal(
     newName,
     whiteoutOld,
     there,
+    replacesLower: target !== null && !targetInUpper,
   })
   if (result < 0) {
     if (target !== null) letGo(u, target)
@@ -195,99 +212,32 @@ function moveReal(
   return 0
 }
 
-interface RealMove {
-  from: RealDir
-  fromFd: number
-  name: ByteString
-  into: RealDir
-  intoFd: number
-  newName: ByteString
-  /** A lower layer would show under the old name what is moved away. */
-  whiteoutOld: boolean
-  /** What the upper layer has in the new place, where that matters; `own`: a whiteout of the form that is written. */
-  there: 'nothing' | 'file' | 'folder' | 'own whiteout' | 'other whiteout'
+/**
+ * What gets a name that begins with `.wh.` is marked as an object whose name hides nothing.
+ *
+ * @param isFree the union has nothing under the name: if the upper layer does, that hides another, and stays
+ */
+function markMoved(u: Union, node: Node, into: Node, name: ByteString, isFree: boolean): Result {
+  if (!isDotWhiteoutName(name)) return 0
+  const upper = into.upperDir
+  const fd = upper === null ? -E.EIO : u.fds.get(upper)
+  if (fd < 0) return fd
+  const hides = isFree ? hidesAnother(u, false, fd, name) : 0
+  if (hides !== 0) return hides < 0 ? hides : -E.EINVAL
+  const at = new Place()
+  const result = locate(u, node, at)
+  return result < 0 ? result : markOrdinary(u, at.fd, at.name)
 }
 
-/** What the upper layer has at (fd, name). */
-function lookAt(work: Workdir, fd: number, name: ByteString): RealMove['there'] {
-  if (statxat(fd, name, st) < 0) return 'nothing'
-  if (!isWhiteout(fd, name, st)) return st.isDir ? 'folder' : 'file'
+/** What the upper layer has at (fd, name), or -errno. */
+function lookAt(u: Union, work: Workdir, fd: number, name: ByteString): RealMove['there'] | Result {
+  const stated = statxat(fd, name, st)
+  if (stated < 0) return stated === -E.ENOENT ? 'nothing' : stated
+  const whiteout = isWhiteout(u.marks, fd, name, st, false)
+  if (whiteout < 0) return whiteout
+  if (whiteout === 0) return st.isDir ? 'folder' : 'file'
   const form = st.isWhiteout ? 'char' : 'xattr'
   return form === work.form ? 'own whiteout' : 'other whiteout'
-}
-
-function publishMove(u: Union, work: Workdir, node: Node, m: RealMove): Result {
-  const result = moveOnce(u, work, node, m)
-  if (result >= 0) clearMark(work, m)
-  return result
-}
-
-/** The one step that publishes a move, with whatever form of whiteout. */
-function moveOnce(u: Union, work: Workdir, node: Node, m: RealMove): Result {
-  const { fromFd, name, intoFd, newName } = m
-  const overWhiteout = m.there === 'own whiteout' || m.there === 'other whiteout'
-  // A whiteout makes way for a file; with a folder it changes places, and goes then.
-  const swap = overWhiteout && node.isDir
-  if (work.form === 'wh' && m.whiteoutOld) return moveWithMark(work, m, swap)
-  if (!m.whiteoutOld) {
-    const result = renameat2(fromFd, name, intoFd, newName, swap ? RENAME_EXCHANGE : 0)
-    if (result >= 0 && swap) work.removeFolder(fromFd, name)
-    return result
-  }
-  if (work.form === 'char' && !overWhiteout) {
-    const result = renameat2(fromFd, name, intoFd, newName, RENAME_WHITEOUT)
-    // EINVAL: a file system without it.
-    if (result !== -E.EINVAL) return result
-  }
-  return moveBySwap(u, work, m)
-}
-
-/** The whiteout goes to the new name first, then it and the object change places. */
-function moveBySwap(u: Union, work: Workdir, m: RealMove): Result {
-  const { intoFd, newName } = m
-  if (work.form === 'xattr') {
-    const marked = m.from === m.into ? 0 : u.marks.setXattrWhiteouts(m.fromFd)
-    if (marked < 0) return marked
-    m.from.xattrWhiteouts = true
-    m.into.xattrWhiteouts = true
-  }
-  let aside: ByteString | Result = ''
-  if (m.there === 'nothing') {
-    const placed = work.whiteout(intoFd, newName, 'nothing')
-    if (placed < 0) return placed
-  } else if (m.there !== 'own whiteout') {
-    aside = work.setAside(intoFd, newName)
-    if (typeof aside === 'number') return aside
-  }
-  const result = renameat2(m.fromFd, m.name, intoFd, newName, RENAME_EXCHANGE)
-  if (result < 0 && m.there === 'nothing') unlinkat(intoFd, newName)
-  if (aside !== '') {
-    if (result < 0) renameat2(work.fd, aside, intoFd, newName, RENAME_EXCHANGE)
-    work.discard(aside)
-  }
-  return result
-}
-
-/** A `.wh.` mark of the new name hides nothing any more. */
-function clearMark(work: Workdir, m: RealMove): void {
-  if (m.into.dotWhiteouts !== undefined && !m.into.dotWhiteouts.delete(m.newName)) return
-  work.clearDotWhiteout(m.intoFd, m.newName)
-}
-
-/** A `.wh.` mark of the old name is written first, so that at no time what is below it shows. */
-function moveWithMark(work: Workdir, m: RealMove, swap: boolean): Result {
-  const fd = openat(m.fromFd, '.wh.' + m.name, O_CREAT | O_WRONLY, 0)
-  if (fd < 0) return fd
-  close(fd)
-  const flags = swap ? RENAME_EXCHANGE : 0
-  const result = renameat2(m.fromFd, m.name, m.intoFd, m.newName, flags)
-  if (result < 0) {
-    work.clearDotWhiteout(m.fromFd, m.name)
-    return result
-  }
-  if (swap) work.removeFolder(m.fromFd, m.name)
-  m.from.dotWhiteouts?.add(m.name)
-  return result
 }
 
 /**
@@ -318,21 +268,23 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
  * name within the same folder, else its path as the layers right below the upper one know it, which is
  * that of the union, but for what the upper layer has itself moved before.
  *
- * @returns null where the path is too long to be written
+ * @returns null where the path is too long to be written; or -errno
  */
 function redirectOf(
   u: Union,
   node: Node,
   sameFolder: boolean,
   name: ByteString,
-): ByteString | null {
+): ByteString | Result | null {
   if (sameFolder) return name
   let path = ''
   let own = name
   for (let at: Node = node; at.parent !== null; own = at.name) {
     const upper = at.upperDir
     const fd = upper === null ? -1 : u.fds.get(upper)
+    if (upper !== null && fd < 0) return fd
     const step = (fd < 0 ? null : u.marks.value(fd, '', 'redirect')) ?? own
+    if (typeof step === 'number') return step
     path = (step.startsWith('/') ? step : '/' + step) + path
     if (step.startsWith('/')) break
     at = at.parent
@@ -349,46 +301,11 @@ function setRedirect(
   name: ByteString,
 ): Result {
   const present = u.marks.value(fd, '', 'redirect')
+  if (typeof present === 'number') return present
   if (present !== null && (present.startsWith('/') || sameFolder)) return 0
   const redirect = redirectOf(u, node, sameFolder, name)
+  if (typeof redirect === 'number') return redirect
   return redirect === null ? -E.EXDEV : u.marks.set(fd, '', 'redirect', redirect)
-}
-
-/**
- * Replaces an empty merged folder in the upper layer, which may hold whiteouts, by one that is really
- * empty, so that a rename can replace it (kernel: ovl_clear_empty).
- */
-function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node): Result {
-  const upper = node.upperDir
-  const into = parent.upperDir
-  if (upper === null || into === null) return 0
-  if (rmdirIsEnough(u, upper)) return 0
-  const work = u.work
-  if (work === null) return -E.EROFS
-  const fresh = work.stageFolderLike(u.fds.get(upper))
-  if (typeof fresh === 'number') return fresh
-  const marked = u.marks.setOpaque(work.fd, fresh)
-  const fd = u.fds.get(into)
-  const result =
-    marked < 0 ? marked : fd < 0 ? fd : renameOwn(work.fd, fresh, fd, name, RENAME_EXCHANGE)
-  work.discard(fresh)
-  if (result < 0) return result
-  u.fds.drop(upper)
-  upper.dotWhiteouts = new Set()
-  node.dirs = [upper]
-  return 0
-}
-
-function rmdirIsEnough(u: Union, upper: RealDir): boolean {
-  const fd = u.fds.get(upper)
-  return fd >= 0 && isReallyEmpty(fd)
-}
-
-function isReallyEmpty(fd: number): boolean {
-  let empty = true
-  const list = (): Result => listReal(fd, '', () => (empty = false))
-  if (list() === -E.EACCES) withRight(fd, '', OWNER_LIST, list)
-  return empty
 }
 
 /** RENAME_EXCHANGE: both must be able to live in the other's place. */
@@ -407,7 +324,9 @@ function exchange(u: Union, a: Side, b: Side): Result {
   const from = a.parent.upperDir
   const into = b.parent.upperDir
   if (from === null || into === null) return -E.EIO
-  let result = prepareMoved(u, a, b.parent)
+  let result = markMoved(u, a.node, b.parent, b.name, false)
+  if (result >= 0) result = markMoved(u, b.node, a.parent, a.name, false)
+  if (result >= 0) result = prepareMoved(u, a, b.parent)
   if (result >= 0) result = prepareMoved(u, b, a.parent)
   if (result < 0) return result
   const fromFd = u.fds.get(from)

@@ -5,11 +5,17 @@
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
+import { markerOf } from './markers.js'
 import { readMountInfo, type MountInfo } from './mountinfo.js'
 
-/** The FUSE mounts that a process serves. */
-export const fuseMountsOf = (pid: number): string[] => {
-  const mounts = readMountInfo(pid).filter(mount => mount.type.startsWith('fuse'))
+/**
+ * Where the FUSE mounts of a process are.
+ * @param device of one of them; else of all
+ */
+export const fuseMountsOf = (pid: number, device?: string): string[] => {
+  const mounts = readMountInfo(pid).filter(
+    mount => mount.type.startsWith('fuse') && (device ?? mount.device) === mount.device,
+  )
   if (mounts.length === 0) return []
   const connections = fuseConnectionsOf(pid)
   const served =
@@ -40,7 +46,8 @@ export const fuseConnectionsOf = (pid: number): Set<string> | undefined => {
   return silent && connections.size === 0 ? undefined : connections
 }
 
-const listOf = (folder: string): string[] => {
+/** The names in a folder; none where it can't be read. */
+export const listOf = (folder: string): string[] => {
   try {
     return readdirSync(folder)
   } catch {
@@ -56,9 +63,24 @@ export const titleOf = (pid: number): string => {
   }
 }
 
-/** The command line calls itself `tsoverlay mount MOUNTPOINT …`, see src/cli/serve.ts. */
-const isNamedIn = (mount: MountInfo, title: string): boolean =>
-  `${title} `.startsWith(`tsoverlay mount ${mount.mountpoint} `)
+/** The title of a server of one mount, before the mountpoint, and of one that serves others as well, before all of them. */
+const ONE = 'tsoverlay mount '
+const SEVERAL = 'tsoverlay server '
+
+/** The title of a server. The mountpoint comes first: a title is cut where the command line ended. */
+export const titleFor = (mountpoint: string, options: readonly string[]): string =>
+  `${ONE}${mountpoint} -o ${options.join(',')}`
+
+export const titleForAll = (mountpoints: readonly string[]): string =>
+  `${SEVERAL}${mountpoints.join(' ')}`.trimEnd()
+
+/** Whether a title is that of a process which serves one mount and ends with it. */
+export const endsWithMount = (title: string): boolean => title.startsWith(ONE)
+
+/** Whether a title names a mount, for where the kernel does not say whose connection a descriptor is. */
+export const isNamedIn = (mount: MountInfo, title: string): boolean =>
+  `${title} `.startsWith(`${ONE}${mount.mountpoint} `) ||
+  (title.startsWith(SEVERAL) && `${title} `.includes(` ${mount.mountpoint} `))
 
 /** A process that serves for another one, which has started it, calls itself so and names its mountpoint. */
 export const SERVANT = 'tsoverlay-fuse-native'
@@ -86,4 +108,25 @@ export const serversOf = (mount: MountInfo): number[] => {
         : connections.has(mount.device)
     })
   return [...new Set(serving.flatMap(pid => [pid, masterOf(pid)]))]
+}
+
+/**
+ * Whether a server may write through a mount. Where it does not say so (markers.ts), it holds the locks of an upper and a work folder
+ * then (lock.ts).
+ */
+export const servesWritable = (pid: number, device: string): boolean => {
+  const marker = markerOf(pid, device)
+  if (marker !== undefined) return marker.writable
+  const devices = new Set(readMountInfo(pid).map(mount => mount.device))
+  return listOf(`/proc/${pid}/fdinfo`).some(fd => {
+    try {
+      const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')
+      const lock = /^lock:.* FLOCK .* WRITE \S+ ([0-9a-f]+):([0-9a-f]+):/m.exec(info)
+      if (lock === null) return false
+      const [major, minor] = lock.slice(1).map(hex => Number.parseInt(hex, 16))
+      return devices.has(`${major}:${minor}`)
+    } catch {
+      return false // closed meanwhile
+    }
+  })
 }

@@ -12,8 +12,10 @@ import { LRUCache } from 'lru-cache'
 import { O_NOATIME, O_RDONLY, O_RDWR } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
+import { claim } from '../sys/slow.js'
 import { copyUp } from './copyup.js'
-import { FileHandle, HandleTable, isPrivileged, openReal } from './handles.js'
+import { FileHandle, HandleTable, openReal } from './handles.js'
+import { isPrivileged } from './killpriv.js'
 import type { Node } from './node.js'
 import type { Fh, NodeId, Result } from './ops.js'
 import type { Union } from './union.js'
@@ -60,7 +62,7 @@ export class StandingHandles extends HandleTable {
     // It serves reads as well, which move no time.
     const fd = openReal(this.#u, node, O_RDWR | O_NOATIME)
     if (fd < 0) return fd
-    isPrivileged(this.#u, node, fd)
+    isPrivileged(this.#u, node, fd, this.#u.st)
     return this.add(node, fd, true)
   }
 
@@ -73,6 +75,7 @@ export class StandingHandles extends HandleTable {
   override add(node: Node, fd: number, writable: boolean): FileHandle {
     const handle = new FileHandle(0, node, fd, writable)
     if (fd < 0) return handle
+    claim(fd)
     this.#open.delete(node.id)
     node.handles = [handle]
     this.#open.set(node.id, handle)

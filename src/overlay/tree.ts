@@ -13,9 +13,13 @@ const CHUNK = 65536
 /** What the last listing has left; to make a new one takes longer than to list a small folder. */
 let spare: Dirents | null = null
 
-/** Opens for reading without touching the access time, where that is allowed (owner or root). */
-export function openRead(fd: number, name: ByteString, flags = 0): Result {
-  const result = openat(fd, name, O_RDONLY | O_NOATIME | flags)
+/**
+ * Opens for reading without touching the access time, where that is allowed (owner or root).
+ *
+ * @param noAtime 0: the mount is to say whether reading moves it
+ */
+export function openRead(fd: number, name: ByteString, flags = 0, noAtime = O_NOATIME): Result {
+  const result = openat(fd, name, O_RDONLY | noAtime | flags)
   return result === -E.EPERM ? openat(fd, name, O_RDONLY | flags) : result
 }
 
@@ -47,18 +51,25 @@ export function listReal(
 
 /** The same for a folder that was just opened for reading. */
 export function listOpened(dir: number, taker: EntryTaker): Result {
+  let result
+  do result = listSome(dir, taker)
+  while (result > 0)
+  return result
+}
+
+/** Some thousands of its entries. Above 0: there may be more. */
+export function listSome(dir: number, taker: EntryTaker): Result {
   const dirents = spare ?? new Dirents(Buffer.allocUnsafeSlow(CHUNK))
   spare = null
-  let result: Result
-  reading: while ((result = getdents64(dir, dirents.buffer)) > 0) {
+  let result = getdents64(dir, dirents.buffer)
+  if (result > 0) {
     dirents.reset(result)
     while (dirents.next()) {
       const entry = dirents.name
       if (entry === '.' || entry === '..') continue
-      if (!taker.take(entry, dirents.ino, dirents.type)) {
-        result = 0
-        break reading
-      }
+      if (taker.take(entry, dirents.ino, dirents.type)) continue
+      result = 0
+      break
     }
   }
   spare = dirents
@@ -72,14 +83,15 @@ export function removeTree(fd: number, name: ByteString): Result {
   if (result !== -E.EISDIR && result !== -E.EPERM) return result
   result = rmdirat(fd, name)
   if (result !== -E.ENOTEMPTY && result !== -E.EEXIST) return result
-  // Its owner may have taken the rights from himself.
-  if (geteuid() !== 0) fchmodat(fd, name, 0o700)
+  // Its owner may have taken the rights from himself. Where that fails, opening it does.
+  if (geteuid() !== 0) void fchmodat(fd, name, 0o700)
   const names: ByteString[] = []
   const listed = listReal(fd, name, entry => names.push(entry) > 0)
   if (listed < 0) return listed
   const dir = openat(fd, name, O_RDONLY | O_DIRECTORY)
   if (dir < 0) return dir
-  for (const entry of names) removeTree(dir, entry)
+  // What stays has the folder stay, which is told.
+  for (const entry of names) void removeTree(dir, entry)
   close(dir)
   return rmdirat(fd, name)
 }

@@ -11,20 +11,38 @@ import { E } from '../sys/errno.js'
 import { Stat, type Ino } from '../sys/stat.js'
 import type { Logger } from '../log.js'
 import type { IoPool } from './io-pool.js'
+import { identify, upperKey } from './identity.js'
 import type { Listings } from './listing.js'
 import type { DirFds, Layer } from './layer.js'
 import type { MarkReader } from './marks.js'
 import type { Node, NodeTable } from './node.js'
-import type { Attr, ByteString, NodeId, Notifier, Result } from './ops.js'
+import {
+  UNREAD_MAX,
+  type Attr,
+  type ByteString,
+  type NodeId,
+  type Notifier,
+  type Result,
+} from './ops.js'
 import type { UnionOptions } from './options.js'
 import { amend } from './override.js'
 import type { Owners } from './owners.js'
+import type { Trust } from './trust.js'
+import type { SlowLayers } from './slow.js'
 import type { Workdir } from './work.js'
 
 /** Where a real object is: a name in an open folder, or, with name '', what the descriptor refers to. */
 export class Place {
   fd = -1
   name: ByteString = ''
+  /** The descriptor was opened for this (pin.ts). */
+  pinned = false
+}
+
+/** Files, folders and whatever else was copied up, and the bytes of the files. */
+export interface CopyCounts {
+  objects: number
+  bytes: number
 }
 
 export interface Union {
@@ -39,6 +57,8 @@ export interface Union {
   readonly nodes: NodeTable
   readonly listings: Listings
   readonly marks: MarkReader
+  /** Whose redirects and metadata copies are believed. */
+  readonly trust: Trust
   /** Null: owners are shown and written as they are. */
   readonly owners: Owners | null
   /** Layers may keep owners, modes and types in attributes (override.ts). */
@@ -48,8 +68,12 @@ export interface Union {
   /** Null with a read-only union. */
   readonly work: Workdir | null
   readonly pool: IoPool
+  /** Null: all lower layers answer by themselves. */
+  readonly slow: SlowLayers | null
   /** A copy's number can't be found again by its origin, so it gets another one when the kernel has forgotten it. */
   readonly losesNumbers: boolean
+  /** What a folder lists has got another inode number: nobody goes by the old listing. */
+  readonly renumbered: (folder: Node) => void
   /** How many messages about such numbers the kernel has not taken yet. */
   readonly telling: { count: number }
   /** The kernel writes back pages: it also reads through descriptors that a client opened write-only. */
@@ -69,6 +93,8 @@ export interface Union {
   readonly place: Place
   /** The answer that is being made will tell this node's attributes: no need of a notice that they change. */
   answering: Node | null
+  /** What was copied up. */
+  readonly copied: CopyCounts
   /** The node whose lower file was the last to be seen without any extended attribute (metacopy.ts:settleData), or 0. */
   bare: NodeId
 }
@@ -94,10 +120,9 @@ export function locate(u: Union, node: Node, place: Place): Result {
     return set(place, u.fds.get(node.lowerDir), node.lowerName)
   }
   if (node.links !== null) {
-    for (const link of node.links) {
-      const dir = link.parent.upperDir
-      if (link.inUpper && dir !== null) return set(place, u.fds.get(dir), link.name)
-    }
+    const link = node.links.first
+    const dir = link?.inUpper === true ? link.parent.upperDir : null
+    if (link !== null && dir !== null) return set(place, u.fds.get(dir), link.name)
     if (node.indexKey !== null && u.work !== null) return set(place, u.work.indexFd, node.indexKey)
     return -E.ENOENT
   }
@@ -115,7 +140,11 @@ function set(place: Place, fd: number, name: ByteString): Result {
 export function statNode(u: Union, node: Node, st: Stat): Result {
   const place = u.place
   const result = locate(u, node, place)
-  if (result < 0) return result
+  return result < 0 ? result : statAt(u, node, place, st)
+}
+
+/** The same where that is known. */
+export function statAt(u: Union, node: Node, place: Place, st: Stat): Result {
   const stated = place.name === '' ? fstatx(place.fd, st) : statxat(place.fd, place.name, st)
   if (stated < 0 || !u.amends) return stated
   return amend(layerOf(u, node), place.fd, place.name, st)
@@ -125,6 +154,18 @@ export function statNode(u: Union, node: Node, st: Stat): Result {
 export function layerOf(u: Union, node: Node): Layer | null {
   if (node.isDir) return node.dirs[0]?.layer ?? null
   return node.upper ? u.upper : (node.lowerDir?.layer ?? null)
+}
+
+/**
+ * The union has just changed a node's object, whose attributes are in `st`. In an upper layer that lies in another union, it may
+ * have been copied up there by that, and have another number: it is the same object still.
+ */
+export function identifyAgain(u: Union, node: Node, st: Stat): void {
+  const layer = u.upper
+  const it = node.isDir ? node.upperDir : node
+  if (layer === null || layer.keepsBirths || !node.upper || it === null || it.real === 0) return
+  identify(it, st, layer)
+  if (node.upperKey !== null) u.nodes.registerUpper(node, upperKey(st, layer))
 }
 
 /** Inode numbers below this leave room for the file system's number above them in a safe integer. */
@@ -149,7 +190,12 @@ export function shownNlink(node: Node, st: Stat): number {
   return Math.max(0, st.nlink + node.nlinkAdjust)
 }
 
-/** The group that is shown of a real object: callers are known by such ids. */
+/** The owner that is shown of a real object: callers are known by such ids. */
+export function shownUid(u: Pick<Union, 'owners'>, st: Stat): number {
+  return u.owners === null ? st.uid : u.owners.uids.toShown(st.uid)
+}
+
+/** The group, likewise. */
 export function shownGid(u: Pick<Union, 'owners'>, st: Stat): number {
   return u.owners === null ? st.gid : u.owners.gids.toShown(st.gid)
 }
@@ -163,5 +209,5 @@ export function fillAttr(u: Pick<Union, 'owners'>, node: Node, st: Stat, out: At
     out.uid = u.owners.uids.toShown(st.uid)
     out.gid = u.owners.gids.toShown(st.gid)
   }
-  if (node.unread >= 0) node.unread = Math.min(st.size, 0x3fff_ffff)
+  if (node.unread >= 0) node.unread = Math.min(st.size, UNREAD_MAX)
 }

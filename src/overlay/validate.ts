@@ -10,7 +10,9 @@ import { join } from 'node:path'
 
 import { MountError } from '../errors.js'
 import { O_CLOEXEC, O_DIRECTORY, O_PATH } from '../sys/constants.js'
-import { readMountInfo, unescapeOctal, type MountInfo } from './mountinfo.js'
+import { checkOthers, type Wanted } from './in-use.js'
+import { checkAbove } from './lock-holder.js'
+import { readMountInfo, type MountInfo } from './mountinfo.js'
 import type { UnionOptions } from './options.js'
 
 /** A folder that was named in an option, and where it lies. */
@@ -33,9 +35,10 @@ interface Place {
 
 /**
  * Checks the layers of a union.
+ * @param impatient another mount that is about to end is not waited for
  * @throws {MountError} for the first thing that is wrong
  */
-export const validateUnion = (options: UnionOptions): void => {
+export const validateUnion = (options: UnionOptions, impatient = false): void => {
   const mounts = readMountInfo()
 
   if (options.lower.length === 0) {
@@ -64,7 +67,12 @@ export const validateUnion = (options: UnionOptions): void => {
 
   checkUpperAndWork(upper, work)
   checkSeparate([upper, ...lower], work)
-  checkKernelOverlay(upper, work, mounts)
+  const above = [upper, work].flatMap(place => wantedAbove(place, mounts))
+  checkAbove(above, impatient)
+  checkOthers(
+    [...[upper, work].map(place => ({ ...place, folder: place.path })), ...above],
+    impatient,
+  )
   checkIncompat(options.work)
 }
 
@@ -129,7 +137,17 @@ const look = (option: string, path: string, mounts: MountInfo[]): Place => {
 }
 
 const mountIdOf = (fd: number): number => {
-  const line = /^mnt_id:\s*(\d+)/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))
+  let info: string
+  try {
+    info = fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1')
+  } catch (error) {
+    if (errnoCode(error) !== 'ENOENT') throw error
+    throw new MountError('/proc is not mounted; mount it with: mount -t proc proc /proc', {
+      code: 'ENOENT',
+      path: '/proc',
+    })
+  }
+  const line = /^mnt_id:\s*(\d+)/m.exec(info)
   return line === null ? -1 : Number(line[1])
 }
 
@@ -206,6 +224,9 @@ const explain = (
       return ['a mount whose server is gone covers it', `clear it first with: umount -l ${path}`]
     case 'ENAMETOOLONG':
       return ['the path is too long', 'use a shorter one']
+    case 'EMFILE':
+    case 'ENFILE':
+      return ['too many open files', 'raise the limit (ulimit -n)']
     default:
       return [cause instanceof Error ? cause.message : String(cause), 'correct the path']
   }
@@ -308,6 +329,39 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
   }
 }
 
+/**
+ * The folders of its file system that a folder lies in, whatever is mounted where (kernel: ovl_check_layer goes up by dentries). What is
+ * above the root of its mount is seen where another mount shows it.
+ */
+const wantedAbove = (place: Place, mounts: readonly MountInfo[]): Wanted[] => {
+  const { option, path } = place
+  const found = insideAncestors(place.inside).map(inside => {
+    for (const mount of mounts) {
+      const top = `${mount.device}${mount.root === '/' ? '' : mount.root}`
+      if (inside !== top && !inside.startsWith(`${top}/`)) continue
+      const folder = join(mount.mountpoint, inside.slice(top.length))
+      const key = keyOn(folder, mount.id)
+      if (key !== '') return { option, path, folder, key }
+    }
+    return undefined
+  })
+  return found.filter(wanted => wanted !== undefined)
+}
+
+/** As `statKey`; empty too where another mount covers the path. */
+const keyOn = (path: string, mountId: number): string => {
+  let fd = -1
+  try {
+    fd = fs.openSync(path, O_PATH | O_DIRECTORY | O_CLOEXEC)
+    const stat = fs.fstatSync(fd, { bigint: true })
+    return mountIdOf(fd) === mountId ? `${stat.dev}:${stat.ino}` : ''
+  } catch {
+    return '' // out of reach
+  } finally {
+    if (fd >= 0) fs.closeSync(fd)
+  }
+}
+
 const lookUp = (map: Map<string, Place>, key: string | undefined): Place | undefined =>
   key === undefined ? undefined : map.get(key)
 
@@ -326,24 +380,6 @@ const overlap = (layer: Place, sentence: string): MountError =>
     path: layer.path,
     code: 'ELOOP',
   })
-
-/** A mount of kernel overlayfs takes no lock that could be seen, but /proc names its folders. */
-const checkKernelOverlay = (upper: Place, work: Place, mounts: MountInfo[]): void => {
-  for (const mount of mounts) {
-    if (mount.type !== 'overlay') continue
-    for (const place of [upper, work]) {
-      const used = mount.superOptions
-        .split(',')
-        .filter(option => /^(upperdir|workdir)=/.test(option))
-        .map(option => unescapeOctal(option.slice(option.indexOf('=') + 1)))
-      if (!used.includes(place.real) && !used.includes(place.path)) continue
-      throw new MountError(
-        `${place.option}=${place.path} is in use by the kernel's overlay mount on ${mount.mountpoint}; unmount that first, or choose another folder`,
-        { option: place.option, path: place.path, code: 'EBUSY' },
-      )
-    }
-  }
-}
 
 /** As ovl_workdir_cleanup_recurse(): whatever lies in `incompat` forbids the mount. */
 const checkIncompat = (work: string): void => {

@@ -8,10 +8,13 @@ import {
   fchmodat,
   fchownat,
   fstatx,
+  futimens,
   linkat,
   mkdirat,
   mknodat,
   openat,
+  rmdirat,
+  openat2,
   statxat,
   unlinkat,
   utimensat,
@@ -20,25 +23,41 @@ import {
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
+  O_PATH,
   O_RDONLY,
+  O_RDWR,
   O_TMPFILE,
   O_WRONLY,
   RENAME_EXCHANGE,
   RENAME_NOREPLACE,
   S_IFCHR,
+  UTIME_OMIT,
 } from '../sys/constants.js'
-import { E } from '../sys/errno.js'
+import { E, isPassing } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { geteuid } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
 import { getxattrValue, listxattrNames, setxattrat } from '../sys/xattr.js'
 import type { Logger } from '../log.js'
 import { ACL_ACCESS } from './acl.js'
+import { makeMark } from './dot-opaque.js'
 import { renameOwn } from './lend.js'
+import {
+  addLender,
+  leadsNowhere,
+  LOAN,
+  removeLenders,
+  RESOLVE_RECORD,
+  settleLoan,
+  type Unhidden,
+} from './loans.js'
+import { PAUSE, runTask, type IoTask } from './io-task.js'
 import type { MarkReader } from './marks.js'
 import type { ByteString, Result } from './ops.js'
 import type { WhiteoutForm } from './options.js'
-import { listReal, removeTree } from './tree.js'
+import { nlinkAdjust } from './nlink.js'
+import { listReal, listSome, openRead, removeTree } from './tree.js'
+import { DOT_WHITEOUT, hidesAnother, isWhiteout } from './whiteout.js'
 
 /** Left alone when the workdir is emptied: marks of features (kernel: ovl_workdir_cleanup_recurse). */
 const INCOMPAT = 'incompat'
@@ -50,8 +69,77 @@ const INCOMPAT = 'incompat'
 function openPart(base: number, name: ByteString): { fd: Result; fresh: boolean } {
   const made = mkdirat(base, name, 0)
   if (made < 0 && made !== -E.EEXIST) return { fd: made, fresh: false }
-  if (geteuid() !== 0) fchmodat(base, name, 0o700)
+  // Where that fails, opening it does.
+  if (geteuid() !== 0) void fchmodat(base, name, 0o700)
   return { fd: openat(base, name, O_RDONLY | O_DIRECTORY), fresh: made >= 0 }
+}
+
+/** So many names are removed at a time. */
+const PIECE = 1000
+
+const isNotEmpty = (result: Result): boolean => result === -E.ENOTEMPTY || result === -E.EEXIST
+
+const PROBE = '#probe'
+const NAME_MAX = 255
+const probed = new Stat()
+
+/** Whether `make` makes something that looks as it should: 1 or 0, or -errno. It is taken away again. */
+function canMake(fd: number, name: ByteString, make: () => Result, check: () => boolean): Result {
+  let result = make()
+  if (result >= 0) result = statxat(fd, name, probed)
+  const can = result >= 0 && check()
+  const removed = unlinkat(fd, name)
+  if (isPassing(result)) return result
+  return can && removed < 0 ? removed : Number(can)
+}
+
+/**
+ * The first form of whiteout that can be written and is read back. In another union no device 0/0 can be made, since
+ * it would be a whiteout there (kernel: ovl_mknod), nor in some of them a name that begins with `.wh.`.
+ *
+ * @returns the form, or -errno
+ */
+function chooseForm(
+  fd: number,
+  marks: MarkReader,
+  log: Logger,
+): Exclude<WhiteoutForm, 'auto'> | Result {
+  // The union below, when there is one, takes the other forms for its own.
+  if (marks.space === 'tsoverlay.') return 'xattr'
+  const device = (): Result => mknodat(fd, PROBE, S_IFCHR, 0, 0)
+  const devices = canMake(fd, PROBE, device, () => probed.isWhiteout)
+  if (devices !== 0) return devices < 0 ? devices : 'char'
+  const attributes = marks.canSet(fd)
+  if (attributes !== 0) return attributes < 0 ? attributes : 'xattr'
+  const mark = DOT_WHITEOUT + PROBE
+  const create = (): Result => makeMark(fd, mark)
+  const marked = canMake(fd, mark, create, () => true)
+  if (marked !== 0) return marked < 0 ? marked : 'wh'
+  log.warn(
+    {},
+    'no form of whiteout can be written here: what a lower layer has can be changed, but not deleted or renamed',
+  )
+  // It fails before anything is changed; RENAME_WHITEOUT would leave a hole that shows what lies below.
+  return 'xattr'
+}
+
+/** Empties `work`. What can't be removed stays; names that are taken are passed over later. */
+function empty(
+  base: number,
+  fd: number,
+  upperFd: number,
+  log: Logger,
+  unhidden: Unhidden[],
+): Result {
+  const stale: ByteString[] = []
+  const listed = listReal(fd, '', name => (name === INCOMPAT ? true : stale.push(name) > 0))
+  for (const name of stale) {
+    const result = name.startsWith(LOAN)
+      ? settleLoan(base, fd, upperFd, name, unhidden)
+      : removeTree(fd, name)
+    if (result < 0) log.warn({ name, errno: -result }, 'stale entry of the workdir stays')
+  }
+  return listed
 }
 
 /** What a file has from the start that is made in `work` without a name. */
@@ -74,7 +162,7 @@ export class Workdir {
   readonly newborn: Newborn
   /** The workdir itself: its lock lives as long as this is open. */
   readonly #base: number
-  readonly #marks: MarkReader
+  readonly marks: MarkReader
   readonly #log: Logger
   readonly #stat = new Stat()
   #counter = 0
@@ -84,6 +172,7 @@ export class Workdir {
   private constructor(
     base: number,
     fd: number,
+    upperFd: number,
     form: Exclude<WhiteoutForm, 'auto'>,
     marks: MarkReader,
     log: Logger,
@@ -91,34 +180,56 @@ export class Workdir {
     this.#base = base
     this.fd = fd
     this.form = form
-    this.#marks = marks
+    this.marks = marks
     this.#log = log
+    addLender({ base, upperFd, workFd: fd, log })
     this.newborn = this.#makeNewborn()
   }
 
   /**
-   * Makes `workdir/work`, empties it, and finds out which form of whiteout can be written.
+   * Makes `workdir/work`, empties it, puts modes back that an earlier mount has lent, and finds out which form of whiteout
+   * can be written.
    *
    * @param base the workdir, open; on success `closeAll` closes it
+   * @param upperFd the upper layer, open as long as the workdir is
    * @returns the workdir, or -errno
    */
-  static open(base: number, form: WhiteoutForm, marks: MarkReader, log: Logger): Workdir | number {
+  static open(
+    base: number,
+    upperFd: number,
+    form: WhiteoutForm,
+    marks: MarkReader,
+    log: Logger,
+  ): Workdir | number {
     const { fd } = openPart(base, 'work')
     if (fd < 0) return fd
-    const stale: ByteString[] = []
-    listReal(fd, '', name => (name === INCOMPAT ? true : stale.push(name) > 0))
-    for (const name of stale) {
-      const result = removeTree(fd, name)
-      if (result < 0) log.warn({ name, errno: -result }, 'stale entry of the workdir stays')
+    const unhidden: Unhidden[] = []
+    const emptied = empty(base, fd, upperFd, log, unhidden)
+    const chosen = emptied < 0 ? emptied : form === 'auto' ? chooseForm(fd, marks, log) : form
+    if (typeof chosen === 'number') {
+      close(fd)
+      return chosen
     }
-    let chosen = form
-    if (chosen === 'auto') {
-      const probe = '#probe'
-      const result = mknodat(fd, probe, S_IFCHR, 0, 0)
-      if (result >= 0) unlinkat(fd, probe)
-      chosen = result >= 0 ? 'char' : 'wh'
-    }
-    return new Workdir(base, fd, chosen, marks, log)
+    const work = new Workdir(base, fd, upperFd, chosen, marks, log)
+    for (const move of unhidden) work.#endMove(upperFd, move)
+    return work
+  }
+
+  /** Puts the whiteout under the old name of an object whose move an earlier mount has not ended. */
+  #endMove(upperFd: number, { folder, name, ino, record }: Unhidden): void {
+    const dirfd = openat2(upperFd, folder, O_PATH | O_DIRECTORY, 0, RESOLVE_RECORD)
+    let result = dirfd
+    if (dirfd >= 0) {
+      const st = this.#stat
+      const stated = statxat(dirfd, name, st)
+      const there = stated === -E.ENOENT ? 'nothing' : st.isDir ? 'folder' : 'file'
+      result = stated < 0 && stated !== -E.ENOENT ? stated : 0
+      const wanted = ino === (there === 'nothing' ? '0' : String(st.ino))
+      if (result >= 0 && wanted) result = this.whiteout(dirfd, name, there)
+      close(dirfd)
+    } else if (leadsNowhere(dirfd)) result = 0
+    if (result >= 0) result = unlinkat(this.fd, record)
+    if (result < 0) this.#log.warn({ name, errno: -result }, 'a move is only half done')
   }
 
   #makeNewborn(): Newborn {
@@ -140,6 +251,26 @@ export class Workdir {
     return '#' + (++this.#counter).toString(16)
   }
 
+  /**
+   * Whether the file system stores times as they are given: to the nanosecond, and beyond 2106. Asked with a file that
+   * is made for it.
+   */
+  keepsTimes(): boolean {
+    let fd = openat(this.fd, '.', O_TMPFILE | O_RDWR, 0o600)
+    let name = ''
+    if (fd < 0)
+      name = this.stage(
+        (at, temp) => (fd = openat(at, temp, O_CREAT | O_EXCL | O_RDWR, 0o600)),
+      ).name
+    if (fd < 0) return true
+    const [sec, nsec] = [2 ** 32 + 1, 123_456_789]
+    const st = new Stat()
+    const asked = futimens(fd, 0, UTIME_OMIT, sec, nsec) >= 0 && fstatx(fd, st) >= 0
+    close(fd)
+    if (name !== '') this.discard(name)
+    return !asked || (st.mtimeSec === sec && st.mtimeNsec === nsec)
+  }
+
   /** Makes something under a temporary name; `make` is tried again under another if that is taken. */
   stage(make: (fd: number, name: ByteString) => Result): { name: ByteString; result: Result } {
     for (;;) {
@@ -151,8 +282,77 @@ export class Workdir {
 
   /** Removes a temporary object; a failure only costs space until the next mount. */
   discard(name: ByteString): void {
-    const result = removeTree(this.fd, name)
-    if (result < 0) this.#log.warn({ name, errno: -result }, 'cannot remove from the workdir')
+    void this.#remove(name)
+  }
+
+  /** Removes what lies in the workdir, with whiteouts where it is a folder, but nothing else (kernel: ovl_cleanup_whiteouts). */
+  #remove(name: ByteString): Result {
+    let result = unlinkat(this.fd, name)
+    if (result === -E.EISDIR || result === -E.EPERM) result = rmdirat(this.fd, name)
+    if (isNotEmpty(result)) {
+      // Its owner may have taken the rights from himself.
+      const stated = geteuid() === 0 ? -1 : statxat(this.fd, name, this.#stat)
+      const { mode } = this.#stat
+      if (stated >= 0) void fchmodat(this.fd, name, 0o700)
+      result = this.#removeWhiteouts(name)
+      if (result < 0 && stated >= 0) void fchmodat(this.fd, name, mode & 0o7777)
+    }
+    if (result < 0 && result !== -E.ENOENT)
+      this.#log.warn({ name, errno: -result }, 'cannot remove from the workdir')
+    return result
+  }
+
+  /**
+   * A folder of the workdir with all whiteouts that are in it.
+   *
+   * @returns -ENOTEMPTY where something else is there as well, and then it hides what it has hidden; another error: it is no folder
+   *   of the union any more
+   */
+  #removeWhiteouts(name: ByteString): Result {
+    const steps = this.#whiteoutsInPieces(name)
+    for (let last: Result = 0; ;) {
+      const { done, value } = steps.next(last)
+      if (done === true) return value
+      last = runTask(value)
+    }
+  }
+
+  *#whiteoutsInPieces(name: ByteString): Generator<IoTask, Result, Result> {
+    const dir = openRead(this.fd, name, O_DIRECTORY)
+    if (dir < 0) return dir
+    let result: Result
+    try {
+      const names: ByteString[] = []
+      const taker = { take: (entry: ByteString) => names.push(entry) > 0 }
+      let seen = 0
+      while ((result = listSome(dir, taker)) > 0) {
+        for (; seen < names.length; seen++) {
+          const hides = this.#isMark(dir, names[seen]!)
+          if (hides <= 0) return hides < 0 ? hides : -E.ENOTEMPTY
+        }
+        yield PAUSE
+      }
+      for (let at = 0; result >= 0 && at < names.length; at += PIECE)
+        result = yield { kind: 'unlink', fd: dir, names: names.slice(at, at + PIECE) }
+    } finally {
+      close(dir)
+    }
+    if (result < 0) return result
+    result = rmdirat(this.fd, name)
+    if (!isNotEmpty(result)) return result
+    // Somebody has put something there since.
+    const hidden = this.marks.setOpaque(this.fd, name)
+    if (hidden < 0) this.#log.warn({ name, errno: -hidden }, 'a folder has lost its whiteouts')
+    return -E.ENOTEMPTY
+  }
+
+  /** Whether an entry of an upper folder is a whiteout, in any form. */
+  #isMark(dir: number, name: ByteString): Result {
+    const stated = statxat(dir, name, this.#stat)
+    if (stated < 0) return stated
+    const white = isWhiteout(this.marks, dir, name, this.#stat, false)
+    if (white !== 0 || !name.startsWith(DOT_WHITEOUT)) return white
+    return hidesAnother(this, false, dir, name)
   }
 
   /**
@@ -163,7 +363,7 @@ export class Workdir {
   whiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'folder'): Result {
     if (this.form === 'wh') return this.#dotWhiteout(dirfd, name, there)
     if (this.form === 'xattr') {
-      const marked = this.#marks.setXattrWhiteouts(dirfd)
+      const marked = this.marks.setXattrWhiteouts(dirfd)
       if (marked < 0) return marked
     }
     if (there === 'nothing') {
@@ -174,7 +374,8 @@ export class Workdir {
     if (staged.result < 0) return staged.result
     const flags = there === 'folder' ? RENAME_EXCHANGE : 0
     const result = renameOwn(this.fd, staged.name, dirfd, name, flags)
-    if (result < 0 || there === 'folder') this.discard(staged.name)
+    if (result < 0) this.discard(staged.name)
+    else if (there === 'folder') return this.removeReplaced(staged.name, dirfd, name)
     return result
   }
 
@@ -185,7 +386,7 @@ export class Workdir {
    */
   setAside(dirfd: number, name: ByteString): ByteString | number {
     if (this.form === 'xattr') {
-      const marked = this.#marks.setXattrWhiteouts(dirfd)
+      const marked = this.marks.setXattrWhiteouts(dirfd)
       if (marked < 0) return marked
     }
     const staged = this.stage(this.#stageWhiteout)
@@ -199,12 +400,43 @@ export class Workdir {
   /**
    * Moves a folder out of the upper tree in one step and removes it, with the whiteouts that it may
    * still hold.
+   *
+   * @returns -ENOTEMPTY where somebody has put something else into it, and then it is where it was
    */
   removeFolder(dirfd: number, name: ByteString): Result {
     const temp = this.temp()
     const result = renameOwn(dirfd, name, this.fd, temp, RENAME_NOREPLACE)
-    if (result >= 0) this.discard(temp)
-    return result
+    if (result < 0 || this.#remove(temp) !== -E.ENOTEMPTY) return result
+    const undone = renameOwn(this.fd, temp, dirfd, name, RENAME_NOREPLACE)
+    return this.#putBack(temp, undone)
+  }
+
+  /** The same for one that has changed places with what is at (dirfd, name), and is `temp` in the workdir. */
+  removeReplaced(temp: ByteString, dirfd: number, name: ByteString): Result {
+    if (this.#remove(temp) !== -E.ENOTEMPTY) return 0
+    const undone = renameOwn(this.fd, temp, dirfd, name, RENAME_EXCHANGE)
+    if (undone >= 0) this.discard(temp)
+    return this.#putBack(temp, undone)
+  }
+
+  /** The same in pieces. @param into tells the descriptor of the folder at that time */
+  *removeReplacedInPieces(
+    temp: ByteString,
+    into: () => Result,
+    name: ByteString,
+  ): Generator<IoTask, Result, Result> {
+    const removed = yield* this.#whiteoutsInPieces(temp)
+    // One that its owner may not read; or it fails as it would at once.
+    return removed < 0 ? this.removeReplaced(temp, into(), name) : 0
+  }
+
+  #putBack(name: ByteString, result: Result): Result {
+    if (result < 0)
+      this.#log.warn(
+        { name, errno: -result },
+        'what was put into a removed folder is in the workdir',
+      )
+    return -E.ENOTEMPTY
   }
 
   /**
@@ -219,13 +451,8 @@ export class Workdir {
     const st = this.#stat
     const staged = this.stage((workFd, temp) => mkdirat(workFd, temp, 0o700))
     if (staged.result < 0) return staged.result
-    const names = listxattrNames(fd, '')
-    if (typeof names !== 'number')
-      for (const attr of names) {
-        const value = getxattrValue(fd, '', attr)
-        if (typeof value !== 'number') setxattrat(this.fd, staged.name, attr, value, 0)
-      }
-    result = fchownat(this.fd, staged.name, st.uid, st.gid)
+    result = this.#copyXattrs(fd, staged.name)
+    if (result >= 0) result = fchownat(this.fd, staged.name, st.uid, st.gid)
     if (result >= 0) result = fchmodat(this.fd, staged.name, st.mode & 0o7777)
     if (result >= 0)
       result = utimensat(this.fd, staged.name, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
@@ -234,8 +461,22 @@ export class Workdir {
     return result
   }
 
+  /** All that the folder behind `fd` has (kernel: ovl_copy_xattr). */
+  #copyXattrs(fd: number, temp: ByteString): Result {
+    const names = listxattrNames(fd, '')
+    if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
+    for (const attr of names) {
+      const value = getxattrValue(fd, '', attr)
+      const result = typeof value === 'number' ? value : setxattrat(this.fd, temp, attr, value, 0)
+      if (result < 0 && result !== -E.ENODATA && result !== -E.EOPNOTSUPP) return result
+    }
+    return 0
+  }
+
   closeAll(): void {
-    if (this.#whiteout !== '') unlinkat(this.fd, this.#whiteout)
+    removeLenders([this.fd])
+    // The next mount removes it otherwise.
+    if (this.#whiteout !== '') void unlinkat(this.fd, this.#whiteout)
     this.#whiteout = ''
     if (this.indexFd >= 0) close(this.indexFd)
     close(this.fd)
@@ -253,11 +494,13 @@ export class Workdir {
       const result = linkat(this.fd, this.#whiteout, dirfd, name)
       if (result >= 0) return result
       if (result === -E.EPERM || result === -E.EOPNOTSUPP || result === -E.ENOSYS) {
-        // No hard links here: every whiteout is its own inode.
+        // No hard links here: every whiteout is its own inode. One that takes two steps is made in `work`.
+        if (this.form !== 'char' && dirfd !== this.fd) return -E.EXDEV
         return this.#makeWhiteout(dirfd, name)
       }
       if (result !== -E.EMLINK && result !== -E.ENOENT) return result
-      if (result === -E.EMLINK) unlinkat(this.fd, this.#whiteout)
+      // The next mount removes it otherwise.
+      if (result === -E.EMLINK) void unlinkat(this.fd, this.#whiteout)
       this.#whiteout = ''
     }
     return -E.EIO
@@ -269,26 +512,30 @@ export class Workdir {
     const fd = openat(dirfd, name, O_CREAT | O_EXCL | O_WRONLY, 0o644)
     if (fd < 0) return fd
     close(fd)
-    const result = this.#marks.set(dirfd, name, 'whiteout', 'y')
-    if (result < 0) unlinkat(dirfd, name)
+    const result = this.marks.set(dirfd, name, 'whiteout', 'y')
+    if (result < 0) this.discard(name)
     return result
   }
 
   /** `.wh.NAME` first, so that at no time the lower object shows; then the upper one goes. */
   #dotWhiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'folder'): Result {
     const mark = '.wh.' + name
-    const fd = openat(dirfd, mark, O_CREAT | O_WRONLY, 0)
-    if (fd < 0) return fd
-    close(fd)
+    const made = makeMark(dirfd, mark)
+    if (made < 0) return made
     if (there === 'nothing') return 0
     const result = there === 'file' ? unlinkat(dirfd, name) : this.removeFolder(dirfd, name)
-    if (result < 0) unlinkat(dirfd, mark)
+    if (result >= 0) return result
+    // Beside the object the mark hides nothing.
+    const undone = unlinkat(dirfd, mark)
+    if (undone < 0) this.#log.warn({ errno: -undone }, 'a mark stays where nothing was removed')
     return result
   }
 
-  /** Takes a `.wh.NAME` away; whether there was one. */
+  /** Takes a `.wh.NAME` away that hides the name; whether there was one. */
   clearDotWhiteout(dirfd: number, name: ByteString): boolean {
-    return unlinkat(dirfd, '.wh.' + name) >= 0
+    const mark = DOT_WHITEOUT + name
+    if (mark.length > NAME_MAX || hidesAnother(this, false, dirfd, mark) <= 0) return false
+    return unlinkat(dirfd, mark) >= 0
   }
 
   /** Opens or makes `workdir/index`. */
@@ -299,20 +546,20 @@ export class Workdir {
     if (fresh) return 0
     // An entry that no name of the union leads to any more was left by a crash (kernel: orphan index).
     const orphans: ByteString[] = []
-    listReal(fd, '', name => {
+    const listed = listReal(fd, '', name => {
       if (statxat(fd, name, this.#stat) < 0 || this.#stat.isDir || this.#stat.nlink !== 1)
         return true
-      const nlink = this.#marks.value(fd, name, 'nlink')
-      if (nlink !== null && this.#stat.nlink + parseNlink(nlink) <= 0) orphans.push(name)
+      const mark = this.marks.value(fd, name, 'nlink')
+      // Relative to the lower inode, which has links: it is none.
+      if (typeof mark === 'string' && mark.startsWith('U') && nlinkAdjust(mark, 1, null) <= -1)
+        orphans.push(name)
       return true
     })
-    for (const name of orphans) unlinkat(fd, name)
+    if (listed < 0) return listed
+    for (const name of orphans) {
+      const result = unlinkat(fd, name)
+      if (result < 0) this.#log.warn({ name, errno: -result }, 'stale entry of the index stays')
+    }
     return 0
   }
-}
-
-/** The number in an `overlay.nlink` mark (`U+0`, `U-1`): union links minus the upper inode's. */
-export function parseNlink(value: string): number {
-  const match = /^U([+-]\d+)$/.exec(value.replace(/\0+$/, ''))
-  return match === null ? 0 : Number(match[1])
 }

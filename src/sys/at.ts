@@ -16,7 +16,10 @@ import {
   AT_SYMLINK_FOLLOW,
   AT_SYMLINK_NOFOLLOW,
   O_CLOEXEC,
+  O_CREAT,
+  O_DIRECTORY,
   O_NOFOLLOW,
+  O_TMPFILE,
   STATX_BASIC_STATS,
   STATX_BTIME,
 } from './constants.js'
@@ -35,6 +38,7 @@ import {
   putProcFd,
   words,
 } from './scratch.js'
+import { changed, slowFile, type SlowFile } from './slow.js'
 import type { Stat } from './stat.js'
 import type { ByteString, Result } from './types.js'
 
@@ -47,8 +51,20 @@ export type { ByteString, Ino, Result } from './types.js'
 /** A path that leads to what descriptor `fd` refers to. */
 export const fdPath = (fd: number): string => `/proc/self/fd/${fd}`
 
+/** Of so many bytes the kernel tells a path at most. */
+const PATH_MAX = 4096
+
+/** The path of what a descriptor refers to, which may lead elsewhere by now; '' where it can't be told. */
+export const pathOf = (fd: number): ByteString => {
+  const text = Buffer.allocUnsafeSlow(PATH_MAX)
+  return text.latin1Slice(0, Math.max(0, readText(AT_FDCWD, fdPath(fd), text)))
+}
+
 /** The bytes of a string in UTF-8, as this folder passes names. */
 export const toByteString = (s: string): ByteString => Buffer.from(s, 'utf8').latin1Slice()
+
+/** Flags of what makes a new file. */
+const MAKES = O_CREAT | (O_TMPFILE & ~O_DIRECTORY)
 
 const open = (dirfd: number, name: ByteString, flags: number, mode: number): Result => {
   if (!putA(name)) return -E.ENAMETOOLONG
@@ -62,12 +78,21 @@ const open = (dirfd: number, name: ByteString, flags: number, mode: number): Res
  * openat(2) with O_CLOEXEC and O_NOFOLLOW added: a symlink gives -ELOOP, or with O_PATH a descriptor of
  * the symlink itself. `mode` is subject to the umask.
  */
-export const openat = (dirfd: number, name: ByteString, flags: number, mode = 0): Result =>
-  open(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW, mode)
+export const openat = (dirfd: number, name: ByteString, flags: number, mode = 0): Result => {
+  const all = flags | O_CLOEXEC | O_NOFOLLOW
+  const slow = slowFile(dirfd)
+  if (slow !== undefined)
+    return slow.open({ op: 'openat', name, flags: all }, () => open(dirfd, name, all, mode))
+  const result = open(dirfd, name, all, mode)
+  return (flags & MAKES) === 0 ? result : changed(result)
+}
 
 /** open(2) of a path which the administrator gave, in UTF-8: symlinks are followed. O_CLOEXEC is added. */
 export const openPath = (path: string, flags: number, mode = 0): Result =>
   open(AT_FDCWD, toByteString(path), flags | O_CLOEXEC, mode)
+
+/** readlink(2) of a descriptor's link in /proc: where its object lies, as text. Nothing is opened by it. */
+export const readFdPath = (fd: number, buf: Buffer): Result => readlinkat(AT_FDCWD, fdPath(fd), buf)
 
 /**
  * openat2(2) with O_CLOEXEC added. How symlinks are treated is up to `flags` and `resolve` (RESOLVE_*);
@@ -75,6 +100,19 @@ export const openPath = (path: string, flags: number, mode = 0): Result =>
  * -EAGAIN: `..` under RESOLVE_BENEATH or RESOLVE_IN_ROOT, while something was mounted or renamed: to be asked again.
  */
 export const openat2 = (
+  dirfd: number,
+  path: ByteString,
+  flags: number,
+  mode: number,
+  resolve: number,
+): Result => {
+  const slow = slowFile(dirfd)
+  if (slow === undefined) return open2(dirfd, path, flags, mode, resolve)
+  const call = { op: 'openat2', name: path, flags, resolve } as const
+  return slow.open(call, () => open2(dirfd, path, flags, mode, resolve))
+}
+
+const open2 = (
   dirfd: number,
   path: ByteString,
   flags: number,
@@ -102,11 +140,27 @@ const statx = (dirfd: number, name: number, flags: number, st: Stat): Result => 
 }
 
 /** statx(2) of a name, of a symlink itself; no automount is triggered. Basic fields and btime. */
-export const statxat = (dirfd: number, name: ByteString, st: Stat): Result =>
+export const statxat = (dirfd: number, name: ByteString, st: Stat): Result => {
+  const slow = slowFile(dirfd)
+  return slow === undefined ? statName(dirfd, name, st) : statSlow(slow, dirfd, name, st)
+}
+
+const statName = (dirfd: number, name: ByteString, st: Stat): Result =>
   putA(name) ? statx(dirfd, nameA, NOFOLLOW, st) : -E.ENAMETOOLONG
 
+/** @param name '' for what the descriptor refers to */
+const statSlow = (slow: SlowFile, fd: number, name: ByteString, st: Stat): Result => {
+  const call = { op: 'statx', name, room: st.buffer.length } as const
+  return slow.ask(call, st.buffer, () =>
+    name === '' ? statx(fd, emptyName, AT_EMPTY_PATH, st) : statName(fd, name, st),
+  )
+}
+
 /** statx(2) of a descriptor, which may be O_PATH. */
-export const fstatx = (fd: number, st: Stat): Result => statx(fd, emptyName, AT_EMPTY_PATH, st)
+export const fstatx = (fd: number, st: Stat): Result => {
+  const slow = slowFile(fd)
+  return slow === undefined ? statx(fd, emptyName, AT_EMPTY_PATH, st) : statSlow(slow, fd, '', st)
+}
 
 /** statx(2) of a path which the administrator gave, in UTF-8: symlinks are followed. */
 export const statPath = (path: string, st: Stat): Result =>
@@ -118,7 +172,7 @@ export const mkdirat = (dirfd: number, name: ByteString, mode: number): Result =
   let r
   do r = c.mkdirat(dirfd, nameA, mode)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  return r
+  return changed(r)
 }
 
 /**
@@ -140,7 +194,7 @@ export const mknodat = (
   let r
   do r = syscall4(NR.mknodat, dirfd, nameA, mode, dev)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  return r
+  return changed(r)
 }
 
 /** symlinkat(2): a symlink `name` with the text `target`. */
@@ -149,7 +203,7 @@ export const symlinkat = (target: ByteString, dirfd: number, name: ByteString): 
   let r
   do r = c.symlinkat(nameB, dirfd, nameA)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  return r
+  return changed(r)
 }
 
 /** linkat(2) of a name, of a symlink itself. */
@@ -163,7 +217,7 @@ export const linkat = (
   let r
   do r = c.linkat(olddirfd, nameA, newdirfd, nameB, 0)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  return r
+  return changed(r)
 }
 
 /**
@@ -175,11 +229,11 @@ export const linkFd = (fd: number, newdirfd: number, newname: ByteString): Resul
   let r
   do r = c.linkat(fd, emptyName, newdirfd, nameB, AT_EMPTY_PATH)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  if (r !== -E.ENOENT) return r
+  if (r !== -E.ENOENT) return changed(r)
   putProcFd(fd)
   do r = c.linkat(AT_FDCWD, procPath, newdirfd, nameB, AT_SYMLINK_FOLLOW)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  return r
+  return changed(r)
 }
 
 const unlink = (dirfd: number, name: ByteString, flags: number): Result => {
@@ -187,7 +241,7 @@ const unlink = (dirfd: number, name: ByteString, flags: number): Result => {
   let r
   do r = c.unlinkat(dirfd, nameA, flags)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  return r
+  return changed(r)
 }
 
 /** unlinkat(2) of anything but a directory. */
@@ -209,7 +263,7 @@ export const renameat2 = (
   let r
   do r = syscall5(NR.renameat2, olddirfd, nameA, newdirfd, nameB, flags)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  return r
+  return changed(r)
 }
 
 /**
@@ -218,6 +272,13 @@ export const renameat2 = (
  * O_NOFOLLOW) refers to. -EINVAL: not a symlink (-ENOENT with the name '').
  */
 export const readlinkat = (dirfd: number, name: ByteString, buf: Uint8Array): Result => {
+  const slow = slowFile(dirfd)
+  if (slow === undefined) return readText(dirfd, name, buf)
+  const call = { op: 'readlink', name, room: buf.length } as const
+  return slow.ask(call, buf, () => readText(dirfd, name, buf))
+}
+
+const readText = (dirfd: number, name: ByteString, buf: Uint8Array): Result => {
   if (!putA(name)) return -E.ENAMETOOLONG
   const address = addressOf(buf)
   let r

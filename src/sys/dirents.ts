@@ -5,6 +5,7 @@
 import { E } from './errno.js'
 import { fail, NR, syscall3 } from './libc.js'
 import { addressOf } from './scratch.js'
+import { slowFile } from './slow.js'
 import { ino64 } from './stat.js'
 import type { ByteString, Ino, Result } from './types.js'
 
@@ -13,6 +14,13 @@ import type { ByteString, Ino, Result } from './types.js'
  * The number of bytes written; 0 at the end; -EINVAL where not even one record fits.
  */
 export const getdents64 = (fd: number, buf: Uint8Array): Result => {
+  const slow = slowFile(fd)
+  return slow === undefined
+    ? getdents(fd, buf)
+    : slow.ask({ op: 'getdents', room: buf.length }, buf, () => getdents(fd, buf))
+}
+
+const getdents = (fd: number, buf: Uint8Array): Result => {
   const address = addressOf(buf)
   let r
   do r = syscall3(NR.getdents64, fd, address, buf.length)

@@ -289,3 +289,7 @@ export const errnoName = (n: number): string => NAMES[Math.abs(n)] ?? `E${Math.a
 export const errnoMessage = (n: number): string => {
   return MESSAGES[errnoName(n)] ?? `Unknown error ${Math.abs(n)}`
 }
+
+/** Whether a result, -errno, says nothing of what can be done here, but that it can't be now. */
+export const isPassing = (result: number): boolean =>
+  [E.EIO, E.ENOSPC, E.EDQUOT, E.ENOMEM, E.EMFILE, E.ENFILE].some(errno => errno === -result)

@@ -58,6 +58,13 @@ export const poll2 = (fdA: number, fdB: number, timeoutMs: number): Result => {
   return ((u32[1]! >>> 16) & READY ? 1 : 0) | ((u32[3]! >>> 16) & READY ? 2 : 0)
 }
 
+/** poll(2): whether a descriptor is broken (error, hang-up, not open). Data does not count. */
+export const isBroken = (fd: number): boolean => {
+  i32[0] = fd
+  i32[1] = 0
+  return c.poll(words, 1, 0) > 0
+}
+
 /**
  * poll(2) on a thread of koffi's, for a program that has an event loop: waits until `brokenFd` is broken (error,
  * hang-up), which is bit 1 of the result, or `readableFd` can be read, which is bit 2. Data on the former wakes

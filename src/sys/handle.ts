@@ -6,6 +6,7 @@ import { AT_EMPTY_PATH, O_CLOEXEC } from './constants.js'
 import { E } from './errno.js'
 import { fail, nameToHandleAt, openByHandleAt, rawAddress } from './libc.js'
 import { emptyName, nameA, putA, words } from './scratch.js'
+import { slowFile } from './slow.js'
 import type { ByteString, Result } from './types.js'
 
 /** MAX_HANDLE_SZ: the longest handle of any file system. */
@@ -25,6 +26,28 @@ export let lastHandleType = 0
  * -EOPNOTSUPP: the file system has no handles. -EOVERFLOW: `buf` is too short (128 is always enough).
  */
 export const nameToHandle = (dirfd: number, name: ByteString, buf: Buffer): Result => {
+  const slow = slowFile(dirfd)
+  if (slow === undefined) return handleOf(dirfd, name, buf)
+  const call = { op: 'handle', name, room: answer.length } as const
+  const r = slow.ask(call, answer, () => handleInto(dirfd, name, answer))
+  if (r < 0) return r
+  if (r > buf.length) return -E.EOVERFLOW
+  lastHandleType = answer.readInt32LE(0)
+  answer.copy(buf, 0, 4, 4 + r)
+  return r
+}
+
+/** The type, 4 bytes, and a handle. */
+const answer = Buffer.allocUnsafeSlow(4 + MAX_HANDLE_SIZE).fill(0)
+
+/** As `nameToHandle`, with the type before the handle in `out`: for another thread. */
+export const handleInto = (dirfd: number, name: ByteString, out: Buffer): Result => {
+  const r = handleOf(dirfd, name, out.subarray(4))
+  if (r >= 0) out.writeInt32LE(lastHandleType, 0)
+  return r
+}
+
+const handleOf = (dirfd: number, name: ByteString, buf: Buffer): Result => {
   if (!putA(name)) return -E.ENAMETOOLONG
   struct.writeUInt32LE(MAX_HANDLE_SIZE, 0)
   let r
@@ -57,6 +80,14 @@ export const openByHandle = (
   flags: number,
 ): Result => {
   if (handle.length > MAX_HANDLE_SIZE) return -E.EINVAL
+  const slow = slowFile(mountFd)
+  if (slow === undefined) return openHandle(mountFd, type, handle, flags)
+  const bytes = Buffer.from(handle).latin1Slice()
+  const call = { op: 'openhandle', type, handle: bytes, flags } as const
+  return slow.open(call, () => openHandle(mountFd, type, handle, flags))
+}
+
+const openHandle = (mountFd: number, type: number, handle: Uint8Array, flags: number): Result => {
   struct.writeUInt32LE(handle.length, 0)
   struct.writeInt32LE(type, 4)
   struct.set(handle, HEADER)

@@ -4,7 +4,7 @@
  *
  * Every function mirrors the system call it is named after and gives its result or -errno (`Result`);
  * EINTR is retried except by `close`. Reads and writes may be short, as in the man pages. Offsets and
- * sizes are bytes, exact up to 2^53.
+ * sizes are bytes (`Off`).
  */
 
 import {
@@ -19,17 +19,26 @@ import {
 import { E } from './errno.js'
 import * as c from './libc.js'
 import { fail } from './libc.js'
-import { addressOf, inBounds, procPath, put64, putProcFd, u32, words } from './scratch.js'
-import type { ByteString, Result } from './types.js'
+import { addressOf, inBounds, put64, putOff, u32, words } from './scratch.js'
+import { slowFile } from './slow.js'
+import type { Off, Result } from './types.js'
 
-export { eventfd, eventfdDrain, eventfdSignal, poll2, watch2 } from './event.js'
+export { eventfd, eventfdDrain, eventfdSignal, isBroken, poll2, watch2 } from './event.js'
 export type { Result } from './types.js'
 
 /**
  * close(2). Never retried: on Linux the descriptor is gone even after EINTR or EIO, and its number may
  * already belong to someone else.
  */
-export const close = (fd: number): Result => (c.close(fd) < 0 ? fail() : 0)
+export const close = (fd: number): Result => {
+  const slow = slowFile(fd)
+  if (slow === undefined) return c.close(fd) < 0 ? fail() : 0
+  slow.close()
+  return 0
+}
+
+/** The same, whatever is registered (slow.ts). */
+export const closeNow = (fd: number): Result => (c.close(fd) < 0 ? fail() : 0)
 
 /** read(2): bytes read, 0 at the end. */
 export const read = (fd: number, buf: Uint8Array, offset: number, length: number): Result => {
@@ -57,9 +66,18 @@ export const pread = (
   buf: Uint8Array,
   offset: number,
   length: number,
-  pos: number,
+  pos: Off,
 ): Result => {
   if (!inBounds(buf, offset, length)) return -E.EFAULT
+  const slow = slowFile(fd)
+  if (slow === undefined) return readAt(fd, buf, offset, length, pos)
+  if (typeof pos !== 'number') return -E.EINVAL
+  const out = buf.subarray(offset, offset + length)
+  const call = { op: 'pread', room: length, pos } as const
+  return slow.ask(call, out, () => readAt(fd, buf, offset, length, pos))
+}
+
+const readAt = (fd: number, buf: Uint8Array, offset: number, length: number, pos: Off): Result => {
   const address = addressOf(buf) + offset
   let r
   do r = c.pread(fd, address, length, pos)
@@ -73,7 +91,7 @@ export const pwrite = (
   buf: Uint8Array,
   offset: number,
   length: number,
-  pos: number,
+  pos: Off,
 ): Result => {
   if (!inBounds(buf, offset, length)) return -E.EFAULT
   const address = addressOf(buf) + offset
@@ -105,11 +123,24 @@ export const writev2 = (
   return r
 }
 
-/** lseek(2) with SEEK_*: the new position; -EOVERFLOW where it is beyond 2^53 (the file is positioned). */
-export const lseek = (fd: number, pos: number, whence: number): Result => {
+/**
+ * lseek(2) with SEEK_*: the new position, or -errno; -EINVAL for one from 2^63 on, which tmpfs gives as a negative number, and of
+ * a slow file from 2^53 on.
+ */
+export const lseek = (fd: number, pos: Off, whence: number): Off => {
+  const slow = slowFile(fd)
+  if (slow === undefined) return seek(fd, pos, whence)
+  if (typeof pos !== 'number') return -E.EINVAL
+  const narrow = (): Result => {
+    const r = seek(fd, pos, whence)
+    return typeof r === 'number' ? r : -E.EINVAL
+  }
+  return slow.ask({ op: 'lseek', pos, whence }, null, narrow)
+}
+
+const seek = (fd: number, pos: Off, whence: number): Off => {
   const r = c.lseek(fd, pos, whence)
-  if (typeof r !== 'number') return -E.EOVERFLOW
-  return r < 0 ? fail() : r
+  return r === -1 ? fail() : r < 0 ? -E.EINVAL : r
 }
 
 /** lseek(2) of a directory to a cookie of `Dirents.off` (0: the start). 0 or -errno. */
@@ -119,28 +150,15 @@ export const seekdir = (fd: number, cookie: number | bigint): Result => {
 }
 
 /** ftruncate(2). */
-export const ftruncate = (fd: number, size: number): Result => {
+export const ftruncate = (fd: number, size: Off): Result => {
   let r
   do r = c.ftruncate(fd, size)
   while (r < 0 && (r = fail()) === -E.EINTR)
   return r
 }
 
-/**
- * truncate(2) of (dirfd, name), or with name '' of what an O_PATH descriptor refers to; through
- * /proc/self/fd, so the last component must not be a symlink. Unlike ftruncate it leaves it to the file
- * system whether a size that stays is a change.
- */
-export const truncateat = (dirfd: number, name: ByteString, size: number): Result => {
-  if (!putProcFd(dirfd, name)) return -E.ENAMETOOLONG
-  let r
-  do r = c.truncate(procPath, size)
-  while (r < 0 && (r = fail()) === -E.EINTR)
-  return r
-}
-
 /** fallocate(2) with FALLOC_FL_*. */
-export const fallocate = (fd: number, mode: number, off: number, len: number): Result => {
+export const fallocate = (fd: number, mode: number, off: Off, len: Off): Result => {
   let r
   do r = c.fallocate(fd, mode, off, len)
   while (r < 0 && (r = fail()) === -E.EINTR)
@@ -177,16 +195,16 @@ export const syncfs = (fd: number): Result => {
  */
 export const copyFileRange = (
   fdIn: number,
-  offIn: number,
+  offIn: Off,
   fdOut: number,
-  offOut: number,
+  offOut: Off,
   len: number,
   flags = 0,
 ): Result => {
   let r
   do {
-    put64(0, offIn)
-    put64(2, offOut)
+    putOff(0, offIn)
+    putOff(2, offOut)
     r = c.copyFileRange(fdIn, words, fdOut, words + 8, len, flags)
   } while (r < 0 && (r = fail()) === -E.EINTR)
   return r
@@ -229,6 +247,11 @@ export const ficloneRange = (
 
 /** FS_IOC_GETFLAGS: the inode's FS_*_FL, 32 bits unsigned. -ENOTTY, -EOPNOTSUPP: it has none. */
 export const getFlags = (fd: number): Result => {
+  const slow = slowFile(fd)
+  return slow === undefined ? flagsOf(fd) : slow.ask({ op: 'flags' }, null, () => flagsOf(fd))
+}
+
+const flagsOf = (fd: number): Result => {
   u32[0] = 0
   const r = ioctlRaw(fd, FS_IOC_GETFLAGS, words)
   return r < 0 ? r : u32[0]
@@ -261,7 +284,11 @@ const fcntl = (fd: number, cmd: number, arg: number): Result => {
 }
 
 /** A copy of a descriptor, with O_CLOEXEC; both share position and status flags. */
-export const dup = (fd: number): Result => fcntl(fd, F_DUPFD_CLOEXEC, 0)
+export const dup = (fd: number): Result => {
+  const copy = fcntl(fd, F_DUPFD_CLOEXEC, 0)
+  if (copy >= 0) slowFile(fd)?.copied(copy)
+  return copy
+}
 
 /** dup3(2) with O_CLOEXEC: `to` becomes a copy of `fd`, which is closed. 0 or -errno, and then both are as before. */
 export const moveTo = (fd: number, to: number): Result => {

@@ -20,7 +20,7 @@
  * - errno is the thread's own cell, found with __errno_location() and mapped as an Int32Array when
  *   the module is loaded. Modules are instantiated per worker thread, and a koffi call runs on the
  *   thread that makes it, so it is the right cell. It is read only after a result of -1, at once.
- * - 64-bit parameters take JS numbers: koffi converts a double to int64 exactly up to 2^53.
+ * - 64-bit parameters take JS numbers: koffi converts a double to int64 exactly up to 2^53. Offsets beyond that are bigints.
  * - Calls that one of the C libraries (glibc, musl) wraps in a surprising way, or that are too new for
  *   them, go through syscall(3) by number; it costs one argument more. Variadic functions (openat,
  *   ioctl, fcntl, syscall) are declared with fixed parameters: on x64 and arm64 Linux integer
@@ -29,10 +29,11 @@
  */
 
 import { createRequire } from 'node:module'
-import type Koffi from 'koffi'
+import { loadKoffi } from './koffi.js'
+import type { Off } from './types.js'
 
 // Not by `import`, which would be done at the start of whatever file this is bundled into.
-const koffi = createRequire(import.meta.url)('koffi') as typeof Koffi
+const koffi = loadKoffi(createRequire(import.meta.url))
 
 declare global {
   // Node's own, undocumented but as old as Buffer; @types/node leaves them out. They spare the look-up
@@ -55,14 +56,17 @@ const arm64 = process.arch === 'arm64'
 export const NR = {
   getdents64: arm64 ? 61 : 217,
   gettid: arm64 ? 178 : 186,
+  memfdCreate: arm64 ? 279 : 319,
   mknodat: arm64 ? 33 : 259,
   renameat2: arm64 ? 276 : 316,
   statx: arm64 ? 291 : 332,
   unshare: arm64 ? 97 : 272,
+  pidfdSendSignal: 424,
   openTree: 428,
   fsopen: 430,
   fsconfig: 431,
   fsmount: 432,
+  pidfdOpen: 434,
   openat2: 437,
   mountSetattr: 442,
   fchmodat2: 452,
@@ -86,29 +90,57 @@ type Fn6 = (a: Num, b: Num, c: Num, d: Num, e: Num, f: Num) => number
 /** Parameter types by letter: i int, u unsigned int, l any 64-bit integer or pointer. */
 const TYPES: Record<string, string> = { i: 'int', u: 'uint32', l: 'int64' }
 
+type Declared = ReturnType<typeof lib.func>
+
+/**
+ * A test's hook: it is given each function of this file once, when the file is loaded, and what it returns is called
+ * in its place, so that calls can be traced, delayed, failed or ended (test/faults). `failWith` sets errno and gives the -1
+ * of a failed call. Only code of the same thread can set it; without one no call is wrapped.
+ */
+export type SyscallHook = (
+  name: string,
+  call: Declared,
+  failWith: (errno: number) => -1,
+) => Declared
+
+const hook = (globalThis as { [key: symbol]: SyscallHook | undefined })[
+  Symbol.for('tsoverlay.syscalls')
+]
+
+const failWith = (errno: number): -1 => {
+  errnoCell[0] = errno
+  return -1
+}
+
+const declare = (name: string, result: string, params: string[]): Declared => {
+  const call = lib.func(name, result, params)
+  return hook === undefined ? call : hook(name, call, failWith)
+}
+
 /**
  * Declares one function. `signature` is the letter of the result and those of the parameters.
  */
-const bind = (name: string, signature: string): ReturnType<typeof lib.func> => {
+const bind = (name: string, signature: string): Declared => {
   const [result = 'int', ...params] = Array.from(signature, c => TYPES[c] ?? c)
-  return lib.func(name, result, params)
+  return declare(name, result, params)
 }
 
 // File descriptors and data
 export const close: Fn1 = bind('close', 'ii')
 export const read: Fn3 = bind('read', 'lill')
 export const write: Fn3 = bind('write', 'lill')
-export const pread: Fn4 = bind('pread', 'lilll')
-export const pwrite: Fn4 = bind('pwrite', 'lilll')
+/** Offsets that are no safe integers are bigints. */
+export const pread: (fd: Num, buf: Num, length: Num, pos: Off) => number = bind('pread', 'lilll')
+export const pwrite: (fd: Num, buf: Num, length: Num, pos: Off) => number = bind('pwrite', 'lilll')
 export const writev: Fn3 = bind('writev', 'lili')
 /** lseek(2). The only call whose result may leave the safe integers: koffi then gives a bigint. */
-export const lseek: (fd: Num, pos: Num | bigint, whence: Num) => number | bigint = bind(
-  'lseek',
-  'lili',
+export const lseek: (fd: Num, pos: Off, whence: Num) => Off = bind('lseek', 'lili')
+export const ftruncate: (fd: Num, size: Off) => number = bind('ftruncate', 'iil')
+export const truncate: (path: Num, size: Off) => number = bind('truncate', 'ill')
+export const fallocate: (fd: Num, mode: Num, off: Off, length: Off) => number = bind(
+  'fallocate',
+  'iiill',
 )
-export const ftruncate: Fn2 = bind('ftruncate', 'iil')
-export const truncate: Fn2 = bind('truncate', 'ill')
-export const fallocate: Fn4 = bind('fallocate', 'iiill')
 export const fsync: Fn1 = bind('fsync', 'ii')
 export const fdatasync: Fn1 = bind('fdatasync', 'ii')
 export const syncfs: Fn1 = bind('syncfs', 'ii')
@@ -119,10 +151,15 @@ export const dup3: Fn3 = bind('dup3', 'iiii')
 export const fcntl: Async<[fd: Num, command: Num, arg: Num]> = bind('fcntl', 'iiil')
 export const flock: Fn2 = bind('flock', 'iii')
 export const eventfd: Fn2 = bind('eventfd', 'iui')
+export const epollCreate1: Fn1 = bind('epoll_create1', 'ii')
+export const epollCtl: Fn4 = bind('epoll_ctl', 'iiiil')
+export const epollWait: Fn4 = bind('epoll_wait', 'iilii')
 export const poll: Fn3 = bind('poll', 'illi')
 /** The same, to be called on another thread. */
 export const pollAsync: Async<[fds: Num, count: Num, timeout: Num]> = bind('poll', 'illi')
 export const socketpair: Fn4 = bind('socketpair', 'iiiil')
+export const socket: Fn3 = bind('socket', 'iiii')
+export const connect: Fn3 = bind('connect', 'iilu')
 export const recvmsg: Fn3 = bind('recvmsg', 'lili')
 export const pipe2: Fn2 = bind('pipe2', 'ili')
 export const splice: Fn6 = bind('splice', 'lilillu')
@@ -188,8 +225,8 @@ export const mount: (
   fstype: string | null,
   flags: number,
   data: number,
-) => number = lib.func('mount', 'int', ['str', 'str', 'str', 'int64', 'int64'])
-export const umount2: Async<[target: string, flags: number]> = lib.func('umount2', 'int', [
+) => number = declare('mount', 'int', ['str', 'str', 'str', 'int64', 'int64'])
+export const umount2: Async<[target: string, flags: number]> = declare('umount2', 'int', [
   'str',
   'int',
 ])

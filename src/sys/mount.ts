@@ -3,7 +3,15 @@
  */
 
 import { toByteString } from './at.js'
-import { AT_EMPTY_PATH, AT_FDCWD, O_CLOEXEC } from './constants.js'
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  MS_NOATIME,
+  MS_NODIRATIME,
+  MS_PRIVATE,
+  MS_STRICTATIME,
+  O_CLOEXEC,
+} from './constants.js'
 import * as c from './libc.js'
 import { fail, NR, rawAddress } from './libc.js'
 import { emptyName, nameA, nameB, put64, putA, putB, words } from './scratch.js'
@@ -63,30 +71,67 @@ export const mayMount = (): boolean | undefined => {
 
 const OPEN_TREE_CLONE = 1
 const MOUNT_ATTR_RDONLY = 0x01
+/** Together with MOUNT_ATTR_NODIRATIME all that a mount says of access times; in `ATIME` 0 is relatime. */
+const MOUNT_ATTR_ATIME = 0x70
+const MOUNT_ATTR_NOATIME = 0x10
+const MOUNT_ATTR_STRICTATIME = 0x20
+const MOUNT_ATTR_NODIRATIME = 0x80
 
 /**
- * A private, read-only mount of the folder `path` (UTF-8), without the mounts below it: open_tree(2) with
- * OPEN_TREE_CLONE, then mount_setattr(2). It belongs to the descriptor alone, an O_PATH one, and goes
- * with the last descriptor opened through it. What is done through it cannot write, whatever the caller's
- * rights, nor moves an access time (kernel overlayfs: clone_private_mount). NOATIME would add nothing to
- * that, and is refused in a user namespace, where the flags of mounts from outside are locked.
+ * A private mount of a folder, without the mounts below it: open_tree(2) with OPEN_TREE_CLONE, then mount_setattr(2). It
+ * belongs to the descriptor alone, an O_PATH one, and goes with the last descriptor opened through it. Nothing that is
+ * mounted elsewhere comes up in it (kernel overlayfs: clone_private_mount).
  *
- * Needs CAP_SYS_ADMIN, in the user namespace that owns the mounts, and Linux 5.12: -EPERM, -ENOSYS.
+ * Needs CAP_SYS_ADMIN, in the user namespace that owns the mounts, and Linux 5.12: -EPERM, -ENOSYS. -EINVAL: the mount
+ * may not be cloned, or not without what is mounted below the folder.
+ *
+ * @param name where the folder is, as an address
  */
-export const clonePrivate = (path: string): Result => {
-  if (!putA(toByteString(path))) return -E.ENAMETOOLONG
-  const fd = c.syscall3(NR.openTree, AT_FDCWD, nameA, OPEN_TREE_CLONE | O_CLOEXEC)
+const cloneMount = (dirfd: number, name: number, set: number, clear: number): Result => {
+  const how = OPEN_TREE_CLONE | O_CLOEXEC | (name === emptyName ? AT_EMPTY_PATH : 0)
+  const fd = c.syscall3(NR.openTree, dirfd, name, how)
   if (fd < 0) return fail()
   // struct mount_attr: attr_set, attr_clr, propagation, userns_fd
-  put64(0, MOUNT_ATTR_RDONLY)
-  put64(2, 0)
-  put64(4, 0)
+  put64(0, set)
+  put64(2, clear)
+  put64(4, MS_PRIVATE)
   put64(6, 0)
   if (c.syscall5(NR.mountSetattr, fd, emptyName, AT_EMPTY_PATH, words, 32) >= 0) return fd
   const failed = fail()
   c.close(fd)
   return failed
 }
+
+/**
+ * A private, read-only mount of the folder `path` (UTF-8). What is done through it cannot write, whatever the caller's
+ * rights, nor moves an access time. NOATIME would add nothing to that, and is refused in a user namespace, where the flags
+ * of mounts from outside are locked.
+ *
+ * @returns as `cloneMount`
+ */
+export const clonePrivate = (path: string): Result =>
+  putA(toByteString(path)) ? cloneMount(AT_FDCWD, nameA, MOUNT_ATTR_RDONLY, 0) : -E.ENAMETOOLONG
+
+/**
+ * A private mount of the folder behind a descriptor, which is as writable as that. Access times move through it as MS_*
+ * flags say, and not as they would there (kernel: path_mount, ovl_get_upper).
+ *
+ * @param flags undefined: as they would there
+ * @returns as `cloneMount`. -EPERM also where the flags are locked: in a user namespace, of mounts from outside
+ */
+export const cloneWritable = (fd: number, flags?: number): Result => {
+  if (flags === undefined) return cloneMount(fd, emptyName, 0, 0)
+  const atime = isStrict(flags)
+    ? MOUNT_ATTR_STRICTATIME
+    : (flags & MS_NOATIME) !== 0
+      ? MOUNT_ATTR_NOATIME
+      : 0
+  const dirs = (flags & MS_NODIRATIME) !== 0 ? MOUNT_ATTR_NODIRATIME : 0
+  return cloneMount(fd, emptyName, atime | dirs, MOUNT_ATTR_ATIME | MOUNT_ATTR_NODIRATIME)
+}
+
+/** Whether every read moves an access time. */
+export const isStrict = (flags: number): boolean => (flags & MS_STRICTATIME) !== 0
 
 const FSOPEN_CLOEXEC = 1
 const FSMOUNT_CLOEXEC = 1

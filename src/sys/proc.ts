@@ -102,7 +102,8 @@ export const pushFsIds = (uid: number, gid: number): Result => {
   const loaded = loadCaps()
   if (loaded < 0) return loaded
   const r = become(uid, gid, true)
-  if (r < 0) become(previousUid, previousGid, false)
+  // Ids that were its own are not refused.
+  if (r < 0) void become(previousUid, previousGid, false)
   return r
 }
 
@@ -112,7 +113,8 @@ export const popFsIds = (): void => {
   const uid = saved.pop()
   if (uid === undefined || gid === undefined) return
   if (fsuid < 0 || fsgid < 0) askIds()
-  become(uid, gid, false)
+  // Ids that were its own are not refused.
+  void become(uid, gid, false)
 }
 
 /** Takes a capability out of this thread's effective set; `raiseCap` can bring it back. 0 or -errno. */
@@ -190,7 +192,8 @@ export const setrlimitNofile = (soft: number): Result => {
 /** Raises the soft limit of descriptors to the hard one, which takes no privilege. What it is then. */
 export const raiseNofile = (): Result => {
   const hard = getrlimitNofileHard()
-  if (hard > getrlimitNofile()) setrlimitNofile(hard)
+  // What came of it is asked next.
+  if (hard > getrlimitNofile()) void setrlimitNofile(hard)
   return getrlimitNofile()
 }
 

@@ -8,7 +8,7 @@
  */
 
 import { rawAddress } from './libc.js'
-import type { ByteString } from './types.js'
+import type { ByteString, Off } from './types.js'
 
 /** PATH_MAX of the kernel, with the NUL: a longer path cannot be passed to a system call. */
 export const PATH_MAX = 4096
@@ -38,6 +38,7 @@ block.latin1Write('.', EMPTY + 8)
 
 /** 512 bytes for small structures, and their address. */
 export const words = base + WORDS
+export const bytes = block.subarray(WORDS, WORDS + 512)
 export const u32 = new Uint32Array(block.buffer, block.byteOffset + WORDS, 128)
 export const i32 = new Int32Array(block.buffer, block.byteOffset + WORDS, 128)
 export const u64 = new BigUint64Array(block.buffer, block.byteOffset + WORDS, 64)
@@ -80,14 +81,22 @@ const PROC_PREFIX = '/proc/self/fd/'
 block.latin1Write(PROC_PREFIX, PROC)
 
 /**
- * Writes "/proc/self/fd/<fd>" to `procPath`, or, with a name, "/proc/self/fd/<fd>/<name>". The first
- * is a magic link to the object the descriptor refers to, whatever its names are now; following it is
- * safe. False where the name is too long for a path.
+ * Writes "/proc/self/fd/<fd>" to `procPath`: a magic link to the object the descriptor refers to, whatever its names are
+ * now. To follow it is safe, also where that is a symlink, which is not followed in its turn.
  */
-export const putProcFd = (fd: number, name: ByteString = ''): boolean => {
+export const putProcFd = (fd: number): void => {
+  const at = PROC + PROC_PREFIX.length
+  block[at + block.latin1Write(String(fd), at)] = 0
+}
+
+/**
+ * Writes "/proc/self/fd/<fd>/<name>" to `procPath`, for calls that follow no last component, such as lgetxattr(2), and
+ * for no others: `scripts/lint-paths.mjs` knows who they are. False where the name is too long for a path.
+ */
+export const putProcName = (fd: number, name: ByteString): boolean => {
   let at = PROC + PROC_PREFIX.length
   at += block.latin1Write(String(fd), at)
-  if (name !== '') block[at++] = 0x2f
+  block[at++] = 0x2f
   return put(name, at)
 }
 
@@ -95,6 +104,13 @@ export const putProcFd = (fd: number, name: ByteString = ''): boolean => {
 export const put64 = (i: number, n: number): void => {
   u32[i] = n >>> 0
   i32[i + 1] = Math.floor(n / 0x1_0000_0000)
+}
+
+/** The same of an offset, which may be a bigint. */
+export const putOff = (i: number, off: Off): void => {
+  if (typeof off === 'number') return put64(i, off)
+  u32[i] = Number(off & 0xffff_ffffn)
+  i32[i + 1] = Number(off >> 32n)
 }
 
 /** Base addresses of the ArrayBuffers seen, so that short-lived views of one buffer cost little. */

@@ -1,15 +1,17 @@
 /**
- * A pair of sockets, and a descriptor received over one: unix(7), SCM_RIGHTS.
+ * A pair of sockets, a descriptor received over one, and a socket for messages to a named one: unix(7), SCM_RIGHTS.
  */
 
 import { E } from './errno.js'
+import { close } from './io.js'
 import * as c from './libc.js'
 import { fail } from './libc.js'
-import { i32, put64, u32, words } from './scratch.js'
+import { bytes, i32, put64, u32, words } from './scratch.js'
 import type { Result } from './types.js'
 
 const AF_UNIX = 1
 const SOCK_STREAM = 1
+const SOCK_DGRAM = 2
 const SOCK_SEQPACKET = 5
 const SOCK_NONBLOCK = 0o4000
 const SOCK_CLOEXEC = 0o2000000
@@ -28,6 +30,28 @@ export const socketPair = (): [number, number] | number => pair(SOCK_STREAM)
 
 /** The same with sockets that keep messages apart, even empty ones, and never wait. */
 export const messagePair = (): [number, number] | number => pair(SOCK_SEQPACKET | SOCK_NONBLOCK)
+
+/** sizeof(sockaddr_un.sun_path) */
+const PATH_SIZE = 108
+
+/**
+ * socket(2), connect(2): a datagram socket that sends to the one at `path`, O_CLOEXEC, which never waits: write(2) says
+ * EAGAIN. -EPROTOTYPE: another kind of socket is there; -ECONNREFUSED: nobody reads it.
+ */
+export const datagramsTo = (path: string): Result => {
+  const name = Buffer.from(path)
+  if (name.length >= PATH_SIZE) return -E.ENAMETOOLONG
+  const fd = c.socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+  if (fd < 0) return fail()
+  // struct sockaddr_un {u16 family; char path[108]}
+  bytes.fill(0, 0, 2 + PATH_SIZE)
+  bytes.writeUInt16LE(AF_UNIX)
+  name.copy(bytes, 2)
+  if (c.connect(fd, words, 2 + name.length + 1) === 0) return fd
+  const error = fail()
+  close(fd)
+  return error
+}
 
 // Places in `words`: struct msghdr {u64 name; u32 namelen, pad; u64 iov, iovlen, control, controllen; u32 flags},
 // struct iovec {u64 base, len}, one byte of data, struct cmsghdr {u64 len; u32 level, type} and a descriptor.

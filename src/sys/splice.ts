@@ -7,8 +7,8 @@ import { O_CLOEXEC, O_NONBLOCK } from './constants.js'
 import { E } from './errno.js'
 import * as c from './libc.js'
 import { fail } from './libc.js'
-import { addressOf, i32, inBounds, put64, words } from './scratch.js'
-import type { Result } from './types.js'
+import { addressOf, i32, inBounds, put64, putOff, words } from './scratch.js'
+import type { Off, Result } from './types.js'
 
 const SPLICE_F_NONBLOCK = 2
 const F_SETPIPE_SZ = 1031
@@ -35,14 +35,14 @@ export const splice = (from: number, to: number, length: number): Result =>
   call(from, 0, to, 0, length)
 
 /** splice(2) of a file's bytes at `pos` into a pipe: bytes moved, maybe fewer; 0 at or beyond the end. */
-export const spliceFrom = (file: number, pos: number, pipeIn: number, length: number): Result => {
-  put64(0, pos)
+export const spliceFrom = (file: number, pos: Off, pipeIn: number, length: number): Result => {
+  putOff(0, pos)
   return call(file, words, pipeIn, 0, length)
 }
 
 /** splice(2) of what is in a pipe into a file, at `pos`: bytes moved, maybe fewer. */
-export const spliceTo = (pipeOut: number, file: number, pos: number, length: number): Result => {
-  put64(0, pos)
+export const spliceTo = (pipeOut: number, file: number, pos: Off, length: number): Result => {
+  putOff(0, pos)
   return call(pipeOut, 0, file, words, length)
 }
 

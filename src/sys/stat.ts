@@ -9,7 +9,7 @@
 
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './constants.js'
 import { rawAddress } from './libc.js'
-import type { Ino } from './types.js'
+import type { Ino, Off } from './types.js'
 
 export type { Ino } from './types.js'
 
@@ -103,12 +103,16 @@ export class Statx {
   set ino(n) {
     this.#set64(8, n)
   }
-  /** Bytes. */
+  /** Bytes, rounded beyond 2^53. */
   get size(): number {
     return this.#long(10)
   }
   set size(n) {
     this.#set64(10, n)
+  }
+  /** Bytes, exact. */
+  get size64(): Off {
+    return ino64(this.words[10]!, this.words[11]!)
   }
   /** Units of 512 bytes. */
   get blocks(): number {

@@ -5,6 +5,7 @@
 import { E } from './errno.js'
 import { fail, fstatfs } from './libc.js'
 import { u32, words } from './scratch.js'
+import { slowFile } from './slow.js'
 import type { Result } from './types.js'
 
 /** struct statfs. Counts are exact up to 2^53. */
@@ -26,11 +27,31 @@ export class StatFs {
 
 const long = (i: number): number => u32[i + 1]! * 0x1_0000_0000 + u32[i]!
 
-/** fstatfs(2) of the file system `fd` lies on (an O_PATH descriptor will do). */
-export const statfs = (fd: number, out: StatFs): Result => {
+/** sizeof(struct statfs) */
+const STATFS_SIZE = 120
+const wordBytes = new Uint8Array(u32.buffer, u32.byteOffset, STATFS_SIZE)
+
+const ask = (fd: number): Result => {
   let r
   do r = fstatfs(fd, words)
   while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}
+
+/** The struct as the kernel writes it, for another thread. */
+export const statfsInto = (fd: number, out: Uint8Array): Result => {
+  const r = ask(fd)
+  if (r >= 0) out.set(wordBytes)
+  return r
+}
+
+/** fstatfs(2) of the file system `fd` lies on (an O_PATH descriptor will do). */
+export const statfs = (fd: number, out: StatFs): Result => {
+  const slow = slowFile(fd)
+  const r =
+    slow === undefined
+      ? ask(fd)
+      : slow.ask({ op: 'statfs', room: STATFS_SIZE }, wordBytes, () => ask(fd))
   if (r < 0) return r
   out.type = u32[0]!
   out.bsize = long(2)

@@ -19,3 +19,16 @@ export type ByteString = string
  * number while it is a safe integer, else a bigint. Exact in both cases.
  */
 export type Ino = number | bigint
+
+/** An offset in a file, or its size: a number while it is a safe integer, else a bigint, below 2^63. */
+export type Off = number | bigint
+
+/** The offset `n` bytes behind another one. */
+export const offPlus = (off: Off, n: number): Off => {
+  if (typeof off === 'number' && off + n <= Number.MAX_SAFE_INTEGER) return off + n
+  return BigInt(off) + BigInt(n)
+}
+
+/** How far it is from one offset to a later one, rounded beyond 2^53. */
+export const offDistance = (from: Off, to: Off): number =>
+  typeof from === 'number' && typeof to === 'number' ? to - from : Number(BigInt(to) - BigInt(from))

@@ -32,9 +32,11 @@ import {
   putA,
   putAttr,
   putProcFd,
+  putProcName,
   u32,
   words,
 } from './scratch.js'
+import { slowFile } from './slow.js'
 import type { ByteString, Result } from './types.js'
 
 export type { ByteString, Result } from './types.js'
@@ -103,7 +105,8 @@ const callByPath = (call: Call, dirfd: number, name: ByteString): Result => {
   if (dirfd === AT_FDCWD) {
     if (!putA(name)) return -E.ENAMETOOLONG
     path = name === '' ? dotName : nameA
-  } else if (!putProcFd(dirfd, name)) return -E.ENAMETOOLONG
+  } else if (name === '') putProcFd(dirfd)
+  else if (!putProcName(dirfd, name)) return -E.ENAMETOOLONG
   let r
   do r = name === '' ? call.follow(path) : call.nofollow(path)
   while (r < 0 && (r = fail()) === -E.EINTR)
@@ -134,6 +137,13 @@ export const getxattrat = (
   attr: ByteString,
   buf: Uint8Array,
 ): Result => {
+  const slow = slowFile(dirfd)
+  if (slow === undefined) return getValue(dirfd, name, attr, buf)
+  const call = { op: 'getxattr', name, attr, room: buf.length } as const
+  return slow.ask(call, buf, () => getValue(dirfd, name, attr, buf))
+}
+
+const getValue = (dirfd: number, name: ByteString, attr: ByteString, buf: Uint8Array): Result => {
   if (!putAttr(attr)) return -E.ERANGE
   putArgs(buf, 0)
   return run(GET, dirfd, name)
@@ -174,6 +184,13 @@ export const fsetxattr = (
  * `buf` the number only. -ERANGE: `buf` is too short.
  */
 export const listxattrat = (dirfd: number, name: ByteString, buf: Uint8Array): Result => {
+  const slow = slowFile(dirfd)
+  if (slow === undefined) return listAttributes(dirfd, name, buf)
+  const call = { op: 'listxattr', name, room: buf.length } as const
+  return slow.ask(call, buf, () => listAttributes(dirfd, name, buf))
+}
+
+const listAttributes = (dirfd: number, name: ByteString, buf: Uint8Array): Result => {
   putArgs(buf, 0)
   return run(LIST, dirfd, name)
 }

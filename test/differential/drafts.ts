@@ -170,6 +170,8 @@ const FALLOC_NATIVE = [FALLOC.COLLAPSE_RANGE, FALLOC.INSERT_RANGE, FALLOC.UNSHAR
 export interface DraftOptions {
   /** The candidate is reached through the kernel's FUSE client. */
   fuse: boolean
+  /** It is asked through the package fuse-native. */
+  native: boolean
   /**
    * The upper layer becomes a lower one. Not together with hard links in the layers: which of the names gets
    * the copy, a FUSE server cannot know, and as a lower layer it makes a difference.
@@ -323,12 +325,12 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
   ],
 ]
 
-/** The FUSE client does not send a chown that names neither; it would still drop set-id bits. */
+/** The package hands on no chown that names neither; it would still drop set-id bits. */
 const newOwner = (
   options: DraftOptions,
   v: { uid: number; gid: number },
 ): { uid: number; gid: number } => ({
-  uid: options.fuse && v.uid === -1 && v.gid === -1 ? 0 : v.uid,
+  uid: options.native && v.uid === -1 && v.gid === -1 ? 0 : v.uid,
   gid: v.gid,
 })
 

@@ -118,7 +118,7 @@ export const commandMounter = (
     })
     if (result.status !== 0 || !isMounted(mountpoint))
       throw new MountFailed(
-        `${words.join(' ')}: status ${result.status ?? result.signal}: ${result.stderr.trim() || result.error?.message}`,
+        `status ${result.status ?? result.signal}: ${result.stderr.trim() || result.error?.message}: ${words.join(' ')}`,
       )
   },
   umount(layers, mountpoint) {

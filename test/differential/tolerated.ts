@@ -73,8 +73,6 @@ export const NOT_COMPARED: Record<string, string> = {
     "overlayfs refuses it; the kernel's FUSE client does not know the flag",
   'truncate to the size that a file has, in write-back mode':
     "overlayfs sets mtime; the kernel's FUSE client keeps its own, which POSIX allows",
-  'chown with neither owner nor group':
-    "the kernel's FUSE client sends nothing then, so that set-id bits stay",
 }
 
 /**
@@ -82,6 +80,7 @@ export const NOT_COMPARED: Record<string, string> = {
  * it: express.ts takes it out of layers and calls.
  */
 export const NOT_EXPRESSED: Record<string, string> = {
+  'chown with neither owner nor group': 'libfuse hands on none, so that set-id bits stay',
   'creating as somebody else than the server':
     'no handler is told who asks: what is new belongs to the server',
   ACLs: 'libfuse 2 does not negotiate them: the kernel would not enforce them',
@@ -241,15 +240,6 @@ export const TOLERATED: Tolerated[] = [
           m.action.name.startsWith('system.posix_acl'))),
   },
   {
-    name: 'set-id bits that a change by root leaves on a file with a capability',
-    reason:
-      "without write-back the kernel's FUSE client asks for both to go, or for nothing but the capability's end, in the same words",
-    applies: m =>
-      m.before?.capability === true &&
-      m.field.startsWith('mode') &&
-      ((Number.parseInt(m.expected, 8) ^ Number.parseInt(m.got, 8)) & ~0o6000) === 0,
-  },
-  {
     name: 'a listing that keeps its promise where overlayfs does not',
     reason: 'a name is lost or twice in a listing that runs over changes: no program wants that',
     applies: m => m.field === 'violations' && m.got === '',
@@ -266,6 +256,15 @@ const asTold = (time: bigint): bigint => (time < 0n ? 0n : time - (time % MS))
 
 /** For the transport fuse-native alone. */
 export const TOLERATED_NATIVE: Tolerated[] = [
+  {
+    name: 'set-id bits that a change by root leaves on a file with a capability',
+    reason:
+      "without write-back the kernel's FUSE client asks for both to go, or for nothing but the capability's end, in the same words",
+    applies: m =>
+      m.before?.capability === true &&
+      m.field.startsWith('mode') &&
+      ((Number.parseInt(m.expected, 8) ^ Number.parseInt(m.got, 8)) & ~0o6000) === 0,
+  },
   {
     name: 'what is left of a time that travels as milliseconds without a sign',
     reason: 'the package has no other way to tell it; on the disk it is what it was',

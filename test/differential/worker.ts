@@ -131,7 +131,12 @@ if (job.replay === null)
     const able = inUserNamespace ? stackInUserns(linked) : linked
     const told = job.noOpen ? stackWithoutOpen(able) : able
     const stack = candidate.native ? expressibleStack(told) : told
-    const how = { fuse: candidate.fuse, locks: seed % 4 === 0 && !candidate.native, pushes }
+    const how = {
+      fuse: candidate.fuse,
+      native: candidate.native,
+      locks: seed % 4 === 0 && !candidate.native,
+      pushes,
+    }
     const any = one(draftsArb(job.calls, job.every, how), seed)
     const drafts = any.map((draft): Draft => model => {
       const call = draft(model)

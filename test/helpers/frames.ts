@@ -216,6 +216,8 @@ export const LISTING: readonly (readonly [string, number | bigint, number, numbe
 /** Records each call with copies of its arguments; `results` says what to return, `throws` to throw. */
 export class RecordingOps implements Ops {
   readonly calls: unknown[][] = []
+  /** What `mappable` was told. */
+  readonly mapped: number[] = []
   readonly results: Partial<Record<keyof Ops, number>> = {}
   readonly throws: Partial<Record<keyof Ops, unknown>> = {}
   /** What an entry is: 0 for a negative one. */
@@ -230,6 +232,7 @@ export class RecordingOps implements Ops {
   callbacks = 0
   closed = false
   syncIsFree = false
+  readonly slow = null
   busy = false
   telling = false
 
@@ -239,8 +242,6 @@ export class RecordingOps implements Ops {
   makeRoom(): boolean {
     return this.rooms-- > 0
   }
-
-  startThreads(): void {}
 
   get last(): unknown[] | undefined {
     return this.calls.at(-1)
@@ -336,13 +337,19 @@ export class RecordingOps implements Ops {
   open(node: number, flags: number, killPriv: boolean, opened: Opened): number {
     return this.#opened(this.#note('open', node, flags, killPriv), opened)
   }
+  outdated(node: number): void {
+    this.#note('outdated', node)
+  }
   release(fh: number): void {
     this.#note('release', fh)
   }
   realFile(fh: number): number {
     return this.#note('realFile', fh)
   }
-  read(fh: number, buf: Buffer, bufOffset: number, length: number, pos: number): number {
+  mappable(fh: number): void {
+    this.mapped.push(fh)
+  }
+  read(fh: number, buf: Buffer, bufOffset: number, length: number, pos: number | bigint): number {
     return this.#data(this.#note('read', fh, length, pos), buf, bufOffset, length)
   }
   write(
@@ -375,11 +382,15 @@ export class RecordingOps implements Ops {
   syncfs(): number {
     return this.#note('syncfs')
   }
-  fallocate(...args: [number, number, number, number]): number {
+  fallocate(...args: [number, number, number | bigint, number | bigint]): number {
     return this.#note('fallocate', ...args)
   }
-  lseek(fh: number, offset: number, whence: number): number {
-    return this.#note('lseek', fh, offset, whence)
+  /** What LSEEK gives, where that is no safe integer; else as `results` says. */
+  seen: number | bigint = 0
+
+  lseek(fh: number, offset: number | bigint, whence: number): number | bigint {
+    const r = this.#note('lseek', fh, offset, whence)
+    return r === 0 ? this.seen : r
   }
   copyFileRange(...args: [number, number, number, number, number, number]): number {
     return this.#note('copyFileRange', ...args)
@@ -406,8 +417,15 @@ export class RecordingOps implements Ops {
   getxattr(node: number, name: string, buf: Buffer, offset: number, room: number): number {
     return this.#data(this.#note('getxattr', node, name, room), buf, offset, room)
   }
-  listxattr(node: number, buf: Buffer, offset: number, room: number, trusted: boolean): number {
-    return this.#data(this.#note('listxattr', node, room, trusted), buf, offset, room)
+  listxattr(
+    node: number,
+    buf: Buffer,
+    offset: number,
+    room: number,
+    trusted: boolean | Caller,
+  ): number {
+    const who = typeof trusted === 'boolean' ? trusted : { ...trusted }
+    return this.#data(this.#note('listxattr', node, room, who), buf, offset, room)
   }
   setxattr(
     node: number,

@@ -17,6 +17,9 @@ export const CLI = fileURLToPath(new URL('../../dist/cli/main.cjs', import.meta.
 /** The built program: what users run. */
 export const PROGRAM = fileURLToPath(new URL('../../dist/cli/tsoverlay', import.meta.url))
 
+// Each server that a test starts ends with its mount, and asks no other, but where a test chooses a name for its servers.
+process.env['TSOVERLAY_SERVER'] ??= ''
+
 export const isRoot = process.geteuid?.() === 0
 
 /** Why real mounts can't be made here, or false. */
@@ -54,6 +57,16 @@ const onItsWay = (args: readonly string[]): readonly string[] => {
   return [...args.slice(0, at + 1), '--transport', 'fuse-native', ...args.slice(at + 1)]
 }
 
+/**
+ * For a shell in a mount namespace that was just made: lets go of its copies of what other tests have mounted, which would
+ * live on in it.
+ */
+export const LET_GO = `
+  findmnt -rn -o TARGET | grep /tsoverlay- | tac | while read -r point; do
+    umount -l "$point" 2>/dev/null || true
+  done
+`
+
 /** How long anything may take on a busy machine, in milliseconds. */
 const PATIENCE = 30_000
 
@@ -87,15 +100,33 @@ export const isAlive = (pid: number): boolean => {
   }
 }
 
-/** How many files below a folder a process has open. */
-export const openIn = (pid: number, folder: string): number =>
-  fs.readdirSync(`/proc/${pid}/fd`).filter(fd => {
-    try {
-      return fs.readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith(`${folder}/`)
-    } catch {
-      return false
-    }
-  }).length
+/** Undefined: it is gone. */
+const statOf = (path: string): fs.BigIntStats | undefined => {
+  try {
+    return fs.statSync(path, { bigint: true })
+  } catch {
+    return undefined
+  }
+}
+
+const isSame = (one: fs.BigIntStats, other: fs.BigIntStats | undefined): boolean =>
+  one.dev === other?.dev && one.ino === other.ino
+
+/** How many files below a folder, or removed ones of its file system, a process has open, through whatever mount. */
+export const openIn = (pid: number, folder: string): number => {
+  const device = statOf(folder)?.dev
+  const below = fs
+    .readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .map(name => statOf(`${folder}/${name}`))
+  return fs
+    .readdirSync(`/proc/${pid}/fd`)
+    .map(fd => statOf(`/proc/${pid}/fd/${fd}`))
+    .filter(
+      open =>
+        open !== undefined &&
+        ((open.nlink === 0n && open.dev === device) || below.some(file => isSame(open, file))),
+    ).length
+}
 
 export interface Scratch {
   /** A folder of the test's own, without symlinks in its path. */
@@ -204,6 +235,21 @@ export const outcomeOf = async (child: ChildProcess): Promise<Outcome> => {
 const suspicious =
   /"level":[56]0|uncaught|unhandled|TypeError|RangeError|ReferenceError|assert|EBADF|malformed/i
 
+/** Keys that a line of JSON has more than once. */
+export const keysTwice = (line: string): string[] => {
+  if (!line.startsWith('{')) return []
+  const keys: string[] = []
+  let depth = 0
+  let text = ''
+  for (const [token] of line.matchAll(/"(?:[^"\\]|\\.)*"|[{}[\]:]/g)) {
+    if (token === '{' || token === '[') depth++
+    else if (token === '}' || token === ']') depth--
+    else if (token === ':' && depth === 1) keys.push(text)
+    text = token
+  }
+  return keys.filter((key, i) => keys.indexOf(key) !== i).map(key => JSON.parse(key) as string)
+}
+
 export interface Served {
   mountpoint: string
   pid: number
@@ -273,6 +319,8 @@ export const serve = async (
     await stop()
     for (const line of `${read()}${end.outcome?.stderr ?? ''}`.split('\n')) {
       if (suspicious.test(line) && expected?.test(line) !== true) t.fail(`in the log: ${line}`)
+      const twice = keysTwice(line)
+      if (twice.length > 0) t.fail(`twice in a line of the log: ${twice.join()}: ${line}`)
     }
   })
 

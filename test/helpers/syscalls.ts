@@ -3,6 +3,8 @@
  * A result is what the call returned, or -errno. Names are byte strings (latin1, no NUL).
  */
 
+import * as fs from 'node:fs'
+
 // oxlint-disable-next-line no-restricted-imports -- the test's own calls must not share code with what is tested
 import koffi from 'koffi'
 
@@ -79,6 +81,7 @@ export const MS = {
   NOATIME: 1024,
   BIND: 4096,
   PRIVATE: 1 << 18,
+  SHARED: 1 << 20,
 } as const
 
 const c = {
@@ -177,10 +180,10 @@ export const open = (path: string, flags: number, mode = 0): number =>
   openat(AT_FDCWD, path, flags, mode)
 
 export const read = (fd: number, buf: Buffer): number => done(c.read(fd, buf, buf.length))
-export const pread = (fd: number, buf: Buffer, offset: number): number =>
+export const pread = (fd: number, buf: Buffer, offset: number | bigint): number =>
   done(c.pread(fd, buf, buf.length, offset))
 export const write = (fd: number, buf: Buffer): number => done(c.write(fd, buf, buf.length))
-export const pwrite = (fd: number, buf: Buffer, offset: number): number =>
+export const pwrite = (fd: number, buf: Buffer, offset: number | bigint): number =>
   done(c.pwrite(fd, buf, buf.length, offset))
 export const lseek = (fd: number, offset: number | bigint, whence: number): number | bigint => {
   const result = libcLseek(fd, offset, whence)
@@ -191,17 +194,22 @@ const libcLseek = c.lseek as (
   offset: number | bigint,
   whence: number,
 ) => number | bigint
-export const ftruncate = (fd: number, length: number): number => done(c.ftruncate(fd, length))
-export const truncate = (path: string, length: number): number =>
+export const ftruncate = (fd: number, length: number | bigint): number =>
+  done(c.ftruncate(fd, length))
+export const truncate = (path: string, length: number | bigint): number =>
   done(c.truncate(cString(path), length))
-export const fallocate = (fd: number, mode: number, offset: number, length: number): number =>
-  done(c.fallocate(fd, mode, offset, length))
+export const fallocate = (
+  fd: number,
+  mode: number,
+  offset: number | bigint,
+  length: number | bigint,
+): number => done(c.fallocate(fd, mode, offset, length))
 /** Offsets of -1 use and move the descriptor's own position. */
 export const copyFileRange = (
   fdIn: number,
-  offIn: number,
+  offIn: number | bigint,
   fdOut: number,
-  offOut: number,
+  offOut: number | bigint,
   length: number,
 ): number =>
   done(
@@ -299,9 +307,23 @@ export interface Stat {
 const statBuffer = Buffer.alloc(256)
 const nanoseconds = (offset: number): bigint =>
   statBuffer.readBigInt64LE(offset) * 1_000_000_000n + BigInt(statBuffer.readUInt32LE(offset + 8))
-/** STATX_BASIC_STATS and STATX_BTIME of a path. */
-export const statx = (dir: number, path: string, flags: number): Stat | number => {
-  const result = done(c.statx(dir, cString(path), flags, 0xfff, statBuffer))
+export const STATX = {
+  MODE: 2,
+  NLINK: 4,
+  UID: 8,
+  MTIME: 0x40,
+  CTIME: 0x80,
+  SIZE: 0x200,
+  ALL: 0xfff,
+} as const
+/** `mask`: what is asked for; all of STATX_BASIC_STATS and STATX_BTIME, unless a caller wants what is cached of a part. */
+export const statx = (
+  dir: number,
+  path: string,
+  flags: number,
+  mask: number = STATX.ALL,
+): Stat | number => {
+  const result = done(c.statx(dir, cString(path), flags, mask, statBuffer))
   if (result < 0) return result
   const b = statBuffer
   return {
@@ -553,4 +575,30 @@ export const bindIdmapped = (source: string, target: string, userns: string): nu
   }
   close(ns)
   return result
+}
+
+const AF_UNIX = 1
+const SOCK_DGRAM = 2
+const SOCK_NONBLOCK = 0o4000
+const SOCK_CLOEXEC = 0o2000000
+const socketOf = bind('int socket(int, int, int)')
+const bindTo = bind('int bind(int, void *, uint32_t)')
+const recv = bind('int64_t recv(int, void *, size_t, int)')
+
+/** A socket for datagrams at a path, as syslogd has one; returns a function that takes the next one, if there is any. */
+export const datagramsAt = (path: string): { next: () => string | undefined; close(): void } => {
+  const fd = done(socketOf(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
+  const name = Buffer.alloc(2 + Buffer.byteLength(path) + 1)
+  name.writeUInt16LE(AF_UNIX)
+  name.write(path, 2)
+  const bound = done(bindTo(fd, name, name.length))
+  if (bound < 0) throw new Error(`bind: ${bound}`)
+  const buffer = Buffer.alloc(65536)
+  return {
+    next: () => {
+      const length = done(recv(fd, buffer, buffer.length, 0))
+      return length < 0 ? undefined : buffer.toString('utf8', 0, length)
+    },
+    close: () => fs.closeSync(fd),
+  }
 }

@@ -54,6 +54,10 @@ const NOT_NATIVE = new Map([
   ['names of 255 bytes, of 256, and that are no text', 'names travel as JavaScript strings'],
   ['a default ACL reaches what is made in the folder', 'libfuse 2 does not negotiate ACLs'],
   [
+    'a capability of no bytes is not taken away by those who change the data',
+    'there is no handler for fallocate()',
+  ],
+  [
     'what is written through a mapping takes no capability away',
     'no handler is told that it is a page of a mapping',
   ],

@@ -39,11 +39,16 @@ const digestOf = (fd: number, size: number): string => {
   return hash.digest('hex')
 }
 
+/** The kernel takes as much memory as it is given room. */
+const ROOM = 1024
+
 export const xattrsOf = (on: sys.XattrTarget): string[] => {
-  const names = sys.listxattr(on)
+  let names = sys.listxattr(on, ROOM)
+  if (names === -34) names = sys.listxattr(on)
   if (typeof names === 'number') return [`list: errno ${-names}`]
   return names.map(name => {
-    const value = sys.getxattr(on, name)
+    let value = sys.getxattr(on, name, ROOM)
+    if (value === -34) value = sys.getxattr(on, name)
     return `${name}=${typeof value === 'number' ? `errno ${-value}` : value.toString('hex')}`
   })
 }

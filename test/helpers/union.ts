@@ -7,7 +7,9 @@
 import * as fs from 'node:fs'
 import { createHash } from 'node:crypto'
 import type { Test } from 'tap'
+import type { IoPool } from '../../src/overlay/io-pool.js'
 import { DirFds } from '../../src/overlay/layer.js'
+import { MountError } from '../../src/errors.js'
 import { openState } from '../../src/overlay/open.js'
 import { Overlay } from '../../src/overlay/overlay.js'
 import {
@@ -52,6 +54,8 @@ export const statOf = (attr: Attr): Stat => ({
 })
 const STATX_BTIME = 0x800
 const ignore = (): void => {}
+/** For what is read and listed. */
+const chunk = Buffer.alloc(1 << 16)
 const nanoseconds = (sec: number, nsec: number): bigint =>
   BigInt(sec) * 1_000_000_000n + BigInt(nsec)
 
@@ -74,7 +78,14 @@ type Held = Map<NodeId, number>
 /** How a union is driven. */
 export interface Drive {
   writeback?: boolean
+  passthrough?: boolean
+  noOpen?: boolean
+  /** How many descriptors of layer folders may be open at once. */
   most?: number
+  /** Does what takes long. */
+  pool?: IoPool
+  /** The layers are known to be right. */
+  checked?: true
 }
 
 export class UnionFs implements Fs {
@@ -84,35 +95,45 @@ export class UnionFs implements Fs {
   readonly notified: NodeId[] = []
   /** The kernel's cache keeps what was looked up, until `forgetAll`. Else each call forgets at its end. */
   warm = false
+  /** Who calls. */
+  who: Who = ROOT
   readonly #held: Held = new Map()
-  #closed = false
+  readonly #noOpen: boolean
+  closed = false
 
-  /** @param most how many descriptors of layer folders may be open at once */
-  constructor(options: UnionOptions, { writeback = false, most }: Drive = {}) {
+  constructor(options: UnionOptions, drive: Drive = {}) {
+    const { writeback = false, passthrough = false, noOpen = false, most, pool } = drive
     const complain = (fields: Record<string, unknown>, message: string): void =>
       void this.complaints.push({ fields, message })
-    const umask = process.umask()
-    const state = openState(options, {
-      log: {
-        debug: ignore,
-        info: ignore,
-        warn: complain,
-        error: complain,
-        isLevelEnabled: () => false,
-      },
-      notifier: {
-        attrChanged: node => void this.notified.push(node),
-        dropPages: () => null,
-      },
-      writeback,
-    })
-    this.ops = new Overlay(most === undefined ? state : { ...state, fds: new DirFds(most) })
-    sys.umask(umask)
+    this.#noOpen = noOpen
+    const open = () =>
+      openState(options, {
+        log: {
+          debug: ignore,
+          info: ignore,
+          warn: complain,
+          error: complain,
+          isLevelEnabled: () => false,
+        },
+        notifier: {
+          attrChanged: node => void this.notified.push(node),
+          dropPages: () => null,
+        },
+        writeback,
+        passthrough,
+        noOpen,
+        ...(drive.checked === true ? { checked: true } : {}),
+        mountFlags: sys.MS.NOATIME, // as parity.ts mounts the kernel's
+      })
+    const state = withUmask(() => whenLetGo(open))
+    if (pool !== undefined) state.pool.close()
+    const fds = most === undefined ? state.fds : new DirFds(most)
+    this.ops = new Overlay({ ...state, fds, pool: pool ?? state.pool })
   }
 
   close(): void {
-    if (this.#closed) return
-    this.#closed = true
+    if (this.closed) return
+    this.closed = true
     this.ops.close()
   }
 
@@ -148,8 +169,8 @@ export class UnionFs implements Fs {
     for (;;) {
       const [result] = results
       if (result !== undefined) return result
-      await new Promise(next => setTimeout(next, 1))
       this.ops.runCallbacks()
+      if (results.length === 0) await new Promise(next => setTimeout(next, 1))
     }
   }
 
@@ -253,7 +274,7 @@ export class UnionFs implements Fs {
     return (attr.mode & 0o2000) !== 0 && attr.gid !== who.gid ? mode & ~0o2000 : mode
   }
 
-  create(path: string, mode: number, who = ROOT): Promise<number> {
+  create(path: string, mode: number, who = this.who): Promise<number> {
     const opened = new Opened()
     return this.#make(path, (parent, name, out) => {
       const flags = sys.O.CREAT | sys.O.EXCL | sys.O.RDWR
@@ -264,20 +285,20 @@ export class UnionFs implements Fs {
     })
   }
 
-  mkdir(path: string, mode: number, who = ROOT): Promise<number> {
+  mkdir(path: string, mode: number, who = this.who): Promise<number> {
     return this.#make(path, (parent, name, out) =>
       this.ops.mkdir(callerOf(who), parent, name, mode & 0o1777, out),
     )
   }
 
-  mknod(path: string, mode: number, major = 0, minor = 0, who = ROOT): Promise<number> {
+  mknod(path: string, mode: number, major = 0, minor = 0, who = this.who): Promise<number> {
     return this.#make(path, (parent, name, out) => {
       const real = this.#prepared(parent, mode, who)
       return this.ops.mknod(callerOf(who), parent, name, real, major, minor, out)
     })
   }
 
-  symlink(target: string, path: string, who = ROOT): Promise<number> {
+  symlink(target: string, path: string, who = this.who): Promise<number> {
     return this.#make(path, (parent, name, out) =>
       this.ops.symlink(callerOf(who), parent, name, target, out),
     )
@@ -328,14 +349,25 @@ export class UnionFs implements Fs {
   /** Opens a file; the handle counts as one more thing to give back. */
   async open(path: string, flags: number): Promise<Opened | number> {
     const opened = new Opened()
-    const result = await this.#call(held => {
+    const open = async (held: Held): Promise<number> => {
       const place = this.#place(path, held)
       if (typeof place === 'number') return place
       if (place.node === 0) return -E.ENOENT
       if (place.type === sys.S.IFLNK) return -E.ELOOP
-      return this.run(() => this.ops.open(place.node, flags, false, opened))
-    })
+      return this.#openNode(place.node, flags, opened)
+    }
+    // Without a handle the node must stay known.
+    const result = await (this.#noOpen ? open(this.#held) : this.#call(open))
     return result < 0 ? result : opened
+  }
+
+  /** With `noopen` the kernel sends no OPEN: requests name the node, and a truncation is one of its own. */
+  async #openNode(node: NodeId, flags: number, out: Opened): Promise<number> {
+    if (!this.#noOpen) return this.run(() => this.ops.open(node, flags, false, out))
+    out.fh = -node
+    if ((flags & sys.O.TRUNC) === 0) return 0
+    const cut = Object.assign(new SetAttr(), { valid: V.SIZE, size: 0 })
+    return this.run(() => this.ops.setattr(node, cut, new Attr()))
   }
 
   write(path: string, text: string, offset = 0, flags = 0): Promise<number> {
@@ -357,7 +389,7 @@ export class UnionFs implements Fs {
   }
 
   readAll(fh: Fh): string | number {
-    const buf = Buffer.alloc(1 << 16)
+    const buf = chunk
     let text = ''
     for (;;) {
       const got = this.ops.read(fh, buf, 0, buf.length, text.length)
@@ -451,7 +483,7 @@ export class UnionFs implements Fs {
   }
 
   #listxattr(node: NodeId): string[] | number {
-    const buf = Buffer.alloc(65536)
+    const buf = chunk
     const got = this.ops.listxattr(node, buf, 0, buf.length, true)
     if (got < 0) return got
     return got === 0
@@ -569,13 +601,41 @@ export class UnionFs implements Fs {
 
   async #digest(node: NodeId, size: number): Promise<string> {
     const opened = new Opened()
-    const result = await this.run(() => this.ops.open(node, sys.O.RDONLY, false, opened))
+    const result = await this.#openNode(node, sys.O.RDONLY, opened)
     if (result < 0) return `open: errno ${-result}`
     const text = this.readAll(opened.fh)
     this.ops.release(opened.fh)
     if (typeof text === 'number') return `read: errno ${-text}`
     if (text.length !== size) return `end at ${text.length} of ${size}`
     return createHash('sha1').update(text, 'latin1').digest('hex')
+  }
+}
+
+const PAUSE_MS = 100
+const TRIES = 600
+
+/**
+ * Tries again while a process in a mount namespace of its own, which another test has started, has a copy of the kernel's mount
+ * that was ended just before (parity.ts:mountKernel has the same to wait for).
+ */
+const whenLetGo = <T>(open: () => T): T => {
+  for (let tries = 0; ; tries++)
+    try {
+      return open()
+    } catch (error) {
+      const message = error instanceof MountError && error.code === 'EBUSY' ? error.message : ''
+      if (tries === TRIES || !message.includes('in the mount namespace of process')) throw error
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, PAUSE_MS)
+    }
+}
+
+/** Opening a union changes the mask. */
+const withUmask = <T>(use: () => T): T => {
+  const umask = process.umask()
+  try {
+    return use()
+  } finally {
+    sys.umask(umask)
   }
 }
 
@@ -606,15 +666,18 @@ export const open = (t: Test, options: UnionOptions, drive: Drive = {}): UnionFs
   return union
 }
 
-/** What is open now that was not before; waits a while for threads of the pool, which end in their own time. */
+/** What threads take that are started meanwhile, and kept. */
+const OF_THREADS = /^(anon_inode:\[event(poll|fd)\]|pipe:.*)$/
+
+/** What is open now that was not before; waits a while for tasks of the pool, which end in their own time. */
 export const leftOpen = async (before: string[]): Promise<string[]> => {
   for (let tries = 0; ; tries++) {
-    const left = openFds()
+    const left = openFds().filter(target => !OF_THREADS.test(target))
     for (const target of before) {
       const at = left.indexOf(target)
       if (at >= 0) left.splice(at, 1)
     }
-    if (left.length === 0 || tries === 500) return left
+    if (left.length === 0 || tries === 3000) return left
     await new Promise(next => setTimeout(next, 10))
   }
 }

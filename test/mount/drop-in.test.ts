@@ -161,6 +161,52 @@ test(t, 'the command line of fuse-overlayfs', { skip: skipMounts }, async t => {
   })
 })
 
+test(t, 'options that are not known, in each way in', { skip: skipMounts }, async t => {
+  const f = withFile(t)
+  const bin = programs(f.top)
+  fs.symlinkSync(PROGRAM, `${bin}/mount.tsoverlay`)
+  const ways = {
+    command: (more: string) => ['tsoverlay', 'mount', '-o', `${f.options},${more}`, f.merged],
+    sloppy: (more: string) => ['tsoverlay', 'mount', '-s', '-o', `${f.options},${more}`, f.merged],
+    alias: (more: string) => ['fuse-overlayfs', '-o', `${f.options},${more}`, f.merged],
+    bare: (more: string) => ['tsoverlay', 'none', f.merged, '-o', `${f.options},${more}`],
+    helper: (more: string) => ['mount.tsoverlay', 'none', f.merged, '-o', `${f.options},${more}`],
+    sloppyHelper: (more: string) => [
+      'mount.tsoverlay',
+      'none',
+      f.merged,
+      '-s',
+      '-o',
+      `${f.options},${more}`,
+    ],
+  }
+  const misspelt = 'uperdir=/u'
+  for (const [way, item, line] of [
+    ['command', misspelt, /^tsoverlay: uperdir=\/u: no such option; did you mean upperdir\?\n$/],
+    ['command', 'metacopy=on', /^tsoverlay: metacopy=on: this option is not offered: .*\n$/],
+    ['command', 'zzzzzz', /^tsoverlay: zzzzzz: no such option\n$/],
+    ['alias', misspelt, /did you mean upperdir/],
+    ['bare', 'workdri=/w', /did you mean workdir/],
+    ['helper', 'lower_dir=/a', /did you mean lowerdir/],
+  ] as const) {
+    const [name = '', ...args] = ways[way](item)
+    t.match(await outcomeOf(spawnPlain(`${bin}/${name}`, args)), { status: 1, stderr: line })
+    t.same(mountedOn(f.merged), [], `${way}: nothing is mounted`)
+  }
+  for (const [way, item] of [
+    ['sloppy', misspelt],
+    ['sloppyHelper', misspelt],
+    ['sloppy', 'metacopy=on'],
+    ['alias', 'metacopy=on'],
+    ['bare', 'zzzzzz'],
+    ['helper', 'zzzzzz'],
+  ] as const) {
+    const [name = '', ...args] = ways[way](item)
+    const child = spawnPlain(`${bin}/${name}`, args)
+    await live(t, f, child, new RegExp(`^unknown argument ignored: ${item}\n$`))
+  }
+})
+
 test(t, 'as podman calls it', { skip: skipMounts }, async t => {
   const own = scratch(t, 'drop-in')
   const { top } = own
@@ -279,11 +325,15 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
       `union ${f.merged} fuse.tsoverlay ${f.options},noauto,nofail,x-systemd.requires=/,dev,suid 0 0\n`,
     )
     // mount(8) gives its helpers a PATH of its own, which is covered here, in a namespace that goes.
+    // Of a mount that only its mountpoint names it gives them what it reads in /proc/self/mountinfo.
     const script = `
       mount --bind "$1/bin" /usr/local/sbin
       mount -T "$1/fstab" "$1/merged"
       grep " $1/merged " /proc/self/mounts
       cat "$1/merged/from-lower"
+      mount -T "$1/fstab" -o remount,ro,nosuid "$1/merged"
+      grep -q " $1/merged fuse.tsoverlay ro,nosuid," /proc/self/mounts
+      mount -o remount,rw,suid "$1/merged"
       echo new > "$1/merged/new"
       umount "$1/merged"
     `

@@ -28,17 +28,17 @@ const prepare = (t: Test) => {
   return { top, tree, run }
 }
 
-test(t, 'sandbox.mjs', { skip: skipMounts }, async t => {
+test(t, 'throw-away.mjs', { skip: skipMounts }, async t => {
   const { tree, run } = prepare(t)
   const command = 'rm a; echo new >b; mkdir d; echo new >d/e; exit 3'
-  t.match(await run('sandbox.mjs', tree, 'sh', '-c', command), {
+  t.match(await run('throw-away.mjs', tree, 'sh', '-c', command), {
     status: 3,
     stdout: 'removed a\nwritten b\nwritten d/e\n',
     stderr: '',
   })
   t.equal(fs.readFileSync(`${tree}/b`, 'utf8'), 'b\n')
-  t.match(await run('sandbox.mjs', tree, 'no-such-command'), { status: 1, stderr: /ENOENT/ })
-  t.match(await run('sandbox.mjs', tree), { status: 1, stderr: /^usage: / })
+  t.match(await run('throw-away.mjs', tree, 'no-such-command'), { status: 1, stderr: /ENOENT/ })
+  t.match(await run('throw-away.mjs', tree), { status: 1, stderr: /^usage: / })
 })
 
 test(t, 'build-cache.mjs', { skip: skipMounts }, async t => {
@@ -54,9 +54,11 @@ test(t, 'build-cache.mjs', { skip: skipMounts }, async t => {
 const noSystemd =
   spawnSync('systemd-analyze', ['--version']).status !== 0 && 'needs systemd-analyze'
 
-t.test('mnt-m.mount', { skip: noSystemd }, async t => {
-  const { status, stderr } = spawnSync('systemd-analyze', ['verify', `${examples}/mnt-m.mount`], {
-    encoding: 'utf8',
-  })
-  t.equal(status, 0, stderr)
+t.test('units', { skip: noSystemd }, async t => {
+  for (const unit of ['mnt-m.mount', 'tsoverlay.service']) {
+    const { status, stderr } = spawnSync('systemd-analyze', ['verify', `${examples}/${unit}`], {
+      encoding: 'utf8',
+    })
+    t.equal(status, 0, stderr)
+  }
 })

@@ -11,6 +11,6 @@ const noPodman =
   skipMounts ||
   (spawnSync('podman', ['--version']).status !== 0 && 'needs podman (packages podman, buildah)')
 
-for (const who of ['root', 'rootless']) {
+for (const who of ['root', 'rootless', 'nested']) {
   test(t, `podman: ${who}`, { skip: noPodman }, t => runSteps(t, ['podman.sh', who]))
 }

@@ -20,7 +20,7 @@ const run = (program: string, args: readonly string[], path = PATH) => {
   const { status, stderr, stdout } = spawnSync(program, args, {
     encoding: 'utf8',
     timeout: 60_000,
-    env: { PATH: path },
+    env: { PATH: path, TSOVERLAY_SERVER: '' },
   })
   return { status, stderr, stdout }
 }
@@ -41,7 +41,7 @@ for (const [program, ...first] of [[process.execPath, CLI], [PROGRAM]] as const)
 
 /** Interrupts a program that waits for a server, and tells its status and what is left. */
 const interrupt = async (t: Test, program: string, args: readonly string[], path = PATH) => {
-  const child = spawn(program, args, { stdio: 'ignore', env: { PATH: path } })
+  const child = spawn(program, args, { stdio: 'ignore', env: { PATH: path, TSOVERLAY_SERVER: '' } })
   let server = ''
   for (let tries = 0; server === '' && tries < 1000; tries++) {
     await new Promise(next => setTimeout(next, 20))

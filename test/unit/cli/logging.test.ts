@@ -3,11 +3,11 @@ import * as fs from 'node:fs'
 import t from 'tap'
 
 import { makeLogger, tellWarnings } from '../../../src/cli/logging.js'
-import { silentLogger } from '../../../src/log.js'
 
 t.test('a log file gets lines of JSON after those that it has', async t => {
   const file = `${t.testdir({ log: '{"msg":"before"}\n' })}/log`
-  const log = await makeLogger({ level: 'warn', file, foreground: false })
+  const { logger: log, level } = await makeLogger({ level: 'warn', file, foreground: false })
+  t.equal(level, 'warn')
   log.info({ x: 1 }, 'not told')
   log.warn({ x: '\xff' }, 'a warning')
   log.error({}, 'an error')
@@ -31,8 +31,31 @@ t.test('a log file that cannot be is an error that names it', async t => {
   })
 })
 
-t.test('in the background, without a file, nothing is logged', async t => {
-  t.equal(await makeLogger({ level: 'trace', file: undefined, foreground: false }), silentLogger)
+t.test('a log file is for whoever serves', async t => {
+  const file = `${t.testdir()}/log`
+  await makeLogger({ level: undefined, file, foreground: true })
+  t.equal(fs.statSync(file).mode & 0o777, 0o600)
+})
+
+t.test('a full disk loses lines, and nothing else', async t => {
+  const { logger } = await makeLogger({ level: 'info', file: '/dev/full', foreground: false })
+  for (let i = 0; i < 2000; i++) logger.error({ i }, 'x'.repeat(1000))
+  await new Promise(done => setTimeout(done, 50))
+  t.pass('no error came')
+})
+
+t.test("in the background, without a file, warnings go to the system's log", async t => {
+  for (const [given, level] of [
+    [undefined, 'warn'],
+    ['debug', 'warn'],
+    ['error', 'error'],
+    ['silent', 'silent'],
+  ] as const) {
+    const made = await makeLogger({ level: given, file: undefined, foreground: false })
+    t.equal(made.level, level)
+    t.equal(made.logger.isLevelEnabled('error'), level !== 'silent')
+    t.notOk(made.logger.isLevelEnabled('info'))
+  }
 })
 
 t.test('what is told goes on to the log as well, and quiet is about telling alone', async t => {

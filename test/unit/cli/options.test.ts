@@ -85,6 +85,7 @@ t.test('without options: the defaults', async t => {
       fsync: true,
       readOnly: false,
       xattrPermissions: 0,
+      shared: true,
     },
     io: 'auto',
     fsname: undefined,
@@ -93,7 +94,11 @@ t.test('without options: the defaults', async t => {
     mountFlags: 0,
     timeout: undefined,
     tuning: defaultTuning,
+    logLevel: undefined,
+    logFile: undefined,
+    ownServer: false,
     ignored: [],
+    labels: [],
     warnings: [],
   })
 })
@@ -122,6 +127,8 @@ t.test('every option', async t => {
   t.same(parse('default_permissions').ignored, [])
   t.equal(parse('fsname=my\\,name').fsname, 'my,name')
   t.equal(parse('subtype=mine').subtype, 'mine')
+  t.equal(parse('log_level=debug').logLevel, 'debug')
+  t.equal(parse('log_file=my\\,log').logFile, '/home/me/my,log')
   t.equal(parse('timeout=1.5').timeout, 1.5)
   t.equal(parse('timeout=0').timeout, 0)
   t.equal(parse('upperdir=/a\\:b,workdir=/w').union.upper, '/a:b')
@@ -158,8 +165,11 @@ t.test('a wrong value is an error that names option and choices', async t => {
     ['lowerdir', 'lowerdir', /value is missing/],
     ['lowerdir=', 'lowerdir', /value is missing/],
     ['lowerdir+=', 'lowerdir+', /value is missing/],
+    ['datadir+=/a', 'datadir+', /data-only layers/],
     ['upperdir=', 'upperdir', /value is missing/],
     ['workdir', 'workdir', /value is missing/],
+    ['log_level=loud', 'log_level', /choose one of trace, debug, info, warn, error/],
+    ['log_file=', 'log_file', /value is missing/],
     ['fsname=', 'fsname', /value is missing/],
     ['subtype', 'subtype', /value is missing/],
   ]
@@ -187,6 +197,11 @@ t.test('mount flags', async t => {
   t.equal(parse('noatime,relatime').mountFlags, MS_RELATIME)
   t.equal(parse('relatime,strictatime').mountFlags, MS_STRICTATIME)
   t.equal(parse('strictatime,noatime').mountFlags, MS_NOATIME)
+  for (const word of ['user', 'user=me', 'users']) {
+    t.equal(parse(word).mountFlags, MS_NOSUID | MS_NODEV | MS_NOEXEC, 'as mount(8) takes it')
+    t.equal(parse(`${word},exec,suid`).mountFlags, MS_NODEV, 'a later word takes it back')
+  }
+  for (const word of ['owner', 'group']) t.equal(parse(word).mountFlags, MS_NOSUID | MS_NODEV)
 })
 
 t.test('what nobody knows is returned as it was given', async t => {
@@ -202,7 +217,7 @@ t.test('what nobody knows is returned as it was given', async t => {
     'toString=1',
   ])
   t.same(
-    parse('defaults,auto,noauto,nofail,_netdev,user,x-systemd.automount,comment=mine').ignored,
+    parse('defaults,auto,noauto,nofail,_netdev,user=me,x-systemd.automount,comment=mine').ignored,
     [],
     'words of fstab lines are for mount(8)',
   )

@@ -17,6 +17,9 @@ export class NamesOps {
     for (const path of paths) this.put(path)
   }
 
+  /** No layer is slow. */
+  readonly slow = null
+
   /** With what it needs of `Ops`. */
   get ops(): Ops {
     return this as unknown as Ops

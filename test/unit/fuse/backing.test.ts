@@ -2,8 +2,13 @@ import * as fs from 'node:fs'
 
 import t, { type Test } from 'tap'
 
-import { DeviceFiles, passthroughRefusal, stackDepthOver } from '../../../src/fuse/backing.js'
-import { OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC } from '../../../src/sys/constants.js'
+import {
+  DeviceFiles,
+  passthroughRefusal,
+  prefersCache,
+  stackDepthOver,
+} from '../../../src/fuse/backing.js'
+import { FUSE_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC } from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
 import { scratch } from '../../helpers/layers.js'
 import { openFds } from '../../helpers/union.js'
@@ -25,7 +30,20 @@ t.test('why there is no passthrough', async t => {
   t.match(passthroughRefusal(device), /^it needs CAP_SYS_ADMIN|^the kernel has no CONFIG_FUSE_PASS/)
 })
 
-t.test('only over overlayfs the stack is one deeper', async t => {
+t.test('over another FUSE file system', async t => {
+  const { device, log } = rig(t)
+  for (const [type, on] of [
+    [FUSE_SUPER_MAGIC, true],
+    [TMPFS_MAGIC, false],
+  ] as const) {
+    t.equal(prefersCache(type), on)
+    t.equal(new DeviceFiles(device, log, type).opensUnnamed, !on)
+  }
+  t.equal(prefersCache(OVERLAYFS_SUPER_MAGIC), false)
+})
+
+t.test('only over overlayfs and FUSE the stack is one deeper', async t => {
+  t.equal(stackDepthOver(FUSE_SUPER_MAGIC), 2)
   t.equal(stackDepthOver(OVERLAYFS_SUPER_MAGIC), 2)
   t.equal(stackDepthOver(TMPFS_MAGIC), 1)
   t.equal(stackDepthOver(0), 1)

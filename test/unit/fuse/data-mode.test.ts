@@ -183,6 +183,20 @@ t.test('the kernel gives no id', async t => {
   t.equal(open(1, UPPER).id, 5)
 })
 
+t.test('a file made without a name, where the kernel cannot open it so', async t => {
+  const O_TMPFILE = 0o20200000
+  for (const opensUnnamed of [true, false]) {
+    const { open, backing, close } = make()
+    backing.opensUnnamed = opensUnnamed
+    const made = open(1, UPPER_W, RDWR | O_TMPFILE, true)
+    t.equal((made.fopen & THROUGH) !== 0, opensUnnamed)
+    const again = open(1, UPPER_W, RDWR)
+    t.equal(again.fopen & THROUGH, made.fopen & THROUGH, 'as all others while it is open')
+    for (const { fh } of [made, again]) close(1, fh)
+    t.equal(open(1, UPPER_W, RDWR).fopen & THROUGH, THROUGH, 'it has a name by now')
+  }
+})
+
 t.test('O_DIRECT, where the real file cannot', async t => {
   const { backing, open, mode } = make()
   backing.direct = false

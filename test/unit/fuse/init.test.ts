@@ -31,14 +31,12 @@ const ALWAYS = [
   'HAS_IOCTL_DIR',
   'DO_READDIRPLUS',
   'READDIRPLUS_AUTO',
-  'ASYNC_DIO',
   'PARALLEL_DIROPS',
   'POSIX_ACL',
   'ABORT_ERROR',
   'MAX_PAGES',
   'CACHE_SYMLINKS',
   'NO_OPENDIR_SUPPORT',
-  'EXPLICIT_INVAL_DATA',
   'HANDLE_KILLPRIV_V2',
   'SETXATTR_EXT',
   'INIT_EXT',
@@ -46,8 +44,11 @@ const ALWAYS = [
   'NO_EXPORT_SUPPORT',
 ]
 
+/** Beside the page cache that is written through. */
+const THROUGH = 'AUTO_INVAL_DATA'
+
 t.test('every flag is either asked for or refused with a reason', async t => {
-  const asked = [...ALWAYS, 'PASSTHROUGH', 'WRITEBACK_CACHE']
+  const asked = [...ALWAYS, THROUGH, 'PASSTHROUGH', 'WRITEBACK_CACHE', 'EXPLICIT_INVAL_DATA']
   const all = [...Object.keys(InitFlag), ...Object.keys(InitFlag2)]
   t.same([...asked, ...Object.keys(REFUSED_INIT_FLAGS)].toSorted(), all.toSorted())
   for (const reason of Object.values(REFUSED_INIT_FLAGS)) t.ok(reason.length > 5)
@@ -62,7 +63,7 @@ t.test('the answer, byte for byte', async t => {
       u32(7), // major
       u32(45), // minor
       u32(131072), // max_readahead
-      u32(0x73f4e869), // flags
+      u32(0x71f47869), // flags
       u16(64), // max_background
       u16(48), // congestion_threshold
       u32(1020 * 1024), // max_write
@@ -76,8 +77,8 @@ t.test('the answer, byte for byte', async t => {
     ),
   )
   t.equal(n, 64)
-  const both = flagNames(0x73f4e869, 0x70)
-  t.same(both.toSorted(), [...ALWAYS, 'PASSTHROUGH'].toSorted())
+  const both = flagNames(0x71f47869, 0x70)
+  t.same(both.toSorted(), [...ALWAYS, THROUGH, 'PASSTHROUGH'].toSorted())
 })
 
 t.test('minor versions', async t => {
@@ -106,8 +107,10 @@ t.test('what the mount goes without', async t => {
   const names = flagNames(got.reply.flags, got.reply.flags2)
   t.same(
     names.toSorted(),
-    [...ALWAYS, 'PASSTHROUGH'].filter(name => name !== 'POSIX_ACL').toSorted(),
+    [...ALWAYS, THROUGH, 'PASSTHROUGH'].filter(name => name !== 'POSIX_ACL').toSorted(),
   )
+  const strict = ask(initRequest(45), { ...PASSTHROUGH, strictAtime: true }).reply
+  t.notOk(flagNames(strict.flags, strict.flags2).includes('CACHE_SYMLINKS'))
   const writeOf = (maxWrite: number): number =>
     ask(initRequest(45), { ...CACHED, maxWrite }).reply.maxWrite
   t.equal(writeOf(65536), 65536)
@@ -144,7 +147,7 @@ t.test('modes exclude each other', async t => {
   t.equal(cached.writeback, true)
   t.same(
     flagNames(cached.reply.flags, cached.reply.flags2).toSorted(),
-    [...ALWAYS, 'WRITEBACK_CACHE'].toSorted(),
+    [...ALWAYS, 'WRITEBACK_CACHE', 'EXPLICIT_INVAL_DATA'].toSorted(),
   )
   t.equal(cached.noOpen, false)
   const without = ask(initRequest(45), { ...CACHED, noOpen: true })

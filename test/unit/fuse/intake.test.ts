@@ -5,6 +5,7 @@ import { E } from '../../../src/sys/errno.js'
 import { close, read, write } from '../../../src/sys/io.js'
 import { messagePair } from '../../../src/sys/socket.js'
 import { Intake } from '../../../src/fuse/intake.js'
+import { Pipe } from '../../../src/fuse/pipe.js'
 import { MIN_SPLICED } from '../../../src/fuse/pipe.js'
 import { Request } from '../../../src/fuse/wire.js'
 import { cstr, join, OP, request, u32, u64, zeros } from '../../helpers/frames.js'
@@ -26,11 +27,12 @@ const rig = (t: Test) => {
   const pair = messagePair()
   if (typeof pair === 'number') throw new Error(`socketpair: ${pair}`)
   const [kernel, device] = pair
-  const intake = new Intake()
+  const pipe = new Pipe()
+  const intake = new Intake(pipe)
   const req = new Request(SIZE)
   req.fd = device
   t.teardown(() => {
-    intake.close()
+    pipe.close()
     close(kernel)
     close(device)
   })

@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
 
 import { MAX_STORED, PageStore } from '../../../src/fuse/store.js'
-import { Opened } from '../../../src/overlay/ops.js'
+import { Opened, UNREAD_MAX } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 import {
   join,
@@ -80,18 +80,21 @@ t.test('the contents of a file go out in one message', async t => {
 t.test('not of a file that was opened before, nor an empty one, nor a long one', async t => {
   const { store, sent } = device(t)
   const ops = new OneFile(t, 2 * MAX_STORED)
-  for (const unread of [-1, 0, MAX_STORED + 1, 2 * MAX_STORED]) store.give(ID, opened(unread), ops)
+  for (const unread of [-1, 0]) t.ok(store.give(ID, opened(unread), ops))
   t.strictSame(ops.calls, [], 'nothing is read')
+  t.ok(store.give(ID, opened(2 * MAX_STORED), ops))
+  t.ok(store.give(ID, opened(UNREAD_MAX), ops), 'which may be longer')
+  t.notOk(store.give(ID, opened(MAX_STORED + 1), ops), 'it is not so long')
   t.equal(sent().length, 0)
 })
 
 t.test('nor of one that is shorter or longer by now, or cannot be read', async t => {
   const { store, sent, log } = device(t)
   const ops = new OneFile(t, 99)
-  store.give(ID, opened(100), ops)
-  store.give(ID, opened(98), ops)
+  t.notOk(store.give(ID, opened(100), ops))
+  t.notOk(store.give(ID, opened(98), ops))
   ops.result = -E.EIO
-  store.give(ID, opened(99), ops)
+  t.ok(store.give(ID, opened(99), ops))
   t.equal(sent().length, 0)
   t.equal(store.stored, 0)
   t.strictSame(log.lines, [], 'READ will say so')
@@ -133,10 +136,26 @@ t.test('with an OPEN for reading, where the kernel may keep what it has', async 
   ] as const) {
     const given: number[] = []
     const store = new PageStore(-1, recordingLog())
-    store.give = node => void given.push(node)
+    store.give = node => given.push(node) > 0
     const { ops, send } = rig({ io, store })
     ops.opening = out => void Object.assign(out, { writable: flags !== 0, upper, lasting })
     send(request(OP.OPEN, join(u32(flags), zeros(4))))
     t.strictSame(given, due ? [ID] : [], `${io}, ${flags}, ${upper ? 'upper' : 'lower'}`)
   }
 })
+
+t.test(
+  'a file of another length than was told is not opened: its name is looked up again',
+  async t => {
+    const store = new PageStore(-1, recordingLog())
+    store.give = () => false
+    const { ops, send, session } = rig({ io: 'cached', store })
+    const answer = send(request(OP.OPEN, join(u32(0), zeros(4))))
+    t.equal((answer as Buffer).readInt32LE(4), -E.ESTALE)
+    t.strictSame(ops.calls.slice(1), [
+      ['release', ops.fh],
+      ['outdated', ID],
+    ])
+    t.equal(session.data?.handleCount, 0)
+  },
+)

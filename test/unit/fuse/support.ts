@@ -54,6 +54,7 @@ export const recordingLog = (debug = false): Log => {
 
 export class FakeFiles implements RealFiles {
   next = 1
+  opensUnnamed = true
   readonly log: string[] = []
   readonly probes: string[] = []
   /** What `openBacking` was told of the last descriptor. */
@@ -95,12 +96,12 @@ export interface Rig {
 export const rig = (
   options: {
     io?: IoMode
+    writeback?: boolean
     minor?: number
     flags?: number
     log?: Logger
     timeout?: number
     tuning?: Partial<Tuning>
-    makeRoom?: () => boolean
     store?: PageStore
     init?: boolean
   } = {},
@@ -109,7 +110,7 @@ export const rig = (
   const backing = new FakeFiles()
   const changed: number[] = []
   const io = options.io ?? 'passthrough'
-  const wish: InitWish = { io, writeback: io === 'cached', stackDepth: 1 }
+  const wish: InitWish = { io, writeback: options.writeback ?? io === 'cached', stackDepth: 1 }
   const session = new Session({
     ops,
     reply: new Reply(64 * 1024),
@@ -117,7 +118,6 @@ export const rig = (
     wish,
     timeout: options.timeout ?? 1000,
     tuning: { ...defaultTuning, ...options.tuning },
-    ...(options.makeRoom === undefined ? {} : { makeRoom: options.makeRoom }),
     ...(options.store === undefined ? {} : { store: options.store }),
     onInit: negotiated =>
       new DataMode(negotiated.io, backing, {

@@ -14,16 +14,6 @@ t.test('it collects after enough was forgotten, once', async t => {
   t.equal(tidy.patience, -1)
 })
 
-t.test('it collects when it was told of garbage', async t => {
-  let collected = 0
-  const tidy = new Tidy(() => collected++)
-  tidy.littered()
-  t.ok(tidy.patience > 0)
-  tidy.quiet()
-  t.equal(collected, 1)
-  t.equal(tidy.patience, -1)
-})
-
 t.test('what is not used any more goes', async t => {
   const gone = new WeakRef({ big: 'x'.repeat(100) })
   // A reference that was just looked at is kept to the end of the turn.

@@ -63,6 +63,13 @@ t.test('a source that says it is empty is read to its end', async t => {
   }
 })
 
+t.test('a source whose seeks lead nowhere is read to its end', async t => {
+  const top = scratch(t)
+  const open = opener(t)
+  t.equal(copyData(open('/dev/zero', 'r'), open(`${top}/zeros`, 'w'), 100_000, false), 0)
+  t.equal(fs.statSync(`${top}/zeros`).size, 100_000)
+})
+
 t.test('an error is the result, whichever way is gone', async t => {
   const open = opener(t)
   const path = `${scratch(t)}/f`

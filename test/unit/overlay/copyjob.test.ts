@@ -35,7 +35,7 @@ const start = (t: Test, finish: (copied: Result) => Result) => {
   const before = openFds()
   const pool = new FakePool()
   const nodes = new NodeTable(1, [])
-  const u = { pool, nodes, syncIsFree: false } as unknown as Union
+  const u = { pool, nodes, syncIsFree: false, slow: null } as unknown as Union
   const node = nodes.create(S_IFREG, 7)
   const [src, dst] = [fs.openSync(`${top}/source`, 'r'), fs.openSync(`${top}/copy`, 'w')]
   const pending = pendingOf(() => copyInBackground(u, node, src, dst, 6, finish))
@@ -46,10 +46,10 @@ t.test('what is large, or must be synced, takes long', async t => {
   const free = { syncIsFree: true } as Union
   const costly = { syncIsFree: false } as Union
   t.strictSame(
-    [0, 1 << 20, (1 << 20) + 1].map(size => takesLong(free, size)),
+    [0, 1 << 20, (1 << 20) + 1].map(size => takesLong(free, -1, size)),
     [false, false, true],
   )
-  t.ok(takesLong(costly, 1))
+  t.ok(takesLong(costly, -1, 1))
 })
 
 t.test('the node has a job until the copy is there, then lets go of everything', async t => {

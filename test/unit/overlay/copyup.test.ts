@@ -561,4 +561,7 @@ t.test('who is told that attributes changed', async t => {
   t.ok(union.notified.includes(ids[0] as number), 'the folder, which is merged now')
   const out = new Entry()
   for (const id of ids) t.equal(union.ops.getattr(id, 0, out.attr), 0)
+  union.notified.length = 0
+  t.equal(await union.write('d/h1', 'H'), 1)
+  t.ok(union.notified.includes(ids[0] as number), 'the folder, which has another ctime')
 })

@@ -32,7 +32,9 @@ t.test('as a map', async t => {
         if ('dropAll' in it) return [...map.keys()].every(drop)
         return table.get(first + it.ask) === map.get(first + it.ask) && drop(first + it.ask)
       })
-      const sorted = [...table.values()].toSorted((a, b) => a.id - b.id)
+      const all: { id: number }[] = []
+      table.forEach(value => all.push(value))
+      const sorted = all.toSorted((a, b) => a.id - b.id)
       return (
         same &&
         table.size === map.size &&

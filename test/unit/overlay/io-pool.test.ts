@@ -2,7 +2,8 @@ import * as fs from 'node:fs'
 
 import t from 'tap'
 
-import { IoPool } from '../../../src/overlay/io-pool.js'
+import { IoPool, series } from '../../../src/overlay/io-pool.js'
+import { IoThreads, leftovers } from '../../../src/overlay/io-threads.js'
 import type { IoTask } from '../../../src/overlay/io-task.js'
 import { silentLogger } from '../../../src/log.js'
 import { E } from '../../../src/sys/errno.js'
@@ -12,7 +13,21 @@ import { scratch } from '../../helpers/layers.js'
 import { leftOpen, openFds } from '../../helpers/union.js'
 import { resultOf } from './support.js'
 
-// One pool for all but the last test: to start a thread is what takes time here.
+const isOpen = (fd: number): boolean => fs.existsSync(`/proc/self/fd/${fd}`)
+
+t.test('closed while a thread starts: nobody waits for it', async t => {
+  const starting = new IoPool(silentLogger)
+  starting.start()
+  t.ok(Atomics.load(loading, 0) > 0)
+  starting.close()
+  t.ok(Atomics.load(loading, 0) > 0)
+  t.ok(isOpen(starting.wakeFd), 'the thread may signal it')
+  await leftovers()
+  t.equal(Atomics.load(loading, 0), 0)
+  t.notOk(isOpen(starting.wakeFd))
+})
+
+// One pool for most of these tests: to start a thread is what takes time here.
 const before = openFds()
 const pool = new IoPool(silentLogger)
 const waitFor = async (holds: () => boolean): Promise<boolean> => {
@@ -58,19 +73,25 @@ t.test('every kind of task, with its result', async t => {
   t.equal(await run({ kind: 'syncfs', fd: -1 }), -E.EBADF, 'an error is a result')
 })
 
-t.test('closed while a thread starts: it has done so before it is ended', async t => {
-  const starting = new IoPool(silentLogger)
-  starting.start()
-  t.ok(Atomics.load(loading, 0) > 0)
-  starting.close()
-  t.equal(Atomics.load(loading, 0), 0)
+t.test('one task after the other', async t => {
+  const results: number[] = []
+  const job = series(
+    pool,
+    last => {
+      results.push(last)
+      return results.length < 4 ? { kind: 'fsync', fd: -1, datasync: false } : 7
+    },
+    () => t.fail('not to be abandoned'),
+  )
+  t.equal(await resultOf({ job }, () => pool.runCallbacks()), 7)
+  t.strictSame(results, [0, -E.EBADF, -E.EBADF, -E.EBADF])
 })
 
 t.test('a thread that does not come to life: its work is done all the same', async t => {
   const lines: string[] = []
   const note = (_fields: object, message: string): void => void lines.push(message)
   // No thread is alive so soon.
-  const late = new IoPool({ ...silentLogger, error: note }, 0)
+  const late = new IoPool({ ...silentLogger, error: note }, new IoThreads({ startMs: 0 }))
   const seen: number[] = []
   const ask = (): void =>
     late.submit({ kind: 'fsync', fd: -1, datasync: false }).onDone(result => void seen.push(result))
@@ -90,9 +111,9 @@ t.test('a thread that does not come to life: its work is done all the same', asy
   t.ok(await waitFor(() => Atomics.load(loading, 0) === 0), 'it has ended by itself')
 })
 
-t.test('closed before the answer: what is abandoned waits for its thread to end', async t => {
+t.test('closed before the answer: what is abandoned waits for its thread', async t => {
   const top = scratch(t)
-  const src = fs.openSync('/dev/zero', 'r')
+  const src = fs.openSync('/dev/zero', 'r') // which seeks nowhere
   const dst = fs.openSync(`${top}/zeros`, 'w')
   let abandoned = 0
   pool.submit(
@@ -108,7 +129,7 @@ t.test('closed before the answer: what is abandoned waits for its thread to end'
     },
   )
   pool.close()
-  t.equal(abandoned, 0, 'its descriptors are still used')
+  t.ok(abandoned === 1 || (isOpen(src) && isOpen(dst)), 'its descriptors may still be used')
   t.strictSame(await leftOpen(before), [])
   t.equal(abandoned, 1)
 })

@@ -1,7 +1,11 @@
-import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
+import { linkSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
 
+import * as fc from 'fast-check'
 import t from 'tap'
 
+import { findChild } from '../../../src/overlay/lookup.js'
+import { Links, type Link } from '../../../src/overlay/links.js'
+import { Node, NodeTable } from '../../../src/overlay/node.js'
 import type { Opened } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 import type { Fs } from '../../helpers/fs-calls.js'
@@ -16,6 +20,7 @@ import {
 } from '../../helpers/parity.js'
 import * as sys from '../../helpers/syscalls.js'
 import { open, optionsOf } from '../../helpers/union.js'
+import { stateOf } from './support.js'
 
 const LOWER: Layer = {
   'a/1': file('linked', { mode: 0o600 }),
@@ -314,6 +319,31 @@ t.test('without an index every known name follows', async t => {
   t.strictSame(await look(union, NAMES), [[2, 6, 'xinked'], -2, [2, 6, 'xinked']])
 })
 
+t.test('without an index other names keep the lower file', { skip: skipParity }, async t => {
+  const scene = { lower: [LOWER] }
+  const change = async (fs: Fs): Promise<unknown[]> => {
+    const seen: unknown[] = [await fs.write('a/1', 'x')]
+    seen.push(await look(fs, NAMES), await fs.write('b/3', 'y'), await look(fs, NAMES))
+    seen.push(await fs.unlink('a/2'), await look(fs, NAMES), await fs.unlink('p'))
+    seen.push(await look(fs, ['a/p']), await fs.unlink('a/p'), await look(fs, NAMES))
+    const numbers = new Set<bigint>()
+    for (const name of ['a/1', 'b/3', 'single']) {
+      const stat = await fs.stat(name)
+      if (typeof stat !== 'number') numbers.add(stat.ino)
+    }
+    return [...seen, numbers.size, await fs.list('a'), await fs.list('b')]
+  }
+  const where = unionFolders(t, scene)
+  const union = open(t, optionsOf(where, { index: false }))
+  const ours = await change(union)
+  union.close()
+  const again = open(t, optionsOf(where, { index: false }))
+  t.strictSame(await look(again, NAMES), [[1, 6, 'xinked'], -2, [1, 6, 'yinked']], 'remounted')
+  again.close()
+  const theirs = unionFolders(t, scene)
+  t.strictSame(ours, await withKernel(theirs, 'index=off', change))
+})
+
 t.test('the lower layers on another file system', { skip: skipParity }, async t => {
   const where = unionFolders(t, { lower: [LOWER] })
   const memory = `${where.top}/memory`
@@ -345,4 +375,123 @@ t.test('the lower layers on another file system', { skip: skipParity }, async t 
   union.close()
   const kernel = await withKernel(at, 'index=on', fs => look(fs, NAMES))
   t.strictSame(kernel, CHANGED)
+})
+
+t.test('the names of a file are what was added and not removed', async t => {
+  const folders = [1, 2, 3].map(id => new Node(id, sys.S.IFDIR, id))
+  const step = fc.record({
+    what: fc.constantFrom('add', 'add', 'add', 'remove', 'up', 'prefer'),
+    folder: fc.nat(2),
+    name: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', 'g'),
+    upper: fc.boolean(),
+  })
+  const property = fc.property(fc.array(step, { maxLength: 80 }), steps => {
+    const links = new Links()
+    const model = new Map<string, boolean>()
+    for (const { what, folder, name, upper } of steps) {
+      const parent = folders[folder] as Node
+      const key = `${parent.id}/${name}`
+      const one = links.get(parent, name)
+      if ((one === undefined) === model.has(key)) return false
+      if (one !== undefined && one.inUpper !== model.get(key)) return false
+      const others = [...model].some(([other, up]) => up && other !== key)
+      if (links.hasOtherInUpper(parent, name) !== others) return false
+      if (what === 'add') {
+        links.add(parent, name, upper)
+        if (!model.has(key)) model.set(key, upper)
+      } else if (what === 'remove') {
+        links.remove(parent, name)
+        model.delete(key)
+      } else if (one !== undefined && what === 'up') {
+        links.setInUpper(one)
+        model.set(key, true)
+        if (links.first !== one) {
+          if (links.first?.inUpper !== true) return false
+        }
+      } else if (one !== undefined) {
+        links.prefer(one)
+        if (links.first !== one && (links.first?.inUpper !== true || one.inUpper)) return false
+      }
+      const all: Link[] = [...links]
+      if (all.length !== model.size || links.size !== model.size) return false
+      const lower = all.findIndex(each => !each.inUpper)
+      if (lower >= 0 && all.slice(lower).some(each => each.inUpper)) return false
+      if (links.first !== (all[0] ?? null)) return false
+    }
+    return true
+  })
+  t.doesNotThrow(() => fc.assert(property))
+})
+
+/** Counts how often somebody goes from one name of a file to the next. */
+const countSteps = (links: Links): { steps: number } => {
+  const counter = { steps: 0 }
+  for (const one of Array.from(links)) {
+    let { after } = one
+    Object.defineProperty(one, 'after', {
+      get() {
+        counter.steps++
+        return after
+      },
+      set(value: Link | null) {
+        after = value
+      },
+    })
+  }
+  return counter
+}
+
+t.test('nothing that is done for a name goes through the others', async t => {
+  const names = Array.from({ length: 20_000 }, (_, i) => `n${i}`)
+  const nodes = new NodeTable(1, [])
+  const node = nodes.create(sys.S.IFREG, 2)
+  nodes.registerUpper(node, 2)
+  const { root } = nodes
+  for (const [i, name] of names.entries()) nodes.addName(node, root, name, i % 2 === 0)
+  if (node.links === null) throw new Error('no names')
+  const { links } = node
+  const counter = countSteps(links)
+  for (const name of names) {
+    nodes.addName(node, root, name, true)
+    links.hasOtherInUpper(root, name)
+    const one = links.get(root, name)
+    if (one !== undefined) links.setInUpper(one)
+  }
+  for (const name of names) nodes.removeName(node, root, name)
+  t.equal(node.parent, null, 'none is left')
+  t.ok(counter.steps < 20 * names.length, `${counter.steps} steps`)
+})
+
+t.test('looking up and removing the names of a file', { skip: skipParity }, async t => {
+  const names = Array.from({ length: 2_000 }, (_, i) => `n${i}`)
+  for (const at of ['upper', 'lower'] as const) {
+    const where = unionFolders(t, {
+      upper: at === 'upper' ? { f: 'x' } : {},
+      lower: [at === 'upper' ? {} : { f: 'x' }],
+    })
+    const layer = at === 'upper' ? where.upper : where.lower[0]
+    for (const name of names) linkSync(`${layer}/f`, `${layer}/${name}`)
+    const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
+    const node = find('f')
+    // For as long as it is counted: nobody gives it back.
+    node.lookups++
+    const lookUp = (): void => {
+      for (const name of names) if (findChild(u, u.nodes.root, name) !== node) t.fail(name)
+    }
+    lookUp()
+    if (node.links === null) throw new Error('no names')
+    const counter = countSteps(node.links)
+    lookUp()
+    const known = u.nodes.root.children as Map<string, Node>
+    for (const name of names) known.delete(name)
+    lookUp()
+    t.equal(node.links.size, names.length + 1)
+    t.ok(counter.steps < 20 * names.length, `${at}: ${counter.steps} steps`)
+    // The first one has a lower file copied up, and all that are known with it.
+    t.equal(ops.unlink(1, 'n0'), 0)
+    counter.steps = 0
+    for (const name of names.slice(1)) t.equal(ops.unlink(1, name), 0)
+    t.ok(counter.steps < 20 * names.length, `${at}: ${counter.steps} steps`)
+    t.equal(node.links.size, 1)
+  }
 })

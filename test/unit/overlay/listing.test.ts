@@ -12,6 +12,7 @@ import {
 const entry = (name: string, cookie = placeOf(name)): Listed => ({
   name,
   ino: 1,
+  inoKnown: true,
   type: 8,
   layer: 0,
   cookie,

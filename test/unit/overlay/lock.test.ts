@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os'
 
 import t from 'tap'
 
-import { findHolder, lockOwner, lockUpper } from '../../../src/overlay/lock.js'
+import { lockOwner } from '../../../src/overlay/lock-holder.js'
+import { findHolder, lockUpper } from '../../../src/overlay/lock.js'
 
 const locks = `1: FLOCK  ADVISORY  WRITE 1234 fe:00:524545 0 EOF
 1: -> FLOCK  ADVISORY  WRITE 77 fe:00:524545 0 EOF
@@ -40,7 +41,7 @@ t.test('locking', async t => {
     for (let i = 0; i < 2; i++) {
       const fds = open()
       lock(fds)
-      t.same(findHolder(fds[0]), { pid: process.pid, mountpoints: [] })
+      t.same(findHolder(fds[0]), { pid: process.pid, mountpoints: [], server: process.pid })
       close(fds)
     }
     t.same(fs.readdirSync(upper), [], 'nothing is written')

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, renameSync, rmdirSync, writeFileSync } from 'node:fs'
 
 import t, { type Test } from 'tap'
 
@@ -29,6 +29,7 @@ import {
   leftOpen,
   type UnionFs,
 } from '../../helpers/union.js'
+import { skipUnions, stateOf } from './support.js'
 
 /** The files that the union shows, with their content; folders without any end in `/`. */
 const shown = async (union: UnionFs): Promise<Record<string, string>> => {
@@ -182,7 +183,7 @@ t.test('other forms of whiteouts and opaque folders', async t => {
   }
   await see(
     t,
-    'marks of users in a lower layer',
+    'a user can mark nothing in a lower layer of a trusted union',
     {
       lower: [
         {
@@ -196,12 +197,11 @@ t.test('other forms of whiteouts and opaque folders', async t => {
       ],
     },
     {
+      ...bottom,
       'd/new': 'n',
-      gone: 'g',
-      'gone dir/f': 'f',
+      'x/gone': '',
       // Where things are taken from is not for users to say.
       'moved/': '',
-      stays: 's',
       'x/stays': 'x',
     },
   )
@@ -566,6 +566,27 @@ t.test('names of any bytes', { skip: skipParity }, async t => {
   ])
 })
 
+const ctimeOf = (path: string): bigint => lstatSync(path, { bigint: true }).ctimeNs
+
+t.test('a merged folder gets its origin before its attributes are told', async t => {
+  if (skipUnions !== false) return t.comment(skipUnions)
+  const where = unionFolders(t, { upper: { 'd/e/': dir() }, lower: [{ 'd/e/': dir() }] })
+  const { ops, notified } = stateOf(t, optionsOf(where))
+  const told = (parent: number, name: string): [id: number, ctime: bigint] => {
+    const out = new Entry()
+    t.equal(ops.lookup(parent, name, out), 0)
+    const { ctimeSec, ctimeNsec } = out.attr
+    return [out.nodeId, BigInt(ctimeSec) * 1_000_000_000n + BigInt(ctimeNsec)]
+  }
+  const before = ctimeOf(`${where.upper}/d`)
+  const [d, ctime] = told(ROOT_ID, 'd')
+  t.not(ctime, before)
+  t.equal(ctime, ctimeOf(`${where.upper}/d`))
+  notified.length = 0
+  t.equal(told(d, 'e')[1], ctimeOf(`${where.upper}/d/e`))
+  t.strictSame(notified, [d], 'its mark changes the ctime of the one above')
+})
+
 t.test('what changes in the layers beneath is seen', async t => {
   const where = unionFolders(t, { upper: { 'd/': dir() }, lower: [{ 'd/f': 'f', g: 'g' }] })
   const union = open(t, optionsOf(where))
@@ -582,4 +603,20 @@ t.test('what changes in the layers beneath is seen', async t => {
   t.equal(union.ops.lookup(ROOT_ID, 'g', out), 0)
   t.equal(out.nodeId, 0)
   t.equal(union.ops.lookup(ROOT_ID, 'x'.repeat(256), out), -E.ENAMETOOLONG)
+})
+
+t.test('a folder that has lost its name is not removed by it', { skip: skipUnions }, async t => {
+  for (const keepsBirths of [true, false]) {
+    const where = unionFolders(t, { lower: [{}], upper: { 'd/': dir() } })
+    const { u, ops, find } = stateOf(t, optionsOf(where))
+    Object.assign(u.upper!, { keepsBirths })
+    find('d').lookups++
+    t.equal(find('d').isDir, true, 'its descriptor is open')
+    renameSync(`${where.upper}/d`, `${where.upper}/away`)
+    mkdirSync(`${where.upper}/d`)
+    t.equal(ops.rmdir(1, 'd'), -E.ESTALE)
+    rmdirSync(`${where.upper}/d`)
+    renameSync(`${where.upper}/away`, `${where.upper}/d`)
+    t.equal(ops.rmdir(1, 'd'), 0)
+  }
 })

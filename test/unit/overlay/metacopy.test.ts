@@ -1,14 +1,17 @@
 /** Metadata-only copies get their data while others go on. Where their data is found: lookup.test.ts. */
 
-import { readFileSync, statSync } from 'node:fs'
+import { readFileSync, renameSync, statSync } from 'node:fs'
 import t from 'tap'
 
-import { Opened, Pending } from '../../../src/overlay/ops.js'
+import { findData } from '../../../src/overlay/metacopy.js'
+import type { Node } from '../../../src/overlay/node.js'
+import { Entry, Opened, Pending } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 import { file, unionFolders, type Layer, type UnionFolders } from '../../helpers/layers.js'
 import { NOTHING_OPEN, skipParity, withKernel } from '../../helpers/parity.js'
 import * as sys from '../../helpers/syscalls.js'
 import { open, optionsOf } from '../../helpers/union.js'
+import { skipUnions, stateOf } from './support.js'
 
 const SIZE = 3 << 20
 const DATA = 'd'.repeat(SIZE)
@@ -126,3 +129,60 @@ t.test(
     t.equal(await union.write('d/lone', 'D'), -E.EIO)
   },
 )
+
+const copy = (redirect: string) =>
+  file('', {
+    xattrs: { 'trusted.overlay.metacopy': '', 'trusted.overlay.redirect': redirect },
+  })
+
+t.test('marks of another file with the name do not count', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, {
+    upper: { one: copy('/a'), other: copy('/b') },
+    lower: [
+      { a: 'a', b: 'b', two: copy('/a') },
+      { a: 'a', b: 'b' },
+    ],
+  })
+  const { u, find } = stateOf(t, optionsOf(where))
+  const { root } = u.nodes
+  const again = (node: ReturnType<typeof find>, name: string): number =>
+    findData(u, node, root, name, (node.lowerDir ?? root.upperDir)!, name)
+  const [one, two] = [find('one'), find('two')]
+  t.equal(again(one, 'one'), 0)
+  t.equal(one.data?.name, 'a')
+  renameSync(`${where.upper}/other`, `${where.upper}/one`)
+  t.equal(again(one, 'one'), -E.ESTALE)
+  t.equal(one.data?.name, 'a')
+  t.equal(again(two, 'two'), 0)
+  renameSync(`${where.lower[0]}/b`, `${where.lower[0]}/two`)
+  t.equal(again(two, 'two'), -E.ESTALE)
+  t.equal(again(two, 'none'), -E.ENOENT)
+})
+
+t.test('the data is that of the file which was found', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, {
+    upper: { read: copy('/a'), written: copy('/a'), shown: copy('/a') },
+    lower: [{ a: 'own', secret: file('s'.repeat(100_000)) }],
+  })
+  const { u, ops, find } = stateOf(t, optionsOf(where))
+  const nodes = ['read', 'written', 'shown'].map(find)
+  for (const node of nodes) node.lookups++
+  const [read, written, shown] = nodes as [Node, Node, Node]
+  const lower = where.lower[0]
+  renameSync(`${lower}/a`, `${lower}/b`)
+  renameSync(`${lower}/secret`, `${lower}/a`)
+  const opened = new Opened()
+  const drained = ops.open(read.id, sys.O.RDONLY, false, opened)
+  t.equal(drained < 0 ? drained : ops.read(opened.fh, Buffer.alloc(9), 0, 9, 0), -E.ESTALE)
+  t.equal(ops.open(written.id, sys.O.WRONLY, false, opened), -E.ESTALE)
+  t.equal(readFileSync(`${where.upper}/written`, 'latin1'), '')
+  const out = new Entry()
+  t.equal(ops.getattr(shown.id, -1, out.attr), 0)
+  t.ok(out.attr.blocks < 100)
+  renameSync(`${lower}/b`, `${lower}/a`)
+  t.equal(ops.lookup(u.nodes.root.id, 'read', out), 0)
+  t.equal(ops.open(out.nodeId, sys.O.RDONLY, false, opened), 0, 'looked up again')
+  const room = Buffer.alloc(9)
+  t.equal(room.latin1Slice(0, ops.read(opened.fh, room, 0, 9, 0)), 'own')
+  ops.release(opened.fh)
+})

@@ -136,6 +136,27 @@ t.test('closed, it leaves nothing open, whatever was', { skip: skipUnions }, asy
   t.ok(fs.existsSync(where.upper))
 })
 
+const files = (): string[] => openFds().filter(target => target !== 'anon_inode:[eventfd]')
+
+t.test('the layers are closed before threads are ended', { skip: skipUnions }, async t => {
+  const before = files()
+  const { ops, lookup, close, u } = prepared(t)
+  const opened = new Opened()
+  const file = lookup('f')
+  t.ok(lookup('d') > 0)
+  t.equal(ops.open(file, sys.O.RDWR, false, opened), 0)
+  t.equal(ops.unlink(ROOT_ID, 'f'), 0)
+  let left: string[] | undefined
+  const end = u.pool.close.bind(u.pool)
+  u.pool.close = () => {
+    left = files()
+    end()
+  }
+  t.not(files().length, before.length)
+  close()
+  t.strictSame(left, before)
+})
+
 t.test('what is synced waits for the disk, and leaves nothing open', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const where = unionFolders(t, { lower: [LOWER], upper: { 'u/': '' } })

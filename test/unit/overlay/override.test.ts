@@ -1,7 +1,11 @@
+import { renameSync } from 'node:fs'
+
 import t from 'tap'
 
-import { formatOverride, parseOverride } from '../../../src/overlay/override.js'
+import { amend, formatOverride, parseOverride } from '../../../src/overlay/override.js'
+import { statxat } from '../../../src/sys/at.js'
 import { E } from '../../../src/sys/errno.js'
+import { Stat } from '../../../src/sys/stat.js'
 import type { Who } from '../../helpers/fs-calls.js'
 import {
   acl,
@@ -10,16 +14,19 @@ import {
   fifo,
   file,
   link,
+  PAST,
   socket,
   symlink,
   unionFolders,
   type Layer,
+  type Spec,
 } from '../../helpers/layers.js'
 import { isRoot } from '../../helpers/mount.js'
 import { clearVolatile } from '../../helpers/parity.js'
 import * as sys from '../../helpers/syscalls.js'
 import { diffTrees, readTree, type Difference } from '../../helpers/tree.js'
 import { open, optionsOf, type UnionFs } from '../../helpers/union.js'
+import { skipUnions, stateOf } from './support.js'
 
 const STAT = 'user.containers.override_stat'
 const { S } = sys
@@ -226,3 +233,135 @@ t.test('which layers have such attributes', { skip }, async t => {
   t.match(await off.stat('f'), { uid: 0, mode: S.IFREG | 0o644 }, 'without the option')
   t.equal(await off.getxattr('f', STAT), '7:8:4711:file')
 })
+
+const CAPABILITY = 'user.containers.override_security.capability'
+
+t.test('what others could have written does not make root’s files', { skip }, async t => {
+  const said = (value: string, more: Partial<Spec> = {}): Spec =>
+    file('', { uid: 1000, gid: 1000, ...more, xattrs: { [STAT]: value, [CAPABILITY]: 'x' } })
+  const objects: Layer = {
+    own: said('5:6:4755:file', { uid: 0, gid: 0 }),
+    'root, set-user-id': said('0:0:4755:file'),
+    'another, set-user-id': said('1001:1000:4755:file'),
+    'group, set-group-id': said('1000:0:2755:file'),
+    'own, set-user-id': said('1000:1000:4755:file'),
+    'own, set-group-id': said('1000:1000:2755:file'),
+    'own, private': said('1000:1000:0600:file', { mode: 0o755 }),
+    'a device': said('1000:1000:0666:char-1-1'),
+    'a device of root': said('0:0:0666:block-8-0'),
+    nonsense: said('nonsense'),
+    long: said('0'.repeat(500)),
+    'for all to write': said('1000:1000:4755:file', { uid: 0, gid: 0, mode: 0o666 }),
+    'for the group to write': said('0:0:4755:file', { uid: 0, gid: 100, mode: 0o664 }),
+    'folder/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '0:0:0755:dir' } }),
+    'own folder/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '1000:1000:0700:dir' } }),
+    'folder for all/': dir({ mode: 0o777, xattrs: { [STAT]: '1:1:0755:dir' } }),
+    'sticky/': dir({ mode: 0o1777, xattrs: { [STAT]: '1:1:0755:dir' } }),
+  }
+  const { IFREG, IFDIR } = S
+  const shown: Record<string, [uid: number, gid: number, mode: number]> = {
+    own: [5, 6, IFREG | 0o4755],
+    'root, set-user-id': [1000, 1000, IFREG | 0o644],
+    'another, set-user-id': [1000, 1000, IFREG | 0o644],
+    'group, set-group-id': [1000, 1000, IFREG | 0o644],
+    'own, set-user-id': [1000, 1000, IFREG | 0o4755],
+    'own, set-group-id': [1000, 1000, IFREG | 0o755],
+    'own, private': [1000, 1000, IFREG | 0o600],
+    'a device': [1000, 1000, IFREG | 0o666],
+    'a device of root': [1000, 1000, IFREG | 0o644],
+    nonsense: [1000, 1000, IFREG | 0o644],
+    long: [1000, 1000, IFREG | 0o644],
+    'for all to write': [0, 0, IFREG | 0o666],
+    'for the group to write': [0, 100, IFREG | 0o664],
+    folder: [1000, 1000, IFDIR | 0o755],
+    'own folder': [1000, 1000, IFDIR | 0o700],
+    'folder for all': [0, 0, IFDIR | 0o777],
+    sticky: [1, 1, IFDIR | 0o755],
+  }
+  const root = dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '1000:1000:0777:dir' } })
+  for (const where of ['upper', 'lower'] as const) {
+    const layers = {
+      lower: [{ './': root }],
+      [where]: where === 'upper' ? objects : [{ './': root, ...objects }],
+    }
+    const folders = unionFolders(t, { upper: {}, ...layers })
+    const union = open(t, optionsOf(folders, { volatile: true, xattrPermissions: 2 }))
+    const look = async (told: string): Promise<void> => {
+      for (const [path, [uid, gid, mode]] of Object.entries(shown)) {
+        t.match(await union.stat(path), { uid, gid, mode }, `${where}, ${path}${told}`)
+        if ((mode & S.IFMT) === IFDIR) continue
+        const capability = path === 'own' ? 'x' : -E.ENODATA
+        t.equal(await union.getxattr(path, 'security.capability'), capability, path)
+        const listed = path === 'own' ? ['security.capability'] : []
+        t.strictSame(await union.listxattr(path), listed, path)
+      }
+      t.match(await union.stat(''), { uid: 0, gid: 0 }, 'nor the root of the union')
+    }
+    await look('')
+    // A copy is the mounter's.
+    for (const path of Object.keys(shown)) t.equal(await union.utimens(path, PAST, PAST), 0, path)
+    if (where === 'lower') await look(', copied up')
+    union.close()
+  }
+})
+
+t.test('nobody else may write to what is on disk', { skip }, async t => {
+  const where = unionFolders(t, { lower: [{ './': dir(), old: file('x', { mode: 0o666 }) }] })
+  const union = open(t, optionsOf(where, { volatile: true, xattrPermissions: 2 }))
+  const named = acl('u::rwx,u:5:rwx,g::rwx,m::rwx,o::rwx')
+  t.equal(await union.mkdir('d', 0o777), 0)
+  t.equal(await union.chmod('d', 0o1777), 0)
+  t.equal(await union.create('f', 0o666), 0)
+  t.equal(await union.chmod('f', 0o666), 0)
+  t.equal(await union.create('g', 0o600), 0)
+  t.equal(await union.chmod('g', 0o777), 0)
+  t.equal(await union.mkdir('acl', 0o777), 0)
+  t.equal(await union.setxattr('acl', 'system.posix_acl_default', named), 0)
+  t.equal(await union.setxattr('acl', 'system.posix_acl_access', named), 0)
+  t.equal(await union.create('acl/f', 0o666), 0)
+  t.equal(await union.mkdir('acl/d', 0o777), 0)
+  t.equal(await union.write('old', 'y'), 1)
+  const modes: [string, number][] = [
+    ['d', 0o1777],
+    ['f', 0o666],
+    ['g', 0o777],
+    ['acl', 0o777],
+    ['acl/f', 0o666],
+    ['acl/d', 0o777],
+    ['old', 0o666],
+  ]
+  for (const [path, mode] of modes) {
+    const stat = await union.stat(path)
+    t.equal(typeof stat === 'number' ? stat : stat.mode & 0o7777, mode, path)
+  }
+  union.close()
+  for (const { path, stat } of readTree(where.upper).nodes.values())
+    t.equal(stat.mode & 0o022, 0, `${path} on disk`)
+  clearVolatile(where)
+  const again = open(t, optionsOf(where, { volatile: true, xattrPermissions: 2 }))
+  t.match(await again.getxattr('acl/d', 'system.posix_acl_access'), named, 'an ACL is shown whole')
+})
+
+const keeping = (value: string): Spec => file('', { mode: 0o600, xattrs: { [STAT]: value } })
+
+t.test(
+  'what is said of another object with the name does not count',
+  { skip: skipUnions },
+  async t => {
+    const where = unionFolders(t, {
+      upper: { secret: keeping('5:6:0600:file'), theirs: keeping('7:7:0666:file') },
+      lower: [{}],
+    })
+    const { u } = stateOf(t, optionsOf(where, { xattrPermissions: 2 }))
+    const upper = u.upper!
+    const st = new Stat()
+    t.equal(statxat(upper.fd, 'secret', st), 0)
+    renameSync(`${where.upper}/secret`, `${where.upper}/away`)
+    renameSync(`${where.upper}/theirs`, `${where.upper}/secret`)
+    t.equal(amend(upper, upper.fd, 'secret', st), -E.ESTALE)
+    t.strictSame([st.uid, st.mode & 0o777], [0, 0o600])
+    t.equal(amend(upper, upper.fd, 'gone', st), -E.ENOENT)
+    t.equal(amend(upper, upper.fd, 'away', st), 0)
+    t.strictSame([st.uid, st.gid, st.mode & 0o777], [5, 6, 0o600])
+  },
+)

@@ -12,8 +12,9 @@ const makeFolder: Put = (_from, _temp, dirfd, name) => sys.mkdirat(dirfd, name, 
 
 t.test('an upper folder and what is published in it', { skip: skipUnions }, async t => {
   const where = unionFolders(t, { lower: [{}], upper: { 'd/': dir() } })
-  const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
-  const into = find('d').upperDir!
+  const { u, find, notified } = stateOf(t, optionsOf(where, { volatile: true }))
+  const into = find('d')
+  into.lookups = 1
   const times = (): unknown => {
     const { atime, mtime } = sys.lstat(u.upper!.fd, 'd') as sys.Stat
     return { atime, mtime }
@@ -25,6 +26,7 @@ t.test('an upper folder and what is published in it', { skip: skipUnions }, asyn
   const past = BigInt(PAST.sec) * 1_000_000_000n + BigInt(PAST.nsec)
   const made = publish(u, into, 'new\xff', makeFolder, -1, '')
   t.equal(made, 0)
+  t.strictSame(notified, [into.id], 'its ctime is another')
   t.strictSame(times(), { atime: past, mtime: past }, 'its times stay')
   t.equal(u.marks.value(u.upper!.fd, 'd', 'impure'), 'y')
 
@@ -33,8 +35,11 @@ t.test('an upper folder and what is published in it', { skip: skipUnions }, asyn
     -E.ENOSPC,
   )
 
-  const gone = new RealDir(into.layer, into, 'gone')
-  t.equal(publish(u, gone, 'new', neverCalled, -1, ''), -E.ENOENT)
+  const real = into.upperDir!
+  into.dirs = [new RealDir(real.layer, real, 'gone')]
+  t.equal(publish(u, into, 'new', neverCalled, -1, ''), -E.ENOENT)
+  into.dirs = []
+  t.equal(publish(u, into, 'new', neverCalled, -1, ''), -E.EIO, 'a folder of no layer')
 })
 
 const fresh = (): RealDir => new RealDir({} as never, null, '')

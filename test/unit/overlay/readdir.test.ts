@@ -1,15 +1,20 @@
-import { writeFileSync } from 'node:fs'
+import { copyFileSync, lstatSync, renameSync, writeFileSync } from 'node:fs'
 
 import t from 'tap'
 
-import { Entry } from '../../../src/overlay/ops.js'
+import { DOT_DOT, order, placeOf } from '../../../src/overlay/listing.js'
+import type { Node } from '../../../src/overlay/node.js'
+import { Entry, Pending } from '../../../src/overlay/ops.js'
+import { E } from '../../../src/sys/errno.js'
 import type { Ino } from '../../../src/sys/stat.js'
 import { ROOT, type Fs } from '../../helpers/fs-calls.js'
 import {
   device,
   dir,
   fifo,
+  file,
   link,
+  marked,
   opaque,
   socket,
   symlink,
@@ -19,6 +24,7 @@ import {
 } from '../../helpers/layers.js'
 import { compare, NOTHING_OPEN, skipParity } from '../../helpers/parity.js'
 import * as sys from '../../helpers/syscalls.js'
+import { pendingOf, skipUnions, stateOf } from './support.js'
 import { callerOf, open, optionsOf, readOnlyOptions, type UnionFs } from '../../helpers/union.js'
 
 /** Names that one reading gives, at most `room` of them from a cookie on. */
@@ -273,6 +279,109 @@ t.test('readdirplus', async t => {
   t.strictSame(vanished, [0], 'a name that vanished has no attributes')
 })
 
+/** Folders and files that can be listed, and that lookup fails for. */
+const BROKEN: Layer = {
+  'd/good': 'g',
+  'd/redirect/': marked({ redirect: '../x' }),
+  'd/metacopy': file('', { size: 100, xattrs: { 'trusted.overlay.metacopy': '' } }),
+}
+const byName = ([a]: [string, ...unknown[]], [b]: [string, ...unknown[]]): number =>
+  a < b ? -1 : 1
+const EINVAL = -22
+const EIO = -5
+
+t.test('names that lookup fails for', { skip: skipParity }, async t => {
+  const impure: Layer = { 'd/': marked({ impure: 'y' }), ...BROKEN }
+  const scenes: Record<string, { upper?: Layer; lower: Layer[]; at: 'upper' | 'lower' }> = {
+    'a lower folder': { lower: [BROKEN, {}], at: 'lower' },
+    'an upper folder': { upper: BROKEN, lower: [{}], at: 'upper' },
+    'an impure folder': { upper: impure, lower: [{}], at: 'upper' },
+    'a merged folder': { upper: BROKEN, lower: [{ 'd/l': 'l' }], at: 'upper' },
+    'an impure merged folder': { upper: impure, lower: [{ 'd/l': 'l' }], at: 'upper' },
+    'two lower folders': { lower: [BROKEN, { 'd/l': 'l' }], at: 'lower' },
+  }
+  for (const [name, { at, ...scene }] of Object.entries(scenes)) {
+    const where = unionFolders(t, scene)
+    const union = open(t, optionsOf(where))
+    const layer = at === 'upper' ? where.upper : where.lower[0]
+    const real = (entry: string): number => lstatSync(`${layer}/d/${entry}`).ino
+    const expected = [
+      ['good', real('good'), 8],
+      ['metacopy', real('metacopy'), 8],
+      ['redirect', real('redirect'), 4],
+    ]
+    t.equal(union.lookup(union.id('d'), 'redirect'), EINVAL, `${name}: it fails`)
+    t.equal(union.lookup(union.id('d'), 'metacopy'), EIO, `${name}: it fails`)
+    const listed: [string, Ino, number][] = []
+    union.ops.readdir(union.id('d'), 2, {
+      add: (entry, ino, type) => listed.push([entry, ino, type]) > 0,
+    })
+    const broken = listed.filter(([entry]) => entry !== 'l').toSorted(byName)
+    t.strictSame(broken, expected, name)
+    const plus: [string, Ino, number][] = []
+    const nodes: number[] = []
+    union.ops.readdirplus(union.id('d'), 2, {
+      room: () => true,
+      add: (entry, ino, type, _next, { nodeId }) => {
+        plus.push([entry, ino, type])
+        if (nodeId === 0) nodes.push(plus.length)
+        else union.ops.forget(nodeId, 1)
+      },
+    })
+    const seen = plus.filter(([entry]) => entry !== 'l').toSorted(byName)
+    t.strictSame(seen, expected, `${name}, with attributes`)
+    t.equal(nodes.length, 2, `${name}: there are none of what fails`)
+  }
+})
+
+t.test('a file system that tells no inode numbers', async t => {
+  const { u, ops, find } = stateOf(t, optionsOf(unionFolders(t, { lower: [BROKEN, {}] })))
+  const { id } = find('d')
+  const names = ['good', 'redirect', 'gone']
+  const entries = names.map(name => ({
+    name,
+    ino: 0,
+    inoKnown: false,
+    type: 0,
+    layer: 1,
+    cookie: placeOf(name),
+  }))
+  u.listings.keep(id, order(entries))
+  const listed = new Map<string, [Ino, number]>()
+  ops.readdir(id, 2, { add: (name, ino, type) => listed.set(name, [ino, type]).size > 0 })
+  t.strictSame(listed.get('good'), [find('d/good').ino, 8], 'lookup tells')
+  t.strictSame(listed.get('redirect'), [0xffff_ffff, 0], 'any but 0, where it fails')
+  t.notOk(listed.has('gone'), 'a name that is not there any more')
+})
+
+t.test('a lookup that has to wait', async t => {
+  const { u, ops, find } = stateOf(t, optionsOf(unionFolders(t, { lower: [BROKEN, {}] })))
+  const folder = find('d')
+  const good = find('d/good')
+  const pending = new Pending(u.pool.submit({ kind: 'syncfs', fd: -1 }), true)
+  const children = folder.children as Map<string, Node>
+  const get = children.get.bind(children)
+  let allowed = 0
+  children.get = name => {
+    if (allowed-- === 0) throw pending
+    return get(name)
+  }
+  u.listings.keep(folder.id, [
+    { name: 'good', ino: 1, inoKnown: true, type: 8, layer: 1, cookie: 3 },
+    { name: 'redirect', ino: 1, inoKnown: true, type: 4, layer: 1, cookie: 4 },
+  ])
+  const read = (): string[] => {
+    const names: string[] = []
+    ops.readdirplus(folder.id, 2, { room: () => true, add: name => void names.push(name) })
+    return names
+  }
+  t.equal(pendingOf(read), pending, 'the first one is waited for')
+  t.equal(good.lookups, 0)
+  allowed = 1
+  t.strictSame(read(), ['good'], 'what was found before is told')
+  t.equal(good.lookups, 1, 'and counted once')
+})
+
 t.test('large folders', { skip: skipParity }, async t => {
   const layers: Layer[] = [{}, {}]
   for (let i = 0; i < 3000; i++) {
@@ -305,4 +414,36 @@ t.test('folders that cannot be listed', async t => {
   t.equal(union.ops.mkdir(callerOf(ROOT), id, 'x', 0o755, new Entry()), -2)
   union.forgetAll()
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
+})
+
+t.test('what a listing meets is not told with it', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, {
+    lower: [{}],
+    upper: {
+      'd/': dir({ xattrs: { 'trusted.overlay.impure': 'y' } }),
+      'd/f': 'f',
+      'd/h': 'h',
+      'd/k': link('d/h'),
+      other: 'other',
+    },
+  })
+  const { ops, find } = stateOf(t, optionsOf(where))
+  const d = find('d')
+  d.lookups++
+  const entry = new Entry()
+  for (const names of [['f'], ['h', 'k']]) {
+    // The listing is made while nothing is known of the names.
+    t.equal(ops.readdir(d.id, 0, { add: name => name.startsWith('.') }), 0)
+    for (const name of names) t.equal(ops.lookup(d.id, name, entry), 0)
+    for (const name of names) {
+      renameSync(`${where.upper}/d/${name}`, `${where.upper}/${name}.away`)
+      copyFileSync(`${where.upper}/other`, `${where.upper}/d/${name}`)
+    }
+    t.equal(ops.readdir(d.id, DOT_DOT, { add: () => true }), 0)
+    for (const name of names) {
+      t.equal(ops.unlink(d.id, name), -E.ESTALE, name)
+      t.equal(ops.lookup(d.id, name, entry), 0)
+      t.equal(ops.unlink(d.id, name), 0, 'once it was told')
+    }
+  }
 })

@@ -79,7 +79,7 @@ for (const [name, [lower, above, found]] of Object.entries(cases))
   })
 
 t.test('a mark that is no redirect ends the walk', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{ 'a/': marked({ redirect: '..' }) }] })
+  const where = unionFolders(t, { lower: [{ 'a/': marked({ redirect: '..' }) }, {}] })
   const { u } = stateOf(t, readOnlyOptions(where))
   t.strictSame(walk(u, u.lowers[0]!, ['a']), { dir: null, stop: true, below: ['a'] })
   const root = walk(u, u.lowers[0]!, [])

@@ -22,6 +22,7 @@ import { compare, NOTHING_OPEN, skipParity, withKernel } from '../../helpers/par
 import * as sys from '../../helpers/syscalls.js'
 import { diffTrees } from '../../helpers/tree.js'
 import { open, optionsOf, readOnlyOptions } from '../../helpers/union.js'
+import { skipUnions, stateOf } from './support.js'
 
 /** What is to be removed, below a name in each layer; '' is the name itself. */
 interface Thing {
@@ -305,3 +306,22 @@ t.test('xattr whiteouts that another left in the upper layer', async t => {
   const again = open(t, optionsOf(where, { redirectDir: 'on' }))
   t.strictSame(await again.list(''), [])
 })
+
+t.test(
+  'a file whose folder can’t be opened stays, with the error of that',
+  { skip: skipUnions },
+  async t => {
+    const upper = { 'd/f': 'f' }
+    const { u, ops, find, close } = stateOf(t, optionsOf(unionFolders(t, { lower: [{}], upper })))
+    const folder = find('d')
+    const file = find('d/f')
+    for (const node of [folder, file]) node.lookups++
+    const get = u.fds.get.bind(u.fds)
+    u.fds.get = real => (real === folder.upperDir && file.anchor >= 0 ? -E.EMFILE : get(real))
+    t.equal(ops.unlink(folder.id, 'f'), -E.EMFILE)
+    u.fds.get = get
+    t.equal(file.anchor, -1, 'its descriptor is closed')
+    t.equal(ops.unlink(folder.id, 'f'), 0)
+    close()
+  },
+)

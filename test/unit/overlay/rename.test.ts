@@ -18,6 +18,7 @@ import {
 import { compare, NOTHING_OPEN, skipParity, type Scenario } from '../../helpers/parity.js'
 import { O, RENAME } from '../../helpers/syscalls.js'
 import { open, optionsOf } from '../../helpers/union.js'
+import { skipUnions, stateOf } from './support.js'
 
 /** What one name is in the layers: paths below the name, '' for itself. */
 interface Thing {
@@ -317,7 +318,7 @@ t.test('what no rename does', { skip: skipParity }, async t => {
 
 t.test('names of whiteouts are not made by renames either', async t => {
   const where = unionFolders(t, { lower: [{ f: 'f', g: 'g' }] })
-  const union = open(t, optionsOf(where))
+  const union = open(t, optionsOf(where, { whiteout: 'wh' }))
   t.equal(await union.rename('f', '.wh.g'), -E.EINVAL)
   t.equal(await union.rename('f', '.wh..wh..opq'), -E.EINVAL)
   t.strictSame(await union.list(''), ['f', 'g'])
@@ -345,4 +346,23 @@ t.test('open files go where their names go', async t => {
   for (const { fh } of [reader, victim, upper]) union.ops.release(fh)
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
   t.strictSame(union.complaints, [])
+})
+
+t.test('a target that can’t be replaced is let go', { skip: skipUnions }, async t => {
+  const upper = { 'from/f': 'f', 'from/d/': dir(), 'into/f': 'g', 'into/d/': dir() }
+  const { u, ops, find, close } = stateOf(t, optionsOf(unionFolders(t, { lower: [{}], upper })))
+  const from = find('from')
+  const into = find('into')
+  for (const folder of [from, into]) folder.lookups++
+  for (const name of ['f', 'd']) {
+    const target = find(`into/${name}`)
+    const get = u.fds.get.bind(u.fds)
+    target.lookups++
+    u.fds.get = real => (real === from.upperDir && target.anchor >= 0 ? -E.EMFILE : get(real))
+    t.equal(ops.rename(from.id, name, into.id, name, 0), -E.EMFILE, name)
+    u.fds.get = get
+    t.equal(target.anchor, -1, 'its descriptor is closed')
+    t.equal(ops.rename(from.id, name, into.id, name, 0), 0)
+  }
+  close()
 })

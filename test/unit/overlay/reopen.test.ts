@@ -1,53 +1,16 @@
 import * as fs from 'node:fs'
 
-import t, { type Test } from 'tap'
+import t from 'tap'
 
 import { HandleTable } from '../../../src/overlay/handles.js'
 import { Node } from '../../../src/overlay/node.js'
-import { fdPathOpen, moveHandles } from '../../../src/overlay/reopen.js'
+import { moveHandles } from '../../../src/overlay/reopen.js'
 import type { Union } from '../../../src/overlay/union.js'
-import { E } from '../../../src/sys/errno.js'
 import { scratch } from '../../helpers/layers.js'
 import * as sys from '../../helpers/syscalls.js'
 import { openFds } from '../../helpers/union.js'
 
 const { O } = sys
-
-const kept = (t: Test, fd: number): number => {
-  if (fd < 0) throw new Error(`errno ${-fd}`)
-  t.teardown(() => sys.close(fd))
-  return fd
-}
-
-t.test('what a descriptor refers to is opened again, whatever has become of its name', async t => {
-  const top = scratch(t)
-  fs.writeFileSync(`${top}/f`, 'text')
-  const path = kept(t, sys.open(`${top}/f`, O.PATH))
-  fs.rmSync(`${top}/f`)
-  fs.writeFileSync(`${top}/f`, 'another')
-  for (const flags of [O.RDONLY, O.RDWR, O.RDONLY | O.NOATIME, O.RDONLY | O.NOFOLLOW]) {
-    const fd = kept(t, fdPathOpen(path, flags))
-    t.equal(fs.readFileSync(fd, 'latin1'), 'text')
-  }
-  const folder = kept(t, sys.open(top, O.PATH))
-  kept(t, fdPathOpen(folder, O.RDONLY | O.DIRECTORY))
-  t.equal(fdPathOpen(folder, O.WRONLY), -E.EISDIR)
-  t.equal(fdPathOpen(path, O.RDONLY | O.DIRECTORY), -E.ENOTDIR)
-  t.equal(fdPathOpen(1_000_000, O.RDONLY), -E.ENOENT)
-})
-
-t.test('the access time may be touched where it is not one’s own file', async t => {
-  if (process.geteuid?.() !== 0) return t.comment('needs root')
-  const top = scratch(t)
-  fs.chmodSync(top, 0o755)
-  fs.writeFileSync(`${top}/f`, 'text')
-  const path = kept(t, sys.open(`${top}/f`, O.PATH))
-  const fd = sys.withCredentials({ uid: 1234, gid: 1234, groups: [] }, () => {
-    t.equal(sys.open(`${top}/f`, O.RDONLY | O.NOATIME), -E.EPERM)
-    return fdPathOpen(path, O.RDONLY | O.NOATIME)
-  })
-  t.equal(fs.readFileSync(kept(t, fd), 'latin1'), 'text')
-})
 
 t.test('open handles read from the new file, or go on with the old one', async t => {
   const top = scratch(t)

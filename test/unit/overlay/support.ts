@@ -49,6 +49,7 @@ export const stateOf = (
     notifier: { attrChanged: node => void notified.push(node), dropPages: () => null },
     writeback,
     passthrough,
+    mountFlags: sys.MS.NOATIME, // as parity.ts mounts the kernel's
   })
   sys.umask(umask)
   const ops = new Overlay(u)

@@ -2,6 +2,7 @@ import * as fc from 'fast-check'
 import t from 'tap'
 
 import { Layer, RealDir } from '../../../src/overlay/layer.js'
+import { Links } from '../../../src/overlay/links.js'
 import { Node, NodeTable } from '../../../src/overlay/node.js'
 import { Attr } from '../../../src/overlay/ops.js'
 import {
@@ -98,12 +99,11 @@ t.test('where a real object is', async t => {
   t.equal(at(up), -E.ENOENT, 'without a name')
   nodes.addName(up, nodes.root, 'name', true)
   t.strictSame(at(up), [10, 'name'])
-  up.links = [
-    { parent: nodes.root, name: 'lower', inUpper: false },
-    { parent: nodes.root, name: 'second', inUpper: true },
-  ]
+  up.links = new Links()
+  up.links.add(nodes.root, 'lower', false)
+  up.links.add(nodes.root, 'second', true)
   t.strictSame(at(up), [10, 'second'], 'of several names one that the upper layer has')
-  up.links = [{ parent: nodes.root, name: 'lower', inUpper: false }]
+  up.links.remove(nodes.root, 'second')
   t.equal(at(up), -E.ENOENT)
   up.indexKey = '00fb'
   t.strictSame(at(up), [99, '00fb'])

@@ -357,6 +357,31 @@ t.test('file systems', { skip: skipMounts }, async t => {
       },
     )
   })
+  t.test('inside a folder in use by kernel overlayfs', async t => {
+    const top = folders(t)
+    const x = `${top}/m`
+    const start = `mount -t tmpfs none ${x}; cd ${x}; mkdir -p l u/sub/u u/sub/w w m b; mount -t overlay none -o lowerdir=l,upperdir=`
+    const absolute = `${start}${x}/u,workdir=${x}/w m`
+    const lies = (path: string) => ({
+      option: 'upperdir',
+      code: 'EBUSY',
+      message: new RegExp(
+        `^upperdir=${path} lies in ${x}/u, which is in use by the kernel's overlay mount on ${x}/m;`,
+      ),
+    })
+    const within = (folder: string) => ({
+      lower: [`${x}/l`],
+      upper: `${folder}/u`,
+      work: `${folder}/w`,
+    })
+    const sub = `${x}/u/sub`
+    t.match(await inNamespace(t, absolute, top, within(sub)), lies(`${sub}/u`))
+    t.match(await inNamespace(t, `${start}u,workdir=w m`, top, within(sub)), lies(`${sub}/u`))
+    const bind = `${absolute}; mount --bind u/sub b`
+    t.match(await inNamespace(t, bind, top, within(`${x}/b`)), lies(`${x}/b/u`))
+    const other = `${absolute}; mount -t tmpfs none u/sub; mkdir u/sub/u u/sub/w`
+    t.same(await inNamespace(t, other, top, within(sub)), {}, 'another file system')
+  })
 })
 
 t.test('hundreds of layers are no trouble', async t => {

@@ -14,7 +14,7 @@ import {
   putA,
   putAttr,
   putB,
-  putProcFd,
+  putProcName,
   u64,
 } from '../../../src/sys/scratch.js'
 import { close } from '../../../src/sys/io.js'
@@ -35,8 +35,8 @@ t.test('a path has room for what the kernel takes, and no more', async t => {
     t.notOk(put('n'.repeat(PATH_MAX)))
     t.ok(put(''))
   }
-  t.ok(putProcFd(2 ** 31 - 1, 'n'.repeat(PATH_MAX - 1)))
-  t.notOk(putProcFd(0, 'n'.repeat(PATH_MAX)))
+  t.ok(putProcName(2 ** 31 - 1, 'n'.repeat(PATH_MAX - 1)))
+  t.notOk(putProcName(0, 'n'.repeat(PATH_MAX)))
   const fd = openPath('/', O_RDONLY | O_DIRECTORY)
   const st = new Stat()
   t.equal(statxat(fd, 'n'.repeat(PATH_MAX - 1), st), -E.ENAMETOOLONG)

@@ -1,0 +1,71 @@
+/** The commands that tell about mounts: their words. */
+
+import { Argument, Option, type Command } from 'commander'
+
+import type { StatsForm } from './stats.js'
+
+export interface InspectActions {
+  ls(json: boolean): Promise<void>
+  stats(mountpoint: string, form: StatsForm): Promise<void>
+  which(file: string, json: boolean): Promise<void>
+}
+
+export const addInspectCommands = (program: Command, actions: InspectActions): void => {
+  program
+    .command('ls')
+    .description('List the unions that are mounted here, and what serves them.')
+    .addOption(new Option('--json', 'as JSON, an array').default(false))
+    .addHelpText(
+      'after',
+      `
+Here is this mount namespace. What can't be told is "-", and null in JSON: another user's server is not looked into, and one that is
+stopped does not answer. MEMORY is that of the server (PSS), which all its MOUNTS share. White space and backslashes in
+paths are written as in /proc/self/mountinfo (\\040); as JSON they are themselves.
+
+Examples:
+  tsoverlay ls
+  tsoverlay ls --json`,
+    )
+    .action((flags: { json: boolean }) => actions.ls(flags.json))
+  program
+    .command('stats')
+    .description('Tell what the server of a mount has counted since it was mounted.')
+    .addArgument(new Argument('<mountpoint>', 'the folder it is mounted on'))
+    .addOption(new Option('--json', 'as JSON').default(false))
+    .addOption(
+      new Option('--prometheus', "in Prometheus' text format").default(false).conflicts('json'),
+    )
+    .addHelpText(
+      'after',
+      `
+Counted are requests and errors, by operation; errors are answers such as "no such attribute", too. Besides: requests that wait for a
+job, files and folders that the server knows, open files, copy-ups and the bytes of the files that were copied up. How long
+requests take is not measured: a clock that is read for each would slow them down.
+
+Examples:
+  tsoverlay stats /mnt/m
+  tsoverlay stats --json /mnt/m
+  tsoverlay stats --prometheus /mnt/m`,
+    )
+    .action((mountpoint: string, flags: { json: boolean; prometheus: boolean }) =>
+      actions.stats(mountpoint, flags.json ? 'json' : flags.prometheus ? 'prometheus' : 'text'),
+    )
+  program
+    .command('which')
+    .description('Tell which layer serves a file of a union, from which path, and why.')
+    .addArgument(new Argument('<file>', 'a name below the mountpoint; it need not be there'))
+    .addOption(new Option('--json', 'as JSON').default(false))
+    .addHelpText(
+      'after',
+      `
+It tells what each layer has under the name: the file that serves it, a folder that is merged with others, a whiteout. Where the data of a
+file is elsewhere (metacopy), it tells where, and where a folder has another name in the layers below (redirect). Of a name that is not
+there it tells why; where a folder on the way is missing already, it tells about that. The exit status is then 32. The server is
+asked, so it has to be one's own, and can't be one of the transport fuse-native.
+
+Examples:
+  tsoverlay which /mnt/m/file
+  tsoverlay which --json /mnt/m`,
+    )
+    .action((file: string, flags: { json: boolean }) => actions.which(file, flags.json))
+}

@@ -1,0 +1,82 @@
+/** The system's log, syslog(3): one datagram for each line, to whoever reads /dev/log (journald, rsyslogd, ...). */
+
+import { writeSync } from 'node:fs'
+import { pid } from 'node:process'
+
+import { logLevels, type LogLevel, type Logger, type LogMethod } from '../log.js'
+import { close } from '../sys/io.js'
+import { datagramsTo } from '../sys/socket.js'
+
+export const SYSTEM_LOG = '/dev/log'
+
+const DAEMON = 3 << 3
+/** LOG_ERR, LOG_WARNING, ... of syslog(3). */
+const severities = { error: 3, warn: 4, info: 6, debug: 7 } as const
+type Told = keyof typeof severities
+
+/** What a reader of /dev/log takes in any case. */
+const MAX_BYTES = 8192
+
+const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ')
+
+const two = (n: number, filler = '0'): string => String(n).padStart(2, filler)
+
+/** Mmm dd hh:mm:ss, in local time: RFC 3164, 4.1.2. */
+const stamp = (now: Date): string => {
+  const day = two(now.getDate(), ' ')
+  const time = [now.getHours(), now.getMinutes(), now.getSeconds()].map(n => two(n)).join(':')
+  return `${MONTHS[now.getMonth()]} ${day} ${time}`
+}
+
+const plain = (_key: string, value: unknown): unknown =>
+  typeof value === 'bigint' ? String(value) : value
+
+/** One line of the log. JSON has no line breaks; what a message has of them, and of other controls, becomes blanks. */
+export const systemLine = (
+  told: Told,
+  fields: Record<string, unknown>,
+  message: string,
+  now: Date,
+): Buffer => {
+  const more = Object.keys(fields).length === 0 ? '' : ` ${JSON.stringify(fields, plain)}`
+  const text = `${message.replaceAll(/\p{Cc}+/gu, ' ')}${more}`
+  const line = Buffer.from(`<${DAEMON | severities[told]}>${stamp(now)} tsoverlay[${pid}]: ${text}`)
+  return line.subarray(0, MAX_BYTES)
+}
+
+/**
+ * Passes lines on to the system's log, which is opened for the first of them. Where there is none, or it has no room,
+ * they are lost: a server waits for nobody.
+ * @param level the least that is passed on
+ */
+export const systemLogger = (level: LogLevel, path = SYSTEM_LOG): Logger => {
+  const least = logLevels.indexOf(level)
+  let fd = -1
+  const send = (line: Buffer): void => {
+    // Twice: whoever read it before may have been started anew.
+    for (let tries = 0; tries < 2; tries++) {
+      if (fd < 0) fd = datagramsTo(path)
+      if (fd < 0) return
+      try {
+        writeSync(fd, line)
+        return
+      } catch (error) {
+        if (error instanceof Error && 'code' in error && error.code === 'EAGAIN') return
+        close(fd)
+        fd = -1
+      }
+    }
+  }
+  const method =
+    (told: Told): LogMethod =>
+    (fields, message) => {
+      if (logLevels.indexOf(told) >= least) send(systemLine(told, fields, message, new Date()))
+    }
+  return {
+    debug: method('debug'),
+    info: method('info'),
+    warn: method('warn'),
+    error: method('error'),
+    isLevelEnabled: asked => logLevels.indexOf(asked) >= least,
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * A cgroup of the server's own. One that was started by a command of somebody's session or container would end with that one's
+ * scope. systemd gives a process a scope of its own when it is asked.
+ */
+
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+
+import { readProc } from './processes.js'
+
+const PATIENCE_MS = 2000
+const POLL_MS = 5
+
+const manager = 'org.freedesktop.systemd1'
+
+/** The arguments of busctl(1): Manager.StartTransientUnit(name, mode, properties, aux). */
+export const scopeArguments = (pid: number, user: boolean): string[] => [
+  ...(user ? ['--user'] : []),
+  '--quiet',
+  'call',
+  manager,
+  `/${manager.replaceAll('.', '/')}`,
+  `${manager}.Manager`,
+  'StartTransientUnit',
+  'ssa(sv)a(sa(sv))',
+  `tsoverlay-server-${pid}.scope`,
+  'fail',
+  '3',
+  'PIDs',
+  'au',
+  '1',
+  String(pid),
+  'Description',
+  's',
+  'server of tsoverlay mounts',
+  'CollectMode',
+  's',
+  'inactive-or-failed',
+  '0',
+]
+
+/**
+ * Moves this process into a scope of its own.
+ * @param sign what exists where systemd runs
+ * @returns whether it is there
+ */
+export const moveToScope = async (sign = '/run/systemd/system'): Promise<boolean> => {
+  if (!existsSync(sign)) return false
+  const before = readProc('self', 'cgroup')
+  if (!(await ran('busctl', scopeArguments(process.pid, process.geteuid?.() !== 0)))) return false
+  // The answer comes before the work is done.
+  for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
+    if (readProc('self', 'cgroup') !== before) return true
+    await new Promise(done => setTimeout(done, POLL_MS))
+  }
+  return false
+}
+
+const ran = (program: string, args: string[]): Promise<boolean> =>
+  new Promise(resolve => {
+    const child = spawn(program, args, { stdio: 'ignore', cwd: '/', timeout: PATIENCE_MS })
+    child.once('error', () => resolve(false))
+    child.once('exit', status => resolve(status === 0))
+  })

@@ -1,0 +1,79 @@
+/**
+ * truncate(2) of a name. The system call itself follows a symlink in the last component and has no form that does not,
+ * so the file is opened first.
+ */
+
+import {
+  AT_EMPTY_PATH,
+  O_CLOEXEC,
+  O_NOCTTY,
+  O_NOFOLLOW,
+  O_NONBLOCK,
+  O_WRONLY,
+} from './constants.js'
+import { E } from './errno.js'
+import * as c from './libc.js'
+import { fail, NR, syscall5 } from './libc.js'
+import { emptyName, nameA, procPath, putA, putProcFd } from './scratch.js'
+import { Stat } from './stat.js'
+import type { ByteString, Off, Result } from './types.js'
+
+const FLAGS = O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK
+
+/** struct statx: type and size. */
+const STATX_TYPE_SIZE = 0x201
+
+const st = new Stat()
+
+/**
+ * Cuts or extends the regular file (dirfd, name), or with name '' what the descriptor refers to, which may be O_PATH.
+ * Unlike ftruncate(2) it leaves it to the file system whether a size that stays is a change.
+ *
+ * @param size bytes
+ * @returns 0 or -errno: -ESTALE where the object is no regular file (a symlink is not followed, a FIFO not waited for),
+ * -EAGAIN while the holder of a lease is asked to give it back, -EACCES and -ETXTBSY as truncate(2)
+ */
+export const truncateat = (dirfd: number, name: ByteString, size: Off): Result => {
+  const fd = openToCut(dirfd, name)
+  if (fd < 0) return fd
+  const result = cut(fd, size)
+  c.close(fd)
+  return result
+}
+
+/** Opens a file for that. @returns the descriptor, or -errno, as `truncateat` */
+export const openToCut = (dirfd: number, name: ByteString): Result => {
+  const fd = open(dirfd, name)
+  if (fd < 0) return fd
+  let result = syscall5(NR.statx, fd, emptyName, AT_EMPTY_PATH, STATX_TYPE_SIZE, st.address)
+  if (result < 0) result = fail()
+  else if (!st.isReg) result = -E.ESTALE
+  if (result >= 0) return fd
+  c.close(fd)
+  return result
+}
+
+const open = (dirfd: number, name: ByteString): Result => {
+  if (name === '') putProcFd(dirfd)
+  else if (!putA(name)) return -E.ENAMETOOLONG
+  let r
+  do
+    r =
+      name === ''
+        ? c.openat(dirfd, procPath, FLAGS, 0)
+        : c.openat(dirfd, nameA, FLAGS | O_NOFOLLOW, 0)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  // A symlink; a FIFO without a reader, a socket, a whiteout; a folder.
+  return r === -E.ELOOP || r === -E.ENXIO || r === -E.EISDIR ? -E.ESTALE : r
+}
+
+/** For a file that was just opened: `st` has its size. */
+const cut = (fd: number, size: Off): Result => {
+  // ftruncate(2) sets the time of the change in any case. The magic link leads to this file, whatever its names are now.
+  const stays = st.size64 === size
+  if (stays) putProcFd(fd)
+  let r
+  do r = stays ? c.truncate(procPath, size) : c.ftruncate(fd, size)
+  while (r < 0 && (r = fail()) === -E.EINTR)
+  return r
+}

@@ -1,0 +1,325 @@
+/** One scenario with every fault that it can meet, and what must be so afterwards. */
+
+import { MountError } from '../../src/errors.js'
+import { E } from '../../src/sys/errno.js'
+import type { Tree } from '../helpers/tree.js'
+import type { UnionFs } from '../helpers/union.js'
+import { closeLeft, delayed, failing, killAfter, traced, type Traced } from './hook.js'
+import { inCopy, SIGKILL } from './process.js'
+import type { Mode } from './modes.js'
+import { errnoOf, isError, type Answer, type Scenario } from './scenario.js'
+import type { View, World } from './world.js'
+
+export const ERRORS = ['EIO', 'ENOSPC', 'EDQUOT', 'ENOMEM', 'EMFILE', 'EACCES'] as const
+export type ErrorName = (typeof ERRORS)[number]
+
+/** By which each call is held up, once. */
+const DELAY_MS = 1
+
+export interface Counts {
+  operations: number
+  failures: number
+  /** Failures after which the operation went on all the same. */
+  survived: number
+  kills: number
+  /** Faults that are known (known.ts). */
+  known: number
+}
+
+export interface Fault {
+  mode: Mode
+  scenario: string
+  /** What the call failed with; null: the process was killed after it. */
+  error: ErrorName | null
+  /** What was done to the operation. */
+  what: string
+  where: string
+  wrong: string[]
+}
+
+/** What an operation is compared with. */
+interface Known {
+  before: View
+  after: View
+  calls: Traced[]
+  answer: Answer
+  /** What was found right: a failed call, what was called after it and what was answered. What these have left is the same. */
+  right: Set<string>
+  /** What was found of a view. */
+  verdicts: Map<View, Verdict>
+}
+
+/** The answer; what a union can't be opened for counts as one. */
+const answerOf = async (use: () => Promise<Answer>): Promise<Answer> => {
+  try {
+    return await use()
+  } catch (error) {
+    if (error instanceof MountError) return -(E[error.code as keyof typeof E] ?? E.EIO)
+    throw error
+  }
+}
+
+/** One operation about to be done on folders that are laid. */
+class Turn {
+  union: UnionFs | null
+  readonly #world: World
+  readonly #scenario: Scenario
+
+  private constructor(world: World, scenario: Scenario, union: UnionFs | null) {
+    this.#world = world
+    this.#scenario = scenario
+    this.union = union
+  }
+
+  static async begin(world: World, scenario: Scenario): Promise<Turn> {
+    return new Turn(world, scenario, scenario.run === null ? null : await world.begin())
+  }
+
+  run(): Promise<Answer> {
+    const { run } = this.#scenario
+    return answerOf(() => {
+      if (run !== null) return run(this.union as UnionFs)
+      this.union = this.#world.open()
+      return Promise.resolve(0)
+    })
+  }
+
+  /** What the union shows now. */
+  live(): Promise<Tree> | undefined {
+    if (this.union?.closed !== false) return undefined
+    this.union.forgetAll()
+    return this.union.tree()
+  }
+
+  /** How many descriptors are left. */
+  end(): number {
+    this.union?.close()
+    return closeLeft()
+  }
+}
+
+const learn = async (world: World, scenario: Scenario): Promise<Known> => {
+  await world.lay()
+  // What this process finds out once is known afterwards.
+  const first = await Turn.begin(world, scenario)
+  await first.run()
+  first.end()
+  await world.lay()
+  const before = await world.view()
+  await world.lay()
+  const turn = await Turn.begin(world, scenario)
+  const { result: answer, calls } = await traced(() => turn.run())
+  if (isError(answer) !== (scenario.refused === true))
+    throw new Error(`${isError(answer) ? errnoOf(answer) : answer} without a fault`)
+  const left = turn.end()
+  if (left > 0 && scenario.refused !== true)
+    throw new Error(`${left} descriptors stay open without a fault`)
+  const after = await world.view()
+  const wrong = [...world.disagreements(before), ...world.disagreements(after)]
+  const right = new Set<string>()
+  const verdicts = new Map<View, Verdict>()
+  if (wrong.length === 0) return { before, after, calls, answer, right, verdicts }
+  // With `userxattr` it has no index and follows no redirects.
+  if (world.mode !== 'userns') throw new Error(`without a fault: ${wrong.join('\n')}`)
+  return {
+    before: { ...before, kernel: null },
+    after: { ...after, kernel: null },
+    calls,
+    answer,
+    right,
+    verdicts,
+  }
+}
+
+interface Verdict {
+  isBefore: boolean
+  isAfter: boolean
+  wrong: string[]
+}
+
+/** The folders as they are now: as before, as after, or neither. */
+const judge = (world: World, { before, after }: Known, now: View): Verdict => {
+  const fromBefore = world.differences(before, now)
+  const fromAfter = world.differences(after, now)
+  const isBefore = fromBefore.length === 0
+  const isAfter = fromAfter.length === 0
+  const wrong =
+    isBefore || isAfter
+      ? []
+      : [
+          ...fromBefore.map(line => `not as before: ${line}`),
+          ...fromAfter.map(line => `not as after: ${line}`),
+        ]
+  if (now.stale.length > 0) wrong.push(`work is not clean: ${now.stale.join(' ')}`)
+  // A file may have been copied up, and is in the index then; nothing stays there that no name leads to.
+  const counts = [before.index.length, after.index.length]
+  const count = now.index.length
+  if (count < Math.min(...counts) || count > Math.max(...counts))
+    wrong.push(`${count} entries in the index, ${counts.join(' before, ')} after`)
+  return { isBefore, isAfter, wrong }
+}
+
+/** What holds after every fault. */
+const check = async (world: World, known: Known): Promise<Verdict & { now: View }> => {
+  const now = await world.view()
+  let verdict = known.verdicts.get(now)
+  if (verdict === undefined) {
+    verdict = judge(world, known, now)
+    known.verdicts.set(now, verdict)
+  }
+  return { ...verdict, now, wrong: [...verdict.wrong, ...world.lowerChanges()] }
+}
+
+const fail = async (
+  world: World,
+  scenario: Scenario,
+  known: Known,
+  n: number,
+  errno: ErrorName,
+): Promise<{ fault: Fault | null; survived: boolean }> => {
+  await world.lay()
+  const turn = await Turn.begin(world, scenario)
+  let outcome
+  const wrong: string[] = []
+  try {
+    outcome = await failing(n, E[errno], () => turn.run())
+  } catch (error) {
+    wrong.push(`thrown: ${error instanceof Error ? (error.stack ?? '') : String(error)}`)
+  }
+  const answer = outcome?.result ?? 0
+  const way =
+    outcome === undefined
+      ? ''
+      : [n, outcome.trail, isError(answer) ? answer + E[errno] : answer].join(' ')
+  const isKnownWay = known.right.has(way)
+  let live
+  try {
+    if (!isKnownWay) live = await turn.live()
+  } catch (error) {
+    wrong.push(`the union is broken: ${String(error)}`)
+  }
+  const left = turn.end()
+  if (isKnownWay && left === 0) return { fault: null, survived: !isError(answer) }
+  if (left > 0) wrong.push(`${left} descriptors stay open`)
+  const { now, isBefore, isAfter, wrong: state } = await check(world, known)
+  wrong.push(...state)
+  if (live !== undefined)
+    wrong.push(
+      ...world
+        .treeDifferences(live, now.ours)
+        .map(line => `otherwise than after a remount: ${line}`),
+    )
+  if (state.length === 0) {
+    if (isError(answer) && !isBefore) wrong.push(`${errnoOf(answer)}, but it was done`)
+    if (!isError(answer) && !isAfter) wrong.push('no error, but it was not done')
+  }
+  if (outcome !== undefined && !isError(answer) && answer !== known.answer)
+    wrong.push(`another answer: ${answer} instead of ${known.answer}`)
+  const hit = outcome?.hit
+  if (wrong.length === 0) known.right.add(way)
+  return {
+    fault:
+      wrong.length === 0
+        ? null
+        : {
+            mode: world.mode,
+            scenario: scenario.name,
+            error: errno,
+            what: `call ${n}, ${hit?.name ?? '?'}: ${errno}; answered ${isError(answer) ? errnoOf(answer) : answer}`,
+            where: hit?.stack ?? '',
+            wrong,
+          },
+    survived: !isError(answer),
+  }
+}
+
+/** @param n counts the calls that change something */
+const kill = async (
+  world: World,
+  scenario: Scenario,
+  known: Known,
+  n: number,
+): Promise<Fault | null> => {
+  await world.lay()
+  const signal = await inCopy(async () => {
+    const turn = await Turn.begin(world, scenario)
+    killAfter(n)
+    await turn.run()
+  })
+  if (signal !== SIGKILL) throw new Error(`change ${n}: ended by ${signal}, not killed`)
+  const { wrong } = await check(world, known)
+  if (wrong.length === 0) return null
+  const hit = known.calls.filter(call => call.mutates)[n]
+  return {
+    mode: world.mode,
+    scenario: scenario.name,
+    error: null,
+    what: `killed after change ${n}, ${hit?.name ?? '?'}`,
+    where: hit?.stack ?? '',
+    wrong,
+  }
+}
+
+/** With each call held up it comes to the same. */
+const delay = async (world: World, scenario: Scenario, known: Known): Promise<Fault | null> => {
+  await world.lay()
+  const turn = await Turn.begin(world, scenario)
+  const answer = await delayed(DELAY_MS, () => turn.run())
+  turn.end()
+  const { isAfter, wrong } = await check(world, known)
+  if (!isAfter || answer !== known.answer) wrong.push(`answered ${answer}, not as after`)
+  if (wrong.length === 0) return null
+  return {
+    mode: world.mode,
+    scenario: scenario.name,
+    error: null,
+    what: 'each call held up',
+    where: '',
+    wrong,
+  }
+}
+
+/** Which faults a scenario meets. */
+export interface Plan {
+  errors: readonly ErrorName[]
+  /** Each call fails with one of the errors, beginning with this one; null: with each of them. */
+  turn: number | null
+  /** Calls with which nothing need be tried any more: those of another mode. */
+  tried: readonly Traced[] | null
+}
+
+const isSame = (a: readonly Traced[], b: readonly Traced[]): boolean =>
+  a.length === b.length &&
+  a.every((call, i) => call.name === b[i]?.name && call.stack === b[i]?.stack)
+
+/** Runs a scenario with every fault; its calls without one. */
+export const runScenario = async (
+  world: World,
+  scenario: Scenario,
+  { errors, turn, tried }: Plan,
+  counts: Counts,
+  report: (fault: Fault) => void,
+): Promise<Traced[]> => {
+  const known = await learn(world, scenario)
+  const { calls } = known
+  if (tried !== null && isSame(calls, tried)) return calls
+  counts.operations++
+  const late = await delay(world, scenario, known)
+  if (late !== null) report(late)
+  for (let n = 0; n < calls.length; n++) {
+    const some = turn === null ? errors : [errors[(turn + n) % errors.length] as ErrorName]
+    for (const errno of some) {
+      const { fault, survived } = await fail(world, scenario, known, n, errno)
+      counts.failures++
+      if (survived) counts.survived++
+      if (fault !== null) report(fault)
+    }
+  }
+  const changes = calls.filter(call => call.mutates).length
+  for (let n = 0; n < changes; n++) {
+    counts.kills++
+    const fault = await kill(world, scenario, known, n)
+    if (fault !== null) report(fault)
+  }
+  return calls
+}

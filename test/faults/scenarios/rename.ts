@@ -1,0 +1,47 @@
+/** rename. */
+
+import * as sys from '../../helpers/syscalls.js'
+import type { Mode } from '../modes.js'
+import type { Scenario } from '../scenario.js'
+
+const { RENAME } = sys
+
+/** What takes the write permission of a folder, an ordinary user's server is not asked for. */
+const notUser = (mode: Mode): boolean => mode !== 'user'
+
+export const rename: readonly Scenario[] = [
+  { name: 'rename over a file', run: fs => fs.rename('uf', 'uf2') },
+  { name: 'rename over a lower file', run: fs => fs.rename('uf', 'f') },
+  { name: 'rename of a lower file over a lower file', run: fs => fs.rename('d/x', 'm/a') },
+  { name: 'rename of a lower file over an upper file', run: fs => fs.rename('d/x', 'ud/a') },
+  { name: 'rename over a link', run: fs => fs.rename('uf', 'd/h2') },
+  { name: 'rename of a link', run: fs => fs.rename('h1', 'new') },
+  {
+    name: 'rename of a copied link',
+    prepare: fs => fs.chmod('h1', 0o600),
+    run: fs => fs.rename('d/h3', 'm/w'),
+  },
+  { name: 'rename over an empty folder', run: fs => fs.rename('ud', 'ue') },
+  { name: 'rename over an empty merged folder', run: fs => fs.rename('ud', 'e') },
+  { name: 'rename of a merged folder', run: fs => fs.rename('m', 'new') },
+  { name: 'rename of a merged folder over an empty one', run: fs => fs.rename('m', 'e') },
+  { name: 'rename of a lower folder into another', run: fs => fs.rename('d', 'ud/new') },
+  { name: 'rename of a lower folder within its own', run: fs => fs.rename('d/sub', 'd/sub2') },
+  {
+    name: 'rename of a folder out of a moved one',
+    prepare: fs => fs.rename('d', 'd2'),
+    run: fs => fs.rename('d2/sub', 'ud/sub'),
+  },
+  { name: 'rename of a read-only folder', run: fs => fs.rename('uro', 'ud/new'), in: notUser },
+  { name: 'rename of a lower read-only folder', run: fs => fs.rename('ro', 'ud/new'), in: notUser },
+  { name: 'rename in a read-only folder', run: fs => fs.rename('ro/g', 'ro/g2'), in: notUser },
+  { name: 'rename of a symlink', run: fs => fs.rename('s', 'm/w') },
+  { name: 'rename NOREPLACE', run: fs => fs.rename('f', 'm/new', RENAME.NOREPLACE) },
+  { name: 'rename EXCHANGE of files', run: fs => fs.rename('f', 'm/a', RENAME.EXCHANGE) },
+  { name: 'rename EXCHANGE of folders', run: fs => fs.rename('d', 'ud', RENAME.EXCHANGE) },
+  {
+    name: 'rename EXCHANGE of a file and a folder',
+    run: fs => fs.rename('uf', 'm', RENAME.EXCHANGE),
+  },
+  { name: 'rename EXCHANGE of links', run: fs => fs.rename('h1', 'd/x', RENAME.EXCHANGE) },
+]

@@ -1,0 +1,151 @@
+/** Resident servers for tests: of a name of the test's own, and gone at its end. */
+
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import * as fs from 'node:fs'
+
+import type { Test } from 'tap'
+
+import { markersOf, type Found } from '../../src/overlay/markers.js'
+import {
+  isAlive,
+  mountedOn,
+  outcomeOf,
+  PROGRAM,
+  until,
+  type Outcome,
+  type Scratch,
+} from './mount.js'
+
+let count = 0
+
+export interface Resident {
+  /** In the environment of its clients: TSOVERLAY_SERVER. */
+  name: string
+  /** `/run/NAME`. */
+  top: string
+  env: NodeJS.ProcessEnv
+  /** Starts the program; its mounts are this server's, where it takes them. */
+  start(args: readonly string[], options?: ClientOptions): ChildProcess
+  /** The same, and waits for its end. */
+  run(...args: string[]): Promise<Outcome>
+  /** The process that has registered, or 0. */
+  pid(): number
+  /** Its folder, of which there is one. */
+  folder(): string
+  /** Which mounts it has, by its own word. */
+  mounts(): string[]
+  /** Waits until a server has registered, other than `than`. */
+  registered(than?: number): Promise<number>
+}
+
+export interface ClientOptions {
+  cwd?: string
+  env?: NodeJS.ProcessEnv
+  /** What runs the program. */
+  through?: readonly string[]
+  /** In place of the program. */
+  program?: string
+}
+
+const foldersIn = (top: string): string[] =>
+  fs.existsSync(top) ? fs.readdirSync(top).map(name => `${top}/${name}`) : []
+
+const pidIn = (folder: string): number => {
+  try {
+    return Number(fs.readFileSync(`${folder}/pid`, 'latin1').split('\n')[0])
+  } catch {
+    return 0
+  }
+}
+
+/** To be called before the folders of the test are made, so that mounts are gone when those go. */
+export const resident = (t: Test, where: Scratch): Resident => {
+  const name = `tsoverlay-test-${process.pid}-${count++}`
+  const top = `/run/${name}`
+  const { NODE_OPTIONS: _, ...plain } = process.env
+  const env = { ...plain, TSOVERLAY_SERVER: name }
+  where.before(async () => {
+    for (const folder of foldersIn(top)) {
+      const pid = pidIn(folder)
+      if (isAlive(pid)) spawnSync('kill', ['-CONT', String(pid)])
+      if (isAlive(pid)) spawnSync('kill', [String(pid)])
+      await until('the end of the server', () => !isAlive(pid))
+    }
+    const left = foldersIn(top).flatMap(folder => [folder, ...fs.readdirSync(folder)])
+    if (left.length > 0) t.fail(`left in ${top}: ${left.join(' ')}`)
+    fs.rmSync(top, { recursive: true, force: true })
+  })
+  const own: Resident = {
+    name,
+    top,
+    env,
+    start: (args, { cwd, env: more = {}, through = [], program = PROGRAM } = {}) => {
+      const [command = '', ...rest] = [...through, program, ...args]
+      return spawn(command, rest, {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...env, ...more },
+        ...(cwd === undefined ? {} : { cwd }),
+      })
+    },
+    run: (...args) => outcomeOf(own.start(args)),
+    folder: () => foldersIn(top).find(folder => !/\/\.[^/]*$/.test(folder)) ?? '',
+    pid: () => pidIn(own.folder()),
+    mounts: () => mountsOf(own.pid()),
+    registered: async (than = 0) => {
+      let found = 0
+      // One look: the file is missing for a moment where one server takes the place of another.
+      await until('a registered server', () => {
+        found = own.pid()
+        return found > 0 && found !== than
+      })
+      return found
+    },
+  }
+  return own
+}
+
+const mountsOf = (pid: number): string[] =>
+  markersOf(pid)
+    .map(({ mountpoint }) => mountpoint)
+    .toSorted()
+
+/** The processes that say that they serve a mount on a folder. */
+export const servedBy = (mountpoint: string): number[] =>
+  fs
+    .readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .map(Number)
+    .filter(pid => markersOf(pid).some((marker: Found) => marker.mountpoint === mountpoint))
+
+export interface Layers {
+  lower: string
+  upper: string
+  work: string
+  merged: string
+  options: string
+}
+
+/** Folders for a union of its own below a folder; the lower one has a file `which` that says its name. */
+export const layersIn = (where: Scratch, name: string): Layers => {
+  const top = `${where.top}/${name}`
+  const [lower, upper, work, merged] = ['l', 'u', 'w', 'm'].map(part => `${top}/${part}`) as [
+    string,
+    string,
+    string,
+    string,
+  ]
+  for (const folder of [lower, upper, work, merged]) fs.mkdirSync(folder, { recursive: true })
+  fs.writeFileSync(`${lower}/which`, name)
+  where.before(() => {
+    while (mountedOn(merged).length > 0) {
+      if (spawnSync('umount', [merged]).status !== 0) spawnSync('umount', ['-l', merged])
+    }
+  })
+  return {
+    lower,
+    upper,
+    work,
+    merged,
+    options: `lowerdir=${lower},upperdir=${upper},workdir=${work}`,
+  }
+}

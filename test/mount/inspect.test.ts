@@ -1,0 +1,331 @@
+/** The commands that tell about mounts. */
+
+import { spawnSync } from 'node:child_process'
+import * as fs from 'node:fs'
+
+import t from 'tap'
+
+import {
+  folders,
+  LET_GO,
+  mountedOn,
+  NODE,
+  PROGRAM,
+  scratch,
+  serve,
+  skipMounts,
+  test,
+  tsoverlay,
+  until,
+} from '../helpers/mount.js'
+import { layersIn, resident, type Layers, type Resident } from '../helpers/resident.js'
+import type { Listed } from '../../src/cli/ls.js'
+import type { MountStats } from '../../src/cli/stats.js'
+import type { Which } from '../../src/cli/which.js'
+import { descriptorsOf } from '../../src/sys/descriptors.js'
+
+const skip = skipMounts
+
+/** What `ls --json` says of the mounts below a folder. */
+const listed = async (top: string, ...args: string[]): Promise<Listed[]> => {
+  const { status, stdout, stderr } = await tsoverlay('ls', '--json', ...args)
+  if (status !== 0 || stderr !== '') throw new Error(`ls: ${status} ${stderr}`)
+  return (JSON.parse(stdout) as Listed[]).filter(({ mountpoint }) => mountpoint.startsWith(top))
+}
+
+/** Mounts them, by one server. */
+const mountAll = async (server: Resident, all: readonly Layers[]): Promise<void> => {
+  for (const f of all) {
+    const { status, stderr } = await server.run('mount', '-o', f.options, f.merged)
+    if (status !== 0 || stderr !== '') throw new Error(`mount: ${status} ${stderr}`)
+    await server.registered()
+  }
+}
+
+const which = async (path: string): Promise<Which> =>
+  JSON.parse((await tsoverlay('which', '--json', path)).stdout) as Which
+
+test(t, 'ls: a server of one mount', { skip }, async t => {
+  const f = folders(t)
+  const server = await serve(t, f)
+  fs.writeFileSync(`${f.merged}/file`, 'text')
+  const [one, ...others] = await listed(f.top)
+  t.strictSame(others, [])
+  t.match(one, {
+    mountpoint: f.merged,
+    lower: [f.lower],
+    upper: f.upper,
+    work: f.work,
+    writable: true,
+    pid: server.pid,
+    mounts: 1,
+  })
+  t.match(one?.io, /^(passthrough|cached)$/)
+  t.ok(one!.requests! > 0)
+  t.ok(one!.memory! > 2 ** 20)
+  t.ok(one!.age! >= 0 && one!.age! < 3600)
+  t.ok(Math.abs(one!.since! - Date.now()) < 3_600_000)
+  const { stdout } = await tsoverlay('ls')
+  const [head = '', ...lines] = stdout.split('\n')
+  t.match(head, /^MOUNTPOINT +PID +MODE +AGE +REQUESTS +MEMORY +MOUNTS +LAYERS$/)
+  const line = lines.find(text => text.startsWith(`${f.merged} `)) ?? ''
+  t.match(line.split(/ +/), {
+    length: 8,
+    1: String(server.pid),
+    7: `lowerdir=${f.lower},upperdir=${f.upper},workdir=${f.work}`,
+  })
+})
+
+test(t, 'ls: what can not be told is null', { skip }, async t => {
+  const f = folders(t)
+  const server = await serve(t, f)
+  fs.chmodSync(f.top, 0o755)
+  // Whoever may not look into the server sees that there is a mount.
+  const cli = new URL('../../dist/cli/main.cjs', import.meta.url).pathname
+  const { stdout, status } = spawnSync(NODE[0], [...NODE.slice(1), cli, 'ls', '--json'], {
+    encoding: 'utf8',
+    uid: 65_534,
+    gid: 65_534,
+  })
+  if (status !== 0) return t.comment('the program can not be read by other users')
+  const one = (JSON.parse(stdout) as Listed[]).find(({ mountpoint }) => mountpoint === f.merged)
+  t.strictSame(one, {
+    mountpoint: f.merged,
+    lower: null,
+    upper: null,
+    work: null,
+    writable: null,
+    io: null,
+    pid: null,
+    since: null,
+    age: null,
+    requests: null,
+    memory: null,
+    mounts: null,
+  })
+  // One that is stopped does not answer; all else is known.
+  server.process.kill('SIGSTOP')
+  try {
+    const [stopped] = await listed(f.top)
+    t.match(stopped, { pid: server.pid, requests: null, lower: [f.lower] })
+  } finally {
+    server.process.kill('SIGCONT')
+  }
+})
+
+test(t, 'ls: mounts of one server, and what is mounted twice', { skip }, async t => {
+  const where = scratch(t, 'inspect')
+  const server = resident(t, where)
+  const all = ['one', 'two', 'three'].map(name => layersIn(where, name))
+  await mountAll(server, all)
+  const pid = server.pid()
+  t.strictSame(
+    (await listed(where.top)).map(one => [one.mountpoint, one.pid, one.mounts]),
+    all.map(f => [f.merged, pid, 3]),
+  )
+  const [first] = all as [(typeof all)[number]]
+  const again = `${where.top}/again`
+  fs.mkdirSync(again)
+  t.equal(spawnSync('mount', ['--bind', first.merged, again]).status, 0)
+  where.before(() => void (mountedOn(again).length > 0 && spawnSync('umount', [again])))
+  t.strictSame(
+    (await listed(where.top))
+      .filter(one => one.lower?.[0] === first.lower)
+      .map(one => one.mountpoint),
+    [first.merged, again],
+  )
+})
+
+/** What `stats --json` says of a mount. */
+const statsOf = async (mountpoint: string): Promise<MountStats> => {
+  const { status, stdout, stderr } = await tsoverlay('stats', '--json', mountpoint)
+  if (status !== 0) throw new Error(`stats: ${status} ${stderr}`)
+  return JSON.parse(stdout) as MountStats
+}
+
+test(t, 'stats: what was counted', { skip }, async t => {
+  const f = folders(t)
+  fs.mkdirSync(`${f.lower}/folder`)
+  const large = 3 << 20
+  for (const [name, bytes] of [
+    ['small', 1000],
+    ['folder/large', large],
+    ['cut', 5000],
+    ['meta', 700],
+  ] as const)
+    fs.writeFileSync(`${f.lower}/${name}`, Buffer.alloc(bytes, 1))
+  const server = await serve(t, f)
+  const before = await statsOf(f.merged)
+  t.match(before, { mountpoint: f.merged, pid: server.pid, openFiles: 0, copyUps: 0, waiting: 0 })
+  t.equal(before.copyUpBytes, 0)
+  const open = fs.openSync(`${f.merged}/small`, 'r')
+  fs.appendFileSync(`${f.merged}/small`, 'more')
+  fs.appendFileSync(`${f.merged}/folder/large`, 'more')
+  fs.writeFileSync(`${f.merged}/cut`, 'new')
+  fs.chmodSync(`${f.merged}/meta`, 0o600)
+  fs.writeFileSync(`${f.merged}/new`, 'new')
+  t.throws(() => fs.mkdirSync(`${f.merged}/folder/large/x`))
+  spawnSync('getfattr', ['-n', 'user.none', `${f.merged}/new`])
+  const after = await statsOf(f.merged)
+  t.equal(after.copyUps, 5, 'four files and a folder')
+  t.equal(after.copyUpBytes, 1000 + large + 700, 'what is cut is not copied')
+  t.ok(after.requests > before.requests)
+  t.ok(after.nodes! >= 6)
+  const sum = Object.values(after.operations).reduce((all, { requests }) => all + requests, 0)
+  t.equal(sum, after.requests)
+  const errors = Object.values(after.operations).reduce((all, one) => all + one.errors!, 0)
+  t.equal(errors, after.errors)
+  t.ok(after.operations['LOOKUP']!.requests > 0)
+  fs.closeSync(open)
+
+  const plain = await tsoverlay('stats', f.merged)
+  t.match(plain, { status: 0, stderr: '' })
+  t.match(plain.stdout, /^copy-ups +5$/m)
+  t.match(plain.stdout, /^LOOKUP +\d+ +\d+$/m)
+  const { stdout } = await tsoverlay('stats', '--prometheus', f.merged)
+  t.match(stdout, `tsoverlay_copyup_bytes_total{mountpoint="${f.merged}"} ${1000 + large + 700}\n`)
+})
+
+test(t, 'stats: mounts of one server are told apart', { skip }, async t => {
+  const where = scratch(t, 'inspect')
+  const server = resident(t, where)
+  const all = ['one', 'two'].map(name => layersIn(where, name))
+  const [one, two] = all as [Layers, Layers]
+  await mountAll(server, all)
+  fs.appendFileSync(`${two.merged}/which`, 'more')
+  t.equal((await statsOf(one.merged)).copyUps, 0)
+  t.equal((await statsOf(two.merged)).copyUps, 1)
+  t.match(await server.run('umount', one.merged), { status: 0 })
+  t.equal((await statsOf(two.merged)).copyUps, 1)
+  // Nothing of the answers stays, nor of who asks.
+  const pid = server.pid()
+  await until('answers that are gone', () =>
+    descriptorsOf(pid).every(([, target]) => !target.includes('tsoverlay-answer')),
+  )
+  t.match(await server.run('umount', two.merged), { status: 0 })
+  const pipes = descriptorsOf(pid).filter(([, target]) => target.startsWith('/memfd:tsoverlay'))
+  t.strictSame(pipes, [])
+})
+
+test(t, 'stats: who can not be asked', { skip }, async t => {
+  const f = folders(t)
+  const server = await serve(t, f)
+  t.match(await tsoverlay('stats', f.top), { status: 32, stderr: /nothing is mounted there/ })
+  t.match(await tsoverlay('stats', '/proc'), { status: 32, stderr: /holds a mount of type proc/ })
+  t.match(await tsoverlay('stats'), { status: 1 })
+  t.match(await tsoverlay('stats', '--json', '--prometheus', f.merged), { status: 1 })
+  server.process.kill('SIGSTOP')
+  try {
+    const outcome = await tsoverlay('stats', f.merged)
+    t.match(outcome, { status: 32, stdout: '', stderr: /process \d+, does not answer/ })
+  } finally {
+    server.process.kill('SIGCONT')
+  }
+  t.equal((await statsOf(f.merged)).pid, server.pid)
+})
+
+test(t, 'which: the layer and the path that serve a name', { skip }, async t => {
+  const f = folders(t)
+  const second = `${f.top}/second`
+  fs.mkdirSync(`${second}/folder`, { recursive: true })
+  fs.mkdirSync(`${f.lower}/folder`)
+  fs.writeFileSync(`${second}/folder/file`, 'text')
+  fs.writeFileSync(`${f.lower}/gone`, 'text')
+  fs.writeFileSync(`${f.lower}/changed`, 'text')
+  const options = `lowerdir=${f.lower}:${second},upperdir=${f.upper},workdir=${f.work}`
+  const server = await serve(t, { ...f, options })
+  fs.unlinkSync(`${f.merged}/gone`)
+  fs.appendFileSync(`${f.merged}/changed`, 'more')
+  fs.symlinkSync('folder', `${f.merged}/link`)
+  const file = { layer: 2, path: `${second}/folder/file` }
+  t.match(await which(`${f.merged}/folder/file`), {
+    path: `${f.merged}/folder/file`,
+    mountpoint: f.merged,
+    type: 'file',
+    served: [file],
+  })
+  t.strictSame((await which(`${f.merged}/link/file`)).served, [file], 'through a symlink')
+  t.match(await which(`${f.merged}/link`), { type: 'symlink', served: [{ layer: 0 }] })
+  t.match((await which(`${f.merged}/changed`)).served, [{ path: `${f.upper}/changed` }])
+  t.match((await which(f.merged)).served, { length: 3 })
+  const gone = await tsoverlay('which', `${f.merged}/gone`)
+  t.equal(gone.status, 32)
+  t.match(gone.stdout, /^upper +whiteout: the name is deleted +\S+\/upper\/gone$/m)
+  t.match(gone.stdout, /^lower 1 +is hidden$/m)
+  const plain = await tsoverlay('which', `${f.merged}/folder`)
+  t.match(plain, { status: 0, stderr: '' })
+  t.match(plain.stdout, `lower 2: ${second}/folder\n`)
+
+  // Another mount of a folder of it.
+  const again = `${f.top}/again`
+  fs.mkdirSync(again)
+  t.equal(spawnSync('mount', ['--bind', `${f.merged}/folder`, again]).status, 0)
+  f.before(() => void (mountedOn(again).length > 0 && spawnSync('umount', [again])))
+  t.match(await which(`${again}/file`), { path: `${again}/file`, served: [file] })
+  t.match(await which(again), { path: again, type: 'folder' })
+  t.match(await tsoverlay('which', f.top), { status: 32, stderr: /is in no union/ })
+  t.match(await tsoverlay('which', `${f.merged}/changed/x`), { status: 32, stderr: /is no folder/ })
+  t.equal(fs.readFileSync(`${f.merged}/folder/file`, 'utf8'), 'text')
+  t.equal((await statsOf(f.merged)).pid, server.pid)
+})
+
+test(t, 'umount: several, also after one that fails', { skip }, async t => {
+  const where = scratch(t, 'inspect')
+  const server = resident(t, where)
+  const all = ['one', 'two', 'three'].map(name => layersIn(where, name))
+  await mountAll(server, all)
+  const [one, two, three] = all as [Layers, Layers, Layers]
+  const busy = fs.openSync(`${two.merged}/which`, 'r')
+  const first = await server.run('umount', one.merged, two.merged, where.top, three.merged)
+  t.equal(first.status, 32)
+  const [busyLine = '', wrongLine = '', ...rest] = first.stderr.split('\n')
+  t.match(busyLine, `${two.merged} is busy`)
+  t.match(wrongLine, `${where.top}: nothing is mounted there`)
+  t.strictSame(rest, [''])
+  t.strictSame(
+    all.map(f => mountedOn(f.merged).length),
+    [0, 1, 0],
+  )
+  fs.closeSync(busy)
+  t.match(await server.run('umount', two.merged), { status: 0, stdout: '', stderr: '' })
+  t.match(await server.run('umount'), { status: 1, stderr: /missing required argument/ })
+  t.match(await server.run('umount', '--all', two.merged), { status: 1, stderr: /--all takes no/ })
+})
+
+test(t, 'umount: all that are listed', { skip }, async t => {
+  const where = scratch(t, 'inspect')
+  const all = ['one', 'two words', 'three'].map(name => layersIn(where, name))
+  const [one, two, three] = all as [Layers, Layers, Layers]
+  // In a mount namespace of its own, where nobody else's mounts are.
+  const script = `${LET_GO}
+    findmnt -rn -t fuse.tsoverlay -o TARGET | tac | while read -r point; do umount -l "$point"; done
+    program=$1; shift
+    while [ $# -gt 0 ]; do "$program" mount -o "$1" "$2" || exit 99; last=$2; shift 2; done
+    # One that is covered is left.
+    mount -t tmpfs none "$last"
+    "$program" umount --all
+    echo "status $?"
+    umount "$last"
+    "$program" ls --json
+    "$program" umount --all
+    echo "status $?"
+    "$program" ls --json
+  `
+  const args = all.flatMap(f => [f.options, f.merged])
+  const child = spawnSync(
+    'unshare',
+    ['-m', '--propagation', 'private', 'sh', '-c', script, 'sh', PROGRAM, ...args],
+    { encoding: 'utf8', env: { PATH: process.env['PATH'], TSOVERLAY_SERVER: '' } },
+  )
+  const [second, first, failed, left = '', ...rest] = child.stdout.split('\n')
+  t.strictSame(
+    [second, first, failed],
+    [two.merged.replace(' ', String.raw`\040`), one.merged, 'status 32'],
+  )
+  t.match(child.stderr, /three\/m: holds a mount of type tmpfs/)
+  t.strictSame(
+    (JSON.parse(left) as Listed[]).map(({ mountpoint }) => mountpoint),
+    [three.merged],
+  )
+  t.strictSame(rest, [three.merged, 'status 0', '[]', ''])
+})

@@ -1,0 +1,260 @@
+/** Whom the resident server takes, and what it has no part in. */
+
+import { spawn, spawnSync } from 'node:child_process'
+import * as fs from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
+
+import t, { type Test } from 'tap'
+
+import { install } from '../helpers/installed.js'
+import {
+  isAlive,
+  mountedOn,
+  outcomeOf,
+  PROGRAM,
+  scratch,
+  skipMounts,
+  test,
+  until,
+  type Scratch,
+} from '../helpers/mount.js'
+import { layersIn, resident, servedBy, type Layers, type Resident } from '../helpers/resident.js'
+
+const quiet = { status: 0, signal: null, stdout: '', stderr: '' }
+
+const ofMount = (f: Layers): string[] => ['mount', '--linger', '0', '-o', f.options, f.merged]
+
+const begin = async (t: Test): Promise<{ where: Scratch; server: Resident; pid: number }> => {
+  const where = scratch(t, 'resident')
+  const server = resident(t, where)
+  t.same(await server.run('server', 'start', '--linger', '100'), quiet)
+  return { where, server, pid: server.pid() }
+}
+
+const has = (program: string): boolean => spawnSync('which', [program]).status === 0
+
+/** What makes a client another one than the server. */
+const unlike: Record<string, readonly string[]> = {
+  'fewer capabilities': ['setpriv', '--bounding-set', '-net_raw', '--inh-caps', '-net_raw'],
+  'no new privileges': ['setpriv', '--no-new-privs'],
+  'another group': ['setpriv', '--regid', '1234', '--keep-groups'],
+  'more groups': ['setpriv', '--groups', '0,1234'],
+  'a limit of file sizes': ['prlimit', '--fsize=1000000'],
+  'a limit of core files': ['prlimit', '--core=12345'],
+  'a network of its own': ['unshare', '--net'],
+  'a shell with options': ['sh', '-f'],
+  'no shell': ['env'],
+}
+
+test(t, 'a client that is unlike the server has one of its own', { skip: skipMounts }, async t => {
+  const { where, server, pid } = await begin(t)
+  const like = layersIn(where, 'like')
+  t.same(await server.run(...ofMount(like)), quiet)
+  t.strictSame(servedBy(like.merged), [pid])
+  for (const [what, through] of Object.entries(unlike)) {
+    if (!has(through[0] ?? '')) {
+      t.comment(`left out, there is no ${through[0]}: ${what}`)
+      continue
+    }
+    const f = layersIn(where, what.replaceAll(' ', '-'))
+    t.same(await outcomeOf(server.start(ofMount(f), { through })), quiet, what)
+    const served = servedBy(f.merged)
+    t.equal(served.length, 1)
+    if (what === 'no shell') t.equal(served[0], pid, 'env(1) is gone by then')
+    else t.not(served[0], pid, what)
+    t.equal(spawnSync('umount', [f.merged]).status, 0)
+  }
+  t.equal(server.pid(), pid)
+})
+
+test(t, 'a client in a root folder of its own', { skip: skipMounts }, async t => {
+  const { where, server, pid } = await begin(t)
+  const f = layersIn(where, 'second')
+  const root = `${where.top}/root`
+  fs.mkdirSync(root)
+  where.before(() => void spawnSync('umount', ['-R', '-l', root]))
+  // The same files, through another mount.
+  for (const path of ['/', '/proc', '/dev', '/run'])
+    t.equal(spawnSync('mount', ['--bind', path, `${root}${path}`]).status, 0)
+  const child = server.start(ofMount(f), { through: ['chroot', root] })
+  t.same(await outcomeOf(child), quiet)
+  t.not(servedBy(f.merged)[0], pid)
+  t.same(mountedOn(`${root}${f.merged}`).length, 1, 'it is mounted there')
+  t.same(mountedOn(f.merged).length, 0, 'and not here')
+  t.equal(spawnSync('umount', [`${root}${f.merged}`]).status, 0)
+})
+
+test(t, 'another cgroup', { skip: skipMounts }, async t => {
+  const top = '/sys/fs/cgroup/pids'
+  const group = `${fs.existsSync(`${top}/cgroup.procs`) ? top : '/sys/fs/cgroup'}/tsoverlay-${process.pid}`
+  try {
+    fs.mkdirSync(group)
+  } catch (error) {
+    return t.comment(`left out: no cgroup can be made: ${String(error)}`)
+  }
+  const where = scratch(t, 'resident')
+  where.before(() => until('the cgroup', () => spawnSync('rmdir', [group]).status === 0))
+  const server = resident(t, where)
+  const first = layersIn(where, 'first')
+  t.same(await server.run('mount', '-o', first.options, first.merged), quiet)
+  const pid = await server.registered()
+  const inside = { through: ['sh', '-c', `echo $$ >${group}/cgroup.procs; exec "$0" "$@"`] }
+  const second = layersIn(where, 'second')
+  t.same(await outcomeOf(server.start(ofMount(second), inside)), quiet)
+  t.not(servedBy(second.merged)[0], pid, 'it would end with the client')
+  t.equal(spawnSync('umount', [second.merged]).status, 0)
+
+  t.same(await server.run('server', 'start', '--linger', '100'), quiet)
+  const stays = await server.registered(pid)
+  t.same(await outcomeOf(server.start(ofMount(second), inside)), quiet)
+  t.strictSame(servedBy(second.merged), [stays], 'one that was started to stay takes all')
+})
+
+test(t, 'a number that is not the number of who asks', { skip: skipMounts }, async t => {
+  const { where, server, pid } = await begin(t)
+  const f = layersIn(where, 'second')
+  const control = `${server.folder()}/control`
+  const args = ofMount(f)
+  // A process that has not asked; one that asks and is no launcher; none at all; no number.
+  const waiting = spawn('sleep', ['100'], { stdio: 'ignore' })
+  const posing = spawn(
+    'bash',
+    [
+      '-c',
+      `exec 3<>${control}; trap "exit 7" URG; printf '\\n%s\\n' $$ >&3; for i in {1..100}; do sleep 0.1; done`,
+      PROGRAM,
+      ...args,
+    ],
+    { stdio: 'ignore' },
+  )
+  const ended = new Promise(resolve => posing.once('exit', resolve))
+  for (const line of [waiting.pid, 1, 4_194_304, -1, 0, 'x', '', '9'.repeat(100)])
+    fs.appendFileSync(control, `${line}\n`)
+  fs.appendFileSync(control, 'a line that does not end'.repeat(100))
+  t.equal(await ended, 7, 'it is told to start a server of its own')
+  await pause(200)
+  t.same(mountedOn(f.merged), [])
+  t.ok(isAlive(waiting.pid ?? 0), 'the other is told nothing')
+  waiting.kill()
+  fs.appendFileSync(control, '\n')
+  t.same(await server.run(...args), quiet)
+  t.strictSame(servedBy(f.merged), [pid])
+  await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 2)
+})
+
+test(t, 'one request, one mount', { skip: skipMounts }, async t => {
+  const { where, server, pid } = await begin(t)
+  const f = layersIn(where, 'second')
+  const control = `${server.folder()}/control`
+  // Somebody repeats the numbers of all clients.
+  const child = server.start(['mount', '-o', `lowerdir=${f.lower}`, f.merged])
+  for (let i = 0; i < 50; i++) {
+    fs.appendFileSync(control, `${child.pid}\n`)
+    await pause(1)
+  }
+  t.same(await outcomeOf(child), quiet)
+  await pause(100)
+  t.equal(mountedOn(f.merged).length, 1)
+  t.strictSame(servedBy(f.merged), [pid])
+})
+
+/** A program that another user can run, and a place that is his. */
+const forUser = (where: Scratch, uid: number) => {
+  fs.chmodSync(where.top, 0o755)
+  const program = `${install(where.top)}/dist/cli/tsoverlay`
+  const home = `${where.top}/user`
+  fs.mkdirSync(home, { mode: 0o700 })
+  fs.chownSync(home, uid, uid)
+  return {
+    program,
+    home,
+    through: ['setpriv', '--reuid', `${uid}`, '--regid', `${uid}`, '--clear-groups'],
+  }
+}
+
+/** A FIFO of requests that nobody reads, in a folder of a user's; what was written there. */
+const trap = (top: string, folder: string, uid: number) => {
+  const path = `${top}/${folder}`
+  fs.mkdirSync(path, { recursive: true, mode: 0o700 })
+  spawnSync('mkfifo', ['-m', '666', `${path}/control`])
+  const start = fs
+    .readFileSync('/proc/self/stat', 'latin1')
+    .replace(/^.*\) /, '')
+    .split(' ')[19]
+  fs.writeFileSync(`${path}/pid`, `${process.pid}\n${start}\nstays\n`)
+  spawnSync('chown', ['-R', `${uid}:${uid}`, top])
+  const fd = fs.openSync(`${path}/control`, fs.constants.O_RDWR | fs.constants.O_NONBLOCK)
+  return (): string => {
+    try {
+      return fs.readFileSync(fd, 'latin1')
+    } catch {
+      return ''
+    } finally {
+      fs.closeSync(fd)
+    }
+  }
+}
+
+const keyOf = (program: string): string => {
+  const build = /^build=(\w+)$/m.exec(fs.readFileSync(program, 'utf8'))?.[1] ?? ''
+  const numbers = ['mnt', 'pid', 'net', 'user'].map(kind =>
+    fs.readlinkSync(`/proc/self/ns/${kind}`).replaceAll(/\D/g, ''),
+  )
+  return [build, ...numbers].join('-')
+}
+
+test(t, 'another user', { skip: skipMounts }, async t => {
+  const { where, server, pid } = await begin(t)
+  const { program, home, through } = forUser(where, 1234)
+  const f = layersIn(where, 'second')
+  const control = `${server.folder()}/control`
+  t.not(
+    spawnSync(through[0] ?? '', [...through.slice(1), 'sh', '-c', `echo 1 >${control}`]).status,
+    0,
+  )
+  for (const XDG_RUNTIME_DIR of [home, '/run', ''])
+    await outcomeOf(server.start(ofMount(f), { through, program, env: { XDG_RUNTIME_DIR } }))
+  t.same(servedBy(f.merged), [], 'nothing is mounted where he may not mount')
+  t.strictSame(server.mounts(), [])
+  t.equal(server.pid(), pid)
+})
+
+test(t, "a runtime folder that is not the client's own", { skip: skipMounts }, async t => {
+  const where = scratch(t, 'resident')
+  const server = resident(t, where)
+  const f = layersIn(where, 'second')
+  const { program, home, through } = forUser(where, 1234)
+  const args = ['mount', '--linger', '0', '-o', 'lowerdir=/no/such/folder', f.merged]
+  const key = keyOf(program)
+
+  const heard = trap(`${home}/${server.name}`, key, 1234)
+  const root = server.start(args, { program, env: { XDG_RUNTIME_DIR: home } })
+  t.match(await outcomeOf(root), { status: 32 }, 'as sudo -E leaves the variable')
+  t.equal(heard(), '', 'root asks nobody there')
+  t.notOk(fs.existsSync(server.top))
+  fs.rmSync(`${home}/${server.name}`, { recursive: true })
+
+  // A symlink of his, to a folder of his; then one in the path to it; then a folder of another user.
+  fs.mkdirSync(`${home}/real`)
+  const links = { link: 'real', name: `real/${server.name}`, folder: `real/${server.name}/${key}` }
+  for (const [what, from] of Object.entries({
+    link: `${home}/link`,
+    name: `${home}/${server.name}`,
+    folder: `${home}/own/${server.name}/${key}`,
+  })) {
+    const told = trap(`${home}/real/${server.name}`, key, 1234)
+    fs.mkdirSync(from.replace(/\/[^/]*$/, ''), { recursive: true })
+    fs.symlinkSync(`${home}/${links[what as keyof typeof links]}`, from)
+    spawnSync('chown', ['-R', '1234:1234', home])
+    const XDG_RUNTIME_DIR = { link: `${home}/link`, name: home, folder: `${home}/own` }[what]
+    const child = server.start(args, { program, through, env: { XDG_RUNTIME_DIR } })
+    t.not((await outcomeOf(child)).status, 0)
+    t.equal(told(), '', what)
+    fs.rmSync(from)
+    fs.rmSync(`${home}/real/${server.name}`, { recursive: true })
+  }
+  const others = trap(`${home}/${server.name}`, key, 4321)
+  const child = server.start(args, { program, through, env: { XDG_RUNTIME_DIR: home } })
+  t.not((await outcomeOf(child)).status, 0)
+  t.equal(others(), '')
+})

@@ -1,0 +1,25 @@
+/** A thread for input and output that dies when it has done a task, and has not answered: datasync of no descriptor, or a close. */
+
+import { workerData, type MessagePort } from 'node:worker_threads'
+
+import type { IoRequest } from '../../../src/overlay/io-thread.js'
+
+const { port } = workerData as { port: MessagePort }
+
+let deadly = false
+const on = port.on.bind(port) as (name: string, handler: (request: IoRequest) => void) => void
+const post = port.postMessage.bind(port)
+
+Object.assign(port, {
+  on: (name: string, handler: (request: IoRequest) => void) =>
+    on(name, request => {
+      deadly = request.task.kind === 'close'
+      handler(request)
+    }),
+  postMessage: (message: unknown) => {
+    if (deadly) process.exit()
+    post(message)
+  },
+})
+
+await import('../../../src/overlay/io-worker.js')
