@@ -307,11 +307,13 @@ test(t, 'clients that are killed while they wait', { skip: skipMounts }, async t
   const last = layersIn(where, 'last')
   t.same(await server.run(...ofMount(last)), quiet)
   await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 2)
-  const mounted = all.filter(f => mountedOn(f.merged).length > 0)
-  t.comment(`${mounted.length} were mounted before they were killed`)
-  await until('all others are gone', () => server.mounts().length === mounted.length + 2)
-  for (const f of mounted) t.equal(spawnSync('umount', [f.merged]).status, 0)
-  await until('the end of those', () => server.mounts().length === 2)
+  // Such a mount was answered before the client was killed, or the server still takes it back: both are seen for a moment.
+  const mounted = () => all.filter(f => mountedOn(f.merged).length > 0)
+  t.comment(`${mounted().length} were mounted before they were killed`)
+  await until('the end of those', () => {
+    for (const f of mounted()) spawnSync('umount', [f.merged])
+    return mounted().length === 0 && server.mounts().length === 2
+  })
   t.equal(which(first), 'first')
   t.equal(server.pid(), pid)
 })
