@@ -78,7 +78,7 @@ export const dataHandlers = (s: Session): Data => ({
   write(_path, fd, buf, length, position, done) {
     const call = (): Result => {
       if (position + length > MAX) return -E.EFBIG
-      return length === 0 ? 0 : s.ops.write(fd, buf, 0, length, position, false, false, -1)
+      return length === 0 ? 0 : s.ops.write(fd, buf, 0, length, position, false, false)
     }
     s.run('write', call, r => (r < 0 ? done(r) : done(r, r)))
   },

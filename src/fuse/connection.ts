@@ -7,9 +7,8 @@ import { readFileSync } from 'node:fs'
 import type { Logger } from '../log.js'
 import type { Job } from '../overlay/ops.js'
 import { E, errnoName } from '../sys/errno.js'
-import { write } from '../sys/io.js'
+import { read, write } from '../sys/io.js'
 import { Opcode } from './abi.js'
-import type { Intake } from './intake.js'
 import { ENDED, type Member } from './loop.js'
 import { PARKED, type Session } from './session.js'
 import type { ReplyPipe } from './splice.js'
@@ -44,7 +43,6 @@ export interface ConnectionOptions {
   session: Session
   /** Whose buffer is used for one request after the other; several connections may share it. */
   request: Request
-  intake: Intake
   log: Logger
   /** Called once, when the answer to INIT is with the kernel. */
   onReady: () => void
@@ -57,7 +55,6 @@ export class Connection implements Member {
   readonly wakeFd: number
   readonly #session: Session
   readonly #req: Request
-  readonly #intake: Intake
   readonly #log: Logger
   readonly #options: ConnectionOptions
   readonly #parked: Parked[] = []
@@ -76,7 +73,6 @@ export class Connection implements Member {
     this.wakeFd = options.session.ops.wakeFd
     this.#session = options.session
     this.#req = options.request
-    this.#intake = options.intake
     this.#log = options.log
     this.#options = options
   }
@@ -90,8 +86,7 @@ export class Connection implements Member {
     try {
       while (served < most) {
         if (this.held) break
-        this.#req.fd = this.fd
-        const n = this.#intake.read(this.#req)
+        const n = read(this.fd, this.#req.buf, 0, this.#req.buf.length)
         if (n > 0) {
           this.#serveOne(n)
           served++
@@ -188,17 +183,9 @@ export class Connection implements Member {
       this.#interrupt(req)
       return
     }
-    let n = this.#session.handle(req)
-    if (req.source >= 0) n = this.#emptyPipe(req, n)
+    const n = this.#session.handle(req)
     if (n > 0) this.#send(req, n)
     else if (n === PARKED) this.#park(req)
-  }
-
-  /** @param n what `handle` has returned */
-  #emptyPipe(req: Request, n: number): number {
-    if (n !== PARKED) this.#intake.drop(req)
-    else if (!this.#intake.keep(req)) return this.#session.answer(req, -E.EIO)
-    return n
   }
 
   #send(req: Request, length: number): void {

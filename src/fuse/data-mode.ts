@@ -72,12 +72,6 @@ class Node {
   backingId = 0
 }
 
-/**
- * While no file is open there is no other. The engine forgets the shape of objects of which none is left, and
- * throws away with it all code that was compiled for them, that of OPEN and RELEASE.
- */
-export const keptShape = new Node()
-
 /** Backing ids that are kept without a handle. */
 const IDLE_MAX = 4096
 

@@ -80,9 +80,8 @@ const write: Handle = (s, req, rep) => {
   const late = (req.u32(20) & abi.WRITE_CACHE) !== 0
   const from = abi.IN_HEADER_SIZE + abi.WRITE_IN_SIZE
   const fh = fileOf(s, req.u64(0), req.nodeid)
-  const r = s.ops.write(fh, req.buf, from, length, pos, killPriv, late, req.source)
+  const r = s.ops.write(fh, req.buf, from, length, pos, killPriv, late)
   if (r < 0) return r
-  if (from + r === req.length) req.source = -1
   rep.u32(AT, r)
   rep.u32(AT + 4, 0)
   return abi.WRITE_OUT_SIZE

@@ -19,7 +19,6 @@ import { tuneBdi } from './bdi.js'
 import { Connection, type End } from './connection.js'
 import { DataMode } from './data-mode.js'
 import type { InitWish } from './init.js'
-import { Intake } from './intake.js'
 import type { Loop } from './loop.js'
 import {
   plainError,
@@ -44,10 +43,8 @@ export interface ThreadParts {
   loop: Loop
   request: Request
   reply: Reply
-  /** For data of large WRITEs. */
-  takePipe: Pipe
   /** For data of large READs. */
-  givePipe: Pipe
+  pipe: Pipe
 }
 
 const pathType = (path: string): number => {
@@ -100,7 +97,6 @@ export class ServedUnion {
   #device: string | undefined
   #session: Session | undefined
   #connection: Connection | undefined
-  #intake: Intake | undefined
   #over = false
 
   constructor(options: ServeOptions, parts: ThreadParts, send: (message: FromWorker) => void) {
@@ -198,13 +194,13 @@ export class ServedUnion {
   }
 
   #serve(ops: Ops, wish: InitWish): void {
-    const { loop, request, reply, takePipe, givePipe } = this.#parts
+    const { loop, request, reply, pipe } = this.#parts
     const log = this.#log
     const fd = this.#fd
     const options = this.#options
     const session = new Session({
       ops,
-      pipe: new ReplyPipe(givePipe),
+      pipe: new ReplyPipe(pipe),
       store: new PageStore(fd, log),
       reply,
       log,
@@ -222,12 +218,10 @@ export class ServedUnion {
       },
     })
     this.#session = session
-    this.#intake = new Intake(takePipe)
     this.#connection = new Connection({
       fd,
       session,
       request,
-      intake: this.#intake,
       log,
       onReady: () => {
         if (this.#device !== undefined) tuneBdi(this.#device, log) // INIT would have set it back
@@ -284,7 +278,6 @@ export class ServedUnion {
     stats['io.nodes'] = session?.data?.nodeCount ?? 0
     stats['io.handles'] = session?.data?.handleCount ?? 0
     stats['io.spliced'] = session?.pipe?.sent ?? 0
-    stats['io.taken'] = this.#intake?.taken ?? 0
     stats['io.stored'] = session?.store?.stored ?? 0
     return stats
   }

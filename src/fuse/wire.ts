@@ -31,10 +31,6 @@ export class Request {
   readonly #i32: Int32Array
   /** Bytes of the whole request that are valid in `buf`. */
   length = 0
-  /** The descriptor that it was read from, where the reply goes. */
-  fd = -1
-  /** Where the data of a WRITE is that is not in `buf`: the end of a pipe, or -1. Who has taken all of it says so here. */
-  source = -1
 
   /** What it was told while it was parked. */
   kept: Kept | null = null
@@ -50,7 +46,6 @@ export class Request {
     const other = new Request(this.length)
     this.buf.copy(other.buf, 0, 0, this.length)
     other.length = this.length
-    other.fd = this.fd
     other.kept = this.kept
     this.kept = null
     return other

@@ -42,8 +42,7 @@ export class ServingThread {
       loop: this.#loop,
       request: new Request(REQUEST_SIZE),
       reply: new Reply(REPLY_SIZE),
-      takePipe: new Pipe(),
-      givePipe: new Pipe(),
+      pipe: new Pipe(),
     }
   }
 

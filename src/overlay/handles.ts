@@ -13,14 +13,12 @@ import {
   O_RDWR,
   O_TRUNC,
   O_WRONLY,
-  S_IFREG,
   S_ISGID,
   S_ISUID,
 } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
-import { close, dup, ftruncate, lseek as seek, moveTo, pread, pwrite, read } from '../sys/io.js'
+import { close, dup, ftruncate, lseek as seek, moveTo, pread, pwrite } from '../sys/io.js'
 import { offPlus, type Off } from '../sys/types.js'
-import { spliceTo } from '../sys/splice.js'
 import { claim } from '../sys/slow.js'
 import { Stat } from '../sys/stat.js'
 import { openToCut, truncateat } from '../sys/truncate.js'
@@ -84,8 +82,6 @@ export class FileHandle {
 }
 
 export class HandleTable {
-  /** Always one: when no object of a class is left, the engine throws away what it has compiled for them. */
-  protected readonly spare = new FileHandle(0, new Node(0, S_IFREG, 0), -1, false)
   readonly #files = new Map<Fh, FileHandle>()
   #next = 1
 
@@ -377,33 +373,6 @@ function writeAll(fd: number, buf: Buffer, offset: number, length: number, pos: 
   return done
 }
 
-/** As `writeAll`, with what is in a pipe; by way of the buffer where the file takes nothing from pipes. */
-function writeFrom(
-  source: number,
-  fd: number,
-  buf: Buffer,
-  offset: number,
-  length: number,
-  pos: Off,
-): Result {
-  let done = 0
-  while (done < length) {
-    const n = spliceTo(source, fd, offPlus(pos, done), length - done)
-    if (n === -E.EINVAL && done === 0) {
-      while (done < length) {
-        const got = read(source, buf, offset + done, length - done)
-        if (got <= 0) return -E.EIO
-        done += got
-      }
-      return writeAll(fd, buf, offset, length, pos)
-    }
-    if (n < 0) return done > 0 ? done : n
-    if (n === 0) break
-    done += n
-  }
-  return done
-}
-
 export function writeFile(
   u: Union,
   handle: FileHandle,
@@ -413,7 +382,6 @@ export function writeFile(
   pos: Off,
   killFor: Caller | null,
   late: boolean,
-  source: number,
 ): Result {
   notBusy(handle.node)
   const kept = late && handle.node.capable ? keptCapability(handle.fd) : -E.ENODATA
@@ -423,10 +391,7 @@ export function writeFile(
   if (dropped < 0) return dropped
   const known = (u.writeback || late) && fstatx(handle.fd, st) >= 0
   const { mode, mtimeSec, mtimeNsec } = st
-  const done =
-    source < 0
-      ? writeAll(handle.fd, buf, offset, length, pos)
-      : writeFrom(source, handle.fd, buf, offset, length, pos)
+  const done = writeAll(handle.fd, buf, offset, length, pos)
   if (done < 0) return done
   // Who wrote late pages by write(2) has given capability and set-id bits up then; by a mapping nobody does.
   if (typeof kept !== 'number') restoreCapability(u, handle.fd, kept)

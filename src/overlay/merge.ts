@@ -179,14 +179,6 @@ class AnyName extends Merging {
   }
 }
 
-const nowhere = new Node(0, 0, 0, [])
-/** While nobody lists there are no others, and what is compiled for their shapes would go with them (see fuse/data-mode.ts). */
-export const keptShapes = [Names, AnyName].map(Kind => {
-  const kept = new Kind(null as never, nowhere)
-  kept.show('', 0, true, 0, 0)
-  return kept
-})
-
 /** Whether a real entry is a whiteout: 1 or 0, or -errno. Only what may be one costs a call. */
 function isHidden(real: RealDir, fd: number, name: ByteString, type: number): Result {
   const candidate =

@@ -277,9 +277,7 @@ export interface Ops extends Requester {
   read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: Off): Result
   /**
    * `killPriv`: drop set-id bits as write(2) by an unprivileged user does. `late`: the kernel wrote
-   * these bytes into its cache some time ago; with write-back it tells the time of that itself. `source`: the end of a pipe that has
-   * these bytes, and no others, instead of `buf`, where as many have room; or -1. After an error, or fewer bytes than
-   * `length`, what is left in it is undefined; before Pending nothing is taken from it.
+   * these bytes into its cache some time ago; with write-back it tells the time of that itself.
    */
   write(
     fh: Fh,
@@ -289,7 +287,6 @@ export interface Ops extends Requester {
     pos: Off,
     killPriv: boolean,
     late: boolean,
-    source: number,
   ): Result
   /** Syncing changes nothing, and need not be asked for: the upper layer is in memory, or nobody wants it. */
   readonly syncIsFree: boolean

@@ -347,12 +347,11 @@ export class Overlay implements Ops {
     pos: Off,
     killPriv: boolean,
     late: boolean,
-    source: number,
   ): Result {
     const handle = this.#writing(fh, late)
     if (typeof handle === 'number') return handle
     const killFor = killPriv ? this.requester : null
-    return writeFile(this.#u, handle, buf, offset, length, pos, killFor, late, source)
+    return writeFile(this.#u, handle, buf, offset, length, pos, killFor, late)
   }
 
   fsync(fh: Fh, datasync: boolean): Result {

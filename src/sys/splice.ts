@@ -40,12 +40,6 @@ export const spliceFrom = (file: number, pos: Off, pipeIn: number, length: numbe
   return call(file, words, pipeIn, 0, length)
 }
 
-/** splice(2) of what is in a pipe into a file, at `pos`: bytes moved, maybe fewer. */
-export const spliceTo = (pipeOut: number, file: number, pos: Off, length: number): Result => {
-  putOff(0, pos)
-  return call(pipeOut, 0, file, words, length)
-}
-
 /**
  * vmsplice(2): puts memory into a pipe by reference. What it holds when it is read from the pipe counts, so
  * it may still be changed.

@@ -3,8 +3,6 @@
  * must not check itself. Fields are listed in the order of the structures.
  */
 
-import { readSync } from 'node:fs'
-
 import {
   Attr,
   Entry,
@@ -360,16 +358,8 @@ export class RecordingOps implements Ops {
     pos: number,
     killPriv: boolean,
     late: boolean,
-    source: number,
   ): number {
-    const { results, throws } = this
-    // Of a call that fails nothing is taken.
-    const piped = source >= 0 && results.write === undefined && throws.write === undefined
-    const at = piped ? 0 : bufOffset
-    const from = piped ? Buffer.alloc(length) : buf
-    if (piped)
-      for (let got = 0; got < length;) got += readSync(source, from, got, length - got, null)
-    const data = from.latin1Slice(at, at + length)
+    const data = buf.latin1Slice(bufOffset, bufOffset + length)
     const r = this.#note('write', fh, data, pos, killPriv, late)
     return r < 0 ? r : length
   }

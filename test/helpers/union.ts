@@ -379,9 +379,7 @@ export class UnionFs implements Fs {
 
   pwrite(fh: Fh, text: string, offset = 0, killPriv = false, late = false): number {
     const data = Buffer.from(text, 'latin1')
-    return data.length === 0
-      ? 0
-      : this.ops.write(fh, data, 0, data.length, offset, killPriv, late, -1)
+    return data.length === 0 ? 0 : this.ops.write(fh, data, 0, data.length, offset, killPriv, late)
   }
 
   read(path: string): Promise<string | number> {

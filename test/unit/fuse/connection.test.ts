@@ -10,9 +10,7 @@ import { E } from '../../../src/sys/errno.js'
 import { close, eventfd, eventfdSignal, read, setNonblock, write } from '../../../src/sys/io.js'
 import { Connection, type End } from '../../../src/fuse/connection.js'
 import { DataMode } from '../../../src/fuse/data-mode.js'
-import { Intake } from '../../../src/fuse/intake.js'
 import { Loop } from '../../../src/fuse/loop.js'
-import { Pipe } from '../../../src/fuse/pipe.js'
 import { Session } from '../../../src/fuse/session.js'
 import { MountError } from '../../../src/errors.js'
 import { ReplyPipe } from '../../../src/fuse/splice.js'
@@ -83,13 +81,10 @@ const line = (t: Test, options: Options = {}) => {
   let scripted = false
   let end: End | undefined
   const loop = options.loop ?? new Loop(() => {})
-  const pipe = new Pipe()
-  const intake = new Intake(pipe)
   const connection = new Connection({
     fd,
     session,
     request: new Request(SIZE),
-    intake,
     log,
     onReady: () => void got.push('ready'),
     onEnd: how => {
@@ -139,8 +134,6 @@ const line = (t: Test, options: Options = {}) => {
   return {
     loop,
     connection,
-    intake,
-    pipe,
     ops,
     session,
     log,
@@ -198,18 +191,13 @@ t.test('INIT is refused', async t => {
 
 t.test('a connection that cannot be read', async t => {
   const l = line(t)
-  const broken = new Intake(l.pipe)
-  broken.read = () => -E.EBADF
   let end: End | undefined
   const { loop, session, log } = l
   const buffer = new Request(SIZE)
   const onEnd = (how: End): void => {
     end = how
   }
-  const { fd } = l.connection
-  loop.add(
-    new Connection({ fd, session, request: buffer, intake: broken, log, onReady: () => {}, onEnd }),
-  )
+  loop.add(new Connection({ fd: -1, session, request: buffer, log, onReady: () => {}, onEnd }))
   loop.run()
   t.match(end, { message: /EBADF/ })
 })
@@ -319,7 +307,7 @@ const writeOf = (text: string, unique: bigint): Buffer => {
   return request(OP.WRITE, join(head, data), { unique })
 }
 
-t.test('a write whose data came through a pipe', async t => {
+t.test('a write that waits keeps its data', async t => {
   const l = line(t)
   const wrote = (text: string): boolean => l.ops.last?.[2] === text.repeat(70_000)
   const job = new FakeJob()
@@ -334,8 +322,7 @@ t.test('a write whose data came through a pipe', async t => {
       l.receive()
       l.receive()
       t.ok(wrote('b'))
-      t.equal(l.intake.taken, 1)
-      // It waits, and is called again when the pipe has others' data.
+      // It waits, and is called again when the buffer has others' data.
       l.ops.throws.write = new Pending(job, false)
       l.send(writeOf('c', 6n))
     },
@@ -359,8 +346,6 @@ t.test('a write whose data came through a pipe', async t => {
     },
     () => t.ok(wrote('f'), 'nothing is left of one that failed'),
   )
-  t.equal(l.intake.taken, 5)
-  l.pipe.close()
 })
 
 /** The kernel sets the lowest bit of the unique that it interrupts. */

@@ -2,12 +2,9 @@
 
 import t from 'tap'
 
-import type { Request } from '../../../src/fuse/wire.js'
 import { E } from '../../../src/sys/errno.js'
-import { close, write } from '../../../src/sys/io.js'
-import { pipe } from '../../../src/sys/splice.js'
 import { errorReply, join, OP, reply, request, u32, u64, zeros } from '../../helpers/frames.js'
-import { load, rig } from './support.js'
+import { rig } from './support.js'
 
 const FH = u64(0x77)
 const LIMIT = 2n ** 53n
@@ -50,28 +47,6 @@ t.test('a write that says more than it has does nothing', async t => {
   t.strictSame(ops.calls, [])
   ask(LIMIT - 4n, 3)
   t.equal(ops.last?.[2], 'abc')
-})
-
-t.test('a write whose data is in a pipe', async t => {
-  const { ops, session } = rig()
-  const ends = pipe()
-  if (typeof ends === 'number') throw new Error(`pipe: ${ends}`)
-  const [from, into] = ends
-  t.teardown(() => ends.forEach(fd => close(fd)))
-  const take = (text: string): [number, Request] => {
-    write(into, Buffer.from(text), 0, text.length)
-    const bytes = request(OP.WRITE, join(writeIn(4n, text.length), Buffer.alloc(text.length)))
-    const req = load(bytes)
-    req.source = from
-    return [session.handle(req), req]
-  }
-  const [n, all] = take('abc')
-  t.equal(n, 24)
-  t.strictSame(ops.last?.slice(0, 4), ['write', 0x77, 'abc', 4])
-  t.equal(all.source, -1, 'all of it was taken')
-  ops.results.write = -E.ENOSPC
-  const [, none] = take('abc')
-  t.equal(none.source, from, 'it is still there')
 })
 
 t.test(

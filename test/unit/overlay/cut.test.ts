@@ -103,7 +103,7 @@ t.test('by a descriptor', { skip: skipUnions }, async t => {
   const buffer = Buffer.alloc(8)
   for (const call of [
     () => ops.read(file.fh, buffer, 0, 8, 0),
-    () => ops.write(file.fh, buffer, 0, 8, 0, false, true, -1),
+    () => ops.write(file.fh, buffer, 0, 8, 0, false, true),
     () => ops.lseek(file.fh, 0, 3),
   ])
     t.equal(pendingOf(call).answer, false)

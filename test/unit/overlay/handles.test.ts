@@ -28,7 +28,6 @@ import {
 } from '../../../src/overlay/ops.js'
 import type { Union } from '../../../src/overlay/union.js'
 import { E } from '../../../src/sys/errno.js'
-import { pipe } from '../../../src/sys/splice.js'
 import { Stat } from '../../../src/sys/stat.js'
 import { CAP, withCaller } from '../../helpers/callers.js'
 import { PAST, file, scratch, unionFolders } from '../../helpers/layers.js'
@@ -96,7 +95,6 @@ const handleOf = (t: Parameters<typeof scratch>[0], text: string, mode = 'r+'): 
   t.teardown(() => table.closeAll())
   return table.add(nodeOf(), fs.openSync(path, mode), mode !== 'r')
 }
-const textOf = ({ fd }: FileHandle): string => fs.readFileSync(`/proc/self/fd/${fd}`, 'latin1')
 const mtimeOf = ({ fd }: FileHandle): bigint => (sys.fstat(fd) as sys.Stat).mtime
 const LONG_AGO = BigInt(PAST.sec) * 1_000_000_000n + BigInt(PAST.nsec)
 
@@ -118,7 +116,7 @@ t.test('with write-back the kernel tells the time, without it a late write moves
   ] as const) {
     const handle = handleOf(t, 'abcdef')
     const u = unionOf({ writeback })
-    t.equal(writeFile(u, handle, Buffer.from('XY'), 0, 2, 1, null, late, -1), 2)
+    t.equal(writeFile(u, handle, Buffer.from('XY'), 0, 2, 1, null, late), 2)
     t.equal(mtimeOf(handle) === LONG_AGO, writeback)
     t.equal(fallocateFile(u, handle, 0, 0, 100), 0)
     t.equal(mtimeOf(handle) === LONG_AGO, writeback, 'making room is not late')
@@ -138,36 +136,13 @@ t.test(
         fs.fchmodSync(handle.fd, 0o6755)
         const u = unionOf({ writeback })
         withCaller(lacking, () => {
-          t.equal(writeFile(u, handle, Buffer.from('XY'), 0, 2, 1, null, late, -1), 2)
+          t.equal(writeFile(u, handle, Buffer.from('XY'), 0, 2, 1, null, late), 2)
         })
         t.equal(fs.fstatSync(handle.fd).mode & 0o7777, late ? 0o6755 : 0o755)
         t.equal(mtimeOf(handle) === LONG_AGO, writeback)
       }
   },
 )
-
-t.test('what is written comes out of a pipe', async t => {
-  const ends = pipe()
-  if (typeof ends === 'number') throw new Error(`pipe: ${ends}`)
-  const [from, into] = ends
-  t.teardown(() => ends.forEach(fd => sys.close(fd)))
-  const u = unionOf({ writeback: false })
-  const room = Buffer.alloc(8, '.')
-  const write = (handle: FileHandle, text: string, pos: number): number => {
-    t.equal(sys.write(into, Buffer.from(text)), text.length)
-    return writeFile(u, handle, room, 2, text.length, pos, null, false, from)
-  }
-  const handle = handleOf(t, 'abcdef')
-  t.equal(write(handle, 'XYZ', 1), 3)
-  t.equal(textOf(handle), 'aXYZef')
-  t.equal(room.latin1Slice(), '........', 'not by way of the buffer')
-  // A file that is open to append takes nothing from a pipe.
-  const appending = handleOf(t, 'abc', 'a')
-  t.equal(write(appending, 'XY', 3), 2)
-  t.equal(textOf(appending), 'abcXY')
-  t.equal(room.latin1Slice(), '..XY....')
-  t.equal(write(handleOf(t, 'abc', 'r'), 'XY', 0), -E.EBADF)
-})
 
 t.test('what is refused changes nothing', async t => {
   const u = unionOf({ writeback: false })
@@ -255,7 +230,7 @@ t.test('for reading nothing is opened before it is read', { skip: skipUnions }, 
   t.ok(f.fd >= 0)
   // Copied up while one has a descriptor and the other none.
   const writer = opened('f', O.RDWR)
-  t.equal(writeFile(u, writer, Buffer.from('UP'), 0, 2, 0, null, false, -1), 2)
+  t.equal(writeFile(u, writer, Buffer.from('UP'), 0, 2, 0, null, false), 2)
   t.strictSame([text(f), text(again)], ['UPwer', 'UPwer'])
   // Removed before anything was read: of a lower layer, and of the upper one.
   const m = opened('m', O.WRONLY)
@@ -340,7 +315,7 @@ t.test(
     }
     const content = (name: string): string => fs.readFileSync(`${where.upper}/${name}`, 'latin1')
     const ways: Record<string, [run: () => number, result: number, content: string]> = {
-      write: [() => ops.write(out.fh, text, 0, 4, 1, false, false, -1), 4, '\0text'],
+      write: [() => ops.write(out.fh, text, 0, 4, 1, false, false), 4, '\0text'],
       fallocate: [() => ops.fallocate(out.fh, 0, 0, 3), 0, '\0\0\0'],
       copy: [() => ops.copyFileRange(source.fh, 0, out.fh, 0, 6, 0), 6, 'source'],
     }
@@ -367,10 +342,10 @@ t.test(
     t.equal(ops.setattr(entry.nodeId, attr, new Attr()), 0)
     t.equal(content('cut'), '\0\0')
     t.equal(ops.unlink(1, 'cut'), 0)
-    t.equal(ops.write(out.fh, text, 0, 4, 0, false, false, -1), 4, 'also without a name')
+    t.equal(ops.write(out.fh, text, 0, 4, 0, false, false), 4, 'also without a name')
     ops.release(out.fh)
     create('read', O.RDONLY)
-    t.equal(ops.write(out.fh, text, 0, 4, 0, false, false, -1), -E.EBADF)
+    t.equal(ops.write(out.fh, text, 0, 4, 0, false, false), -E.EBADF)
     ops.release(out.fh)
     for (const [flags, mode] of [
       [O.WRONLY, 0o4755],

@@ -77,7 +77,7 @@ t.test('a handle that nobody has is bad', { skip: skipUnions }, async t => {
     t.strictSame(
       new Set([
         ops.read(fh, buf, 0, 1, 0),
-        ops.write(fh, buf, 0, 1, 0, false, false, -1),
+        ops.write(fh, buf, 0, 1, 0, false, false),
         ops.fsync(fh, false),
         ops.fallocate(fh, 0, 0, 1),
         ops.lseek(fh, 0, sys.SEEK.DATA),
@@ -86,7 +86,7 @@ t.test('a handle that nobody has is bad', { skip: skipUnions }, async t => {
       ]),
       new Set([-E.EBADF]),
     )
-  t.equal(ops.write(reader.fh, buf, 0, 1, 0, false, false, -1), -E.EBADF, 'open for reading only')
+  t.equal(ops.write(reader.fh, buf, 0, 1, 0, false, false), -E.EBADF, 'open for reading only')
   ops.release(999)
   t.match(ops.counts(), { files: 1 })
 })

@@ -50,7 +50,7 @@ t.test('a long copy', { skip: skipUnions }, async t => {
   const set = new SetAttr()
   set.valid = SetAttrValid.MODE
   const waiting = [
-    pendingOf(() => ops.write(to.fh, Buffer.from('x'), 0, 1, 0, false, true, -1)),
+    pendingOf(() => ops.write(to.fh, Buffer.from('x'), 0, 1, 0, false, true)),
     pendingOf(() => ops.setattr(to.id, set, new Attr())),
   ]
   const over: Result[] = []

@@ -142,7 +142,7 @@ const OPERATIONS: Record<string, (on: On) => number> = {
   'removexattr, own': on => on.ops.removexattr(on.node, 'user.a'),
   'open and read': opened(O.RDONLY, read),
   'open and write': opened(O.RDWR, (on, fh) =>
-    on.ops.write(fh, Buffer.from('written'), 0, 7, 0, true, false, -1),
+    on.ops.write(fh, Buffer.from('written'), 0, 7, 0, true, false),
   ),
   'open with O_TRUNC': opened(O.WRONLY | O.TRUNC),
   fallocate: opened(O.RDWR, (on, fh) => on.ops.fallocate(fh, 0, 0, 8192)),
