@@ -14,7 +14,6 @@ import {
   mknodat,
   openat,
   rmdirat,
-  openat2,
   statxat,
   unlinkat,
   utimensat,
@@ -23,8 +22,6 @@ import {
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
-  O_PATH,
-  O_RDONLY,
   O_RDWR,
   O_TMPFILE,
   O_WRONLY,
@@ -33,7 +30,7 @@ import {
   S_IFCHR,
   UTIME_OMIT,
 } from '../sys/constants.js'
-import { E, isPassing } from '../sys/errno.js'
+import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { geteuid } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
@@ -42,105 +39,22 @@ import type { Logger } from '../log.js'
 import { ACL_ACCESS } from './acl.js'
 import { makeMark } from './dot-opaque.js'
 import { renameOwn } from './lend.js'
-import {
-  addLender,
-  leadsNowhere,
-  LOAN,
-  removeLenders,
-  RESOLVE_RECORD,
-  settleLoan,
-  type Unhidden,
-} from './loans.js'
+import { addLender, removeLenders, type Unhidden } from './loans.js'
 import { PAUSE, runTask, type IoTask } from './io-task.js'
 import type { MarkReader } from './marks.js'
 import type { ByteString, Result } from './ops.js'
 import type { WhiteoutForm } from './options.js'
-import { nlinkAdjust } from './nlink.js'
-import { listReal, listSome, openRead, removeTree } from './tree.js'
+import { emptyWork, endMove, openPart, removeOrphans } from './recover.js'
+import { listSome, openRead } from './tree.js'
+import { chooseForm } from './whiteout-form.js'
 import { DOT_WHITEOUT, hidesAnother, isWhiteout } from './whiteout.js'
-
-/** Left alone when the workdir is emptied: marks of features (kernel: ovl_workdir_cleanup_recurse). */
-const INCOMPAT = 'incompat'
-
-/**
- * Opens `work` or `index`, which is made where it is not there: without any permission, as the kernel's, unless
- * that would keep out its owner.
- */
-function openPart(base: number, name: ByteString): { fd: Result; fresh: boolean } {
-  const made = mkdirat(base, name, 0)
-  if (made < 0 && made !== -E.EEXIST) return { fd: made, fresh: false }
-  // Where that fails, opening it does.
-  if (geteuid() !== 0) void fchmodat(base, name, 0o700)
-  return { fd: openat(base, name, O_RDONLY | O_DIRECTORY), fresh: made >= 0 }
-}
 
 /** So many names are removed at a time. */
 const PIECE = 1000
 
-const isNotEmpty = (result: Result): boolean => result === -E.ENOTEMPTY || result === -E.EEXIST
-
-const PROBE = '#probe'
 const NAME_MAX = 255
-const probed = new Stat()
 
-/** Whether `make` makes something that looks as it should: 1 or 0, or -errno. It is taken away again. */
-function canMake(fd: number, name: ByteString, make: () => Result, check: () => boolean): Result {
-  let result = make()
-  if (result >= 0) result = statxat(fd, name, probed)
-  const can = result >= 0 && check()
-  const removed = unlinkat(fd, name)
-  if (isPassing(result)) return result
-  return can && removed < 0 ? removed : Number(can)
-}
-
-/**
- * The first form of whiteout that can be written and is read back. In another union no device 0/0 can be made, since
- * it would be a whiteout there (kernel: ovl_mknod), nor in some of them a name that begins with `.wh.`.
- *
- * @returns the form, or -errno
- */
-function chooseForm(
-  fd: number,
-  marks: MarkReader,
-  log: Logger,
-): Exclude<WhiteoutForm, 'auto'> | Result {
-  // The union below, when there is one, takes the other forms for its own.
-  if (marks.space === 'tsoverlay.') return 'xattr'
-  const device = (): Result => mknodat(fd, PROBE, S_IFCHR, 0, 0)
-  const devices = canMake(fd, PROBE, device, () => probed.isWhiteout)
-  if (devices !== 0) return devices < 0 ? devices : 'char'
-  const attributes = marks.canSet(fd)
-  if (attributes !== 0) return attributes < 0 ? attributes : 'xattr'
-  const mark = DOT_WHITEOUT + PROBE
-  const create = (): Result => makeMark(fd, mark)
-  const marked = canMake(fd, mark, create, () => true)
-  if (marked !== 0) return marked < 0 ? marked : 'wh'
-  log.warn(
-    {},
-    'no form of whiteout can be written here: what a lower layer has can be changed, but not deleted or renamed',
-  )
-  // It fails before anything is changed; RENAME_WHITEOUT would leave a hole that shows what lies below.
-  return 'xattr'
-}
-
-/** Empties `work`. What can't be removed stays; names that are taken are passed over later. */
-function empty(
-  base: number,
-  fd: number,
-  upperFd: number,
-  log: Logger,
-  unhidden: Unhidden[],
-): Result {
-  const stale: ByteString[] = []
-  const listed = listReal(fd, '', name => (name === INCOMPAT ? true : stale.push(name) > 0))
-  for (const name of stale) {
-    const result = name.startsWith(LOAN)
-      ? settleLoan(base, fd, upperFd, name, unhidden)
-      : removeTree(fd, name)
-    if (result < 0) log.warn({ name, errno: -result }, 'stale entry of the workdir stays')
-  }
-  return listed
-}
+const isNotEmpty = (result: Result): boolean => result === -E.ENOTEMPTY || result === -E.EEXIST
 
 /** What a file has from the start that is made in `work` without a name. */
 export interface Newborn {
@@ -204,32 +118,15 @@ export class Workdir {
     const { fd } = openPart(base, 'work')
     if (fd < 0) return fd
     const unhidden: Unhidden[] = []
-    const emptied = empty(base, fd, upperFd, log, unhidden)
+    const emptied = emptyWork(base, fd, upperFd, log, unhidden)
     const chosen = emptied < 0 ? emptied : form === 'auto' ? chooseForm(fd, marks, log) : form
     if (typeof chosen === 'number') {
       close(fd)
       return chosen
     }
     const work = new Workdir(base, fd, upperFd, chosen, marks, log)
-    for (const move of unhidden) work.#endMove(upperFd, move)
+    for (const move of unhidden) endMove(work, upperFd, move, log)
     return work
-  }
-
-  /** Puts the whiteout under the old name of an object whose move an earlier mount has not ended. */
-  #endMove(upperFd: number, { folder, name, ino, record }: Unhidden): void {
-    const dirfd = openat2(upperFd, folder, O_PATH | O_DIRECTORY, 0, RESOLVE_RECORD)
-    let result = dirfd
-    if (dirfd >= 0) {
-      const st = this.#stat
-      const stated = statxat(dirfd, name, st)
-      const there = stated === -E.ENOENT ? 'nothing' : st.isDir ? 'folder' : 'file'
-      result = stated < 0 && stated !== -E.ENOENT ? stated : 0
-      const wanted = ino === (there === 'nothing' ? '0' : String(st.ino))
-      if (result >= 0 && wanted) result = this.whiteout(dirfd, name, there)
-      close(dirfd)
-    } else if (leadsNowhere(dirfd)) result = 0
-    if (result >= 0) result = unlinkat(this.fd, record)
-    if (result < 0) this.#log.warn({ name, errno: -result }, 'a move is only half done')
   }
 
   #makeNewborn(): Newborn {
@@ -543,23 +440,6 @@ export class Workdir {
     const { fd, fresh } = openPart(base, 'index')
     if (fd < 0) return fd
     this.indexFd = fd
-    if (fresh) return 0
-    // An entry that no name of the union leads to any more was left by a crash (kernel: orphan index).
-    const orphans: ByteString[] = []
-    const listed = listReal(fd, '', name => {
-      if (statxat(fd, name, this.#stat) < 0 || this.#stat.isDir || this.#stat.nlink !== 1)
-        return true
-      const mark = this.marks.value(fd, name, 'nlink')
-      // Relative to the lower inode, which has links: it is none.
-      if (typeof mark === 'string' && mark.startsWith('U') && nlinkAdjust(mark, 1, null) <= -1)
-        orphans.push(name)
-      return true
-    })
-    if (listed < 0) return listed
-    for (const name of orphans) {
-      const result = unlinkat(fd, name)
-      if (result < 0) this.#log.warn({ name, errno: -result }, 'stale entry of the index stays')
-    }
-    return 0
+    return fresh ? 0 : removeOrphans(fd, this.marks, this.#log)
   }
 }
