@@ -4,7 +4,7 @@ import * as fs from 'node:fs'
 import { cli } from '../run/environment.js'
 import { StepError, type Found } from '../run/turn.js'
 import type { State } from '../run/records.js'
-import { cpuUsed, holding } from '../measure/processes.js'
+import { cpuUsed, usage } from '../measure/processes.js'
 import { endServers } from '../systems/mounting.js'
 import type { System } from '../systems/system.js'
 import { scaled } from '../works/work.js'
@@ -95,12 +95,12 @@ export const runJob = async (job: Job, surroundings: Surroundings): Promise<Foun
     storage.run(state === 'cgroups' && ownCgroup !== null ? ownCgroup(words) : words, env)
   try {
     if (state === 'started') await storage.run([cli, 'server', 'start'], env)
-    const cpu = cpuUsed()
+    const cpuBefore = cpuUsed()
     const before = performance.now()
     await job.work(run, storage, scale)
     const ms = performance.now() - before
-    const held = holding(undefined)
-    return { step: job.name, state, operations: 1, ms, cpu: cpuUsed() - cpu, ...held }
+    const { cpu, ...held } = usage(undefined)
+    return { step: job.name, state, operations: 1, ms, cpu: cpu - cpuBefore, ...held }
   } catch (error) {
     throw new StepError(job.name, error)
   } finally {

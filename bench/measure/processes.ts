@@ -74,10 +74,12 @@ const descendants = (): Process[] => {
   return found
 }
 
-/** Processor seconds of all processes below this one, with those that have ended. */
-export const cpuUsed = (): number =>
-  descendants().reduce((sum, { pid, cpuOfChildren }) => sum + cpuOf(pid) + cpuOfChildren, 0) +
+const cpuOfAll = (processes: readonly Process[]): number =>
+  processes.reduce((sum, { pid, cpuOfChildren }) => sum + cpuOf(pid) + cpuOfChildren, 0) +
   cpuOfEnded()
+
+/** Processor seconds of all processes below this one, with those that have ended. */
+export const cpuUsed = (): number => cpuOfAll(descendants())
 
 /** What servers hold. */
 export interface Holding {
@@ -87,26 +89,30 @@ export interface Holding {
   threads: number
 }
 
-/** What all processes below this one hold, but for one and those below it. */
-export const holding = (apart: number | undefined): Holding => {
-  const servers = serversOf(apart)
+/** What all processes below this one have used; and what they hold, but for one and those below it. */
+export const usage = (apart: number | undefined): Holding & { cpu: number } => {
+  const all = descendants()
+  const cpu = cpuOfAll(all)
+  const servers = without(all, apart)
   const memory = servers.map(({ pid }) =>
     Number(/^Pss:\s*(\d+) kB/m.exec(readProc(`${pid}/smaps_rollup`))?.[1] ?? 0),
   )
   return {
+    cpu,
     memory: memory.reduce((sum, kib) => sum + kib, 0),
     processes: servers.length,
     threads: servers.reduce((sum, { threads }) => sum + threads, 0),
   }
 }
 
-const serversOf = (apart: number | undefined): Process[] => {
-  const all = descendants()
+const without = (all: readonly Process[], apart: number | undefined): Process[] => {
   const left = new Set(apart === undefined ? [] : [apart])
   // Parents come before their children.
   for (const { pid, parent } of all) if (left.has(parent)) left.add(pid)
   return all.filter(({ pid }) => !left.has(pid))
 }
+
+const serversOf = (apart: number | undefined): Process[] => without(descendants(), apart)
 
 /**
  * Tells processes below this one to end.
@@ -131,9 +137,19 @@ export const untilServersEnded = async (
   apart: number | undefined,
   patienceMs: number,
 ): Promise<boolean> => {
-  for (const end = performance.now() + patienceMs; serversOf(apart).length > 0;) {
-    if (performance.now() > end) return false
-    await pause(2)
+  const end = performance.now() + patienceMs
+  for (let servers; (servers = serversOf(apart)).length > 0;) {
+    // To look at all processes of the machine is work, so as long as these are there, only they are looked at.
+    for (const { pid } of servers)
+      while (isRunning(pid)) {
+        if (performance.now() > end) return false
+        await pause(2)
+      }
   }
   return true
+}
+
+const isRunning = (pid: number): boolean => {
+  const state = parseStat(readProc(`${pid}/stat`))?.state
+  return state !== undefined && state !== 'Z' && state !== 'X'
 }

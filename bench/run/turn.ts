@@ -2,7 +2,7 @@
 
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Client } from '../measure/client.js'
-import { cpuUsed, holding } from '../measure/processes.js'
+import { cpuUsed, usage } from '../measure/processes.js'
 import { endServers, mount, unmount } from '../systems/mounting.js'
 import type { System } from '../systems/system.js'
 import { MOUNT_STEP, runsOf, type Place, type Work } from '../works/work.js'
@@ -108,8 +108,7 @@ export class Turn {
 
   /** Returns what processor time has been used by now. */
   #tell(step: string, state: State, operations: number, ms: number, cpuBefore: number): number {
-    const cpu = cpuUsed()
-    const held = holding(this.#client.pid)
+    const { cpu, ...held } = usage(this.#client.pid)
     this.#say({ step, state, operations, ms, cpu: cpu - cpuBefore, ...held })
     return cpu
   }
