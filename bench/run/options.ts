@@ -13,11 +13,11 @@ import { hasProgram, root } from './environment.js'
 import { makerOf, MEDIA, type Medium } from './scratch.js'
 
 /** How often everything is measured, if nothing else is said; what a work says of its turns is for so many rounds. */
-export const ROUNDS = 7
-const QUICK_ROUNDS = 2
+export const ROUNDS = 5
+const QUICK_ROUNDS = 1
 
 export const USAGE = `usage: npm run bench -- [options]
-  --quick            ${QUICK_ROUNDS} rounds instead of ${ROUNDS}, and of what takes long, once
+  --quick            one round instead of ${ROUNDS}
   --only WORD,…      only file systems and works whose names contain one of the words; where
                      no word names a file system (or no work), all of them are taken
   --rounds N         how often everything is measured (${ROUNDS})

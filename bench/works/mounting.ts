@@ -74,7 +74,7 @@ export const mounting: Work[] = [
   {
     name: 'mount',
     lowers: TREE,
-    turns: 21,
+    turns: 20,
     mountTitle: 'mount, until the first answer',
     steps: [],
   },
