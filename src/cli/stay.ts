@@ -219,8 +219,8 @@ const mountFor = async (
     const why = whyOwn(paths, machine)
     if (why !== undefined) return why
     if (logMayWait(wanted)) return 'its log is no file'
-    const asked = { paths, mountpoint: realOf(wanted.mountpoint) }
-    const among = whyOwnAmong(asked, machine)
+    const asked = { paths, mountpoint: realOf(wanted.mountpoint), machine }
+    const among = whyOwnAmong(asked)
     if (among !== undefined) return among
     coming = asked
     underWay.add(coming)
@@ -267,21 +267,21 @@ const mountFor = async (
 interface Coming {
   paths: readonly string[]
   mountpoint: string
+  /** What was mounted when it was asked for: its own mount may be there by now. */
+  machine: Machine
 }
 
 const underWay = new Set<Coming>()
 
 /** Why a union may not be made beside those that are being made: one of the two would lead through the other. */
-const whyOwnAmong = (one: Coming, machine: Machine): string | undefined => {
+const whyOwnAmong = (one: Coming): string | undefined => {
   const others = [...underWay]
-  const then = withMounts(
-    machine,
-    others.map(other => other.mountpoint),
-  )
-  const after = withMounts(machine, [one.mountpoint])
+  const mountpoints = others.map(other => other.mountpoint)
   return (
-    whyOwn(one.paths, then) ??
-    others.map(other => whyOwn(other.paths, after)).find(why => why !== undefined)
+    whyOwn(one.paths, withMounts(one.machine, mountpoints)) ??
+    others
+      .map(other => whyOwn(other.paths, withMounts(other.machine, [one.mountpoint])))
+      .find(why => why !== undefined)
   )
 }
 

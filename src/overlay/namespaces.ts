@@ -60,11 +60,14 @@ export interface Whereabouts {
   own: boolean
 }
 
-/** Where file systems are mounted, by their devices as mountinfo names them: `0:40`. */
+/**
+ * Where FUSE file systems are mounted, by their devices as mountinfo names them: `0:40`. The number of one that has ended may be
+ * that of another file system by now.
+ */
 export const whereabouts = (devices: ReadonlySet<string>): Whereabouts[] =>
   namespaces().flatMap(({ pid, own, mounts }) =>
     mounts
-      .filter(mount => devices.has(mount.device))
+      .filter(mount => mount.type.startsWith('fuse') && devices.has(mount.device))
       .map(({ mountpoint }) => ({ mountpoint, pid, own })),
   )
 
