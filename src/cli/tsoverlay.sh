@@ -32,7 +32,7 @@ export TSOVERLAY_CALLED_AS="${0##*/}"
 may_ask() {
   case $TSOVERLAY_CALLED_AS:${1-} in
     mount.* | fuse-overlayfs:* | *:mount) options=1 ;;
-    *:umount | *:unmount | *:server | *:ls | *:stats | *:which) return 1 ;;
+    *:umount | *:unmount | *:server | *:ls | *:stats | *:which | *:top) return 1 ;;
     *) options= ;;
   esac
   for arg; do
