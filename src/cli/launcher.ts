@@ -3,7 +3,11 @@
  * (tsoverlay.sh) or Node (daemon.ts). It is the server's parent, and gets a signal when the mount is live.
  */
 
+import { unlinkSync } from 'node:fs'
 import process, { env } from 'node:process'
+
+import { startingFile } from '../server/runtime-folder.js'
+import { close, dup } from '../sys/io.js'
 
 /** In the server's environment: the process id of its launcher. */
 export const LAUNCHER = 'TSOVERLAY_LAUNCHER'
@@ -16,6 +20,42 @@ export const takeLauncher = (): number => {
   const pid = Number(env[LAUNCHER])
   Reflect.deleteProperty(env, LAUNCHER)
   return pid
+}
+
+/** In the environment: the descriptor of the file that the launcher has locked. */
+const STARTING = 'TSOVERLAY_STARTING'
+
+/** Its number; undefined: it has locked none. */
+export const takeStarting = (): number | undefined => {
+  const fd = env[STARTING]
+  Reflect.deleteProperty(env, STARTING)
+  return fd === undefined ? undefined : Number(fd)
+}
+
+/**
+ * Keeps the file locked for which other launchers wait. The file goes when they may go on, or this process ends.
+ * @returns has them go on
+ */
+export const keepLocked = (fd: number | undefined): (() => void) => {
+  if (fd === undefined) return () => {}
+  // What this process starts must not have it.
+  const own = dup(fd)
+  close(fd)
+  const file = startingFile()
+  let locked = own >= 0
+  const end = (): void => {
+    if (!locked) return
+    locked = false
+    process.off('exit', end)
+    try {
+      if (file !== undefined) unlinkSync(file)
+    } catch {
+      // gone already
+    }
+    close(own)
+  }
+  process.on('exit', end)
+  return end
 }
 
 /** In the environment: the process of a resident server that the launcher has asked in vain. */

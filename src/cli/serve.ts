@@ -38,6 +38,8 @@ export interface Background {
   here: string
   /** The process of a resident server that has not answered the launcher, or 0. */
   unanswered: number
+  /** Has other launchers go on, which wait until this server can be asked, or can't be at all. */
+  askable: () => void
 }
 
 /**
@@ -68,6 +70,7 @@ const mountAndServe = async (
   for (const line of wanted.lines) say(line)
   // Before anything is mounted, or opened.
   const stays = background !== undefined && mayStay(wanted)
+  if (!stays) background?.askable()
 
   const logs = await openLogs(wanted, say)
   const { log, told } = logs
@@ -116,8 +119,12 @@ const mountAndServe = async (
       stays: false,
       signals,
       log: told,
-      onRegistered: () => process.off('uncaughtException', onFault),
+      onRegistered: () => {
+        process.off('uncaughtException', onFault)
+        background?.askable()
+      },
     })
+    background?.askable()
   }
   return closed
 }

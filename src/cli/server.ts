@@ -10,11 +10,13 @@ import { takeCall } from './called.js'
 import { cacheCode } from './code-cache.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
-import { takeLauncher, takeUnanswered } from './launcher.js'
+import { keepLocked, takeLauncher, takeStarting, takeUnanswered } from './launcher.js'
 import { say } from './say.js'
 import { workingDirectory } from './working-directory.js'
 
-closeForeignDescriptors()
+const starting = takeStarting()
+closeForeignDescriptors(starting === undefined ? [] : [starting])
+const askable = keepLocked(starting)
 const here = workingDirectory()
 const call = takeCall()
 const launcher = takeLauncher()
@@ -35,6 +37,6 @@ const begin = async (): Promise<number> => {
   const { answer, run } = await import('./program.js')
   if (call.kind !== 'run') return call.kind === 'nothing' ? 0 : answer(call)
   for (const note of call.notes) say(note)
-  return run(call.args, { launcher, thread, here, unanswered })
+  return run(call.args, { launcher, thread, here, unanswered, askable })
 }
 void begin().then(exit)

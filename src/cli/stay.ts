@@ -3,6 +3,8 @@
 import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
 
 import { MountError } from '../errors.js'
+import { findFusermount } from '../fuse/fusermount.js'
+import { hasMountRight } from '../fuse/mount.js'
 import type { UnionThread } from '../fuse/union-thread.js'
 import type { Logger } from '../log.js'
 import { startMount, type Mount } from '../mount.js'
@@ -208,6 +210,7 @@ const mountFor = async (
   let coming: Coming | undefined
   try {
     const machine = thisMachine()
+    if (!hasMountRight() && !hasSameFusermount(called.env, machine)) return 'its PATH'
     let wanted = readWanted(command, HERE)
     if (wanted.options.ownServer) return 'it asks for a server of its own'
     if (pathsOf(wanted).some(path => path.startsWith(`${HERE}/`))) {
@@ -293,6 +296,15 @@ const realOf = (path: string): string => {
     return path
   }
 }
+
+/** Whether a client would have the same fusermount3 run. In doubt it would not: its PATH may lead to what does not answer. */
+const hasSameFusermount = ({ PATH = '' }: Called['env'], machine: Machine): boolean =>
+  PATH === (process.env['PATH'] ?? '') ||
+  (whyOwn(
+    PATH.split(':').filter(folder => folder.startsWith('/')),
+    machine,
+  ) === undefined &&
+    findFusermount(PATH) === findFusermount())
 
 /** In place of a working directory: which paths start from it is seen by that. */
 const HERE = '/\0'

@@ -44,6 +44,9 @@ export const placeOf = (path: string): string => {
 const limitsOf = (text: string): string =>
   text.replace(/^(Max open files\s+)\S+/m, '$1-').replaceAll(/ +/g, ' ')
 
+const lineOf = (status: string, name: string): string =>
+  new RegExp(`^${name}:[ \\t]*(.*?)[ \\t]*$`, 'm').exec(status)?.[1] ?? ''
+
 /** All groups: whether a process' own is listed once more makes no difference. */
 const groupsOf = (status: string): string => {
   const [own = '', more = ''] = ['Gid', 'Groups'].map(
@@ -66,8 +69,7 @@ export const identityOf = (pid: number | 'self'): Identity | undefined => {
   const limits = readProc(pid, 'limits')
   if (status === undefined || limits === undefined) return undefined
   const identity = new Map<string, string>()
-  for (const name of STATUS)
-    identity.set(name, new RegExp(`^${name}:[ \\t]*(.*?)[ \\t]*$`, 'm').exec(status)?.[1] ?? '')
+  for (const name of STATUS) identity.set(name, lineOf(status, name))
   identity.set('groups', groupsOf(status))
   try {
     for (const kind of namespaceKinds)
@@ -79,6 +81,21 @@ export const identityOf = (pid: number | 'self'): Identity | undefined => {
   identity.set('label', labelOf(pid))
   identity.set('limits', limitsOf(limits))
   return identity
+}
+
+/**
+ * Whether processes that have as many seccomp filters as this identity have the same ones. The kernel tells nobody what they are. Filters are
+ * inherited, and none is ever taken off: those of process 1 are the container's, and who has no more of them has no others.
+ * @param init the status of process 1
+ */
+export const filtersAreShared = (
+  identity: Identity,
+  init = readProc(1, 'status') ?? '',
+): boolean => {
+  if (/^0?$/.test(identity.get('Seccomp') ?? '')) return true
+  const filters = identity.get('Seccomp_filters') ?? ''
+  // Linux before 5.9 does not count them.
+  return filters !== '' && lineOf(init, 'Seccomp_filters') === filters
 }
 
 /** What is different first; undefined: nothing is. */

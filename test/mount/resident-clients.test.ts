@@ -18,7 +18,15 @@ import {
   until,
   type Scratch,
 } from '../helpers/mount.js'
-import { layersIn, resident, servedBy, type Layers, type Resident } from '../helpers/resident.js'
+import {
+  layersIn,
+  pipeIn,
+  pose,
+  resident,
+  servedBy,
+  type Layers,
+  type Resident,
+} from '../helpers/resident.js'
 
 const quiet = { status: 0, signal: null, stdout: '', stderr: '' }
 
@@ -113,7 +121,7 @@ test(t, 'another cgroup', { skip: skipMounts }, async t => {
 test(t, 'a number that is not the number of who asks', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
-  const control = `${server.folder()}/control`
+  const control = pipeIn(server.folder())
   const args = ofMount(f)
   // A process that has not asked; one that asks and is no launcher; none at all; no number.
   const waiting = spawn('sleep', ['100'], { stdio: 'ignore' })
@@ -139,13 +147,13 @@ test(t, 'a number that is not the number of who asks', { skip: skipMounts }, asy
   fs.appendFileSync(control, '\n')
   t.same(await server.run(...args), quiet)
   t.strictSame(servedBy(f.merged), [pid])
-  await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 2)
+  await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 1)
 })
 
 test(t, 'one request, one mount', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
-  const control = `${server.folder()}/control`
+  const control = pipeIn(server.folder())
   // Somebody repeats the numbers of all clients.
   const child = server.start(['mount', '-o', `lowerdir=${f.lower}`, f.merged])
   for (let i = 0; i < 50; i++) {
@@ -175,15 +183,8 @@ const forUser = (where: Scratch, uid: number) => {
 /** A FIFO of requests that nobody reads, in a folder of a user's; what was written there. */
 const trap = (top: string, folder: string, uid: number) => {
   const path = `${top}/${folder}`
-  fs.mkdirSync(path, { recursive: true, mode: 0o700 })
-  spawnSync('mkfifo', ['-m', '666', `${path}/control`])
-  const start = fs
-    .readFileSync('/proc/self/stat', 'latin1')
-    .replace(/^.*\) /, '')
-    .split(' ')[19]
-  fs.writeFileSync(`${path}/pid`, `${process.pid}\n${start}\nstays\n`)
+  const { fd } = pose(path, process.pid)
   spawnSync('chown', ['-R', `${uid}:${uid}`, top])
-  const fd = fs.openSync(`${path}/control`, fs.constants.O_RDWR | fs.constants.O_NONBLOCK)
   return (): string => {
     try {
       return fs.readFileSync(fd, 'latin1')
@@ -197,7 +198,7 @@ const trap = (top: string, folder: string, uid: number) => {
 
 const keyOf = (program: string): string => {
   const build = /^build=(\w+)$/m.exec(fs.readFileSync(program, 'utf8'))?.[1] ?? ''
-  const numbers = ['mnt', 'pid', 'net', 'user'].map(kind =>
+  const numbers = ['mnt', 'pid', 'net', 'time', 'user'].map(kind =>
     fs.readlinkSync(`/proc/self/ns/${kind}`).replaceAll(/\D/g, ''),
   )
   return [build, ...numbers].join('-')
@@ -207,7 +208,7 @@ test(t, 'another user', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const { program, home, through } = forUser(where, 1234)
   const f = layersIn(where, 'second')
-  const control = `${server.folder()}/control`
+  const control = pipeIn(server.folder())
   t.not(
     spawnSync(through[0] ?? '', [...through.slice(1), 'sh', '-c', `echo 1 >${control}`]).status,
     0,
