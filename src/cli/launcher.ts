@@ -3,7 +3,7 @@
  * (tsoverlay.sh) or Node (daemon.ts). It is the server's parent, and gets a signal when the mount is live.
  */
 
-import { unlinkSync } from 'node:fs'
+import { readlinkSync, unlinkSync } from 'node:fs'
 import process, { env } from 'node:process'
 
 import { startingFile } from '../server/runtime-folder.js'
@@ -29,7 +29,13 @@ const STARTING = 'TSOVERLAY_STARTING'
 export const takeStarting = (): number | undefined => {
   const fd = env[STARTING]
   Reflect.deleteProperty(env, STARTING)
-  return fd === undefined ? undefined : Number(fd)
+  try {
+    // The environment may come from anywhere.
+    const isIt = fd !== undefined && /\/\.starting-[^/]+$/.test(readlinkSync(`/proc/self/fd/${fd}`))
+    return isIt ? Number(fd) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /**

@@ -6,6 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 
 import t, { type Test } from 'tap'
 
+import { findFusermount } from '../../src/fuse/fusermount.js'
 import { install } from '../helpers/installed.js'
 import {
   isAlive,
@@ -259,3 +260,47 @@ test(t, "a runtime folder that is not the client's own", { skip: skipMounts }, a
   t.not((await outcomeOf(child)).status, 0)
   t.equal(others(), '')
 })
+
+const noFusermount = findFusermount() === undefined && 'needs fusermount3'
+
+test(
+  t,
+  'a PATH that leads to another fusermount3',
+  { skip: skipMounts || noFusermount },
+  async t => {
+    const where = scratch(t, 'resident')
+    const server = resident(t, where)
+    const { program, home, through } = forUser(where, 1234)
+    const [first, second, third] = ['first', 'second', 'third'].map(name =>
+      layersIn(where, name),
+    ) as [Layers, Layers, Layers]
+    spawnSync('chown', [
+      '-R',
+      '1234:1234',
+      ...['first', 'second', 'third'].map(n => `${where.top}/${n}`),
+    ])
+    const run = (args: string[], before = '') =>
+      outcomeOf(
+        server.start(args, {
+          program,
+          through,
+          env: { XDG_RUNTIME_DIR: home, PATH: `${before}${process.env['PATH'] ?? ''}` },
+        }),
+      )
+    const ofUser = (f: Layers): string[] => ['mount', '-o', f.options, f.merged]
+    t.same(await run(ofUser(first)), quiet)
+    const file = `${home}/${server.name}/${keyOf(program)}/pid`
+    await until('a registered server', () => fs.existsSync(file))
+    const pid = Number(fs.readFileSync(file, 'latin1').split('\n')[0])
+    const [bin, empty, log] = [`${where.top}/bin`, `${where.top}/empty`, `${home}/log`]
+    for (const folder of [bin, empty]) fs.mkdirSync(folder)
+    const script = `#!/bin/sh\necho $PPID >>${log}\nexit 1\n`
+    fs.writeFileSync(`${bin}/fusermount3`, script, { mode: 0o755 })
+    t.match(await run(ofUser(second), `${bin}:`), { status: 32 })
+    const parents = fs.readFileSync(log, 'latin1').trim().split('\n')
+    t.notOk(parents.includes(String(pid)), 'the server runs no program of a client')
+    t.same(await run(ofUser(third), `${empty}:`), quiet)
+    t.strictSame(servedBy(third.merged), [pid], 'where PATH leads to the same one, it is a client')
+    t.same((await run(['server', 'stop'])).status, 0)
+  },
+)

@@ -40,9 +40,10 @@ for (const [what, program, option] of unlike) {
   })
 }
 
+const of = (Seccomp: string, Seccomp_filters: string) =>
+  new Map(Object.entries({ Seccomp, Seccomp_filters }))
+
 t.test('as many seccomp filters as process 1 are the same ones', async t => {
-  const of = (Seccomp: string, Seccomp_filters: string) =>
-    new Map(Object.entries({ Seccomp, Seccomp_filters }))
   const init = 'Seccomp:\t2\nSeccomp_filters:\t1\nSpeculation_Store_Bypass:\tvulnerable\n'
   t.ok(filtersAreShared(of('0', '0'), init), 'none at all')
   t.ok(filtersAreShared(of('', ''), init), 'a kernel without them')
