@@ -5,7 +5,7 @@ import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { MountError } from '../errors.js'
 import { findFusermount } from '../fuse/fusermount.js'
 import { hasMountRight } from '../fuse/mount.js'
-import type { UnionThread } from '../fuse/union-thread.js'
+import { descriptorsHeld, heapTaken, type UnionThread } from '../fuse/union-thread.js'
 import type { Logger } from '../log.js'
 import { startMount, type Mount } from '../mount.js'
 import type { Called, Client } from '../server/client.js'
@@ -20,7 +20,7 @@ import {
 import type { Answer } from '../server/requests.js'
 import { Resident } from '../server/resident.js'
 import { moveToScope } from '../server/scope.js'
-import { inInitialNamespace } from '../sys/proc.js'
+import { getrlimitNofileHard, inInitialNamespace } from '../sys/proc.js'
 import { readCall } from './drop-in.js'
 import { ExitCode } from './exit-codes.js'
 import { lineOf, statusOf } from './failures.js'
@@ -126,6 +126,7 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
       stays: options.stays,
       allCgroups: options.stays || scope,
       take,
+      lacks,
       onChange: mountpoints => {
         process.title = titleForAll(mountpoints)
       },
@@ -149,6 +150,15 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
   signals.onLeave(() => resident.leave())
   await resident.ended
   return undefined
+}
+
+/** From here on a further mount gets another server: half of where unions have to give nodes back (overlay/heap.ts). */
+const MUCH_HEAP = 1 / 4
+
+/** As `ResidentOptions.lacks`. At least half of the descriptors are for what the unions have open. */
+const lacks = (): string | undefined => {
+  if (descriptorsHeld() > getrlimitNofileHard() / 2) return 'descriptors'
+  return heapTaken() > MUCH_HEAP ? 'memory' : undefined
 }
 
 const RETRY_MS = 100

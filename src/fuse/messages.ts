@@ -44,9 +44,11 @@ export type FromThread =
   | { type: 'idle' }
   | { type: 'union'; union: number; message: FromWorker }
 
-/** What a thread shares with the main one, by index: how busy it is, in thousandths, and when it said so (ms of Date.now(), 32 bits). */
+/** What a thread tells the main one in shared memory, by index: how busy it is, in thousandths, and when it said so (ms of Date.now(), 32 bits). */
 export const LOAD = 0
 export const LOAD_AT = 1
+/** What is taken of the heap that the engine gives the thread, in thousandths. */
+export const HEAP = 2
 
 /** An error that can be sent without losing what it says. */
 export interface PlainError {

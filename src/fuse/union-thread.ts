@@ -9,8 +9,10 @@ import { writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
+import { HELD, heldBy, THREADS } from '../overlay/budgets.js'
+import type { UnionOptions } from '../overlay/options.js'
 import { begin, settle } from '../sys/loading.js'
-import { LOAD, LOAD_AT, type FromThread, type FromWorker, type ToWorker } from './messages.js'
+import { HEAP, LOAD, LOAD_AT, type FromThread, type FromWorker, type ToWorker } from './messages.js'
 
 // A loader that runs the sources themselves has no .cjs there.
 const entry = new URL(
@@ -40,13 +42,39 @@ export interface UnionListener {
 }
 
 const threads = new Set<UnionThread>()
+
+/** By index, THREADS and HELD: from these each thread knows what is its own part (overlay/budgets.ts). */
+const budgets = new Int32Array(new SharedArrayBuffer(8))
+
+/** Threads that have more than their part by now give it back. */
+const count = (index: number, more: number): void => {
+  Atomics.add(budgets, index, more)
+  if (more > 0) for (const thread of threads) thread.wake()
+}
+
+/** How many descriptors the unions of this process need as long as they live. */
+export const descriptorsHeld = (): number => Atomics.load(budgets, HELD)
+
+/** What is taken of the heap of the thread that has the least left of it, 1 being all. */
+export const heapTaken = (): number => Math.max(0, ...[...threads].map(({ heap }) => heap))
+
+/** Of a union: its folders, for which it has descriptors. */
+const layersOf = ({ lower, upper }: UnionOptions): number =>
+  lower.length + (upper === undefined ? 0 : 1)
+
+interface Served {
+  listener: UnionListener
+  /** Descriptors. */
+  held: number
+}
+
 let watchesExit = false
 let nextUnion = 1
 
 export class UnionThread {
   readonly #worker: Worker
-  readonly #load = new Int32Array(new SharedArrayBuffer(8))
-  readonly #unions = new Map<number, UnionListener>()
+  readonly #load = new Int32Array(new SharedArrayBuffer(12))
+  readonly #unions = new Map<number, Served>()
   #wakeFd = -1
   /** It has been told to load its code. */
   #loads = false
@@ -64,7 +92,7 @@ export class UnionThread {
     try {
       this.#worker = new Worker(entry, {
         name: 'union',
-        workerData: { load: this.#load },
+        workerData: { load: this.#load, budgets },
         resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
       })
     } catch (error) {
@@ -80,8 +108,10 @@ export class UnionThread {
     })
     this.#worker.on('exit', code => {
       threads.delete(this)
-      for (const listener of this.#unions.values()) listener.lost(code, this.#error)
-      this.#unions.clear()
+      for (const [union, { listener }] of this.#unions) {
+        this.#forget(union)
+        listener.lost(code, this.#error)
+      }
     })
     this.#worker.on('message', (message: FromThread) => this.#hear(message))
   }
@@ -90,25 +120,35 @@ export class UnionThread {
     if (message.type === 'loaded') {
       this.#wakeFd = message.wakeFd
       // What was sent before lies in its queue.
-      this.#wake()
+      this.wake()
     } else if (message.type === 'idle') {
       this.#taken = false
     } else {
-      const listener = this.#unions.get(message.union)
+      const served = this.#unions.get(message.union)
       if (message.message.type === 'closed') this.#forget(message.union)
-      listener?.hear(message.message)
+      served?.listener.hear(message.message)
     }
   }
 
   #forget(union: number): void {
+    const served = this.#unions.get(union)
+    if (served === undefined) return
     this.#unions.delete(union)
-    if (this.#unions.size === 0) this.#worker.unref()
+    count(HELD, -served.held)
+    if (this.#unions.size > 0) return
+    count(THREADS, -1)
+    this.#worker.unref()
   }
 
   /** Whether it is busy: of the last second or so. */
   get busy(): boolean {
     const at = Atomics.load(this.#load, LOAD_AT)
     return (Date.now() | 0) - at < STALE_MS && Atomics.load(this.#load, LOAD) > BUSY
+  }
+
+  /** What is taken of its heap, 1 being all that it can have. */
+  get heap(): number {
+    return Atomics.load(this.#load, HEAP) / 1000
   }
 
   get size(): number {
@@ -130,9 +170,12 @@ export class UnionThread {
   }
 
   /** Has it serve a union. The number by which the union is told something. */
-  serve(message: ToWorker, listener: UnionListener): number {
+  serve(message: ToWorker & { type: 'serve' }, listener: UnionListener): number {
     const union = nextUnion++
-    this.#unions.set(union, listener)
+    const held = heldBy(layersOf(message.options.union))
+    if (this.#unions.size === 0) count(THREADS, 1)
+    count(HELD, held)
+    this.#unions.set(union, { listener, held })
     this.#taken = true
     this.#worker.ref()
     if (!this.#loads) begin()
@@ -143,11 +186,14 @@ export class UnionThread {
 
   tell(union: number, message: ToWorker): void {
     this.#worker.postMessage({ union, ...message })
-    this.#wake()
+    this.wake()
   }
 
-  /** eventfd(2), without the foreign-function library, which this thread may not have loaded yet. */
-  #wake(): void {
+  /**
+   * Has it look for messages, and at what its part is. By eventfd(2), without the foreign-function library, which this thread
+   * may not have loaded yet.
+   */
+  wake(): void {
     if (this.#wakeFd < 0) return
     try {
       writeSync(this.#wakeFd, ONE)

@@ -13,7 +13,7 @@ import type { ServingThread } from './worker.js'
 /** So long after the last union's end the memory that it took is given back, in milliseconds, unless another has come. */
 const TIDY_MS = 1000
 
-const { load } = workerData as { load: Int32Array }
+const { load, budgets } = workerData as { load: Int32Array; budgets: Int32Array }
 const send = (message: FromThread): void => parentPort?.postMessage(message)
 
 let tidying: NodeJS.Timeout | undefined
@@ -24,7 +24,7 @@ let loading: Promise<void> | undefined
 const loadCode = async (): Promise<void> => {
   const worker = await import('./worker.js').finally(end)
   if (parentPort === null) return
-  thread = new worker.ServingThread(parentPort, load)
+  thread = new worker.ServingThread(parentPort, load, budgets)
   send({ type: 'loaded', wakeFd: thread.wakeFd })
 }
 

@@ -22,6 +22,8 @@ export interface ResidentOptions {
   /** Clients of every cgroup: this process ends with none of theirs. */
   allCgroups: boolean
   take: (client: Client, called: Called) => Promise<Answer>
+  /** What this process has too little of for a further mount, which then gets another server. */
+  lacks: () => string | undefined
   /** Told where there are mounts, when that changes. */
   onChange: (mountpoints: readonly string[]) => void
 }
@@ -32,9 +34,6 @@ export interface Hosted {
   /** Settles when the mount has ended. */
   readonly closed: Promise<unknown>
 }
-
-/** Node's memory beyond which a further mount gets another server: what one union knows of its files stays with it. */
-const MOST_MEMORY = 2 * 1024 ** 3
 
 /** After the pipe is out of sight, for clients that have opened it by then. */
 const LAST_REQUESTS_MS = 30
@@ -158,9 +157,9 @@ export class Resident {
     const other = difference(this.#identity, identity)
     if (other !== undefined) return other
     if (!this.#options.allCgroups && client.cgroup !== this.#cgroup) return 'cgroup'
-    if (process.memoryUsage.rss() < MOST_MEMORY) return undefined
-    this.leave()
-    return 'memory'
+    const lacking = this.#options.lacks()
+    if (lacking !== undefined) this.leave()
+    return lacking
   }
 
   #look(): void {

@@ -73,6 +73,7 @@ const line = (t: Test, options: Options = {}) => {
         : new DataMode('cached', new FakeFiles(), {
             attrChanged: () => {},
             dropPages: () => null,
+            forgetNodes: () => null,
           }),
   })
   const got: string[] = []
