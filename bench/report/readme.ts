@@ -29,12 +29,16 @@ const tableOf = (
     return ratio > 1 ? `**${short(ratio)}**` : short(ratio)
   }
   const titles = new Map(rows.map(row => [keyOf(row), row.title]))
+  const columns = PASSES.flatMap(pass =>
+    states.map(([state, title]) => ({
+      title: `${pass}: ${title}`,
+      cells: [...titles.keys()].map(key => cell(key, pass, state)),
+    })),
+  ).filter(({ cells }) => cells.some(text => text !== ''))
+  if (columns.length === 0) return ''
   return table(
-    ['', ...PASSES.flatMap(pass => states.map(([, title]) => `${pass}: ${title}`))],
-    [...titles].map(([key, title]) => [
-      title,
-      ...PASSES.flatMap(pass => states.map(([state]) => cell(key, pass, state))),
-    ]),
+    ['', ...columns.map(({ title }) => title)],
+    [...titles.values()].map((title, n) => [title, ...columns.map(({ cells }) => cells[n] ?? '')]),
   )
 }
 
@@ -51,7 +55,9 @@ export const readmeTables = (report: Report): string =>
       ['further', 'further'],
       ['steady', 'steady'],
     ]),
-  ].join('\n')
+  ]
+    .filter(text => text !== '')
+    .join('\n')
 
 /** The part of a README that the benchmark writes; null: it has none. */
 export const partOf = (readme: string): string | null => {
