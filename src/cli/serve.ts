@@ -40,6 +40,8 @@ export interface Background {
   unanswered: number
   /** Has other launchers go on, which wait until this server can be asked, or can't be at all. */
   askable: () => void
+  /** Called when the mount is live and nobody waits for it any more. */
+  onLive: () => void
 }
 
 /**
@@ -99,6 +101,7 @@ const mountAndServe = async (
   if (!known) await mount[Symbol.asyncDispose]()
   // Last, so that who waits for its end sees no mount that is about to go.
   if (nowhere !== undefined) dropStandardError(nowhere)
+  background?.onLive()
 
   const closed = mount.closed.then(
     () => {

@@ -144,8 +144,6 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
     log.error({ error: error.stack ?? error.message }, 'a fault of the program')
     resident.leave()
   })
-  // What is needed by some mounts alone, while the package is what it was: an upgrade may replace it.
-  void import('pino').catch(() => {})
   lowerOomScore()
   signals.onLeave(() => resident.leave())
   await resident.ended

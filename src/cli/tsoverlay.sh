@@ -9,9 +9,10 @@ build=@@@BUILD-HASH@@@
 # One program is started for all that is to be read. Where that fails (busybox reads one link at a time; there is no /proc), no server is
 # asked.
 # Without a locale, whose files take longer to load than all the rest.
-if links=$(LC_ALL=C readlink -f -- /proc/self/ns/mnt /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/time /proc/self/ns/user "$0" 2>/dev/null); then
+cgroups=
+if links=$(LC_ALL=C readlink -f -- /proc/self/ns/cgroup /proc/self/ns/mnt /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/time /proc/self/ns/user "$0" 2>/dev/null); then
   key=$build
-  for kind in mnt pid net time user; do
+  for kind in cgroup mnt pid net time user; do
     link=${links%%'
 '*}
     links=${links#*'
@@ -19,7 +20,10 @@ if links=$(LC_ALL=C readlink -f -- /proc/self/ns/mnt /proc/self/ns/pid /proc/sel
     number=${link##*'['}
     number=${number%']'}
     # Linux before 5.6 has no namespaces for time, and the path itself is read.
-    case $link in *'['*) key=$key-$number ;; esac
+    case $kind:$link in
+      cgroup:*) cgroups=$number ;;
+      *'['*) key=$key-$number ;;
+    esac
   done
   self=$links
 else
@@ -224,23 +228,61 @@ if [ -n "$key" ] && may_ask "$@"; then
 fi
 
 # Node needs a process and six threads to start. Where it gets the process and not five of the threads, it waits for
-# ever, before it runs any of the program (src/node_platform.cc:WorkerThreadsTaskRunner). So as many processes are tried
-# at a time: ulimit -u and pids.max count both alike. With less memory (KiB) or descriptors than here it waits or dies.
+# ever, before it runs any of the program (src/node_platform.cc:WorkerThreadsTaskRunner). So as many processes are tried at a time, where
+# the limits are not known to leave room: ulimit -u and pids.max count both alike. With less memory (bytes) or descriptors than here it
+# waits or dies.
 can_start() {
-  (
-    set -- $(ulimit -v; ulimit -Hn)
-    [ "${1:-unlimited}" = unlimited ] || [ "$1" -ge 400000 ] || exit 3
-    [ "${2:-unlimited}" = unlimited ] || [ "$2" -ge 24 ] || exit 4
-    : & : & : & : & : & : & wait
-  ) 2>/dev/null
-  case $? in
-    0) return ;;
-    3) why="the limit of memory is too low (ulimit -v)" ;;
-    4) why="the limit of descriptors is too low (ulimit -n)" ;;
-    *) why="no process or thread can be created: the limit is reached (ulimit -u, or pids.max of the cgroup)" ;;
-  esac
+  why=
+  processes=
+  {
+    while read -r line; do
+      case $line in
+        'Max processes '*) set -- $line && processes=$3 ;;
+        'Max open files '*)
+          set -- $line
+          [ "$5" = unlimited ] || [ "$5" -ge 24 ] || why="the limit of descriptors is too low (ulimit -n)"
+          ;;
+        'Max address space '*)
+          set -- $line
+          [ "$4" = unlimited ] || [ "$4" -ge 409600000 ] || why="the limit of memory is too low (ulimit -v)"
+          break # a shell reads byte by byte
+          ;;
+      esac
+    done </proc/self/limits
+    [ -n "$why" ] || has_room || (: & : & : & : & : & : & wait) ||
+      why="no process or thread can be created: the limit is reached (ulimit -u, or pids.max of the cgroup)"
+  } 2>/dev/null
+  [ -n "$why" ] || return 0
   echo "tsoverlay: $why" >&2
   exit 2
+}
+
+# Whether there is room for far more processes than are tried. Whatever can't be known counts as no.
+has_room() {
+  [ "$processes" = unlimited ] || {
+    # The threads of all users.
+    read -r line </proc/loadavg && set -- $line && all=${4#*/} && [ "$processes" -gt $((all + 64)) ] || return 1
+  }
+  # Another namespace than the first (kernel: PROC_CGROUP_INIT_INO) hides cgroups that this one lies in, and their limits.
+  [ "$cgroups" = 4026531835 ] || return 1
+  kind=
+  while IFS=: read -r line kind group; do
+    case $line:$kind in
+      *pids*) kind=pids && break ;;
+      0:) break ;;
+    esac
+  done </proc/self/cgroup || return 1
+  hierarchy=/sys/fs/cgroup${kind:+/$kind}
+  folder=$hierarchy${group%/}
+  while :; do
+    [ -d "$folder" ] || return 1
+    [ ! -e "$folder/pids.max" ] || {
+      read -r most <"$folder/pids.max" && read -r now <"$folder/pids.current" || return 1
+      [ "$most" = max ] || [ "$most" -gt $((now + 64)) ] || return 1
+    }
+    [ "$folder" != "$hierarchy" ] || return 0
+    folder=${folder%/*}
+  done
 }
 
 in_background "$@" || {

@@ -11,8 +11,17 @@ import { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
 import { HELD, heldBy, THREADS } from '../overlay/budgets.js'
 import type { UnionOptions } from '../overlay/options.js'
+import { keep } from '../sys/code-cache.js'
 import { begin, settle } from '../sys/loading.js'
-import { HEAP, LOAD, LOAD_AT, type FromThread, type FromWorker, type ToWorker } from './messages.js'
+import {
+  HEAP,
+  LOAD,
+  LOAD_AT,
+  type FromThread,
+  type FromWorker,
+  type ThreadData,
+  type ToWorker,
+} from './messages.js'
 
 // A loader that runs the sources themselves has no .cjs there.
 const entry = new URL(
@@ -76,23 +85,24 @@ export class UnionThread {
   readonly #load = new Int32Array(new SharedArrayBuffer(12))
   readonly #unions = new Map<number, Served>()
   #wakeFd = -1
-  /** It has been told to load its code. */
-  #loads = false
   #error: Error | undefined
   /** It waits for an early caller, or something of a union that has ended is still under way. */
   #taken = false
   /** Several unions may be served. */
   shared = false
 
-  /** @throws {MountError} EAGAIN: the process gets no further thread */
-  constructor() {
+  /**
+   * @param keeps its compiled code is kept for others (sys/code-cache.ts)
+   * @throws {MountError} EAGAIN: the process gets no further thread
+   */
+  constructor(keeps = false) {
     // A process that ends while a thread loads the library would be aborted. Also a thread that nobody waits for may do so.
     if (!watchesExit) process.on('exit', () => void settle())
     watchesExit = true
     try {
       this.#worker = new Worker(entry, {
         name: 'union',
-        workerData: { load: this.#load, budgets },
+        workerData: { load: this.#load, budgets, keeps } satisfies ThreadData,
         resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
       })
     } catch (error) {
@@ -102,6 +112,7 @@ export class UnionThread {
         { code: 'EAGAIN' },
       )
     }
+    begin()
     threads.add(this)
     this.#worker.on('error', (error: Error) => {
       this.#error = error
@@ -121,6 +132,8 @@ export class UnionThread {
       this.#wakeFd = message.wakeFd
       // What was sent before lies in its queue.
       this.wake()
+    } else if (message.type === 'compiled') {
+      void keep(message.compiled)
     } else if (message.type === 'idle') {
       this.#taken = false
     } else {
@@ -178,8 +191,6 @@ export class UnionThread {
     this.#unions.set(union, { listener, held })
     this.#taken = true
     this.#worker.ref()
-    if (!this.#loads) begin()
-    this.#loads = true
     this.tell(union, message)
     return union
   }
@@ -203,6 +214,7 @@ export class UnionThread {
   }
 
   async terminate(): Promise<void> {
+    settle()
     await this.#worker.terminate()
   }
 }
@@ -211,7 +223,7 @@ export class UnionThread {
  * A thread for `threadFor`.
  * @throws {MountError} there is none
  */
-export const startEarly = (): UnionThread => new UnionThread().take()
+export const startEarly = (): UnionThread => new UnionThread(true).take()
 
 /** One that several unions share: the one with the fewest that is not busy, or a new one while there are processors left. */
 const sharedThread = (): UnionThread => {

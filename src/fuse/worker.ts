@@ -32,12 +32,16 @@ export class ServingThread {
   readonly #unions = new Map<number, ServedUnion>()
   readonly #parts: ThreadParts
 
+  readonly #onLive: () => void
+
   /**
    * @param load where it says how busy it is (union-thread.ts)
    * @param budgets what it shares with other threads of the process (overlay/budgets.ts)
+   * @param onLive called when a union is live
    */
-  constructor(port: MessagePort, load: Int32Array, budgets: Int32Array) {
+  constructor(port: MessagePort, load: Int32Array, budgets: Int32Array, onLive: () => void) {
     this.#port = port
+    this.#onLive = onLive
     shareBudgets(budgets)
     heap.onCollected = () => {
       balance([...this.#unions.values()])
@@ -83,6 +87,7 @@ export class ServingThread {
     }
     const served = new ServedUnion(message.options, this.#parts, said => {
       if (said.type === 'closed') this.#ended(union)
+      if (said.type === 'ready') this.#onLive()
       this.#port.postMessage({ type: 'union', union, message: said } satisfies FromThread)
     })
     this.#unions.set(union, served)
@@ -101,6 +106,11 @@ export class ServingThread {
   /** While others are served, no event loop turns that would let go of what has been under way for one that has ended. */
   readonly #letGo = (): void => {
     if (this.#unions.size > 0 && !isSettled()) this.#loop.after(LEFT_MS, this.#letGo)
+  }
+
+  /** Calls back once, after so many milliseconds, if it serves something then. */
+  after(ms: number, callback: () => void): void {
+    this.#loop.after(ms, callback)
   }
 
   /** Serves until nothing is left to do but to wait for messages. */
