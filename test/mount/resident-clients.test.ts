@@ -55,6 +55,8 @@ const unlike: Record<string, readonly string[]> = {
   'no shell': ['env'],
 }
 
+const ofUser = (f: Layers): string[] => ['mount', '-o', f.options, f.merged]
+
 test(t, 'a client that is unlike the server has one of its own', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const like = layersIn(where, 'like')
@@ -287,7 +289,6 @@ test(
           env: { XDG_RUNTIME_DIR: home, PATH: `${before}${process.env['PATH'] ?? ''}` },
         }),
       )
-    const ofUser = (f: Layers): string[] => ['mount', '-o', f.options, f.merged]
     t.same(await run(ofUser(first)), quiet)
     const file = `${home}/${server.name}/${keyOf(program)}/pid`
     await until('a registered server', () => fs.existsSync(file))
