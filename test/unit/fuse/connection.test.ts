@@ -8,6 +8,7 @@ import t, { type Test } from 'tap'
 import { Pending, type Job } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 import { close, eventfd, eventfdSignal, read, setNonblock, write } from '../../../src/sys/io.js'
+import { pipe as makePipe } from '../../../src/sys/splice.js'
 import { Connection, type End } from '../../../src/fuse/connection.js'
 import { DataMode } from '../../../src/fuse/data-mode.js'
 import { Loop } from '../../../src/fuse/loop.js'
@@ -198,7 +199,12 @@ t.test('a connection that cannot be read', async t => {
   const onEnd = (how: End): void => {
     end = how
   }
-  loop.add(new Connection({ fd: -1, session, request: buffer, log, onReady: () => {}, onEnd }))
+  // The end of a pipe to write to.
+  const ends = makePipe()
+  if (typeof ends === 'number') throw new Error(`pipe: ${ends}`)
+  t.teardown(() => ends.forEach(fd => close(fd)))
+  const [, into] = ends
+  loop.add(new Connection({ fd: into, session, request: buffer, log, onReady: () => {}, onEnd }))
   loop.run()
   t.match(end, { message: /EBADF/ })
 })
@@ -455,11 +461,17 @@ t.test('a connection that is held keeps nobody waiting', async t => {
 
 t.test('messages for the loop, and what it is to call back', async t => {
   let messages = 0
-  const loop = new Loop(() => void messages++)
+  let woken = false
+  const loop = new Loop(() => {
+    messages++
+    if (woken) loop.end(l.connection)
+  })
   const l = line(t, { loop })
   l.send(initRequest(45))
-  loop.after(5, () => eventfdSignal(loop.wakeFd))
-  loop.after(10, () => loop.end(l.connection))
+  loop.after(5, () => {
+    woken = true
+    eventfdSignal(loop.wakeFd)
+  })
   t.equal(l.serve(), 'stopped')
   t.equal(messages, 2, 'at its start, and when it was woken')
   loop.run()

@@ -24,8 +24,9 @@ t.test('a child is like its parent', async t => {
 
 const unlike = [
   ['NoNewPrivs', 'setpriv', '--no-new-privs'],
-  ['limits', 'prlimit', '--core=12345'],
-  ['limits', 'prlimit', '--fsize=1000000'],
+  ['Max file size', 'prlimit', '--fsize=1000000'],
+  [undefined, 'prlimit', '--nproc=30000'],
+  [undefined, 'prlimit', '--nofile=2000'],
 ] as const
 
 for (const [what, program, option] of unlike) {
