@@ -459,6 +459,18 @@ t.test('a connection that is held keeps nobody waiting', async t => {
   t.same(order, ['b', 'a'])
 })
 
+t.test('what is to be called back later keeps no loop running', async t => {
+  const l = line(t)
+  let late = false
+  l.send(initRequest(45))
+  l.loop.after(250_000, () => {
+    late = true
+  })
+  l.loop.after(5, () => l.loop.end(l.connection))
+  t.equal(l.serve(), 'stopped')
+  t.notOk(late)
+})
+
 t.test('messages for the loop, and what it is to call back', async t => {
   let messages = 0
   let woken = false
