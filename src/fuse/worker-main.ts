@@ -40,9 +40,10 @@ const loadCode = async (): Promise<ServingThread | undefined> => {
       : run(fileURLToPath(new URL('../fuse/worker.cjs', import.meta.url)))
     if (keeps) ({ compiled } = code)
     if (parentPort === null) return undefined
-    const thread: ServingThread = new code.exports.ServingThread(parentPort, load, budgets, () =>
-      thread.after(KEEP_MS, keepOnce),
-    )
+    const thread: ServingThread = new code.exports.ServingThread(parentPort, load, budgets, () => {
+      // A thread that has nothing to keep is not woken for it.
+      if (compiled !== undefined) thread.after(KEEP_MS, keepOnce)
+    })
     send({ type: 'loaded', wakeFd: thread.wakeFd })
     return thread
   } finally {

@@ -14,6 +14,7 @@ import {
 } from 'node:fs'
 
 import { O_CLOEXEC, O_PATH } from './constants.js'
+import { close } from './io.js'
 import { namedDescriptor } from './pidfd.js'
 
 /** By which another process opens what is open there. */
@@ -76,7 +77,7 @@ const mountOfMemory = (): string | undefined => {
   const fd = namedDescriptor('tsoverlay-mount')
   if (fd < 0) return undefined
   memory = mountOf(fd)
-  closeSync(fd)
+  close(fd) // Node warns of what it closes and has not opened
   return memory
 }
 
