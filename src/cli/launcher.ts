@@ -3,11 +3,8 @@
  * (tsoverlay.sh) or Node (daemon.ts). It is the server's parent, and gets a signal when the mount is live.
  */
 
-import { readlinkSync, unlinkSync } from 'node:fs'
+import { closeSync, fstatSync, lstatSync, readlinkSync, unlinkSync } from 'node:fs'
 import process, { env } from 'node:process'
-
-import { startingFile } from '../server/runtime-folder.js'
-import { close, dup } from '../sys/io.js'
 
 /** In the server's environment: the process id of its launcher. */
 export const LAUNCHER = 'TSOVERLAY_LAUNCHER'
@@ -25,40 +22,45 @@ export const takeLauncher = (): number => {
 /** In the environment: the descriptor of the file that the launcher has locked. */
 const STARTING = 'TSOVERLAY_STARTING'
 
-/** Its number; undefined: it has locked none. */
-export const takeStarting = (): number | undefined => {
-  const fd = env[STARTING]
+/** A file that is locked through a descriptor of this process. */
+interface Locked {
+  fd: number
+  path: string
+}
+
+/** Undefined: the launcher has locked none. */
+export const takeStarting = (): Locked | undefined => {
+  const fd = Number(env[STARTING] ?? -1)
   Reflect.deleteProperty(env, STARTING)
   try {
     // The environment may come from anywhere.
-    const isIt = fd !== undefined && /\/\.starting-[^/]+$/.test(readlinkSync(`/proc/self/fd/${fd}`))
-    return isIt ? Number(fd) : undefined
+    const path = readlinkSync(`/proc/self/fd/${fd}`)
+    const [open, there] = [fstatSync(fd), lstatSync(path)]
+    const isIt = there.isFile() && there.ino === open.ino && there.dev === open.dev
+    return isIt && /\/\.starting-[^/]+$/.test(path) ? { fd, path } : undefined
   } catch {
     return undefined
   }
 }
 
 /**
- * Keeps the file locked for which other launchers wait. The file goes when they may go on, or this process ends.
+ * Keeps the file locked for which other launchers wait. The file goes when they may go on, or this process ends. What this process starts does not have
+ * it: Node closes what it has inherited where it starts another program.
  * @returns has them go on
  */
-export const keepLocked = (fd: number | undefined): (() => void) => {
-  if (fd === undefined) return () => {}
-  // What this process starts must not have it.
-  const own = dup(fd)
-  close(fd)
-  const file = startingFile()
-  let locked = own >= 0
+export const keepLocked = (file: Locked | undefined): (() => void) => {
+  if (file === undefined) return () => {}
+  let locked = true
   const end = (): void => {
     if (!locked) return
     locked = false
     process.off('exit', end)
     try {
-      if (file !== undefined) unlinkSync(file)
+      unlinkSync(file.path)
     } catch {
       // gone already
     }
-    close(own)
+    closeSync(file.fd)
   }
   process.on('exit', end)
   return end

@@ -16,7 +16,7 @@ import { say } from './say.js'
 import { workingDirectory } from './working-directory.js'
 
 const starting = takeStarting()
-closeForeignDescriptors(starting === undefined ? [] : [starting])
+closeForeignDescriptors(starting === undefined ? [] : [starting.fd])
 const askable = keepLocked(starting)
 const here = workingDirectory()
 const call = takeCall()

@@ -6,8 +6,6 @@
 
 import { existsSync, lstatSync, mkdirSync, readlinkSync } from 'node:fs'
 
-import { basename, dirname, join } from 'node:path'
-
 import { inInitialNamespace } from '../sys/proc.js'
 import { build } from './build.js'
 
@@ -83,12 +81,6 @@ export const folderName = (): string | undefined => {
   } catch {
     return undefined
   }
-}
-
-/** What a launcher has locked while it starts a server. */
-export const startingFile = (): string | undefined => {
-  const folder = serverFolder()
-  return folder === undefined ? undefined : join(dirname(folder), `.starting-${basename(folder)}`)
 }
 
 /** The folder itself. */
