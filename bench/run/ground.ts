@@ -2,14 +2,14 @@
 
 import * as fs from 'node:fs'
 import type { Layers } from '../systems/system.js'
-import { mountsAt, type Place, type Work } from '../works/work.js'
+import { WARM_UP_LAYER } from '../workloads/warm-up.js'
+import { isWarmedUp, type Lowers, type Place, type Workload } from '../workloads/workload.js'
 import type { Medium, Scratch } from './scratch.js'
 
 export interface Prepared {
   /** Where the lower layers are; their paths are relative to it. */
   folder: string
-  /** Of each mount. */
-  layers: Layers[]
+  layers: Layers
   place: Place
 }
 
@@ -17,53 +17,44 @@ export class Ground {
   readonly #scratch: Scratch
   readonly #medium: Medium
   readonly #scale: number
-  readonly #run: string
-  readonly #lowers: string
+  readonly #top: string
   readonly #built = new Set<string>()
-  #count = 0
 
   constructor(scratch: Scratch, medium: Medium, scale: number) {
     this.#scratch = scratch
     this.#medium = medium
     this.#scale = scale
-    const top = scratch.makeMedium(medium, scale)
-    this.#run = `${top}/run`
-    this.#lowers = `${top}/lowers`
+    this.#top = scratch.makeMedium(medium, scale)
   }
 
-  /** Before a turn of some file system: the layers are there, and cold. */
-  begin({ lowers: { name, count, build } }: Work): void {
-    const folder = `${this.#lowers}/${name}`
+  /** Folders for one mount. The ones of the mount before are removed. */
+  prepare(workload: Workload): Prepared {
+    const folder = this.#build(workload.lowers)
+    const needsLayer = isWarmedUp(workload) && !workload.lowers.warmUp
+    const warmUp = needsLayer ? [`${this.#build(WARM_UP_LAYER)}/0`] : []
+    const run = `${this.#top}/run`
+    fs.rmSync(run, { recursive: true, force: true })
+    fs.mkdirSync(run)
+    const [upper, work, mountpoint, scratch] = ['upper', 'work', 'mnt', 'scratch'].map(
+      name => `${run}/${name}`,
+    ) as [string, string, string, string]
+    for (const at of [upper, work, mountpoint, scratch]) fs.mkdirSync(at)
+    this.#scratch.refresh(this.#medium)
+    const lowers = Array.from({ length: workload.lowers.count }, (_, n) => String(n))
+    return {
+      folder,
+      layers: { lowers: [...lowers, ...warmUp], upper, work, mountpoint },
+      place: { root: mountpoint, lower: `${folder}/0`, scratch, scale: this.#scale },
+    }
+  }
+
+  #build({ name, count, build }: Lowers): string {
+    const folder = `${this.#top}/lowers/${name}`
     if (!this.#built.has(name)) {
       for (let n = 0; n < count; n++) fs.mkdirSync(`${folder}/${n}`, { recursive: true })
       build(folder, this.#scale)
       this.#built.add(name)
     }
-    this.#scratch.refresh(this.#medium)
-  }
-
-  /** Folders for the mounts of one work. */
-  prepare(described: Work): Prepared {
-    const { lowers } = described
-    const top = `${this.#run}/${this.#count++}`
-    const folder = `${this.#lowers}/${lowers.name}`
-    const names = Array.from({ length: lowers.count }, (_, n) => String(n))
-    const layers = Array.from({ length: mountsAt(described, this.#scale) }, (_, n) => {
-      const [upper, work, mountpoint] = ['upper', 'work', 'mnt'].map(
-        name => `${top}/${n}/${name}`,
-      ) as [string, string, string]
-      for (const at of [upper, work, mountpoint]) fs.mkdirSync(at, { recursive: true })
-      return { lowers: names, upper, work, mountpoint }
-    })
-    const roots = layers.map(({ mountpoint }) => mountpoint)
-    const scratch = `${top}/scratch`
-    fs.mkdirSync(scratch)
-    const place = { root: roots[0] ?? '', roots, lower: `${folder}/0`, scratch, scale: this.#scale }
-    return { folder, layers, place }
-  }
-
-  /** After a turn. */
-  end(): void {
-    fs.rmSync(this.#run, { recursive: true, force: true })
+    return folder
   }
 }

@@ -17,7 +17,6 @@ export const commandNames: ReadonlySet<string> = new Set([
   'ls',
   'stats',
   'which',
-  'top',
   'server',
 ])
 

@@ -25,8 +25,10 @@ const start = async (args: readonly string[]): Promise<number> => {
     const { startInBackground } = await import('./daemon.js')
     return startInBackground(args)
   }
-  const { loadProgram } = await import('./load-program.js')
-  return loadProgram().exports.run(args)
+  const { cacheCode } = await import('./code-cache.js')
+  cacheCode()
+  const { run } = await import('./program.js')
+  return run(args)
 }
 
 const begin = async (): Promise<void> => {
@@ -38,8 +40,8 @@ const begin = async (): Promise<void> => {
     }
     exit(await start(call.args))
   } else if (call.kind !== 'nothing') {
-    const { loadProgram } = await import('./load-program.js')
-    exit(loadProgram().exports.answer(call))
+    const { answer } = await import('./program.js')
+    exit(answer(call))
   }
 }
 

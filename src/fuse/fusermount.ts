@@ -186,3 +186,48 @@ export const unmountByHelperSync = (path: string, flags: number): number => {
   )
   return status === 0 ? 0 : -errnoOf(stderr)
 }
+
+/**
+ * Reads a line that never comes: when its standard input ends without one, the server is dead. Then the mount
+ * is taken away, if it is still the topmost one on its folder ($1 and $2 as in mountinfo).
+ */
+const WATCH = `trap '' HUP INT TERM
+read -r line && exit 0
+top=
+while read -r id parent device root point rest; do
+  [ "$point" = "$2" ] && top=$device
+done </proc/self/mountinfo
+[ "$top" = "$1" ] && exec "$3" -u -z -q -- "$4"`
+
+/**
+ * A small process beside the server that outlives it, and takes its mount away should it be killed. (The
+ * auto_unmount of fusermount3 looks whether the mount is dead with rights that a mount which lets nobody
+ * else in does not give it; libfuse 3.14.)
+ *
+ * @param device what is mounted, as major:minor
+ * @returns to be called when the mount has gone in another way
+ */
+export const watchOver = (mountpoint: string, device: string): (() => void) => {
+  const program = findFusermount()
+  if (program === undefined) return () => {}
+  const point = escapeOctal(mountpoint)
+  const child = spawn(
+    '/bin/sh',
+    ['-c', WATCH, 'tsoverlay-watch', device, point, program, mountpoint],
+    {
+      stdio: ['pipe', 'ignore', 'ignore'],
+      detached: true,
+      cwd: '/',
+    },
+  )
+  child.on('error', () => {}) // without a shell nobody watches
+  child.stdin?.on('error', () => {}) // it was killed
+  child.unref()
+  const input = child.stdin as (NodeJS.WritableStream & { unref?: () => void }) | null
+  input?.unref?.()
+  return () => void input?.end('\n')
+}
+
+/** As the kernel writes a mountpoint (fs/proc_namespace.c:show_mountinfo). */
+const escapeOctal = (path: string): string =>
+  path.replaceAll(/[ \t\n\\]/g, char => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`)

@@ -31,12 +31,9 @@ export const unescapeOctal = (text: string): string => {
   return Buffer.from(plain, 'latin1').toString('utf8')
 }
 
-/** @param holding only lines with this text count */
-export const parseMountInfo = (text: string, holding = ''): MountInfo[] => {
+export const parseMountInfo = (text: string): MountInfo[] => {
   const mounts: MountInfo[] = []
-  if (!text.includes(holding)) return mounts
   for (const line of text.split('\n')) {
-    if (!line.includes(holding)) continue
     const [first, second] = line.split(' - ', 2)
     if (first === undefined || second === undefined) continue
     const [id, , device, root, mountpoint, options] = first.split(' ')
@@ -57,13 +54,10 @@ export const parseMountInfo = (text: string, holding = ''): MountInfo[] => {
   return mounts
 }
 
-/**
- * The mounts that a process sees; none where /proc can't be read.
- * @param holding only those whose line has this text
- */
-export const readMountInfo = (pid: number | 'self' = 'self', holding?: string): MountInfo[] => {
+/** The mounts that a process sees; none where /proc can't be read. */
+export const readMountInfo = (pid: number | 'self' = 'self'): MountInfo[] => {
   try {
-    return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'), holding)
+    return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'))
   } catch {
     return []
   }

@@ -118,7 +118,6 @@ export class UnionFs implements Fs {
         notifier: {
           attrChanged: node => void this.notified.push(node),
           dropPages: () => null,
-          forgetNodes: () => null,
         },
         writeback,
         passthrough,

@@ -1,5 +1,16 @@
-/** Podman and buildah with this program as their mount program, a process for each mount. */
+/** Podman and buildah with this program as their mount program. */
 
-import { podman } from '../helpers/podman.js'
+import { spawnSync } from 'node:child_process'
 
-podman('root', 'rootless', 'nested')
+import t from 'tap'
+
+import { skipMounts, test } from '../helpers/mount.js'
+import { runSteps } from '../helpers/steps.js'
+
+const noPodman =
+  skipMounts ||
+  (spawnSync('podman', ['--version']).status !== 0 && 'needs podman (packages podman, buildah)')
+
+for (const who of ['root', 'rootless', 'nested']) {
+  test(t, `podman: ${who}`, { skip: noPodman }, t => runSteps(t, ['podman.sh', who]))
+}

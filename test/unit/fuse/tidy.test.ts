@@ -1,7 +1,6 @@
 import t from 'tap'
 
-import { Tidy } from '../../../src/fuse/tidy.js'
-import { collectGarbage } from '../../../src/overlay/heap.js'
+import { collectGarbage, Tidy } from '../../../src/fuse/tidy.js'
 
 t.test('it collects after enough was forgotten, once', async t => {
   let collected = 0

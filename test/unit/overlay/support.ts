@@ -46,11 +46,7 @@ export const stateOf = (
       error: complain,
       isLevelEnabled: () => false,
     },
-    notifier: {
-      attrChanged: node => void notified.push(node),
-      dropPages: () => null,
-      forgetNodes: () => null,
-    },
+    notifier: { attrChanged: node => void notified.push(node), dropPages: () => null },
     writeback,
     passthrough,
     mountFlags: sys.MS.NOATIME, // as parity.ts mounts the kernel's

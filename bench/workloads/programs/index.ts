@@ -1,0 +1,10 @@
+/** What people wait for: programs at work on a union. */
+
+import type { Workload } from '../workload.js'
+import { gitStatus } from './git.js'
+import { compilation } from './make.js'
+import { npmInstall } from './npm.js'
+import { sqlite } from './sqlite.js'
+import { startUp } from './start-up.js'
+
+export const programs: Workload[] = [gitStatus, ...startUp, compilation, npmInstall, sqlite]
