@@ -38,11 +38,14 @@ const library = () =>
     packages: 'external',
   })
 
-/** A file of its own also for those who import it, late or never. */
-const programApart = {
-  name: 'program apart',
+/** Files of their own, which others run (src/sys/code-cache.ts). */
+const filesApart = {
+  name: 'files apart',
   setup: ({ onResolve }) =>
-    onResolve({ filter: /\/program\.js$/ }, () => ({ path: './program.cjs', external: true })),
+    onResolve({ filter: /\/(program|worker)\.js$/ }, ({ path }) => ({
+      path: path.replace(/js$/, 'cjs'),
+      external: true,
+    })),
 }
 
 const programs = () =>
@@ -54,6 +57,7 @@ const programs = () =>
       'cli/program': 'src/cli/program.ts',
       'cli/server': 'src/cli/server.ts',
       'fuse-native/process': 'src/fuse-native/process.ts',
+      'fuse/worker': 'src/fuse/worker.ts',
       'fuse/worker-main': 'src/fuse/worker-main.ts',
       'overlay/io-worker': 'src/overlay/io-worker.ts',
     },
@@ -61,12 +65,14 @@ const programs = () =>
     format: 'cjs',
     // These have files beside their code, or are loaded by few.
     external: ['koffi', 'pino', 'pino-pretty'],
-    plugins: [programApart],
+    plugins: [filesApart],
     // By require(), too.
     supported: { 'dynamic-import': false },
-    define: { 'import.meta.url': 'importMetaUrl', BUILD_HASH: JSON.stringify(HASH) },
+    // As src/sys/code-cache.ts reads it.
+    charset: 'ascii',
+    define: { 'import.meta.url': 'importMetaUrl', BUILD_HASH: 'buildHash' },
     banner: {
-      js: "'use strict'\nconst importMetaUrl = require('node:url').pathToFileURL(__filename).href",
+      js: `'use strict'\nconst buildHash = "${HASH}"\nconst importMetaUrl = require('node:url').pathToFileURL(__filename).href`,
     },
     metafile: true,
   })
@@ -96,8 +102,8 @@ const HASH = '@@@BUILD-HASH@@@'
  * Writes the hash of all that was built into the program: a server serves clients of its own build alone. The library has no server.
  */
 const writeHash = async () => {
-  const told = ['cli/main.cjs', 'cli/program.cjs', 'cli/server.cjs', 'cli/tsoverlay']
   const files = (await readdir(dist, { recursive: true })).filter(name => /\.(cjs|js)$/.test(name))
+  const told = [...files.filter(name => name.endsWith('.cjs')), 'cli/tsoverlay']
   const hash = createHash('sha256')
   for (const name of [...files, 'cli/tsoverlay'].toSorted((a, b) => (a < b ? -1 : 1)))
     hash.update(name).update(await readFile(`${dist}/${name}`))

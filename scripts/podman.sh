@@ -3,8 +3,10 @@
 # and taken away again, first by root, then by an ordinary user ("rootless"). No network is used: the image
 # is a busybox.
 #
-# Usage: scripts/podman.sh [root|rootless|nested]...         (the first two)
+# Usage: scripts/podman.sh [root|rootless|nested][:SERVER]...         (root and rootless)
 #   nested            root, with images and containers in a union, as in a container
+#   SERVER            what serves the unions: `own`, a process for each (the default); `lingers`, the resident server of the first one;
+#                     `stays`, one of `server start`
 #   MOUNT_PROGRAM     another one, such as fuse-overlayfs, for comparison
 #   TMPDIR            where images and containers are kept; not a container's own overlay
 #   VERBOSE           also shows what a step that went well had to say
@@ -23,52 +25,12 @@ skip() {
   exit 77
 }
 
-# ---- The steps. Each is a function that runs in a subshell with `set -e`; what it checks goes through `same`.
+# shellcheck source=scripts/container-steps.sh
+. "${script%/*}/container-steps.sh"
 
-passed=0
-failed=0
-# step NAME FUNCTION
-step() {
-  local name="$who: $1" start=${EPOCHREALTIME/./} status
-  # The status of a subshell that is asked for (`if`, `||`) would switch `set -e` off in it.
-  (
-    set -eE
-    trap 'echo "line $LINENO: ${BASH_COMMAND%%$'"'\n'"'*}" >&2' ERR
-    "$2"
-  ) >"$top/out" 2>&1 </dev/null
-  status=$?
-  local took=$(((${EPOCHREALTIME/./} - start) / 1000))
-  if [ $status -eq 0 ]; then
-    passed=$((passed + 1))
-    echo "ok $name ($took ms)"
-    [ -z "${VERBOSE:-}" ] || sed 's/^/    /' "$top/out"
-  else
-    failed=$((failed + 1))
-    echo "FAILED $name ($took ms)"
-    tail -n 30 "$top/out" | sed 's/^/    /'
-  fi
-}
-
-# same WHAT GOT WANTED
-same() {
-  [ "$2" = "$3" ] && return
-  echo "$1:"
-  diff <(echo "$3") <(echo "$2") | sed 's/^</  wanted:/; s/^>/  got:   /'
-  return 1
-}
+# ---- The steps.
 
 run() { podman run --rm "$@"; }
-
-# Everything about each file of a container, for comparing two of them. What the runtime puts there is left out.
-# shellcheck disable=SC2016 # for the shell of the container
-listing='cd / && find . -xdev \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run -o -path ./etc/hosts \
-    -o -path ./etc/hostname -o -path ./etc/resolv.conf -o -path ./etc/mtab -o -path ./.dockerenv \) -prune -o -print |
-  sort | while IFS= read -r f; do
-    sum=; [ ! -f "$f" ] || [ -h "$f" ] || sum=$(md5sum <"$f")
-    # The size of a folder says nothing.
-    if [ -d "$f" ] && [ ! -h "$f" ]; then stat -c "%A %u:%g %N" "$f"
-    else stat -c "%A %u:%g %s %h %N %Y $sum" "$f"; fi
-  done'
 
 import() {
   podman import -q "$top/rootfs.tar" base >/dev/null
@@ -84,72 +46,17 @@ union() {
 
 # What the steps that follow look at.
 modify() {
-  podman run --name work base sh -ec '
-    echo changed >/etc/word
-    echo added >/etc/new
-    rm /etc/gone
-    rm -r /full
-    rm -r /again && mkdir /again && echo new >/again/new
-    mv /etc/before /etc/after
-    chmod 4750 /data/mode
-    chown 5:6 /data/owner
-    ln -s word /etc/link
-    ln /data/one /data/three
-    mkfifo /data/fifo
-    echo more >>/data/one
-    mkdir -p /deep/a/b/c && echo deep >/deep/a/b/c/file
-    dd if=/dev/zero of=/data/sparse bs=1 count=1 seek=10M 2>/dev/null
-    dd if=/dev/urandom of=/data/large bs=1M count=8 2>/dev/null
-    touch -d "2001-02-03 04:05:06" /data/time
-    cmp /data/one /data/two
-    [ $(stat -c %h /data/two) = 3 ]
-    [ ! -e /full ] && [ "$(ls /again)" = new ]
-  '
+  podman run --name work base sh -ec "$modification"
 }
 
 changes() {
-  # Links, sparse files and so on are files here; podman compares by walking both trees.
-  same diff "$(podman diff work | sort)" "$(
-    sort <<'END'
-C /again
-A /again/new
-D /again/old
-C /data
-A /data/fifo
-A /data/large
-C /data/mode
-C /data/one
-C /data/owner
-A /data/sparse
-A /data/three
-C /data/time
-C /data/two
-A /deep
-A /deep/a
-A /deep/a/b
-A /deep/a/b/c
-A /deep/a/b/c/file
-C /etc
-A /etc/after
-D /etc/before
-D /etc/gone
-A /etc/link
-A /etc/new
-C /etc/word
-D /full
-END
-  )"
+  same diff "$(podman diff work | sort)" "$(sort <<<"$differences")"
 }
 
 commit() {
   podman commit -q work changed >/dev/null
   run changed sh -c "$listing" >"$top/committed"
-  grep -q ' 5:6 .*/data/owner' "$top/committed"
-  grep -q '^-rwsr-x--- .*/data/mode' "$top/committed"
-  grep -q '^prw.*/data/fifo' "$top/committed"
-  same 'links of a file' "$(grep -cE ' 3 \./data/(one|two|three) ' "$top/committed")" 3
-  same 'a removed folder' "$(grep -c ' \./full' "$top/committed" || true)" 0
-  same 'a folder made anew' "$(grep -o '\./again/.* ' "$top/committed" | cut -d' ' -f1)" ./again/new
+  modified
 }
 
 restart() {
@@ -340,13 +247,51 @@ unions() {
     awk -v a="$top/" 'index($5, a) == 1 && $5 != a "overlay/overlay" { print $5 }'
 }
 
-# Processes that name the storage folder, apart from this script's own.
+# Processes that name the storage folder, or serve mounts there, apart from this script's own.
 servers() {
   local pid
   for pid in /proc/[0-9]*; do
-    tr '\0' ' ' 2>/dev/null <"$pid/cmdline" | grep -F "$top/" | grep -q '/merged\|overlay' && echo "${pid#/proc/}"
+    tr '\0' ' ' 2>/dev/null <"$pid/cmdline" | grep -E "^tsoverlay server|$top/" | grep -q '/merged\|overlay' && echo "${pid#/proc/}"
   done
   return 0
+}
+
+# How the server of unions is told from here: rootless, it lives in the user namespace that podman has made.
+server() { as_owner "'$repository/dist/cli/tsoverlay' server $1"; }
+
+start_server() {
+  server start
+  has_mounts 0
+}
+
+# One process serves all containers.
+shared() {
+  local all=() i
+  for i in 1 2 3 4 5 6; do
+    all+=("shared$i")
+    podman run -d --name "shared$i" changed sleep 1000 >/dev/null
+  done
+  same servers "$(grep -lE '^tsoverlay (mount|server)' /proc/[0-9]*/cmdline 2>/dev/null | wc -l)" 1
+  has_mounts 6
+  for i in 1 2 3 4 5 6; do podman exec "shared$i" sh -ec "echo $i >/data/i; rm /etc/word"; done
+  for i in 1 2 3 4 5 6; do
+    same "container $i" "$(podman exec "shared$i" cat /data/i)" "$i"
+    same "differences of $i" "$(podman diff "shared$i" | sort)" $'A /data/i\nC /data\nC /etc\nD /etc/word'
+  done
+  podman rm -f -t 0 "${all[@]}" >/dev/null
+  has_mounts 0
+}
+
+# Waits for it: a mount is gone before its layers are closed.
+has_mounts() {
+  local i told wanted="process N, $1 mounts"
+  [ "$server" = stays ] || wanted+=', ends without mounts'
+  for i in {1..100}; do
+    told=$(server status | sed -n '1s/process [0-9]*/process N/p')
+    [ "$told" != "$wanted" ] || return 0
+    sleep 0.1
+  done
+  same 'status of the server' "$told" "$wanted"
 }
 
 clean() {
@@ -355,6 +300,10 @@ clean() {
   podman rmi -fa >/dev/null
   same images "$(podman images -aq)" ''
   same mounts "$(unions)" ''
+  if [ "$server" != own ]; then
+    server stop
+    same 'files of the server' "$(find "/run/$TSOVERLAY_SERVER" "$XDG_RUNTIME_DIR/$TSOVERLAY_SERVER" -mindepth 1 2>/dev/null)" ''
+  fi
   local i
   for i in {1..50}; do
     [ -n "$(servers)" ] || return 0
@@ -415,28 +364,6 @@ image_copy_tmp_dir = "$top/tmp"
 END
 }
 
-# A static busybox and some files to change.
-rootfs() {
-  local root=$top/rootfs name
-  mkdir -p "$root"/{bin,etc,tmp,data,full/sub,again,proc,sys,dev,run}
-  cp "$(command -v busybox)" "$root/bin/busybox"
-  for name in $(busybox --list); do
-    [ "$name" = busybox ] || ln -s busybox "$root/bin/$name"
-  done
-  echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
-  echo 'from the image' >"$root/etc/word"
-  for name in etc/gone etc/before etc/owned full/sub/file full/file again/old data/mode data/owner data/time; do
-    echo "$name" >"$root/$name"
-  done
-  echo twice >"$root/data/one"
-  ln "$root/data/one" "$root/data/two"
-  chmod 1777 "$root/tmp"
-  # An owner that the user who makes the archive need not be.
-  tar -C "$root" --owner=0 --group=0 --exclude=./etc/owned -cf "$top/rootfs.tar" .
-  tar -C "$root" --owner=7 --group=8 -rf "$top/rootfs.tar" ./etc/owned
-  rm -r "$root"
-}
-
 # Finds a way in which containers can be run here. That is no question of the mount program, so it is asked
 # without one.
 find_runtime() {
@@ -464,6 +391,7 @@ steps() {
   surroundings
   rootfs
   find_runtime
+  [ "$server" != stays ] || step 'server start' start_server
   step 'podman import' import
   step 'podman run: the root is a union' union
   step 'changes in a container' modify
@@ -471,6 +399,7 @@ steps() {
   step 'podman commit, and running that' commit
   step 'podman stop, start, exec, rm -f' restart
   step 'four containers at once' several
+  [ "$server" = own ] || step 'all containers have one server' shared
   step 'podman export, and importing that' export_
   step 'podman save and load' save
   step 'podman cp' copy
@@ -498,7 +427,9 @@ uid=54321
 
 # The second half of this script, in a mount namespace of its own: $1 who, $2 the folder.
 if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
-  who=$1 top=$2
+  who=${1%%:*} server=${1#*:} top=$2
+  export TSOVERLAY_SERVER=
+  [ "$server" = own ] || TSOVERLAY_SERVER=unions
   # Podman refuses long paths for what it keeps while it runs, and the user may not reach those of root.
   mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/{user/0,user/$uid,scratch,tsoverlay} || exit 2
   mount --bind "$top" /run/scratch && mount --bind "$repository" /run/tsoverlay || exit 2
@@ -518,8 +449,8 @@ if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
   mknod -m 666 "$top/fuse" c 10 229 && mount --bind "$top/fuse" /dev/fuse || exit 2
   export TSOVERLAY_PODMAN=steps
   if [ "$who" = rootless ]; then
-    mkdir "$top/own" && chown $uid:$uid "$top/own" /run/user/$uid || exit 2
-    exec setpriv --reuid=$uid --regid=$uid --clear-groups bash "$script" "$who" "$top/own"
+    mkdir "$top/own" && chown $uid:$uid "$top/own" /run/user/$uid && chmod 700 /run/user/$uid || exit 2
+    exec setpriv --reuid=$uid --regid=$uid --clear-groups bash "$script" "$1" "$top/own"
   fi
   if [ "$who" = nested ]; then
     mkdir "$top"/{lower,upper,work,union} || exit 2
@@ -527,10 +458,12 @@ if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
       -o "lowerdir=$top/lower,upperdir=$top/upper,workdir=$top/work" "$top/union" || exit 2
     top=$top/union
   fi
-  exec bash "$script" "$who" "$top"
+  exec bash "$script" "$1" "$top"
 fi
 if [ "${TSOVERLAY_PODMAN:-}" = steps ]; then
-  who=$1 top=$2
+  who=${1%%:*} server=${1#*:} top=$2
+  label=$who
+  [ "$server" = own ] || label="$who, $server"
   unset TSOVERLAY_PODMAN
   cd "$top" || exit 2
   trap 'podman rm -fa -t 0 >/dev/null 2>&1; [ "$who" != rootless ] || podman system migrate >/dev/null 2>&1' EXIT
@@ -555,16 +488,18 @@ trap 'rm -rf --one-file-system "$scratch"' EXIT
 trap 'exit 130' INT TERM HUP
 
 [ $# -gt 0 ] || set -- root rootless
-[[ " $* " != *' rootless '* ]] || command -v newuidmap >/dev/null || skip 'rootless: needs newuidmap'
+[[ " $* " != *' rootless'* ]] || command -v newuidmap >/dev/null || skip 'rootless: needs newuidmap'
 passed=0 failed=0
 for who in "$@"; do
-  mkdir "$scratch/$who"
-  chmod 755 "$scratch/$who"
+  [[ $who == *:* ]] || who=$who:own
+  folder=${who/:/-}
+  mkdir "$scratch/$folder"
+  chmod 755 "$scratch/$folder"
   # A process namespace, too: podman waits for processes to be collected, and none outlives it.
   TSOVERLAY_PODMAN=namespace unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-    bash "$script" "$who" "$scratch/$who" |
-    tee "$scratch/$who.log" | grep --line-buffered -vxE '[0-9]+ passed, [0-9]+ failed'
-  last=$(tail -n 1 "$scratch/$who.log")
+    bash "$script" "$who" "$scratch/$folder" |
+    tee "$scratch/$folder.log" | grep --line-buffered -vxE '[0-9]+ passed, [0-9]+ failed'
+  last=$(tail -n 1 "$scratch/$folder.log")
   case $last in
     skipped:*) exit 77 ;;
     *' passed, '*' failed') ;;

@@ -24,7 +24,7 @@ import {
   type XattrPermissions,
 } from './overlay/options.js'
 import { keysOf, type Marker } from './overlay/markers.js'
-import { deviceOn, isCovered } from './overlay/mountinfo.js'
+import { deviceOn, isCovered, readMountInfo } from './overlay/mountinfo.js'
 import { checkId, checkRanges } from './overlay/owners.js'
 import { validateMountpoint, validateUnion } from './overlay/validate.js'
 import { isKoffiMissing } from './sys/koffi.js'
@@ -259,8 +259,9 @@ export interface StartOptions {
  */
 export const startMount = async (options: StartOptions): Promise<Mount> => {
   checkNoOpen(options)
-  validateUnion(options.union, options.impatient)
-  validateMountpoint(options.mountpoint, options.union)
+  const mounts = readMountInfo()
+  validateUnion(options.union, options.impatient, mounts)
+  validateMountpoint(options.mountpoint, options.union, mounts)
   checkDevice('/dev/fuse')
   const writable = [options.union.upper, options.union.work].filter(path => path !== undefined)
   await awaitEndings(writable)

@@ -1,9 +1,9 @@
 /**
  * The system calls that clients make, with as little as possible between the clock and the kernel.
  *
- * Node's own fs would distort: its stat asks for the time of birth as well, which no tool does and which
- * FUSE can't answer from its cache, and each of its calls costs more than one to a warm kernel file
- * system. Through koffi a call costs about as much as from C. Paths are made into buffers before the clock starts.
+ * A call of Node's own fs costs more than one to a warm kernel file system, and its stat asks for the time of birth as
+ * well, which the usual tools do not; one workload uses it for that. Through koffi a call costs about as much as from C.
+ * Paths are made into buffers before the clock starts.
  *
  * A call that fails throws: a file system which answers fast because it answers with errors has no time.
  */
@@ -52,10 +52,11 @@ const c = {
   chmod: bind('int chmod(const uint8_t *path, uint32_t mode)'),
   munmap: bind('int munmap(void *addr, size_t length)'),
   getrusage: bind('int getrusage(int who, int64_t *usage)'),
-  clockGettime: bind('int clock_gettime(int32_t clock, int64_t *time)'),
-  mount: bind(
-    'int mount(const uint8_t *source, const uint8_t *target, const uint8_t *type, unsigned long flags, const void *data)',
+  prctl: bind(
+    'int prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d)',
   ),
+  waitpid: bind('int waitpid(int pid, void *status, int options)'),
+  clockGettime: bind('int clock_gettime(int32_t clock, int64_t *time)'),
   umount2: bind('int umount2(const uint8_t *target, int flags)'),
 }
 const mmapCall = libc.func(
@@ -160,16 +161,23 @@ export const readMapped = (fd: number, length: number): void => {
   if (found !== null) throw new Error('the mapping holds a byte which the file does not')
 }
 
-const RUSAGE_SELF = 0
 const RUSAGE_CHILDREN = -1
 const usage = new BigInt64Array(18)
-const usageOf = (who: number): number => {
-  must(c.getrusage(who, usage), 'getrusage')
+/** Processor seconds of all children that have ended and were waited for, and of theirs. */
+export const cpuOfEnded = (): number => {
+  must(c.getrusage(RUSAGE_CHILDREN, usage), 'getrusage')
   const [userS = 0n, userUs = 0n, systemS = 0n, systemUs = 0n] = usage
   return Number(userS + systemS) + Number(userUs + systemUs) / 1e6
 }
-/** Processor seconds that this process, its threads and its ended children have used. */
-export const cpuSelf = (): number => usageOf(RUSAGE_SELF) + usageOf(RUSAGE_CHILDREN)
+
+const PR_SET_CHILD_SUBREAPER = 36
+/** Whatever a descendant leaves behind becomes a child of this process. */
+export const becomeReaper = (): void =>
+  void must(c.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 'prctl')
+
+const WNOHANG = 1
+/** Takes note of the end of a child, which adds what it has used to that of those that have ended. */
+export const collect = (pid: number): void => void c.waitpid(pid, null, WNOHANG)
 
 const time = new BigInt64Array(2)
 /**
@@ -181,14 +189,6 @@ export const cpuOf = (pid: number): number => {
   if (c.clockGettime((~pid << 3) | CPUCLOCK_SCHED, time) !== 0) return 0
   return Number(time[0]) + Number(time[1]) / 1e9
 }
-
-const MS_REMOUNT = 32
-/**
- * Makes the kernel forget every name and file of a mount that is not in use, as it would if memory were
- * short; all other mounts keep theirs, which writing to /proc/sys/vm/drop_caches would not allow.
- */
-export const forgetUnused = (mountpoint: string): void =>
-  void must(c.mount(path('none'), path(mountpoint), path('none'), MS_REMOUNT, null), 'remount')
 
 export const MNT = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const
 /** Returns 0 or -errno. */

@@ -4,8 +4,8 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { plainEnvironment } from '../run/environment.js'
 import type { FromClient, Taken, ToClient } from './messages.js'
-import { WARM_UP } from '../workloads/warm-up.js'
-import type { Place } from '../workloads/workload.js'
+import { isWaitedFor } from './processes.js'
+import type { Place } from '../works/work.js'
 
 /** A step which takes longer hangs, or is too slow to be compared. */
 const PATIENCE_MS = 180_000
@@ -16,20 +16,19 @@ const main = fileURLToPath(new URL('client-main.js', import.meta.url))
 export class Client {
   #child: ChildProcess | null = null
 
-  /** Some work of all kinds, after which a server has found its pace. */
-  async warmUp(place: Place): Promise<void> {
-    await this.prepare(WARM_UP.name, 'all', place)
-    await this.run()
+  /** Its process; undefined: none is running. */
+  get pid(): number | undefined {
+    return this.#child?.pid
   }
 
-  /** Makes a step ready. */
-  async prepare(workload: string, step: string, place: Place): Promise<void> {
-    await this.#ask({ type: 'prepare', workload, step, place }, 'ready')
+  /** Makes the steps of a run ready. */
+  async prepare(work: string, run: number, place: Place): Promise<void> {
+    await this.#ask({ type: 'prepare', work, run, place }, 'ready')
   }
 
-  /** Runs the step that was made ready. */
-  async run(): Promise<Taken> {
-    return this.#ask({ type: 'start' }, 'done')
+  /** Runs a step that was made ready. */
+  async start(step: number): Promise<Taken> {
+    return this.#ask({ type: 'start', step }, 'done')
   }
 
   /** Ends the process at once. */
@@ -43,6 +42,7 @@ export class Client {
     expected: T,
   ): Promise<Extract<FromClient, { type: T }>> {
     this.#child ??= fork(main, { execArgv: [], env: plainEnvironment() })
+    isWaitedFor(this.#child.pid)
     try {
       const answer = await answerOf(this.#child, message)
       if (answer.type === expected) return answer as Extract<FromClient, { type: T }>

@@ -1,20 +1,16 @@
 /** What a client process and the process that measures say to each other. */
 
-import type { Place } from '../workloads/workload.js'
+import type { Place } from '../works/work.js'
 
-/** A step is made ready, and started by a second message: between them counters of the server are read. */
+/** The steps of a run are made ready together, before the mount; each is started by a message of its own. */
 export type ToClient =
-  { type: 'prepare'; workload: string; step: string; place: Place } | { type: 'start' }
+  { type: 'prepare'; work: string; run: number; place: Place } | { type: 'start'; step: number }
 
 export type FromClient =
   { type: 'ready' } | ({ type: 'done' } & Taken) | { type: 'failed'; reason: string }
 
-/** What one run of a step took, as the client saw it. */
+/** What one step took, as the client saw it. */
 export interface Taken {
   operations: number
   ms: number
-  /** Times that the step has found besides, by their names. */
-  also: Record<string, number>
-  /** Processor seconds of the client. */
-  cpu: number
 }

@@ -13,9 +13,6 @@ export const root: string = (() => {
 
 /** The built program. */
 export const cli = `${root}/dist/cli/tsoverlay`
-/** The built library. */
-export const library = `${root}/dist/lib/index.js`
-
 /** The environment without what would instrument the Node processes of one file system and not of others. */
 export const plainEnvironment = (): NodeJS.ProcessEnv => {
   const { NODE_OPTIONS: _options, NODE_V8_COVERAGE: _coverage, ...env } = process.env
@@ -31,13 +28,19 @@ export const mountsBelow = (folder: string): string[] =>
     .filter(point => point.startsWith(`${folder}/`))
     .toReversed()
 
-/** Whether there is such a program. */
-export const hasProgram = (name: string): boolean =>
-  (process.env['PATH'] ?? '').split(':').some(folder => {
+/** The path of a program; null: there is none. */
+export const findProgram = (name: string): string | null => {
+  const folders = name.includes('/') ? [''] : (process.env['PATH'] ?? '').split(':')
+  for (const folder of folders) {
+    const at = folder === '' ? path.resolve(name) : `${folder}/${name}`
     try {
-      fs.accessSync(`${folder}/${name}`, fs.constants.X_OK)
-      return true
+      fs.accessSync(at, fs.constants.X_OK)
+      return at
     } catch {
-      return false
+      // not there
     }
-  })
+  }
+  return null
+}
+
+export const hasProgram = (name: string): boolean => findProgram(name) !== null

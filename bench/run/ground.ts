@@ -2,14 +2,14 @@
 
 import * as fs from 'node:fs'
 import type { Layers } from '../systems/system.js'
-import { WARM_UP_LAYER } from '../workloads/warm-up.js'
-import { isWarmedUp, type Lowers, type Place, type Workload } from '../workloads/workload.js'
+import { mountsAt, type Place, type Work } from '../works/work.js'
 import type { Medium, Scratch } from './scratch.js'
 
 export interface Prepared {
   /** Where the lower layers are; their paths are relative to it. */
   folder: string
-  layers: Layers
+  /** Of each mount. */
+  layers: Layers[]
   place: Place
 }
 
@@ -17,44 +17,53 @@ export class Ground {
   readonly #scratch: Scratch
   readonly #medium: Medium
   readonly #scale: number
-  readonly #top: string
+  readonly #run: string
+  readonly #lowers: string
   readonly #built = new Set<string>()
+  #count = 0
 
   constructor(scratch: Scratch, medium: Medium, scale: number) {
     this.#scratch = scratch
     this.#medium = medium
     this.#scale = scale
-    this.#top = scratch.makeMedium(medium, scale)
+    const top = scratch.makeMedium(medium, scale)
+    this.#run = `${top}/run`
+    this.#lowers = `${top}/lowers`
   }
 
-  /** Folders for one mount. The ones of the mount before are removed. */
-  prepare(workload: Workload): Prepared {
-    const folder = this.#build(workload.lowers)
-    const needsLayer = isWarmedUp(workload) && !workload.lowers.warmUp
-    const warmUp = needsLayer ? [`${this.#build(WARM_UP_LAYER)}/0`] : []
-    const run = `${this.#top}/run`
-    fs.rmSync(run, { recursive: true, force: true })
-    fs.mkdirSync(run)
-    const [upper, work, mountpoint, scratch] = ['upper', 'work', 'mnt', 'scratch'].map(
-      name => `${run}/${name}`,
-    ) as [string, string, string, string]
-    for (const at of [upper, work, mountpoint, scratch]) fs.mkdirSync(at)
-    this.#scratch.refresh(this.#medium)
-    const lowers = Array.from({ length: workload.lowers.count }, (_, n) => String(n))
-    return {
-      folder,
-      layers: { lowers: [...lowers, ...warmUp], upper, work, mountpoint },
-      place: { root: mountpoint, lower: `${folder}/0`, scratch, scale: this.#scale },
-    }
-  }
-
-  #build({ name, count, build }: Lowers): string {
-    const folder = `${this.#top}/lowers/${name}`
+  /** Before a turn of some file system: the layers are there, and cold. */
+  begin({ lowers: { name, count, build } }: Work): void {
+    const folder = `${this.#lowers}/${name}`
     if (!this.#built.has(name)) {
       for (let n = 0; n < count; n++) fs.mkdirSync(`${folder}/${n}`, { recursive: true })
       build(folder, this.#scale)
       this.#built.add(name)
     }
-    return folder
+    this.#scratch.refresh(this.#medium)
+  }
+
+  /** Folders for the mounts of one work. */
+  prepare(described: Work): Prepared {
+    const { lowers } = described
+    const top = `${this.#run}/${this.#count++}`
+    const folder = `${this.#lowers}/${lowers.name}`
+    const names = Array.from({ length: lowers.count }, (_, n) => String(n))
+    const layers = Array.from({ length: mountsAt(described, this.#scale) }, (_, n) => {
+      const [upper, work, mountpoint] = ['upper', 'work', 'mnt'].map(
+        name => `${top}/${n}/${name}`,
+      ) as [string, string, string]
+      for (const at of [upper, work, mountpoint]) fs.mkdirSync(at, { recursive: true })
+      return { lowers: names, upper, work, mountpoint }
+    })
+    const roots = layers.map(({ mountpoint }) => mountpoint)
+    const scratch = `${top}/scratch`
+    fs.mkdirSync(scratch)
+    const place = { root: roots[0] ?? '', roots, lower: `${folder}/0`, scratch, scale: this.#scale }
+    return { folder, layers, place }
+  }
+
+  /** After a turn. */
+  end(): void {
+    fs.rmSync(this.#run, { recursive: true, force: true })
   }
 }

@@ -1,20 +1,20 @@
 /**
- * The command `npm run bench`. It starts itself again for each pass: pinned to one processor, with
- * all processors, and to count requests; and writes the report. Exit status 0: all was measured that this
- * project and the kernel have to do; 1: something of it failed; 2: bad arguments.
+ * The command `npm run bench`. It starts itself again for each pass: with all processors, and pinned to one; and writes
+ * the report. Exit status 0: all was measured that this project and the kernel have to do; 1: something of it failed;
+ * 2: bad arguments.
  */
 
 import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
 import * as path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { jobs } from '../containers/jobs.js'
 import { markdown } from '../report/markdown.js'
-import { countsOf, machine, meansOf, rowsOf, titlesOf, type Report } from '../report/results.js'
-import { svg } from '../report/svg.js'
-import { findSystems } from '../systems/index.js'
+import { readmeTables, withTables } from '../report/readme.js'
+import { machine, rowsOf, serialized, type Report } from '../report/report.js'
 import type { System } from '../systems/system.js'
-import { workloads } from '../workloads/index.js'
-import { MEMORY } from '../workloads/seen.js'
+import { works } from '../works/index.js'
+import { titlesOf } from '../works/work.js'
 import { cli, plainEnvironment, root } from './environment.js'
 import {
   readOptions,
@@ -26,7 +26,7 @@ import {
   type Plan,
 } from './options.js'
 import { clearLine, show } from './progress.js'
-import type { Failure, Memory, Message, Requests, Sample } from './records.js'
+import type { Failure, Message, Sample } from './records.js'
 
 const refuse = (text: string): never => {
   process.stderr.write(`${text}\n`)
@@ -43,33 +43,43 @@ const interrupt = { signal: null as NodeJS.Signals | null }
 interface Found {
   samples: Sample[]
   failures: Failure[]
-  requests: Requests[]
-  memory: Memory[]
 }
 
-/** Runs a process that measures, to its end. What it had found until it failed counts all the same. */
-const runChild = (
-  entry: string,
-  title: string,
-  plan: Plan,
-  around: readonly string[] = [],
-): Promise<Found> => {
-  const found: Found = { samples: [], failures: [], requests: [], memory: [] }
+/** What a pass is started by. */
+const startOf = (pass: Pass): readonly string[] => {
+  if (pass === 'pinned') return ['taskset', '-c', lastProcessor()]
+  return pass === 'rootless' ? UNSHARE : []
+}
+
+/** A user namespace may mount a tmpfs, and no image; podman has other ways for it. */
+const planOf = (pass: Pass, plan: Plan): Plan =>
+  pass !== 'rootless'
+    ? plan
+    : {
+        ...plan,
+        rootless: true,
+        medium: 'tmpfs',
+        works: plan.works.filter(name => works.some(work => work.name === name)),
+      }
+
+/** Runs a pass to its end. What it had found until it failed counts all the same. */
+const runPass = (pass: Pass, plan: Plan): Promise<Found> => {
+  const found: Found = { samples: [], failures: [] }
   const words = [
-    ...around,
+    ...startOf(pass),
     process.execPath,
-    fileURLToPath(new URL(entry, import.meta.url)),
-    JSON.stringify(plan),
+    fileURLToPath(new URL('pass.js', import.meta.url)),
+    JSON.stringify(planOf(pass, plan)),
   ]
   const [program = '', ...args] = words
   return new Promise(resolve => {
     const fail = (why: string): void => {
-      process.stderr.write(`${title}: ${why}\n`)
+      process.stderr.write(`${pass}: ${why}\n`)
       process.exitCode = 1
       resolve(found)
     }
     const child = spawn(program, args, {
-      env: { ...plainEnvironment(), TSOVERLAY_SERVER: '' },
+      env: plainEnvironment(),
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     })
     const startedAt = performance.now()
@@ -82,9 +92,7 @@ const runChild = (
     child.on('message', (message: Message) => {
       if (message.type === 'sample') found.samples.push(message)
       else if (message.type === 'failure') found.failures.push(message)
-      else if (message.type === 'requests') found.requests.push(message)
-      else if (message.type === 'memory') found.memory.push(message)
-      else show(title, message, startedAt)
+      else show(pass, message, startedAt)
     })
     child.on('error', error => fail(error.message))
     child.on('close', (status, signal) => {
@@ -98,84 +106,54 @@ const runChild = (
   })
 }
 
-/** What a pass is started by. */
-const startOf = (pass: Pass): readonly string[] => {
-  if (pass === 'pinned') return ['taskset', '-c', lastProcessor()]
-  return pass === 'rootless' ? UNSHARE : []
-}
-
-/** A user namespace may mount a tmpfs, and no image. */
-const planOf = (pass: Pass, plan: Plan): Plan =>
-  pass === 'rootless' ? { ...plan, rootless: true, media: ['tmpfs'] } : plan
-
 /** A name and what there is to say about it. */
 const line = (name: string, text: string): string => `  ${name.padEnd(24)} ${text}\n`
 
 /** What `--list` shows. */
 const list = ({ systems, plan, leftOut }: Options): string => {
-  const steps = workloads
-    .filter(({ name }) => plan.workloads.includes(name))
-    .map(workload =>
-      line(
-        workload.name,
-        titlesOf(workload)
-          .map(([, title]) => title)
-          .join('; '),
-      ),
-    )
-  if (plan.memory) steps.push(line(MEMORY, 'memory of a server for each file that is looked at'))
-  steps.push(...leftOut.map(({ name, reason }) => line(name, `left out: ${reason}`)))
-  return `file systems\n${systems.map(({ name, version }) => line(name, version)).join('')}workloads\n${steps.join('')}`
+  const titles = [
+    ...works.map(work => [work.name, titlesOf(work).map(([, title]) => title)] as const),
+    ...jobs.map(({ name, title }) => [name, [title]] as const),
+  ]
+  return [
+    'file systems\n',
+    ...systems.map(({ name, version }) => line(name, version)),
+    'works\n',
+    ...titles
+      .filter(([name]) => plan.works.includes(name))
+      .map(([name, all]) => line(name, all.join('; '))),
+    ...leftOut.map(({ name, reason }) => line(name, `left out: ${reason}`)),
+  ].join('')
 }
 
-/** As somebody else would type it: programs by their names, own files from the repository's folder on. */
-const shown = (command: System['command'] | undefined): string | null => {
+/** As somebody else would type it: programs by their names. */
+const shown = ({ command }: System): string => {
   const places = { lowers: ['{lower}'], upper: '{upper}', work: '{work}', mountpoint: '{mnt}' }
-  const [program, ...words] = command?.(places) ?? []
-  if (program === undefined) return null
-  const own = words.map(word => (word.startsWith(`${root}/`) ? path.relative(root, word) : word))
-  return [path.basename(program), ...own].join(' ')
+  const [program = '', ...words] = command(places)
+  return [path.basename(program), ...words].join(' ')
 }
 
 const measure = async ({ plan, passes, systems, leftOut }: Options): Promise<Report> => {
-  const rootless = passes.includes('rootless') ? findSystems(plan.peers, true) : []
+  const { medium, rounds, scale, option } = plan
   const report: Report = {
     date: new Date().toISOString(),
     machine: machine(),
-    options: { rounds: plan.rounds, scale: plan.scale },
-    systems: systems.map(({ name, version, command }) => ({
-      name,
-      version,
-      command: shown(command),
-      rootlessCommand: shown(rootless.find(other => other.name === name)?.command),
+    options: { medium, rounds, scale, option },
+    systems: systems.map(system => ({
+      name: system.name,
+      version: system.version,
+      command: shown(system),
     })),
     rows: [],
-    means: [],
-    requests: [],
-    memory: [],
     failures: [],
     leftOut,
   }
-  const addFailures = (failures: Failure[], processors: Report['failures'][0]['processors']) => {
-    for (const { type: _type, ...failure } of failures)
-      report.failures.push({ ...failure, processors })
-  }
-  if (systems.some(({ kind }) => kind === 'own')) {
-    const { requests, failures } = await runChild('../measure/count-main.js', 'counting', plan)
-    report.requests = countsOf(requests)
-    addFailures(failures, 'counting')
-  }
-  if (plan.memory && systems.some(({ kind }) => kind !== 'kernel')) {
-    const { memory, failures } = await runChild('../measure/memory-main.js', 'memory', plan)
-    report.memory = memory.map(({ type: _type, ...found }) => found)
-    addFailures(failures, 'memory')
-  }
   for (const pass of passes) {
-    const found = await runChild('pass.js', pass, planOf(pass, plan), startOf(pass))
-    report.rows.push(...rowsOf(plan, pass, found.samples))
-    addFailures(found.failures, pass)
+    const { samples, failures } = await runPass(pass, plan)
+    report.rows.push(...rowsOf(pass, samples))
+    for (const { type: _type, ...failure } of failures)
+      report.failures.push({ processors: pass, ...failure })
   }
-  report.means = meansOf(report.rows)
   return report
 }
 
@@ -190,9 +168,12 @@ const main = async (): Promise<void> => {
   const report = await measure(options)
   fs.mkdirSync(options.out, { recursive: true })
   const tables = markdown(report)
-  fs.writeFileSync(`${options.out}/latest.json`, `${JSON.stringify(report, null, 2)}\n`)
-  fs.writeFileSync(`${options.out}/latest.md`, tables)
-  fs.writeFileSync(`${options.out}/latest.svg`, svg(report))
+  fs.writeFileSync(`${options.out}/report.json`, serialized(report))
+  fs.writeFileSync(`${options.out}/report.md`, tables)
+  if (options.readme) {
+    const readme = `${root}/README.md`
+    fs.writeFileSync(readme, withTables(fs.readFileSync(readme, 'utf8'), readmeTables(report)))
+  }
   process.stdout.write(tables)
   const peers = new Set(options.systems.filter(({ kind }) => kind === 'peer').map(s => s.name))
   if (report.failures.some(({ system }) => !peers.has(system))) process.exitCode = 1

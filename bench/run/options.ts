@@ -2,39 +2,44 @@
 
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
-import { parseArgs } from 'node:util'
 import * as os from 'node:os'
+import { parseArgs } from 'node:util'
+import { jobs } from '../containers/jobs.js'
+import { PROGRAMS } from '../containers/podman.js'
 import { findSystems } from '../systems/index.js'
 import type { System } from '../systems/system.js'
-import { workloads } from '../workloads/index.js'
-import { MEMORY } from '../workloads/seen.js'
-import type { Workload } from '../workloads/workload.js'
+import { works } from '../works/index.js'
 import { hasProgram, root } from './environment.js'
-import { makerOf, type Medium } from './scratch.js'
+import { makerOf, MEDIA, type Medium } from './scratch.js'
+
+/** How often everything is measured, if nothing else is said; what a work says of its turns is for so many rounds. */
+export const ROUNDS = 5
+const QUICK_ROUNDS = 1
 
 export const USAGE = `usage: npm run bench -- [options]
-  --only WORD,…      only file systems and workloads whose names contain one of the words; where
-                     no word names a file system (or no workload), all of them are taken
-  --rounds N         how often everything is measured (7)
+  --quick            one round instead of ${ROUNDS}
+  --only WORD,…      only file systems and works whose names contain one of the words; where
+                     no word names a file system (or no work), all of them are taken
+  --rounds N         how often everything is measured (${ROUNDS})
   --scale X          multiplies sizes and counts (1)
-  --ext4             also on ext4, in an image that is made for it
-  --xfs, --btrfs     also on these, where a file can share another one's blocks: large copy-ups only
   --processors WHICH pinned: all processes on one processor; free; or both, one after the other (both)
-  --rootless         also as the root of a user namespace, on a tmpfs of it, with what can be mounted there
-  --peer NAME=CMD    one more file system: a command that returns when the mount is live, with
-                     {lower} (joined with colons), {upper}, {work} and {mnt}; may be repeated
-  --dir DIR          where to mount a tmpfs, and for the images (${os.tmpdir()})
-  --out DIR          where latest.json, latest.md and latest.svg go (bench/results)
-  --list             show file systems and workloads, and measure nothing
+  --rootless         also as the root of a user namespace, with what can be mounted there
+  --medium NAME      tmpfs, or ext4, xfs or btrfs in an image that is made for it (tmpfs)
+  --peer NAME=CMD    one more file system: a program that is called as fuse-overlayfs is, or a command
+                     with {lower} (joined with colons), {upper}, {work} and {mnt}; may be repeated
+  --option OPTIONS   more mount options of tsoverlay, such as io=cached
+  --dir DIR          where to mount a tmpfs, and for the image (${os.tmpdir()})
+  --out DIR          where report.json and report.md go (bench/results/latest)
+  --readme           put the table into README.md as well
+  --list             show file systems and works, and measure nothing
   --help
 
 Needs root and /dev/fuse, and at scale 1 about 2 GiB of memory. bench/README.md says how long it takes.
 `
 
-/** The processors that everything runs on. */
-const PROCESSORS = ['pinned', 'free'] as const
-/** Rootless is free as well, in a user namespace. */
-export type Pass = (typeof PROCESSORS)[number] | 'rootless'
+/** The processors that everything runs on; rootless is free as well, in a user namespace. */
+export const PASSES = ['free', 'pinned', 'rootless'] as const
+export type Pass = (typeof PASSES)[number]
 
 /** Makes what is started a root without rights outside of its namespaces, who may mount. */
 export const UNSHARE = ['unshare', '--user', '--map-root-user', '--mount'] as const
@@ -42,15 +47,14 @@ export const UNSHARE = ['unshare', '--user', '--map-root-user', '--mount'] as co
 /** What the processes that measure are told. */
 export interface Plan {
   systems: string[]
-  workloads: string[]
-  media: Medium[]
-  /** Whether memory for each file seen is measured as well. */
-  memory: boolean
+  works: string[]
+  medium: Medium
   rounds: number
   scale: number
   /** Whether the process is in a user namespace. */
   rootless: boolean
   peers: string[]
+  option: string
   dir: string
 }
 
@@ -61,6 +65,7 @@ export interface Options {
   /** What was asked for and can't be measured on this machine. */
   leftOut: LeftOut[]
   out: string
+  readme: boolean
   list: boolean
 }
 
@@ -70,6 +75,13 @@ export interface LeftOut {
 }
 
 export class UsageError extends Error {}
+
+/** How many turns a work has in a round: one, or its part of those that it has in a whole run. */
+export const turnsIn = (rounds: number, round: number, turns: number | undefined): number => {
+  if (turns === undefined) return 1
+  const all = Math.max(1, Math.round((turns * rounds) / ROUNDS))
+  return Math.ceil(((round + 1) * all) / rounds) - Math.ceil((round * all) / rounds)
+}
 
 /** A filter word stands for every name that contains it. */
 const choose = (names: readonly string[], words: readonly string[]): string[] => {
@@ -81,17 +93,18 @@ const parse = () => {
   try {
     return parseArgs({
       options: {
+        quick: { type: 'boolean', default: false },
         only: { type: 'string', default: '' },
-        rounds: { type: 'string', default: '7' },
+        rounds: { type: 'string' },
         scale: { type: 'string', default: '1' },
-        ext4: { type: 'boolean', default: false },
-        xfs: { type: 'boolean', default: false },
-        btrfs: { type: 'boolean', default: false },
         processors: { type: 'string', default: 'both' },
         rootless: { type: 'boolean', default: false },
+        medium: { type: 'string', default: 'tmpfs' },
         peer: { type: 'string', multiple: true, default: [] },
+        option: { type: 'string', default: '' },
         dir: { type: 'string', default: os.tmpdir() },
-        out: { type: 'string', default: `${root}/bench/results` },
+        out: { type: 'string', default: `${root}/bench/results/latest` },
+        readme: { type: 'boolean', default: false },
         list: { type: 'boolean', default: false },
         help: { type: 'boolean', default: false },
       },
@@ -106,13 +119,20 @@ const canUnshare = (): boolean => {
   return spawnSync(program, [...args, 'true']).status === 0
 }
 
-/** Many containers have none. The kernel makes a device for whoever opens this one. */
-const hasLoopDevices = (): boolean => existsSync('/dev/loop-control')
-
 /** Why something can't be measured here: nothing, or the programs that it needs. */
-const missing = ({ name, programs = [] }: Pick<Workload, 'name' | 'programs'>): LeftOut[] => {
+const missing = (name: string, programs: readonly string[] = []): LeftOut[] => {
   const absent = programs.filter(program => !hasProgram(program))
   return absent.length === 0 ? [] : [{ name, reason: `it needs ${absent.join(' and ')}` }]
+}
+
+const mediumOf = (name: string): Medium => {
+  const medium = MEDIA.find(one => one === name)
+  if (medium === undefined) throw new UsageError(`--medium: ${MEDIA.join(', ')}`)
+  if (medium === 'tmpfs') return medium
+  // Many containers have none. The kernel makes a device for whoever opens this one.
+  if (!existsSync('/dev/loop-control')) throw new UsageError('--medium: it needs loop devices')
+  if (!hasProgram(makerOf(medium))) throw new UsageError(`--medium: it needs ${makerOf(medium)}`)
+  return medium
 }
 
 /**
@@ -123,39 +143,35 @@ export const readOptions = (): Options | null => {
   const values = parse()
   if (values.help) return null
 
-  const rounds = Number(values.rounds)
+  const rounds = Number(values.rounds ?? (values.quick ? QUICK_ROUNDS : ROUNDS))
   if (!Number.isSafeInteger(rounds) || rounds < 1) throw new UsageError('--rounds: not a count')
   const scale = Number(values.scale)
   if (!(scale > 0 && scale <= 100)) throw new UsageError('--scale: not a number up to 100')
-  const passes: Pass[] = PROCESSORS.filter(
-    pass => values.processors === 'both' || values.processors === pass,
+  const passes: Pass[] = PASSES.filter(
+    pass => pass === values.processors || (pass !== 'rootless' && values.processors === 'both'),
   )
   if (passes.length === 0) throw new UsageError('--processors: pinned, free or both')
+  const medium = mediumOf(values.medium)
 
   let systems: System[]
   try {
-    systems = findSystems(values.peer)
+    systems = findSystems({ peers: values.peer, option: values.option, rootless: false })
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error))
   }
   const systemNames = systems.map(({ name }) => name)
-  const workloadNames = [...workloads.map(({ name }) => name), MEMORY]
+  const workNames = [...works, ...jobs].map(({ name }) => name)
   const words = values.only.split(',').filter(word => word !== '')
   for (const word of words)
-    if (![...systemNames, ...workloadNames].some(name => name.includes(word)))
-      throw new UsageError(`--only: neither a file system nor a workload is named ${word}`)
+    if (![...systemNames, ...workNames].some(name => name.includes(word)))
+      throw new UsageError(`--only: neither a file system nor a work is named ${word}`)
   const chosen = choose(systemNames, words)
-  const chosenWorkloads = choose(workloadNames, words)
-  const images = (['ext4', 'xfs', 'btrfs'] as const).filter(image => values[image])
+  const chosenWorks = choose(workNames, words)
   const leftOut = [
-    ...workloads.filter(({ name }) => chosenWorkloads.includes(name)).flatMap(missing),
-    ...images.flatMap(name =>
-      hasLoopDevices()
-        ? missing({ name, programs: [makerOf(name)] })
-        : [{ name, reason: 'it needs loop devices' }],
-    ),
-  ]
-  if (values.rootless) {
+    ...works.flatMap(({ name, programs }) => missing(name, programs)),
+    ...jobs.flatMap(({ name }) => missing(name, PROGRAMS)),
+  ].filter(({ name }) => chosenWorks.includes(name))
+  if (values.rootless && passes[0] !== 'rootless') {
     if (canUnshare()) passes.push('rootless')
     else leftOut.push({ name: 'rootless', reason: 'no user namespace can be made by unshare(1)' })
   }
@@ -164,19 +180,20 @@ export const readOptions = (): Options | null => {
   return {
     plan: {
       systems: chosen,
-      workloads: chosenWorkloads.filter(name => name !== MEMORY && !isLeftOut.has(name)),
-      memory: chosenWorkloads.includes(MEMORY),
-      media: ['tmpfs', ...images.filter(name => !isLeftOut.has(name))],
+      works: chosenWorks.filter(name => !isLeftOut.has(name)),
+      medium,
       rounds,
       scale,
       rootless: false,
       peers: values.peer,
+      option: values.option,
       dir: values.dir,
     },
     systems: systems.filter(({ name }) => chosen.includes(name)),
     passes,
     leftOut,
     out: values.out,
+    readme: values.readme,
     list: values.list,
   }
 }

@@ -3,132 +3,149 @@
  * interleaved rounds and sends each sample to the one that started it (run/main.ts).
  */
 
-import { cpuOfAll, peakMemory, untilQuiet } from '../measure/processes.js'
+import * as fs from 'node:fs'
+import { cgroupMaker, removeCgroups } from '../containers/cgroups.js'
+import { jobs, runJob, type Job } from '../containers/jobs.js'
+import { Storage } from '../containers/podman.js'
+import { becomeReaper } from '../measure/calls.js'
+import { Client } from '../measure/client.js'
 import { findSystems } from '../systems/index.js'
-import { mountSystem, unmountSystem, type Mounted } from '../systems/mounting.js'
 import type { System } from '../systems/system.js'
-import { workloadNamed } from '../workloads/index.js'
-import {
-  isMeasuredOn,
-  isWarmedUp,
-  MOUNT_STEP,
-  UNMOUNT_STEP,
-  type Place,
-  type Workload,
-} from '../workloads/workload.js'
+import { works } from '../works/index.js'
+import type { Work } from '../works/work.js'
 import { Ground } from './ground.js'
-import { client, finish, plan, reasonOf, say, scratch } from './child.js'
-import type { Case, Sample } from './records.js'
-import type { Medium } from './scratch.js'
+import { turnsIn, type Plan } from './options.js'
+import type { Message, State } from './records.js'
+import { Scratch } from './scratch.js'
+import { StepError, Turn, type Found } from './turn.js'
 
-const systems = findSystems(plan.peers, plan.rootless).filter(({ name }) =>
-  plan.systems.includes(name),
-)
-const workloads = plan.workloads.map(workloadNamed)
+const plan = JSON.parse(process.argv[2] ?? '') as Plan
+const say = (message: Message): void => void process.send?.(message)
 
-/** After the work that nobody times a server may use the rest to get ready for more; then it has been idle for so long. */
-const QUIET_MS = 100
+becomeReaper()
+// In this order: at the end the client may sit in a call on a mount that is to be removed.
+const client = new Client()
+process.on('exit', () => client.kill())
+const scratch = new Scratch(plan.dir)
+// The one who asked for all this has gone.
+process.on('disconnect', () => process.exit(1))
+
+const systems = findSystems(plan).filter(({ name }) => plan.systems.includes(name))
+const ground = new Ground(scratch, plan.medium, plan.scale)
+
+/** Where the resident server of tsoverlay is looked for. */
+const env: NodeJS.ProcessEnv = { TSOVERLAY_SERVER: scratch.name }
+if (plan.rootless) {
+  env['XDG_RUNTIME_DIR'] = `${scratch.top}/runtime`
+  fs.mkdirSync(`${scratch.top}/runtime`, { mode: 0o700 })
+}
 
 /** What failed once is not tried in later rounds: a step that hangs would hang again. */
 const failed = new Set<string>()
 
-/** Says which step has failed. */
-class StepError extends Error {
-  readonly step: string
-  constructor(step: string, cause: unknown) {
-    super(reasonOf(cause))
-    this.step = step
-  }
-}
-
-/** All steps of a workload on a mount. */
-const runSteps = async (
-  mounted: Mounted,
-  workload: Workload,
-  place: Place,
-  about: Omit<Case, 'step'>,
-): Promise<void> => {
-  if (isWarmedUp(workload)) {
-    await client.warmUp(place)
-    await untilQuiet(mounted.servers, QUIET_MS)
-  }
-  for (const { name } of workload.steps) {
-    const sample = (step: string, taken: Omit<Sample, keyof Case | 'type'>): void =>
-      say({ type: 'sample', ...about, step, ...taken })
-    try {
-      await client.prepare(workload.name, name, place)
-      const cpuBefore = cpuOfAll(mounted.servers)
-      const { operations, ms, also, cpu } = await client.run()
-      const serverCpu = cpuOfAll(mounted.servers) - cpuBefore
-      const memory = peakMemory(mounted.servers)
-      sample(name, { operations, ms, clientCpu: cpu, serverCpu, memory })
-      for (const [other, time] of Object.entries(also))
-        sample(other, { operations: 1, ms: time, clientCpu: 0, serverCpu: 0, memory })
-    } catch (error) {
-      throw new StepError(name, error)
-    }
-  }
-}
-
-/** One workload on one file system: mount, steps, unmount. */
-const runWorkload = async (
-  ground: Ground,
-  medium: Medium,
-  system: System,
-  workload: Workload,
-  mark: string,
-): Promise<void> => {
-  const about = { medium, workload: workload.name, system: system.name }
-  const sample = (step: string, ms: number, memory: number): Sample => ({
-    type: 'sample',
-    ...about,
-    step,
-    ms,
-    memory,
-    operations: 1,
-    clientCpu: 0,
-    serverCpu: 0,
-  })
-  let step: string = MOUNT_STEP
+const attempt = async (name: string, system: System, run: () => Promise<void>): Promise<void> => {
+  if (failed.has(`${name} ${system.name}`)) return
   try {
-    const { folder, layers, place } = ground.prepare(workload)
-    const mounted = await mountSystem(system, layers, folder, mark)
-    if (workload.mountTitle !== undefined)
-      say(sample(MOUNT_STEP, mounted.mountMs, peakMemory(mounted.servers)))
-    try {
-      await runSteps(mounted, workload, place, about)
-    } finally {
-      step = UNMOUNT_STEP
-      const ms = await unmountSystem(mounted)
-      if (workload.unmountTitle !== undefined) say(sample(UNMOUNT_STEP, ms, 0))
-    }
+    await run()
   } catch (error) {
-    failed.add(`${medium} ${workload.name} ${system.name}`)
-    const where = error instanceof StepError ? error.step : step
-    say({ type: 'failure', ...about, step: where, reason: reasonOf(error) })
+    failed.add(`${name} ${system.name}`)
+    const reason = error instanceof Error ? error.message : String(error)
+    const step = error instanceof StepError ? error.step : ''
+    say({ type: 'failure', work: name, step, system: system.name, reason })
   }
 }
 
-const parts = plan.media
-  .map(medium => ({ medium, measured: workloads.filter(one => isMeasuredOn(one, medium)) }))
-  .filter(({ measured }) => measured.length > 0)
-const turns = parts.reduce((sum, { measured }) => sum + measured.length, 0)
-const all = turns * plan.rounds * systems.length
+const sayFound =
+  (work: string, system: System) =>
+  (found: Found): void =>
+    say({ type: 'sample', work, system: system.name, ...found })
+
+interface Unit {
+  name: string
+  systems: readonly System[]
+  turns: number | undefined
+  /** Before the first turn: the client has run its own part of it once, and starts nobody's clock with code that is cold. */
+  rehearse?(): Promise<void>
+  run(system: System, round: number): Promise<void>
+}
+
+const turnOf = (work: Work, system: System, tell: (found: Found) => void): Turn =>
+  new Turn(client, ground, system, work, env, tell)
+
+const unitOf = (work: Work): Unit => ({
+  name: work.name,
+  systems,
+  turns: work.turns,
+  async rehearse() {
+    const [system] = systems
+    if (system === undefined || work.steps.length === 0) return
+    try {
+      await turnOf(work, system, () => {}).run()
+    } catch {
+      // It will say why when it has its turn.
+    }
+  },
+  run: system => turnOf(work, system, sayFound(work.name, system)).run(),
+})
+
+/** Storages are made when the first job begins: the other works are measured without podman's mounts. */
+let storages: Promise<Map<string, Storage>> | null = null
+const withPodman = systems.filter(({ mountProgram }) => mountProgram !== undefined)
+
+const containerUnit = (job: Job): Unit => ({
+  name: job.name,
+  systems: withPodman,
+  turns: 3,
+  async run(system, round) {
+    client.kill()
+    storages ??= Storage.makeAll(scratch, `${scratch.top}/${plan.medium}`, withPodman)
+    const storage = (await storages).get(system.name)
+    if (storage === undefined) return
+    const ownCgroup = cgroupMaker(scratch.name)
+    const states: State[] = system.kind === 'own' ? ['first', 'started'] : ['first']
+    if (system.kind === 'own' && ownCgroup !== null) states.push('cgroups')
+    for (let n = 0; n < states.length; n++) {
+      const state = states[(n + round) % states.length] ?? 'first'
+      const found = await runJob(job, {
+        system,
+        storage,
+        state,
+        scale: plan.scale,
+        server: scratch.name,
+        ownCgroup,
+      })
+      sayFound(job.name, system)(found)
+      removeCgroups(scratch.name)
+    }
+  },
+})
+scratch.atEnd(() => removeCgroups(scratch.name))
+
+const units = [
+  ...works.filter(({ name }) => plan.works.includes(name)).map(unitOf),
+  ...jobs.filter(({ name }) => plan.works.includes(name)).map(containerUnit),
+]
+const rounds = [...Array(plan.rounds).keys()]
+const all = rounds
+  .flatMap(round =>
+    units.map(({ turns, systems: { length } }) => turnsIn(plan.rounds, round, turns) * length),
+  )
+  .reduce((sum, count) => sum + count, 0)
 let done = 0
-for (const { medium, measured } of parts) {
-  const ground = new Ground(scratch, medium, plan.scale)
-  for (let round = 0; round < plan.rounds; round++) {
-    for (const [at, workload] of measured.entries()) {
-      // Each round another file system begins: nobody is always the one after the slowest.
-      for (let n = 0; n < systems.length; n++) {
-        const system = systems[(n + round + at) % systems.length] as System
-        const text = `${medium}, round ${round + 1} of ${plan.rounds}: ${workload.name} on ${system.name}`
-        say({ type: 'progress', done, all, text })
-        done++
-        if (failed.has(`${medium} ${workload.name} ${system.name}`)) continue
-        await runWorkload(ground, medium, system, workload, `${scratch.top}/${done}`)
+for (const round of rounds) {
+  for (const [at, unit] of units.entries()) {
+    if (round === 0) await unit.rehearse?.()
+    for (let turn = 0; turn < turnsIn(plan.rounds, round, unit.turns); turn++) {
+      // Each time another file system begins: nobody is always the one after the slowest.
+      for (let n = 0; n < unit.systems.length; n++) {
+        const system = unit.systems[(n + round + turn + at) % unit.systems.length] as System
+        const text = `round ${round + 1} of ${plan.rounds}: ${unit.name} on ${system.name}`
+        say({ type: 'progress', done: done++, all, text })
+        await attempt(unit.name, system, () => unit.run(system, round + turn))
       }
     }
   }
 }
-finish(all)
+process.send?.({ type: 'progress', done: all, all, text: 'done' } satisfies Message, () =>
+  process.exit(0),
+)

@@ -1,53 +1,35 @@
-/** What the processes that measure send to the one that reports. */
+/** What the process that measures sends to the one that reports. */
 
-import type { Medium } from './scratch.js'
+import type { Holding } from '../measure/processes.js'
+
+/**
+ * What was before a piece of work. Of tsoverlay: `first` in a server that has just been started, `further` in one that has served a
+ * mount before, `steady` after the same work in the same mount. File systems without such a server have `first` and `steady`.
+ * Of containers: `started`, after `tsoverlay server start`; `cgroups`, each command in a cgroup of its own.
+ */
+export type State = 'first' | 'further' | 'steady' | 'started' | 'cgroups'
 
 /** Where a sample belongs, but for the processors, which the one that reports knows. */
 export interface Case {
-  medium: Medium
-  workload: string
+  work: string
   step: string
   system: string
 }
 
-/** One run of a step, or of mounting or unmounting. */
-export interface Sample extends Case {
+/** One run of a step, or of mounting. */
+export interface Sample extends Case, Holding {
   type: 'sample'
+  state: State
   operations: number
   ms: number
-  /** Processor seconds; of mounting they are not known. */
-  clientCpu: number
-  serverCpu: number
-  /** Peak memory of the server until then, in KiB; 0 without a server. */
-  memory: number
+  /** Processor seconds of all processes. What comes first in a mount counts from the start of its command. */
+  cpu: number
 }
 
-/** A step, or the whole workload (`mount`), that a file system can't do. It is not tried again. */
+/** A step, or the whole work (`mount`), that a file system can't do. It is not tried again. */
 export interface Failure extends Case {
   type: 'failure'
   reason: string
-}
-
-/** Requests that a step has sent to the server, by opcode. */
-export interface Requests {
-  type: 'requests'
-  workload: string
-  step: string
-  system: string
-  operations: number
-  byOpcode: Record<string, number>
-}
-
-/** Resident memory of a server, in KiB. */
-export interface Memory {
-  type: 'memory'
-  system: string
-  /** Files and folders that were looked at. */
-  nodes: number
-  before: number
-  after: number
-  /** When the kernel had forgotten all of them. */
-  forgotten: number
 }
 
 export interface Progress {
@@ -57,4 +39,4 @@ export interface Progress {
   text: string
 }
 
-export type Message = Sample | Failure | Requests | Memory | Progress
+export type Message = Sample | Failure | Progress

@@ -5,8 +5,9 @@
 
 import { execFileSync, spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
+import * as path from 'node:path'
 import { MNT, umount } from '../measure/calls.js'
-import { kill, marked } from '../measure/processes.js'
+import { countServers, signalServers } from '../measure/processes.js'
 import { mountsBelow } from './environment.js'
 
 /** How a file system is made in an image. */
@@ -23,7 +24,9 @@ export type Medium = 'tmpfs' | Image
 /** The program without which there is no such medium. */
 export const makerOf = (image: Image): string => MAKE[image][0]
 
-/** Enough for the layers, and for what a workload makes at scale 1. */
+export const MEDIA: readonly Medium[] = ['tmpfs', 'ext4', 'xfs', 'btrfs']
+
+/** Enough for the layers, and for what a work makes at scale 1. */
 const IMAGE_MIB = 6144
 
 const quiet = (program: string, ...args: string[]): void => {
@@ -36,14 +39,22 @@ const waitHere = (ms: number): void => {
 }
 
 export class Scratch {
-  /** Its path; the marks of all processes that mount below it start with it. */
   readonly top: string
+  /** A word that nobody else has: of the resident server, of control groups, of folders in /run. */
+  readonly name: string
+  readonly #tasks: (() => void)[] = []
 
   constructor(folder: string) {
     this.top = fs.realpathSync(fs.mkdtempSync(`${folder}/tsoverlay-bench-`))
+    this.name = path.basename(this.top)
     process.on('exit', this.#remove)
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
       process.on(signal, () => process.exit(130))
+  }
+
+  /** Has something removed that lies elsewhere, when nothing is mounted any more. */
+  atEnd(task: () => void): void {
+    this.#tasks.push(task)
   }
 
   /** Makes a file system to work on. Access times are off: layers would be written by being read. */
@@ -63,7 +74,7 @@ export class Scratch {
 
   /**
    * Makes what is on a medium cold and lets nothing that was written before be written later, without
-   * touching the caches of the rest of the machine. A tmpfs is never cold.
+   * touching the caches of the rest of the machine. A tmpfs is never cold. Nothing is mounted there.
    */
   refresh(medium: Medium): void {
     if (medium === 'tmpfs') return
@@ -82,17 +93,21 @@ export class Scratch {
   readonly #remove = (): void => {
     // Several times: a command that is just mounting may be done only now.
     for (let tries = 0; tries < 600; tries++) {
-      for (const point of mountsBelow(this.top)) {
+      const mounts = [this.top, `/run/${this.name}.podman`].flatMap(mountsBelow)
+      for (const point of mounts) {
         if (umount(point) === 0) continue
         // Busy: something works in it. FORCE ends the calls that wait for an answer.
         umount(point, MNT.FORCE)
         umount(point, MNT.DETACH)
       }
-      const left = marked(this.top)
-      if (left.length === 0 && mountsBelow(this.top).length === 0) break
-      if (tries >= 300) left.forEach(kill)
+      const left = countServers()
+      if (left === 0 && mounts.length === 0) break
+      if (tries === 10) signalServers('SIGTERM')
+      if (tries >= 300) signalServers('SIGKILL')
       waitHere(10)
     }
-    spawnSync('rm', ['-rf', '--one-file-system', this.top], { stdio: 'inherit' })
+    for (const task of this.#tasks) task()
+    for (const at of [this.top, `/run/${this.name}.podman`, `/run/${this.name}`])
+      spawnSync('rm', ['-rf', '--one-file-system', at], { stdio: 'inherit' })
   }
 }

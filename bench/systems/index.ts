@@ -3,13 +3,21 @@
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import * as os from 'node:os'
-import { cli, root } from '../run/environment.js'
-import { overlayOptions, type Layers, type System } from './system.js'
+import { cli, findProgram, root } from '../run/environment.js'
+import { overlayOptions, type System } from './system.js'
 
-/** Names of data modes; the same system is mounted by the program and, where requests are counted, by the library. */
-export const MODES = ['passthrough', 'cached'] as const
-export type Mode = (typeof MODES)[number]
-export const ownName = (mode: Mode): string => `tsoverlay ${mode}`
+/** What decides which file systems there are, and how they are mounted. */
+export interface Choice {
+  peers: readonly string[]
+  /** More mount options of tsoverlay; empty: none. */
+  option: string
+  /** In a user namespace in which one is root. */
+  rootless: boolean
+}
+
+export const OWN = 'tsoverlay'
+/** What the others are compared with: what podman uses today where the kernel's overlayfs can't be. */
+export const BASE = 'fuse-overlayfs'
 
 /** The first line with a number in it of what a program says to `--version`; null where there is no such program. */
 const versionOf = (program: string): string | null => {
@@ -22,82 +30,70 @@ const versionOf = (program: string): string | null => {
   ).trim()
 }
 
-/** In a user namespace nobody may write trusted attributes. */
-const optionsOf = (layers: Layers, rootless: boolean): string =>
-  `${overlayOptions(layers)}${rootless ? ',userxattr' : ''}`
-
-const kernel = (rootless: boolean): System => ({
+const kernel = ({ rootless }: Choice): System => ({
   name: 'kernel',
   kind: 'kernel',
   version: `overlayfs of Linux ${os.release()}`,
+  // In a user namespace nobody may write trusted attributes.
   command: layers => [
     'mount',
     '-t',
     'overlay',
     'overlay',
     '-o',
-    optionsOf(layers, rootless),
+    `${overlayOptions(layers)}${rootless ? ',userxattr' : ''}`,
     layers.mountpoint,
   ],
+  mountProgram: null,
 })
 
-const own = (mode: Mode, rootless: boolean): System => ({
-  name: ownName(mode),
+const own = ({ option }: Choice): System => ({
+  name: OWN,
   kind: 'own',
   version: `${(JSON.parse(fs.readFileSync(`${root}/package.json`, 'utf8')) as { version: string }).version}, Node ${process.version}`,
-  command: layers => [
+  command: (layers, ownServer) => [
     cli,
     'mount',
+    ...(ownServer ? ['--own-server'] : []),
     '-o',
-    `${optionsOf(layers, rootless)},io=${mode}`,
+    `${overlayOptions(layers)}${option === '' ? '' : `,${option}`}`,
     layers.mountpoint,
   ],
-})
-
-/** Files are opened without a message: beside the modes, since it tells some errors later. */
-const noOpen = (rootless: boolean): System => ({
-  ...own('cached', rootless),
-  name: 'tsoverlay noopen',
-  command: layers => [
-    cli,
-    'mount',
-    '-o',
-    `${optionsOf(layers, rootless)},io=cached,noopen`,
-    layers.mountpoint,
-  ],
+  mountProgram: cli,
 })
 
 const fuseOverlayfs = (version: string): System => ({
-  name: 'fuse-overlayfs',
+  name: BASE,
   kind: 'peer',
   version,
-  command: layers => ['fuse-overlayfs', '-o', overlayOptions(layers), layers.mountpoint],
+  command: layers => [BASE, '-o', overlayOptions(layers), layers.mountpoint],
+  ...podmanTakes(BASE, BASE),
 })
 
-const unionfs = (version: string): System => ({
-  name: 'unionfs-fuse',
-  kind: 'peer',
-  version,
-  command: ({ lowers, upper, mountpoint }) => [
-    'unionfs',
-    '-o',
-    'cow',
-    [`${upper}=RW`, ...lowers.map(lower => `${lower}=RO`)].join(':'),
-    mountpoint,
-  ],
-})
+/** A mount program is called as fuse-overlayfs is. */
+const podmanTakes = (program: string, command: string): Pick<System, 'mountProgram'> => {
+  const path = findProgram(program)
+  return path !== null &&
+    /^\S+( -o lowerdir=\{lower\},upperdir=\{upper\},workdir=\{work\} \{mnt\})?$/.test(command)
+    ? { mountProgram: path }
+    : {}
+}
 
 /**
  * A peer from the command line: `name=command`, where {lower} (joined with colons), {upper}, {work} and
- * {mnt} stand for the folders.
+ * {mnt} stand for the folders. A command of one word is called as fuse-overlayfs is.
  * @throws {Error} it is not of this form, or there is no such program
  */
 export const parsePeer = (text: string): System => {
-  const [, name = '', command = ''] = /^([^=\s][^=]*)=(.*)$/s.exec(text) ?? []
+  const [, name = '', said = ''] = /^([^=\s][^=]*)=(.*)$/s.exec(text) ?? []
+  const usual = ' -o lowerdir={lower},upperdir={upper},workdir={work} {mnt}'
+  const command = /^\S+$/.test(said) ? said + usual : said
   const words = command.split(/\s+/).filter(word => word !== '')
   const [program] = words
   if (program === undefined || !command.includes('{mnt}') || !command.includes('{lower}'))
-    throw new Error(`--peer ${text}: write name='command with {lower}, {upper}, {work} and {mnt}'`)
+    throw new Error(
+      `--peer ${text}: write name=program, or name='command with {lower}, {upper}, {work} and {mnt}'`,
+    )
   const version = versionOf(program)
   if (version === null) throw new Error(`--peer ${name}: ${program} can't be run`)
   return {
@@ -112,27 +108,20 @@ export const parsePeer = (text: string): System => {
           .replaceAll('{work}', layers.work)
           .replaceAll('{mnt}', layers.mountpoint),
       ),
+    ...podmanTakes(program, command),
   }
 }
 
-/** Passing a file through to the kernel takes a right that no user namespace gives. */
-const modesOf = (rootless: boolean): readonly Mode[] => (rootless ? ['cached'] : MODES)
-
 /**
- * All of them, the kernel's first: it is what the others are compared with.
- * @param rootless for a user namespace in which one is root
+ * All of them, in the order of the report.
  * @throws {Error} a peer of the command line is wrong
  */
-export const findSystems = (peers: readonly string[], rootless = false): System[] => {
+export const findSystems = (choice: Choice): System[] => {
   const found: System[] = []
-  if (/\toverlay$/m.test(fs.readFileSync('/proc/filesystems', 'utf8'))) found.push(kernel(rootless))
-  found.push(...modesOf(rootless).map(mode => own(mode, rootless)))
-  found.push(noOpen(rootless))
-  const overlay = versionOf('fuse-overlayfs')
-  if (overlay !== null) found.push(fuseOverlayfs(overlay))
-  const union = versionOf('unionfs')
-  if (union !== null) found.push(unionfs(union))
-  found.push(...peers.map(parsePeer))
+  if (/\toverlay$/m.test(fs.readFileSync('/proc/filesystems', 'utf8'))) found.push(kernel(choice))
+  const version = versionOf(BASE)
+  if (version !== null) found.push(fuseOverlayfs(version))
+  found.push(own(choice), ...choice.peers.map(parsePeer))
   const names = found.map(({ name }) => name)
   const double = names.find((name, n) => names.indexOf(name) !== n)
   if (double !== undefined) throw new Error(`--peer ${double}: there is one of this name already`)

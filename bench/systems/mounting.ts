@@ -1,90 +1,96 @@
-/** Mounts a file system by its command, and takes it away again with everything the command has started. */
+/** Runs commands, mounts file systems by them, and takes them away again with everything the commands have started. */
 
 import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
 import * as path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { EBUSY, MNT, umount } from '../measure/calls.js'
-import { kill, MARK, marked, waitForEnd } from '../measure/processes.js'
+import { isWaitedFor, signalServers, untilServersEnded } from '../measure/processes.js'
 import { plainEnvironment } from '../run/environment.js'
 import type { Layers, System } from './system.js'
 
-const MOUNT_MS = 60_000
+const COMMAND_MS = 120_000
 const BUSY_MS = 5_000
 const END_MS = 20_000
 
-/** A union that is mounted. */
-export interface Mounted {
-  mountpoint: string
-  /** The processes that serve it. */
-  servers: number[]
-  /** From the start of the command until the mountpoint has answered. */
-  mountMs: number
+export interface Surroundings {
+  cwd: string
+  /** A file for what the command says, which a daemon may keep open. */
+  log: string
+  env?: NodeJS.ProcessEnv
 }
 
-/** Runs a command to its end; what it says on standard error goes to a file, which a daemon may keep open. */
-const run = (words: readonly string[], cwd: string, mark: string, log: string): Promise<void> =>
+/**
+ * Runs a command to its end.
+ * @returns what it has said
+ * @throws {Error} it has failed
+ */
+export const run = (
+  words: readonly string[],
+  { cwd, log, env = {} }: Surroundings,
+): Promise<string> =>
   new Promise((resolve, reject) => {
     const [program = '', ...args] = words
     const fd = fs.openSync(log, 'w')
-    // Newer versions of mount(8) pass options one by one, each of them shorter than 256 bytes.
-    const env = { ...plainEnvironment(), [MARK]: mark, LIBMOUNT_FORCE_MOUNT2: 'always' }
-    const child = spawn(program, args, { cwd, env, stdio: ['ignore', 'ignore', fd] })
+    const child = spawn(program, args, {
+      cwd,
+      // Newer versions of mount(8) pass options one by one, each of them shorter than 256 bytes.
+      env: { ...plainEnvironment(), LIBMOUNT_FORCE_MOUNT2: 'always', ...env },
+      stdio: ['ignore', fd, fd],
+    })
+    isWaitedFor(child.pid)
     fs.closeSync(fd)
-    const timer = setTimeout(() => child.kill('SIGKILL'), MOUNT_MS)
+    const timer = setTimeout(() => child.kill('SIGKILL'), COMMAND_MS)
     child.on('error', reject)
     child.on('exit', (status, signal) => {
       clearTimeout(timer)
-      if (status === 0) return resolve()
-      const [said = ''] = fs.readFileSync(log, 'utf8').trim().split('\n')
-      return reject(new Error(`the mount failed (${signal ?? `status ${status}`}): ${said}`))
+      const said = fs.readFileSync(log, 'utf8').trim()
+      if (status === 0) return resolve(said)
+      const last = said.slice(said.lastIndexOf('\n') + 1)
+      return reject(
+        new Error(`${path.basename(program)}: ${signal ?? `status ${status}`}: ${last}`),
+      )
     })
   })
 
 /**
- * Mounts.
+ * Mounts, and looks at the mountpoint once: a daemon may say that it is ready before it serves.
  * @param folder where the command runs, and where the lower layers' relative paths start
- * @param mark a word that no other mount has
  */
-export const mountSystem = async (
+export const mount = async (
   system: System,
   layers: Layers,
   folder: string,
-  mark: string,
-): Promise<Mounted> => {
+  env: NodeJS.ProcessEnv,
+  ownServer = false,
+): Promise<void> => {
   const { mountpoint } = layers
-  const above = fs.lstatSync(path.dirname(mountpoint)).dev
-  const before = performance.now()
-  try {
-    await run(system.command(layers), folder, mark, `${mountpoint}.log`)
-    // The first answer: a daemon may say that it is ready before it serves.
-    const { dev } = await fs.promises.lstat(mountpoint)
-    const mountMs = performance.now() - before
-    if (dev === above) throw new Error('the command has mounted nothing')
-    return { mountpoint, servers: marked(mark), mountMs }
-  } catch (error) {
-    await endServers(marked(mark), 0)
-    throw error
-  }
+  const { dev: above } = await fs.promises.lstat(path.dirname(mountpoint))
+  await run(system.command(layers, ownServer), { cwd: folder, log: `${mountpoint}.log`, env })
+  const { dev } = await fs.promises.lstat(mountpoint)
+  if (dev === above) throw new Error('the command has mounted nothing')
 }
 
-/** Unmounts and waits until the servers have ended. Returns how long it took, in milliseconds. */
-export const unmountSystem = async ({ mountpoint, servers }: Mounted): Promise<number> => {
+export const unmount = async (mountpoint: string): Promise<void> => {
   const before = performance.now()
   for (let result; (result = umount(mountpoint)) !== 0;) {
     if (result !== -EBUSY || performance.now() - before > BUSY_MS) {
       umount(mountpoint, MNT.FORCE)
       umount(mountpoint, MNT.DETACH)
-      await endServers(servers, 1000)
       throw new Error(`umount: errno ${-result}`)
     }
     await pause(5)
   }
-  await endServers(servers, END_MS)
-  return performance.now() - before
 }
 
-/** Gives servers some time, then kills what is left of them. */
-const endServers = async (servers: readonly number[], ms: number): Promise<void> => {
-  for (const pid of await waitForEnd(servers, ms)) kill(pid)
+/** Ends servers: most end with their mounts; a resident one waits for further mounts until it is told to go. */
+export const endServers = async (
+  system: System,
+  client: number | undefined,
+  isServer?: RegExp,
+): Promise<void> => {
+  if (system.kind === 'own') signalServers('SIGTERM', client, isServer)
+  if (await untilServersEnded(client, END_MS)) return
+  signalServers('SIGKILL', client)
+  if (!(await untilServersEnded(client, END_MS))) throw new Error('a server does not end')
 }

@@ -11,12 +11,14 @@ export interface Layers {
 
 export interface System {
   name: string
-  /** `own`: this project, in a data mode; what fails in it fails the benchmark. */
+  /** `own`: this project; what fails in it fails the benchmark. */
   kind: 'kernel' | 'own' | 'peer'
   /** What it says its version is. */
   version: string
   /** The words of a command that returns when the mount is live. */
-  command: (layers: Layers) => string[]
+  command: (layers: Layers, ownServer?: boolean) => string[]
+  /** The program as podman's mount_program; null: the kernel needs none; undefined: it takes other arguments. */
+  mountProgram?: string | null
 }
 
 /** The options that kernel overlayfs has made the usual ones. */

@@ -1,13 +1,25 @@
 /** The commands that tell about mounts: their words. */
 
-import { Argument, Option, type Command } from 'commander'
+import { Argument, InvalidArgumentError, Option, type Command } from 'commander'
 
 import type { StatsForm } from './stats.js'
+import type { TopOptions } from './top.js'
 
 export interface InspectActions {
   ls(json: boolean): Promise<void>
   stats(mountpoint: string, form: StatsForm): Promise<void>
   which(file: string, json: boolean): Promise<void>
+  top(options: TopOptions): Promise<void>
+}
+
+const LEAST_DELAY = 0.1
+/** What a timer takes, in seconds. */
+const MOST_DELAY = 2_147_483
+
+const readDelay = (text: string): number => {
+  const seconds = /^(\d+\.?\d*|\.\d+)$/.test(text) ? Number(text) : Number.NaN
+  if (seconds >= LEAST_DELAY && seconds <= MOST_DELAY) return seconds
+  throw new InvalidArgumentError(`It is a number of seconds from ${LEAST_DELAY} to ${MOST_DELAY}.`)
 }
 
 export const addInspectCommands = (program: Command, actions: InspectActions): void => {
@@ -68,4 +80,29 @@ Examples:
   tsoverlay which --json /mnt/m`,
     )
     .action((file: string, flags: { json: boolean }) => actions.which(file, flags.json))
+  program
+    .command('top')
+    .description('Show how busy the unions are that are mounted here, again and again.')
+    .addOption(
+      new Option('-d, --delay <seconds>', 'how long from one look to the next')
+        .argParser(readDelay)
+        .default(2),
+    )
+    .addOption(
+      new Option('--once', 'print it after one such time, and end; needs no terminal').default(
+        false,
+      ),
+    )
+    .addHelpText(
+      'after',
+      `
+Keys choose what the lines are sorted by: r requests per second, t requests in total, m memory, a age, p path. The space bar looks at once,
+q ends it. MEMORY is that of the server (PSS), which all its MOUNTS share.
+
+Examples:
+  tsoverlay top
+  tsoverlay top -d 5
+  tsoverlay top --once`,
+    )
+    .action((flags: TopOptions) => actions.top(flags))
 }

@@ -25,10 +25,8 @@ const start = async (args: readonly string[]): Promise<number> => {
     const { startInBackground } = await import('./daemon.js')
     return startInBackground(args)
   }
-  const { cacheCode } = await import('./code-cache.js')
-  cacheCode()
-  const { run } = await import('./program.js')
-  return run(args)
+  const { loadProgram } = await import('./load-program.js')
+  return loadProgram().exports.run(args)
 }
 
 const begin = async (): Promise<void> => {
@@ -40,8 +38,8 @@ const begin = async (): Promise<void> => {
     }
     exit(await start(call.args))
   } else if (call.kind !== 'nothing') {
-    const { answer } = await import('./program.js')
-    exit(answer(call))
+    const { loadProgram } = await import('./load-program.js')
+    exit(loadProgram().exports.answer(call))
   }
 }
 

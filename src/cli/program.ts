@@ -114,6 +114,10 @@ Examples:
       const { showWhich } = await import('./which.js')
       if (!(await showWhich(file, json))) status = ExitCode.FAILED
     },
+    top: async options => {
+      const { showTop } = await import('./top.js')
+      status = await showTop(options)
+    },
   })
 
   addServerCommand(program, {

@@ -38,6 +38,10 @@ export interface Background {
   here: string
   /** The process of a resident server that has not answered the launcher, or 0. */
   unanswered: number
+  /** Has other launchers go on, which wait until this server can be asked, or can't be at all. */
+  askable: () => void
+  /** Called when the mount is live and nobody waits for it any more. */
+  onLive: () => void
 }
 
 /**
@@ -68,6 +72,7 @@ const mountAndServe = async (
   for (const line of wanted.lines) say(line)
   // Before anything is mounted, or opened.
   const stays = background !== undefined && mayStay(wanted)
+  if (!stays) background?.askable()
 
   const logs = await openLogs(wanted, say)
   const { log, told } = logs
@@ -96,6 +101,7 @@ const mountAndServe = async (
   if (!known) await mount[Symbol.asyncDispose]()
   // Last, so that who waits for its end sees no mount that is about to go.
   if (nowhere !== undefined) dropStandardError(nowhere)
+  background?.onLive()
 
   const closed = mount.closed.then(
     () => {
@@ -116,8 +122,12 @@ const mountAndServe = async (
       stays: false,
       signals,
       log: told,
-      onRegistered: () => process.off('uncaughtException', onFault),
+      onRegistered: () => {
+        process.off('uncaughtException', onFault)
+        background?.askable()
+      },
     })
+    background?.askable()
   }
   return closed
 }

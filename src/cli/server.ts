@@ -6,20 +6,22 @@
 import { exit } from 'node:process'
 
 import { startEarly, type UnionThread } from '../fuse/union-thread.js'
+import { keep } from '../sys/code-cache.js'
 import { takeCall } from './called.js'
-import { cacheCode } from './code-cache.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
-import { takeLauncher, takeUnanswered } from './launcher.js'
+import { keepLocked, takeLauncher, takeStarting, takeUnanswered } from './launcher.js'
+import { loadProgram } from './load-program.js'
 import { say } from './say.js'
 import { workingDirectory } from './working-directory.js'
 
-closeForeignDescriptors()
+const starting = takeStarting()
+closeForeignDescriptors(starting === undefined ? [] : [starting.fd])
+const askable = keepLocked(starting)
 const here = workingDirectory()
 const call = takeCall()
 const launcher = takeLauncher()
 const unanswered = takeUnanswered()
-cacheCode()
 // The union's thread loads its code while this one finds out what to mount.
 const early = (): UnionThread => {
   try {
@@ -31,10 +33,16 @@ const early = (): UnionThread => {
 }
 const thread = early()
 
+/** So long after the mount is live the program's compiled code is kept, in milliseconds. */
+const KEEP_MS = 1000
+
 const begin = async (): Promise<number> => {
-  const { answer, run } = await import('./program.js')
-  if (call.kind !== 'run') return call.kind === 'nothing' ? 0 : answer(call)
+  const { exports: program, compiled } = loadProgram()
+  const onLive = (): void => {
+    if (compiled !== undefined) setTimeout(() => void keep(compiled()), KEEP_MS).unref()
+  }
+  if (call.kind !== 'run') return call.kind === 'nothing' ? 0 : program.answer(call)
   for (const note of call.notes) say(note)
-  return run(call.args, { launcher, thread, here, unanswered })
+  return program.run(call.args, { launcher, thread, here, unanswered, askable, onLive })
 }
 void begin().then(exit)

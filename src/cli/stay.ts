@@ -3,7 +3,9 @@
 import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
 
 import { MountError } from '../errors.js'
-import type { UnionThread } from '../fuse/union-thread.js'
+import { findFusermount } from '../fuse/fusermount.js'
+import { hasMountRight } from '../fuse/mount.js'
+import { descriptorsHeld, heapTaken, type UnionThread } from '../fuse/union-thread.js'
 import type { Logger } from '../log.js'
 import { startMount, type Mount } from '../mount.js'
 import type { Called, Client } from '../server/client.js'
@@ -18,7 +20,7 @@ import {
 import type { Answer } from '../server/requests.js'
 import { Resident } from '../server/resident.js'
 import { moveToScope } from '../server/scope.js'
-import { inInitialNamespace } from '../sys/proc.js'
+import { getrlimitNofileHard, inInitialNamespace } from '../sys/proc.js'
 import { readCall } from './drop-in.js'
 import { ExitCode } from './exit-codes.js'
 import { lineOf, statusOf } from './failures.js'
@@ -124,6 +126,7 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
       stays: options.stays,
       allCgroups: options.stays || scope,
       take,
+      lacks,
       onChange: mountpoints => {
         process.title = titleForAll(mountpoints)
       },
@@ -141,12 +144,19 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
     log.error({ error: error.stack ?? error.message }, 'a fault of the program')
     resident.leave()
   })
-  // What is needed by some mounts alone, while the package is what it was: an upgrade may replace it.
-  void import('pino').catch(() => {})
   lowerOomScore()
   signals.onLeave(() => resident.leave())
   await resident.ended
   return undefined
+}
+
+/** From here on a further mount gets another server: half of where unions have to give nodes back (overlay/heap.ts). */
+const MUCH_HEAP = 1 / 4
+
+/** As `ResidentOptions.lacks`. At least half of the descriptors are for what the unions have open. */
+const lacks = (): string | undefined => {
+  if (descriptorsHeld() > getrlimitNofileHard() / 2) return 'descriptors'
+  return heapTaken() > MUCH_HEAP ? 'memory' : undefined
 }
 
 const RETRY_MS = 100
@@ -208,6 +218,7 @@ const mountFor = async (
   let coming: Coming | undefined
   try {
     const machine = thisMachine()
+    if (!hasMountRight() && !hasSameFusermount(called.env, machine)) return 'its PATH'
     let wanted = readWanted(command, HERE)
     if (wanted.options.ownServer) return 'it asks for a server of its own'
     if (pathsOf(wanted).some(path => path.startsWith(`${HERE}/`))) {
@@ -219,8 +230,8 @@ const mountFor = async (
     const why = whyOwn(paths, machine)
     if (why !== undefined) return why
     if (logMayWait(wanted)) return 'its log is no file'
-    const asked = { paths, mountpoint: realOf(wanted.mountpoint) }
-    const among = whyOwnAmong(asked, machine)
+    const asked = { paths, mountpoint: realOf(wanted.mountpoint), machine }
+    const among = whyOwnAmong(asked)
     if (among !== undefined) return among
     coming = asked
     underWay.add(coming)
@@ -267,21 +278,21 @@ const mountFor = async (
 interface Coming {
   paths: readonly string[]
   mountpoint: string
+  /** What was mounted when it was asked for: its own mount may be there by now. */
+  machine: Machine
 }
 
 const underWay = new Set<Coming>()
 
 /** Why a union may not be made beside those that are being made: one of the two would lead through the other. */
-const whyOwnAmong = (one: Coming, machine: Machine): string | undefined => {
+const whyOwnAmong = (one: Coming): string | undefined => {
   const others = [...underWay]
-  const then = withMounts(
-    machine,
-    others.map(other => other.mountpoint),
-  )
-  const after = withMounts(machine, [one.mountpoint])
+  const mountpoints = others.map(other => other.mountpoint)
   return (
-    whyOwn(one.paths, then) ??
-    others.map(other => whyOwn(other.paths, after)).find(why => why !== undefined)
+    whyOwn(one.paths, withMounts(one.machine, mountpoints)) ??
+    others
+      .map(other => whyOwn(other.paths, withMounts(other.machine, [one.mountpoint])))
+      .find(why => why !== undefined)
   )
 }
 
@@ -293,6 +304,15 @@ const realOf = (path: string): string => {
     return path
   }
 }
+
+/** Whether a client would have the same fusermount3 run. In doubt it would not: its PATH may lead to what does not answer. */
+const hasSameFusermount = ({ PATH = '' }: Called['env'], machine: Machine): boolean =>
+  PATH === (process.env['PATH'] ?? '') ||
+  (whyOwn(
+    PATH.split(':').filter(folder => folder.startsWith('/')),
+    machine,
+  ) === undefined &&
+    findFusermount(PATH) === findFusermount())
 
 /** In place of a working directory: which paths start from it is seen by that. */
 const HERE = '/\0'

@@ -9,16 +9,21 @@ build=@@@BUILD-HASH@@@
 # One program is started for all that is to be read. Where that fails (busybox reads one link at a time; there is no /proc), no server is
 # asked.
 # Without a locale, whose files take longer to load than all the rest.
-if links=$(LC_ALL=C readlink -f -- /proc/self/ns/mnt /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/user "$0" 2>/dev/null); then
+cgroups=
+if links=$(LC_ALL=C readlink -f -- /proc/self/ns/cgroup /proc/self/ns/mnt /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/time /proc/self/ns/user "$0" 2>/dev/null); then
   key=$build
-  for kind in mnt pid net user; do
+  for kind in cgroup mnt pid net time user; do
     link=${links%%'
 '*}
     links=${links#*'
 '}
     number=${link##*'['}
     number=${number%']'}
-    key=$key-$number
+    # Linux before 5.6 has no namespaces for time, and the path itself is read.
+    case $kind:$link in
+      cgroup:*) cgroups=$number ;;
+      *'['*) key=$key-$number ;;
+    esac
   done
   self=$links
 else
@@ -27,12 +32,13 @@ else
 fi
 here=${self%/*}
 export TSOVERLAY_CALLED_AS="${0##*/}"
+unset TSOVERLAY_STARTING TSOVERLAY_UNANSWERED
 
 # Whether the resident server may be asked. It reads the command line itself, and refuses what is not for it.
 may_ask() {
   case $TSOVERLAY_CALLED_AS:${1-} in
     mount.* | fuse-overlayfs:* | *:mount) options=1 ;;
-    *:umount | *:unmount | *:server | *:ls | *:stats | *:which) return 1 ;;
+    *:umount | *:unmount | *:server | *:ls | *:stats | *:which | *:top) return 1 ;;
     *) options= ;;
   esac
   for arg; do
@@ -46,6 +52,7 @@ may_ask() {
 
 # The folder of the resident server: see src/server/runtime-folder.ts. Everything in it is this user's own, and so is what leads there.
 find_server() {
+  top=
   name=${TSOVERLAY_SERVER-tsoverlay}
   case $name in '' | .* | */*) return 1 ;; esac
   # The number of the initial user namespace (kernel: PROC_USER_INIT_INO); /proc/sys is root's there.
@@ -56,23 +63,34 @@ find_server() {
     case $base in /*) ;; *) return 1 ;; esac
     [ -O "$base" ] && [ ! -L "$base" ] || return 1
   fi
-  folder=$base/$name/$key
+  top=$base/$name
+  folder=$top/$key
   answer=$folder/answer.$$
-  [ -O "$base/$name" ] && [ ! -L "$base/$name" ] && [ -O "$folder" ] && [ ! -L "$folder" ] &&
-    [ -p "$folder/control" ] && [ ! -e "$answer" ] &&
-    { read -r server && read -r start; } <"$folder/pid" || return 1
-  is_running || {
-    export TSOVERLAY_UNANSWERED="$server" # the next one takes its place
-    return 1
-  }
+  [ -O "$top" ] && [ ! -L "$top" ] && [ -O "$folder" ] && [ ! -L "$folder" ] && [ ! -e "$answer" ] &&
+    { read -r server && read -r start && read -r kind && read -r holder && read -r held && read -r pipe; } <"$folder/pid" || return 1
+  # The kernel says no to whom it would not let look into the server.
+  [ -p "$pipe" ] && return
+  is_running || pass_over
+  return 1
 }
 
-# Whether the server's process is there, is no other one by now that has its number, and is not stopped.
+# Lets the next server take the place of this one.
+pass_over() {
+  export TSOVERLAY_UNANSWERED="$server"
+}
+
+# Whether the server's process is there, and the one that holds the pipe for it.
 is_running() {
-  { read -r stat <"/proc/$server/stat"; } 2>/dev/null || return 1
+  runs "$server" "$start" && { [ "$holder" = "$server" ] || runs "$holder" "$held"; }
+}
+
+# Whether a process is there, is no other one by now that has its number, and is not stopped.
+runs() {
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 1
+  began=$2
   set -- ${stat##*') '}
   case $1 in T | t | Z | X | x) return 1 ;; esac
-  [ "${20}" = "$start" ]
+  [ "${20}" = "$began" ]
 }
 
 # Ends what was started to wait, and does not wait for that. One that was waited for is no child any more: another process may have its
@@ -104,16 +122,26 @@ withdraw() {
   set +C
 }
 
-# Asks the server, with its FIFO as descriptor 3, which it looks for. It says by a signal that there is an answer, or, without one, that it
+# Asks the server, with its pipe as descriptor 3, which it looks for. It says by a signal that there is an answer, or, without one, that it
 # has begun: by one that is ignored where nobody waits for it, since this process may have become Node by then. Whoever opens or writes
-# a FIFO may have to wait for ever: `<>` never does, and another process writes, which has it open for nothing else, so that it ends
+# a pipe may have to wait for ever: `<>` never does, and another process writes, which has it open for nothing else, so that it ends
 # with the server.
 ask() {
-  [ -p /proc/self/fd/3 ] || return 0 # the server has taken it away, and `<>` has made a file
+  # Also whether it was the server's pipe that was opened, and no other process has its number.
+  is_running || {
+    pass_over
+    return
+  }
   begun=
-  left=15
+  tick=2
+  ticks=1 # in two seconds
+  passed=0
   writer=
   timer=
+  # A signal that was ignored when this shell began can't be caught, and one that is blocked does not come.
+  heard=
+  trap 'heard=1' URG
+  kill -s URG $$
   # The signal may come before this shell waits for the timer.
   trap '[ ! -e "$answer" ] || { take_answer; rest; }; begun=1' URG
   trap 'withdraw; rest; exit 8' INT TERM HUP
@@ -122,7 +150,15 @@ ask() {
     printf '\n%s\n' $$ >&4 # apart from what others may have written
   } 2>/dev/null &
   writer=$!
-  sleep 2 >&- 2>&- 3>&- &
+  [ -n "$heard" ] || {
+    tick=0.02
+    ticks=100
+    sleep $tick >&- 2>&- 3>&- || { # it takes whole seconds only
+      tick=1
+      ticks=2
+    }
+  }
+  sleep $tick >&- 2>&- 3>&- &
   timer=$!
   while :; do
     [ -e "$answer" ] || wait $timer
@@ -132,21 +168,20 @@ ask() {
       break
     fi
     [ $status -le 128 ] || continue # the signal
-    left=$((left - 1))
-    # One that has not begun may lack a processor. But where the FIFO is full, so that the writer still has it open, it does not read.
-    if [ $left = 0 ] || { [ -z "$begun" ] && { [ $left = 10 ] || [ -e /proc/$writer/fd/4 ]; }; } || ! is_running; then
+    passed=$((passed + 1))
+    # One that has not begun may lack a processor. But where the pipe is full, so that the writer still has it open, it does not read.
+    if [ $((passed % ticks)) = 0 ] && { [ $passed -ge $((15 * ticks)) ] || ! is_running ||
+      { [ -z "$begun" ] && { [ $passed -ge $((5 * ticks)) ] || [ -e /proc/$writer/fd/4 ]; }; }; }; then
       withdraw
-      export TSOVERLAY_UNANSWERED="$server"
+      pass_over
       break
     fi
-    sleep 2 >&- 2>&- 3>&- &
+    sleep $tick >&- 2>&- 3>&- &
     timer=$!
   done
   trap - URG INT TERM HUP
   rest
 }
-
-[ -z "$key" ] || ! may_ask "$@" || ! find_server 2>/dev/null || ask 3<>"$folder/control"
 
 in_background() {
   case $TSOVERLAY_CALLED_AS:${1-} in
@@ -163,24 +198,91 @@ in_background() {
   done
 }
 
-# Node needs a process and six threads to start. Where it gets the process and not five of the threads, it waits for
-# ever, before it runs any of the program (src/node_platform.cc:WorkerThreadsTaskRunner). So as many processes are tried
-# at a time: ulimit -u and pids.max count both alike. With less memory (KiB) or descriptors than here it waits or dies.
-can_start() {
-  (
-    set -- $(ulimit -v; ulimit -Hn)
-    [ "${1:-unlimited}" = unlimited ] || [ "$1" -ge 400000 ] || exit 3
-    [ "${2:-unlimited}" = unlimited ] || [ "$2" -ge 24 ] || exit 4
-    : & : & : & : & : & : & wait
-  ) 2>/dev/null
+# Several clients that find no server would start one each. The first one locks a file, and its server keeps the lock until it can be asked; the others
+# wait for that, but not for long, and once. Where there is no flock(1), or one that can't wait, nobody waits.
+take_turn() {
+  [ -n "$top" ] || return 1
+  [ -d "$top" ] || mkdir -m 700 "$top" || return 1
+  [ -O "$top" ] && [ ! -L "$top" ] && command exec 9>>"$top/.starting-$key" || return 1
+  flock -n 9
   case $? in
-    0) return ;;
-    3) why="the limit of memory is too low (ulimit -v)" ;;
-    4) why="the limit of descriptors is too low (ulimit -n)" ;;
-    *) why="no process or thread can be created: the limit is reached (ulimit -u, or pids.max of the cgroup)" ;;
+    0)
+      find_server && {
+        exec 9>&-
+        return
+      }
+      export TSOVERLAY_STARTING=9
+      return 1
+      ;;
+    1) flock -s -w 2 9 && found=1 || found= ;;
+    *) found= ;;
   esac
+  exec 9>&-
+  [ -n "$found" ] && find_server
+}
+
+if [ -n "$key" ] && may_ask "$@"; then
+  if find_server 2>/dev/null || { in_background "$@" && take_turn 2>/dev/null; }; then
+    ask 3<>"$pipe"
+  fi
+fi
+
+# Node needs a process and six threads to start. Where it gets the process and not five of the threads, it waits for
+# ever, before it runs any of the program (src/node_platform.cc:WorkerThreadsTaskRunner). So as many processes are tried at a time, where
+# the limits are not known to leave room: ulimit -u and pids.max count both alike. With less memory (bytes) or descriptors than here it
+# waits or dies.
+can_start() {
+  why=
+  processes=
+  {
+    while read -r line; do
+      case $line in
+        'Max processes '*) set -- $line && processes=$3 ;;
+        'Max open files '*)
+          set -- $line
+          [ "$5" = unlimited ] || [ "$5" -ge 24 ] || why="the limit of descriptors is too low (ulimit -n)"
+          ;;
+        'Max address space '*)
+          set -- $line
+          [ "$4" = unlimited ] || [ "$4" -ge 409600000 ] || why="the limit of memory is too low (ulimit -v)"
+          break # a shell reads byte by byte
+          ;;
+      esac
+    done </proc/self/limits
+    [ -n "$why" ] || has_room || (: & : & : & : & : & : & wait) ||
+      why="no process or thread can be created: the limit is reached (ulimit -u, or pids.max of the cgroup)"
+  } 2>/dev/null
+  [ -n "$why" ] || return 0
   echo "tsoverlay: $why" >&2
   exit 2
+}
+
+# Whether there is room for far more processes than are tried. Whatever can't be known counts as no.
+has_room() {
+  [ "$processes" = unlimited ] || {
+    # The threads of all users.
+    read -r line </proc/loadavg && set -- $line && all=${4#*/} && [ "$processes" -gt $((all + 64)) ] || return 1
+  }
+  # Another namespace than the first (kernel: PROC_CGROUP_INIT_INO) hides cgroups that this one lies in, and their limits.
+  [ "$cgroups" = 4026531835 ] || return 1
+  kind=
+  while IFS=: read -r line kind group; do
+    case $line:$kind in
+      *pids*) kind=pids && break ;;
+      0:) break ;;
+    esac
+  done </proc/self/cgroup || return 1
+  hierarchy=/sys/fs/cgroup${kind:+/$kind}
+  folder=$hierarchy${group%/}
+  while :; do
+    [ -d "$folder" ] || return 1
+    [ ! -e "$folder/pids.max" ] || {
+      read -r most <"$folder/pids.max" && read -r now <"$folder/pids.current" || return 1
+      [ "$most" = max ] || [ "$most" -gt $((now + 64)) ] || return 1
+    }
+    [ "$folder" != "$hierarchy" ] || return 0
+    folder=${folder%/*}
+  done
 }
 
 in_background "$@" || {
@@ -197,6 +299,7 @@ trap 'trap "" USR2; [ -z "$server" ] || { kill "$server"; wait "$server"; } 2>/d
 can_start
 node "$here/server.cjs" "$@" </dev/null >/dev/null &
 server=$!
+[ -z "${TSOVERLAY_STARTING-}" ] || exec 9>&-
 wait "$server" 2>/dev/null # where some shells would name the signal
 status=$?
 [ "$status" -ne 0 ] || exit 2

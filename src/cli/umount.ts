@@ -47,7 +47,8 @@ export const unmount = async (path: string, lazy: boolean, device?: string): Pro
   const isLeft = (): boolean => servers.some((pid, i) => isServed(pid, mount, markers[i] ?? []))
   for (const until = Date.now() + GRACE_MS; isLeft() && Date.now() < until;)
     await new Promise(done => setTimeout(done, POLL_MS))
-  const places = isLeft() ? whereabouts(new Set([mount.device])) : []
+  const names = new Set(markers.flat().map(({ name }) => name))
+  const places = isLeft() && !isAnother(mount, names) ? whereabouts(new Set([mount.device])) : []
   if (places.length > 0) {
     const where = places.map(describe).join(', and ')
     say(
@@ -116,6 +117,12 @@ const isOf =
   ({ device }: MountInfo) =>
   (marker: Found): boolean =>
     marker.device === device
+
+/** Whether the device number is that of another union by now: the kernel gives it away again before the layers are closed. */
+const isAnother = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
+  serversOf(mount).some(pid =>
+    markersOf(pid).some(marker => isOf(mount)(marker) && !names.has(marker.name)),
+  )
 
 /**
  * Whether a server of this mount alone has ended, or one that goes on has closed the layers, or a program that marks no mounts the

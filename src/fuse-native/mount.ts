@@ -20,7 +20,7 @@ import { loadPackage } from './package.js'
 import { Session } from './session.js'
 
 /** The package can't tell the kernel anything unasked; nothing is cached that would have to be taken back. */
-const nobody: Notifier = { attrChanged: () => {}, dropPages: () => null }
+const nobody: Notifier = { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null }
 
 /** Descriptors of /dev/fuse: the package does not say which one it got. */
 const devices = (): Set<number> => {

@@ -150,6 +150,10 @@ export const FOPEN_PASSTHROUGH = 1 << 7
 /** enum fuse_notify_code */
 export const NOTIFY_INVAL_INODE = 2
 export const NOTIFY_INVAL_INODE_OUT_SIZE = 24
+export const NOTIFY_PRUNE = 9
+export const NOTIFY_PRUNE_OUT_SIZE = 16
+/** The minor version that has it. */
+export const NOTIFY_PRUNE_SINCE = 45
 export const NOTIFY_STORE = 4
 export const NOTIFY_STORE_OUT_SIZE = 24
 

@@ -25,8 +25,8 @@
  * not show what is written through it. (It is also the faster way: no READ requests.)
  *
  * A backing id is kept for a while after the last handle was closed: files are often opened again, and
- * making an id takes three system calls. It keeps the real file from being freed, so it goes with the
- * node (`forget`) at the latest.
+ * making an id takes three system calls. It keeps the real file from being freed, and its inode in the kernel's memory, so it
+ * goes with the node (`forget`) at the latest, and all unions of a thread keep so many together.
  *
  * Set-id bits: the kernel writes with the server's credentials, which may keep them. Where there are any
  * (Opened.privileged) a writable handle gets DIRECT_IO in addition: data then comes in WRITE requests,
@@ -72,8 +72,39 @@ class Node {
   backingId = 0
 }
 
-/** Backing ids that are kept without a handle. */
+/** Backing ids that a thread keeps without a handle. */
 const IDLE_MAX = 4096
+
+interface Idle {
+  readonly owner: DataMode
+  readonly node: NodeId
+  readonly backingId: number
+}
+
+/** Ids without a handle, the longest unused first. */
+export class IdleIds {
+  readonly #most: number
+  readonly #ids = new Set<Idle>()
+
+  constructor(most = IDLE_MAX) {
+    this.#most = most
+  }
+
+  add(idle: Idle): void {
+    this.#ids.add(idle)
+    if (this.#ids.size <= this.#most) return
+    for (const { owner, node } of this.#ids) {
+      owner.dropIdle(node)
+      break
+    }
+  }
+
+  delete(idle: Idle): void {
+    this.#ids.delete(idle)
+  }
+}
+
+const threadIdle = new IdleIds()
 
 // What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor, if it had one.
 const CACHED = 1
@@ -86,11 +117,10 @@ export class DataMode {
   readonly #files: RealFiles
   readonly #notifier: Notifier
   readonly #realFile: (fh: Fh) => number
-  readonly #idleMax: number
+  readonly #threadIdle: IdleIds
   readonly #nodes = new Map<NodeId, Node>()
   readonly #handles = new Map<Fh, number>()
-  /** Ids without a handle, the longest unused first. */
-  readonly #idle = new Map<NodeId, number>()
+  readonly #idle = new Map<NodeId, Idle>()
   /** Nodes which are mapped, maybe. */
   readonly #mapped = new Set<NodeId>()
   /** Between `release` and `released`: a descriptor of the file, or -1. */
@@ -100,20 +130,20 @@ export class DataMode {
 
   /**
    * @param realFile the descriptor of a handle that was opened without one, or -errno
-   * @param idleMax backing ids that are kept without a handle
+   * @param idle ids that are kept without a handle, also those of others
    */
   constructor(
     io: IoMode,
     files: RealFiles,
     notifier: Notifier,
     realFile: (fh: Fh) => number = () => -E.EBADF,
-    idleMax = IDLE_MAX,
+    idle = threadIdle,
   ) {
     this.#passthrough = io === 'passthrough'
     this.#files = files
     this.#notifier = notifier
     this.#realFile = realFile
-    this.#idleMax = idleMax
+    this.#threadIdle = idle
   }
 
   /**
@@ -149,9 +179,8 @@ export class DataMode {
   }
 
   #acquire(id: NodeId, node: Node, opened: Opened): boolean {
-    const kept = this.#idle.get(id)
-    if (kept !== undefined) {
-      this.#idle.delete(id)
+    const kept = this.#takeIdle(id)
+    if (kept > 0) {
       node.backingId = kept
       return true
     }
@@ -168,25 +197,34 @@ export class DataMode {
   }
 
   #keep(id: NodeId, backingId: number): void {
-    this.#idle.set(id, backingId)
-    if (this.#idle.size <= this.#idleMax) return
-    for (const oldest of this.#idle.keys()) {
-      this.#dropIdle(oldest)
-      break
-    }
+    const idle = { owner: this, node: id, backingId }
+    this.#idle.set(id, idle)
+    this.#threadIdle.add(idle)
+  }
+
+  /** Of a node; 0: none is kept. */
+  #takeIdle(id: NodeId): number {
+    const kept = this.#idle.get(id)
+    if (kept === undefined) return 0
+    this.#idle.delete(id)
+    this.#threadIdle.delete(kept)
+    return kept.backingId
   }
 
   /** The kernel has no use for the node any more. */
   forget(id: NodeId): void {
     if (this.#mapped.size > 0 && !this.#nodes.has(id)) this.#mapped.delete(id)
-    this.#dropIdle(id)
+    this.dropIdle(id)
   }
 
-  #dropIdle(id: NodeId): void {
-    const kept = this.#idle.get(id)
-    if (kept === undefined) return
-    this.#idle.delete(id)
-    this.#files.closeBacking(kept)
+  dropIdle(id: NodeId): void {
+    const kept = this.#takeIdle(id)
+    if (kept > 0) this.#files.closeBacking(kept)
+  }
+
+  /** The connection is closed, and its ids with it. */
+  close(): void {
+    for (const id of this.#idle.keys()) this.#takeIdle(id)
   }
 
   #openThrough(id: NodeId, node: Node, opened: Opened, flags: number, created: boolean): number {

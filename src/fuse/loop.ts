@@ -107,15 +107,15 @@ export class Loop {
     }
   }
 
-  /** Calls back once, after so many milliseconds. */
+  /** Calls back once, after so many milliseconds, if it runs then. */
   after(ms: number, callback: () => void): void {
     this.#timers.set(callback, performance.now() + ms)
   }
 
-  /** Serves until there is no member, and nothing to call back. */
+  /** Serves until there is no member: whoever waits for the end of the last one would wait for what is to be called back, too. */
   run(): void {
     this.#onMessages()
-    while (this.#seats.size > 0 || this.#timers.size > 0) this.#turn()
+    while (this.#seats.size > 0) this.#turn()
   }
 
   #turn(): void {

@@ -6,6 +6,7 @@ import { MountError } from '../errors.js'
 import type { Logger, LogLevel } from '../log.js'
 import type { ByteString } from '../overlay/ops.js'
 import type { UnionOptions } from '../overlay/options.js'
+import type { Compiled } from '../sys/code-cache.js'
 import type { Answer } from '../overlay/which.js'
 import type { IoMode } from './init.js'
 import type { MountRequest, MountWay } from './mount.js'
@@ -36,17 +37,30 @@ export interface ServeOptions {
 /** To a union's thread, about the union of that number; each is followed by a signal on the thread's `wakeFd`. */
 export type ToThread = { union: number } & ToWorker
 
+/** What a thread is started with. */
+export interface ThreadData {
+  /** Shared with the main thread: LOAD, LOAD_AT, HEAP. */
+  load: Int32Array
+  /** Shared by all threads of the process (overlay/budgets.ts). */
+  budgets: Int32Array
+  /** The code that the engine has compiled is to be sent, where none is kept yet. */
+  keeps: boolean
+}
+
 /** From it. */
 export type FromThread =
   /** It has loaded its code: `wakeFd`, an eventfd, wakes its loop. */
   | { type: 'loaded'; wakeFd: number }
   /** It serves nothing any more, and nothing of the unions that have ended is under way. */
   | { type: 'idle' }
+  | { type: 'compiled'; compiled: Compiled }
   | { type: 'union'; union: number; message: FromWorker }
 
-/** What a thread shares with the main one, by index: how busy it is, in thousandths, and when it said so (ms of Date.now(), 32 bits). */
+/** What a thread tells the main one in shared memory, by index: how busy it is, in thousandths, and when it said so (ms of Date.now(), 32 bits). */
 export const LOAD = 0
 export const LOAD_AT = 1
+/** What is taken of the heap that the engine gives the thread, in thousandths. */
+export const HEAP = 2
 
 /** An error that can be sent without losing what it says. */
 export interface PlainError {

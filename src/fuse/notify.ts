@@ -10,7 +10,13 @@ import type { NodeId, Notifier } from '../overlay/ops.js'
 import { E } from '../sys/errno.js'
 import { write } from '../sys/io.js'
 import type { Logger } from '../log.js'
-import { NOTIFY_INVAL_INODE, NOTIFY_INVAL_INODE_OUT_SIZE, OUT_HEADER_SIZE } from './abi.js'
+import {
+  NOTIFY_INVAL_INODE,
+  NOTIFY_INVAL_INODE_OUT_SIZE,
+  NOTIFY_PRUNE,
+  NOTIFY_PRUNE_OUT_SIZE,
+  OUT_HEADER_SIZE,
+} from './abi.js'
 import { Reply } from './wire.js'
 
 const SIZE = OUT_HEADER_SIZE + NOTIFY_INVAL_INODE_OUT_SIZE
@@ -31,10 +37,23 @@ export const writeInvalPages = (rep: Reply, node: NodeId): number => {
   return length
 }
 
+/** struct fuse_notify_prune_out, and the numbers of nodes. Those that nobody uses leave the kernel's cache. */
+export const writePrune = (rep: Reply, nodes: readonly NodeId[]): number => {
+  const at = OUT_HEADER_SIZE + NOTIFY_PRUNE_OUT_SIZE
+  const length = at + nodes.length * 8
+  rep.header(length, NOTIFY_PRUNE, 0, 0)
+  rep.zero(OUT_HEADER_SIZE, at)
+  rep.u32(OUT_HEADER_SIZE, nodes.length)
+  nodes.forEach((node, i) => rep.i64(at + i * 8, node))
+  return length
+}
+
 export class DeviceNotifier implements Notifier {
   readonly #message = new Reply(SIZE)
   readonly #log: Logger
   #fd = -1
+  /** The kernel knows FUSE_NOTIFY_PRUNE. */
+  prunes = false
 
   constructor(log: Logger) {
     this.#log = log
@@ -49,6 +68,13 @@ export class DeviceNotifier implements Notifier {
     if (this.#fd < 0) return null
     const message = new Reply(SIZE)
     const length = writeInvalPages(message, node)
+    return { fd: this.#fd, bytes: Uint8Array.from(message.buf.subarray(0, length)) }
+  }
+
+  forgetNodes(nodes: readonly NodeId[]): { fd: number; bytes: Uint8Array } | null {
+    if (this.#fd < 0 || !this.prunes) return null
+    const message = new Reply(OUT_HEADER_SIZE + NOTIFY_PRUNE_OUT_SIZE + nodes.length * 8)
+    const length = writePrune(message, nodes)
     return { fd: this.#fd, bytes: Uint8Array.from(message.buf.subarray(0, length)) }
   }
 

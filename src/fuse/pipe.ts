@@ -1,5 +1,6 @@
 /** A pipe that the largest request, or reply, fits into. */
 
+import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { pipe, setPipeSize } from '../sys/splice.js'
 import { PAGE, PIPE_SIZE } from './tuning.js'
@@ -26,6 +27,8 @@ export class Pipe {
     if (this.from >= 0) return true
     if (this.#off) return false
     const ends = pipe()
+    // There may be descriptors again, soon.
+    if (ends === -E.EMFILE || ends === -E.ENFILE) return false
     if (typeof ends !== 'number') [this.from, this.into] = ends
     if (this.from < 0 || setPipeSize(this.into, PIPE_SIZE) < PIPE_SIZE) this.giveUp()
     return !this.#off

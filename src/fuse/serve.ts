@@ -8,7 +8,7 @@ import type { ByteString } from '../overlay/ops.js'
 import type { Answer } from '../overlay/which.js'
 import { close } from '../sys/io.js'
 import { widenDescriptorTable } from '../sys/proc.js'
-import { mountByHelper, watchOver } from './fusermount.js'
+import { mountByHelper } from './fusermount.js'
 import type { IoMode } from './init.js'
 import {
   plainError,
@@ -21,6 +21,7 @@ import { detach, type MountRequest } from './mount.js'
 import { Asked, AskedStats, type Stats } from './stats.js'
 import { threadFor, type UnionListener, type UnionThread } from './union-thread.js'
 import { deferred, unmountServer } from './unmount.js'
+import { watchOver } from './watcher.js'
 
 export type { ServeOptions } from './messages.js'
 

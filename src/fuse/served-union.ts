@@ -13,8 +13,9 @@ import { openPath, StatFs, statfs } from '../sys/at.js'
 import { close } from '../sys/io.js'
 import { isStrict } from '../sys/mount.js'
 import { mayReadAll } from '../sys/proc.js'
-import { opcodeName } from './abi.js'
+import { NOTIFY_PRUNE_SINCE, opcodeName } from './abi.js'
 import { DeviceFiles, passthroughRefusal, prefersCache, stackDepthOver } from './backing.js'
+import type { Weighed } from './balance.js'
 import { tuneBdi } from './bdi.js'
 import { Connection, type End } from './connection.js'
 import { DataMode } from './data-mode.js'
@@ -81,7 +82,7 @@ const wishFor = (options: ServeOptions, fd: number, upperType: number, log: Logg
 /** Without an upper layer the kernel itself answers EROFS, in the order of its own checks. */
 const isWritable = (union: UnionOptions): boolean => union.upper !== undefined && !union.readOnly
 
-export class ServedUnion {
+export class ServedUnion implements Weighed {
   readonly #options: ServeOptions
   readonly #parts: ThreadParts
   readonly #send: (message: FromWorker) => void
@@ -112,6 +113,25 @@ export class ServedUnion {
       allowOther: options.allowOther,
       flags: options.mountFlags | (isWritable(options.union) ? 0 : MS_RDONLY),
     }
+  }
+
+  get nodes(): number {
+    return this.#ops?.nodes ?? 0
+  }
+
+  get full(): boolean {
+    return this.#ops?.full === true
+  }
+  set full(value) {
+    if (this.#ops !== undefined) this.#ops.full = value
+  }
+
+  giveBack(): void {
+    this.#log.debug(
+      { nodes: this.nodes },
+      'little memory is left: the kernel is asked to forget nodes',
+    )
+    this.#ops?.giveBack()
   }
 
   /** Opens the layers, and mounts or has it done; `send` hears of the rest. */
@@ -208,7 +228,8 @@ export class ServedUnion {
       timeout: options.timeout ?? YEAR,
       tuning: options.tuning,
       tidy: loop.tidy,
-      onInit: ({ io, noOpen }) => {
+      onInit: ({ io, noOpen, minor }) => {
+        this.#notifier.prunes = minor >= NOTIFY_PRUNE_SINCE
         if (noOpen !== (wish.noOpen === true))
           return new MountError('noopen: the kernel does not offer it', { option: 'noopen' })
         if (io !== options.io && options.io !== 'auto')
@@ -243,6 +264,7 @@ export class ServedUnion {
     // the files that it reads itself. Then the layers: umount(8) does not wait for this thread, and whoever called it may
     // unmount the file system of the layers next.
     if (this.#fd >= 0) close(this.#fd)
+    this.#session?.data?.close()
     if (end !== 'unmounted') detach(this.#options.mountpoint, this.#device)
     let error = end instanceof Error ? end : undefined
     try {

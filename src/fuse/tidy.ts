@@ -4,36 +4,28 @@
  * forgotten nodes took would stay with the process. Here it is told when to look.
  */
 
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
-import { trimMemory } from '../sys/proc.js'
+import { heap } from '../overlay/heap.js'
 
 /** So many forgotten nodes are worth a collection: 10 MiB. */
 const WORTH = 20_000
+/** So many are worth one in any case where there is no room. */
+const MANY = 10 * WORTH
 /** After so much silence, in milliseconds. It takes some tens of them for a heap of 100 MiB. */
 const QUIET_MS = 1000
-
-/** A full collection now (v8's own `gc`, which is hidden by default). */
-export const collectGarbage = (): void => {
-  setFlagsFromString('--expose-gc')
-  const gc: unknown = runInNewContext('gc')
-  // The flag is the whole process's, and the program that mounts may not want it.
-  setFlagsFromString('--no-expose-gc')
-  if (typeof gc === 'function') gc()
-  trimMemory()
-}
 
 export class Tidy {
   readonly #collect: () => void
   #forgotten = 0
 
-  constructor(collect = collectGarbage) {
+  constructor(collect = () => heap.collect()) {
     this.#collect = collect
   }
 
   /** The kernel has given back so many nodes. */
   forgot(nodes: number): void {
     this.#forgotten += nodes
+    // Who makes nothing new for want of room waits for that.
+    if (heap.isFull && this.#forgotten >= MANY) this.quiet()
   }
 
   /** How long to sleep before `quiet` is to be called, in milliseconds; -1: for ever. */

@@ -9,8 +9,19 @@ import { writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
+import { HELD, heldBy, THREADS } from '../overlay/budgets.js'
+import type { UnionOptions } from '../overlay/options.js'
+import { keep } from '../sys/code-cache.js'
 import { begin, settle } from '../sys/loading.js'
-import { LOAD, LOAD_AT, type FromThread, type FromWorker, type ToWorker } from './messages.js'
+import {
+  HEAP,
+  LOAD,
+  LOAD_AT,
+  type FromThread,
+  type FromWorker,
+  type ThreadData,
+  type ToWorker,
+} from './messages.js'
 
 // A loader that runs the sources themselves has no .cjs there.
 const entry = new URL(
@@ -40,31 +51,58 @@ export interface UnionListener {
 }
 
 const threads = new Set<UnionThread>()
+
+/** By index, THREADS and HELD: from these each thread knows what is its own part (overlay/budgets.ts). */
+const budgets = new Int32Array(new SharedArrayBuffer(8))
+
+/** Threads that have more than their part by now give it back. */
+const count = (index: number, more: number): void => {
+  Atomics.add(budgets, index, more)
+  if (more > 0) for (const thread of threads) thread.wake()
+}
+
+/** How many descriptors the unions of this process need as long as they live. */
+export const descriptorsHeld = (): number => Atomics.load(budgets, HELD)
+
+/** What is taken of the heap of the thread that has the least left of it, 1 being all. */
+export const heapTaken = (): number => Math.max(0, ...[...threads].map(({ heap }) => heap))
+
+/** Of a union: its folders, for which it has descriptors. */
+const layersOf = ({ lower, upper }: UnionOptions): number =>
+  lower.length + (upper === undefined ? 0 : 1)
+
+interface Served {
+  listener: UnionListener
+  /** Descriptors. */
+  held: number
+}
+
 let watchesExit = false
 let nextUnion = 1
 
 export class UnionThread {
   readonly #worker: Worker
-  readonly #load = new Int32Array(new SharedArrayBuffer(8))
-  readonly #unions = new Map<number, UnionListener>()
+  readonly #load = new Int32Array(new SharedArrayBuffer(12))
+  readonly #unions = new Map<number, Served>()
   #wakeFd = -1
-  /** It has been told to load its code. */
-  #loads = false
   #error: Error | undefined
   /** It waits for an early caller, or something of a union that has ended is still under way. */
   #taken = false
   /** Several unions may be served. */
   shared = false
 
-  /** @throws {MountError} EAGAIN: the process gets no further thread */
-  constructor() {
+  /**
+   * @param keeps its compiled code is kept for others (sys/code-cache.ts)
+   * @throws {MountError} EAGAIN: the process gets no further thread
+   */
+  constructor(keeps = false) {
     // A process that ends while a thread loads the library would be aborted. Also a thread that nobody waits for may do so.
     if (!watchesExit) process.on('exit', () => void settle())
     watchesExit = true
     try {
       this.#worker = new Worker(entry, {
         name: 'union',
-        workerData: { load: this.#load },
+        workerData: { load: this.#load, budgets, keeps } satisfies ThreadData,
         resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
       })
     } catch (error) {
@@ -74,14 +112,17 @@ export class UnionThread {
         { code: 'EAGAIN' },
       )
     }
+    begin()
     threads.add(this)
     this.#worker.on('error', (error: Error) => {
       this.#error = error
     })
     this.#worker.on('exit', code => {
       threads.delete(this)
-      for (const listener of this.#unions.values()) listener.lost(code, this.#error)
-      this.#unions.clear()
+      for (const [union, { listener }] of this.#unions) {
+        this.#forget(union)
+        listener.lost(code, this.#error)
+      }
     })
     this.#worker.on('message', (message: FromThread) => this.#hear(message))
   }
@@ -90,25 +131,37 @@ export class UnionThread {
     if (message.type === 'loaded') {
       this.#wakeFd = message.wakeFd
       // What was sent before lies in its queue.
-      this.#wake()
+      this.wake()
+    } else if (message.type === 'compiled') {
+      void keep(message.compiled)
     } else if (message.type === 'idle') {
       this.#taken = false
     } else {
-      const listener = this.#unions.get(message.union)
+      const served = this.#unions.get(message.union)
       if (message.message.type === 'closed') this.#forget(message.union)
-      listener?.hear(message.message)
+      served?.listener.hear(message.message)
     }
   }
 
   #forget(union: number): void {
+    const served = this.#unions.get(union)
+    if (served === undefined) return
     this.#unions.delete(union)
-    if (this.#unions.size === 0) this.#worker.unref()
+    count(HELD, -served.held)
+    if (this.#unions.size > 0) return
+    count(THREADS, -1)
+    this.#worker.unref()
   }
 
   /** Whether it is busy: of the last second or so. */
   get busy(): boolean {
     const at = Atomics.load(this.#load, LOAD_AT)
     return (Date.now() | 0) - at < STALE_MS && Atomics.load(this.#load, LOAD) > BUSY
+  }
+
+  /** What is taken of its heap, 1 being all that it can have. */
+  get heap(): number {
+    return Atomics.load(this.#load, HEAP) / 1000
   }
 
   get size(): number {
@@ -130,24 +183,28 @@ export class UnionThread {
   }
 
   /** Has it serve a union. The number by which the union is told something. */
-  serve(message: ToWorker, listener: UnionListener): number {
+  serve(message: ToWorker & { type: 'serve' }, listener: UnionListener): number {
     const union = nextUnion++
-    this.#unions.set(union, listener)
+    const held = heldBy(layersOf(message.options.union))
+    if (this.#unions.size === 0) count(THREADS, 1)
+    count(HELD, held)
+    this.#unions.set(union, { listener, held })
     this.#taken = true
     this.#worker.ref()
-    if (!this.#loads) begin()
-    this.#loads = true
     this.tell(union, message)
     return union
   }
 
   tell(union: number, message: ToWorker): void {
     this.#worker.postMessage({ union, ...message })
-    this.#wake()
+    this.wake()
   }
 
-  /** eventfd(2), without the foreign-function library, which this thread may not have loaded yet. */
-  #wake(): void {
+  /**
+   * Has it look for messages, and at what its part is. By eventfd(2), without the foreign-function library, which this thread
+   * may not have loaded yet.
+   */
+  wake(): void {
     if (this.#wakeFd < 0) return
     try {
       writeSync(this.#wakeFd, ONE)
@@ -157,6 +214,7 @@ export class UnionThread {
   }
 
   async terminate(): Promise<void> {
+    settle()
     await this.#worker.terminate()
   }
 }
@@ -165,7 +223,7 @@ export class UnionThread {
  * A thread for `threadFor`.
  * @throws {MountError} there is none
  */
-export const startEarly = (): UnionThread => new UnionThread().take()
+export const startEarly = (): UnionThread => new UnionThread(true).take()
 
 /** One that several unions share: the one with the fewest that is not busy, or a new one while there are processors left. */
 const sharedThread = (): UnionThread => {

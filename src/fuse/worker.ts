@@ -3,12 +3,16 @@
  */
 
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
+import { shareBudgets } from '../overlay/budgets.js'
 import { isSettled, leftovers } from '../overlay/io-threads.js'
+import { heap } from '../overlay/heap.js'
+import { threadFolders } from '../overlay/layer.js'
+import { threadStanding } from '../overlay/standing.js'
 import { Loop } from './loop.js'
-import { LOAD, LOAD_AT, type FromThread, type ToThread } from './messages.js'
+import { balance } from './balance.js'
+import { HEAP, LOAD, LOAD_AT, type FromThread, type ToThread } from './messages.js'
 import { Pipe } from './pipe.js'
 import { ServedUnion, type ThreadParts } from './served-union.js'
-import { collectGarbage } from './tidy.js'
 import { MAX_IO } from './tuning.js'
 import { Reply, Request } from './wire.js'
 
@@ -28,9 +32,21 @@ export class ServingThread {
   readonly #unions = new Map<number, ServedUnion>()
   readonly #parts: ThreadParts
 
-  /** @param load where it says how busy it is (union-thread.ts) */
-  constructor(port: MessagePort, load: Int32Array) {
+  readonly #onLive: () => void
+
+  /**
+   * @param load where it says how busy it is (union-thread.ts)
+   * @param budgets what it shares with other threads of the process (overlay/budgets.ts)
+   * @param onLive called when a union is live
+   */
+  constructor(port: MessagePort, load: Int32Array, budgets: Int32Array, onLive: () => void) {
     this.#port = port
+    this.#onLive = onLive
+    shareBudgets(budgets)
+    heap.onCollected = () => {
+      balance([...this.#unions.values()])
+      Atomics.store(load, HEAP, Math.round(heap.taken * 1000))
+    }
     this.#loop = new Loop(
       () => this.#fetch(),
       permille => {
@@ -55,6 +71,8 @@ export class ServingThread {
   }
 
   #fetch(): void {
+    threadFolders.trim()
+    threadStanding.trim()
     for (;;) {
       const received = receiveMessageOnPort(this.#port)
       if (received === undefined) return
@@ -69,6 +87,7 @@ export class ServingThread {
     }
     const served = new ServedUnion(message.options, this.#parts, said => {
       if (said.type === 'closed') this.#ended(union)
+      if (said.type === 'ready') this.#onLive()
       this.#port.postMessage({ type: 'union', union, message: said } satisfies FromThread)
     })
     this.#unions.set(union, served)
@@ -77,6 +96,7 @@ export class ServingThread {
 
   /** Who hears of the end may want the thread for another union at once. */
   #ended(union: number): void {
+    this.#loop.tidy.forgot(this.#unions.get(union)?.nodes ?? 0)
     this.#unions.delete(union)
     if (this.#unions.size === 0 && isSettled())
       this.#port.postMessage({ type: 'idle' } satisfies FromThread)
@@ -88,13 +108,18 @@ export class ServingThread {
     if (this.#unions.size > 0 && !isSettled()) this.#loop.after(LEFT_MS, this.#letGo)
   }
 
+  /** Calls back once, after so many milliseconds, if it serves something then. */
+  after(ms: number, callback: () => void): void {
+    this.#loop.after(ms, callback)
+  }
+
   /** Serves until nothing is left to do but to wait for messages. */
   run(): void {
     this.#loop.run()
   }
 
   collectGarbage(): void {
-    collectGarbage()
+    heap.collect()
   }
 
   /** Says so when nothing of the unions that have ended is under way any more, where it could not before. */

@@ -66,6 +66,16 @@ export class IdTable<T> {
     })
   }
 
+  /** Also while it changes: what is not there any more is passed over. */
+  *values(): Generator<T> {
+    for (const { slots } of this.#pages.values()) {
+      for (let i = 0; i < PAGE; i++) {
+        const value = slots[i]
+        if (value !== undefined) yield value
+      }
+    }
+  }
+
   #find(at: number): Page<T> | undefined {
     if (at !== this.#at) {
       this.#at = at

@@ -41,15 +41,20 @@ const keyOf = (path: string): string => {
 
 /**
  * @param wanted the upper and the work folder of the mount to be, and those that they lie in
+ * @param mounts of this process
  * @param impatient one that is about to end is not waited for
  * @throws {MountError} EBUSY: a mount uses one of them for writing
  */
-export const checkOthers = (wanted: readonly Wanted[], impatient = false): void => {
-  const spaces = namespaces(processes(), MOST_NAMESPACES)
+export const checkOthers = (
+  wanted: readonly Wanted[],
+  mounts: readonly MountInfo[],
+  impatient = false,
+): void => {
+  const spaces = namespaces({ mounts, most: MOST_NAMESPACES, holding: 'overlay' })
   for (const space of spaces)
     for (const mount of space.mounts)
       if (mount.type === 'overlay') checkKernelMount(wanted, mount, space)
-  if (spaces.some(({ mounts }) => mounts.some(isFuseOverlayfs)))
+  if (spaces.some(space => space.mounts.some(isFuseOverlayfs)))
     checkFuseOverlayfs(wanted, impatient ? 0 : PATIENCE_MS)
 }
 

@@ -4,7 +4,6 @@
  * ancestor that is still open, never through a symlink and never out of the layer.
  */
 
-import { LRUCache } from 'lru-cache'
 import { openat2 } from '../sys/at.js'
 import {
   O_CLOEXEC,
@@ -21,6 +20,8 @@ import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { claim } from '../sys/slow.js'
 import type { Ino } from '../sys/stat.js'
+import { BoundedCache } from './bounded-cache.js'
+import { folderBudget, MOST_EACH } from './budgets.js'
 import { isOpenOn, type Identity, type Numbering } from './identity.js'
 import { MarkReader } from './marks.js'
 import type { ByteString, Result } from './ops.js'
@@ -137,23 +138,37 @@ const FOLDER_FLAGS = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
 const LIST_FLAGS = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
 const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
-/** The bounded cache of open folder descriptors. */
+/** The bounded cache of open folder descriptors: one for all unions of a thread. */
 export class DirFds {
-  readonly #cache: LRUCache<RealDir, number>
+  readonly #cache: BoundedCache<RealDir, number>
   /** What `get` gave last: most calls ask for the same folder as the one before. It is the youngest entry. */
   #last: RealDir | null = null
   #lastFd = -1
+  /** How many unions have it. */
+  #users = 0
 
-  /** @param max how many descriptors may be open at once (at least 8: one operation needs a few) */
-  constructor(max: number) {
-    this.#cache = new LRUCache<RealDir, number>({
-      max: Math.max(8, max),
-      dispose: (fd, dir) => {
+  /** @param max how many descriptors may be open at once (at least 8: one operation needs a few); `bound` may say less */
+  constructor(max: number, bound = () => max) {
+    this.#cache = new BoundedCache<RealDir, number>(
+      Math.max(8, max),
+      () => Math.max(8, bound()),
+      (fd, dir) => {
         if (dir === this.#last) this.#last = null
         close(fd)
       },
-      noDisposeOnSet: true,
-    })
+    )
+  }
+
+  /** For a union, which calls `leave` at its end. */
+  join(): this {
+    this.#users++
+    return this
+  }
+
+  /** Closes what is open of a union's layers. */
+  leave(layers: readonly Layer[]): void {
+    if (--this.#users <= 0) this.#cache.close()
+    else this.#cache.close(dir => layers.includes(dir.layer))
   }
 
   /**
@@ -214,14 +229,22 @@ export class DirFds {
     this.#cache.delete(dir)
   }
 
-  /** Closes the least recently used half: called when the process runs out of descriptors. */
-  shrink(): void {
-    for (let n = this.#cache.size >> 1; n > 0; n--) this.#cache.pop()
+  /**
+   * Closes the least recently used half: called when the process runs out of descriptors. False: there was nothing to
+   * close.
+   */
+  shrink(): boolean {
+    // A walk may be on its way from the last one.
+    return this.#cache.halve(1)
+  }
+
+  /** Closes what is beyond the bound, which is lower by now. */
+  trim(): void {
+    this.#cache.trim()
   }
 
   closeAll(): void {
-    // Not `clear`: the first use of its generator takes longer than all the rest of a union's end.
-    while (this.#cache.pop() !== undefined);
+    this.#cache.close()
   }
 
   #reopen(dir: RealDir): Result {
@@ -271,3 +294,6 @@ export class DirFds {
     return -E.ESTALE
   }
 }
+
+/** Of this thread. */
+export const threadFolders = new DirFds(MOST_EACH, folderBudget)

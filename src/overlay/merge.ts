@@ -10,6 +10,7 @@ import { close } from '../sys/io.js'
 import { Stat, type Ino } from '../sys/stat.js'
 import { changed } from './changed.js'
 import type { RealDir } from './layer.js'
+import { heap } from './heap.js'
 import { OWNER_LIST, withRight } from './lend.js'
 import { PAUSE, type IoTask } from './io-task.js'
 import { MANY_LAYERS, order, placeOf, type Listed } from './listing.js'
@@ -26,6 +27,9 @@ import { DOT_WHITEOUT, hidesAnother, isDotWhiteoutName, isWhiteout } from './whi
  */
 const LISTED_FROM = 15
 
+/** Whether there is room for more names is looked at after so many. */
+const LOOK_EVERY = 4096
+
 const st = new Stat()
 
 /** Puts the names of a folder's layers together, one real folder after the other. */
@@ -37,6 +41,7 @@ abstract class Merging implements EntryTaker {
   readonly #noAtime: number
   /** Names that upper layers have (true) or hide (false). */
   readonly #seen = new Map<ByteString, boolean>()
+  #taken = 0
   #stopped = false
   #failure: Result = 0
   // Of the real folder that is being listed.
@@ -126,6 +131,10 @@ abstract class Merging implements EntryTaker {
   }
 
   take(name: ByteString, ino: Ino, type: number): boolean {
+    if (++this.#taken % LOOK_EVERY === 0 && !heap.hasRoom()) {
+      this.#failure = -E.ENOMEM
+      return false
+    }
     const real = this.#real
     const dotted = isDotWhiteoutName(name)
       ? hidesAnother(real.layer, !real.layer.isUpper, this.#fd, name)

@@ -31,9 +31,12 @@ export const unescapeOctal = (text: string): string => {
   return Buffer.from(plain, 'latin1').toString('utf8')
 }
 
-export const parseMountInfo = (text: string): MountInfo[] => {
+/** @param holding only lines with this text count */
+export const parseMountInfo = (text: string, holding = ''): MountInfo[] => {
   const mounts: MountInfo[] = []
+  if (!text.includes(holding)) return mounts
   for (const line of text.split('\n')) {
+    if (!line.includes(holding)) continue
     const [first, second] = line.split(' - ', 2)
     if (first === undefined || second === undefined) continue
     const [id, , device, root, mountpoint, options] = first.split(' ')
@@ -54,10 +57,13 @@ export const parseMountInfo = (text: string): MountInfo[] => {
   return mounts
 }
 
-/** The mounts that a process sees; none where /proc can't be read. */
-export const readMountInfo = (pid: number | 'self' = 'self'): MountInfo[] => {
+/**
+ * The mounts that a process sees; none where /proc can't be read.
+ * @param holding only those whose line has this text
+ */
+export const readMountInfo = (pid: number | 'self' = 'self', holding?: string): MountInfo[] => {
   try {
-    return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'))
+    return parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'), holding)
   } catch {
     return []
   }

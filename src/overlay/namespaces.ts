@@ -3,7 +3,7 @@
  * before a mount is made; never while a request is served.
  */
 
-import { readdirSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 import { readMountInfo, type MountInfo } from './mountinfo.js'
 
@@ -12,14 +12,31 @@ export interface Namespace {
   pid: number
   /** Whether it is that of this process. */
   own: boolean
-  mounts: MountInfo[]
+  mounts: readonly MountInfo[]
 }
 
-/** The process ids that /proc shows. */
+/** Of the flags in /proc/PID/stat (kernel: include/linux/sched.h). */
+const PF_KTHREAD = 0x200000
+
+/** The kernel's own threads, as far as it tells: children of process 2. In a pid namespace of its own that is any process. */
+const kernelThreads = (): ReadonlySet<string> => {
+  try {
+    const flags = readFileSync('/proc/2/stat', 'latin1')
+      .replace(/^.*\) /s, '')
+      .split(' ')[6]
+    if ((Number(flags) & PF_KTHREAD) === 0) return new Set()
+    return new Set(readFileSync('/proc/2/task/2/children', 'latin1').split(' '))
+  } catch {
+    return new Set()
+  }
+}
+
+/** The process ids that /proc shows, without the kernel's own threads: those have no namespaces of their own. */
 export const processes = (): number[] => {
   try {
+    const kernel = kernelThreads()
     return readdirSync('/proc')
-      .filter(name => /^\d+$/.test(name))
+      .filter(name => /^\d+$/.test(name) && !kernel.has(name))
       .map(Number)
   } catch {
     return []
@@ -34,20 +51,31 @@ const namespaceOf = (pid: number | 'self'): string | undefined => {
   }
 }
 
-/**
- * Every mount namespace that can be looked into, the own one first.
- * @param most how many of them to look into
- */
-export const namespaces = (pids = processes(), most = Infinity): Namespace[] => {
+/** Which namespaces to look into. */
+export interface Look {
+  /** Of this process; else they are read. */
+  mounts?: readonly MountInfo[]
+  /** How many namespaces to look into. */
+  most?: number
+  /** In others only mounts count whose line has this text. */
+  holding?: string
+}
+
+/** Every mount namespace that can be looked into, the own one first. */
+export const namespaces = ({
+  mounts = readMountInfo(),
+  most = Infinity,
+  holding,
+}: Look = {}): Namespace[] => {
   const own = namespaceOf('self')
-  const found = [{ pid: process.pid, own: true, mounts: readMountInfo() }]
+  const found: Namespace[] = [{ pid: process.pid, own: true, mounts }]
   const seen = new Set([own])
-  for (const pid of pids) {
+  for (const pid of processes()) {
     if (found.length >= most) break
     const name = namespaceOf(pid)
     if (name === undefined || seen.has(name)) continue
     seen.add(name)
-    found.push({ pid, own: false, mounts: readMountInfo(pid) })
+    found.push({ pid, own: false, mounts: readMountInfo(pid, holding) })
   }
   return found
 }
@@ -60,11 +88,14 @@ export interface Whereabouts {
   own: boolean
 }
 
-/** Where file systems are mounted, by their devices as mountinfo names them: `0:40`. */
+/**
+ * Where FUSE file systems are mounted, by their devices as mountinfo names them: `0:40`. The number of one that has ended may be
+ * that of another file system by now.
+ */
 export const whereabouts = (devices: ReadonlySet<string>): Whereabouts[] =>
   namespaces().flatMap(({ pid, own, mounts }) =>
     mounts
-      .filter(mount => devices.has(mount.device))
+      .filter(mount => mount.type.startsWith('fuse') && devices.has(mount.device))
       .map(({ mountpoint }) => ({ mountpoint, pid, own })),
   )
 

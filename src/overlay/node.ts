@@ -13,6 +13,7 @@ import type { FileHandle } from './handles.js'
 import type { Identity, InodeKey } from './identity.js'
 import { IdTable } from './id-table.js'
 import type { RealDir } from './layer.js'
+import { heap } from './heap.js'
 import { Links } from './links.js'
 import { Pending, ROOT_ID, type ByteString, type Job, type NodeId } from './ops.js'
 import type { CopyUpJob } from './copyup.js'
@@ -299,6 +300,8 @@ export class NodeTable {
   readonly #folderGone: (dir: RealDir) => void
   readonly #closeLater: (fd: number) => void
   #nextId = ROOT_ID + 1
+  /** There is no room for further nodes. */
+  full = false
 
   /**
    * @param numberGone where a copy's number cannot be found again by its origin: called for each folder
@@ -345,7 +348,22 @@ export class NodeTable {
   create(mode: number, ino: Ino, dirs?: RealDir[]): Node {
     const node = new Node(this.#nextId++, mode & S_IFMT, ino, dirs)
     this.#byId.add(node.id, node)
+    heap.made(1)
     return node
+  }
+
+  /** Whether a name can be looked up: it is known, or there is room for another node. */
+  hasRoom(folder: Node, name: ByteString): boolean {
+    return !this.full || folder.children?.has(name) === true
+  }
+
+  /** Nodes that nothing keeps but the transport's cache, the oldest first. A folder is one where no child is known. */
+  *cached(): Generator<NodeId> {
+    for (const node of this.#byId.values()) {
+      const { id, lookups, children, handles, job, busy } = node
+      if (id === ROOT_ID || lookups === 0 || (children !== null && children.size > 0)) continue
+      if (handles === null && job === null && busy === null) yield id
+    }
   }
 
   /** The node of a lower layer's inode with several links, if one is known. */

@@ -29,13 +29,14 @@ import {
 import { E, errnoMessage, errnoName, isPassing } from '../sys/errno.js'
 import { close, getFlags, ioctl } from '../sys/io.js'
 import { clonePrivate, cloneWritable, isStrict } from '../sys/mount.js'
-import { geteuid, getrlimitNofile, mayReadAll, raiseNofile, umask, unshareFs } from '../sys/proc.js'
+import { geteuid, mayReadAll, raiseNofile, umask, unshareFs } from '../sys/proc.js'
 import { Stat } from '../sys/stat.js'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
+import { setLimit } from './budgets.js'
 import { chooseMarks, giveMarks, warnOfOthers } from './choose-marks.js'
 import { IoPool } from './io-pool.js'
-import { DirFds, Layer } from './layer.js'
+import { Layer, threadFolders } from './layer.js'
 import { Listings } from './listing.js'
 import { removeLenders } from './loans.js'
 import { lockReader, lockUpper } from './lock.js'
@@ -73,9 +74,6 @@ export interface UnionDeps {
 
 /** _IOR(0x15, 0, struct fsuuid2): the file system's UUID, since Linux 6.9. */
 const FS_IOC_GETFSUUID = 0x80111500
-/** Descriptors that are left to open files, threads and everything else. */
-const SPARE_FDS = 64
-const MOST_FOLDERS = 4096
 
 /**
  * @throws {MountError} where the layers cannot make a union; nothing stays open then
@@ -84,6 +82,7 @@ export function openState(options: UnionOptions, deps: UnionDeps): Union {
   if (deps.checked !== true) validateUnion(options)
   // Modes are as callers and ACLs say; the rest of the process keeps its own umask.
   if (unshareFs() >= 0) umask(0)
+  setLimit(raiseNofile())
   const opened: number[] = []
   try {
     return open(options, deps, opened)
@@ -159,7 +158,6 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const { notifier } = deps
   const listings = new Listings()
   const pool = new IoPool(log)
-  const fds = new DirFds(folderBudget())
   const losesNumbers = !canFindOrigins(lowers)
   const telling = { count: 0 }
   const told = (result: Result): Result => {
@@ -177,7 +175,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     shownIno({ fsCount }, top, st.ino),
     merged.map(layer => layer.root),
     losesNumbers ? renumbered : null,
-    dir => fds.drop(dir),
+    dir => threadFolders.drop(dir),
     fd => pool.closeLater(fd),
   )
   return {
@@ -186,7 +184,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     notifier,
     upper,
     lowers,
-    fds,
+    fds: threadFolders.join(),
     marks,
     trust,
     override: options.xattrPermissions !== 0,
@@ -542,13 +540,3 @@ const unmarked = (path: string, result: Result): MountError =>
     path,
     code: errnoName(-result),
   })
-
-/** How many standing handles may be open at once: half of what folders leave. */
-export const standingBudget = (): number =>
-  Math.max(16, Math.min(MOST_FOLDERS, (getrlimitNofile() - SPARE_FDS) >> 2))
-
-/** How many folder descriptors may be open at once: what the limit allows, with room for the rest. */
-function folderBudget(): number {
-  const half = (raiseNofile() - SPARE_FDS) >> 1
-  return Math.max(16, Math.min(MOST_FOLDERS, half))
-}

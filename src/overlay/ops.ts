@@ -145,6 +145,11 @@ export interface Notifier {
    * for another thread.
    */
   dropPages(node: NodeId): { fd: number; bytes: Uint8Array } | null
+  /**
+   * The same to have the kernel forget nodes that nobody uses; null where it can't be asked. What it has of a node is written
+   * back first.
+   */
+  forgetNodes(nodes: readonly NodeId[]): { fd: number; bytes: Uint8Array } | null
 }
 
 /** A piece of work outside the union's thread. */

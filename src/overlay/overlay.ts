@@ -21,10 +21,11 @@ import {
   syncFd,
   writeFile,
 } from './handles.js'
+import { giveBack } from './give-back.js'
 import { link } from './link.js'
 import { findCurrent } from './lookup.js'
 import type { Node } from './node.js'
-import { openState, standingBudget, type UnionDeps } from './open.js'
+import { openState, type UnionDeps } from './open.js'
 import {
   Entry,
   Pending,
@@ -49,7 +50,7 @@ import { orWait } from './regular.js'
 import { isBulky, rmdir, unlink } from './remove.js'
 import { rename } from './rename.js'
 import { StandingHandles } from './standing.js'
-import { fillAttr, isReadOnly, locate, Place, type Union } from './union.js'
+import { fillAttr, isReadOnly, layersOf, locate, Place, type Union } from './union.js'
 import { CHANGED } from './version.js'
 import { explain, type Answer } from './which.js'
 import { getxattr, listxattr, removexattr, setxattr } from './xattr.js'
@@ -66,6 +67,7 @@ export class Overlay implements Ops {
   readonly #u: Union
   readonly #handles: HandleTable
   readonly #listed = new Entry()
+  #gives = false
   readonly wakeFd: number
   readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
 
@@ -75,7 +77,7 @@ export class Overlay implements Ops {
   constructor(union: Union) {
     this.#u = union
     this.slow = union.slow
-    this.#handles = union.noOpen ? new StandingHandles(union, standingBudget()) : new HandleTable()
+    this.#handles = union.noOpen ? new StandingHandles(union) : new HandleTable()
     this.syncIsFree = union.syncIsFree
     this.wakeFd = union.pool.wakeFd
   }
@@ -104,7 +106,7 @@ export class Overlay implements Ops {
     u.slow?.release()
     this.#handles.closeAll()
     u.nodes.closeAnchors()
-    u.fds.closeAll()
+    u.fds.leave(layersOf(u))
     u.work?.closeAll()
     for (const layer of u.lowers) close(layer.fd)
     if (u.upper !== null) close(u.upper.fd)
@@ -113,7 +115,30 @@ export class Overlay implements Ops {
   }
 
   makeRoom(): boolean {
-    return this.#handles.makeRoom()
+    // Each of them: what is open longest may be of either kind.
+    const closed = this.#handles.makeRoom()
+    return this.#u.fds.shrink() || closed
+  }
+
+  get nodes(): number {
+    return this.#u.nodes.size
+  }
+
+  /** No further nodes are made. */
+  get full(): boolean {
+    return this.#u.nodes.full
+  }
+  set full(value) {
+    this.#u.nodes.full = value
+  }
+
+  /** Has the transport forget half of its nodes, as far as nobody uses them. */
+  giveBack(): void {
+    if (this.#gives) return
+    this.#gives = true
+    giveBack(this.#u, this.nodes >> 1, () => {
+      this.#gives = false
+    })
   }
 
   /** Which layers serve a path; its names from the root on. */
@@ -151,6 +176,7 @@ export class Overlay implements Ops {
     const folder = this.#folder(parent)
     if (folder === undefined) return -E.ESTALE
     if (name.length > NAME_MAX) return -E.ENAMETOOLONG
+    if (!this.#u.nodes.hasRoom(folder, name)) return -E.ENOMEM
     const node = findCurrent(this.#u, folder, name)
     if (typeof node === 'number') {
       out.nodeId = 0
@@ -213,12 +239,14 @@ export class Overlay implements Ops {
   ): Result {
     const folder = this.#folder(parent)
     if (folder === undefined) return -E.ESTALE
+    if (this.full) return -E.ENOMEM
     return mknod(this.#u, caller, folder, name, mode, major, minor, out)
   }
 
   mkdir(caller: Caller, parent: NodeId, name: ByteString, mode: number, out: Entry): Result {
     const folder = this.#folder(parent)
-    return folder === undefined ? -E.ESTALE : mkdir(this.#u, caller, folder, name, mode, out)
+    if (folder === undefined) return -E.ESTALE
+    return this.full ? -E.ENOMEM : mkdir(this.#u, caller, folder, name, mode, out)
   }
 
   symlink(
@@ -229,7 +257,8 @@ export class Overlay implements Ops {
     out: Entry,
   ): Result {
     const folder = this.#folder(parent)
-    return folder === undefined ? -E.ESTALE : symlink(this.#u, caller, folder, name, target, out)
+    if (folder === undefined) return -E.ESTALE
+    return this.full ? -E.ENOMEM : symlink(this.#u, caller, folder, name, target, out)
   }
 
   create(
@@ -243,6 +272,7 @@ export class Overlay implements Ops {
   ): Result {
     const folder = this.#folder(parent)
     if (folder === undefined) return -E.ESTALE
+    if (!this.#u.nodes.hasRoom(folder, name)) return -E.ENOMEM
     return create(this.#u, this.#handles, caller, folder, name, mode, flags, out, opened)
   }
 
@@ -256,6 +286,7 @@ export class Overlay implements Ops {
   ): Result {
     const folder = this.#folder(parent)
     if (folder === undefined) return -E.ESTALE
+    if (this.full) return -E.ENOMEM
     return tmpfile(this.#u, this.#handles, caller, folder, mode, flags, out, opened)
   }
 

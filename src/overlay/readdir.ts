@@ -112,7 +112,9 @@ export function readdirplus(
   for (let at = start; at < entries.length; at++) {
     const entry = entries[at] as Listed
     if (!sink.room(entry.name)) return 0
-    if (entry.inoKnown && isTooSlow(u, node)) {
+    const noRoom = !u.nodes.hasRoom(node, entry.name)
+    if (noRoom && !entry.inoKnown && !findIno(u, node, entry)) continue
+    if (noRoom || (entry.inoKnown && isTooSlow(u, node))) {
       out.nodeId = 0
       sink.add(entry.name, listedIno(entry.ino), entry.type, entry.cookie, out)
       continue

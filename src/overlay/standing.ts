@@ -8,41 +8,44 @@
  * upper layer by its anchor (remove.ts:holdLast), one of a lower layer by its place there.
  */
 
-import { LRUCache } from 'lru-cache'
 import { O_NOATIME, O_RDONLY, O_RDWR } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import { claim } from '../sys/slow.js'
+import { BoundedCache } from './bounded-cache.js'
+import { MOST_EACH, standingBudget } from './budgets.js'
 import { copyUp } from './copyup.js'
 import { FileHandle, HandleTable, openReal } from './handles.js'
 import { isPrivileged } from './killpriv.js'
 import type { Node } from './node.js'
-import type { Fh, NodeId, Result } from './ops.js'
+import type { Fh, Result } from './ops.js'
 import type { Union } from './union.js'
+
+type Open = BoundedCache<FileHandle, StandingHandles>
+
+/** @param most at least 2: one request may need two files */
+export const standingCache = (most: number, bound = () => most): Open =>
+  new BoundedCache(most, bound, (owner, handle) => owner.closed(handle))
+
+/** Of all unions of this thread. */
+export const threadStanding = standingCache(MOST_EACH, standingBudget)
 
 export class StandingHandles extends HandleTable {
   readonly #u: Union
-  readonly #open: LRUCache<NodeId, FileHandle>
+  readonly #open: Open
+  readonly #own = new Set<FileHandle>()
 
-  /** @param max how many descriptors may be open at once (at least 2: one request may need two files) */
-  constructor(u: Union, max: number) {
+  constructor(u: Union, open = threadStanding) {
     super()
     this.#u = u
-    this.#open = new LRUCache<NodeId, FileHandle>({
-      max: Math.max(2, max),
-      dispose: ({ fd, node }) => {
-        node.handles = null
-        close(fd)
-      },
-      noDisposeOnSet: true,
-    })
+    this.#open = open
   }
 
   override reading(fh: Fh): FileHandle | Result {
-    const open = this.#open.get(-fh)
-    if (open !== undefined) return open
     const node = this.#node(fh)
     if (typeof node === 'number') return node
+    const open = this.#standing(node)
+    if (open !== undefined) return open
     const fd = openReal(this.#u, node, O_RDONLY)
     return fd < 0 ? fd : this.add(node, fd, false)
   }
@@ -55,7 +58,7 @@ export class StandingHandles extends HandleTable {
     const node = this.#node(fh)
     if (typeof node === 'number') return node
     if (node.protect !== 0 && !late) return -E.EPERM
-    const open = this.#open.get(-fh)
+    const open = this.#standing(node)
     if (open?.writable === true) return open
     const copied = copyUp(this.#u, node)
     if (copied < 0) return copied
@@ -64,6 +67,13 @@ export class StandingHandles extends HandleTable {
     if (fd < 0) return fd
     isPrivileged(this.#u, node, fd, this.#u.st)
     return this.add(node, fd, true)
+  }
+
+  /** What is open of the node, which is used now. */
+  #standing({ handles }: Node): FileHandle | undefined {
+    const handle = handles?.[0]
+    if (handle !== undefined) this.#open.get(handle)
+    return handle
   }
 
   #node(fh: Fh): Node | Result {
@@ -76,28 +86,34 @@ export class StandingHandles extends HandleTable {
     const handle = new FileHandle(0, node, fd, writable)
     if (fd < 0) return handle
     claim(fd)
-    this.#open.delete(node.id)
+    this.forgotten(node)
     node.handles = [handle]
-    this.#open.set(node.id, handle)
+    this.#own.add(handle)
+    this.#open.set(handle, this)
     return handle
   }
 
-  override forgotten(node: Node): void {
-    this.#open.delete(node.id)
+  override forgotten({ handles }: Node): void {
+    for (const handle of handles ?? []) this.#open.delete(handle)
   }
 
-  /** Lets go of the half that was not used the longest. */
+  /** Called by the cache. */
+  closed(handle: FileHandle): void {
+    this.#own.delete(handle)
+    handle.node.handles = null
+    close(handle.fd)
+  }
+
+  /** Lets go of the half that was not used the longest, whichever union's. */
   override makeRoom(): boolean {
-    const before = this.#open.size
-    for (let n = (before + 1) >> 1; n > 0; n--) this.#open.pop()
-    return before > 0
+    return this.#open.halve()
   }
 
   override get size(): number {
-    return this.#open.size
+    return this.#own.size
   }
 
   override closeAll(): void {
-    this.#open.clear()
+    for (const handle of this.#own) this.#open.delete(handle)
   }
 }

@@ -211,3 +211,7 @@ export function fillAttr(u: Pick<Union, 'owners'>, node: Node, st: Stat, out: At
   }
   if (node.unread >= 0) node.unread = Math.min(st.size, UNREAD_MAX)
 }
+
+/** Top first. */
+export const layersOf = (u: Union): Layer[] =>
+  u.upper === null ? u.lowers : [u.upper, ...u.lowers]

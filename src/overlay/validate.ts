@@ -36,11 +36,14 @@ interface Place {
 /**
  * Checks the layers of a union.
  * @param impatient another mount that is about to end is not waited for
+ * @param mounts of this process
  * @throws {MountError} for the first thing that is wrong
  */
-export const validateUnion = (options: UnionOptions, impatient = false): void => {
-  const mounts = readMountInfo()
-
+export const validateUnion = (
+  options: UnionOptions,
+  impatient = false,
+  mounts: readonly MountInfo[] = readMountInfo(),
+): void => {
   if (options.lower.length === 0) {
     throw new MountError(
       'lowerdir is missing: a union needs at least one lower layer; add lowerdir=FOLDER',
@@ -71,6 +74,7 @@ export const validateUnion = (options: UnionOptions, impatient = false): void =>
   checkAbove(above, impatient)
   checkOthers(
     [...[upper, work].map(place => ({ ...place, folder: place.path })), ...above],
+    mounts,
     impatient,
   )
   checkIncompat(options.work)
@@ -82,8 +86,11 @@ export const validateUnion = (options: UnionOptions, impatient = false): void =>
  * own mount and wait for itself.
  * @throws {MountError} for the first thing that is wrong
  */
-export const validateMountpoint = (mountpoint: string, options: UnionOptions): void => {
-  const mounts = readMountInfo()
+export const validateMountpoint = (
+  mountpoint: string,
+  options: UnionOptions,
+  mounts: readonly MountInfo[] = readMountInfo(),
+): void => {
   const place = look('mountpoint', mountpoint, mounts)
   const above = new Set(ancestors(place.real).map(statKey))
 
@@ -101,7 +108,7 @@ export const validateMountpoint = (mountpoint: string, options: UnionOptions): v
   }
 }
 
-const look = (option: string, path: string, mounts: MountInfo[]): Place => {
+const look = (option: string, path: string, mounts: readonly MountInfo[]): Place => {
   let stat: fs.BigIntStats
   let real: string
   let mountId = -1

@@ -4,12 +4,12 @@ import { S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFREG, S_IFSOCK } from '
 import { errnoName } from '../sys/errno.js'
 import { Stat } from '../sys/stat.js'
 import { examine, folder, Found, readFolderMarks } from './examine.js'
-import { RealDir, type Layer } from './layer.js'
+import { RealDir } from './layer.js'
 import { findChild } from './lookup.js'
 import { settleData } from './metacopy.js'
 import type { Node } from './node.js'
 import { Pending, ROOT_ID, type ByteString } from './ops.js'
-import type { Union } from './union.js'
+import { layersOf, type Union } from './union.js'
 
 /** A real object. */
 export interface Real {
@@ -191,5 +191,3 @@ const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
   }
   return steps
 }
-
-const layersOf = (u: Union): Layer[] => (u.upper === null ? u.lowers : [u.upper, ...u.lowers])

@@ -1,20 +1,17 @@
 /**
  * The process that asks for a mount, a shell of whatever name that runs tsoverlay.sh. It writes its number and nothing else; all that it wants is read
- * from /proc. That it is the one who asks is shown by the FIFO of requests, which it has open as long as it waits: nobody but
- * this user can open it.
+ * from /proc. That it is the one who asks is shown by the pipe of requests, which it has open as long as it waits: who may open that may
+ * look into the server.
  */
 
-import { readlinkSync, statSync, type BigIntStats } from 'node:fs'
+import { readlinkSync, statSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 
-import { descriptorsOf, statDescriptor } from '../sys/descriptors.js'
+import { hasOpen } from '../sys/descriptors.js'
 import { close } from '../sys/io.js'
 import { hasEnded, pidfdOpen, pidfdSignal } from '../sys/pidfd.js'
 import { identityOf, placeOf, type Identity } from './identity.js'
 import { readProc, startOf } from './processes.js'
-
-/** Device and inode of the FIFO of requests. */
-export type Fifo = Pick<BigIntStats, 'dev' | 'ino'>
 
 export interface Called {
   /** What the script was called as, without folders. */
@@ -26,49 +23,45 @@ export interface Called {
 /** A process that has asked. */
 export class Client {
   readonly pid: number
-  /** When it was started: with `pid` it names the process. */
+  /** When it was started: with `pid` it names the process. Empty: this one may not know. */
   readonly start: string
   readonly #pidfd: number
-  readonly #fifo: Fifo
+  readonly #pipe: string
 
-  private constructor(pid: number, start: string, pidfd: number, fifo: Fifo) {
+  private constructor(pid: number, start: string, pidfd: number, pipe: string) {
     this.pid = pid
     this.start = start
     this.#pidfd = pidfd
-    this.#fifo = fifo
+    this.#pipe = pipe
   }
 
   /**
    * Undefined: no such process, or none that waits for an answer.
-   * @param fifo where the number was read
+   * @param pipe where the number was read, as /proc/PID/fd names it
    */
-  static find(pid: number, fifo: Fifo): Client | undefined {
-    // It has the FIFO open as well.
+  static find(pid: number, pipe: string): Client | undefined {
+    // It has the pipe open as well.
     if (pid === process.pid) return undefined
     // First: what /proc tells of the number from here on is told of this process, as long as it lives.
     const pidfd = pidfdOpen(pid)
     if (pidfd < 0) return undefined
-    const start = startOf(pid)
-    if (start !== undefined) {
-      const client = new Client(pid, start, pidfd, fifo)
-      if (client.waits()) return client
-    }
+    const client = new Client(pid, startOf(pid) ?? '', pidfd, pipe)
+    if (client.waits()) return client
     close(pidfd)
     return undefined
   }
 
-  /** Whether it still waits: it lives, and has the FIFO open. */
+  /**
+   * Whether it still waits: it lives, and has the pipe open. A process that may not be looked into, such as one with more capabilities, is
+   * taken at its word if it runs a script: it has no identity, and so is told to start a server of its own.
+   */
   waits(): boolean {
-    return (
-      descriptorsOf(this.pid).some(([fd, target]) => this.#isFifo(fd, target)) && !this.hasEnded
-    )
+    return (hasOpen(this.pid, this.#pipe) ?? this.#isScript) && !this.hasEnded
   }
 
-  #isFifo(fd: string, target: string): boolean {
-    // Another kind of file may lie on a file system that does not answer.
-    if (!/\/control( \(deleted\))?$/.test(target)) return false
-    const stat = statDescriptor(this.pid, fd)
-    return stat?.ino === this.#fifo.ino && stat.dev === this.#fifo.dev
+  /** By what everybody may know. */
+  get #isScript(): boolean {
+    return scriptOf(words(readProc(this.pid, 'cmdline'))) !== undefined
   }
 
   get hasEnded(): boolean {
@@ -95,14 +88,15 @@ export class Client {
    */
   called(launcher: string): Called | undefined {
     try {
-      const [, script = '', ...args] = words(readProc(this.pid, 'cmdline'))
-      if (script === '' || script.startsWith('-')) return undefined
+      const command = words(readProc(this.pid, 'cmdline'))
+      const script = scriptOf(command)
+      if (script === undefined) return undefined
       const path = script.startsWith('/') ? script : resolve(this.here() ?? '/', script)
       if (fileKey(path) !== launcher) return undefined
       const env = words(readProc(this.pid, 'environ')).map(
         line => [line.replace(/=.*$/s, ''), line.replace(/^[^=]*=/, '')] as const,
       )
-      return { name: basename(script), args, env: Object.fromEntries(env) }
+      return { name: basename(script), args: command.slice(2), env: Object.fromEntries(env) }
     } catch {
       return undefined
     }
@@ -131,6 +125,10 @@ export class Client {
     close(this.#pidfd)
   }
 }
+
+/** What a shell runs. */
+const scriptOf = ([, word = '']: readonly string[]): string | undefined =>
+  word === '' || word.startsWith('-') ? undefined : word
 
 /** Words that end in NUL. */
 const words = (text: string | undefined): string[] => text?.replace(/\0$/, '').split('\0') ?? []

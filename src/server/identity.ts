@@ -38,11 +38,18 @@ export const placeOf = (path: string): string => {
 }
 
 /**
- * Limits as a text. Node has raised its soft limit of descriptors to the hard one before anybody can look, so that one does not
- * count.
+ * Of /proc/PID/limits, what a server would do less of than its client: write larger files, take more memory, live longer. Others are left out,
+ * since they limit the processes of a user, or a server that is shared takes less of what they limit; and podman raises and lowers some
+ * of them for what it starts: `Max processes`, `Max open files`.
  */
-const limitsOf = (text: string): string =>
-  text.replace(/^(Max open files\s+)\S+/m, '$1-').replaceAll(/ +/g, ' ')
+const LIMITS = ['Max cpu time', 'Max file size', 'Max data size', 'Max address space'] as const
+
+const lineOf = (status: string, name: string): string =>
+  new RegExp(`^${name}:[ \\t]*(.*?)[ \\t]*$`, 'm').exec(status)?.[1] ?? ''
+
+/** The soft and the hard one, and the unit. */
+const limitOf = (limits: string, name: string): string =>
+  new RegExp(`^${name} +(.*?) *$`, 'm').exec(limits)?.[1]?.replaceAll(/ +/g, ' ') ?? ''
 
 /** All groups: whether a process' own is listed once more makes no difference. */
 const groupsOf = (status: string): string => {
@@ -66,8 +73,7 @@ export const identityOf = (pid: number | 'self'): Identity | undefined => {
   const limits = readProc(pid, 'limits')
   if (status === undefined || limits === undefined) return undefined
   const identity = new Map<string, string>()
-  for (const name of STATUS)
-    identity.set(name, new RegExp(`^${name}:[ \\t]*(.*?)[ \\t]*$`, 'm').exec(status)?.[1] ?? '')
+  for (const name of STATUS) identity.set(name, lineOf(status, name))
   identity.set('groups', groupsOf(status))
   try {
     for (const kind of namespaceKinds)
@@ -77,8 +83,23 @@ export const identityOf = (pid: number | 'self'): Identity | undefined => {
     return undefined
   }
   identity.set('label', labelOf(pid))
-  identity.set('limits', limitsOf(limits))
+  for (const name of LIMITS) identity.set(name, limitOf(limits, name))
   return identity
+}
+
+/**
+ * Whether processes that have as many seccomp filters as this identity have the same ones. The kernel tells nobody what they are. Filters are
+ * inherited, and none is ever taken off: those of process 1 are the container's, and who has no more of them has no others.
+ * @param init the status of process 1
+ */
+export const filtersAreShared = (
+  identity: Identity,
+  init = readProc(1, 'status') ?? '',
+): boolean => {
+  if (/^0?$/.test(identity.get('Seccomp') ?? '')) return true
+  const filters = identity.get('Seccomp_filters') ?? ''
+  // Linux before 5.9 does not count them.
+  return filters !== '' && lineOf(init, 'Seccomp_filters') === filters
 }
 
 /** What is different first; undefined: nothing is. */

@@ -1,27 +1,29 @@
 /**
- * How a server makes itself known: a folder of its own (runtime-folder.ts) with `control`, the FIFO of requests, and `pid`. There is
- * one for each kind of client; who comes second stays unknown. The folder comes and goes as a whole, by rename(2),
- * and while it changes the folder above is locked.
+ * How a server makes itself known: a folder of its own (runtime-folder.ts) with a file `pid`, which tells the process and
+ * where the pipe of requests is open. There is one for each kind of client; who comes second stays unknown. The folder comes and goes as
+ * a whole, by rename(2), and while it changes the folder above is locked.
+ *
+ * Clients open the pipe by /proc/PID/fd. So the kernel asks what it asks of ptrace(2), in their name: who is confined in ways that /proc does not tell,
+ * such as a Landlock domain, reaches no server outside of it.
  */
 
 import {
-  closeSync,
   constants,
-  fstatSync,
   lstatSync,
   mkdirSync,
   openSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs'
-import { basename, dirname } from 'node:path'
+import { dirname } from 'node:path'
 
-import { mknodat } from '../sys/at.js'
-import { LOCK_EX, LOCK_NB, O_CLOEXEC, S_IFIFO } from '../sys/constants.js'
+import { LOCK_EX, LOCK_NB, O_CLOEXEC } from '../sys/constants.js'
 import { close, flock } from '../sys/io.js'
-import type { Fifo } from './client.js'
+import { pipe } from '../sys/splice.js'
+import { holdPipe, type PipeHolder } from './pipe-holder.js'
 import { startOf } from './processes.js'
 import { prepareFolder } from './runtime-folder.js'
 
@@ -70,16 +72,40 @@ const locked = (top: string, change: () => void): boolean => {
   }
 }
 
+/** Where requests go. */
+interface Pipe {
+  /** The descriptor that requests are read from. The other end stays open: so it never comes to an end. */
+  from: number
+  /** As /proc/PID/fd names it. */
+  name: string
+  holder: PipeHolder
+}
+
+const makePipe = (): Pipe => {
+  const ends = pipe()
+  if (typeof ends === 'number') throw new Error('no pipe can be made')
+  const [from, into] = ends
+  return { from, name: readlinkSync(`/proc/self/fd/${from}`), holder: holdPipe(into) }
+}
+
 export class Registration {
   readonly folder: string
-  /** The descriptor that requests are read from. It is open for writing as well: so it never comes to an end. */
-  readonly fd: number
-  readonly fifo: Fifo
+  /** The descriptor that requests are read from. */
+  readonly from: number
+  /** What it leads to, as /proc/PID/fd tells it. */
+  readonly pipe: string
+  readonly #kind: string
+  readonly #holder: PipeHolder
+  /** The folder, which keeps its number when it is renamed. */
+  readonly #inode: bigint
 
-  private constructor(folder: string, fd: number) {
+  private constructor(folder: string, kind: string, inode: bigint, { from, name, holder }: Pipe) {
     this.folder = folder
-    this.fd = fd
-    this.fifo = fstatSync(fd, { bigint: true })
+    this.from = from
+    this.pipe = name
+    this.#kind = kind
+    this.#inode = inode
+    this.#holder = holder
   }
 
   /**
@@ -98,9 +124,9 @@ export class Registration {
     let made: Registration | string = `${top} is locked`
     try {
       mkdirSync(fresh, { mode: 0o700 })
-      const fd = openFifo(`${fresh}/control`)
-      const lines = [process.pid, startOf('self'), stays ? STAYS : 'lingers', '']
-      writeFileSync(`${fresh}/pid`, lines.join('\n'), { mode: 0o600 })
+      const requests = makePipe()
+      const kind = stays ? STAYS : 'lingers'
+      writePid(fresh, kind, requests.holder)
       locked(top, () => {
         const other = registeredIn(folder)
         // One that only lingers ends without its place, when its mounts have.
@@ -111,9 +137,12 @@ export class Registration {
         }
         discard(folder)
         renameSync(fresh, folder)
-        made = new Registration(folder, fd)
+        made = new Registration(folder, kind, inodeOf(folder), requests)
       })
-      if (typeof made === 'string') closeSync(fd)
+      if (typeof made === 'string') {
+        close(requests.from)
+        requests.holder.end()
+      }
     } catch (error) {
       made = error instanceof Error ? error.message : String(error)
     }
@@ -121,28 +150,33 @@ export class Registration {
     return made
   }
 
-  /** Whether clients still find this server. Another one takes the place of one that does not answer. */
+  /** Whether the folder is still this server's. Another one takes the place of one that does not answer. */
   get isKnown(): boolean {
     try {
-      const { dev, ino } = lstatSync(`${this.folder}/control`, { bigint: true })
-      return dev === this.fifo.dev && ino === this.fifo.ino
+      return inodeOf(this.folder) === this.#inode
     } catch {
       return false
     }
   }
 
+  /** Calls back when clients can't reach the pipe any more. */
+  onLost(lost: () => void): void {
+    this.#holder.onEnd(lost)
+  }
+
   /** Lets no further client find this server. Those that have found it may still ask, until `end`. */
   hide(): void {
     this.#change(() => {
-      if (this.isKnown) rmSync(`${this.folder}/control`, { force: true })
+      if (this.isKnown) writePid(this.folder, this.#kind)
     })
   }
 
-  /** Takes the folder away, if it is still this server's. Who reads requests closes the FIFO. */
+  /** Takes the folder away, if it is still this server's. Who reads requests closes the pipe. */
   end(): void {
     this.#change(() => {
-      if (registeredIn(this.folder)?.pid === process.pid) discard(this.folder)
+      if (this.isKnown) discard(this.folder)
     })
+    this.#holder.end()
   }
 
   /** Another server may take the place at any time, but not meanwhile. */
@@ -155,12 +189,14 @@ export class Registration {
   }
 }
 
-const openFifo = (path: string): number => {
-  const folder = openFolder(dirname(path))
-  const result = mknodat(folder, basename(path), S_IFIFO | 0o600, 0, 0)
-  close(folder)
-  if (result < 0) throw new Error(`${path} can't be made`)
-  return openSync(path, constants.O_RDWR | constants.O_NONBLOCK | constants.O_NOFOLLOW | O_CLOEXEC)
+const inodeOf = (path: string): bigint => lstatSync(path, { bigint: true }).ino
+
+/** In one step for those who read it. Without a holder clients find no pipe. */
+const writePid = (folder: string, kind: string, holder?: PipeHolder): void => {
+  const lines = [process.pid, startOf('self'), kind]
+  if (holder !== undefined) lines.push(holder.pid, holder.start, holder.path)
+  writeFileSync(`${folder}/.pid`, `${lines.join('\n')}\n`, { mode: 0o600, flag: 'wx' })
+  renameSync(`${folder}/.pid`, `${folder}/pid`)
 }
 
 /** In one step for those who look for it. */

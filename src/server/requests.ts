@@ -1,6 +1,6 @@
 /**
  * Requests of clients, and the answers to them. A request is a line with a number of a process, written in one piece. The answer is
- * a file `answer.PID` beside the FIFO: the exit status, or `own` (the client shall start a server of its own), and lines for
+ * a file `answer.PID` in the server's folder: the exit status, or `own` (the client shall start a server of its own), and lines for
  * standard error. A signal tells the client to look for it; one that finds nothing there knows that its request was taken, and waits
  * longer. A client that waits no more makes that file itself: open(2) with O_EXCL decides which of the two was first.
  */
@@ -64,7 +64,7 @@ export class Requests {
   constructor(registration: Registration, take: Take) {
     this.#registration = registration
     this.#take = take
-    this.#input = new Socket({ fd: registration.fd, readable: true, writable: false })
+    this.#input = new Socket({ fd: registration.from, readable: true, writable: false })
     this.#input.setEncoding('latin1')
     this.#input.on('data', (text: string) => this.#hear(text))
     this.#input.on('error', () => {}) // then nobody can ask
@@ -83,7 +83,7 @@ export class Requests {
   }
 
   #enter(pid: number): void {
-    const client = Client.find(pid, this.#registration.fifo)
+    const client = Client.find(pid, this.#registration.pipe)
     // It has taken its request back, or was answered already.
     if (client === undefined) return void this.#drop(this.#pathOf(pid, 'answer'))
     const key = `${client.pid} ${client.start}`
@@ -166,7 +166,7 @@ export class Requests {
     this.#sweeper = undefined
   }
 
-  /** Hears nobody any more, and closes the FIFO; for a process that ends. */
+  /** Hears nobody any more; for a process that ends. */
   end(): void {
     clearInterval(this.#sweeper)
     this.#input.destroy()

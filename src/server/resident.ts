@@ -6,7 +6,7 @@
 import { fileURLToPath } from 'node:url'
 
 import { fileKey, type Called, type Client } from './client.js'
-import { difference, identityOf, type Identity } from './identity.js'
+import { difference, filtersAreShared, identityOf, type Identity } from './identity.js'
 import { readProc } from './processes.js'
 import { Registration } from './registration.js'
 import { Requests, type Answer } from './requests.js'
@@ -22,6 +22,8 @@ export interface ResidentOptions {
   /** Clients of every cgroup: this process ends with none of theirs. */
   allCgroups: boolean
   take: (client: Client, called: Called) => Promise<Answer>
+  /** What this process has too little of for a further mount, which then gets another server. */
+  lacks: () => string | undefined
   /** Told where there are mounts, when that changes. */
   onChange: (mountpoints: readonly string[]) => void
 }
@@ -33,11 +35,10 @@ export interface Hosted {
   readonly closed: Promise<unknown>
 }
 
-/** Node's memory beyond which a further mount gets another server: what one union knows of its files stays with it. */
-const MOST_MEMORY = 2 * 1024 ** 3
-
-/** After the FIFO is out of sight, for clients that have opened it by then. */
+/** After the pipe is out of sight, for clients that have opened it by then. */
 const LAST_REQUESTS_MS = 30
+/** How often to look whether another server has taken the place, or somebody the folder away. */
+const PLACE_MS = 5000
 /** How long to wait for clients to read their answers. */
 const LAST_ANSWERS_MS = 1000
 
@@ -64,6 +65,7 @@ export class Resident {
   #underWay = 0
   #ending = false
   #timer: NodeJS.Timeout | undefined
+  readonly #watch: NodeJS.Timeout
   #resolve: () => void = () => {}
   /** Resolves when this process has nothing left to do: it has no mount, and nobody finds it any more. */
   readonly ended: Promise<void>
@@ -85,6 +87,11 @@ export class Resident {
     })
     this.#requests = new Requests(registration, client => this.#take(client))
     process.on('exit', this.#onExit)
+    registration.onLost(() => this.leave())
+    this.#watch = setInterval(() => {
+      // Nobody finds a server that has lost its place.
+      if (!registration.isKnown) this.leave()
+    }, PLACE_MS).unref()
     for (const mount of mounts) this.add(mount)
     this.#look()
   }
@@ -96,6 +103,7 @@ export class Resident {
     const script = launcher()
     const identity = identityOf('self')
     if (script === undefined || identity === undefined) return '/proc or the launcher is missing'
+    if (!filtersAreShared(identity)) return 'it has seccomp filters that process 1 has not'
     const registration = Registration.make(folder, options.stays, options.unanswered)
     if (typeof registration === 'string') return registration
     return new Resident(options, identity, script, registration, mounts)
@@ -121,6 +129,7 @@ export class Resident {
   leave(): void {
     if (this.#ending) return
     this.#ending = true
+    clearInterval(this.#watch)
     this.#look()
     void this.#unregister()
   }
@@ -148,9 +157,9 @@ export class Resident {
     const other = difference(this.#identity, identity)
     if (other !== undefined) return other
     if (!this.#options.allCgroups && client.cgroup !== this.#cgroup) return 'cgroup'
-    if (process.memoryUsage.rss() < MOST_MEMORY) return undefined
-    this.leave()
-    return 'memory'
+    const lacking = this.#options.lacks()
+    if (lacking !== undefined) this.leave()
+    return lacking
   }
 
   #look(): void {

@@ -1,10 +1,10 @@
 /**
- * The folder in which a resident server is found: `BASE/NAME/BUILD-MNT-PID-NET-USER`, where the last four are the numbers of its
- * namespaces. tsoverlay.sh finds it by the same rules. BASE is a folder that nobody else can change: /run for root of
+ * The folder in which a resident server is found: `BASE/NAME/BUILD-MNT-PID-NET-TIME-USER`, where all but the first are the numbers of its
+ * namespaces: what is told of a process in /proc is told in terms of them. tsoverlay.sh finds it by the same rules. BASE is a folder that nobody else can change: /run for root of
  * the initial user namespace, whatever the environment says, else $XDG_RUNTIME_DIR.
  */
 
-import { lstatSync, mkdirSync, readlinkSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readlinkSync } from 'node:fs'
 
 import { inInitialNamespace } from '../sys/proc.js'
 import { build } from './build.js'
@@ -17,8 +17,10 @@ export const NAME = 'TSOVERLAY_SERVER'
 
 const DEFAULT_NAME = 'tsoverlay'
 
-/** The namespaces that the names of the folders tell, in their order. */
-export const namespaceKinds = ['mnt', 'pid', 'net', 'user'] as const
+/** The namespaces that the names of the folders tell, in their order. Linux before 5.6 has none for time. */
+export const namespaceKinds = ['mnt', 'pid', 'net', 'time', 'user'].filter(kind =>
+  existsSync(`/proc/self/ns/${kind}`),
+)
 
 export interface Who {
   uid: number

@@ -53,6 +53,10 @@ const bitOf = (cap: number): number => 1 << (cap & 31)
 export const hasCap = (cap: number): boolean =>
   load() === 0 && (block[wordOf(cap)]! & bitOf(cap)) !== 0
 
+/** Whether the thread has any capability that it may put into its effective set. */
+export const hasAnyCap = (): boolean =>
+  load() === 0 && (block[PERMITTED]! !== 0 || block[PERMITTED + NEXT_WORD]! !== 0)
+
 const change = (cap: number, on: boolean): Result => {
   if (!(cap >= 0 && cap < 64)) return -E.EINVAL
   const r = load()

@@ -8,14 +8,17 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  readSync,
   statSync,
   writeSync,
-  type BigIntStats,
 } from 'node:fs'
 
 import { O_CLOEXEC, O_PATH } from './constants.js'
+import { close } from './io.js'
+import { namedDescriptor } from './pidfd.js'
 
-const pathOf = (pid: number, fd: string): string => `/proc/${pid}/fd/${fd}`
+/** By which another process opens what is open there. */
+export const pathOf = (pid: number, fd: string | number): string => `/proc/${pid}/fd/${fd}`
 
 /** The numbers of a process' descriptors, and what they lead to; none where it is gone, or somebody else's. */
 export const descriptorsOf = (pid: number): [fd: string, target: string][] => {
@@ -40,21 +43,42 @@ export const descriptorsOf = (pid: number): [fd: string, target: string][] => {
 const MOST_TEXT = 16 * 1024 * 1024
 
 /**
- * The text of a file that is open there; the caller knows that it is one in memory. Undefined: it is closed by now, or something else: what
- * a descriptor leads to can be made to look like anything, and to open a FIFO may take for ever.
+ * The text of a file in memory (memfd_create(2)) that is open there. Undefined: it is closed by now, or something else. A file of any file system
+ * can have such a name, and to ask one in userspace even for a size may take for ever; so the mount is asked for first.
  */
 export const readDescriptor = (pid: number, fd: string): string | undefined => {
   let seen = -1
+  let file = -1
   try {
     seen = openSync(pathOf(pid, fd), O_PATH | O_CLOEXEC)
-    const stat = fstatSync(seen)
-    if (!stat.isFile() || stat.size > MOST_TEXT) return undefined
-    return readFileSync(`/proc/self/fd/${seen}`, 'utf8')
+    if (mountOf(seen) !== mountOfMemory()) return undefined
+    file = openSync(`/proc/self/fd/${seen}`, constants.O_RDONLY | O_CLOEXEC)
+    // Not what is there by the time that it is read: it can grow.
+    const { size } = fstatSync(file)
+    if (size > MOST_TEXT) return undefined
+    const text = Buffer.alloc(size)
+    return text.toString('utf8', 0, readSync(file, text, 0, size, 0))
   } catch {
     return undefined
   } finally {
-    if (seen >= 0) closeSync(seen)
+    for (const one of [seen, file]) if (one >= 0) closeSync(one)
   }
+}
+
+/** The mount that a descriptor of this process was reached through; its file system is not asked. */
+const mountOf = (fd: number): string | undefined =>
+  /^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1]
+
+let memory: string | undefined
+
+/** The one mount of all files in memory. */
+const mountOfMemory = (): string | undefined => {
+  if (memory !== undefined) return memory
+  const fd = namedDescriptor('tsoverlay-mount')
+  if (fd < 0) return undefined
+  memory = mountOf(fd)
+  close(fd) // Node warns of what it closes and has not opened
+  return memory
 }
 
 /**
@@ -66,6 +90,8 @@ export const tellPipe = (pid: number, fd: number, line: string): boolean => {
   let into = -1
   try {
     seen = openSync(pathOf(pid, String(fd)), O_PATH | O_CLOEXEC)
+    // Of no file system: nobody else's answers when it is looked at.
+    if (!readlinkSync(`/proc/self/fd/${seen}`).startsWith('pipe:[')) return false
     const stat = fstatSync(seen)
     if (!stat.isFIFO() || stat.uid !== statSync(`/proc/${pid}`).uid) return false
     into = openSync(`/proc/self/fd/${seen}`, constants.O_WRONLY | constants.O_NONBLOCK | O_CLOEXEC)
@@ -78,11 +104,24 @@ export const tellPipe = (pid: number, fd: number, line: string): boolean => {
   }
 }
 
-/** fstat(2) of what is open there. Undefined: it is closed by now. */
-export const statDescriptor = (pid: number, fd: string): BigIntStats | undefined => {
+/**
+ * Whether a process has something open, by the name that /proc/PID/fd tells. Undefined: it may not be looked into, or is gone. Another
+ * process of the same user may have its numbers listed, and not what they lead to.
+ */
+export const hasOpen = (pid: number, target: string): boolean | undefined => {
   try {
-    return statSync(pathOf(pid, fd), { bigint: true })
+    return readdirSync(`/proc/${pid}/fd`).some(fd => targetOf(pid, fd) === target)
   } catch {
     return undefined
+  }
+}
+
+/** Undefined: it is closed by now. */
+const targetOf = (pid: number, fd: string): string | undefined => {
+  try {
+    return readlinkSync(pathOf(pid, fd))
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
   }
 }

@@ -6,6 +6,7 @@ import * as fs from 'node:fs'
 import type { Test } from 'tap'
 
 import { markersOf, type Found } from '../../src/overlay/markers.js'
+import { startOf } from '../../src/server/processes.js'
 import {
   isAlive,
   mountedOn,
@@ -46,6 +47,31 @@ export interface ClientOptions {
   /** In place of the program. */
   program?: string
 }
+
+/** A pipe, and the process in which it is open. */
+export interface Posing {
+  fd: number
+  close: () => void
+}
+
+/**
+ * Has clients take a process for the server, whose requests nobody reads.
+ * @param start when that process was started
+ */
+export const pose = (folder: string, pid: number, start = startOf(pid)): Posing => {
+  fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const fifo = `${folder}/requests`
+  fs.rmSync(fifo, { force: true })
+  spawnSync('mkfifo', ['-m', '666', fifo])
+  const fd = fs.openSync(fifo, fs.constants.O_RDWR | fs.constants.O_NONBLOCK)
+  const holder = [process.pid, startOf('self'), `/proc/${process.pid}/fd/${fd}`]
+  fs.writeFileSync(`${folder}/pid`, [pid, start, 'stays', ...holder, ''].join('\n'))
+  return { fd, close: () => fs.closeSync(fd) }
+}
+
+/** What clients open to ask. */
+export const pipeIn = (folder: string): string =>
+  fs.readFileSync(`${folder}/pid`, 'latin1').split('\n')[5] ?? ''
 
 const foldersIn = (top: string): string[] =>
   fs.existsSync(top) ? fs.readdirSync(top).map(name => `${top}/${name}`) : []

@@ -118,6 +118,7 @@ export class UnionFs implements Fs {
         notifier: {
           attrChanged: node => void this.notified.push(node),
           dropPages: () => null,
+          forgetNodes: () => null,
         },
         writeback,
         passthrough,

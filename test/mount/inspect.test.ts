@@ -329,3 +329,104 @@ test(t, 'umount: all that are listed', { skip }, async t => {
   )
   t.strictSame(rest, [three.merged, 'status 0', '[]', ''])
 })
+
+/** Runs `tsoverlay top` on a terminal of 24 lines: waits for texts, types keys, sends signals. Needs python3. */
+const ON_TERMINAL = `
+import fcntl, json, os, pty, re, select, signal, struct, subprocess, sys, termios, time
+steps, command = json.loads(sys.argv[1]), sys.argv[2:]
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack('HHHH', 24, 200, 0, 0))
+before = termios.tcgetattr(slave)
+child = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=subprocess.DEVNULL)
+output, seen = '', 0
+def read(seconds):
+    global output
+    if select.select([master], [], [], seconds)[0]: output += os.read(master, 65536).decode()
+for kind, value in steps:
+    if kind == 'type': os.write(master, value.encode())
+    elif kind == 'signal': child.send_signal(getattr(signal, value))
+    else:
+        end = time.monotonic() + 60
+        while not re.search(value, output[seen:]) and time.monotonic() < end: read(0.1)
+        assert re.search(value, output[seen:]), repr(output)
+    # What comes after a step is looked for behind what came before it.
+    if kind != 'see': seen = len(output)
+while child.poll() is None: read(0.1)
+read(0)
+print(json.dumps({'status': child.returncode, 'output': output,
+                  'restored': termios.tcgetattr(slave) == before}))
+`
+interface OnTerminal {
+  status: number
+  output: string
+  restored: boolean
+}
+const onTerminal = (steps: [kind: string, value: string][], ...args: string[]): OnTerminal => {
+  const { stdout, stderr } = spawnSync(
+    'python3',
+    ['-c', ON_TERMINAL, JSON.stringify(steps), ...NODE.slice(0, 3), PROGRAM, 'top', ...args],
+    { encoding: 'utf8' },
+  )
+  if (stderr !== '') throw new Error(stderr)
+  return JSON.parse(stdout) as OnTerminal
+}
+const noPython = skip || (spawnSync('python3', ['-V']).status !== 0 && 'needs python3')
+
+test(t, 'top: on a terminal', { skip: noPython }, async t => {
+  const f = folders(t)
+  await serve(t, f)
+  const showsIt: [string, string] = ['see', f.merged]
+  const LEFT = '\u001B[?7h\u001B[?25h\u001B[?1049l'
+  for (const [what, steps, status] of [
+    ['q', [['type', 'q']], 0],
+    ['^C', [['type', '\u0003']], 0],
+    ['SIGTERM', [['signal', 'SIGTERM']], 143],
+    ['SIGINT', [['signal', 'SIGINT']], 130],
+  ] as const) {
+    const outcome = onTerminal([showsIt, ...steps.map(([k, v]): [string, string] => [k, v])])
+    t.equal(outcome.status, status, what)
+    t.ok(outcome.restored, what)
+    t.ok(outcome.output.endsWith(LEFT), what)
+  }
+  const { output, status } = onTerminal(
+    [
+      ['see', 'by requests per second'],
+      showsIt,
+      ['type', 'm'],
+      ['see', 'by memory'],
+      ['type', 'P'],
+      ['see', 'by path'],
+      // It looks again by itself.
+      ['see', String.raw`\d requests/s`],
+      ['type', 'x'],
+      ['see', f.merged],
+      ['type', 'q'],
+    ],
+    '-d',
+    '0.1',
+  )
+  t.equal(status, 0)
+  const lines = output.replaceAll('\u001B[H', '\n').split(/\r?\n/)
+  t.ok(
+    lines.some(line =>
+      /^REQUESTS\/S +REQUESTS +MEMORY +MOUNTS +PID +AGE +MODE +MOUNTPOINT/.test(line),
+    ),
+  )
+  t.ok(
+    lines.some(line =>
+      /^tsoverlay top: \d+ mounts?, \d+ servers?, [\d.]+ requests\/s, /.test(line),
+    ),
+  )
+})
+
+test(t, 'top: without a terminal', { skip }, async t => {
+  const f = folders(t)
+  const server = await serve(t, f)
+  t.match(await tsoverlay('top'), { status: 1, stdout: '', stderr: /needs a terminal.*--once/ })
+  for (const wrong of ['0', 'x', '-1', '1e9'])
+    t.match(await tsoverlay('top', '-d', wrong, '--once'), { status: 1, stderr: /from 0\.1/ })
+  const { status, stdout } = await tsoverlay('top', '--once', '-d', '0.1')
+  t.equal(status, 0)
+  const line = stdout.split('\n').find(text => text.endsWith(` ${f.merged}`)) ?? ''
+  t.match(line.trim().split(/ +/), { length: 8, 0: /^\d+(\.\d)?$/, 4: String(server.pid) })
+})

@@ -318,7 +318,7 @@ const startAsleep = async (t: Test) => {
 test(t, 'asleep', { skip: skipMounts }, async t => {
   await test(t, 'messages, jobs and requests are heard, and nothing happens without', async t => {
     const { f, server } = await startAsleep(t)
-    // Others may have the kernel drop its caches.
+    // In the first seconds it may keep its compiled code, and others may have the kernel drop its caches.
     let before: string
     await until('a second in which nothing happens', () => {
       before = spentBy(server)

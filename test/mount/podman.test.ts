@@ -1,16 +1,5 @@
-/** Podman and buildah with this program as their mount program. */
+/** Podman and buildah with this program as their mount program, a process for each mount. */
 
-import { spawnSync } from 'node:child_process'
+import { podman } from '../helpers/podman.js'
 
-import t from 'tap'
-
-import { skipMounts, test } from '../helpers/mount.js'
-import { runSteps } from '../helpers/steps.js'
-
-const noPodman =
-  skipMounts ||
-  (spawnSync('podman', ['--version']).status !== 0 && 'needs podman (packages podman, buildah)')
-
-for (const who of ['root', 'rootless', 'nested']) {
-  test(t, `podman: ${who}`, { skip: noPodman }, t => runSteps(t, ['podman.sh', who]))
-}
+podman('root', 'rootless', 'nested')

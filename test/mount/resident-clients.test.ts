@@ -1,14 +1,17 @@
 /** Whom the resident server takes, and what it has no part in. */
 
 import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import * as fs from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 
 import t, { type Test } from 'tap'
 
+import { findFusermount } from '../../src/fuse/fusermount.js'
 import { install } from '../helpers/installed.js'
 import {
   isAlive,
+  LET_GO,
   mountedOn,
   outcomeOf,
   PROGRAM,
@@ -18,7 +21,15 @@ import {
   until,
   type Scratch,
 } from '../helpers/mount.js'
-import { layersIn, resident, servedBy, type Layers, type Resident } from '../helpers/resident.js'
+import {
+  layersIn,
+  pipeIn,
+  pose,
+  resident,
+  servedBy,
+  type Layers,
+  type Resident,
+} from '../helpers/resident.js'
 
 const quiet = { status: 0, signal: null, stdout: '', stderr: '' }
 
@@ -40,17 +51,27 @@ const unlike: Record<string, readonly string[]> = {
   'another group': ['setpriv', '--regid', '1234', '--keep-groups'],
   'more groups': ['setpriv', '--groups', '0,1234'],
   'a limit of file sizes': ['prlimit', '--fsize=1000000'],
-  'a limit of core files': ['prlimit', '--core=12345'],
   'a network of its own': ['unshare', '--net'],
   'a shell with options': ['sh', '-f'],
   'no shell': ['env'],
 }
 
+/** What makes no difference; podman does it to all that it starts. */
+const like = [
+  ['nothing'],
+  ['fewer processes', 'prlimit', '--nproc=30000'],
+  ['fewer descriptors', 'prlimit', '--nofile=2000'],
+] as const
+
+const ofUser = (f: Layers): string[] => ['mount', '-o', f.options, f.merged]
+
 test(t, 'a client that is unlike the server has one of its own', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
-  const like = layersIn(where, 'like')
-  t.same(await server.run(...ofMount(like)), quiet)
-  t.strictSame(servedBy(like.merged), [pid])
+  for (const [what, ...through] of like) {
+    const f = layersIn(where, what.replaceAll(' ', '-'))
+    t.same(await outcomeOf(server.start(ofMount(f), { through })), quiet, what)
+    t.strictSame(servedBy(f.merged), [pid], what)
+  }
   for (const [what, through] of Object.entries(unlike)) {
     if (!has(through[0] ?? '')) {
       t.comment(`left out, there is no ${through[0]}: ${what}`)
@@ -113,7 +134,7 @@ test(t, 'another cgroup', { skip: skipMounts }, async t => {
 test(t, 'a number that is not the number of who asks', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
-  const control = `${server.folder()}/control`
+  const control = pipeIn(server.folder())
   const args = ofMount(f)
   // A process that has not asked; one that asks and is no launcher; none at all; no number.
   const waiting = spawn('sleep', ['100'], { stdio: 'ignore' })
@@ -139,13 +160,13 @@ test(t, 'a number that is not the number of who asks', { skip: skipMounts }, asy
   fs.appendFileSync(control, '\n')
   t.same(await server.run(...args), quiet)
   t.strictSame(servedBy(f.merged), [pid])
-  await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 2)
+  await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 1)
 })
 
 test(t, 'one request, one mount', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
-  const control = `${server.folder()}/control`
+  const control = pipeIn(server.folder())
   // Somebody repeats the numbers of all clients.
   const child = server.start(['mount', '-o', `lowerdir=${f.lower}`, f.merged])
   for (let i = 0; i < 50; i++) {
@@ -175,15 +196,8 @@ const forUser = (where: Scratch, uid: number) => {
 /** A FIFO of requests that nobody reads, in a folder of a user's; what was written there. */
 const trap = (top: string, folder: string, uid: number) => {
   const path = `${top}/${folder}`
-  fs.mkdirSync(path, { recursive: true, mode: 0o700 })
-  spawnSync('mkfifo', ['-m', '666', `${path}/control`])
-  const start = fs
-    .readFileSync('/proc/self/stat', 'latin1')
-    .replace(/^.*\) /, '')
-    .split(' ')[19]
-  fs.writeFileSync(`${path}/pid`, `${process.pid}\n${start}\nstays\n`)
+  const { fd } = pose(path, process.pid)
   spawnSync('chown', ['-R', `${uid}:${uid}`, top])
-  const fd = fs.openSync(`${path}/control`, fs.constants.O_RDWR | fs.constants.O_NONBLOCK)
   return (): string => {
     try {
       return fs.readFileSync(fd, 'latin1')
@@ -197,7 +211,7 @@ const trap = (top: string, folder: string, uid: number) => {
 
 const keyOf = (program: string): string => {
   const build = /^build=(\w+)$/m.exec(fs.readFileSync(program, 'utf8'))?.[1] ?? ''
-  const numbers = ['mnt', 'pid', 'net', 'user'].map(kind =>
+  const numbers = ['mnt', 'pid', 'net', 'time', 'user'].map(kind =>
     fs.readlinkSync(`/proc/self/ns/${kind}`).replaceAll(/\D/g, ''),
   )
   return [build, ...numbers].join('-')
@@ -207,7 +221,7 @@ test(t, 'another user', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const { program, home, through } = forUser(where, 1234)
   const f = layersIn(where, 'second')
-  const control = `${server.folder()}/control`
+  const control = pipeIn(server.folder())
   t.not(
     spawnSync(through[0] ?? '', [...through.slice(1), 'sh', '-c', `echo 1 >${control}`]).status,
     0,
@@ -258,3 +272,66 @@ test(t, "a runtime folder that is not the client's own", { skip: skipMounts }, a
   t.not((await outcomeOf(child)).status, 0)
   t.equal(others(), '')
 })
+
+const noFusermount = findFusermount() === undefined && 'needs fusermount3'
+
+/** fusermount3 asks for its name. */
+const NOBODY = 65534
+
+/** A mount namespace in which everybody may open /dev/fuse; what runs a program in it. */
+const openNamespace = async (where: Scratch): Promise<string[]> => {
+  const device = `${where.top}/fuse`
+  const script = `mknod -m 666 ${device} c 10 229 && mount --bind ${device} /dev/fuse && ${LET_GO}
+    echo ready; read -r _`
+  const holder = spawn('unshare', ['--mount', 'sh', '-c', script], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
+  where.before(() => void holder.stdin.end())
+  await once(holder.stdout, 'data')
+  return ['nsenter', '-t', String(holder.pid), '-m']
+}
+
+test(
+  t,
+  'a PATH that leads to another fusermount3',
+  { skip: skipMounts || noFusermount },
+  async t => {
+    const where = scratch(t, 'resident')
+    const server = resident(t, where)
+    const { program, home, through } = forUser(where, NOBODY)
+    const inside = [...(await openNamespace(where)), ...through]
+    const all = ['first', 'second', 'third'].map(name => layersIn(where, name))
+    const [first, second, third] = all as [Layers, Layers, Layers]
+    for (const f of all)
+      for (const folder of [f.lower, f.upper, f.work, f.merged])
+        fs.chownSync(folder, NOBODY, NOBODY)
+    const run = (args: string[], before = '') =>
+      outcomeOf(
+        server.start(args, {
+          program,
+          through: inside,
+          env: { XDG_RUNTIME_DIR: home, PATH: `${before}${process.env['PATH'] ?? ''}` },
+        }),
+      )
+    where.before(async () => void (await run(['server', 'stop'])))
+    t.same(await run(ofUser(first)), quiet)
+    const pidFile = (): string | undefined => {
+      const [folder] = fs.existsSync(`${home}/${server.name}`)
+        ? fs.readdirSync(`${home}/${server.name}`).filter(name => !name.startsWith('.'))
+        : []
+      return folder === undefined ? undefined : `${home}/${server.name}/${folder}/pid`
+    }
+    await until('a registered server', () => fs.existsSync(pidFile() ?? ''))
+    const pid = Number(fs.readFileSync(pidFile() ?? '', 'latin1').split('\n')[0])
+    const [bin, empty, log] = [`${where.top}/bin`, `${where.top}/empty`, `${home}/log`]
+    for (const folder of [bin, empty]) fs.mkdirSync(folder)
+    const script = `#!/bin/sh\necho $PPID >>${log}\nexit 1\n`
+    fs.writeFileSync(`${bin}/fusermount3`, script, { mode: 0o755 })
+    t.not((await run(ofUser(second), `${bin}:`)).status, 0)
+    const parents = fs.readFileSync(log, 'latin1').trim().split('\n')
+    t.notOk(parents.includes(String(pid)), 'the server runs no program of a client')
+    t.same(await run(ofUser(third), `${empty}:`), quiet)
+    t.strictSame(servedBy(third.merged), [pid], 'where PATH leads to the same one, it is a client')
+    t.same((await run(['server', 'stop'])).status, 0)
+  },
+)

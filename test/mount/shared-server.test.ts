@@ -6,6 +6,7 @@
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import * as fsp from 'node:fs/promises'
+import { release } from 'node:os'
 import t, { type Test } from 'tap'
 
 import {
@@ -124,8 +125,12 @@ interface Host {
   pid(): number
 }
 
-/** Mounts that share a server of the test's own, which ends with the last of them. */
-const host = (t: Test): Host => {
+/**
+ * Mounts that share a server of the test's own, which ends with the last of them.
+ * @param limit how many descriptors a server may have open
+ * @param heap what each of its threads may have, in MiB
+ */
+const host = (t: Test, { limit, heap }: { limit?: number; heap?: number } = {}): Host => {
   const own = scratch(t, 'shared')
   const { top } = own
   const name = `tsoverlay-test-${process.pid}-${Math.floor(performance.now())}`
@@ -142,10 +147,13 @@ const host = (t: Test): Host => {
   const mount = async (union: Union, more = ''): Promise<void> => {
     const args = ['mount', '--linger', '0', '-o', `${union.options}${more}`, union.merged]
     const env = { ...process.env, TSOVERLAY_SERVER: name }
+    const through = limit === undefined ? [] : ['sh', '-c', `ulimit -n ${limit}; exec "$0" "$@"`]
+    if (heap !== undefined) through.unshift('env', `NODE_OPTIONS=--max-old-space-size=${heap}`)
     own.before(() => {
       if (mountedOn(union.merged).length > 0) spawnSync('umount', ['-l', union.merged])
     })
-    const outcome = await outcomeOf(spawnPlain(PROGRAM, args, { env }))
+    const [command = PROGRAM, ...before] = [...through, PROGRAM, ...args]
+    const outcome = await outcomeOf(spawnPlain(command, before, { env }))
     t.match(outcome, { status: 0, stderr: '' })
     await until(
       'the server is known',
@@ -256,4 +264,128 @@ test(t, 'SIGTERM unmounts all', { skip }, async t => {
     t.same(mountedOn(union.merged), [])
     t.equal(fs.readFileSync(`${union.merged.replace(/merged$/, 'upper')}/new`, 'utf8'), 'text')
   }
+})
+
+const descriptorsOf = (pid: number): number => fs.readdirSync(`/proc/${pid}/fd`).length
+
+test(t, 'all of them have the descriptors of one process', { skip }, async t => {
+  const LIMIT = 1024
+  const FOLDERS = 120
+  const h = host(t, { limit: LIMIT })
+  const lower = `${h.top}/many`
+  for (let i = 0; i < FOLDERS; i++) {
+    fs.mkdirSync(`${lower}/d${i}/e`, { recursive: true })
+    fs.writeFileSync(`${lower}/d${i}/e/f`, `text ${i}`)
+  }
+  const ways = ['', ',io=cached', ',noopen']
+  const unions = Array.from({ length: 12 }, (_, i) => {
+    const union = place(h.top, `u${i}`, i)
+    return { ...union, options: union.options.replace('lowerdir=', `lowerdir=${lower}:`) }
+  })
+  for (const [i, union] of unions.entries()) await h.mount(union, ways[i % ways.length])
+  const pid = h.pid()
+  const open: number[] = []
+  t.teardown(() => open.forEach(fd => fs.closeSync(fd)))
+  for (const { merged } of unions) {
+    const wrong: string[] = []
+    for (let i = 0; i < FOLDERS; i++) {
+      const at = `${merged}/d${i}/e`
+      if (fs.readdirSync(at).join() !== 'f') wrong.push(at)
+      if (fs.readFileSync(`${at}/f`, 'utf8') !== `text ${i}`) wrong.push(`${at}/f`)
+      if (i % 6 === 0) fs.appendFileSync(`${at}/f`, ' and more')
+      if (i % 12 === 0) open.push(fs.openSync(`${at}/f`, 'r+'))
+    }
+    t.same(wrong, [])
+  }
+  t.ok(descriptorsOf(pid) < LIMIT, `${descriptorsOf(pid)}`)
+  for (const { merged } of unions) {
+    t.equal(fs.readFileSync(`${merged}/d6/e/f`, 'utf8'), 'text 6 and more')
+    fs.writeFileSync(`${merged}/d7/e/new`, 'new')
+  }
+  // What is beyond the limit is refused to whoever has it open, and to nobody else.
+  const [first, , , last] = unions as [Union, Union, Union, Union]
+  const refusal = (): string => {
+    for (let i = 0; i < LIMIT; i++) {
+      const path = `${first.merged}/d${i % FOLDERS}/e/${i < FOLDERS ? 'f' : `n${i}`}`
+      try {
+        open.push(fs.openSync(path, 'a+'))
+      } catch (error) {
+        return error instanceof Error && 'code' in error ? String(error.code) : String(error)
+      }
+    }
+    return 'none'
+  }
+  t.equal(refusal(), 'EMFILE')
+  for (const fd of open.splice(-20)) fs.closeSync(fd)
+  await until('the files are closed', () => descriptorsOf(pid) < LIMIT - 8)
+  for (let i = 0; i < FOLDERS; i++)
+    t.equal(fs.readdirSync(`${last.merged}/d${i}/e`).includes('f'), true)
+  for (const fd of open.splice(0)) fs.closeSync(fd)
+  for (const union of unions) t.equal(umount(union), 0)
+})
+
+test(t, 'one that has too few descriptors takes no further mounts', { skip }, async t => {
+  const h = host(t, { limit: 200 })
+  const unions = Array.from({ length: 10 }, (_, i) => place(h.top, `u${i}`, i))
+  const pids = new Set<number>()
+  for (const union of unions) {
+    await h.mount(union)
+    pids.add(h.pid())
+  }
+  t.ok(pids.size > 1, 'another server')
+  t.ok(pids.size < unions.length, 'which is shared as well')
+  for (const union of unions) t.same(treeOf(union.merged), treeOf(union.plain))
+  for (const union of unions) t.equal(umount(union), 0)
+})
+
+/** Whether the kernel can be asked to forget nodes: FUSE_NOTIFY_PRUNE, since Linux 6.18. */
+const FORGETS = ((): boolean => {
+  const [major = 0, minor = 0] = release().split('.').map(Number)
+  return major > 6 || (major === 6 && minor >= 18)
+})()
+
+test(t, 'one with more names than memory takes none of it from others', { skip }, async t => {
+  const [FOLDERS, NAMES_EACH] = [70, 1000]
+  const h = host(t, { heap: 32 })
+  const [small, large] = [place(h.top, 'small', 1), place(h.top, 'large', 2)]
+  const lower = `${h.top}/names`
+  for (let i = 0; i < FOLDERS; i++) {
+    fs.mkdirSync(`${lower}/d${i}`, { recursive: true })
+    for (let n = 0; n < NAMES_EACH; n++)
+      fs.closeSync(fs.openSync(`${lower}/d${i}/${`${n}-`.padEnd(250, 'x')}`, 'w'))
+  }
+  await h.mount(small)
+  const pid = h.pid()
+  await h.mount({ ...large, options: large.options.replace('lowerdir=', `lowerdir=${lower}:`) })
+  t.equal(h.pid(), pid, 'one server')
+  const file = fs.openSync(`${large.merged}/a/new`, 'w+')
+  fs.writeSync(file, 'kept')
+  const errors = new Set<string>()
+  const note = (error: unknown): void =>
+    void errors.add(error instanceof Error && 'code' in error ? String(error.code) : String(error))
+  for (let i = 0; i < FOLDERS; i++) {
+    const at = `${large.merged}/d${i}`
+    const names = fs.readdirSync(at)
+    t.equal(names.length, NAMES_EACH)
+    for (const name of names) {
+      try {
+        fs.lstatSync(`${at}/${name}`)
+      } catch (error) {
+        note(error)
+      }
+    }
+    fs.appendFileSync(`${small.merged}/c/log`, `${i}\n`)
+  }
+  t.same([...errors], FORGETS ? [] : ['ENOMEM'])
+  t.equal(
+    fs.readFileSync(`${small.merged}/c/log`, 'utf8'),
+    Array.from({ length: FOLDERS }, (_, i) => `${i}\n`).join(''),
+  )
+  t.equal(fs.readFileSync(`/proc/self/fd/${file}`, 'utf8'), 'kept')
+  const { stdout } = spawnSync(PROGRAM, ['stats', '--json', large.merged], { encoding: 'utf8' })
+  const nodes = Number(/"nodes": ?(\d+)/.exec(stdout)?.[1])
+  t.ok(nodes > 0 && nodes < FOLDERS * NAMES_EACH, `${nodes} nodes are left`)
+  t.ok(isAlive(pid))
+  fs.closeSync(file)
+  for (const union of [small, large]) t.equal(umount(union), 0)
 })

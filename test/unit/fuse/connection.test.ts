@@ -74,6 +74,7 @@ const line = (t: Test, options: Options = {}) => {
         : new DataMode('cached', new FakeFiles(), {
             attrChanged: () => {},
             dropPages: () => null,
+            forgetNodes: () => null,
           }),
   })
   const got: string[] = []
@@ -456,6 +457,18 @@ t.test('a connection that is held keeps nobody waiting', async t => {
   }
   a.loop.run()
   t.same(order, ['b', 'a'])
+})
+
+t.test('what is to be called back later keeps no loop running', async t => {
+  const l = line(t)
+  let late = false
+  l.send(initRequest(45))
+  l.loop.after(250_000, () => {
+    late = true
+  })
+  l.loop.after(5, () => l.loop.end(l.connection))
+  t.equal(l.serve(), 'stopped')
+  t.notOk(late)
 })
 
 t.test('messages for the loop, and what it is to call back', async t => {

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import t from 'tap'
 import { Opened } from '../../../src/overlay/ops.js'
-import { DataMode } from '../../../src/fuse/data-mode.js'
+import { DataMode, IdleIds } from '../../../src/fuse/data-mode.js'
 import type { IoMode } from '../../../src/fuse/init.js'
 import { FakeFiles } from './support.js'
 
@@ -14,13 +14,15 @@ const RDONLY = 0o100000
 const WRONLY = 0o100001
 const RDWR = 0o100002
 
-const make = (io: IoMode = 'passthrough') => {
+const make = (io: IoMode = 'passthrough', idle = new IdleIds()) => {
   const backing = new FakeFiles()
   const changed: number[] = []
-  const mode = new DataMode(io, backing, {
-    attrChanged: node => void changed.push(node),
+  const notifier = {
+    attrChanged: (node: number) => void changed.push(node),
     dropPages: () => null,
-  })
+    forgetNodes: () => null,
+  }
+  const mode = new DataMode(io, backing, notifier, undefined, idle)
   let nextFh = 1
   const open = (node: number, about: Partial<Opened>, flags = RDONLY, created = false) => {
     const opened = Object.assign(new Opened(), { fd: 100 + nextFh, fh: nextFh++ }, about)
@@ -102,7 +104,7 @@ t.test('passthrough mode: the first open', async t => {
 t.test('a handle without a descriptor gets one where an id is made of it', async t => {
   const backing = new FakeFiles()
   const asked: number[] = []
-  const notifier = { attrChanged: () => {}, dropPages: () => null }
+  const notifier = { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null }
   const mode = new DataMode('passthrough', backing, notifier, fh => (asked.push(fh), 500 + fh))
   const open = (node: number, fh: number, about: Partial<Opened>, flags = RDONLY): number =>
     mode.open(node, Object.assign(new Opened(), { fd: -1, fh }, about), flags, false)
@@ -154,6 +156,28 @@ t.test('few ids are kept without a handle', async t => {
   )
   t.equal(open(4200, UPPER).id, 4200)
   t.equal(open(1, UPPER).id, 4201)
+})
+
+t.test('unions of a thread keep them together', async t => {
+  const idle = new IdleIds(3)
+  const [one, other, ended] = [
+    make('passthrough', idle),
+    make('passthrough', idle),
+    make('passthrough', idle),
+  ]
+  const use = ({ open, close }: typeof one, node: number): void => close(node, open(node, UPPER).fh)
+  use(one, 1)
+  use(one, 2)
+  use(other, 1)
+  use(one, 1)
+  t.same(other.backing.log, ['open 101'])
+  use(other, 2)
+  t.same(one.backing.log, ['open 101', 'open 102', 'close 2'], 'the longest unused of all')
+  other.mode.close()
+  t.same(other.backing.log, ['open 101', 'open 102'], 'its connection has closed them')
+  for (const node of [1, 2, 3]) use(ended, node)
+  t.same(one.backing.log.at(-1), 'close 1', 'and others have the room')
+  t.same(ended.backing.log, ['open 101', 'open 102', 'open 103'])
 })
 
 t.test('while a cached handle is open, every open is cached', async t => {
@@ -208,7 +232,7 @@ t.test('O_DIRECT, where the real file cannot', async t => {
   t.equal(open(2, UPPER, O_DIRECT).fopen, THROUGH)
   t.equal(mode.handleCount, 3)
 
-  const notifier = { attrChanged: () => {}, dropPages: () => null }
+  const notifier = { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null }
   const noFd = new DataMode('passthrough', backing, notifier, () => -24)
   const opened = Object.assign(new Opened(), { fd: -1, fh: 1 }, UPPER)
   t.equal(noFd.open(3, opened, O_DIRECT, false), -24, 'EMFILE, where it cannot even be opened')

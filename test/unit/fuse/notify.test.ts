@@ -67,3 +67,20 @@ t.test('what the kernel does not take is told, and does no harm', async t => {
   notifier.attrChanged(NODE)
   t.match(log.lines, [['warn', /invalidation/, { node: NODE, errno: 9 }]])
 })
+
+t.test('nodes that the kernel is to forget', async t => {
+  const { fd, notifier } = rig(t, 'r+')
+  notifier.attach(fd)
+  t.equal(notifier.forgetNodes([2]), null, 'a kernel that can not be asked')
+  notifier.prunes = true
+  const asked = notifier.forgetNodes([2, 0x1_0000_0003])
+  t.equal(asked?.fd, fd)
+  const bytes = Buffer.from(asked?.bytes ?? [])
+  t.equal(bytes.length, 48)
+  t.equal(bytes.readUInt32LE(0), 48, 'the length')
+  t.equal(bytes.readInt32LE(4), 9, 'FUSE_NOTIFY_PRUNE')
+  t.equal(bytes.readBigUInt64LE(8), 0n, 'it is no answer')
+  t.equal(bytes.readUInt32LE(16), 2, 'how many')
+  t.equal(bytes.readBigUInt64LE(32), 2n)
+  t.equal(bytes.readBigUInt64LE(40), 0x1_0000_0003n)
+})

@@ -123,6 +123,7 @@ export const rig = (
       new DataMode(negotiated.io, backing, {
         attrChanged: node => void changed.push(node),
         dropPages: () => null,
+        forgetNodes: () => null,
       }),
   })
   const send = (bytes: Buffer): Buffer | number => {

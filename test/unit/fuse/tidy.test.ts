@@ -1,6 +1,7 @@
 import t from 'tap'
 
-import { collectGarbage, Tidy } from '../../../src/fuse/tidy.js'
+import { Tidy } from '../../../src/fuse/tidy.js'
+import { collectGarbage } from '../../../src/overlay/heap.js'
 
 t.test('it collects after enough was forgotten, once', async t => {
   let collected = 0

@@ -56,3 +56,13 @@ t.test('of a process', async t => {
   t.same(readMountInfo(process.pid), readMountInfo('self'))
   t.same(readMountInfo(2 ** 30), [], 'that is not there')
 })
+
+t.test('only the lines with a text', async t => {
+  const all = readMountInfo()
+  const root = all.find(({ mountpoint }) => mountpoint === '/')
+  t.match(
+    readMountInfo('self', ` ${root?.device} `).map(({ id }) => id),
+    [root?.id],
+  )
+  t.same(readMountInfo('self', 'no line has this'), [])
+})

@@ -15,7 +15,7 @@ import { skipUnions, stateOf } from './support.js'
 
 const deps = {
   log: silentLogger,
-  notifier: { attrChanged: () => {}, dropPages: () => null },
+  notifier: { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null },
   writeback: false,
 }
 

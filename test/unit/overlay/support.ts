@@ -46,7 +46,11 @@ export const stateOf = (
       error: complain,
       isLevelEnabled: () => false,
     },
-    notifier: { attrChanged: node => void notified.push(node), dropPages: () => null },
+    notifier: {
+      attrChanged: node => void notified.push(node),
+      dropPages: () => null,
+      forgetNodes: () => null,
+    },
     writeback,
     passthrough,
     mountFlags: sys.MS.NOATIME, // as parity.ts mounts the kernel's

@@ -3,7 +3,7 @@ import { once } from 'node:events'
 
 import t from 'tap'
 
-import { difference, identityOf, placeOf } from '../../../src/server/identity.js'
+import { difference, filtersAreShared, identityOf, placeOf } from '../../../src/server/identity.js'
 
 /** A process that waits, started through another program. */
 const waiting = async (...through: string[]) => {
@@ -24,8 +24,9 @@ t.test('a child is like its parent', async t => {
 
 const unlike = [
   ['NoNewPrivs', 'setpriv', '--no-new-privs'],
-  ['limits', 'prlimit', '--core=12345'],
-  ['limits', 'prlimit', '--fsize=1000000'],
+  ['Max file size', 'prlimit', '--fsize=1000000'],
+  [undefined, 'prlimit', '--nproc=30000'],
+  [undefined, 'prlimit', '--nofile=2000'],
 ] as const
 
 for (const [what, program, option] of unlike) {
@@ -39,6 +40,21 @@ for (const [what, program, option] of unlike) {
     child.stdin.end()
   })
 }
+
+const of = (Seccomp: string, Seccomp_filters: string) =>
+  new Map(Object.entries({ Seccomp, Seccomp_filters }))
+
+t.test('as many seccomp filters as process 1 are the same ones', async t => {
+  const init = 'Seccomp:\t2\nSeccomp_filters:\t1\nSpeculation_Store_Bypass:\tvulnerable\n'
+  t.ok(filtersAreShared(of('0', '0'), init), 'none at all')
+  t.ok(filtersAreShared(of('', ''), init), 'a kernel without them')
+  t.ok(filtersAreShared(of('2', '1'), init))
+  t.notOk(filtersAreShared(of('2', '2'), init))
+  t.notOk(filtersAreShared(of('2', '1'), 'Seccomp:\t0\nSeccomp_filters:\t0\n'))
+  t.notOk(filtersAreShared(of('1', '0'), 'Seccomp:\t1\n'))
+  t.notOk(filtersAreShared(of('2', ''), 'Seccomp:\t2\n'), 'a kernel that does not count')
+  t.notOk(filtersAreShared(of('2', '1'), ''), 'process 1 is hidden')
+})
 
 t.test('a process that is gone has none', async t => {
   t.equal(identityOf(4_194_304), undefined)

@@ -6,6 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 
 import { Registration } from '../../../src/server/registration.js'
+import { pipeIn } from '../../helpers/resident.js'
 import { Requests, type Answer, type Take } from '../../../src/server/requests.js'
 
 const own: Answer = { kind: 'own', why: 'so' }
@@ -25,8 +26,8 @@ const begin = (t: Test, take: Take): Registration => {
 
 /** A client that has asked, and what it does then. */
 const ask = (t: Test, folder: string, before: string, after: string): ChildProcess => {
-  const script = `${before}; exec 3<>"$1/control"; printf '\n%s\n' $$ >&3; ${after}`
-  const child = spawn('sh', ['-c', script, 'sh', folder], { stdio: 'ignore' })
+  const script = `${before}; exec 3<>"$2"; printf '\n%s\n' $$ >&3; ${after}`
+  const child = spawn('sh', ['-c', script, 'sh', folder, pipeIn(folder)], { stdio: 'ignore' })
   t.teardown(() => void child.kill('SIGKILL'))
   return child
 }
@@ -65,7 +66,7 @@ t.test('a folder in place of an answer', async t => {
   const child = ask(t, folder, 'mkdir "$1/.fresh.$$" "$1/answer.$$"', 'sleep 0.2; kill -9 $$')
   t.equal(await outcomeOf(child), 'SIGKILL')
   fs.mkdirSync(`${folder}/answer.4194304`)
-  fs.appendFileSync(`${folder}/control`, '\n4194304\n')
+  fs.appendFileSync(pipeIn(folder), '\n4194304\n')
   await pause(300)
   t.pass('it does not end the server')
 })

@@ -1,0 +1,29 @@
+/** Every work, in the order of the report. */
+
+import { changing } from './changing.js'
+import { copyUps } from './copy-up.js'
+import { data } from './data.js'
+import { mounting } from './mounting.js'
+import { parallel } from './parallel.js'
+import { programs } from './programs/index.js'
+import { reading } from './reading.js'
+import { shapes } from './shapes.js'
+import type { Work } from './work.js'
+
+export const works: readonly Work[] = [
+  ...mounting,
+  ...reading,
+  ...changing,
+  ...copyUps,
+  ...programs,
+  ...data,
+  ...parallel,
+  ...shapes,
+]
+
+/** A work by its name, as processes tell each other. */
+export const workNamed = (name: string): Work => {
+  const found = works.find(work => work.name === name)
+  if (found === undefined) throw new Error(`no work ${name}`)
+  return found
+}

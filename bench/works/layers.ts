@@ -1,0 +1,65 @@
+/** The lower layers that works share. All of them are made by plain writes, before anything is mounted. */
+
+import * as fs from 'node:fs'
+import { CHUNK, outbox, writeFile } from '../measure/files.js'
+import { path } from '../measure/calls.js'
+import { RUNS, scaled, type Lowers } from './work.js'
+
+export const SMALL = 4096
+const smallContent = outbox.subarray(0, SMALL)
+
+const FOLDERS = 50
+export const FILES_PER_FOLDER = 40
+
+/** The tree that one run works on. It is not the root: there some unions keep a folder of their own. */
+export const topOf = (root: string, run = 0): string => `${root}/tree${run}`
+
+/** Folders of the tree of a run. */
+export const treeFolders = (root: string, scale: number, run = 0): string[] =>
+  Array.from({ length: scaled(FOLDERS, scale) }, (_, n) => `${topOf(root, run)}/d${n}`)
+
+/** Files of the tree of a run: the first ones in each folder, or all of them. */
+export const treeFiles = (
+  root: string,
+  scale: number,
+  run = 0,
+  perFolder = FILES_PER_FOLDER,
+): string[] =>
+  treeFolders(root, scale, run).flatMap(folder =>
+    Array.from({ length: perFolder }, (_, n) => `${folder}/f${n}`),
+  )
+
+/** For each run a tree of 50 folders with 40 files of 4 KiB each. */
+export const TREE: Lowers = {
+  name: 'tree',
+  count: 1,
+  build(folder, scale) {
+    for (let run = 0; run < RUNS; run++) {
+      for (const at of treeFolders(`${folder}/0`, scale, run)) fs.mkdirSync(at, { recursive: true })
+      for (const at of treeFiles(`${folder}/0`, scale, run)) fs.writeFileSync(at, smallContent)
+    }
+  },
+}
+
+/** The size of a large file: 128 MiB, in whole chunks. */
+export const largeSize = (scale: number): number => scaled(1024, scale) * CHUNK
+export const PIECES = 16
+
+/** How often steps with large files run. */
+export const LARGE_RUNS = 2
+
+/** For each run a large file, and 16 that are as large as that together; none is sparse. */
+export const LARGE: Lowers = {
+  name: 'large',
+  count: 1,
+  build(folder, scale) {
+    for (let run = 0; run < LARGE_RUNS; run++) {
+      writeFile(path(`${folder}/0/large${run}`), largeSize(scale))
+      for (let n = 0; n < PIECES; n++)
+        writeFile(path(`${folder}/0/piece${run}-${n}`), Math.ceil(largeSize(scale) / PIECES))
+    }
+  },
+}
+
+/** An empty layer. */
+export const EMPTY: Lowers = { name: 'empty', count: 1, build() {} }

@@ -1,0 +1,17 @@
+/** One of several clients: a thread that makes itself ready, waits for the start, and works. */
+
+import { parentPort, workerData } from 'node:worker_threads'
+import { jobs, type JobName, type Part } from './parallel-jobs.js'
+
+/** What such a thread is told. */
+export interface Share extends Part {
+  job: JobName
+  /** One word, 0 until all shall start. */
+  start: SharedArrayBuffer
+}
+
+const { job, start, ...part } = workerData as Share
+const run = jobs[job](part)
+parentPort?.postMessage('ready')
+Atomics.wait(new Int32Array(start), 0, 0)
+parentPort?.postMessage(run())

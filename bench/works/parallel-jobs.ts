@@ -1,0 +1,67 @@
+/** What each of several clients does at the same time, on files of its own. */
+
+import * as sys from '../measure/calls.js'
+import { CHUNK, inFolder, readFile, walk, writeFile } from '../measure/files.js'
+import { SMALL, topOf, treeFiles } from './layers.js'
+import { scaled, type Place } from './work.js'
+
+/** One client of several. */
+export interface Part {
+  place: Place
+  run: number
+  index: number
+  clients: number
+}
+
+/** Makes one client's part ready. */
+export type Job = (part: Part) => () => number
+
+const share = ({ place: { root, scale }, run, index, clients }: Part): string[] =>
+  treeFiles(root, scale, run).filter((_, n) => n % clients === index)
+
+const over =
+  (call: (file: sys.Path) => void): Job =>
+  part => {
+    const files = share(part).map(sys.path)
+    return () => {
+      files.forEach(call)
+      return files.length
+    }
+  }
+
+const create: Job = ({ place: { root, scale }, run, index, clients }) => {
+  const folder = sys.path(`${root}/c${run}-${index}`)
+  const files = Array.from({ length: scaled(1000 / clients, scale) }, (_, n) =>
+    sys.path(`${root}/c${run}-${index}/f${n}`),
+  )
+  return () => {
+    sys.mkdir(folder)
+    for (const file of files) writeFile(file, SMALL)
+    return files.length
+  }
+}
+
+const read = over(file => void readFile(file))
+
+export type JobName = 'stat' | 'read' | 'create' | 'write' | 'all'
+
+export const jobs: Readonly<Record<JobName, Job>> = {
+  stat: over(sys.lstat),
+  read,
+  create,
+  write: ({ place: { root, scale }, run, index, clients }) => {
+    const at = sys.path(`${root}/written${run}-${index}`)
+    const chunks = scaled(1024 / clients, scale)
+    return () => {
+      writeFile(at, chunks * CHUNK)
+      return chunks
+    }
+  },
+  /** In a mount of its own. */
+  all: ({ place, run, index, clients }) => {
+    const alone: Part = { place: { ...place, root: place.roots[index] ?? '' }, run, index, clients }
+    const [reading, creating] = [read(alone), create(alone)]
+    const top = topOf(alone.place.root, run)
+    return () => inFolder(top, walk) + reading() + creating()
+  },
+}

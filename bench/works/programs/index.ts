@@ -1,0 +1,10 @@
+/** What people wait for: programs at work on a union. */
+
+import type { Work } from '../work.js'
+import { gitStatus } from './git.js'
+import { compilation } from './make.js'
+import { npmInstall } from './npm.js'
+import { sqlite } from './sqlite.js'
+import { startUp } from './start-up.js'
+
+export const programs: Work[] = [gitStatus, ...startUp, compilation, npmInstall, sqlite]

@@ -1,0 +1,86 @@
+/** npm ci without a network: packages are unpacked from npm's cache into node_modules. */
+
+import { createHash } from 'node:crypto'
+import * as fs from 'node:fs'
+import { scaled, step, type Lowers, type Step, type Work } from '../work.js'
+import { run } from './tools.js'
+
+const MODULES = 25
+const packages = (scale: number): string[] =>
+  Array.from({ length: scaled(100, scale) }, (_, n) => `package${n}`)
+
+const npm = (cache: string, cwd: string, ...args: string[]): void => {
+  const quiet = ['--no-audit', '--no-fund', '--no-update-notifier', '--logs-max=0']
+  // No user's settings: a file that does not exist is one without any.
+  const own = ['--offline', `--cache=${cache}`, `--userconfig=${cache}/none`]
+  run(['npm', ...args, ...own, ...quiet, '--loglevel=error'], { cwd })
+}
+
+/** Packs one package as `npm pack` does. Returns the path of the archive. */
+const pack = (folder: string, name: string): string => {
+  fs.mkdirSync(`${folder}/package/lib`, { recursive: true })
+  fs.writeFileSync(`${folder}/package/package.json`, JSON.stringify({ name, version: '1.0.0' }))
+  for (let n = 0; n < MODULES; n++)
+    fs.writeFileSync(`${folder}/package/lib/module${n}.js`, `exports.${name} = ${n}\n`.repeat(50))
+  const archive = `${folder}/${name}.tgz`
+  run(['tar', '-czf', archive, '-C', folder, 'package'])
+  return archive
+}
+
+const integrityOf = (archive: string): string =>
+  `sha512-${createHash('sha512').update(fs.readFileSync(archive)).digest('base64')}`
+
+/**
+ * A project with a lock file, and the cache, which holds what the lock file names by its digest: that is
+ * where npm looks first, so nobody is asked for the address beside it.
+ */
+const PROJECT: Lowers = {
+  name: 'npm-project',
+  count: 1,
+  build(folder, scale) {
+    const top = `${folder}/0`
+    const packing = `${folder}/packing`
+    fs.mkdirSync(`${top}/project`)
+    const archives = packages(scale).map(name => [name, pack(packing, name)] as const)
+    npm(`${top}/cache`, packing, 'cache', 'add', ...archives.map(([, archive]) => archive))
+    const dependencies = Object.fromEntries(archives.map(([name]) => [name, '1.0.0']))
+    const project = { name: 'project', version: '1.0.0', dependencies }
+    const locked = archives.map(([name, archive]) => [
+      `node_modules/${name}`,
+      {
+        version: '1.0.0',
+        resolved: `https://registry.npmjs.org/${name}/-/${name}-1.0.0.tgz`,
+        integrity: integrityOf(archive),
+      },
+    ])
+    const lock = {
+      ...project,
+      lockfileVersion: 3,
+      packages: { '': project, ...(Object.fromEntries(locked) as object) },
+    }
+    fs.writeFileSync(`${top}/project/package.json`, JSON.stringify(project))
+    fs.writeFileSync(`${top}/project/package-lock.json`, JSON.stringify(lock))
+    fs.rmSync(packing, { recursive: true })
+  },
+}
+
+const install: Step['prepare'] = ({ root, scale }) => {
+  const names = packages(scale)
+  const modules = `${root}/project/node_modules`
+  return () => {
+    npm(`${root}/cache`, `${root}/project`, 'ci')
+    for (const name of names) {
+      const found = fs.readdirSync(`${modules}/${name}/lib`).length
+      if (found !== MODULES) throw new Error(`${name} has ${found} files of ${MODULES}`)
+    }
+    return names.length * (MODULES + 1)
+  }
+}
+
+export const npmInstall: Work = {
+  name: 'npm',
+  lowers: PROJECT,
+  programs: ['npm', 'tar'],
+  runs: 2,
+  steps: [step('ci', 'npm ci of 100 packages from the cache', install)],
+}

@@ -1,0 +1,91 @@
+/** Starting node and python: hundreds of modules, looked for in a chain of places, opened and read. */
+
+import * as fs from 'node:fs'
+import { scaled, step, type Lowers, type Step, type Work } from '../work.js'
+import { expect, run } from './tools.js'
+
+/** Packages of two modules each. */
+const packages = (scale: number): number[] => [...Array(scaled(250, scale)).keys()]
+
+/** Some lines for the engine to compile. */
+const BODY = 40
+
+const NODE: Lowers = {
+  name: 'node-packages',
+  count: 1,
+  build(folder, scale) {
+    const top = `${folder}/0`
+    for (const n of packages(scale)) {
+      const at = `${top}/node_modules/package${n}`
+      fs.mkdirSync(`${at}/lib`, { recursive: true })
+      fs.writeFileSync(`${at}/package.json`, `{"name":"package${n}","main":"lib"}\n`)
+      fs.writeFileSync(`${at}/lib/index.js`, `exports.one = require('./part').one\n`)
+      fs.writeFileSync(
+        `${at}/lib/part.js`,
+        `exports.one = 1\n${Array.from({ length: BODY }, (_, line) => `exports.f${line} = x => x + ${line}\n`).join('')}`,
+      )
+    }
+    // Node looks for it in all folders above as well, which are not the benchmark's.
+    fs.writeFileSync(`${top}/package.json`, '{"type":"commonjs"}\n')
+    const imports = packages(scale).map(n => `sum += require('package${n}').one\n`)
+    fs.writeFileSync(`${top}/main.js`, `let sum = 0\n${imports.join('')}console.log(sum)\n`)
+  },
+}
+
+/** As packages are installed: with their compiled form beside them. */
+const PYTHON: Lowers = {
+  name: 'python-packages',
+  count: 1,
+  build(folder, scale) {
+    const top = `${folder}/0`
+    for (const n of packages(scale)) {
+      const at = `${top}/package${n}`
+      fs.mkdirSync(at)
+      fs.writeFileSync(`${at}/__init__.py`, 'from .part import one\n')
+      fs.writeFileSync(
+        `${at}/part.py`,
+        `one = 1\n${Array.from({ length: BODY }, (_, line) => `def f${line}(x): return x + ${line}\n`).join('')}`,
+      )
+    }
+    const imports = packages(scale).map(n => `import package${n}; sum += package${n}.one\n`)
+    fs.writeFileSync(`${top}/main.py`, `sum = 0\n${imports.join('')}print(sum)\n`)
+    run(['python3', '-m', 'compileall', '-q', top])
+  },
+}
+
+const start =
+  (programOf: () => string, main: string): Step['prepare'] =>
+  ({ root, scale }) => {
+    const program = programOf()
+    const count = packages(scale).length
+    return () => {
+      expect(run([program, `${root}/${main}`]), count)
+      return 2 * count
+    }
+  }
+
+/** The interpreter itself: `python3` may be a script that looks for one. */
+const python = (): string => run(['python3', '-c', 'import sys; print(sys.executable)']).trim()
+
+const startNode = start(() => process.execPath, 'main.js')
+const startPython = start(python, 'main.py')
+
+export const startUp: Work[] = [
+  {
+    name: 'start-node',
+    lowers: NODE,
+    steps: [
+      step('start', 'node starts and requires 500 modules', startNode),
+      step('again', 'node starts again', startNode),
+    ],
+  },
+  {
+    name: 'start-python',
+    lowers: PYTHON,
+    programs: ['python3'],
+    steps: [
+      step('start', 'python starts and imports 500 modules', startPython),
+      step('again', 'python starts again', startPython),
+    ],
+  },
+]

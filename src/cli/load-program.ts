@@ -1,0 +1,9 @@
+/** The program's code, which has a file of its own: programs load it when they have begun what takes longer. */
+
+import { fileURLToPath } from 'node:url'
+
+import { run, type Ran } from '../sys/code-cache.js'
+
+const file = new URL('../cli/program.cjs', import.meta.url)
+
+export const loadProgram = (): Ran<typeof import('./program.js')> => run(fileURLToPath(file))

@@ -1,0 +1,15 @@
+import { spawnSync } from 'node:child_process'
+
+import t from 'tap'
+
+import { skipMounts, test } from './mount.js'
+import { runSteps } from './steps.js'
+
+const skip =
+  skipMounts ||
+  (spawnSync('podman', ['--version']).status !== 0 && 'needs podman (packages podman, buildah)')
+
+/** Podman and buildah with this program as their mount program, one after the other. */
+export const podman = (...all: readonly string[]): void => {
+  for (const who of all) test(t, `podman: ${who}`, { skip }, t => runSteps(t, ['podman.sh', who]))
+}

@@ -1,0 +1,5 @@
+/** Podman and buildah with the resident server that the first mount has left. */
+
+import { podman } from '../helpers/podman.js'
+
+podman('root:lingers', 'rootless:lingers')
