@@ -190,6 +190,10 @@ test(t, 'a server that is stopped', { skip: skipMounts }, async t => {
 const asks = (pid: number): boolean =>
   descriptorsOf(pid).some(([fd, target]) => fd === '3' && target.startsWith('pipe:'))
 
+/** Whether it has found the server running, too: the next that it does is to start what writes the request. */
+const writes = (pid: number): boolean =>
+  asks(pid) && spawnSync('pgrep', ['-P', String(pid)]).status === 0
+
 test(t, 'a server that is stopped while it mounts', { skip: skipMounts }, async t => {
   for (const wait of [0, 3, 10]) {
     const { where, server, first, pid } = await begin(t)
@@ -273,7 +277,7 @@ test(t, 'a client that is interrupted has no mount', { skip: skipMounts }, async
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGKILL'] as const) {
     const child = server.start(ofMount(f))
     const outcome = outcomeOf(child)
-    await until('the request', () => asks(child.pid ?? 0) || child.exitCode !== null)
+    await until('the request', () => writes(child.pid ?? 0) || child.exitCode !== null)
     process.kill(pid, 'SIGSTOP')
     await pause(300)
     child.kill(signal)
