@@ -300,16 +300,25 @@ clean() {
   podman rmi -fa >/dev/null
   same images "$(podman images -aq)" ''
   same mounts "$(unions)" ''
+  local i
   if [ "$server" != own ]; then
     server stop
-    same 'files of the server' "$(find "/run/$TSOVERLAY_SERVER" "$XDG_RUNTIME_DIR/$TSOVERLAY_SERVER" -mindepth 1 2>/dev/null)" ''
+    # Servers of namespaces that have ended end by themselves.
+    for i in {1..50}; do
+      [ -n "$(files_of_servers)" ] || break
+      sleep 0.1
+    done
+    same 'files of the server' "$(files_of_servers)" ''
   fi
-  local i
   for i in {1..50}; do
     [ -n "$(servers)" ] || return 0
     sleep 0.1
   done
   same servers "$(for i in $(servers); do tr '\0' ' ' <"/proc/$i/cmdline"; done)" ''
+}
+
+files_of_servers() {
+  find "/run/$TSOVERLAY_SERVER" "$XDG_RUNTIME_DIR/$TSOVERLAY_SERVER" -mindepth 1 2>/dev/null
 }
 
 # ---- What the steps need.

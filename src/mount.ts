@@ -23,10 +23,9 @@ import {
   type WhiteoutForm,
   type XattrPermissions,
 } from './overlay/options.js'
-import { keysOf, type Marker } from './overlay/markers.js'
+import type { Marker } from './overlay/markers.js'
 import { deviceOn, isCovered, readMountInfo } from './overlay/mountinfo.js'
 import { checkId, checkRanges } from './overlay/owners.js'
-import { validateMountpoint, validateUnion } from './overlay/validate.js'
 import { isKoffiMissing } from './sys/koffi.js'
 
 /** How file data travels. See README, "Data modes". */
@@ -259,6 +258,13 @@ export interface StartOptions {
  */
 export const startMount = async (options: StartOptions): Promise<Mount> => {
   checkNoOpen(options)
+  // Loaded only now: they bring the foreign-function library with them.
+  const [{ validateMountpoint, validateUnion }, { keysOf }, { chooseWay, hasMountRight }] =
+    await Promise.all([
+      import('./overlay/validate.js'),
+      import('./overlay/markers.js'),
+      import('./fuse/mount.js'),
+    ]).catch(noLibrary)
   const mounts = readMountInfo()
   validateUnion(options.union, options.impatient, mounts)
   validateMountpoint(options.mountpoint, options.union, mounts)
@@ -268,9 +274,7 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
   const mountpoint = realpathSync.native(options.mountpoint)
   const keys = keysOf(options.union) // the mount may hide them
 
-  // Loaded only now: the server brings the foreign-function library with it.
   const native = options.transport === 'fuse-native'
-  const { chooseWay, hasMountRight } = await import('./fuse/mount.js').catch(noLibrary)
   const allowOther = options.allowOther ?? process.geteuid?.() === 0
   if (native && !hasMountRight()) throw noRightForNative(options.mountpoint)
   const way = chooseWay(options.mountpoint, allowOther)

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 
 import { fileKey, type Called, type Client } from './client.js'
 import { difference, filtersAreShared, identityOf, type Identity } from './identity.js'
-import { readProc } from './processes.js'
+import { hasNeighbours, readProc } from './processes.js'
 import { Registration } from './registration.js'
 import { Requests, type Answer } from './requests.js'
 import { serverFolder } from './runtime-folder.js'
@@ -39,6 +39,8 @@ export interface Hosted {
 const LAST_REQUESTS_MS = 30
 /** How often to look whether another server has taken the place, or somebody the folder away. */
 const PLACE_MS = 5000
+/** How often a server without mounts looks whether anybody is left that could ask it. */
+const NEIGHBOURS_MS = 1000
 /** How long to wait for clients to read their answers. */
 const LAST_ANSWERS_MS = 1000
 
@@ -65,6 +67,7 @@ export class Resident {
   #underWay = 0
   #ending = false
   #timer: NodeJS.Timeout | undefined
+  #neighbours: NodeJS.Timeout | undefined
   readonly #watch: NodeJS.Timeout
   #resolve: () => void = () => {}
   /** Resolves when this process has nothing left to do: it has no mount, and nobody finds it any more. */
@@ -164,13 +167,19 @@ export class Resident {
 
   #look(): void {
     clearTimeout(this.#timer)
+    clearInterval(this.#neighbours)
     this.#timer = undefined
     if (this.#mounts.size > 0 || this.#underWay > 0) return
     if (this.#ending) void this.#end()
     // Nobody finds a server that has lost its place.
     else if (this.#options.linger === 0 || !this.#registration.isKnown) this.leave()
-    else if (this.#options.linger !== Infinity)
+    else if (this.#options.linger !== Infinity) {
       this.#timer = setTimeout(() => this.leave(), this.#options.linger)
+      // Each command of rootless buildah makes namespaces of its own, which nobody else comes to.
+      this.#neighbours = setInterval(() => {
+        if (!hasNeighbours()) this.leave()
+      }, NEIGHBOURS_MS)
+    }
   }
 
   #unregistered: Promise<void> | undefined

@@ -422,6 +422,24 @@ test(t, 'another build, and another copy of this one', { skip: skipMounts }, asy
   t.equal(server.pid(), pid)
 })
 
+test(t, 'a server in namespaces that nobody is left in', { skip: skipMounts }, async t => {
+  const where = scratch(t, 'resident')
+  const server = resident(t, where)
+  const f = layersIn(where, 'first')
+  const end = `${where.top}/end`
+  const script = `"$0" "$@" && while [ ! -e ${end} ]; do sleep 0.05; done; umount ${f.merged}; sleep 2.5`
+  const client = server.start(ofMount(f), { through: ['unshare', '-m', 'sh', '-c', script] })
+  const outcome = outcomeOf(client)
+  const pid = await server.registered()
+  fs.writeFileSync(end, '')
+  await until('the end of the mount', () => server.mounts().length === 0)
+  await pause(2000)
+  t.ok(isAlive(pid), 'it stays for who could ask it')
+  t.same(await outcome, quiet)
+  await until('its end', () => !isAlive(pid))
+  t.strictSame(fs.readdirSync(server.top), [])
+})
+
 test(t, 'no name, no server', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
