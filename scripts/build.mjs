@@ -51,15 +51,15 @@ const filesApart = {
 const programs = () =>
   build({
     ...common,
-    // A folder deep, as the sources: what lies beside `import.meta.url` begins with `../` in either.
+    // src/sys/entry-points.ts finds them there.
     entryPoints: {
       'cli/main': 'src/cli/main.ts',
       'cli/program': 'src/cli/program.ts',
       'cli/server': 'src/cli/server.ts',
       'fuse-native/process': 'src/fuse-native/process.ts',
-      'fuse/worker': 'src/fuse/worker.ts',
-      'fuse/worker-main': 'src/fuse/worker-main.ts',
-      'overlay/io-worker': 'src/overlay/io-worker.ts',
+      'server/worker': 'src/server/worker.ts',
+      'server/worker-main': 'src/server/worker-main.ts',
+      'overlay/jobs-worker': 'src/overlay/jobs/worker.ts',
     },
     outExtension: { '.js': '.cjs' },
     format: 'cjs',

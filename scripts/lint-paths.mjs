@@ -25,15 +25,15 @@ const IMPORTS = {
     reason: 'only for calls that do not follow the last component (l*xattr)',
   },
   fdPath: {
-    users: ['src/overlay/regular.ts'],
+    users: ['src/overlay/layer/open-regular.ts'],
     reason: 'the object may have been replaced: take its descriptor (and check its type)',
   },
   openPath: {
     users: [
-      'src/overlay/open.ts',
-      'src/overlay/regular.ts',
-      'src/fuse/mount.ts',
-      'src/fuse/served-union.ts',
+      'src/overlay/open-union.ts',
+      'src/overlay/layer/open-regular.ts',
+      'src/fuse/mount/mount.ts',
+      'src/server/served-union.ts',
     ],
     reason: 'only for paths which the administrator gave, and /dev: it follows symlinks',
   },

@@ -9,6 +9,6 @@ export {
   type MountOptions,
   type NoOtherKeys,
   type Transport,
-} from './mount.js'
-export type { MountFlag } from './mount-flags.js'
+} from './server/mount.js'
+export type { MountFlag } from './config/mount-flags.js'
 export type { IdRange, RedirectDir, WhiteoutForm, XattrPermissions } from './overlay/options.js'

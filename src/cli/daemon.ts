@@ -10,8 +10,9 @@ import { fileURLToPath } from 'node:url'
 
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
-import { LAUNCHER, LIVE } from './launcher.js'
+import { LAUNCHER, LIVE } from './background.js'
 import { say } from './say.js'
+import { entryPoint } from '../sys/entry-points.js'
 
 const NO_THREADS =
   "it can't have the threads or the memory that it needs (ulimit -u, ulimit -v, or pids.max of the cgroup)"
@@ -29,7 +30,7 @@ const START_MS = 10_000
  */
 export const startInBackground = (args: readonly string[]): Promise<number> => {
   closeForeignDescriptors()
-  const server = fileURLToPath(new URL('../cli/server.cjs', import.meta.url))
+  const server = fileURLToPath(entryPoint('cli/server'))
   // Node 20 reads these at every start: 40 ms for all of a system's. The server talks to nobody.
   const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
   // Whoever interrupts the wait wants no mount. It is heard from before there is a server, which would outlive this process.

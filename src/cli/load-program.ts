@@ -3,7 +3,8 @@
 import { fileURLToPath } from 'node:url'
 
 import { run, type Ran } from '../sys/code-cache.js'
+import { entryPoint } from '../sys/entry-points.js'
 
-const file = new URL('../cli/program.cjs', import.meta.url)
+const file = entryPoint('cli/program')
 
 export const loadProgram = (): Ran<typeof import('./program.js')> => run(fileURLToPath(file))

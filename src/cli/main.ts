@@ -7,7 +7,7 @@
 
 import { exit } from 'node:process'
 
-import { takeCall } from './called.js'
+import { takeCall } from './invocation.js'
 
 /** `mount` without `-f`, no remount, and no question for help. In doubt false: program.ts looks properly. */
 const isBackgroundMount = ([command, ...rest]: readonly string[]): boolean =>

@@ -5,13 +5,13 @@ import { readFileSync } from 'node:fs'
 import { Argument, Command, CommanderError } from 'commander'
 
 import { isKoffiMissing } from '../sys/koffi.js'
-import { aliasVersion, type Call } from './drop-in.js'
+import { aliasVersion, type Call } from '../config/compat.js'
 import { ExitCode } from './exit-codes.js'
-import { addInspectCommands } from './inspect-words.js'
-import { addMountCommand } from './mount-command.js'
+import { addInspectCommands } from './commands/inspect-words.js'
+import { addMountCommand } from './commands/mount.js'
 import { say } from './say.js'
 import type { Background } from './serve.js'
-import { addServerCommand } from './server-words.js'
+import { addServerCommand } from './commands/server-words.js'
 
 const version = (): string => {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
@@ -60,7 +60,7 @@ Without a command, as fuse-overlayfs and as mount(8) calls it, which is the same
 
   addMountCommand(program, async command => {
     const { serve } = await import('./serve.js')
-    const { isRemount, remount } = await import('./remount.js')
+    const { isRemount, remount } = await import('./commands/remount.js')
     if (isRemount(command.options)) {
       remount(command.mountpoint, command.options, command.onUnknown)
     } else if (background === undefined && !command.foreground) {
@@ -95,7 +95,7 @@ Examples:
             ? 'error: --all takes no mountpoints'
             : "error: missing required argument 'mountpoint', or --all",
         )
-      const { unmountEach, unmountAll } = await import('./umount-several.js')
+      const { unmountEach, unmountAll } = await import('./commands/umount-several.js')
       status = await (options.all
         ? unmountAll(options.lazy)
         : unmountEach(mountpoints, options.lazy))
@@ -103,37 +103,37 @@ Examples:
 
   addInspectCommands(program, {
     ls: async json => {
-      const { showMounts } = await import('./ls.js')
+      const { showMounts } = await import('./commands/ls.js')
       await showMounts(json)
     },
     stats: async (mountpoint, form) => {
-      const { showStats } = await import('./stats.js')
+      const { showStats } = await import('./commands/stats.js')
       await showStats(mountpoint, form)
     },
     which: async (file, json) => {
-      const { showWhich } = await import('./which.js')
+      const { showWhich } = await import('./commands/which.js')
       if (!(await showWhich(file, json))) status = ExitCode.FAILED
     },
     top: async options => {
-      const { showTop } = await import('./top.js')
+      const { showTop } = await import('./commands/top.js')
       status = await showTop(options)
     },
   })
 
   addServerCommand(program, {
     start: async linger => {
-      const { startServer } = await import('./server-command.js')
+      const { startServer } = await import('./commands/server.js')
       const { startInBackground } = await import('./daemon.js')
       status = await (background === undefined
         ? startInBackground(args)
         : startServer(linger, background))
     },
     stop: async () => {
-      const { stopServer } = await import('./server-command.js')
+      const { stopServer } = await import('./commands/server.js')
       status = await stopServer()
     },
     status: async json => {
-      const { showServer } = await import('./server-command.js')
+      const { showServer } = await import('./commands/server.js')
       status = showServer(json)
     },
   })

@@ -5,12 +5,12 @@
 
 import { exit } from 'node:process'
 
-import { startEarly, type UnionThread } from '../fuse/union-thread.js'
+import { startEarly, type UnionThread } from '../server/thread.js'
 import { keep } from '../sys/code-cache.js'
-import { takeCall } from './called.js'
+import { takeCall } from './invocation.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
-import { keepLocked, takeLauncher, takeStarting, takeUnanswered } from './launcher.js'
+import { keepLocked, takeLauncher, takeStarting, takeUnanswered } from './background.js'
 import { loadProgram } from './load-program.js'
 import { say } from './say.js'
 import { workingDirectory } from './working-directory.js'

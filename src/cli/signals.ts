@@ -7,8 +7,8 @@
 import { writeFileSync } from 'node:fs'
 
 import type { Logger } from '../log.js'
-import { killServer, type Mount } from '../mount.js'
-import { deviceOn } from '../overlay/mountinfo.js'
+import { killServer, type Mount } from '../server/mount.js'
+import { deviceOn } from '../host/proc-mounts.js'
 
 /** How long a server whose connections were aborted may take to end before it is killed. */
 const ABORT_MS = 2000

@@ -3,28 +3,28 @@
 import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
 
 import { MountError } from '../errors.js'
-import { findFusermount } from '../fuse/fusermount.js'
-import { hasMountRight } from '../fuse/mount.js'
-import { descriptorsHeld, heapTaken, type UnionThread } from '../fuse/union-thread.js'
+import { findFusermount } from '../fuse/mount/fusermount.js'
+import { hasMountRight } from '../fuse/mount/mount.js'
+import { descriptorsHeld, heapTaken, type UnionThread } from '../server/thread.js'
 import type { Logger } from '../log.js'
-import { startMount, type Mount } from '../mount.js'
-import type { Called, Client } from '../server/client.js'
-import { titleForAll } from '../overlay/servers.js'
+import { startMount, type Mount } from '../server/mount.js'
+import type { Called, Client } from '../resident/client.js'
+import { titleForAll } from '../host/servers.js'
 import {
   thisMachine,
   whyOwn,
   whyOwnBelow,
   withMounts,
   type Machine,
-} from '../server/own-process.js'
-import type { Answer } from '../server/requests.js'
-import { Resident } from '../server/resident.js'
-import { moveToScope } from '../server/scope.js'
+} from '../resident/own-process.js'
+import type { Answer } from '../resident/requests.js'
+import { Resident } from '../resident/resident.js'
+import { moveToScope } from '../resident/scope.js'
 import { getrlimitNofileHard, inInitialNamespace } from '../sys/proc.js'
-import { readCall } from './drop-in.js'
+import { readCall } from '../config/compat.js'
 import { ExitCode } from './exit-codes.js'
 import { lineOf, statusOf } from './failures.js'
-import { readMountCommand } from './mount-command.js'
+import { readMountCommand } from './commands/mount.js'
 import type { Signals } from './signals.js'
 import {
   layersOf,
@@ -150,7 +150,7 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
   return undefined
 }
 
-/** From here on a further mount gets another server: half of where unions have to give nodes back (overlay/heap.ts). */
+/** From here on a further mount gets another server: half of where unions have to give nodes back (overlay/inode/heap.ts). */
 const MUCH_HEAP = 1 / 4
 
 /** As `ResidentOptions.lacks`. At least half of the descriptors are for what the unions have open. */

@@ -50,7 +50,7 @@ may_ask() {
   [ -n "$options" ]
 }
 
-# The folder of the resident server: see src/server/runtime-folder.ts. Everything in it is this user's own, and so is what leads there.
+# The folder of the resident server: see src/resident/runtime-directory.ts. Everything in it is this user's own, and so is what leads there.
 find_server() {
   top=
   name=${TSOVERLAY_SERVER-tsoverlay}

@@ -3,10 +3,10 @@
 import { statSync } from 'node:fs'
 
 import type { Logger, LogLevel } from '../log.js'
-import type { StartOptions, Transport } from '../mount.js'
+import type { StartOptions, Transport } from '../server/mount.js'
 import { makeLogger, tellWarnings } from './logging.js'
-import { absolute, parseMountOptions, type ParsedOptions } from './options.js'
-import { checkUnknown, type OnUnknown } from './unknown-options.js'
+import { absolute, parseMountOptions, type ParsedOptions } from '../config/options.js'
+import { checkUnknown, type OnUnknown } from '../config/unknown-options.js'
 
 export interface MountCommand {
   mountpoint: string

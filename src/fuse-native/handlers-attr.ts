@@ -1,6 +1,6 @@
 /** Handlers for attributes. Part of the table in handlers.ts. */
 
-import { ACL_ACCESS, ACL_DEFAULT } from '../overlay/acl.js'
+import { ACL_ACCESS, ACL_DEFAULT } from '../overlay/owner/acl.js'
 import { SetAttrValid as V, type ByteString, type Result } from '../overlay/ops.js'
 import { E } from '../sys/errno.js'
 import { statfsOf, statOf } from './attrs.js'

@@ -1,6 +1,6 @@
 /** Handlers for open files and folders. Part of the table in handlers.ts. */
 
-import { FMODE_EXEC } from '../fuse/abi.js'
+import { FMODE_EXEC } from '../fuse/protocol/abi.js'
 import type { ByteString, DirSink, Result } from '../overlay/ops.js'
 import type { Ino } from '../sys/stat.js'
 import { E } from '../sys/errno.js'

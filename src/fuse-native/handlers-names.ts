@@ -1,6 +1,6 @@
 /** Handlers that make, remove and rename. Part of the table in handlers.ts. */
 
-import { devMajor, devMinor } from '../fuse/request.js'
+import { devMajor, devMinor } from '../fuse/protocol/decode.js'
 import type { Result } from '../overlay/ops.js'
 import { O_RDWR } from '../sys/constants.js'
 import { E } from '../sys/errno.js'

@@ -5,8 +5,8 @@
 
 import { readdirSync, readlinkSync } from 'node:fs'
 import { MountError } from '../errors.js'
-import type { ServeOptions } from '../fuse/messages.js'
-import { detach, mountedDevice } from '../fuse/mount.js'
+import type { ServeOptions } from '../server/messages.js'
+import { detach, mountedDevice } from '../fuse/mount/mount.js'
 import type { Logger } from '../log.js'
 import { openUnion, type Overlay } from '../overlay/overlay.js'
 import type { Notifier } from '../overlay/ops.js'

@@ -1,7 +1,7 @@
 /** What libfuse is told: its own options, and those mount flags that it has words for. */
 
 import { MountError } from '../errors.js'
-import type { ServeOptions } from '../fuse/messages.js'
+import type { ServeOptions } from '../server/messages.js'
 import {
   MS_DIRSYNC,
   MS_NOATIME,

@@ -4,9 +4,9 @@
  * own.
  */
 
-import { plainError, remoteLogger, type FromWorker, type ServeOptions } from '../fuse/messages.js'
-import { SERVANT } from '../overlay/servers.js'
-import { unmountAsync } from '../fuse/mount.js'
+import { plainError, remoteLogger, type FromWorker, type ServeOptions } from '../server/messages.js'
+import { SERVANT } from '../host/servers.js'
+import { unmountAsync } from '../fuse/mount/mount.js'
 import { MNT_DETACH } from '../sys/constants.js'
 import { widenDescriptorTable } from '../sys/proc.js'
 import { mountNative, type NativeMount } from './mount.js'

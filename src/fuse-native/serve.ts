@@ -9,24 +9,21 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { statfs } from 'node:fs/promises'
 import { MountError } from '../errors.js'
-import { tuneBdi } from '../fuse/bdi.js'
-import { reviveError, type ServeOptions } from '../fuse/messages.js'
-import { detach, mountedDevice } from '../fuse/mount.js'
-import type { Server } from '../fuse/serve.js'
-import { AskedStats, type Stats } from '../fuse/stats.js'
-import { deferred, unmountServer } from '../fuse/unmount.js'
+import { tuneBdi } from '../fuse/device/bdi.js'
+import { reviveError, type ServeOptions } from '../server/messages.js'
+import { detach, mountedDevice } from '../fuse/mount/mount.js'
+import type { Server } from '../server/serve.js'
+import { AskedStats, type Stats } from '../fuse/session/stats.js'
+import { deferred, unmountServer } from '../fuse/mount/unmount.js'
 import type { Logger } from '../log.js'
 import { errnoMessage } from '../sys/errno.js'
 import { MS_BIND, MS_REMOUNT } from '../sys/constants.js'
 import { mount } from '../sys/mount.js'
 import { laterFlags } from './options.js'
 import type { FromProcess, ToProcess } from './process.js'
+import { entryPoint } from '../sys/entry-points.js'
 
-// A loader that runs the sources themselves has no .js beside this file.
-const entry = new URL(
-  import.meta.url.endsWith('.ts') ? '../fuse-native/process.ts' : '../fuse-native/process.cjs',
-  import.meta.url,
-)
+const entry = entryPoint('fuse-native/process')
 
 /** Starts a union; resolves when the mount is live. */
 export const startServer = async (options: ServeOptions, log: Logger): Promise<Server> => {

@@ -3,7 +3,7 @@
  * every case. Nothing is thrown out of a handler: what is not known is logged with its stack, and answered EIO.
  */
 
-import { countLinks } from '../fuse/reply.js'
+import { countLinks } from '../fuse/protocol/encode.js'
 import type { Tuning } from '../fuse/tuning.js'
 import type { Logger } from '../log.js'
 import {

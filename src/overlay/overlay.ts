@@ -8,9 +8,9 @@ import { O_DIRECTORY, O_RDONLY, S_IFLNK } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import type { Off } from '../sys/types.js'
-import { getattr, getFlags, setattr, setFlags, statfs } from './attr.js'
-import { changed } from './changed.js'
-import { create, mkdir, mknod, symlink, tmpfile } from './create.js'
+import { getattr, getFlags, setattr, setFlags, statfs } from './file/attr.js'
+import { changed } from './inode/invalidate.js'
+import { create, mkdir, mknod, symlink, tmpfile } from './namei/create.js'
 import {
   HandleTable,
   type FileHandle,
@@ -20,12 +20,12 @@ import {
   realFd,
   syncFd,
   writeFile,
-} from './handles.js'
-import { giveBack } from './give-back.js'
-import { link } from './link.js'
-import { findCurrent } from './lookup.js'
-import type { Node } from './node.js'
-import { openState, type UnionDeps } from './open.js'
+} from './file/handles.js'
+import { giveBack } from './inode/give-back.js'
+import { link } from './namei/link.js'
+import { findCurrent } from './namei/lookup.js'
+import type { Node } from './inode/node.js'
+import { openState, type UnionDeps } from './open-union.js'
 import {
   Entry,
   Pending,
@@ -44,16 +44,16 @@ import {
   type StatFsOut,
 } from './ops.js'
 import type { UnionOptions } from './options.js'
-import { copyFileRange, fallocateFile } from './ranges.js'
-import { readdir, readdirplus } from './readdir.js'
-import { orWait } from './regular.js'
-import { isBulky, rmdir, unlink } from './remove.js'
-import { rename } from './rename.js'
-import { StandingHandles } from './standing.js'
+import { copyFileRange, fallocateFile } from './file/ranges.js'
+import { readdir, readdirplus } from './namei/readdir.js'
+import { orWait } from './layer/open-regular.js'
+import { isBulky, rmdir, unlink } from './namei/remove.js'
+import { rename } from './namei/rename.js'
+import { StandingHandles } from './file/inode-files.js'
 import { fillAttr, isReadOnly, layersOf, locate, Place, type Union } from './union.js'
-import { CHANGED } from './version.js'
-import { explain, type Answer } from './which.js'
-import { getxattr, listxattr, removexattr, setxattr } from './xattr.js'
+import { CHANGED } from './inode/lower-version.js'
+import { explain, type Answer } from './namei/which.js'
+import { getxattr, listxattr, removexattr, setxattr } from './file/xattr.js'
 
 const place = new Place()
 const NAME_MAX = 255

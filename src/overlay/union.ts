@@ -10,12 +10,12 @@ import { fstatx, statxat } from '../sys/at.js'
 import { E } from '../sys/errno.js'
 import { Stat, type Ino } from '../sys/stat.js'
 import type { Logger } from '../log.js'
-import type { IoPool } from './io-pool.js'
-import { identify, upperKey } from './identity.js'
-import type { Listings } from './listing.js'
-import type { DirFds, Layer } from './layer.js'
-import type { MarkReader } from './marks.js'
-import type { Node, NodeTable } from './node.js'
+import type { IoPool } from './jobs/pool.js'
+import { identify, upperKey } from './layer/real-identity.js'
+import type { Listings } from './namei/dir-cache.js'
+import type { DirFds, Layer } from './layer/layer.js'
+import type { MarkReader } from './layer/overlay-xattrs.js'
+import type { Node, NodeTable } from './inode/node.js'
 import {
   UNREAD_MAX,
   type Attr,
@@ -25,11 +25,11 @@ import {
   type Result,
 } from './ops.js'
 import type { UnionOptions } from './options.js'
-import { amend } from './override.js'
-import type { Owners } from './owners.js'
-import type { Trust } from './trust.js'
-import type { SlowLayers } from './slow.js'
-import type { Workdir } from './work.js'
+import { amend } from './owner/stat-override.js'
+import type { Owners } from './owner/idmap.js'
+import type { Trust } from './layer/trust.js'
+import type { SlowLayers } from './jobs/slow-layers.js'
+import type { Workdir } from './copy-up/workdir.js'
 
 /** Where a real object is: a name in an open folder, or, with name '', what the descriptor refers to. */
 export class Place {
@@ -61,9 +61,9 @@ export interface Union {
   readonly trust: Trust
   /** Null: owners are shown and written as they are. */
   readonly owners: Owners | null
-  /** Layers may keep owners, modes and types in attributes (override.ts). */
+  /** Layers may keep owners, modes and types in attributes (stat-override.ts). */
   readonly override: boolean
-  /** What the system says of a layer's objects may not be what counts (override.ts:amend). */
+  /** What the system says of a layer's objects may not be what counts (stat-override.ts:amend). */
   readonly amends: boolean
   /** Null with a read-only union. */
   readonly work: Workdir | null
@@ -80,7 +80,7 @@ export interface Union {
   readonly writeback: boolean
   /** The kernel is to read and write files of the upper layer itself. */
   readonly passthrough: boolean
-  /** Files are opened and closed without a message: requests for data name a node (standing.ts). */
+  /** Files are opened and closed without a message: requests for data name a node (inode-files.ts). */
   readonly noOpen: boolean
   /** This process may read every file, so that opening one for reading cannot be refused for want of a right. */
   readonly readsAll: boolean

@@ -12,7 +12,8 @@ export const KNOWN: readonly Known[] = [
   {
     reason:
       'A device in a folder that may be listed but not searched: nobody can tell whether it is a whiteout. It is listed, as by the kernel (ovl_cache_update).',
-    is: ({ error, where }) => error === 'EACCES' && where.startsWith('isHidden overlay/merge'),
+    is: ({ error, where }) =>
+      error === 'EACCES' && where.startsWith('isHidden overlay/namei/readdir-merge'),
   },
   {
     reason:
@@ -43,13 +44,15 @@ export const KNOWN: readonly Known[] = [
     reason:
       'What a killed server has left half done, and a mount can not put right, is told (a warning) and stays for the next mount.',
     is: ({ where, wrong }) =>
-      /settleLoan overlay\/loans|#endMove overlay\/work/.test(where) &&
-      wrong.every(line => line.startsWith('otherwise than after a remount')),
+      /settleLoan overlay\/owner\/owner-access-records|#endMove overlay\/copy-up\/workdir/.test(
+        where,
+      ) && wrong.every(line => line.startsWith('otherwise than after a remount')),
   },
   {
     reason:
       'A file system that does not let itself be asked for its UUID or for handles (EACCES) counts as one without: that is so for each mount, not for one.',
-    is: ({ error, where }) => error === 'EACCES' && where.startsWith('makeLayer overlay/open'),
+    is: ({ error, where }) =>
+      error === 'EACCES' && where.startsWith('makeLayer overlay/open-union'),
   },
   {
     reason:
@@ -69,7 +72,7 @@ export const KNOWN: readonly Known[] = [
   {
     reason:
       'With xattr_permissions an ACL and the mode that belongs to it are two attributes. A server that is killed in between leaves the new ACL with the old mode: nobody has more than by either.',
-    is: ({ error, where }) => error === null && where.includes('setAcl overlay/xattr'),
+    is: ({ error, where }) => error === null && where.includes('setAcl overlay/file/xattr'),
   },
 ]
 

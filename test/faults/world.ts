@@ -2,8 +2,8 @@
 
 import * as fs from 'node:fs'
 import { join } from 'node:path'
-import { IoPool } from '../../src/overlay/io-pool.js'
-import { runTask, type IoTask } from '../../src/overlay/io-task.js'
+import { IoPool } from '../../src/overlay/jobs/pool.js'
+import { runTask, type IoTask } from '../../src/overlay/jobs/task.js'
 import type { Job, Result } from '../../src/overlay/ops.js'
 import { defaultUnionOptions, type UnionOptions } from '../../src/overlay/options.js'
 import { E } from '../../src/sys/errno.js'

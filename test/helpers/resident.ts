@@ -5,8 +5,8 @@ import * as fs from 'node:fs'
 
 import type { Test } from 'tap'
 
-import { markersOf, type Found } from '../../src/overlay/markers.js'
-import { startOf } from '../../src/server/processes.js'
+import { markersOf, type Found } from '../../src/host/markers.js'
+import { startOf } from '../../src/resident/processes.js'
 import {
   isAlive,
   mountedOn,

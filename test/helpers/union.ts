@@ -1,16 +1,16 @@
 /**
  * A union without a mount: its operations are called as the kernel's FUSE client calls them, with every
  * name looked up first and every lookup taken back. What is read through it has the form in which
- * trees of real folders are read (tree.ts), so that both can be compared.
+ * trees of real folders are read (real-dir.ts), so that both can be compared.
  */
 
 import * as fs from 'node:fs'
 import { createHash } from 'node:crypto'
 import type { Test } from 'tap'
-import type { IoPool } from '../../src/overlay/io-pool.js'
-import { DirFds } from '../../src/overlay/layer.js'
+import type { IoPool } from '../../src/overlay/jobs/pool.js'
+import { DirFds } from '../../src/overlay/layer/layer.js'
 import { MountError } from '../../src/errors.js'
-import { openState } from '../../src/overlay/open.js'
+import { openState } from '../../src/overlay/open-union.js'
 import { Overlay } from '../../src/overlay/overlay.js'
 import {
   Attr,

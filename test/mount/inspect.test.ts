@@ -19,9 +19,9 @@ import {
   until,
 } from '../helpers/mount.js'
 import { layersIn, resident, type Layers, type Resident } from '../helpers/resident.js'
-import type { Listed } from '../../src/cli/ls.js'
-import type { MountStats } from '../../src/cli/stats.js'
-import type { Which } from '../../src/cli/which.js'
+import type { Listed } from '../../src/cli/commands/ls.js'
+import type { MountStats } from '../../src/cli/commands/stats.js'
+import type { Which } from '../../src/cli/commands/which.js'
 import { descriptorsOf } from '../../src/sys/descriptors.js'
 
 const skip = skipMounts

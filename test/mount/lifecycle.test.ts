@@ -732,7 +732,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   await test(t, 'files of the program that are gone keep nobody waiting', async t => {
     const f = folders(t)
     const copy = install(f.top)
-    fs.rmSync(`${copy}/dist/overlay/io-worker.cjs`)
+    fs.rmSync(`${copy}/dist/overlay/jobs-worker.cjs`)
     fs.writeFileSync(`${f.lower}/large`, Buffer.alloc(3 << 20, 'l'))
     fs.writeFileSync(`${f.lower}/larger`, Buffer.alloc(5 << 20, 'm'))
     f.before(() => void spawnSync('umount', [f.merged]))

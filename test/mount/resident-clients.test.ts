@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 
 import t, { type Test } from 'tap'
 
-import { findFusermount } from '../../src/fuse/fusermount.js'
+import { findFusermount } from '../../src/fuse/mount/fusermount.js'
 import { install } from '../helpers/installed.js'
 import {
   isAlive,

@@ -7,7 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 
 import t, { type Test } from 'tap'
 
-import { startOf } from '../../src/server/processes.js'
+import { startOf } from '../../src/resident/processes.js'
 import { descriptorsOf } from '../../src/sys/descriptors.js'
 import { install } from '../helpers/installed.js'
 import {

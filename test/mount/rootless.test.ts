@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url'
 
 import t, { type Test } from 'tap'
 
-import { findFusermount } from '../../src/fuse/fusermount.js'
+import { findFusermount } from '../../src/fuse/mount/fusermount.js'
 import {
   isAlive,
   scratch,
@@ -450,7 +450,7 @@ is 'nothing is mounted' "$(mounts)" 0
 
 test(t, 'without fusermount3', { skip }, async t => {
   const { top } = scratch(t, 'rootless')
-  const { mountByHelper } = await import('../../src/fuse/fusermount.js')
+  const { mountByHelper } = await import('../../src/fuse/mount/fusermount.js')
   t.equal(findFusermount('/nonexistent'), findFusermount(''), 'also where PATH does not lead to it')
   await t.rejects(
     mountByHelper({

@@ -10,7 +10,7 @@ import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { setTimeout as pause } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import { markersOf } from '../../src/overlay/markers.js'
+import { markersOf } from '../../src/host/markers.js'
 import { descriptorsOf } from '../../src/sys/descriptors.js'
 
 const USAGE = `usage: npm run soak -- [options]

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { laterFlags, libfuseOptions } from '../../../src/fuse-native/options.js'
-import type { ServeOptions } from '../../../src/fuse/messages.js'
+import type { ServeOptions } from '../../../src/server/messages.js'
 import { defaultTuning } from '../../../src/fuse/tuning.js'
 import { defaultUnionOptions } from '../../../src/overlay/options.js'
 import {

@@ -3,12 +3,12 @@
  */
 
 import { silentLogger, type Logger } from '../../../src/log.js'
-import { DataMode, type RealFiles } from '../../../src/fuse/data-mode.js'
-import type { InitWish, IoMode } from '../../../src/fuse/init.js'
-import { Session } from '../../../src/fuse/session.js'
-import type { PageStore } from '../../../src/fuse/store.js'
+import { DataMode, type RealFiles } from '../../../src/fuse/session/io-mode.js'
+import type { InitWish, IoMode } from '../../../src/fuse/protocol/init.js'
+import { Session } from '../../../src/fuse/session/session.js'
+import type { PageStore } from '../../../src/fuse/device/prefill.js'
 import { defaultTuning, type Tuning } from '../../../src/fuse/tuning.js'
-import { Reply, Request } from '../../../src/fuse/wire.js'
+import { Reply, Request } from '../../../src/fuse/protocol/wire.js'
 import { join, OP, RecordingOps, request, u32, zeros } from '../../helpers/frames.js'
 
 /** Every flag of 7.45 that the kernel may offer, low and high word. */

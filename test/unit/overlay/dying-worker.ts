@@ -2,7 +2,7 @@
 
 import { workerData, type MessagePort } from 'node:worker_threads'
 
-import type { IoRequest } from '../../../src/overlay/io-thread.js'
+import type { IoRequest } from '../../../src/overlay/jobs/thread.js'
 
 const { port } = workerData as { port: MessagePort }
 
@@ -22,4 +22,4 @@ Object.assign(port, {
   },
 })
 
-await import('../../../src/overlay/io-worker.js')
+await import('../../../src/overlay/jobs/worker.js')

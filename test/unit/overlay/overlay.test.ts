@@ -2,8 +2,8 @@ import * as fs from 'node:fs'
 
 import t from 'tap'
 
-import type { IoPool } from '../../../src/overlay/io-pool.js'
-import type { IoTask } from '../../../src/overlay/io-task.js'
+import type { IoPool } from '../../../src/overlay/jobs/pool.js'
+import type { IoTask } from '../../../src/overlay/jobs/task.js'
 import { Attr, Entry, Opened, ROOT_ID, SetAttr, StatFsOut } from '../../../src/overlay/ops.js'
 import { Overlay } from '../../../src/overlay/overlay.js'
 import { E } from '../../../src/sys/errno.js'

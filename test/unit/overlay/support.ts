@@ -2,9 +2,9 @@
 
 import type { Test } from 'tap'
 
-import { findChild } from '../../../src/overlay/lookup.js'
-import type { Node } from '../../../src/overlay/node.js'
-import { openState } from '../../../src/overlay/open.js'
+import { findChild } from '../../../src/overlay/namei/lookup.js'
+import type { Node } from '../../../src/overlay/inode/node.js'
+import { openState } from '../../../src/overlay/open-union.js'
 import { Pending, type NodeId, type Result } from '../../../src/overlay/ops.js'
 import type { UnionOptions } from '../../../src/overlay/options.js'
 import { Overlay } from '../../../src/overlay/overlay.js'

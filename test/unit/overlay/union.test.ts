@@ -1,9 +1,9 @@
 import * as fc from 'fast-check'
 import t from 'tap'
 
-import { Layer, RealDir } from '../../../src/overlay/layer.js'
-import { Links } from '../../../src/overlay/links.js'
-import { Node, NodeTable } from '../../../src/overlay/node.js'
+import { Layer, RealDir } from '../../../src/overlay/layer/layer.js'
+import { Links } from '../../../src/overlay/inode/links.js'
+import { Node, NodeTable } from '../../../src/overlay/inode/node.js'
 import { Attr } from '../../../src/overlay/ops.js'
 import {
   fillAttr,

@@ -1,0 +1,111 @@
+/** `tsoverlay ls`: the unions that are mounted here. */
+
+import { readFileSync } from 'node:fs'
+
+import { mountedUnions } from '../../host/mounted-unions.js'
+import { ask } from '../../resident/ask.js'
+import type { Answers } from '../../resident/questions.js'
+import { age, oneWord, size, table } from '../table.js'
+
+/** Null: it can't be told. */
+export interface Listed {
+  mountpoint: string
+  /** Top first. */
+  lower: readonly string[] | null
+  upper: string | null
+  work: string | null
+  writable: boolean | null
+  io: string | null
+  pid: number | null
+  /** When it was mounted, in milliseconds since 1970, and how long ago that is, in seconds. */
+  since: number | null
+  age: number | null
+  requests: number | null
+  /** Of the server, in bytes; all its mounts share it. */
+  memory: number | null
+  /** How many mounts the server has. */
+  mounts: number | null
+}
+
+export const listMounts = async (now = Date.now()): Promise<Listed[]> => {
+  const all = mountedUnions()
+  const answers = new Map<number, Promise<Answers | undefined>>()
+  const memory = new Map<number, number | null>()
+  return Promise.all(
+    all.map(async ({ mount, server }): Promise<Listed> => {
+      const marker = server?.marker
+      const pid = server?.pids[0]
+      if (pid !== undefined && !answers.has(pid)) {
+        answers.set(pid, ask(pid, marker?.questions))
+        memory.set(pid, memoryOf(server?.pids ?? []))
+      }
+      const told = pid === undefined ? undefined : await answers.get(pid)
+      const requests = told?.[mount.device]?.['requests']
+      return {
+        mountpoint: mount.mountpoint,
+        lower: marker?.lower ?? null,
+        upper: marker?.upper ?? null,
+        work: marker?.work ?? null,
+        writable: marker?.writable ?? null,
+        io: marker?.io ?? null,
+        pid: pid ?? null,
+        since: marker?.since ?? null,
+        age: marker === undefined ? null : Math.max(0, Math.floor((now - marker.since) / 1000)),
+        requests: typeof requests === 'number' ? requests : null,
+        memory: pid === undefined ? null : (memory.get(pid) ?? null),
+        mounts: marker === undefined ? null : (server?.mounts ?? null),
+      }
+    }),
+  )
+}
+
+/** Memory of processes, what they share with others in part (PSS). */
+const memoryOf = (pids: readonly number[]): number | null => {
+  let sum = 0
+  for (const pid of pids) {
+    try {
+      const text = readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1')
+      const kib = /^Pss:\s+(\d+) kB/m.exec(text)?.[1]
+      if (kib === undefined) return null
+      sum += Number(kib) * 1024
+    } catch {
+      return null
+    }
+  }
+  return sum
+}
+
+const HEADINGS = ['MOUNTPOINT', 'PID', 'MODE', 'AGE', 'REQUESTS', 'MEMORY', 'MOUNTS', 'LAYERS']
+const NUMBERS = new Set([1, 3, 4, 5, 6])
+
+const text = <T>(value: T | null, show: (value: T) => string = String): string =>
+  value === null ? '-' : show(value)
+
+/** For people: what is in a path is not set apart from what is around it. */
+const layersOf = ({ lower, upper, work }: Listed): string => {
+  if (lower === null) return '-'
+  const words = [`lowerdir=${lower.join(':')}`]
+  if (upper !== null) words.push(`upperdir=${upper}`)
+  if (work !== null) words.push(`workdir=${work}`)
+  return oneWord(words.join(','))
+}
+
+export const rowsOf = (mounts: readonly Listed[]): string[][] => [
+  HEADINGS,
+  ...mounts.map(one => [
+    oneWord(one.mountpoint),
+    text(one.pid),
+    text(one.io, oneWord),
+    text(one.age, age),
+    text(one.requests),
+    text(one.memory, size),
+    text(one.mounts),
+    layersOf(one),
+  ]),
+]
+
+export const showMounts = async (json: boolean): Promise<void> => {
+  const mounts = await listMounts()
+  if (json) console.log(JSON.stringify(mounts))
+  else for (const line of table(rowsOf(mounts), NUMBERS)) console.log(line)
+}

@@ -1,0 +1,108 @@
+/**
+ * `remount` among the mount options: the mount that is there gets other flags, as mount(2) with MS_REMOUNT changes them on a
+ * kernel overlayfs. Nothing is mounted, no server is started, and options of the union stay as they are.
+ */
+
+import { MountError } from '../../errors.js'
+import { addMountFlag, isMountFlag } from '../../config/mount-flags.js'
+import type { MountInfo } from '../../host/proc-mounts.js'
+import { servesWritable, serversOf } from '../../host/servers.js'
+import {
+  MS_NOATIME,
+  MS_NODIRATIME,
+  MS_RDONLY,
+  MS_RELATIME,
+  MS_REMOUNT,
+  MS_STRICTATIME,
+} from '../../sys/constants.js'
+import { E, errnoMessage, errnoName } from '../../sys/errno.js'
+import { mount } from '../../sys/mount.js'
+import { parseMountOptions, splitOptions } from '../../config/options.js'
+import { say } from '../say.js'
+import { findMount } from './umount.js'
+import { checkUnknown, type OnUnknown } from '../../config/unknown-options.js'
+
+const WORD = 'remount'
+
+/**
+ * What the kernel shows of a FUSE mount beside its flags (fs/fuse/inode.c: fuse_show_options), or is told by its mounter. mount(8)
+ * passes on what it reads in /proc/self/mountinfo: these change nothing. `default_permissions` and `allow_other` are options here,
+ * too.
+ */
+const SHOWN = /^(?:user_id|group_id|max_read|blksize|rootmode|fd)=\d+$/
+
+/** Whether the values of `-o` ask for it. */
+export const isRemount = (lists: readonly string[]): boolean =>
+  lists.flatMap(splitOptions).includes(WORD)
+
+/** The words for a mount's flags. /proc has none for strictatime. */
+const wordsOf = (options: string): string[] => {
+  const words = options.split(',')
+  return words.some(word => /^(no|rel)atime$/.test(word)) ? words : [...words, 'strictatime']
+}
+
+/**
+ * The MS_* bits that a mount gets: those that it has, changed by the words that are given, the last one first. mount(8) names
+ * all of them.
+ */
+export const remountFlags = (there: string, lists: readonly string[]): number =>
+  [...wordsOf(there), ...lists.flatMap(splitOptions)].filter(isMountFlag).reduce(addMountFlag, 0)
+
+/** Which reads move access times, as MS_* bits say (kernel: path_mount). */
+const atimeOf = (flags: number): number => {
+  const which = [MS_STRICTATIME, MS_NOATIME].find(bit => (flags & bit) !== 0) ?? MS_RELATIME
+  return which | (flags & MS_NODIRATIME)
+}
+
+/**
+ * Changes the flags of the topmost mount on a folder.
+ * @param lists the values of `-o`
+ * @throws {MountError} and nothing is changed
+ */
+export const remount = (path: string, lists: readonly string[], onUnknown: OnUnknown): void => {
+  const others = lists.map(list =>
+    splitOptions(list)
+      .filter(item => item !== WORD && !SHOWN.test(item))
+      .join(','),
+  )
+  const options = parseMountOptions(others, '/') // its paths are not used
+  for (const line of checkUnknown(options.ignored, options.labels, onUnknown)) say(line)
+  const there = findMount(path)
+  const { mountpoint } = there
+  const flags = remountFlags(there.options, lists)
+  if ((flags & MS_RDONLY) === 0 && isReadOnly(there) && !mayBecomeWritable(there))
+    throw failure(
+      mountpoint,
+      'EROFS',
+      'the union was mounted without upperdir or read-only, and can only be mounted anew for writing',
+    )
+  // The server has set them on its own mount of the upper layer.
+  if (atimeOf(flags) !== atimeOf(remountFlags(there.options, [])) && mayBecomeWritable(there))
+    throw failure(
+      mountpoint,
+      'EINVAL',
+      'whether reading moves access times is said when a union is mounted; mount it anew',
+    )
+  const r = mount(null, mountpoint, null, MS_REMOUNT | flags)
+  if (r >= 0) return
+  const why =
+    r === -E.EBUSY
+      ? 'a file is open for writing'
+      : r === -E.EPERM
+        ? 'it takes the right to mount, as root has it'
+        : errnoMessage(r)
+  throw failure(mountpoint, errnoName(r), why)
+}
+
+const isReadOnly = ({ options, superOptions }: MountInfo): boolean =>
+  [options, superOptions].some(words => words.split(',').includes('ro'))
+
+const mayBecomeWritable = (there: MountInfo): boolean =>
+  serversOf(there).some(pid => servesWritable(pid, there.device))
+
+const failure = (mountpoint: string, code: string, why: string): MountError =>
+  new MountError(`${mountpoint} can't be remounted: ${why}`, {
+    option: 'remount',
+    path: mountpoint,
+    code,
+  })

@@ -1,0 +1,118 @@
+/** `tsoverlay server start`, `stop` and `status`. */
+
+import { chdir } from 'node:process'
+
+import { fuseMountsOf, titleForAll } from '../../host/servers.js'
+import { markersOf } from '../../host/markers.js'
+import { registeredIn, type Registered } from '../../resident/registration.js'
+import { serverFolder } from '../../resident/runtime-directory.js'
+import { close } from '../../sys/io.js'
+import { hasEnded, pidfdOpen, pidfdSignal } from '../../sys/pidfd.js'
+import { setsid } from '../../sys/proc.js'
+import { startOf } from '../../resident/processes.js'
+import { ExitCode } from '../exit-codes.js'
+import { tellLive } from '../background.js'
+import { say } from '../say.js'
+import type { Background } from '../serve.js'
+import { handleSignals } from '../signals.js'
+import { dropStandardError, openNowhere } from '../standard-error.js'
+import { stay } from '../stay.js'
+import { systemLogger } from '../syslog.js'
+
+/** How long a server may take to unmount all. */
+const PATIENCE_MS = 30_000
+const POLL_MS = 10
+const SIGTERM = 15
+
+/** @param linger in seconds */
+export const startServer = async (linger: number, background: Background): Promise<number> => {
+  setsid()
+  const nowhere = openNowhere()
+  chdir('/')
+  const log = systemLogger('warn')
+  const signals = handleSignals(log)
+  process.title = titleForAll([])
+  const why = await stay({
+    linger: linger * 1000,
+    unanswered: 0,
+    stays: true,
+    signals,
+    log,
+    thread: background.thread,
+    onRegistered: leave => {
+      // Who started it does not know of it.
+      if (!tellLive(background.launcher)) leave()
+      dropStandardError(nowhere)
+    },
+  })
+  if (why === undefined) return ExitCode.OK
+  say(`tsoverlay: no server can be started: ${why}`)
+  return ExitCode.FAILED
+}
+
+const running = (): Registered | undefined => {
+  const folder = serverFolder()
+  return folder === undefined ? undefined : registeredIn(folder)
+}
+
+export const stopServer = async (): Promise<number> => {
+  const server = running()
+  if (server === undefined) {
+    say('tsoverlay: no server runs')
+    return ExitCode.OK
+  }
+  const { pid, start } = server
+  const pidfd = pidfdOpen(pid)
+  if (pidfd < 0) return ExitCode.OK
+  try {
+    // The number may be another process' by now.
+    if (startOf(pid) !== start) return ExitCode.OK
+    if (pidfdSignal(pidfd, SIGTERM) < 0 && !hasEnded(pidfd)) {
+      say(`tsoverlay: process ${pid} can't be told to end`)
+      return ExitCode.FAILED
+    }
+    for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
+      if (hasEnded(pidfd)) return ExitCode.OK
+      await new Promise(done => setTimeout(done, POLL_MS))
+    }
+  } finally {
+    close(pidfd)
+  }
+  say(
+    `tsoverlay: process ${pid} has not ended within ${PATIENCE_MS / 1000} seconds: a file of a mount is still open, or a task for the disk is under way`,
+  )
+  return ExitCode.STILL_SERVED
+}
+
+/** Exit status of `status` where no server runs: that of an init script (LSB). */
+const NOT_RUNNING = 3
+
+export const showServer = (json: boolean): number => {
+  const server = running()
+  const mounts =
+    server === undefined
+      ? []
+      : markersOf(server.pid).map(
+          ({ mountpoint, device, lower, upper, work, writable, io, since }) => ({
+            // It may have been moved since, or taken out of the tree.
+            mountpoint: fuseMountsOf(server.pid, device)[0] ?? mountpoint,
+            lower,
+            upper,
+            work,
+            writable,
+            io,
+            since,
+          }),
+        )
+  if (json) {
+    const told = server === undefined ? {} : { pid: server.pid, stays: server.stays }
+    console.log(JSON.stringify({ running: server !== undefined, ...told, mounts }))
+  } else if (server === undefined) {
+    console.log('no server runs')
+  } else {
+    const many = mounts.length === 1 ? '1 mount' : `${mounts.length} mounts`
+    console.log(`process ${server.pid}, ${many}${server.stays ? '' : ', ends without mounts'}`)
+    for (const { mountpoint } of mounts) console.log(mountpoint)
+  }
+  return server === undefined ? NOT_RUNNING : ExitCode.OK
+}

@@ -1,0 +1,271 @@
+/** `tsoverlay top`: the unions that are mounted here and how busy they are, again and again. */
+
+import { constants } from 'node:os'
+
+import { ExitCode } from '../exit-codes.js'
+import { listMounts, type Listed } from './ls.js'
+import { say } from '../say.js'
+import { age, oneWord, size, table } from '../table.js'
+
+/** Null: it can't be told, or not yet. */
+export interface Busy extends Listed {
+  /** Requests per second since the look before. */
+  rate: number | null
+}
+
+/** What was seen, and when, in milliseconds. */
+export interface Look {
+  at: number
+  mounts: readonly Busy[]
+}
+
+/** The same mount in two looks: another one on the same folder counts from 0. */
+const keyOf = ({ pid, since, mountpoint }: Listed): string => `${pid} ${since} ${mountpoint}`
+
+/** @param at of a clock that never goes back */
+export const lookAgain = (mounts: readonly Listed[], at: number, before?: Look): Look => {
+  const known = new Map(before?.mounts.map(one => [keyOf(one), one.requests]))
+  const seconds = before === undefined ? 0 : (at - before.at) / 1000
+  return {
+    at,
+    mounts: mounts.map(one => {
+      const was = known.get(keyOf(one)) ?? null
+      const rate =
+        one.requests === null || was === null || seconds <= 0
+          ? null
+          : Math.max(0, one.requests - was) / seconds
+      return { ...one, rate }
+    }),
+  }
+}
+
+/** By what the lines are sorted: the key, its name, and the order. */
+export const ORDERS = {
+  r: { name: 'requests per second', of: (one: Busy) => one.rate },
+  t: { name: 'requests in total', of: (one: Busy) => one.requests },
+  m: { name: 'memory', of: (one: Busy) => one.memory },
+  a: { name: 'age', of: (one: Busy) => one.age },
+  p: { name: 'path', of: () => null },
+} as const
+export type Order = keyof typeof ORDERS
+
+const isOrder = (key: string): key is Order => Object.hasOwn(ORDERS, key)
+
+/** The largest first, what can't be told last; equal ones by their paths. */
+export const sorted = (mounts: readonly Busy[], order: Order): Busy[] => {
+  const { of } = ORDERS[order]
+  return mounts.toSorted(
+    (a, b) =>
+      (of(b) ?? -1) - (of(a) ?? -1) ||
+      (a.mountpoint < b.mountpoint ? -1 : Number(a.mountpoint > b.mountpoint)),
+  )
+}
+
+const HEADINGS = ['REQUESTS/S', 'REQUESTS', 'MEMORY', 'MOUNTS', 'PID', 'AGE', 'MODE', 'MOUNTPOINT']
+const NUMBERS = new Set([0, 1, 2, 3, 4, 5])
+
+const text = <T>(value: T | null, show: (value: T) => string = String): string =>
+  value === null ? '-' : show(value)
+
+const rateOf = (rate: number): string => rate.toFixed(rate > 0 && rate < 10 ? 1 : 0)
+
+export const linesOf = ({ mounts }: Look, order: Order): string[] =>
+  table(
+    [
+      HEADINGS,
+      ...sorted(mounts, order).map(one => [
+        text(one.rate, rateOf),
+        text(one.requests),
+        text(one.memory, size),
+        text(one.mounts),
+        text(one.pid),
+        text(one.age, age),
+        text(one.io, oneWord),
+        oneWord(one.mountpoint),
+      ]),
+    ],
+    NUMBERS,
+  )
+
+const sum = (values: Iterable<number>): number => [...values].reduce((all, one) => all + one, 0)
+const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`
+
+/** All of them together. */
+const summaryOf = ({ mounts }: Look): string => {
+  const memory = new Map(mounts.map(({ pid, memory: bytes }) => [pid, bytes ?? 0]))
+  memory.delete(null)
+  const rate = mounts.some(one => one.rate !== null)
+    ? rateOf(sum(mounts.map(one => one.rate ?? 0)))
+    : '-'
+  return `${count(mounts.length, 'mount')}, ${count(memory.size, 'server')}, ${rate} requests/s, ${size(sum(memory.values()))} memory`
+}
+
+/** The lines of one screen, as many as it has rows, cut where it ends. */
+export const screenOf = (
+  look: Look,
+  order: Order,
+  { columns, rows }: { columns: number; rows: number },
+): string[] =>
+  [
+    `tsoverlay top: ${summaryOf(look)}`,
+    `by ${ORDERS[order].name}; keys: ${Object.entries(ORDERS)
+      .map(([key, { name }]) => `${key} ${name}`)
+      .join(', ')}, q end`,
+    '',
+    ...linesOf(look, order),
+  ]
+    .slice(0, rows)
+    .map(line => Array.from(line).slice(0, columns).join(''))
+
+// The other screen, without a cursor; lines that are longer than counted, as wide characters are, do not wrap.
+const ENTER = '\u001B[?1049h\u001B[?25l\u001B[?7l'
+const LEAVE = '\u001B[?7h\u001B[?25h\u001B[?1049l'
+const HOME = '\u001B[H'
+const CLEAR_LINE = '\u001B[K'
+const CLEAR_BELOW = '\u001B[J'
+
+const CTRL_C = '\u0003'
+const CTRL_Z = '\u001A'
+const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const
+
+/** A terminal whose keys are read one by one. */
+class Terminal {
+  readonly #input = process.stdin
+  readonly #output = process.stdout
+  #isOurs = false
+
+  get size(): { columns: number; rows: number } {
+    // 0: nobody has said.
+    return { columns: this.#output.columns || 80, rows: this.#output.rows || 24 }
+  }
+
+  take(): void {
+    if (this.#isOurs) return
+    this.#isOurs = true
+    this.#input.setRawMode(true)
+    this.#output.write(ENTER)
+  }
+
+  /** As it was before. */
+  giveBack(): void {
+    if (!this.#isOurs) return
+    this.#isOurs = false
+    try {
+      this.#output.write(LEAVE)
+      this.#input.setRawMode(false)
+    } catch {
+      // it is gone
+    }
+  }
+
+  show(lines: readonly string[]): void {
+    if (!this.#isOurs) return
+    // No newline behind the last one, which would move all of them.
+    const body = lines.map(line => `${line}${CLEAR_LINE}`).join('\r\n')
+    this.#output.write(`${HOME}${body}${CLEAR_BELOW}`)
+  }
+}
+
+export interface TopOptions {
+  /** Seconds between two looks. */
+  delay: number
+  /** Print what is seen after one such time, and end. */
+  once: boolean
+}
+
+const pause = (seconds: number): Promise<void> =>
+  new Promise(done => setTimeout(done, seconds * 1000))
+
+const look = async (before?: Look): Promise<Look> => {
+  const mounts = await listMounts()
+  return lookAgain(mounts, performance.now(), before)
+}
+
+/** @returns the exit status */
+export const showTop = async ({ delay, once: isOnce }: TopOptions): Promise<number> => {
+  if (isOnce) {
+    const first = await look()
+    await pause(delay)
+    for (const line of linesOf(await look(first), 'r')) console.log(line)
+    return ExitCode.OK
+  }
+  if (process.stdin.isTTY && process.stdout.isTTY) return new Top(delay).run()
+  say('tsoverlay: top needs a terminal; without one: tsoverlay top --once, or tsoverlay ls --json')
+  return ExitCode.USAGE
+}
+
+class Top {
+  readonly #delay: number
+  readonly #terminal = new Terminal()
+  #order: Order = 'r'
+  #look: Look | undefined
+  #isLooking = false
+  #timer: NodeJS.Timeout | undefined
+  #end: (status: number) => void = () => {}
+  #fail: (error: unknown) => void = () => {}
+
+  constructor(delay: number) {
+    this.#delay = delay
+  }
+
+  async run(): Promise<number> {
+    const ended = new Promise<number>((resolve, reject) => {
+      this.#end = resolve
+      this.#fail = reject
+    })
+    const giveBack = (): void => this.#terminal.giveBack()
+    process.once('exit', giveBack)
+    for (const signal of SIGNALS)
+      process.on(signal, () => this.#end(128 + constants.signals[signal]))
+    process.on('SIGCONT', () => {
+      this.#terminal.take()
+      this.#draw()
+    })
+    process.stdout.on('resize', () => this.#draw())
+    // Whoever had the terminal has hung up.
+    for (const stream of [process.stdin, process.stdout])
+      stream.on('error', () => this.#end(ExitCode.FAILED))
+    process.stdin.on('end', () => this.#end(ExitCode.FAILED))
+    this.#terminal.take()
+    process.stdin.setEncoding('utf8').on('data', (keys: string) => this.#hear(keys))
+    void this.#refresh()
+    try {
+      return await ended
+    } finally {
+      clearTimeout(this.#timer)
+      giveBack()
+    }
+  }
+
+  #hear(keys: string): void {
+    for (const key of keys.toLowerCase()) {
+      if (key === 'q' || key === CTRL_C) return this.#end(ExitCode.OK)
+      if (key === CTRL_Z) {
+        this.#terminal.giveBack()
+        process.kill(process.pid, 'SIGTSTP')
+      } else if (key === ' ') void this.#refresh()
+      else if (isOrder(key)) this.#order = key
+    }
+    this.#draw()
+  }
+
+  async #refresh(): Promise<void> {
+    if (this.#isLooking) return
+    this.#isLooking = true
+    clearTimeout(this.#timer)
+    try {
+      this.#look = await look(this.#look)
+    } catch (error) {
+      return this.#fail(error)
+    } finally {
+      this.#isLooking = false
+    }
+    this.#timer = setTimeout(() => void this.#refresh(), this.#delay * 1000)
+    this.#draw()
+  }
+
+  #draw(): void {
+    if (this.#look !== undefined)
+      this.#terminal.show(screenOf(this.#look, this.#order, this.#terminal.size))
+  }
+}

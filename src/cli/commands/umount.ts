@@ -1,0 +1,145 @@
+/** `tsoverlay umount`, and the mount that a path means. */
+
+import { existsSync, realpathSync } from 'node:fs'
+import { basename, dirname, resolve } from 'node:path'
+
+import { MountError } from '../../errors.js'
+import { markerNames, markersOf, type Found } from '../../host/markers.js'
+import { readMountInfo, type MountInfo } from '../../host/proc-mounts.js'
+import { describe, whereabouts } from '../../host/mount-namespaces.js'
+import { endsWithMount, serversOf, titleOf } from '../../host/servers.js'
+import { MNT_DETACH } from '../../sys/constants.js'
+import { E, errnoMessage, errnoName } from '../../sys/errno.js'
+import { ExitCode } from '../exit-codes.js'
+import { absolute } from '../../config/options.js'
+import { say } from '../say.js'
+import { workingDirectory } from '../working-directory.js'
+
+/** How long to wait for the server to close its files after the mount is gone. */
+const PATIENCE_MS = 10_000
+const POLL_MS = 5
+/** How long to wait before looking for the same mount elsewhere: another one may have its device number when it is gone. */
+const GRACE_MS = 100
+
+/**
+ * Unmounts, and waits for the server to close the layers, so that they can be used at once; one that serves nothing else
+ * ends then. Where the same mount lives on elsewhere, or the server does not close them, it says so.
+ *
+ * @param lazy take the mount out of the tree although it is busy, and do not wait
+ * @param device which mount is meant, as mountinfo names it; else whatever is on top there
+ * @returns the exit status
+ * @throws {MountError}
+ */
+export const unmount = async (path: string, lazy: boolean, device?: string): Promise<number> => {
+  const mount = findMount(path)
+  if (device !== undefined && mount.device !== device)
+    throw new MountError(`${path} is covered by another mount; unmount that first`, {
+      option: 'mountpoint',
+      path,
+      code: 'EBUSY',
+    })
+  const servers = lazy ? [] : serversOf(mount)
+  const markers = servers.map(pid => markersOf(pid).filter(isOf(mount)))
+  const { unmountAsync } = await import('../../fuse/mount/mount.js')
+  const result = await unmountAsync(mount.mountpoint, lazy ? MNT_DETACH : 0)
+  if (result < 0) throw failure(mount.mountpoint, -result)
+  if (servers.length === 0) return ExitCode.OK
+  const isLeft = (): boolean => servers.some((pid, i) => isServed(pid, mount, markers[i] ?? []))
+  for (const until = Date.now() + GRACE_MS; isLeft() && Date.now() < until;)
+    await new Promise(done => setTimeout(done, POLL_MS))
+  const names = new Set(markers.flat().map(({ name }) => name))
+  const places = isLeft() && !isAnother(mount, names) ? whereabouts(new Set([mount.device])) : []
+  if (places.length > 0) {
+    const where = places.map(describe).join(', and ')
+    say(
+      `tsoverlay: ${mount.mountpoint} is unmounted, but the same mount is still there ${where}: process ${servers.join(', ')} goes on serving it and has the layers open`,
+    )
+    return ExitCode.STILL_SERVED
+  }
+  const ended = await Promise.all(servers.map((pid, i) => gone(pid, mount, markers[i] ?? [])))
+  const left = servers.filter((_, i) => ended[i] === false)
+  if (left.length === 0) return ExitCode.OK
+  say(
+    `tsoverlay: ${mount.mountpoint} is unmounted, but process ${left.join(', ')} has not ended within ${PATIENCE_MS / 1000} seconds and has the layers open: a file is still open, a task for the disk is under way, or the mount lives on in a mount namespace that can't be seen from here`,
+  )
+  return ExitCode.STILL_SERVED
+}
+
+/** The topmost FUSE mount on a path, found without touching it: its server may be dead. */
+export const findMount = (path: string): MountInfo => {
+  const given = resolve(absolute(path, workingDirectory()))
+  let real = given
+  try {
+    real = given === '/' ? '/' : resolve(realpathSync.native(dirname(given)), basename(given))
+  } catch {
+    // then the path as it was given must do
+  }
+  const mounts = readMountInfo()
+  const find = (point: string): MountInfo | undefined =>
+    mounts.findLast(({ mountpoint }) => mountpoint === point)
+  const mount = find(real) ?? find(given) ?? find(throughSymlink(given))
+  if (mount === undefined) {
+    throw new MountError(`${path}: nothing is mounted there; list the mounts with: tsoverlay ls`, {
+      option: 'mountpoint',
+      path,
+      code: 'EINVAL',
+    })
+  }
+  if (!mount.type.startsWith('fuse')) {
+    throw new MountError(`${path}: holds a mount of type ${mount.type}; take it away with umount`, {
+      option: 'mountpoint',
+      path,
+      code: 'EINVAL',
+    })
+  }
+  return mount
+}
+
+const throughSymlink = (path: string): string => {
+  try {
+    return realpathSync.native(path)
+  } catch {
+    return path
+  }
+}
+
+const failure = (path: string, errno: number): MountError =>
+  new MountError(
+    errno === E.EBUSY
+      ? `${path} is busy: a program has a file open or works in it; find it with: fuser -vm ${path} -- or detach the mount with: tsoverlay umount --lazy ${path}`
+      : errno === E.EPERM
+        ? `${path}: no right to unmount; run as the user who mounted it, in the same namespace`
+        : `${path} can't be unmounted: ${errnoMessage(errno)}`,
+    { option: 'mountpoint', path, code: errnoName(errno) },
+  )
+
+const isOf =
+  ({ device }: MountInfo) =>
+  (marker: Found): boolean =>
+    marker.device === device
+
+/** Whether the device number is that of another union by now: the kernel gives it away again before the layers are closed. */
+const isAnother = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
+  serversOf(mount).some(pid =>
+    markersOf(pid).some(marker => isOf(mount)(marker) && !names.has(marker.name)),
+  )
+
+/**
+ * Whether a server of this mount alone has ended, or one that goes on has closed the layers, or a program that marks no mounts the
+ * connection.
+ */
+const gone = async (pid: number, mount: MountInfo, markers: readonly Found[]): Promise<boolean> => {
+  for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
+    if (!existsSync(`/proc/${pid}/exe`)) return true
+    // It may have become one that goes on meanwhile.
+    if (!endsWithMount(titleOf(pid)) && !isServed(pid, mount, markers)) return true
+    await new Promise(done => setTimeout(done, POLL_MS))
+  }
+  return false
+}
+
+const isServed = (pid: number, mount: MountInfo, markers: readonly Found[]): boolean => {
+  if (markers.length === 0) return serversOf(mount).includes(pid)
+  const there = markerNames(pid)
+  return markers.some(({ name }) => there.includes(name))
+}

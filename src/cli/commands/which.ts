@@ -1,0 +1,138 @@
+/** `tsoverlay which`: the layer and the real path that serve a file of a mount, and why. */
+
+import { realpathSync } from 'node:fs'
+import { basename, dirname, resolve } from 'node:path'
+
+import { MountError } from '../../errors.js'
+import { mountedUnions, type Mounted } from '../../host/mounted-unions.js'
+import { readMountInfo } from '../../host/proc-mounts.js'
+import type { Explanation, Real, Step } from '../../overlay/namei/which.js'
+import { askWhich } from '../../resident/ask.js'
+import { absolute } from '../../config/options.js'
+import { oneWord, table } from '../table.js'
+import { workingDirectory } from '../working-directory.js'
+
+export interface Which extends Omit<Explanation, 'path' | 'whole'> {
+  /** What is told about: the file, or the first name on the way to it that is missing or no folder. */
+  path: string
+  mountpoint: string
+}
+
+/** Symlinks on the way are followed as far as there is one; the last name is not. */
+const realPathOf = (path: string): string => {
+  const given = resolve(absolute(path, workingDirectory()))
+  let rest = ''
+  for (let at = given; at !== '/'; at = dirname(at)) {
+    rest = `/${basename(at)}${rest}`
+    try {
+      return resolve(`${realpathSync.native(dirname(at))}${rest}`)
+    } catch {
+      // it may be what the union hides
+    }
+  }
+  return given
+}
+
+const isBelow = (path: string, top: string): boolean =>
+  top === '/' || path === top || path.startsWith(`${top}/`)
+
+/** The mount that shows a path: of the deepest mountpoints the one on top. */
+const mountOver = (path: string): Mounted | undefined => {
+  let deepest = ''
+  let id = -1
+  for (const mount of readMountInfo()) {
+    if (!isBelow(path, mount.mountpoint) || mount.mountpoint.length < deepest.length) continue
+    deepest = mount.mountpoint
+    id = mount.id
+  }
+  return mountedUnions().find(({ mount }) => mount.id === id)
+}
+
+/** @throws {MountError} */
+export const whichOf = async (file: string): Promise<Which> => {
+  const failure = (what: string, code: string): MountError =>
+    new MountError(`${file}: ${what}`, { option: 'file', path: file, code })
+  const path = realPathOf(file)
+  const found = mountOver(path)
+  if (found === undefined) throw failure('is in no union; list them with: tsoverlay ls', 'EINVAL')
+  const { mount, server } = found
+  const [pid] = server?.pids ?? []
+  if (pid === undefined || server?.marker === undefined)
+    throw failure(`can't be told: the server of ${mount.mountpoint} is another user's`, 'EPERM')
+  const { mountpoint } = mount
+  const rest = path.slice(mountpoint === '/' ? 0 : mountpoint.length)
+  // Another mount of the union may show a folder of it alone.
+  const root = mount.root === '/' ? '' : mount.root
+  const inUnion = `${root}${rest}` || '/'
+  const answer = await askWhich(pid, server.marker.questions, mount.device, inUnion)
+  if (answer === undefined)
+    throw failure(
+      `can't be told: process ${pid} does not answer; it is stopped or busy, the path is too long, or the transport is fuse-native`,
+      'EIO',
+    )
+  if ('error' in answer) throw failure(`can't be told: ${answer.error}`, 'EIO')
+  const { whole, path: told, ...explanation } = answer
+  if (!whole && explanation.type !== null) throw failure(`${told} is no folder`, 'ENOTDIR')
+  const below = isBelow(told, root) ? told.slice(root.length) : told
+  return { path: `${mountpoint === '/' ? '' : mountpoint}${below}`, mountpoint, ...explanation }
+}
+
+const layerName = (layer: number): string => (layer === 0 ? 'upper' : `lower ${layer}`)
+
+/** Why a layer counts, or does not. */
+const reasonOf = (step: Step, { served, data, type }: Pick<Which, 'served' | 'data' | 'type'>) => {
+  const serves = served.some(real => real.layer === step.layer)
+  switch (step.found) {
+    case 'nothing':
+      return data?.layer === step.layer ? 'has the data' : 'has no such name'
+    case 'unreached':
+      return serves ? 'serves by a redirect' : 'has no such folder, or it is hidden'
+    case 'hidden':
+      return data?.layer === step.layer
+        ? 'has the data'
+        : serves
+          ? 'serves by a redirect'
+          : 'is hidden'
+    case 'whiteout':
+      return type === null ? 'whiteout: the name is deleted' : 'whiteout: hides what is below'
+    case 'file':
+      if (!serves) return 'was copied up by another name'
+      return data === null ? 'serves' : 'serves all but the data'
+    case 'folder': {
+      const what = served.length > 1 ? 'is merged' : 'serves'
+      if (step.opaque) return `${what}; opaque: hides what is below`
+      return step.redirect === null
+        ? what
+        : `${what}; redirect: the layers below have it as ${oneWord(step.redirect)}`
+    }
+  }
+}
+
+const realLine = (real: Real): string => `${layerName(real.layer)}: ${oneWord(real.path)}`
+
+export const asText = (which: Which): string[] => {
+  const { path, type, served, data, steps } = which
+  const rows = [['path', oneWord(path)]]
+  rows.push(['type', type ?? 'none: there is no such name'])
+  served.forEach((real, i) => rows.push([i === 0 ? 'served by' : '', realLine(real)]))
+  if (data !== null) rows.push(['data in', realLine(data)])
+  if (steps.length === 0) return table(rows, new Set())
+  const reasons = steps.map(step => [
+    layerName(step.layer),
+    reasonOf(step, which),
+    step.path === null ? '' : oneWord(step.path),
+  ])
+  return [
+    ...table(rows, new Set()),
+    '',
+    ...table([['LAYER', 'WHY', 'LOOKED AT'], ...reasons], new Set()),
+  ]
+}
+
+/** @returns whether there is such a name */
+export const showWhich = async (file: string, json: boolean): Promise<boolean> => {
+  const which = await whichOf(file)
+  if (json) console.log(JSON.stringify(which))
+  else for (const line of asText(which)) console.log(line)
+  return which.type !== null
+}

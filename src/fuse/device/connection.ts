@@ -1,0 +1,273 @@
+/**
+ * One connection to the kernel: reads its requests, has them handled, writes the replies, one request at a time. Requests
+ * that the union has parked wait here. When it is read from is the loop's business (loop.ts).
+ */
+
+import { readFileSync } from 'node:fs'
+import type { Logger } from '../../log.js'
+import type { Job } from '../../overlay/ops.js'
+import { E, errnoName } from '../../sys/errno.js'
+import { read, write } from '../../sys/io.js'
+import { Opcode } from '../protocol/abi.js'
+import { ENDED, type Member } from './loop.js'
+import { PARKED, type Session } from '../session/session.js'
+import type { ReplyPipe } from './splice-read.js'
+import type { Request } from '../protocol/wire.js'
+
+/** While a job is under way it is looked after so often, in milliseconds: a thread that died tells nobody. */
+const JOB_MS = 500
+
+/** How long a message to the kernel may take before others are answered; it may itself wait for one of them, in milliseconds. */
+const TELL_MS = 200
+
+/** Where single requests came one after the other, every so many looks whether there is a second one. */
+const LOOK_EVERY = 8
+
+/** A request that waits for a job. */
+interface Parked {
+  readonly req: Request
+  readonly job: Job
+  /** The kernel was answered already. */
+  abandoned: boolean
+}
+
+/**
+ * Why a connection has ended: the file system was unmounted; the connection was aborted (through
+ * /sys/fs/fuse/connections, or umount -f), which leaves a dead mount; the loop was told to end it; it has failed.
+ */
+export type End = 'unmounted' | 'aborted' | 'stopped' | Error
+
+export interface ConnectionOptions {
+  /** /dev/fuse, O_NONBLOCK. */
+  fd: number
+  session: Session
+  /** Whose buffer is used for one request after the other; several connections may share it. */
+  request: Request
+  log: Logger
+  /** Called once, when the answer to INIT is with the kernel. */
+  onReady: () => void
+  /** Called once, last; also with the MountError of a failed INIT. */
+  onEnd: (end: End) => void
+}
+
+export class Connection implements Member {
+  readonly fd: number
+  readonly wakeFd: number
+  readonly #session: Session
+  readonly #req: Request
+  readonly #log: Logger
+  readonly #options: ConnectionOptions
+  readonly #parked: Parked[] = []
+  #ready = false
+  #ending: End = 'stopped'
+  /** The time at which a job is looked after, in milliseconds of performance.now(). */
+  #lookAt = Infinity
+  /** Until then the kernel is to take a message first; 0: there is none; Infinity: it has taken too long. */
+  #hearsUntil = 0
+  /** Several requests wait at a time. */
+  #deep = false
+  #single = 0
+
+  constructor(options: ConnectionOptions) {
+    this.fd = options.fd
+    this.wakeFd = options.session.ops.wakeFd
+    this.#session = options.session
+    this.#req = options.request
+    this.#log = options.log
+    this.#options = options
+  }
+
+  get parkedCount(): number {
+    return this.#parked.length
+  }
+
+  serve(most: number, alone: boolean): number {
+    let served = 0
+    try {
+      while (served < most) {
+        if (this.held) break
+        const n = read(this.fd, this.#req.buf, 0, this.#req.buf.length)
+        if (n > 0) {
+          this.#serveOne(n)
+          served++
+          if (!this.#looksAgain(served, alone)) break
+        } else if (n === -E.EAGAIN) {
+          this.#deep = served > 1
+          break
+        } else if (!this.#goesOn(n)) {
+          return ENDED
+        }
+      }
+      this.#watch()
+    } catch (error) {
+      return this.#end(error instanceof Error ? error : new Error(String(error)))
+    }
+    return served
+  }
+
+  /** To look in vain costs a system call, which is worth while where requests come in crowds. */
+  #looksAgain(served: number, alone: boolean): boolean {
+    if (alone || this.#deep || served > 1) return true
+    this.#single++
+    return this.#single % LOOK_EVERY === 0
+  }
+
+  #serveOne(length: number): void {
+    const req = this.#req
+    req.length = length
+    this.#serve(req)
+    if (this.#session.refused !== undefined) throw this.#session.refused
+  }
+
+  /** After an error of read(2). False: that was the end. */
+  #goesOn(n: number): boolean {
+    // ENOENT: the request was interrupted before it was read.
+    if (n === -E.EINTR || n === -E.ENOENT) return true
+    if (n === -E.ENODEV) this.#end('unmounted')
+    else if (n === -E.ECONNABORTED || n === 0) this.#end('aborted')
+    else this.#end(new Error(`reading /dev/fuse failed: ${errnoName(n)}`))
+    return false
+  }
+
+  #end(end: End): typeof ENDED {
+    this.#ending = end
+    return ENDED
+  }
+
+  ended(): void {
+    this.#options.onEnd(this.#ending)
+  }
+
+  wake(): number {
+    try {
+      this.#session.ops.runCallbacks()
+      this.#watch()
+    } catch (error) {
+      return this.#end(error instanceof Error ? error : new Error(String(error)))
+    }
+    return 0
+  }
+
+  get held(): boolean {
+    const { telling } = this.#session.ops
+    if (!telling) {
+      this.#hearsUntil = 0
+      return false
+    }
+    if (this.#hearsUntil === Infinity) return false
+    const now = performance.now()
+    if (this.#hearsUntil === 0) this.#hearsUntil = now + TELL_MS
+    if (now < this.#hearsUntil) return true
+    this.#hearsUntil = Infinity
+    return false
+  }
+
+  /** What it waits for is looked after now and then. */
+  #watch(): void {
+    if (!this.#session.ops.busy) this.#lookAt = Infinity
+    else if (this.#lookAt === Infinity) this.#lookAt = performance.now() + JOB_MS
+  }
+
+  get due(): number {
+    const until = this.#hearsUntil
+    return Math.min(this.#lookAt, until === 0 ? Infinity : until)
+  }
+
+  tick(): number {
+    this.#lookAt = Infinity
+    return this.wake()
+  }
+
+  #serve(req: Request): void {
+    if (this.#parked.length > 0 && req.opcode === Opcode.INTERRUPT) {
+      this.#interrupt(req)
+      return
+    }
+    const n = this.#session.handle(req)
+    if (n > 0) this.#send(req, n)
+    else if (n === PARKED) this.#park(req)
+  }
+
+  #send(req: Request, length: number): void {
+    const { pipe, reply } = this.#session
+    if (pipe?.loaded === true) return this.#sendPipe(pipe, req, length)
+    const r = write(this.fd, reply.buf, 0, length)
+    if (r < 0) this.#notTaken(req, r)
+    if (!this.#ready && this.#session.negotiated !== undefined) {
+      this.#ready = true
+      this.#options.onReady()
+    }
+  }
+
+  #sendPipe(pipe: ReplyPipe, req: Request, length: number): void {
+    const r = pipe.send(this.fd, length)
+    if (r >= 0 || r === -E.ENOENT || r === -E.ENODEV) return
+    this.#log.warn({ errno: errnoName(r) }, 'the kernel takes no replies from a pipe')
+    pipe.stop()
+    this.#serve(req)
+  }
+
+  #notTaken(req: Request, r: number): void {
+    // ENOENT: nobody waits for it any more. ENODEV: unmounted meanwhile.
+    if (r === -E.ENOENT || r === -E.ENODEV) {
+      this.#session.undelivered(req)
+      return
+    }
+    this.#log.error({ op: req.opcode, errno: errnoName(r) }, 'the kernel refused a reply')
+    // Who waits for it would wait for ever.
+    const length = this.#session.answer(req, -E.EIO)
+    write(this.fd, this.#session.reply.buf, 0, length)
+  }
+
+  /** Keeps a request until its job is done. */
+  #park(req: Request): void {
+    const { pending } = this.#session
+    if (pending === undefined) return
+    const parked: Parked = { req: req.copy(), job: pending.job, abandoned: false }
+    this.#parked.push(parked)
+    pending.job.onDone(result => {
+      this.#parked.splice(this.#parked.indexOf(parked), 1)
+      const { slow } = this.#session.ops
+      if (parked.abandoned) return slow?.drop(parked.req.kept)
+      if (result < 0 || pending.answer) {
+        slow?.drop(parked.req.kept)
+        this.#send(parked.req, this.#session.finished(parked.req, result))
+      } else {
+        this.#serve(parked.req)
+      }
+    })
+  }
+
+  /**
+   * FUSE_INTERRUPT: the caller has a signal. One that kills it ends the wait, as in
+   * fs/overlayfs/copy_up.c; any other does not, or system calls that never fail with EINTR elsewhere
+   * would do so here. The job goes on in either case.
+   */
+  #interrupt(req: Request): void {
+    const low = req.u32(0)
+    const high = req.u32(4)
+    for (const parked of this.#parked) {
+      const waiting = parked.req
+      if (waiting.uniqueLow !== low || waiting.uniqueHigh !== high || parked.abandoned) continue
+      if (parked.job.lasting === true || !isDying(waiting.pid)) return
+      parked.abandoned = true
+      parked.job.cancel?.()
+      this.#send(waiting, this.#session.answer(waiting, -E.EINTR))
+      return
+    }
+  }
+}
+
+/** SIGKILL in a mask of /proc/PID/status. kernel/signal.c:complete_signal() sets it for any deadly signal. */
+const SIGKILL_BIT = 1 << 8
+
+/** Whether a thread is about to be killed, or is gone. */
+const isDying = (tid: number): boolean => {
+  try {
+    const status = readFileSync(`/proc/${tid}/status`, 'latin1')
+    const masks = [...status.matchAll(/^(?:SigPnd|ShdPnd):\s*[0-9a-f]*?([0-9a-f]{1,8})$/gm)]
+    return masks.some(match => (Number.parseInt(match[1]!, 16) & SIGKILL_BIT) !== 0)
+  } catch {
+    return true
+  }
+}

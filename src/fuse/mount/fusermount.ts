@@ -1,0 +1,188 @@
+/**
+ * Mounting and unmounting by fusermount3, the set-user-id program of libfuse, for who may not call mount(2)
+ * (libfuse: util/fusermount.c, lib/mount.c). It opens the device, mounts it and hands its descriptor over on
+ * a socket that it finds through _FUSE_COMMFD.
+ */
+
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { accessSync, constants, readFileSync } from 'node:fs'
+import { env } from 'node:process'
+
+import { MountError } from '../../errors.js'
+import {
+  MNT_DETACH,
+  MS_DIRSYNC,
+  MS_NOATIME,
+  MS_NOEXEC,
+  MS_NOSYMFOLLOW,
+  MS_RDONLY,
+  MS_SYNCHRONOUS,
+} from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { close, setNonblock } from '../../sys/io.js'
+import { receiveFd, socketPair } from '../../sys/socket.js'
+import type { MountRequest } from './mount.js'
+import { MAX_IO } from '../tuning.js'
+
+const PROGRAM = 'fusermount3'
+const CONF = '/etc/fuse.conf'
+/** Where it lies if PATH does not say so. */
+const FOLDERS = ['/usr/bin', '/bin', '/usr/local/bin']
+/** The socket's number in the program. */
+const COMM_FD = 3
+
+/** The program's path, or undefined where there is none. */
+export const findFusermount = (path = env['PATH'] ?? ''): string | undefined =>
+  [...path.split(':').filter(folder => folder.startsWith('/')), ...FOLDERS]
+    .map(folder => `${folder}/${PROGRAM}`)
+    .find(isExecutable)
+
+const isExecutable = (path: string): boolean => {
+  try {
+    accessSync(path, constants.X_OK)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/**
+ * Whether the machine lets ordinary users open their mounts to others: a line of its own in /etc/fuse.conf.
+ * True also where that can't be read; then fusermount3 says it.
+ */
+export const othersAllowed = (conf = CONF): boolean => {
+  try {
+    return /^user_allow_other\s*$/m.test(readFileSync(conf, 'latin1'))
+  } catch (error) {
+    return !(error instanceof Error && 'code' in error && error.code === 'ENOENT')
+  }
+}
+
+/** The error for `allow_other` where the machine does not let ordinary users have it. */
+export const notForOthers = (): MountError =>
+  new MountError(
+    `allow_other: an ordinary user may not let others in on this machine; have root write user_allow_other into ${CONF}, or leave the option out`,
+    { option: 'allow_other', code: 'EPERM' },
+  )
+
+/** The flags it takes words for. It sets nosuid and nodev itself; other times of access are the server's affair. */
+const WORDS: readonly (readonly [flag: number, word: string])[] = [
+  [MS_RDONLY, 'ro'],
+  [MS_NOEXEC, 'noexec'],
+  [MS_SYNCHRONOUS, 'sync'],
+  [MS_DIRSYNC, 'dirsync'],
+  [MS_NOATIME, 'noatime'],
+  [MS_NOSYMFOLLOW, 'nosymfollow'],
+]
+
+const escape = (text: string): string => text.replaceAll(/[\\,]/g, '\\$&')
+
+/** The value of its `-o`. */
+export const fusermountOptions = (request: MountRequest): string => {
+  const options = [`fsname=${escape(request.fsname)}`]
+  if (request.subtype !== '') options.push(`subtype=${escape(request.subtype)}`)
+  options.push('default_permissions', `max_read=${MAX_IO}`)
+  if (request.allowOther) options.push('allow_other')
+  for (const [flag, word] of WORDS) if ((request.flags & flag) !== 0) options.push(word)
+  return options.join(',')
+}
+
+/**
+ * Mounts, and returns the connection: not blocking, as the one that is opened here.
+ * @throws {MountError}
+ */
+export const mountByHelper = async (request: MountRequest): Promise<number> => {
+  const program = findFusermount()
+  if (program === undefined) throw refused(request, `${PROGRAM} is gone`)
+  const pair = socketPair()
+  if (typeof pair === 'number') throw refused(request, `no socket for ${PROGRAM}`)
+  const [ours, theirs] = pair
+  try {
+    let child: ChildProcess
+    try {
+      child = spawn(program, ['-o', fusermountOptions(request), '--', request.mountpoint], {
+        stdio: ['ignore', 'ignore', 'pipe', theirs],
+        argv0: PROGRAM,
+        env: { ...env, _FUSE_COMMFD: String(COMM_FD) },
+        cwd: '/',
+      })
+    } finally {
+      close(theirs)
+    }
+    const said = await outputOf(child)
+    const fd = receiveFd(ours)
+    if (fd < 0) throw refused(request, said)
+    setNonblock(fd)
+    return fd
+  } finally {
+    close(ours)
+  }
+}
+
+/** What a program has said, when it has ended. */
+const outputOf = (child: ChildProcess): Promise<string> =>
+  new Promise(resolve => {
+    let said = ''
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => (said += text))
+    child.once('error', error => resolve(error.message))
+    child.once('close', () => resolve(said))
+  })
+
+const refused = ({ mountpoint }: MountRequest, said: string): MountError => {
+  const why = said.trim().split('\n').at(-1) ?? ''
+  if (why.includes('user_allow_other')) return notForOthers()
+  const [advice, code] = /not owned by user|no write access/.test(why)
+    ? ['; mount on a folder of your own', 'EACCES']
+    : why.includes('Operation not permitted')
+      ? [
+          '; it may do nothing without its set-user-id bit, nor in a process that can gain no rights: mount in a user namespace of your own (unshare -rm)',
+          'EPERM',
+        ]
+      : why.includes('unknown option')
+        ? ['; this version does not know it: leave it out', 'EINVAL']
+        : ['', 'EPERM']
+  return new MountError(
+    `mountpoint=${mountpoint}: ${why === '' ? `${PROGRAM} has mounted nothing` : why}${advice}`,
+    { option: 'mountpoint', path: mountpoint, code },
+  )
+}
+
+const unmountArguments = (path: string, lazy: boolean): string[] => [
+  '-u',
+  ...(lazy ? ['-z'] : []),
+  '--',
+  path,
+]
+
+/** The errno that its words stand for; it speaks no other language than English. */
+const errnoOf = (said: string): number =>
+  said.includes('resource busy')
+    ? E.EBUSY
+    : /Invalid argument|not found in/.test(said)
+      ? E.EINVAL
+      : E.EPERM
+
+/** Unmounts by fusermount3: 0 or -errno. */
+export const unmountByHelper = async (path: string, flags: number): Promise<number> => {
+  const program = findFusermount()
+  if (program === undefined) return -E.EPERM
+  const child = spawn(program, unmountArguments(path, (flags & MNT_DETACH) !== 0), {
+    argv0: PROGRAM,
+    stdio: ['ignore', 'ignore', 'pipe'],
+    cwd: '/',
+  })
+  const said = await outputOf(child)
+  return child.exitCode === 0 ? 0 : -errnoOf(said)
+}
+
+/** The same for a process that ends: its loop turns no more. */
+export const unmountByHelperSync = (path: string, flags: number): number => {
+  const program = findFusermount()
+  if (program === undefined) return -E.EPERM
+  const { status, stderr } = spawnSync(
+    program,
+    unmountArguments(path, (flags & MNT_DETACH) !== 0),
+    { stdio: ['ignore', 'ignore', 'pipe'], encoding: 'utf8', cwd: '/' },
+  )
+  return status === 0 ? 0 : -errnoOf(stderr)
+}

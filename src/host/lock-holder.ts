@@ -1,0 +1,188 @@
+/**
+ * Who holds the lock of an upper or work folder (lock.ts), and waiting for one that is about to let go. It goes by /proc alone, and
+ * takes no lock.
+ */
+
+import { readFileSync, statSync } from 'node:fs'
+
+import type { MountError } from '../errors.js'
+import { busy, type Wanted } from './in-use.js'
+import { markersOf } from './markers.js'
+import { describe, whereabouts, type Whereabouts } from './mount-namespaces.js'
+import { fuseConnectionsOf, fuseMountsOf, listOf, masterOf } from './servers.js'
+
+/** Who holds a lock. */
+export interface Holder {
+  /** 0: a process of another pid namespace. */
+  pid: number
+  /** Where it has FUSE mounts, as its own mount namespace names them. */
+  mountpoints: string[]
+  /** The process that answers the kernel for it, where that is another. */
+  server?: number
+  /** The mount that has the lock, where the process says so: it may have others. '' says that none has. */
+  device?: string
+}
+
+/**
+ * How long to wait for a holder whose mount is gone already: umount(8) returns before the server has
+ * closed its files.
+ */
+export const PATIENCE_MS = 3000
+const POLL_MS = 10
+/** When to look for its mount in other mount namespaces, which takes some milliseconds. */
+const LOOK_MS = 200
+
+/** Something that is locked, and by whom as far as that is known. */
+export interface Held {
+  wanted: Omit<Wanted, 'key'>
+  holder: Holder | undefined
+}
+
+/** @throws {MountError} EBUSY: what is held belongs to a live mount, or goes on being held */
+export const wait = (patience: number, look: () => Held | false): void => {
+  const until = Date.now() + patience
+  let lookAt = Date.now() + LOOK_MS
+  for (;;) {
+    const held = look()
+    if (held === false) return
+    const { wanted, holder } = held
+    if (holder !== undefined && holder.mountpoints.length > 0) throw inUse(wanted, holder)
+    const late = Date.now() >= until
+    if (late || Date.now() >= lookAt) {
+      const places = holder === undefined ? [] : elsewhere(holder)
+      if (late || places.length > 0) throw inUse(wanted, holder, places)
+      lookAt = until
+    }
+    pause(POLL_MS)
+  }
+}
+
+/**
+ * Whether a folder lies in one that another tsoverlay has locked (kernel: ovl_check_layer). /proc tells: to try the locks would have a
+ * mount that begins meanwhile find them taken. Anybody may lock a folder, so it counts only for a server of a FUSE mount.
+ *
+ * @param above the folders that the upper and the work folder lie in
+ * @param impatient one that is about to end is not waited for
+ * @throws {MountError} EBUSY: a live mount has one of them
+ */
+export const checkAbove = (above: readonly Wanted[], impatient = false): void => {
+  const numbers = new Set(above.map(({ key }) => key.slice(key.indexOf(':') + 1)))
+  wait(impatient ? 0 : PATIENCE_MS, () => {
+    for (const pid of new Set(lockers(numbers))) {
+      const wanted = lockedBy(pid, above, numbers)
+      if (wanted === undefined || fuseConnectionsOf(pid)?.size === 0) continue
+      return { wanted, holder: holderOf(pid, wanted.key) }
+    }
+    return false
+  })
+}
+
+const FLOCK = /^\d+: FLOCK\s+\S+\s+\S+\s+(-?\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) /
+
+/** The processes that have locked an inode with one of these numbers. */
+const lockers = (numbers: ReadonlySet<string>): number[] =>
+  readLocks()
+    .split('\n')
+    .map(line => FLOCK.exec(line))
+    .filter(fields => numbers.has(fields?.[4] ?? ''))
+    .map(fields => Number(fields![1]))
+    .filter(pid => pid > 0)
+
+/** Which of the folders a process has locked. It is looked at by its descriptors: the device in /proc/locks is not always that of stat(2). */
+const lockedBy = (
+  pid: number,
+  above: readonly Wanted[],
+  numbers: ReadonlySet<string>,
+): Wanted | undefined => {
+  for (const fd of listOf(`/proc/${pid}/fdinfo`)) {
+    try {
+      const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')
+      const ino = /^lock:.* FLOCK .*:(\d+) \d+ EOF$/m.exec(info)?.[1]
+      if (ino === undefined || !numbers.has(ino)) continue
+      const stat = statSync(`/proc/${pid}/fd/${fd}`, { bigint: true })
+      const found = above.find(({ key }) => key === `${stat.dev}:${stat.ino}`)
+      if (found !== undefined) return found
+    } catch {
+      // closed meanwhile
+    }
+  }
+  return undefined
+}
+
+/** Where a process serves mounts that its own mount namespace does not show. */
+const elsewhere = ({ server = 0, device }: Holder): Whereabouts[] => {
+  if (device !== undefined) return device === '' ? [] : whereabouts(new Set([device]))
+  const served = server === 0 ? undefined : fuseConnectionsOf(server)
+  return served === undefined ? [] : whereabouts(served)
+}
+
+const inUse = (
+  wanted: Omit<Wanted, 'key'>,
+  holder: Holder | undefined,
+  places: readonly Whereabouts[] = [],
+): MountError => {
+  const [who, wayOut] =
+    holder === undefined || holder.pid === 0
+      ? ['another process', 'end that first']
+      : holder.mountpoints.length > 0
+        ? [
+            `process ${holder.pid}, mounted on ${holder.mountpoints.join(' or ')}`,
+            `unmount that first: tsoverlay umount ${holder.mountpoints[0]}`,
+          ]
+        : places.length > 0
+          ? [
+              `process ${holder.pid}, which still serves a mount ${places.map(describe).join(', and ')}`,
+              'unmount that first',
+            ]
+          : [
+              `process ${holder.pid}, which has no mount any more but still serves open files`,
+              `close those files or end the process`,
+            ]
+  return busy(wanted, `${who}; ${wayOut}`)
+}
+
+const cell = new Int32Array(new SharedArrayBuffer(4))
+const pause = (ms: number): void => void Atomics.wait(cell, 0, 0, ms)
+
+export const readLocks = (): string => {
+  try {
+    return readFileSync('/proc/locks', 'latin1')
+  } catch {
+    return ''
+  }
+}
+
+/**
+ * @param pid the process that has locked a folder
+ * @param key that of the folder (in-use.ts:Wanted)
+ */
+export const holderOf = (pid: number, key: string): Holder => {
+  const master = masterOf(pid)
+  const holder = { pid: master, server: pid }
+  const markers = markersOf(master)
+  if (markers.length === 0) return { ...holder, mountpoints: fuseMountsOf(pid) }
+  const { device = '' } = markers.find(({ keys }) => keys.includes(key)) ?? {}
+  return { ...holder, mountpoints: device === '' ? [] : fuseMountsOf(pid, device), device }
+}
+
+/**
+ * The process id in /proc/locks that holds a flock on a file. The device is a preference, not a
+ * condition: btrfs shows another one there than stat(2) does.
+ */
+export const lockOwner = (
+  locks: string,
+  major: number,
+  minor: number,
+  ino: string,
+): number | undefined => {
+  let sameInode: number | undefined
+  for (const line of locks.split('\n')) {
+    const fields = FLOCK.exec(line)
+    if (fields?.[4] !== ino) continue
+    const pid = Math.max(0, Number(fields[1]))
+    const devices = [fields[2], fields[3]].map(hex => Number.parseInt(hex ?? '', 16))
+    if (devices[0] === major && devices[1] === minor) return pid
+    sameInode ??= pid
+  }
+  return sameInode
+}

@@ -1,0 +1,78 @@
+/** The unions that are mounted where this process lives, and what serves them, as far as /proc lets it look. */
+
+import { processes } from './mount-namespaces.js'
+import { markersOf, type Found } from './markers.js'
+import { readMountInfo, type MountInfo } from './proc-mounts.js'
+import { fuseConnectionsOf, isNamedIn, masterOf, titleOf } from './servers.js'
+
+/** The type of a mount where no other is asked for (`subtype`). */
+const TYPE = 'fuse.tsoverlay'
+
+export interface Mounted {
+  mount: MountInfo
+  /** Undefined: it is gone, or another user's. */
+  server: MountServer | undefined
+}
+
+export interface MountServer {
+  /** The one that holds the mount, as users know it, first; and who works for it. */
+  pids: readonly number[]
+  /** What it says about the mount. Undefined: nothing. */
+  marker: Found | undefined
+  /** How many mounts it serves. */
+  mounts: number
+}
+
+interface Process {
+  pid: number
+  /** Undefined: the kernel does not say. */
+  connections: ReadonlySet<string> | undefined
+  /** Of its mounts; it is said by itself, and anybody can. */
+  markers: readonly Found[]
+}
+
+/** In the order of mountinfo: what is mounted on top of another one comes after it. */
+export const mountedUnions = (): Mounted[] => {
+  const mounts = readMountInfo().filter(({ type }) => type.startsWith('fuse'))
+  if (mounts.length === 0) return []
+  const candidates = processes().map(lookInto).filter(mayServe)
+  return mounts
+    .map(mount => ({ mount, server: serverOf(mount, candidates) }))
+    .filter(({ mount, server }) => mount.type === TYPE || server?.marker !== undefined)
+}
+
+const lookInto = (pid: number): Process => ({
+  pid,
+  connections: fuseConnectionsOf(pid),
+  markers: markersOf(pid).filter(isWhole),
+})
+
+/** Another user's process may say anything: what is shown has the right types. */
+const isWhole = ({ device, lower, upper, work, io, since, writable }: Found): boolean =>
+  [device, io, upper ?? '', work ?? ''].every(word => typeof word === 'string') &&
+  Array.isArray(lower) &&
+  lower.every(path => typeof path === 'string') &&
+  Number.isFinite(since) &&
+  typeof writable === 'boolean'
+
+const mayServe = ({ connections, markers }: Process): boolean =>
+  connections === undefined || connections.size > 0 || markers.length > 0
+
+const serverOf = (mount: MountInfo, candidates: readonly Process[]): MountServer | undefined => {
+  const serving = candidates
+    .filter(({ pid, connections, markers }) =>
+      connections === undefined
+        ? markers.some(one => one.device === mount.device) || isNamedIn(mount, titleOf(pid))
+        : connections.has(mount.device),
+    )
+    .map(({ pid }) => pid)
+  const pids = [...new Set([...serving.map(masterOf), ...serving])]
+  if (pids.length === 0) return undefined
+  for (const pid of pids) {
+    const markers = candidates.find(one => one.pid === pid)?.markers ?? []
+    const marker = markers.find(one => one.device === mount.device)
+    if (marker === undefined) continue
+    return { pids: [pid, ...pids.filter(one => one !== pid)], marker, mounts: markers.length }
+  }
+  return { pids, marker: undefined, mounts: 1 }
+}

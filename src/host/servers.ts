@@ -1,0 +1,132 @@
+/**
+ * Which process serves which FUSE mount, as far as /proc tells. For messages and for waiting, never for
+ * decisions about data.
+ */
+
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+
+import { markerOf } from './markers.js'
+import { readMountInfo, type MountInfo } from './proc-mounts.js'
+
+/**
+ * Where the FUSE mounts of a process are.
+ * @param device of one of them; else of all
+ */
+export const fuseMountsOf = (pid: number, device?: string): string[] => {
+  const mounts = readMountInfo(pid).filter(
+    mount => mount.type.startsWith('fuse') && (device ?? mount.device) === mount.device,
+  )
+  if (mounts.length === 0) return []
+  const connections = fuseConnectionsOf(pid)
+  const served =
+    connections === undefined
+      ? mounts.filter(mount => isNamedIn(mount, titleOf(pid)))
+      : mounts.filter(mount => connections.has(mount.device))
+  return [...new Set(served.map(mount => mount.mountpoint))]
+}
+
+/**
+ * The FUSE connections whose descriptors a process has open, as devices (`0:40`). `undefined`: it has
+ * such descriptors, but this kernel does not say of which connection (older ones do not).
+ */
+export const fuseConnectionsOf = (pid: number): Set<string> | undefined => {
+  const connections = new Set<string>()
+  let silent = false
+  for (const fd of listOf(`/proc/${pid}/fd`)) {
+    try {
+      if (!readlinkSync(`/proc/${pid}/fd/${fd}`).endsWith('/fuse')) continue
+      const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')
+      const line = /^fuse_connection:\s*(\d+)/m.exec(info)
+      if (line === null) silent = true
+      else connections.add(`0:${line[1]}`)
+    } catch {
+      // closed meanwhile
+    }
+  }
+  return silent && connections.size === 0 ? undefined : connections
+}
+
+/** The names in a folder; none where it can't be read. */
+export const listOf = (folder: string): string[] => {
+  try {
+    return readdirSync(folder)
+  } catch {
+    return []
+  }
+}
+
+export const titleOf = (pid: number): string => {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim()
+  } catch {
+    return ''
+  }
+}
+
+/** The title of a server of one mount, before the mountpoint, and of one that serves others as well, before all of them. */
+const ONE = 'tsoverlay mount '
+const SEVERAL = 'tsoverlay server '
+
+/** The title of a server. The mountpoint comes first: a title is cut where the command line ended. */
+export const titleFor = (mountpoint: string, options: readonly string[]): string =>
+  `${ONE}${mountpoint} -o ${options.join(',')}`
+
+export const titleForAll = (mountpoints: readonly string[]): string =>
+  `${SEVERAL}${mountpoints.join(' ')}`.trimEnd()
+
+/** Whether a title is that of a process which serves one mount and ends with it. */
+export const endsWithMount = (title: string): boolean => title.startsWith(ONE)
+
+/** Whether a title names a mount, for where the kernel does not say whose connection a descriptor is. */
+export const isNamedIn = (mount: MountInfo, title: string): boolean =>
+  `${title} `.startsWith(`${ONE}${mount.mountpoint} `) ||
+  (title.startsWith(SEVERAL) && `${title} `.includes(` ${mount.mountpoint} `))
+
+/** A process that serves for another one, which has started it, calls itself so and names its mountpoint. */
+export const SERVANT = 'tsoverlay-fuse-native'
+
+/** The process that a user knows as the server: it holds the mount, whoever answers the kernel. */
+export const masterOf = (pid: number): number => {
+  if (!titleOf(pid).startsWith(`${SERVANT} `)) return pid
+  try {
+    const status = readFileSync(`/proc/${pid}/status`, 'latin1')
+    return Number(/^PPid:\s*(\d+)/m.exec(status)?.[1] ?? pid)
+  } catch {
+    return pid
+  }
+}
+
+/** The processes that serve a mount; those that may not be looked into are not among them. */
+export const serversOf = (mount: MountInfo): number[] => {
+  const serving = listOf('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .map(Number)
+    .filter(pid => {
+      const connections = fuseConnectionsOf(pid)
+      return connections === undefined
+        ? isNamedIn(mount, titleOf(pid))
+        : connections.has(mount.device)
+    })
+  return [...new Set(serving.flatMap(pid => [pid, masterOf(pid)]))]
+}
+
+/**
+ * Whether a server may write through a mount. Where it does not say so (markers.ts), it holds the locks of an upper and a work folder
+ * then (lock.ts).
+ */
+export const servesWritable = (pid: number, device: string): boolean => {
+  const marker = markerOf(pid, device)
+  if (marker !== undefined) return marker.writable
+  const devices = new Set(readMountInfo(pid).map(mount => mount.device))
+  return listOf(`/proc/${pid}/fdinfo`).some(fd => {
+    try {
+      const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')
+      const lock = /^lock:.* FLOCK .* WRITE \S+ ([0-9a-f]+):([0-9a-f]+):/m.exec(info)
+      if (lock === null) return false
+      const [major, minor] = lock.slice(1).map(hex => Number.parseInt(hex, 16))
+      return devices.has(`${major}:${minor}`)
+    } catch {
+      return false // closed meanwhile
+    }
+  })
+}

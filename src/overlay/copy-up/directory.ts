@@ -1,0 +1,78 @@
+/** Copy-up of folders, parents first. Analogous to fs/overlayfs/copy_up.c. */
+
+import { fstatx, mkdirat, statxat } from '../../sys/at.js'
+import { RENAME_NOREPLACE } from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { Stat } from '../../sys/stat.js'
+import { changed } from '../inode/invalidate.js'
+import { identify } from '../layer/real-identity.js'
+import { RealDir } from '../layer/layer.js'
+import { renameOwn } from '../owner/owner-access.js'
+import { copyMetadata } from './metadata.js'
+import type { Node } from '../inode/node.js'
+import type { ByteString, Result } from '../ops.js'
+import { amend } from '../owner/stat-override.js'
+import { publish, type Put } from './publish.js'
+import { readAhead } from './read-ahead.js'
+import { isReadOnly, type Union } from '../union.js'
+
+const source = new Stat()
+const copy = new Stat()
+
+/**
+ * Makes sure that the upper layer has the folder, and all above it.
+ *
+ * @returns 0 or -errno
+ */
+export function ensureUpperDir(u: Union, node: Node): Result {
+  if (node.upper) return 0
+  if (isReadOnly(u)) return -E.EROFS
+  const { slow } = u
+  if (slow === null) return bringUp(u, node)
+  readAhead(u, node)
+  return slow.whole(() => bringUp(u, node))
+}
+
+function bringUp(u: Union, node: Node): Result {
+  if (node.upper) return 0
+  const parent = node.parent
+  const real = node.dirs[0]
+  if (parent === null || real === undefined) return -E.ENOENT
+  const above = bringUp(u, parent)
+  if (above < 0) return above
+  return copyUpFolder(u, node, parent, real)
+}
+
+const makeFolder = (fd: number, temp: ByteString): Result => mkdirat(fd, temp, 0o700)
+const moveFolder: Put = (from, temp, dirfd, name) =>
+  renameOwn(from, temp, dirfd, name, RENAME_NOREPLACE)
+
+function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result {
+  const work = u.work
+  const into = parent.upperDir
+  if (work === null || into === null) return -E.EROFS
+  const fd = u.fds.get(real)
+  if (fd < 0) return fd
+  let result = fstatx(fd, source)
+  if (result >= 0 && u.amends) result = amend(real.layer, fd, '', source)
+  if (result < 0) return result
+  const staged = work.stage(makeFolder)
+  if (staged.result < 0) return staged.result
+  result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
+  if (result >= 0) result = statxat(work.fd, staged.name, copy)
+  if (result >= 0) result = publish(u, parent, node.name, moveFolder, work.fd, staged.name)
+  if (result < 0) {
+    work.discard(staged.name)
+    return result
+  }
+  const upper = new RealDir(into.layer, into, node.name)
+  identify(upper, copy, upper.layer)
+  upper.dotWhiteouts = new Set()
+  node.dirs.unshift(upper)
+  node.upper = true
+  node.lowerPositive = true
+  u.copied.objects++
+  // A merged folder has another link count than a lower one.
+  changed(u, node)
+  return 0
+}

@@ -1,0 +1,63 @@
+/**
+ * What a copy-up reads of an object of a slow layer, read before anything is changed for it: until then the operation may be called
+ * again, and need not wait (slow.ts). Each call here is one that the copy-up makes.
+ */
+
+import { fstatx, readlinkat, statxat } from '../../sys/at.js'
+import { O_NONBLOCK } from '../../sys/constants.js'
+import { close, getFlags } from '../../sys/io.js'
+import { Stat } from '../../sys/stat.js'
+import { getxattrValue, listxattrNames } from '../../sys/xattr.js'
+import { openSource, settleData } from './metacopy.js'
+import type { Node } from '../inode/node.js'
+import { encodeOrigin } from '../layer/origin.js'
+import { amend } from '../owner/stat-override.js'
+import { openRead } from '../layer/real-dir.js'
+import { layerOf, locate, Place, type Union } from '../union.js'
+
+const st = new Stat()
+const place = new Place()
+/** As long as that of the copy-up. */
+const target = Buffer.allocUnsafeSlow(4096)
+
+/**
+ * Reads a node, and the folders above it, as far as they are to be copied up.
+ *
+ * @throws Pending while an answer is on its way
+ */
+export function readAhead(u: Union, node: Node): void {
+  if (u.slow === null) return
+  readUp(u, node)
+  for (const { parent } of node.links ?? []) readUp(u, parent)
+}
+
+function readUp(u: Union, node: Node): void {
+  for (let at: Node | null = node; at !== null && !at.upper; at = at.parent) readObject(u, at)
+}
+
+/** Asks for what a copy-up will ask for. What comes of it is seen then. */
+function readObject(u: Union, node: Node): void {
+  if (settleData(u, node) < 0) return
+  const layer = layerOf(u, node)
+  const src = node.isReg ? openSource(u, node) : -1
+  if (layer?.slow === true && locate(u, node, place) >= 0) {
+    const ofData = src >= 0 && !node.metacopy
+    const fd = ofData ? src : place.fd
+    const name = ofData ? '' : place.name
+    const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
+    if (stated >= 0 && u.amends) void amend(layer, fd, name, st)
+    const names = listxattrNames(fd, name)
+    if (typeof names !== 'number') for (const attr of names) getxattrValue(fd, name, attr)
+    void encodeOrigin(layer, fd, name)
+    if (st.isLnk) void readlinkat(fd, name, target)
+    if (node.isDir || node.metacopy) readFlags(openRead(fd, name || '.', O_NONBLOCK))
+  }
+  if (src >= 0) void fstatx(src, st)
+  readFlags(src)
+}
+
+function readFlags(fd: number): void {
+  if (fd < 0) return
+  void getFlags(fd)
+  close(fd)
+}

@@ -1,0 +1,34 @@
+/** Opening again: what open handles read from. */
+
+import { O_NOATIME, O_RDONLY } from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { close } from '../../sys/io.js'
+import { OWNER_READ, withRight } from '../owner/owner-access.js'
+import type { Node } from '../inode/node.js'
+import type { Result } from '../ops.js'
+import { openRegular, reopenRegular } from '../layer/open-regular.js'
+import type { Place, Union } from '../union.js'
+
+type Where = Pick<Place, 'fd' | 'name'>
+
+function openUpper({ fd, name }: Where, flags: number, node: Node): Result {
+  return name === '' ? reopenRegular(fd, flags, node) : openRegular(fd, name, flags, node)
+}
+
+/** Open descriptors of the lower file are replaced, so that later writes are seen through them. */
+export function moveHandles(u: Union, node: Node, place: Where): void {
+  if (node.handles === null) return
+  for (const handle of node.handles) {
+    if (handle.fd < 0) continue
+    const flags = O_RDONLY | (handle.keepsTime ? O_NOATIME : (u.upper?.readFlags ?? 0))
+    let opened = openUpper(place, flags, node)
+    if (opened === -E.EACCES)
+      opened = withRight(place.fd, place.name, OWNER_READ, () => openUpper(place, flags, node))
+    if (opened < 0) {
+      u.log.warn({ errno: -opened }, 'an open file keeps reading its lower layer')
+      continue
+    }
+    close(handle.fd)
+    handle.fd = opened
+  }
+}

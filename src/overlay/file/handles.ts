@@ -1,0 +1,484 @@
+/** Open files and what is done through them. */
+
+import { fstatx } from '../../sys/at.js'
+import {
+  O_ACCMODE,
+  O_APPEND,
+  O_CREAT,
+  O_DIRECT,
+  O_DIRECTORY,
+  O_EXCL,
+  O_NOATIME,
+  O_RDONLY,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+  S_ISGID,
+  S_ISUID,
+} from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { close, dup, ftruncate, lseek as seek, moveTo, pread, pwrite } from '../../sys/io.js'
+import { offPlus, type Off } from '../../sys/types.js'
+import { claim } from '../../sys/slow.js'
+import { Stat } from '../../sys/stat.js'
+import { openToCut, truncateat } from '../../sys/truncate.js'
+import { changed } from '../inode/invalidate.js'
+import { copyUp } from '../copy-up/copy-up.js'
+import { cutInBackground, freesMuch } from './truncate.js'
+import { statPlace } from '../owner/drop-privileges.js'
+import {
+  addHandle,
+  isMappable,
+  isOpenToWrite,
+  removeHandle,
+  setFd,
+  withDescriptor,
+} from '../inode/handle-list.js'
+import { isSame } from '../layer/real-identity.js'
+import {
+  dropForWrite,
+  isPrivileged,
+  keepMtime,
+  keptCapability,
+  restoreCapability,
+  restoreSetId,
+} from '../owner/killpriv.js'
+import { rightToOpen, withRight } from '../owner/owner-access.js'
+import { openData, settleData } from '../copy-up/metacopy.js'
+import { Node, notBusy, Protect } from '../inode/node.js'
+import { Pending, type Caller, type Fh, type Opened, type Result } from '../ops.js'
+import { amend } from '../owner/stat-override.js'
+import { openRegular, orWait, reopenRegular } from '../layer/open-regular.js'
+import { isReadOnly, layerOf, locate, Place, statNode, type Union } from '../union.js'
+import { CHANGED, changedHere, isOther } from '../inode/lower-version.js'
+
+export class FileHandle {
+  readonly fh: Fh
+  readonly node: Node
+  /**
+   * The real file; replaced when the node is copied up. -1: it was not needed yet (`realFd` opens it), which
+   * only a handle for reading may say.
+   */
+  fd: number
+  readonly writable: boolean
+  /** The descriptor is open for reading alone, though the handle may write: `HandleTable.writing` opens it anew. */
+  onlyReads = false
+  /** Its place among the node's (handle-list.ts). */
+  slot = 0
+  /** Who has it asks that reading moves no access time (O_NOATIME). */
+  readonly keepsTime: boolean
+  /** The file was seen, or made, without a capability, and nobody has set one since. */
+  incapable = false
+  /** Writes through mappings of it may come late, and nothing tells of them before (`Ops.mappable`). */
+  mappable = false
+
+  constructor(fh: Fh, node: Node, fd: number, writable: boolean, keepsTime = false) {
+    this.fh = fh
+    this.node = node
+    this.fd = fd
+    this.writable = writable
+    this.keepsTime = keepsTime
+  }
+}
+
+export class HandleTable {
+  readonly #files = new Map<Fh, FileHandle>()
+  #next = 1
+
+  get(fh: Fh): FileHandle | undefined {
+    return this.#files.get(fh)
+  }
+
+  add(node: Node, fd: number, writable: boolean, keepsTime = false): FileHandle {
+    const handle = new FileHandle(this.#next++, node, fd, writable, keepsTime)
+    if (fd >= 0) claim(fd)
+    this.#files.set(handle.fh, handle)
+    node.unread = -1
+    if (writable) changedHere(node)
+    if (node.handles === null) node.handles = [handle]
+    else addHandle(node.handles, handle)
+    return handle
+  }
+
+  remove(fh: Fh): FileHandle | undefined {
+    const handle = this.#files.get(fh)
+    if (handle === undefined) return undefined
+    this.#files.delete(fh)
+    const list = handle.node.handles
+    if (list !== null) {
+      removeHandle(list, handle)
+      if (list.length === 0) handle.node.handles = null
+    }
+    if (handle.fd >= 0) close(handle.fd)
+    return handle
+  }
+
+  /** What to read through, or -errno. */
+  reading(fh: Fh): FileHandle | Result {
+    return this.#files.get(fh) ?? -E.EBADF
+  }
+
+  /**
+   * What to write through, or -errno.
+   *
+   * @param _late as `Ops.write`
+   * @throws Pending where the file is only now copied up (inode-files.ts)
+   */
+  writing(fh: Fh, _late: boolean): FileHandle | Result {
+    const handle = this.#files.get(fh)
+    if (handle === undefined || !handle.writable) return -E.EBADF
+    const result = handle.onlyReads ? openForWriting(handle) : 0
+    return result < 0 ? result : handle
+  }
+
+  /** The transport has taken back all lookups of a node that has handles. */
+  forgotten(_node: Node): void {}
+
+  /** As in Ops. Not while a handle is in use. */
+  makeRoom(): boolean {
+    return false // each one stands for a file that somebody has open
+  }
+
+  get size(): number {
+    return this.#files.size
+  }
+
+  closeAll(): void {
+    for (const handle of this.#files.values()) if (handle.fd >= 0) close(handle.fd)
+    this.#files.clear()
+  }
+}
+
+/** Under the same number, by which others know it. */
+function openForWriting(handle: FileHandle): Result {
+  const fd = reopenRegular(handle.fd, O_RDWR, handle.node)
+  if (fd < 0) return fd
+  const result = moveTo(fd, handle.fd)
+  if (result < 0) close(fd)
+  else handle.onlyReads = false
+  return result
+}
+
+const st = new Stat()
+const place = new Place()
+
+/**
+ * Flags that make no sense on the real descriptor: it is there already, and offsets are explicit. O_DIRECTORY is a part of
+ * O_TMPFILE, which another union asks with that has this one below it: its kernel opens the new file with the flags of its caller.
+ */
+const NOT_FOR_REAL = O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_DIRECTORY | O_TRUNC | O_ACCMODE
+
+/** What to open the real file with, for a client's flags. */
+export function realFlags(u: Union, flags: number): number {
+  const mode = flags & O_ACCMODE
+  // With write-back the kernel fills up partly written pages: it reads too; so does who opens later, where all share one.
+  const real = (u.writeback || u.noOpen) && mode === O_WRONLY ? O_RDWR : mode
+  return (flags & ~NOT_FOR_REAL & 0o7777777) | real
+}
+
+/**
+ * Takes the data of an open file, and before that what goes with it. Not by O_TRUNC: first it has to be known which file
+ * that is.
+ *
+ * @throws Pending where that may take long; then `fd` is closed
+ */
+function cutOpen(
+  u: Union,
+  node: Node,
+  fd: number,
+  killFor: Caller | null,
+  writable: boolean,
+): Result {
+  const result = dropForWrite(u, node, fd, false, killFor)
+  if (result < 0) return result
+  if (freesMuch(node, { fd, name: '' }, 0)) {
+    const own = writable ? dup(fd) : openToCut(fd, '')
+    if (own < 0) return own
+    close(fd)
+    cutInBackground(u, node, own, 0, false)
+  }
+  return writable ? ftruncate(fd, 0) : truncateat(fd, '', 0)
+}
+
+/**
+ * Opens a regular file; a writable open copies it up first. For reading nothing is opened yet, where the server may
+ * read everything: most files that are opened again are read from the kernel's cache.
+ */
+export function openFile(
+  u: Union,
+  handles: HandleTable,
+  node: Node,
+  flags: number,
+  killFor: Caller | null,
+  out: Opened,
+): Result {
+  const mode = flags & O_ACCMODE
+  const truncate = (flags & O_TRUNC) !== 0
+  const writable = mode !== O_RDONLY
+  /** The copy has no data from the start: an error would say that it has, so what is left is tried once more. */
+  let copiesEmpty = false
+  if (node.version === CHANGED) return -E.ESTALE
+  if (writable || truncate) {
+    if ((node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
+    if ((node.protect & Protect.APPEND) !== 0 && ((flags & O_APPEND) === 0 || truncate))
+      return -E.EPERM
+    if (truncate) notBusy(node)
+    copiesEmpty = truncate && !node.upper
+    const copied = copyUp(u, node, !truncate)
+    if (copied < 0) return copied
+    if (truncate) changedHere(node)
+  } else if (u.readsAll && !isOnSlow(u, node)) {
+    // A name that another object has by now is looked up again: when data is read, it is too late for that.
+    let result = locate(u, node, place)
+    if (result >= 0) result = statPlace(place, st)
+    if (result >= 0 && !isSame(node, st)) result = -E.ESTALE
+    if (result < 0) return result
+    out.unread = node.unread
+    out.privileged = false
+    describe(u, node, handles.add(node, -1, false, (flags & O_NOATIME) !== 0), out)
+    return 0
+  }
+  let real = realFlags(u, flags)
+  // What the kernel reads to fill up a page is read by nobody.
+  if (mode === O_WRONLY) real |= O_NOATIME
+  let opened = openReal(u, node, real)
+  if (opened < 0 && copiesEmpty) opened = openReal(u, node, real)
+  const fd = orWait(u, opened, flags)
+  if (fd < 0) return fd
+  if (truncate) {
+    let result = cutOpen(u, node, fd, killFor, writable)
+    if (result < 0 && copiesEmpty) result = cutOpen(u, node, fd, killFor, writable)
+    if (result < 0) {
+      close(fd)
+      return orWait(u, result, flags)
+    }
+  }
+  out.privileged = writable && isPrivileged(u, node, fd, st)
+  // As in `copyUp`: what is written would be added to what the kernel has.
+  if (writable && !truncate && isOther(u, node, st)) {
+    close(fd)
+    node.version = CHANGED
+    return -E.ESTALE
+  }
+  // What is on a slow layer is read by a thread, when it is asked for.
+  out.unread = truncate || isOnSlow(u, node) ? -1 : node.unread
+  describe(u, node, handles.add(node, fd, writable, (flags & O_NOATIME) !== 0), out)
+  return 0
+}
+
+/** Whether to open the file, and to read it, may wait for somebody else. */
+function isOnSlow(u: Union, node: Node): boolean {
+  if (u.slow === null) return false
+  const settled = settleData(u, node)
+  if (settled < 0) return true
+  return node.metacopy ? node.data?.dir.layer.slow === true : layerOf(u, node)?.slow === true
+}
+
+/** The descriptor of a handle's real file, opened now where it was not needed before; or -errno, as `openReal`. */
+export function realFd(u: Union, handle: FileHandle): Result {
+  // The kernel would put what there is now beside pages that it has, and cut it to the size that it keeps.
+  if (handle.node.version === CHANGED && u.writeback) return -E.ESTALE
+  if (handle.fd >= 0) return handle.fd
+  const fd = openReal(u, handle.node, handle.keepsTime ? O_RDONLY | O_NOATIME : O_RDONLY)
+  if (fd >= 0) {
+    claim(fd)
+    setFd(handle.node.handles, handle, fd)
+  }
+  return fd
+}
+
+/**
+ * Opens the node's real file, or its data for a metadata-only copy.
+ *
+ * @returns the descriptor, or -errno; -EAGAIN while somebody has a lease on it, for `orWait`
+ */
+export function openReal(u: Union, node: Node, flags: number): Result {
+  const wants =
+    (flags & O_ACCMODE) !== O_RDONLY
+      ? flags
+      : flags | (node.upper && u.upper !== null ? u.upper.readFlags : O_NOATIME)
+  const result = openRealOnce(u, node, wants)
+  // Where the kernel can't look the name up again, as for a READ, it does so when it is used the next time.
+  if (result === -E.ESTALE) changed(u, node)
+  if (result !== -E.EMFILE && result !== -E.ENFILE) return result
+  u.fds.shrink()
+  return openRealOnce(u, node, wants)
+}
+
+function openRealOnce(u: Union, node: Node, flags: number): Result {
+  const settled = settleData(u, node)
+  if (settled < 0) return settled
+  if (node.metacopy && node.data !== null) return openData(u, node, node.data, flags)
+  const located = locate(u, node, place)
+  if (located < 0) return located
+  const first = openPlace(place, flags, node)
+  if (first !== -E.EACCES || !node.upper) return first
+  const lent = withRight(place.fd, place.name, rightToOpen(flags), () =>
+    openPlace(place, flags, node),
+  )
+  // Its mode was another one for a moment, which moves the ctime.
+  if (lent !== -E.EACCES) changed(u, node)
+  return lent
+}
+
+function openPlace(at: Place, flags: number, node: Node): Result {
+  return at.name === ''
+    ? reopenRegular(at.fd, flags, node)
+    : openRegular(at.fd, at.name, flags, node)
+}
+
+/** Fills in what else the transport needs to know of a handle. */
+function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
+  out.fh = handle.fh
+  out.fd = handle.fd
+  out.writable = handle.writable
+  out.onlyReads = handle.onlyReads
+  out.upper = node.upper && !node.metacopy
+  const lower = node.metacopy ? node.data?.dir : node.lowerDir
+  out.lasting = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)
+  handle.incapable = handle.writable && !node.capable
+}
+
+export function readFile(
+  u: Union,
+  handle: FileHandle,
+  buf: Buffer,
+  offset: number,
+  length: number,
+  pos: Off,
+): Result {
+  // A file system may lock an inode for who reads it, too.
+  notBusy(handle.node)
+  const fd = orWait(u, realFd(u, handle))
+  if (fd < 0) return fd
+  let done = 0
+  while (done < length) {
+    const n = pread(fd, buf, offset + done, length - done, offPlus(pos, done))
+    if (n < 0) return done > 0 ? done : n
+    if (n === 0) break
+    done += n
+  }
+  return done
+}
+
+/** How many bytes were written before the file took no more, or -errno of the first. */
+function writeAll(fd: number, buf: Buffer, offset: number, length: number, pos: Off): Result {
+  let done = 0
+  while (done < length) {
+    const n = pwrite(fd, buf, offset + done, length - done, offPlus(pos, done))
+    if (n < 0) return done > 0 ? done : n
+    if (n === 0) break
+    done += n
+  }
+  return done
+}
+
+export function writeFile(
+  u: Union,
+  handle: FileHandle,
+  buf: Buffer,
+  offset: number,
+  length: number,
+  pos: Off,
+  killFor: Caller | null,
+  late: boolean,
+): Result {
+  notBusy(handle.node)
+  const kept = late && handle.node.capable ? keptCapability(handle.fd) : -E.ENODATA
+  if (typeof kept === 'number' && kept !== -E.ENODATA) return kept
+  // Before the data, as in the kernel: a write that fails may have taken them, none that succeeds leaves them.
+  const dropped = length === 0 ? 0 : dropForWrite(u, handle.node, handle.fd, late, killFor)
+  if (dropped < 0) return dropped
+  const known = (u.writeback || late) && fstatx(handle.fd, st) >= 0
+  const { mode, mtimeSec, mtimeNsec } = st
+  const done = writeAll(handle.fd, buf, offset, length, pos)
+  if (done < 0) return done
+  // Who wrote late pages by write(2) has given capability and set-id bits up then; by a mapping nobody does.
+  if (typeof kept !== 'number') restoreCapability(u, handle.fd, kept)
+  if (late && known && (mode & (S_ISUID | S_ISGID)) !== 0) restoreSetId(u, handle.fd, mode)
+  // As in ranges.ts, without a closure for every write.
+  if (u.writeback && known) keepMtime(u, handle.fd, mtimeSec, mtimeNsec)
+  return done
+}
+
+/**
+ * fsync on a thread of the pool.
+ *
+ * @throws Pending always, unless syncing is free or off
+ */
+export function syncFd(u: Union, fd: number, datasync: boolean): Result {
+  if (u.syncIsFree) return 0
+  // Of its own: the handle may be closed meanwhile.
+  const own = dup(fd)
+  if (own < 0) return own
+  const end = (result: Result): Result => {
+    close(own)
+    return result
+  }
+  throw new Pending(
+    u.pool.submit({ kind: 'fsync', fd: own, datasync }, end, () => void close(own)),
+    true,
+  )
+}
+
+export function lseekFile(u: Union, handle: FileHandle, offset: Off, whence: number): Off {
+  notBusy(handle.node)
+  settle(u, handle.node)
+  const fd = orWait(u, realFd(u, handle))
+  return fd < 0 ? fd : seek(fd, offset, whence)
+}
+
+/**
+ * Makes sure that the real file has all that was written: the kernel may still hold some of it back, with write-back
+ * all that was written, else what was written through mappings.
+ *
+ * @throws Pending once, while it writes back
+ */
+export function settle(u: Union, node: Node): void {
+  // Where nobody says who has a file open, anybody may.
+  const held = u.noOpen ? node.isReg : u.writeback ? isOpenToWrite(node) : isMappable(node)
+  if (held && !node.flushed) {
+    const message = u.notifier.dropPages(node.id)
+    if (message !== null)
+      throw new Pending(
+        u.pool.submit({ kind: 'write', ...message }, () => {
+          node.flushed = true
+          return 0
+        }),
+        false,
+      )
+  }
+  node.flushed = false
+}
+
+/** A handle of the node that has a descriptor: the preferred one, if it does. */
+export const openHandle = (
+  node: Node,
+  preferred: FileHandle | undefined,
+): FileHandle | undefined =>
+  preferred !== undefined && preferred.fd >= 0 ? preferred : withDescriptor(node.handles)
+
+/**
+ * A descriptor by which the node's object in the upper layer is reached without a walk to its name: that of whoever
+ * has it open for writing. Else -1.
+ */
+export function writersFd(node: Node): number {
+  const first = node.handles?.[0]
+  return first?.writable === true ? first.fd : -1
+}
+
+/** Attributes of a node, through a handle where that is quicker or the only way that is left. */
+export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Stat): Result {
+  let fd = node.superseded ? (openHandle(node, handles.get(fh))?.fd ?? -1) : writersFd(node)
+  if (fd < 0) {
+    const result = statNode(u, node, out)
+    const stale = result >= 0 && !isSame(node, out)
+    // Who has a file open that was replaced beneath reads on from it, so its size counts.
+    if (result >= 0 && !stale && (node.handles === null || !isOther(u, node, out))) return result
+    const handle = openHandle(node, fh === 0 ? undefined : handles.get(fh))
+    if (handle === undefined) return stale ? -E.ESTALE : result
+    fd = handle.fd
+  }
+  const stated = fstatx(fd, out)
+  return stated < 0 || !u.amends ? stated : amend(layerOf(u, node), fd, '', out)
+}

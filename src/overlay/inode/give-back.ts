@@ -1,0 +1,29 @@
+/** Nodes that only the kernel's cache keeps are given back: the kernel is asked to forget them, and does so by FORGET. */
+
+import { series } from '../jobs/pool.js'
+import type { IoTask } from '../jobs/task.js'
+import type { NodeId, Result } from '../ops.js'
+import type { Union } from '../union.js'
+
+/** Nodes of one message. The kernel takes its time for each, and a thread does other things between two messages. */
+const AT_ONCE = 1024
+
+/**
+ * Goes on in the background.
+ * @param over is called when all was asked for
+ */
+export function giveBack(u: Union, most: number, over: () => void): void {
+  const nodes = u.nodes.cached()
+  let left = most
+  const next = (result: Result): IoTask | Result => {
+    const some: NodeId[] = []
+    for (let node; some.length < Math.min(AT_ONCE, left) && !(node = nodes.next()).done;)
+      some.push(node.value)
+    left -= some.length
+    const message = result < 0 || some.length === 0 ? null : u.notifier.forgetNodes(some)
+    if (message !== null) return { kind: 'write', ...message }
+    over()
+    return result
+  }
+  series(u.pool, next, over)
+}

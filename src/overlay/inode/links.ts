@@ -1,0 +1,115 @@
+/**
+ * The names of a file that has, or had, several. What is done for one name takes no longer the more names there are: the names
+ * are a chain, those in the upper layer first, and with more than a few of them a map leads to each.
+ */
+
+import type { Node } from './node.js'
+import type { ByteString } from '../ops.js'
+
+/** One name of such a file. */
+export interface Link {
+  readonly parent: Node
+  readonly name: ByteString
+  /** The upper folder has this name too; false where a lower layer alone provides it. Set by `Links` alone. */
+  inUpper: boolean
+  before: Link | null
+  after: Link | null
+}
+
+/** So many are compared one by one. */
+const FEW = 8
+
+/** A folder's id is never used again, and has no slash. */
+const keyOf = (parent: Node, name: ByteString): string => `${parent.id}/${name}`
+
+export class Links implements Iterable<Link> {
+  size = 0
+  #first: Link | null = null
+  #last: Link | null = null
+  /** Null while there are few. */
+  #byName: Map<string, Link> | null = null
+
+  /** The name that the file goes by; null where it has none. */
+  get first(): Link | null {
+    return this.#first
+  }
+
+  get(parent: Node, name: ByteString): Link | undefined {
+    if (this.#byName !== null) return this.#byName.get(keyOf(parent, name))
+    for (let link = this.#first; link !== null; link = link.after)
+      if (link.parent === parent && link.name === name) return link
+    return undefined
+  }
+
+  /** A further name; one that is known stays as it is. */
+  add(parent: Node, name: ByteString, inUpper: boolean): void {
+    if (this.get(parent, name) !== undefined) return
+    const link: Link = { parent, name, inUpper, before: null, after: null }
+    this.size++
+    if (this.#byName !== null) this.#byName.set(keyOf(parent, name), link)
+    if (inUpper) this.#putFirst(link)
+    else this.#putLast(link)
+    if (this.size > FEW && this.#byName === null) {
+      this.#byName = new Map()
+      for (const each of this) this.#byName.set(keyOf(each.parent, each.name), each)
+    }
+  }
+
+  remove(parent: Node, name: ByteString): void {
+    const link = this.get(parent, name)
+    if (link === undefined) return
+    this.size--
+    this.#byName?.delete(keyOf(parent, name))
+    this.#takeOut(link)
+  }
+
+  /** The upper folder has the name, from now on. */
+  setInUpper(link: Link): void {
+    if (link.inUpper) return
+    link.inUpper = true
+    this.prefer(link)
+  }
+
+  /** The file goes by this name, if it is in the upper layer or none is. */
+  prefer(link: Link): void {
+    if (link === this.#first || (!link.inUpper && this.#first?.inUpper === true)) return
+    this.#takeOut(link)
+    this.#putFirst(link)
+  }
+
+  /** Whether the upper layer has a name besides this one. */
+  hasOtherInUpper(parent: Node, name: ByteString): boolean {
+    const first = this.#first
+    if (first === null || !first.inUpper) return false
+    if (first.parent !== parent || first.name !== name) return true
+    return first.after?.inUpper === true
+  }
+
+  /** Those in the upper layer first. */
+  *[Symbol.iterator](): IterableIterator<Link> {
+    for (let link = this.#first; link !== null; link = link.after) yield link
+  }
+
+  #putFirst(link: Link): void {
+    link.before = null
+    link.after = this.#first
+    if (this.#first === null) this.#last = link
+    else this.#first.before = link
+    this.#first = link
+  }
+
+  #putLast(link: Link): void {
+    link.after = null
+    link.before = this.#last
+    if (this.#last === null) this.#first = link
+    else this.#last.after = link
+    this.#last = link
+  }
+
+  #takeOut(link: Link): void {
+    if (link.before === null) this.#first = link.after
+    else link.before.after = link.after
+    if (link.after === null) this.#last = link.before
+    else link.after.before = link.before
+  }
+}

@@ -1,0 +1,337 @@
+/**
+ * Lower layers on file systems that may keep a call waiting for as long as they like: in userspace, or on the network. A call on
+ * one of their descriptors (sys/slow.ts) is made by a thread (slow-threads.ts). If the answer does not come at once, the call
+ * throws Pending out of the operation; when it has come, the transport calls the operation again, from the start, and what it
+ * was told before it is told again, up to where it stopped. Lower layers do not change, so that is true still.
+ *
+ * An operation that has made, removed or moved something is not called again: from there on a call that was not made before
+ * is made directly, and waited for. So what will be read of a lower object is read before it is copied up (`readAhead`).
+ */
+
+import { E } from '../../sys/errno.js'
+import { closeNow } from '../../sys/io.js'
+import { changes, slowFiles, type SlowCall, type SlowFile } from '../../sys/slow.js'
+import type { IoTask } from './task.js'
+import { Pending, type Job, type Kept, type Result, type SlowRequests } from '../ops.js'
+import { lengthOf } from './slow-call.js'
+import type { SlowThreads } from './slow-threads.js'
+
+/** f_type of file systems that ask others: linux/magic.h, and what their own sources have. */
+const SLOW_TYPES = new Set([
+  0x6573_5546, // FUSE
+  0x6969, // NFS
+  0xff53_4d42, // CIFS
+  0xfe53_4d42, // SMB2
+  0x517b, // SMB
+  0x0102_1997, // 9P
+  0x00c3_6400, // Ceph
+  0x5346_414f, // OpenAFS
+  0x6b41_4653, // AFS
+  0x7375_7245, // Coda
+  0x7461_636f, // OCFS2
+  0x0116_1970, // GFS2
+  0x0bd0_0bd0, // Lustre
+  0x4750_4653, // GPFS
+  0x1983_0326, // BeeGFS
+  0x786f_4256, // VirtualBox
+  0xbacb_acbc, // VMware
+])
+
+export const isSlowType = (type: number): boolean => SLOW_TYPES.has(type)
+
+interface Answer {
+  readonly result: Result
+  readonly bytes: Buffer | null
+}
+
+/** A descriptor that a request has opened. */
+interface OpenedFile {
+  readonly fd: number
+  /** `fresh`: not used in this run; `used`; `closed`: it was, and is closed at the end of the request. */
+  state: 'fresh' | 'used' | 'closed'
+  readonly key: string
+}
+
+/** What a request was told. */
+class Answers implements Kept {
+  readonly calls = new Map<string, Answer>()
+  readonly opened = new Map<string, OpenedFile>()
+  readonly byFd = new Map<number, OpenedFile>()
+  runs = 0
+
+  take(file: OpenedFile): void {
+    this.opened.delete(file.key)
+    this.byFd.delete(file.fd)
+  }
+}
+
+class Told implements Job {
+  readonly #callbacks: ((result: Result) => void)[] = []
+  #result: Result | undefined
+
+  onDone(callback: (result: Result) => void): void {
+    if (this.#result === undefined) this.#callbacks.push(callback)
+    else callback(this.#result)
+  }
+
+  finish(result: Result): void {
+    this.#result = result
+    for (const callback of this.#callbacks) callback(result)
+  }
+}
+
+/** Errors that another try may not meet: a lease, too few descriptors. */
+const PASSING = new Set<Result>([-E.EAGAIN, -E.EMFILE, -E.ENFILE])
+
+const O_PATH_OR_DIRECTORY = 0o10200000
+
+let serials = 0
+
+class Descriptor implements SlowFile {
+  readonly serial = (++serials).toString(36)
+  readonly fd: number
+  /** To close it may wait as well (fs/fuse/file.c:fuse_flush). */
+  readonly isFile: boolean
+  readonly #owner: SlowLayers
+  /** How many parts of it were listed in this run. */
+  listed = 0
+
+  constructor(owner: SlowLayers, fd: number, isFile: boolean) {
+    this.#owner = owner
+    this.fd = fd
+    this.isFile = isFile
+  }
+
+  ask(call: SlowCall, out: Uint8Array | null, direct: () => Result): Result {
+    return this.#owner.ask(this, call, out, direct)
+  }
+
+  open(call: SlowCall, direct: () => Result): Result {
+    return this.#owner.open(this, call, direct)
+  }
+
+  copied(fd: number): void {
+    this.#owner.register(fd, this.isFile)
+  }
+
+  close(): void {
+    this.#owner.close(this)
+  }
+
+  claim(): void {
+    this.#owner.claim(this.fd)
+  }
+
+  isOf(owner: SlowLayers): boolean {
+    return owner === this.#owner
+  }
+}
+
+interface FreshNodes {
+  readonly nextId: number
+  releaseFrom: (id: number) => void
+}
+
+export class SlowLayers implements SlowRequests {
+  readonly threads: SlowThreads
+  #kept: Answers | null = null
+  /** `changes.count` when the operation could still be called again. */
+  #settledAt = 0
+  /** Never is. */
+  #held = false
+
+  /** What was made by an operation that is called again: nodes that nothing has led to yet. */
+  readonly #nodes: FreshNodes
+  #firstId = 0
+
+  constructor(threads: SlowThreads, nodes: FreshNodes) {
+    this.threads = threads
+    this.#nodes = nodes
+  }
+
+  /** From now on calls on this descriptor, and on what is opened below it, are calls of a slow layer. */
+  register(fd: number, isFile: boolean): void {
+    slowFiles.set(fd, new Descriptor(this, fd, isFile))
+  }
+
+  // Requests
+
+  begin(kept: Kept | null): void {
+    const answers = (kept as Answers | null) ?? new Answers()
+    answers.runs++
+    for (const file of answers.byFd.values()) {
+      file.state = 'fresh'
+      const descriptor = slowFiles.get(file.fd)
+      if (descriptor instanceof Descriptor) descriptor.listed = 0
+    }
+    this.#kept = answers
+    this.#firstId = this.#nodes.nextId
+    this.settled()
+  }
+
+  suspend(): Kept | null {
+    const kept = this.#kept
+    this.#nodes.releaseFrom(this.#firstId)
+    this.#kept = null
+    return kept
+  }
+
+  end(): void {
+    const kept = this.#kept
+    this.#kept = null
+    if (kept === null || kept.byFd.size === 0) return
+    // What was opened and not closed belongs to whoever has it.
+    for (const file of kept.byFd.values()) if (file.state !== 'used') this.#letGo(file.fd)
+  }
+
+  drop(kept: Kept | null): void {
+    if (kept === null) return
+    for (const { fd } of (kept as Answers).byFd.values()) this.#letGo(fd)
+    ;(kept as Answers).byFd.clear()
+  }
+
+  /** The state is such that the operation may be called again: all that it has begun is complete. */
+  settled(): void {
+    this.#settledAt = changes.count
+  }
+
+  /** Runs a step that is complete when it has worked: what comes after it may wait, if that was so before. */
+  whole(step: () => Result): Result {
+    const before = this.#mayWait()
+    const result = step()
+    if (before && result >= 0) this.settled()
+    return result
+  }
+
+  /** What the request was told, for what is done for it later. */
+  get told(): Kept | null {
+    return this.#kept
+  }
+
+  /** Runs the end of a job with what the request knew that has begun it. */
+  during<T>(kept: Kept | null, run: () => T): T {
+    const [before, held] = [this.#kept, this.#held]
+    this.#kept = kept as Answers | null
+    this.#held = true
+    try {
+      return run()
+    } finally {
+      this.#kept = before
+      this.#held = held
+    }
+  }
+
+  #mayWait(): boolean {
+    return !this.#held && changes.count === this.#settledAt
+  }
+
+  // Calls
+
+  ask(d: Descriptor, call: SlowCall, out: Uint8Array | null, direct: () => Result): Result {
+    const kept = this.#kept
+    if (kept === null) return direct()
+    let key = d.serial + JSON.stringify(call)
+    if (call.op === 'getdents') key += d.listed++
+    let answer = kept.calls.get(key)
+    if (answer === undefined) {
+      if (!this.#mayWait()) return direct()
+      const job = new Told()
+      const done = (result: Result, bytes: Buffer): void => {
+        const length = lengthOf(call, result)
+        answer = { result, bytes: length > 0 ? Buffer.from(bytes.subarray(0, length)) : null }
+        kept.calls.set(key, answer)
+        job.finish(0)
+      }
+      if (!this.threads.run({ fd: d.fd, ...call }, true, done)) throw new Pending(job, false)
+    }
+    const { result, bytes } = answer as Answer
+    if (out !== null && bytes !== null) out.set(bytes)
+    return result
+  }
+
+  open(d: Descriptor, call: SlowCall, direct: () => Result): Result {
+    const isFile = 'flags' in call && (call.flags & O_PATH_OR_DIRECTORY) === 0
+    const kept = this.#kept
+    const text = d.serial + JSON.stringify(call)
+    let key = text
+    if (kept !== null) {
+      for (let n = 1, file; (file = kept.opened.get(key)) !== undefined; key = text + n++) {
+        if (file.state === 'used') continue
+        file.state = 'used'
+        const descriptor = slowFiles.get(file.fd)
+        if (descriptor instanceof Descriptor) descriptor.listed = 0
+        return file.fd
+      }
+      const refused = kept.calls.get(key)
+      if (refused !== undefined) {
+        // It may be otherwise the next time, and the request may ask again.
+        if (PASSING.has(refused.result)) kept.calls.delete(key)
+        return refused.result
+      }
+    }
+    if (kept === null || !this.#mayWait()) {
+      const fd = direct()
+      if (fd >= 0) this.register(fd, isFile)
+      return fd
+    }
+    const job = new Told()
+    let opened: Result = 0
+    const done = (result: Result): void => {
+      opened = result
+      if (result < 0) {
+        kept.calls.set(key, { result, bytes: null })
+      } else {
+        this.register(result, isFile)
+        const file: OpenedFile = { fd: result, state: 'fresh', key }
+        kept.opened.set(key, file)
+        kept.byFd.set(result, file)
+      }
+      job.finish(0)
+    }
+    if (!this.threads.run({ fd: d.fd, ...call }, true, done)) throw new Pending(job, false)
+    const file = kept.byFd.get(opened)
+    if (file !== undefined) file.state = 'used'
+    return opened
+  }
+
+  /** Has a task done that reads from a slow layer; as `IoPool.submit`. */
+  submit(task: IoTask, finish: (result: Result) => Result, abandon: () => void): Job {
+    const job = new Told()
+    const done = (result: Result): void => job.finish(finish(result))
+    this.threads.run({ op: 'task', task }, false, done, abandon)
+    return job
+  }
+
+  claim(fd: number): void {
+    const file = this.#kept?.byFd.get(fd)
+    if (file !== undefined) this.#kept?.take(file)
+  }
+
+  close({ fd }: Descriptor): void {
+    const file = this.#kept?.byFd.get(fd)
+    if (file === undefined) this.#letGo(fd)
+    else file.state = 'closed'
+  }
+
+  #letGo(fd: number): void {
+    const descriptor = slowFiles.get(fd)
+    slowFiles.delete(fd)
+    if (!(descriptor instanceof Descriptor) || !descriptor.isFile) {
+      closeNow(fd)
+      return
+    }
+    this.threads.run(
+      { op: 'task', task: { kind: 'close', fd } },
+      false,
+      () => {},
+      () => closeNow(fd),
+    )
+  }
+
+  /** Forgets all descriptors; they are closed by whoever has them. */
+  release(): void {
+    for (const [fd, file] of slowFiles)
+      if (file instanceof Descriptor && file.isOf(this)) slowFiles.delete(fd)
+    this.threads.close()
+  }
+}

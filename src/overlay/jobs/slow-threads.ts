@@ -1,0 +1,235 @@
+/**
+ * Threads for calls and tasks that may wait for a layer's file system (slow.ts), apart from those of the pool, which others need. A
+ * call is handed over in shared memory, and its answer is waited for a moment: most file systems in userspace answer at
+ * once, and then nothing has to be parked. Threads are started one after the other as they are needed; what finds none waits
+ * in a queue, and nobody else with it.
+ */
+
+import { fileURLToPath } from 'node:url'
+import { Worker } from 'node:worker_threads'
+import { eventfdSignal } from '../../sys/io.js'
+import { begin, loading, settle } from '../../sys/loading.js'
+import type { Logger } from '../../log.js'
+import {
+  ALIVE,
+  ASKED,
+  DONE,
+  FAILED,
+  IDLE,
+  LEFT,
+  LIFE,
+  OUT_SIZE,
+  perform,
+  Slot,
+  STARTING,
+  STATE,
+  type SlowWork,
+} from './slow-call.js'
+import type { Result } from '../ops.js'
+import { BUILT, entryPoint } from '../../sys/entry-points.js'
+
+const ENTRY = entryPoint('overlay/jobs/worker')
+
+/** Says so where its files can't be loaded. */
+const START = `
+  const { workerData } = require('node:worker_threads')
+  const { entry, memory, wakeFd, loading } = workerData
+  try {
+    require(entry)
+  } catch {
+    Atomics.sub(loading, 0, 1)
+    Atomics.notify(loading, 0)
+    Atomics.store(new Int32Array(memory), ${LIFE}, ${FAILED})
+    require('node:fs').writeSync(wakeFd, new BigUint64Array([1n]))
+  }
+`
+
+const MOST_THREADS = 12
+/** A thread is given up that is not alive after so many milliseconds. */
+const START_MS = BUILT ? 5000 : 60_000
+/** How long an answer is waited for before the request is parked, in milliseconds. */
+const MOMENT_MS = 1
+/** Who was waited for in vain is not waited for again for so long. */
+const TIRED_MS = 1000
+
+interface Work {
+  readonly text: string
+  /** @param out bytes of the answer, valid until it returns */
+  readonly done: (result: Result, out: Buffer) => void
+  readonly abandon: () => void
+}
+
+interface Thread {
+  readonly worker: Worker
+  readonly slot: Slot
+  readonly until: number
+  work: Work | null
+}
+
+const isDead = ({ slot: { cells }, until }: Thread): boolean => {
+  const life = Atomics.load(cells, LIFE)
+  return life === FAILED || (life === STARTING && performance.now() > until)
+}
+
+export class SlowThreads {
+  readonly #log: Logger
+  readonly #wakeFd: number
+  readonly #threads: Thread[] = []
+  readonly #queue: Work[] = []
+  /** What this thread has to do itself. */
+  readonly #due: Work[] = []
+  /** None can be started. */
+  #failed = false
+  #tiredUntil = 0
+  #busy = 0
+
+  /** @param wakeFd is signalled when an answer waits */
+  constructor(log: Logger, wakeFd: number) {
+    this.#log = log
+    this.#wakeFd = wakeFd
+    this.#grow()
+  }
+
+  /** Somebody was waited for in vain a short time ago. */
+  get isTired(): boolean {
+    return performance.now() < this.#tiredUntil
+  }
+
+  get pending(): number {
+    return this.#queue.length + this.#due.length + this.#busy
+  }
+
+  /**
+   * Has a call or a task done.
+   *
+   * @param patient the answer may be waited for a moment; else there is none before `runCallbacks`
+   * @param done runs on the union's thread, in the middle of this call where the answer was waited for
+   * @returns whether that was so
+   */
+  run(work: SlowWork, patient: boolean, done: Work['done'], abandon = (): void => {}): boolean {
+    const one: Work = { text: JSON.stringify(work), done, abandon }
+    if (this.#failed && this.#threads.length === 0) {
+      if (patient) this.#here(one)
+      else this.#later(one)
+      return patient
+    }
+    const thread = this.#threads.find(
+      ({ work: busy, slot }) => busy === null && Atomics.load(slot.cells, LIFE) === ALIVE,
+    )
+    if (thread === undefined) {
+      this.#queue.push(one)
+      this.#grow()
+      return false
+    }
+    this.#give(thread, one)
+    const { cells } = thread.slot
+    if (patient && !this.isTired) {
+      Atomics.wait(cells, STATE, ASKED, MOMENT_MS)
+      if (Atomics.load(cells, STATE) !== DONE) this.#tiredUntil = performance.now() + TIRED_MS
+    }
+    if (Atomics.compareExchange(cells, STATE, ASKED, LEFT) !== DONE) return false
+    if (patient) this.#take(thread)
+    else eventfdSignal(this.#wakeFd)
+    return patient
+  }
+
+  #later(work: Work): void {
+    this.#due.push(work)
+    eventfdSignal(this.#wakeFd)
+  }
+
+  #give(thread: Thread, work: Work): void {
+    const { slot } = thread
+    thread.work = work
+    this.#busy++
+    slot.text = work.text
+    Atomics.store(slot.cells, STATE, ASKED)
+    Atomics.notify(slot.cells, STATE)
+  }
+
+  /** Gives it what waits. */
+  #feed(thread: Thread): void {
+    const { cells } = thread.slot
+    while (thread.work === null && Atomics.load(cells, LIFE) === ALIVE) {
+      const next = this.#queue.shift()
+      if (next === undefined) return
+      this.#give(thread, next)
+      if (Atomics.compareExchange(cells, STATE, ASKED, LEFT) !== DONE) return
+      this.#take(thread)
+    }
+  }
+
+  /** The thread is free for others when the answer was read. */
+  #take(thread: Thread): void {
+    const { work, slot } = thread
+    this.#busy--
+    try {
+      work?.done(slot.result, slot.out)
+    } finally {
+      thread.work = null
+      Atomics.store(slot.cells, STATE, IDLE)
+    }
+  }
+
+  /** As `IoPool.runCallbacks`. */
+  runCallbacks(): void {
+    for (const work of this.#due.splice(0)) this.#here(work)
+    const dead = this.#threads.findIndex(isDead)
+    if (dead >= 0) {
+      this.#threads.splice(dead, 1)
+      this.#giveUp('one has not come to life')
+    }
+    // What is done meanwhile may start others.
+    const { length } = this.#threads
+    for (let i = 0; i < length; i++) {
+      const thread = this.#threads[i]!
+      if (thread.work !== null && Atomics.load(thread.slot.cells, STATE) === DONE)
+        this.#take(thread)
+    }
+    for (const thread of this.#threads) this.#feed(thread)
+    if (this.#queue.length > 0) this.#grow()
+  }
+
+  /** One at a time: to start one takes this thread some milliseconds. */
+  #grow(): void {
+    const { length } = this.#threads
+    if (length >= MOST_THREADS || this.#failed) return
+    if (this.#threads.some(({ slot }) => Atomics.load(slot.cells, LIFE) === STARTING)) return
+    const memory = Slot.memory()
+    const workerData = { entry: fileURLToPath(ENTRY), memory, wakeFd: this.#wakeFd, loading }
+    begin()
+    try {
+      const worker = new Worker(BUILT ? START : ENTRY, { eval: BUILT, workerData })
+      worker.unref()
+      const until = performance.now() + START_MS
+      this.#threads.push({ worker, slot: new Slot(memory), until, work: null })
+    } catch (error) {
+      Atomics.sub(loading, 0, 1)
+      this.#giveUp(String(error))
+    }
+  }
+
+  /** No more are started. Without any the union's thread makes the calls itself. */
+  #giveUp(error: string): void {
+    if (!this.#failed) this.#log.error({ error }, 'no thread for a slow layer can be started')
+    this.#failed = true
+    if (this.#threads.length > 0) return
+    for (const work of this.#queue.splice(0)) this.#later(work)
+  }
+
+  #here(work: Work): void {
+    const out = Buffer.allocUnsafeSlow(OUT_SIZE)
+    work.done(perform(JSON.parse(work.text) as SlowWork, out), out)
+  }
+
+  /** Waits for nobody. What a thread still does is let go of when that is done. */
+  close(): void {
+    for (const { abandon } of [...this.#queue.splice(0), ...this.#due.splice(0)]) abandon()
+    if (this.#threads.some(({ slot }) => Atomics.load(slot.cells, LIFE) === STARTING)) settle()
+    for (const { worker, work } of this.#threads) {
+      const ended = worker.terminate()
+      if (work !== null) void ended.then(work.abandon)
+    }
+    this.#threads.length = 0
+  }
+}

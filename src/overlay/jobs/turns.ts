@@ -1,0 +1,45 @@
+/** Tasks that wait for a thread. The unions take turns, so that one with many tasks keeps nobody else waiting for all of them. */
+
+import type { Owner, Submitted } from './thread.js'
+
+export class Turns {
+  /** By union, in the order of their turns; none is empty. */
+  readonly #queues = new Map<Owner, Submitted[]>()
+
+  push(item: Submitted): void {
+    const queue = this.#queues.get(item.owner)
+    if (queue === undefined) this.#queues.set(item.owner, [item])
+    else queue.push(item)
+  }
+
+  /** It was taken, and not begun: the next of its union. */
+  putBack(item: Submitted): void {
+    const queue = this.#queues.get(item.owner)
+    if (queue === undefined) this.#queues.set(item.owner, [item])
+    else queue.unshift(item)
+  }
+
+  /** The next one; it stays. */
+  get first(): Submitted | undefined {
+    for (const [item] of this.#queues.values()) return item
+    return undefined
+  }
+
+  /** Takes the next one; its union's turn comes again after those of all others. */
+  take(): Submitted | undefined {
+    for (const [owner, queue] of this.#queues) {
+      const item = queue.shift()
+      this.#queues.delete(owner)
+      if (queue.length > 0) this.#queues.set(owner, queue)
+      return item
+    }
+    return undefined
+  }
+
+  /** Takes all of a union. */
+  drop(owner: Owner): Submitted[] {
+    const queue = this.#queues.get(owner) ?? []
+    this.#queues.delete(owner)
+    return queue
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * How many descriptors the unions of this thread may keep open that they can open again. The process has a limit, and
+ * its threads share what that leaves. Each has its own copy of this module; what they share is told in memory that they share
+ * (server/thread.ts).
+ */
+
+/** How many threads serve unions, and how many descriptors their unions need as long as they live. */
+export const THREADS = 0
+export const HELD = 1
+
+/** Of a union, beside one for each layer: the connection, the work folder and index, locks, what wakes its thread, and its mark. */
+const HELD_EACH = 12
+export const heldBy = (layers: number): number => HELD_EACH + layers
+
+/** Descriptors that are left to open files, threads and everything else. */
+const SPARE = 64
+/** No budget is larger. */
+export const MOST_EACH = 4096
+const LEAST = 16
+
+/** A process whose unions all have this thread: one that has not been told otherwise. */
+let shared: Int32Array = Int32Array.of(1, HELD_EACH)
+
+export const shareBudgets = (cell: Int32Array): void => {
+  shared = cell
+}
+
+let limit = Infinity
+
+/** @param descriptors how many the process may have open */
+export const setLimit = (descriptors: number): void => {
+  limit = descriptors
+}
+
+/** A part of what the limit leaves, 1 for all of it. */
+const budget = (part: number): number => {
+  const left = limit - SPARE - Atomics.load(shared, HELD)
+  const threads = Math.max(1, Atomics.load(shared, THREADS))
+  return Math.max(LEAST, Math.min(MOST_EACH, Math.floor((left * part) / threads)))
+}
+
+/** For folders of layers: half. */
+export const folderBudget = (): number => budget(1 / 2)
+/** For standing handles: half of what folders leave. */
+export const standingBudget = (): number => budget(1 / 4)

@@ -1,0 +1,120 @@
+/** What one real folder has under a name, and the marks of a folder found there. */
+
+import { statxat } from '../../sys/at.js'
+import { S_IFDIR, S_IFMT } from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import type { Stat } from '../../sys/stat.js'
+import type { RealDir } from './layer.js'
+import { Mark } from './overlay-xattrs.js'
+import type { ByteString, Result } from '../ops.js'
+import { amend } from '../owner/stat-override.js'
+import type { Union } from '../union.js'
+import { readRedirect } from './redirect-value.js'
+import {
+  hasDotOpaque,
+  hasDotWhiteout,
+  hidesAnother,
+  isCutOff,
+  isDotWhiteoutName,
+  isWhiteout,
+} from './whiteout.js'
+
+/** What one real folder has under a name. */
+export const Found = {
+  /** Nothing: lower layers decide. */
+  NOTHING: 0,
+  /** A whiteout: the name ends here. */
+  WHITEOUT: 1,
+  /** Anything but a folder. */
+  FILE: 2,
+  FOLDER: 3,
+} as const
+
+/** What `examine` learns of a folder beside its being there. */
+interface FolderMarks {
+  /** Lower layers do not shine through. */
+  opaque: boolean
+  /** Where to go on in lower layers instead of the same name; '' for none. */
+  redirect: ByteString
+}
+
+/** Of the folder that `readFolderMarks` read last. */
+export const folder: FolderMarks = { opaque: false, redirect: '' }
+
+/** What `readFolderMarks` saw on the topmost folder, kept for `readProtect`. */
+export const topMarks = { bits: 0 }
+
+/**
+ * What the real folder has under the name, attributes in `st`; or -errno.
+ *
+ * @param last there is no layer below that has the folder: a `.wh.` name would hide nothing, and is not asked for
+ */
+export function examine(u: Union, real: RealDir, name: ByteString, st: Stat, last = false): Result {
+  const fd = u.fds.get(real)
+  if (fd < 0) return fd === -E.ENOENT ? Found.NOTHING : fd
+  const result = statxat(fd, name, st)
+  if (result < 0) {
+    // A redirect may say a name that is too long.
+    if (result !== -E.ENOENT && result !== -E.ENOTDIR && result !== -E.ENAMETOOLONG) return result
+    const hidden = last ? 0 : hasDotWhiteout(u, real, fd, name)
+    return hidden < 0 ? hidden : hidden > 0 ? Found.WHITEOUT : Found.NOTHING
+  }
+  const whiteout = isWhiteout(real.layer.marks, fd, name, st, !real.layer.isUpper)
+  if (whiteout !== 0) return whiteout < 0 ? whiteout : Found.WHITEOUT
+  // Before anything else is asked of it: it is no object of the union.
+  if (isDotWhiteoutName(name)) {
+    const hides = hidesAnother(real.layer, !real.layer.isUpper, fd, name)
+    if (hides !== 0) return hides < 0 ? hides : Found.NOTHING
+  }
+  if (u.amends) {
+    const amended = amend(real.layer, fd, name, st)
+    if (amended < 0) return amended
+  }
+  return (st.mode & S_IFMT) === S_IFDIR ? Found.FOLDER : Found.FILE
+}
+
+/**
+ * Reads the marks of a folder that was just found, into `folder` and the folder itself.
+ *
+ * @param real its parent, in which it is called `name`
+ * @param last there is no layer below that has the parent
+ */
+export function readFolderMarks(
+  u: Union,
+  child: RealDir,
+  real: RealDir,
+  name: ByteString,
+  last: boolean,
+): Result {
+  folder.opaque = false
+  folder.redirect = ''
+  const fd = u.fds.get(real)
+  if (fd < 0) return fd
+  const { marks, isUpper } = real.layer
+  const lower = !isUpper
+  const bits = marks.read(fd, name, lower)
+  if (bits < 0) return bits
+  if (!lower) topMarks.bits = bits
+  child.impure = (bits & Mark.IMPURE) !== 0
+  if ((bits & Mark.OPAQUE) !== 0) {
+    const value = marks.opaque(fd, name, lower)
+    if (typeof value === 'number') return value
+    if (value === 'y') folder.opaque = true
+    // A move that was cut short may have left one that hides nothing, in an opaque folder too.
+    child.xattrWhiteouts = value === 'x' || (!lower && u.work?.form === 'xattr')
+  }
+  if ((bits & Mark.REDIRECT) !== 0 && !folder.opaque && !isLast(u, real, last)) {
+    const redirect = readRedirect(u, real.layer, fd, name)
+    if (typeof redirect === 'number') return redirect
+    folder.redirect = redirect
+  }
+  if (folder.opaque || (last && folder.redirect === '')) return 0
+  let hidden = hasDotOpaque(real.layer, lower, fd, name)
+  if (hidden === 0) hidden = isCutOff(u, real, fd, name)
+  folder.opaque = hidden > 0
+  return Math.min(hidden, 0)
+}
+
+/** Whether no layer is left in which a redirect could lead anywhere: then it is not looked at (kernel: ovl_lookup). */
+const isLast = (u: Union, { layer }: RealDir, last: boolean): boolean =>
+  u.options.redirectDir === 'nofollow' ? last : layer.index === u.lowers.length

@@ -1,0 +1,42 @@
+/** The mark `.wh..wh..opq` of container layers: a folder that hides what lies below it. */
+
+import { openat2 } from '../../sys/at.js'
+import {
+  O_CREAT,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_PATH,
+  O_WRONLY,
+  RESOLVE_BENEATH,
+  RESOLVE_NO_MAGICLINKS,
+  RESOLVE_NO_SYMLINKS,
+} from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { close } from '../../sys/io.js'
+import type { ByteString, Result } from '../ops.js'
+
+/** The AUFS and OCI form of "opaque": a file of this name in the folder. */
+export const DOT_OPAQUE = '.wh..wh..opq'
+
+/** The folder may have been replaced by a symlink since it was looked at. */
+const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
+
+const pathOf = (name: ByteString): ByteString =>
+  name === '' ? DOT_OPAQUE : `${name}/${DOT_OPAQUE}`
+
+/** Puts the mark into the folder (fd, name). */
+export function markDotOpaque(fd: number, name: ByteString): Result {
+  return makeMark(fd, pathOf(name))
+}
+
+/** Makes an empty file that says all by its name. One that is there, whatever it is, says the same, and is not opened. */
+export function makeMark(fd: number, path: ByteString): Result {
+  const mark = openat2(fd, path, O_CREAT | O_EXCL | O_WRONLY, 0, RESOLVE)
+  if (mark < 0) return mark === -E.EEXIST ? 0 : mark
+  close(mark)
+  return 0
+}
+
+/** An O_PATH descriptor of the mark in the folder (fd, name); -errno where there is none. */
+export const openDotOpaque = (fd: number, name: ByteString): Result =>
+  openat2(fd, pathOf(name), O_PATH | O_NOFOLLOW, 0, RESOLVE)

@@ -1,0 +1,72 @@
+/** Paths that `overlay.redirect` names, in the layers below. Analogous to fs/overlayfs/namei.c. */
+
+import { Stat, type Ino } from '../../sys/stat.js'
+import { examine, folder, Found, readFolderMarks } from './lookup-layer.js'
+import { identify } from './real-identity.js'
+import { RealDir, type Layer } from './layer.js'
+import type { ByteString } from '../ops.js'
+import { shownIno, type Union } from '../union.js'
+
+const scratch = new Stat()
+
+/**
+ * Adds to `dirs` the folders that an absolute redirect leads to in the layers below `above`.
+ *
+ * @returns the inode number of the first of them as it is shown, or null where none was found
+ */
+export function followRedirect(
+  u: Union,
+  redirect: ByteString,
+  above: number,
+  dirs: RealDir[],
+): Ino | null {
+  let path = redirect.split('/').filter(part => part !== '')
+  let ino: Ino | null = null
+  for (const layer of u.lowers) {
+    if (layer.index <= above) continue
+    const walked = walk(u, layer, path)
+    if (walked.dir !== null) {
+      if (ino === null) ino = shownIno(u, layer, scratch.ino)
+      dirs.push(walked.dir)
+    }
+    if (walked.stop) break
+    path = walked.below
+  }
+  return ino
+}
+
+/**
+ * Walks a path of folders down from a layer's root (kernel: ovl_lookup_layer).
+ *
+ * @returns the folder, or null; whether it ends here; and the path by which the layers below know it,
+ * which redirects on the way may have changed
+ */
+export function walk(
+  u: Union,
+  layer: Layer,
+  path: ByteString[],
+): { dir: RealDir | null; stop: boolean; below: ByteString[] } {
+  let at = layer.root
+  let stop = false
+  let below = path
+  for (const [i, part] of path.entries()) {
+    const found = examine(u, at, part, scratch)
+    if (found === Found.NOTHING) return { dir: null, stop, below }
+    const next = new RealDir(layer, at, part)
+    identify(next, scratch, layer)
+    if (found !== Found.FOLDER || readFolderMarks(u, next, at, part, false) < 0)
+      return { dir: null, stop: true, below }
+    const { redirect } = folder
+    if (folder.opaque) stop = true
+    else if (redirect !== '') {
+      const rest = path.slice(i + 1)
+      const absolute = redirect.startsWith('/')
+      // It leads to another place below, past an opaque folder on the way (kernel: ovl_check_redirect).
+      if (absolute) stop = false
+      const above = absolute ? [] : below.slice(0, below.length - rest.length - 1)
+      below = [...above, ...redirect.split('/').filter(step => step !== ''), ...rest]
+    }
+    at = next
+  }
+  return { dir: at, stop, below }
+}

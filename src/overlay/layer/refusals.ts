@@ -1,0 +1,43 @@
+/** Errors of a mount that more than one file finds. */
+
+import { MountError } from '../../errors.js'
+import { errnoMessage, errnoName } from '../../sys/errno.js'
+import type { Layer } from './layer.js'
+import type { Result } from '../ops.js'
+
+/** What to do about an error of a change in the workdir. */
+const wayOut = (code: string): string => {
+  switch (code) {
+    case 'ENOSPC':
+      return 'make room on its file system (df, df -i)'
+    case 'EDQUOT':
+      return 'make room within the quota (quota -s)'
+    case 'EMFILE':
+    case 'ENFILE':
+      return 'raise the limit (ulimit -n)'
+    case 'EIO':
+      return 'is its disk in order?'
+    default:
+      return 'is its file system writable?'
+  }
+}
+
+export function unprepared(path: string | undefined, result: Result): MountError {
+  const code = errnoName(-result)
+  return new MountError(
+    `workdir=${path} can't be prepared: ${errnoMessage(-result)}; ${wayOut(code)}`,
+    { option: 'workdir', path: path ?? '', code },
+  )
+}
+
+/** A root of which not all can be read may hide everything below, or be on another file system. */
+export function unreadable(
+  { path, isUpper }: Pick<Layer, 'path' | 'isUpper'>,
+  result: Result,
+): MountError {
+  const option = isUpper ? 'upperdir' : 'lowerdir'
+  return new MountError(
+    `${option}=${path}: its root can't be read: ${errnoMessage(-result)}; is its disk in order?`,
+    { option, path, code: errnoName(-result) },
+  )
+}

@@ -1,0 +1,159 @@
+/**
+ * Making new objects where the upper layer keeps owners and modes in attributes: an object and its
+ * attribute are two steps, so both are made in the workdir and published in one.
+ */
+
+import { fchownat, fstatx, renameat2, statxat } from '../../sys/at.js'
+import {
+  RENAME_NOREPLACE,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  S_ISGID,
+} from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { close } from '../../sys/io.js'
+import { Stat } from '../../sys/stat.js'
+import { applyDefaultAcl, setInherited, type Created } from '../owner/acl.js'
+import { makeAs } from '../owner/credentials.js'
+import type { Layer } from '../layer/layer.js'
+import type { ByteString, Caller, Result } from '../ops.js'
+import {
+  amend,
+  chmodOnDisk,
+  diskMode,
+  isOverridden,
+  specialsAreFiles,
+  store,
+} from '../owner/stat-override.js'
+import type { Union } from '../union.js'
+import { exchangeWhiteout, isDotWhiteoutName, isWhiteout, markOrdinary } from '../layer/whiteout.js'
+import type { Workdir } from '../copy-up/workdir.js'
+
+/** What is wanted of a new object, type and permissions in `mode`. Ids are those of the disk. */
+export interface Wanted {
+  uid: number
+  gid: number
+  mode: number
+  major: number
+  minor: number
+  acl: Buffer | null
+}
+
+/** Of the last `makeOverridden`: it has replaced a whiteout. */
+export let coveredWhiteout = false
+
+const there = new Stat()
+const parentStat = new Stat()
+
+/** Who owns what this caller makes, on disk. */
+export function diskIds(u: Union, caller: Caller): { uid: number; gid: number } {
+  const { owners } = u
+  if (owners === null) return { uid: caller.uid, gid: caller.gid }
+  return {
+    uid: owners.uids.ofCreator(caller.uid, owners.squashes),
+    gid: owners.gids.ofCreator(caller.gid, owners.squashes),
+  }
+}
+
+/**
+ * @param fd the upper folder
+ * @param run makes the object itself, of the type and mode that it is told
+ * @returns what `run` returned, or -errno
+ */
+export function makeOverridden(
+  u: Union,
+  upper: Layer,
+  work: Workdir,
+  caller: Caller,
+  fd: number,
+  name: ByteString,
+  wanted: Wanted,
+  run: (dirfd: number, name: ByteString, mode: number) => Result,
+): Result {
+  const stated = statxat(fd, name, there)
+  if (stated < 0 && stated !== -E.ENOENT) return stated
+  coveredWhiteout = stated >= 0
+  const whiteout = coveredWhiteout ? isWhiteout(u.marks, fd, name, there, false) : 1
+  if (whiteout <= 0) return whiteout < 0 ? whiteout : -E.EEXIST
+  let result = fstatx(fd, parentStat)
+  if (result >= 0) result = amend(upper, fd, '', parentStat)
+  if (result < 0) return result
+
+  const type = wanted.mode & S_IFMT
+  const isDir = type === S_IFDIR
+  const acl = type === S_IFLNK ? null : wanted.acl
+  const inherited = acl === null ? null : applyDefaultAcl(acl, wanted.mode)
+  const full = { ...wanted, mode: inherited === null ? wanted.mode : inherited.mode }
+  // No umask applies to a symlink.
+  if (type === S_IFLNK) full.mode |= 0o777
+  if ((parentStat.mode & S_ISGID) !== 0) {
+    full.gid = parentStat.gid
+    if (isDir) full.mode |= S_ISGID
+  }
+  const staged = isOverridden(upper, type)
+    ? stageWithAttribute(upper, work, full, acl, inherited, run)
+    : stageWithOwner(u, work, caller, full, run)
+  if (staged.result < 0) return staged.result
+  result = isDir && coveredWhiteout ? u.marks.setOpaque(work.fd, staged.name) : 0
+  if (result >= 0 && isDotWhiteoutName(name)) result = markOrdinary(u, work.fd, staged.name)
+  if (result >= 0) {
+    const flags = coveredWhiteout ? 0 : RENAME_NOREPLACE
+    result =
+      isDir && coveredWhiteout
+        ? exchangeWhiteout(fd, name, work.fd, staged.name)
+        : renameat2(work.fd, staged.name, fd, name, flags)
+  }
+  if (result < 0 || (isDir && coveredWhiteout)) work.discard(staged.name)
+  if (result < 0 && staged.result > 0) close(staged.result)
+  return result < 0 ? result : staged.result
+}
+
+interface Staged {
+  name: ByteString
+  result: Result
+}
+
+function stageWithAttribute(
+  upper: Layer,
+  work: Workdir,
+  wanted: Wanted,
+  acl: Buffer | null,
+  inherited: Created | null,
+  run: (dirfd: number, name: ByteString, mode: number) => Result,
+): Staged {
+  const { uid, gid, mode, major, minor } = wanted
+  const type = mode & S_IFMT
+  const isPlain = type === S_IFDIR || type === S_IFREG
+  const real = !isPlain && specialsAreFiles(upper) ? S_IFREG : type
+  const staged = work.stage((fd, temp) => run(fd, temp, real | diskMode(mode)))
+  if (staged.result < 0) return staged
+  let result: Result = 0
+  if (acl !== null && inherited !== null) {
+    result = setInherited(work.fd, staged.name, mode, acl, inherited)
+    if (result >= 0) result = chmodOnDisk(work.fd, staged.name, mode)
+  }
+  if (result >= 0) result = store(upper, work.fd, staged.name, uid, gid, mode, major, minor)
+  return result < 0 ? undo(work, staged, result) : staged
+}
+
+/** A symlink, which takes no ordinary user's attribute: its inode has the owner, or there is none. */
+function stageWithOwner(
+  u: Union,
+  work: Workdir,
+  caller: Caller,
+  wanted: Wanted,
+  run: (dirfd: number, name: ByteString, mode: number) => Result,
+): Staged {
+  const staged = work.stage((fd, temp) => makeAs(u.owners, caller, fd, temp, wanted.mode, run))
+  if (staged.result < 0 || (parentStat.mode & S_ISGID) === 0) return staged
+  const owned = fchownat(work.fd, staged.name, -1, wanted.gid)
+  return owned < 0 && u.owners?.squashes !== true ? undo(work, staged, owned) : staged
+}
+
+function undo(work: Workdir, staged: Staged, result: Result): Staged {
+  work.discard(staged.name)
+  if (staged.result > 0) close(staged.result)
+  return { ...staged, result }
+}

@@ -1,0 +1,449 @@
+/**
+ * Making new objects: files, folders, links and the rest. Where the upper folder has nothing under the
+ * name, one system call makes the object in its place; over a whiteout it is built in the workdir and
+ * swapped in. Analogous to fs/overlayfs/dir.c:ovl_create_or_link().
+ */
+
+import {
+  fchmodat,
+  fchownat,
+  fstatx,
+  mkdirat,
+  mknodat,
+  openat,
+  renameat2,
+  rmdirat,
+  statxat,
+  symlinkat,
+  unlinkat,
+} from '../../sys/at.js'
+import {
+  O_CREAT,
+  O_EXCL,
+  O_RDWR,
+  O_SYNC,
+  O_TMPFILE,
+  O_WRONLY,
+  O_ACCMODE,
+  O_RDONLY,
+  RENAME_NOREPLACE,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  S_IFREG,
+  S_ISGID,
+} from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { close, dup } from '../../sys/io.js'
+import { popFsIds } from '../../sys/proc.js'
+import { Stat } from '../../sys/stat.js'
+import { applyDefaultAcl, setInherited } from '../owner/acl.js'
+import { actAs, makeAs, type Make } from '../owner/credentials.js'
+import { ensureUpperDir } from '../copy-up/directory.js'
+import { identify } from '../layer/real-identity.js'
+import { noteWhiteout } from './remove.js'
+import { realFlags, type HandleTable } from '../file/handles.js'
+import { coveredWhiteout, diskIds, makeOverridden } from './create-overridden.js'
+import { RealDir, type Layer } from '../layer/layer.js'
+import { amend, chmodOnDisk, diskMode, store } from '../owner/stat-override.js'
+import { Protect, type Node } from '../inode/node.js'
+import type { ByteString, Caller, Entry, Opened, Result } from '../ops.js'
+import { fillAttr, isReadOnly, type Union } from '../union.js'
+import {
+  exchangeWhiteout,
+  isDotWhiteoutName,
+  isWhiteout,
+  markOrdinary,
+  takesDotNames,
+} from '../layer/whiteout.js'
+import { defaultAcl } from '../file/xattr.js'
+
+const NAME_MAX = 255
+const there = new Stat()
+
+/** The checks that all ways to make a name share. On success the parent is in the upper layer. */
+export function prepare(u: Union, parent: Node, name: ByteString): Result {
+  if (isReadOnly(u)) return -E.EROFS
+  if (name.length > NAME_MAX) return -E.ENAMETOOLONG
+  // It would hide another name.
+  if (isDotWhiteoutName(name) && !takesDotNames(u)) return -E.EINVAL
+  if (parent.unlinked) return -E.ENOENT
+  if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
+  if (parent.children?.has(name) === true) return -E.EEXIST
+  return ensureUpperDir(u, parent)
+}
+
+/**
+ * Makes an object for a caller and puts it into the parent.
+ *
+ * @returns what `make` returned (a descriptor where it opens one), or -errno. The attributes are in
+ * `there` and the new node in `created`.
+ */
+function make(
+  u: Union,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  mode: number,
+  run: Make,
+  major = 0,
+  minor = 0,
+): Result {
+  const ready = isOwnable(u, caller) ? prepare(u, parent, name) : -E.EOVERFLOW
+  if (ready < 0) return ready
+  const upper = parent.upperDir
+  if (upper === null) return -E.EIO
+  const acl = defaultAcl(u, parent)
+  if (typeof acl === 'number') return acl
+  const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
+  const fd = u.fds.get(upper)
+  if (fd < 0) return fd
+  let covers = false
+  let result: Result
+  if (u.override && u.upper !== null && u.work !== null) {
+    const wanted = { ...diskIds(u, caller), mode: masked, major, minor, acl }
+    result = makeOverridden(u, u.upper, u.work, caller, fd, name, wanted, run)
+    covers = result >= 0 && coveredWhiteout
+  } else {
+    result = isDotWhiteoutName(name) ? -E.EEXIST : makeAs(u.owners, caller, fd, name, masked, run)
+    if (result === -E.EEXIST) {
+      covers = true
+      result = makeInStages(u, caller, fd, name, masked, acl, run)
+    }
+  }
+  if (result < 0) return result
+  if (!covers) covers = finishDirect(u, parent, upper, fd, name, mode)
+  let stated = result > 0 ? fstatx(result, there) : statxat(fd, name, there)
+  if (stated >= 0 && u.override) stated = amend(u.upper, fd, name, there)
+  if (stated < 0) {
+    if (result > 0) close(result)
+    unmake(u, upper, fd, name, (mode & S_IFMT) === S_IFDIR, covers)
+    return stated
+  }
+  created = addNode(u, parent, name, there)
+  if (!covers) created.lowerPositive = false
+  return result
+}
+
+let created: Node
+
+/**
+ * Takes away again what was just made, where the answer to that could not be found out.
+ *
+ * @param covers it took the place of a whiteout
+ */
+export function unmake(
+  u: Union,
+  upper: RealDir,
+  fd: number,
+  name: ByteString,
+  isDir: boolean,
+  covers: boolean,
+): void {
+  let result: Result = -E.EROFS
+  if (covers && u.work !== null)
+    result = noteWhiteout(upper, name, u.work.whiteout(fd, name, isDir ? 'folder' : 'file'), u)
+  else if (!covers) result = isDir ? removeMade(u, fd, name) : unlinkat(fd, name)
+  if (result < 0) u.log.warn({ errno: -result }, 'what was made stays, though making it failed')
+}
+
+/** A folder may have the mark of one that is opaque in it. */
+function removeMade(u: Union, fd: number, name: ByteString): Result {
+  const result = rmdirat(fd, name)
+  return result === -E.ENOTEMPTY && u.work !== null ? u.work.removeFolder(fd, name) : result
+}
+
+/** Whether what a caller makes can be theirs on disk (kernel: may_create). */
+function isOwnable(u: Union, caller: Caller): boolean {
+  return u.owners === null || isReadOnly(u) || u.owners.hasRoomFor(caller)
+}
+
+/**
+ * What is left to do after an object was made in its place.
+ *
+ * @returns whether it covers a `.wh.` whiteout, which is gone now
+ */
+export function finishDirect(
+  u: Union,
+  parent: Node,
+  upper: RealDir,
+  fd: number,
+  name: ByteString,
+  mode: number,
+): boolean {
+  // Lower layers have nothing under the name, so this spares looking, and may fail (kernel: ovl_create_upper).
+  if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
+    const result = u.marks.setOpaque(fd, name)
+    if (result < 0) u.log.debug({ errno: -result }, 'best effort: a new folder is not opaque')
+  }
+  if (upper.dotWhiteouts !== undefined && !upper.dotWhiteouts.delete(name)) return false
+  return u.work?.clearDotWhiteout(fd, name) === true
+}
+
+/**
+ * Builds in the workdir and replaces the whiteout in one step (kernel: ovl_create_over_whiteout). What has a name that
+ * begins with `.wh.` is made so, too: without its mark it would hide another.
+ */
+function makeInStages(
+  u: Union,
+  caller: Caller,
+  fd: number,
+  name: ByteString,
+  mode: number,
+  acl: Buffer | null,
+  run: Make,
+): Result {
+  const work = u.work
+  if (work === null) return -E.EROFS
+  const isDotName = isDotWhiteoutName(name)
+  const stated = statxat(fd, name, there)
+  const isFree = isDotName && stated === -E.ENOENT
+  if (stated < 0 && !isFree) return stated
+  const whiteout = isFree ? 1 : isWhiteout(u.marks, fd, name, there, false)
+  if (whiteout < 0) return whiteout
+  if (whiteout === 0) return isDotName ? -E.EINVAL : -E.EEXIST
+  const isDir = (mode & S_IFMT) === S_IFDIR
+  const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
+  const finalMode = inherited === null ? mode : inherited.mode
+  const staged = work.stage((workFd, temp) =>
+    makeAs(u.owners, caller, workFd, temp, finalMode, run),
+  )
+  if (staged.result < 0) return staged.result
+  let result = inheritGroup(u, fd, work.fd, staged.name, finalMode)
+  if (result >= 0 && acl !== null && inherited !== null)
+    result = setInherited(work.fd, staged.name, finalMode, acl, inherited)
+  if (result >= 0 && isDir) result = u.marks.setOpaque(work.fd, staged.name)
+  if (result >= 0 && isDotName) result = markOrdinary(u, work.fd, staged.name)
+  if (result >= 0)
+    result =
+      isDir && !isFree
+        ? exchangeWhiteout(fd, name, work.fd, staged.name)
+        : renameat2(work.fd, staged.name, fd, name, isFree ? RENAME_NOREPLACE : 0)
+  if (result < 0 || (isDir && !isFree)) work.discard(staged.name)
+  if (result < 0 && staged.result > 0) close(staged.result)
+  return result < 0 ? result : staged.result
+}
+
+/** A set-group-id folder gives its group, and to folders its bit (kernel: inode_init_owner). */
+function inheritGroup(
+  u: Union,
+  parentFd: number,
+  fd: number,
+  name: ByteString,
+  mode: number,
+): Result {
+  const result = fstatx(parentFd, u.st)
+  if (result < 0 || (u.st.mode & S_ISGID) === 0) return result
+  const owned = fchownat(fd, name, -1, u.st.gid)
+  if (owned < 0 || (mode & S_IFMT) === S_IFLNK) return owned
+  const bits = (mode & 0o7777) | ((mode & S_IFMT) === S_IFDIR ? S_ISGID : 0)
+  return fchmodat(fd, name, bits)
+}
+
+/** The node of an object that was just made in the upper layer. */
+function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
+  let dirs: RealDir[] | undefined
+  if (st.isDir && parent.upperDir !== null) {
+    const dir = new RealDir(parent.upperDir.layer, parent.upperDir, name)
+    identify(dir, st, dir.layer)
+    dir.dotWhiteouts = new Set()
+    dirs = [dir]
+  }
+  const node = u.nodes.create(st.mode, st.ino, dirs)
+  if (dirs === undefined) identify(node, st, u.upper)
+  node.upper = true
+  u.nodes.addName(node, parent, name, true)
+  return node
+}
+
+function answer(u: Union, node: Node, out: Entry): Result {
+  node.lookups++
+  out.nodeId = node.id
+  fillAttr(u, node, there, out.attr)
+  return 0
+}
+
+// What is being made is in variables of the module: a function for each would lose what was compiled for it (real-dir.ts).
+let deviceMajor = 0
+let deviceMinor = 0
+const makeNode: Make = (fd, at, mode) => mknodat(fd, at, mode, deviceMajor, deviceMinor)
+
+export function mknod(
+  u: Union,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  mode: number,
+  major: number,
+  minor: number,
+  out: Entry,
+): Result {
+  // A whiteout is not made on request (kernel: ovl_mknod).
+  if ((mode & S_IFMT) === S_IFCHR && major === 0 && minor === 0) return -E.EPERM
+  deviceMajor = major
+  deviceMinor = minor
+  const result = make(u, caller, parent, name, mode, makeNode, major, minor)
+  return result < 0 ? result : answer(u, created, out)
+}
+
+const makeFolder: Make = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
+
+export function mkdir(
+  u: Union,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  mode: number,
+  out: Entry,
+): Result {
+  const full = S_IFDIR | (mode & 0o7777)
+  const result = make(u, caller, parent, name, full, makeFolder)
+  return result < 0 ? result : answer(u, created, out)
+}
+
+let linkTarget: ByteString = ''
+const makeSymlink: Make = (fd, at) => symlinkat(linkTarget, fd, at)
+
+export function symlink(
+  u: Union,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  target: ByteString,
+  out: Entry,
+): Result {
+  linkTarget = target
+  const result = make(u, caller, parent, name, S_IFLNK | 0o777, makeSymlink)
+  return result < 0 ? result : answer(u, created, out)
+}
+
+/** Of the file that is being made. */
+let fileFlags = 0
+const makeFile: Make = (fd, at, mode) => openat(fd, at, fileFlags, mode & 0o7777)
+
+/** @returns also -ESTALE, without O_EXCL: the kernel does not know what has the name */
+export function create(
+  u: Union,
+  handles: HandleTable,
+  caller: Caller,
+  parent: Node,
+  name: ByteString,
+  mode: number,
+  flags: number,
+  out: Entry,
+  opened: Opened,
+): Result {
+  const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
+  const onlyReads = mayWrite && readsFirst(u, mode, flags)
+  fileFlags = (onlyReads ? O_RDONLY : realFlags(u, flags)) | O_CREAT | O_EXCL
+  const fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), makeFile)
+  // Nobody has checked whether the caller may open what has the name: the kernel does, once it has looked it up.
+  if (fd === -E.EEXIST && (flags & O_EXCL) === 0) return -E.ESTALE
+  if (fd < 0) return fd
+  describeNew(handles, created, fd, mayWrite, onlyReads, opened)
+  return answer(u, created, out)
+}
+
+/**
+ * Whether a new file is opened for reading alone, whatever its creator may: the kernel writes it itself, and takes a descriptor
+ * for reading to do so (fuse/device/backing.ts). Not where writes come here, which set-id bits may cause, or have to be synced.
+ */
+const readsFirst = (u: Union, mode: number, flags: number): boolean =>
+  u.passthrough && u.readsAll && (mode & 0o6000) === 0 && (flags & O_SYNC) === 0
+
+function describeNew(
+  handles: HandleTable,
+  node: Node,
+  fd: number,
+  writable: boolean,
+  onlyReads: boolean,
+  out: Opened,
+): void {
+  const handle = handles.add(node, fd, writable)
+  handle.onlyReads = onlyReads
+  handle.incapable = true
+  out.fh = handle.fh
+  out.fd = fd
+  out.writable = writable
+  out.onlyReads = onlyReads
+  out.upper = true
+  out.lasting = true
+  out.privileged = (there.mode & 0o6000) !== 0
+}
+
+/** O_TMPFILE (kernel: ovl_tmpfile). */
+export function tmpfile(
+  u: Union,
+  handles: HandleTable,
+  caller: Caller,
+  parent: Node,
+  mode: number,
+  flags: number,
+  out: Entry,
+  opened: Opened,
+): Result {
+  if (isReadOnly(u)) return -E.EROFS
+  if (parent.unlinked) return -E.ENOENT
+  if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
+  if (!isOwnable(u, caller)) return -E.EOVERFLOW
+  const ready = ensureUpperDir(u, parent)
+  if (ready < 0) return ready
+  const upper = parent.upperDir
+  if (upper === null) return -E.EIO
+  const acl = defaultAcl(u, parent)
+  if (typeof acl === 'number') return acl
+  const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
+  const dirfd = u.fds.get(upper)
+  if (dirfd < 0) return dirfd
+  // O_EXCL means "never to be linked": it reaches the real file, which then refuses.
+  const real = O_TMPFILE | realFlags(u, flags) | (flags & O_EXCL)
+  const writable = (real & O_ACCMODE) === O_WRONLY ? real : (real & ~O_ACCMODE) | O_RDWR
+  const acting = u.override ? 0 : actAs(u.owners, caller)
+  const onDisk = u.override ? diskMode(masked | S_IFREG) : masked & 0o7777
+  const fd = acting < 0 ? acting : openat(dirfd, '.', writable, onDisk)
+  if (!u.override) popFsIds()
+  if (fd < 0) return fd
+  if (u.override && u.upper !== null) {
+    const full = acl === null ? masked : applyDefaultAcl(acl, masked).mode
+    const kept = keepOwner(u, u.upper, caller, dirfd, fd, S_IFREG | (full & 0o7777))
+    if (kept < 0) {
+      close(fd)
+      return kept
+    }
+  }
+  const anchor = dup(fd)
+  let stated = anchor < 0 ? anchor : fstatx(fd, there)
+  if (stated >= 0 && u.override) stated = amend(u.upper, fd, '', there)
+  if (stated < 0) {
+    if (anchor >= 0) close(anchor)
+    close(fd)
+    return stated
+  }
+  const node = u.nodes.create(S_IFREG, there.ino)
+  identify(node, there, u.upper)
+  node.upper = true
+  node.unlinked = true
+  node.anchor = anchor
+  describeNew(handles, node, fd, true, false, opened)
+  return answer(u, node, out)
+}
+
+/** Writes the attribute of a file without a name, which is in a folder of this descriptor. */
+function keepOwner(
+  u: Union,
+  upper: Layer,
+  caller: Caller,
+  dirfd: number,
+  fd: number,
+  mode: number,
+): Result {
+  let result = fstatx(dirfd, u.st)
+  if (result >= 0) result = amend(upper, dirfd, '', u.st)
+  if (result < 0) return result
+  const { uid, gid } = diskIds(u, caller)
+  result = store(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
+  // The folder's default ACL may have given others the right to write.
+  if (result >= 0) result = chmodOnDisk(fd, '', mode)
+  return result
+}

@@ -1,0 +1,129 @@
+/** Further names of files. Analogous to fs/overlayfs/dir.c:ovl_link(). */
+
+import { linkat, linkFd, renameat2, statxat } from '../../sys/at.js'
+import { S_IFREG } from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { close } from '../../sys/io.js'
+import { Stat } from '../../sys/stat.js'
+import { copyUp } from '../copy-up/copy-up.js'
+import { finishDirect, prepare, unmake } from './create.js'
+import { ensureUpperName, startNlink } from '../copy-up/hard-links.js'
+import { statPlace } from '../owner/drop-privileges.js'
+import { isSame, upperKey } from '../layer/real-identity.js'
+import { notBusy, type Node } from '../inode/node.js'
+import type { ByteString, Entry, Result } from '../ops.js'
+import { amend } from '../owner/stat-override.js'
+import { markImpure } from '../copy-up/publish.js'
+import { pin, unpin } from '../inode/pin.js'
+import { fillAttr, identifyAgain, Place, type Union } from '../union.js'
+import { isDotWhiteoutName, isWhiteout, markOrdinary } from '../layer/whiteout.js'
+
+const there = new Stat()
+const place = new Place()
+
+/**
+ * A further name for a file.
+ *
+ * @throws Pending where a large file must be copied up first
+ */
+export function link(u: Union, node: Node, parent: Node, name: ByteString, out: Entry): Result {
+  if (node.isDir) return -E.EPERM
+  if (node.protect !== 0) return -E.EPERM
+  notBusy(node)
+  let result = prepare(u, parent, name)
+  if (result < 0) return result
+  result = copyUp(u, node)
+  if (result < 0) return result
+  if (node.parent !== null) {
+    result = ensureUpperName(u, node, node.parent, node.name)
+    if (result < 0) return result
+  }
+  result = prepare(u, parent, name)
+  if (result < 0) return result
+  const upper = parent.upperDir
+  if (upper === null) return -E.EIO
+  const fd = u.fds.get(upper)
+  if (fd < 0) return fd
+  // What is said of the folder and of the count holds whether the link is made or not.
+  result = node.foreign ? markImpure(u, upper, fd) : 0
+  if (result >= 0) result = startNlink(u, node)
+  if (result >= 0) result = pin(u, node, place)
+  if (result < 0) return result
+  const from = { fd: place.fd, name: place.name }
+  if (isDotWhiteoutName(name)) result = markOrdinary(u, from.fd, from.name)
+  const run = (dirfd: number, at: ByteString): Result =>
+    from.name === '' ? linkFd(from.fd, dirfd, at) : linkat(from.fd, from.name, dirfd, at)
+  if (result >= 0) result = run(fd, name)
+  let covers = false
+  if (result === -E.EEXIST) {
+    covers = true
+    result = linkOverWhiteout(u, fd, name, run)
+  } else if (result >= 0) {
+    covers = finishDirect(u, parent, upper, fd, name, S_IFREG)
+  }
+  // Another union may show a new name with another number than the old one, as long as it knows both.
+  const stated = result < 0 || u.upper?.keepsBirths !== false ? null : statPlace(place, there)
+  if (stated !== null && stated >= 0) identifyAgain(u, node, there)
+  unpin(place)
+  if (result < 0) return result
+  return adopt(u, node, parent, name, fd, covers, stated, out)
+}
+
+function linkOverWhiteout(
+  u: Union,
+  fd: number,
+  name: ByteString,
+  run: (dirfd: number, at: ByteString) => Result,
+): Result {
+  const work = u.work
+  if (work === null) return -E.EROFS
+  const stated = statxat(fd, name, there)
+  if (stated < 0) return stated
+  const whiteout = isWhiteout(u.marks, fd, name, there, false)
+  if (whiteout <= 0) return whiteout < 0 ? whiteout : -E.EEXIST
+  const staged = work.stage(run)
+  if (staged.result < 0) return staged.result
+  const result = renameat2(work.fd, staged.name, fd, name, 0)
+  if (result < 0) work.discard(staged.name)
+  return result
+}
+
+/**
+ * Enters the new link into the node's names.
+ *
+ * @param stated null, or whether `there` has the attributes of the file
+ */
+function adopt(
+  u: Union,
+  node: Node,
+  parent: Node,
+  name: ByteString,
+  fd: number,
+  covers: boolean,
+  stated: Result | null,
+  out: Entry,
+): Result {
+  let result = stated ?? statxat(fd, name, there)
+  // Somebody else's by now.
+  if (result >= 0 && stated === null && !isSame(node, there)) return -E.ESTALE
+  if (result >= 0 && u.override) result = amend(u.upper, fd, name, there)
+  if (result < 0) {
+    if (parent.upperDir !== null) unmake(u, parent.upperDir, fd, name, false, covers)
+    return result
+  }
+  if (node.anchor >= 0) {
+    // It was a file without a name (O_TMPFILE): now its name leads to it.
+    close(node.anchor)
+    node.anchor = -1
+    node.unlinked = false
+  }
+  if (u.upper !== null && (there.nlink > 1 || node.links !== null))
+    u.nodes.registerUpper(node, upperKey(there, u.upper))
+  u.nodes.addName(node, parent, name, true)
+  if (covers || node.links !== null) node.lowerPositive = undefined
+  else node.lowerPositive = false
+  node.lookups++
+  out.nodeId = node.id
+  fillAttr(u, node, there, out.attr)
+  return 0
+}

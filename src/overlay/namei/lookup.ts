@@ -1,0 +1,437 @@
+/**
+ * One name across the layers: which real objects make up the union's object, and its node.
+ * Analogous to fs/overlayfs/namei.c:ovl_lookup().
+ */
+
+import { fstatx, statxat } from '../../sys/at.js'
+import {
+  S_IFDIR,
+  S_IFMT,
+  S_IFREG,
+  STATX_ATTR_APPEND,
+  STATX_ATTR_IMMUTABLE,
+} from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { Stat, type Ino } from '../../sys/stat.js'
+import { setxattrat } from '../../sys/xattr.js'
+import { changed } from '../inode/invalidate.js'
+import { examine, folder, Found, readFolderMarks, topMarks } from '../layer/lookup-layer.js'
+import { withDescriptor } from '../inode/handle-list.js'
+import {
+  birthOf,
+  identify,
+  isSame,
+  lowerKey,
+  upperKey,
+  type Identity,
+} from '../layer/real-identity.js'
+import { RealDir, type Layer } from '../layer/layer.js'
+import { Mark } from '../layer/overlay-xattrs.js'
+import { topmostWith } from './readdir-merge.js'
+import { findData, setData, settleData } from '../copy-up/metacopy.js'
+import { credibleAdjust } from '../copy-up/nlink.js'
+import { Protect, type Node } from '../inode/node.js'
+import type { ByteString, Result } from '../ops.js'
+import { encodeOrigin, encodeForIndex, indexName, originIno } from '../layer/origin.js'
+import { amend } from '../owner/stat-override.js'
+import { markImpure } from '../copy-up/publish.js'
+import { followRedirect } from '../layer/redirect.js'
+import { believes } from '../layer/trust.js'
+import { shownIno, statNode, type Union } from '../union.js'
+import { isOther, supersede, takeName, told } from '../inode/lower-version.js'
+
+const scratch = new Stat()
+const descriptor = new Stat()
+
+/**
+ * The child of a folder by name, known already or looked up, with its attributes in `u.st`.
+ *
+ * @returns the node, or -errno; -ENOENT where the union has no such name
+ */
+export function findChild(u: Union, parent: Node, name: ByteString): Node | Result {
+  const known = parent.children?.get(name)
+  if (known !== undefined) {
+    const result = statNode(u, known, u.st)
+    const same = result >= 0 && (u.st.mode & S_IFMT) === known.type && !known.hasStale
+    if (same && isSame(known, u.st)) return known
+    if (result < 0 && result !== -E.ENOENT && result !== -E.ENOTDIR && result !== -E.ESTALE)
+      return result
+    // A layer was changed beneath us: the name is looked up as if for the first time.
+    if (same) supersede(u, known)
+    else takeName(u, known, parent, name)
+  }
+  return lookupInLayers(u, parent, name)
+}
+
+/**
+ * As `findChild`, for whoever takes the name away. In a folder with the sticky bit the kernel goes by the owner that it was told:
+ * where another object has the name by now, it has to look the name up again.
+ *
+ * @returns also -ESTALE
+ */
+export function findTold(u: Union, parent: Node, name: ByteString): Node | Result {
+  const node = findChild(u, parent, name)
+  if (typeof node === 'number') return node
+  if (parent.untold?.has(name) !== true) return hasItsName(u, parent, node)
+  if (node.lookups === 0) u.nodes.release(node)
+  return -E.ESTALE
+}
+
+/** Of a folder of the upper layer, which is known by its descriptor, whether it still has its name; the attributes stay in `u.st`. */
+function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
+  const { upperDir } = node
+  if (upperDir === null || parent.upperDir === null) return node
+  const fd = u.fds.get(parent.upperDir)
+  const stated = fd < 0 ? fd : statxat(fd, upperDir.name, scratch)
+  if (stated < 0) return stated === -E.ENOENT ? -E.ESTALE : stated
+  if (upperDir.layer.keepsBirths) return isSame(upperDir, scratch) ? node : -E.ESTALE
+  // Below another union a copied folder may get another number, its descriptor then tells that, too.
+  const own = u.fds.get(upperDir)
+  const opened = own < 0 ? own : fstatx(own, descriptor)
+  if (opened < 0) return opened
+  return descriptor.ino === scratch.ino && descriptor.dev === scratch.dev ? node : -E.ESTALE
+}
+
+/**
+ * As `findChild`, for whoever tells the node and its attributes: where the real file is no longer the one that was told,
+ * the name has a new node (lower-version.ts).
+ */
+export function findCurrent(u: Union, parent: Node, name: ByteString): Node | Result {
+  let node = findChild(u, parent, name)
+  if (typeof node === 'number') return node
+  if (isOther(u, node, u.st) && node.job === null) {
+    supersede(u, node)
+    node = findChild(u, parent, name)
+    if (typeof node === 'number') return node
+  }
+  told(u, node, u.st)
+  parent.untold?.delete(name)
+  return node
+}
+
+function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result {
+  const dirs: RealDir[] = []
+  let at = name
+  let ino: Ino = 0
+  const from = topmostWith(u, parent, name)
+  for (let i = 0; i < parent.dirs.length; i++) {
+    const real = parent.dirs[i] as RealDir
+    // What is found may have another name below it.
+    if (dirs.length === 0 && real.layer.index < from && !real.layer.isUpper) continue
+    const st = dirs.length === 0 ? u.st : scratch
+    const last = i === parent.dirs.length - 1
+    // Of an upper folder is soon known which `.wh.` names it has, which spares creations a call.
+    const found = examine(u, real, at, st, last && !real.layer.isUpper)
+    if (found < 0) return found
+    if (found === Found.NOTHING) continue
+    if (found === Found.WHITEOUT) break
+    if (found === Found.FILE) {
+      if (dirs.length === 0) return fileNode(u, parent, name, real, at)
+      break
+    }
+    const child = new RealDir(real.layer, real, at)
+    identify(child, st, real.layer)
+    const result = readFolderMarks(u, child, real, at, last)
+    if (result < 0) return result
+    dirs.push(child)
+    // A merged folder that was copied up shows the number of the topmost lower one.
+    if (dirs.length === 1 || (dirs.length === 2 && (dirs[0] as RealDir).layer.isUpper))
+      ino = shownIno(u, real.layer, st.ino)
+    if (folder.redirect !== '') {
+      if (folder.redirect.startsWith('/')) {
+        if (!folder.opaque) {
+          const target = followRedirect(u, folder.redirect, real.layer.index, dirs)
+          if (target !== null && real.layer.isUpper) ino = target
+        }
+        break
+      }
+      at = folder.redirect
+    }
+    if (folder.opaque) break
+  }
+  if (dirs.length === 0) return -E.ENOENT
+  const top = dirs[0] as RealDir
+  if (top.layer.isUpper && dirs.length > 1 && (topMarks.bits & Mark.ORIGIN) === 0)
+    fixOrigin(u, parent, top, dirs[1] as RealDir)
+  const node = u.nodes.create(S_IFDIR, ino, dirs)
+  node.upper = top.layer.isUpper
+  if (!node.upper || dirs.length > 1) node.lowerPositive = true
+  if (!node.upper) node.protect = lowerProtect(u.st, top.layer)
+  else if (topMarks.bits & Mark.PROTATTR) {
+    const protect = readProtect(u, top)
+    if (protect < 0) return protect
+    node.protect = protect
+  }
+  u.nodes.addName(node, parent, name, node.upper)
+  return node
+}
+
+/**
+ * A merged folder whose upper part was not copied up by any union gets its origin, best effort, so that
+ * its number and its place in listings agree wherever the layers are mounted (kernel: ovl_fix_origin). That changes its ctime and
+ * its parent's: `u.st` gets the folder's attributes anew.
+ */
+function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
+  const into = parent.upperDir
+  if (u.work === null || into === null) return
+  const lowerFd = u.fds.get(lower)
+  const origin = lowerFd < 0 ? null : encodeOrigin(lower.layer, lowerFd, '')
+  const fd = u.fds.get(top)
+  const parentFd = u.fds.get(into)
+  if (!Buffer.isBuffer(origin) || fd < 0 || parentFd < 0) return
+  if (!into.impure) changed(u, parent)
+  let result = markImpure(u, into, parentFd)
+  if (result >= 0) result = setxattrat(fd, '', u.marks.names.origin, origin, 0)
+  if (result >= 0) result = fstatx(fd, scratch)
+  if (result >= 0 && u.amends) result = amend(top.layer, fd, '', scratch)
+  if (result >= 0) u.st.copyFrom(scratch)
+  else u.log.debug({ errno: -result }, 'best effort: a merged folder gets no origin')
+}
+
+/** What `overlay.protattr` says, or -errno. */
+function readProtect(u: Union, top: RealDir): Result {
+  const fd = u.fds.get(top)
+  if (fd < 0) return fd
+  const value = u.marks.value(fd, '', 'protattr') ?? ''
+  return typeof value === 'number' ? value : parseProtect(value)
+}
+
+function parseProtect(value: string): number {
+  return (value.includes('i') ? Protect.IMMUTABLE : 0) | (value.includes('a') ? Protect.APPEND : 0)
+}
+
+function lowerProtect(st: Stat, { hasFlags }: Layer): number {
+  if (!hasFlags) return 0
+  const bits = Number(st.attributes)
+  return (
+    ((bits & STATX_ATTR_IMMUTABLE) !== 0 ? Protect.IMMUTABLE : 0) |
+    ((bits & STATX_ATTR_APPEND) !== 0 ? Protect.APPEND : 0)
+  )
+}
+
+/** The node of a non-folder whose attributes are in `u.st`; on return they are the union's choice. */
+function fileNode(
+  u: Union,
+  parent: Node,
+  name: ByteString,
+  real: RealDir,
+  realName: ByteString,
+): Node | Result {
+  return real.layer.isUpper
+    ? upperFileNode(u, parent, name, real, realName)
+    : lowerFileNode(u, parent, name, real, realName)
+}
+
+function lowerFileNode(
+  u: Union,
+  parent: Node,
+  name: ByteString,
+  real: RealDir,
+  realName: ByteString,
+): Node | Result {
+  const st = u.st
+  const layer = real.layer
+  const ino = st.ino
+  const several = st.nlink > 1 && layer.tellsLinks
+  const key = several ? lowerKey(st, layer) : 0
+  if (several) {
+    const known = u.nodes.byLower(layer.index, key)
+    if (known !== undefined && known.lowerBirth === birthOf(st, layer)) {
+      u.nodes.addName(known, parent, name, false)
+      const result = statNode(u, known, st)
+      return result < 0 ? result : known
+    }
+    const indexed = indexedNode(u, parent, name, real, realName)
+    if (indexed !== null) return indexed
+  }
+  const node = u.nodes.create(st.mode, shownIno(u, layer, ino))
+  identify(node, st, layer)
+  node.lowerDir = real
+  node.lowerName = realName
+  node.lowerPositive = true
+  node.protect = lowerProtect(st, layer)
+  if ((st.mode & S_IFMT) === S_IFREG && st.size > 0) {
+    node.dataParent = parent
+    // A metadata-only copy shows the blocks of its data; one that is not believed is not shown.
+    const result = st.blocks * 512 < st.size || u.trust !== 'all' ? settleData(u, node) : 0
+    if (result < 0) return abandon(u, node, result)
+  }
+  u.nodes.addName(node, parent, name, false)
+  if (several) u.nodes.registerLower(node, layer.index, key, node.birth)
+  return node
+}
+
+/**
+ * A lower name whose inode was copied up under another name: `workdir/index` leads to the upper inode
+ * (kernel: ovl_lookup_index).
+ *
+ * @returns null where there is no such entry
+ */
+function indexedNode(
+  u: Union,
+  parent: Node,
+  name: ByteString,
+  real: RealDir,
+  realName: ByteString,
+): Node | Result | null {
+  if (u.work === null || u.upper === null || u.work.indexFd < 0) return null
+  const fd = u.fds.get(real)
+  if (fd < 0) return fd
+  const origin = encodeForIndex(real.layer, fd, realName)
+  if (!Buffer.isBuffer(origin)) return origin
+  const key = indexName(origin)
+  const lower = lowerKey(u.st, real.layer)
+  const lowerFile: Identity = { real: u.st.ino, birth: birthOf(u.st, real.layer) }
+  const lowerLinks = u.st.nlink
+  const shown = shownIno(u, real.layer, u.st.ino)
+  const stated = statxat(u.work.indexFd, key, scratch)
+  if (stated < 0) return stated === -E.ENOENT ? null : stated
+  if (scratch.isWhiteout) return null
+  if (u.override) {
+    const amended = amend(u.upper, u.work.indexFd, key, scratch)
+    if (amended < 0) return amended
+  }
+  const upper = upperKey(scratch, u.upper)
+  let node = u.nodes.byUpper(upper)
+  if (node === undefined) {
+    const { indexFd } = u.work
+    const mark = u.marks.value(indexFd, key, 'nlink')
+    if (typeof mark === 'number') return mark
+    const protect = u.marks.value(indexFd, key, 'protattr') ?? ''
+    if (typeof protect === 'number') return protect
+    const bits = u.marks.read(indexFd, key, false)
+    if (bits < 0) return bits
+    node = u.nodes.create(scratch.mode, shown)
+    identify(node, scratch, u.upper)
+    node.upper = true
+    node.hasOrigin = true
+    node.nlinkAdjust = credibleAdjust(mark, scratch.nlink, lowerLinks)
+    node.protect = parseProtect(protect)
+    if ((bits & Mark.METACOPY) !== 0 && node.isReg) {
+      if (!believes(u.trust, u.work.indexFd, key)) return abandon(u, node, -E.EPERM)
+      // The data is what the name has below.
+      const below = real.layer.marks.read(fd, realName, true)
+      const result =
+        below < 0
+          ? below
+          : (below & Mark.METACOPY) === 0
+            ? setData(node, real, realName, lowerFile)
+            : findData(u, node, parent, name, real, realName, lowerFile)
+      if (result < 0) return abandon(u, node, result)
+    }
+    u.nodes.registerUpper(node, upper)
+  }
+  node.indexKey = key
+  node.lowerDir = real
+  node.lowerName = realName
+  u.nodes.registerLower(node, real.layer.index, lower, lowerFile.birth)
+  u.nodes.addName(node, parent, name, false)
+  u.st.copyFrom(scratch)
+  return node
+}
+
+/** Whether a descriptor of the node, of an open file or what keeps a removed one, is open on this inode. */
+function holdsOpen(node: Node, st: Stat): boolean {
+  const { ino, devMajor, devMinor } = st
+  const isOnIt = (fd: number): boolean =>
+    fstatx(fd, scratch) >= 0 &&
+    scratch.ino === ino &&
+    scratch.devMajor === devMajor &&
+    scratch.devMinor === devMinor
+  if (node.anchor >= 0 && isOnIt(node.anchor)) return true
+  // All of them are on the one inode.
+  const handle = withDescriptor(node.handles)
+  return handle !== undefined && isOnIt(handle.fd)
+}
+
+function upperFileNode(
+  u: Union,
+  parent: Node,
+  name: ByteString,
+  real: RealDir,
+  realName: ByteString,
+): Node | Result {
+  const st = u.st
+  const several = st.nlink > 1
+  const ino = st.ino
+  const upper = upperKey(st, real.layer)
+  const known = u.nodes.byUpper(upper)
+  // The last name of an open file whose other names are gone; a number alone may have been used again.
+  if (known !== undefined && ((several && isSame(known, st)) || holdsOpen(known, st))) {
+    u.nodes.addName(known, parent, name, true)
+    const link = known.links?.get(parent, name)
+    if (link !== undefined) known.links?.setInUpper(link)
+    return known
+  }
+  const fd = u.fds.get(real)
+  if (fd < 0) return fd
+  const bits = u.marks.read(fd, realName, false)
+  if (bits < 0) return bits
+  let shown: Ino = ino
+  let origin: Buffer | null = null
+  let found: ReturnType<typeof originIno> = null
+  if ((bits & Mark.ORIGIN) !== 0) {
+    const value = u.marks.value(fd, realName, 'origin') ?? ''
+    if (typeof value === 'number') return value
+    origin = Buffer.from(value, 'latin1')
+    found = originIno(origin, u.lowers)
+    if (typeof found === 'number') return found
+    if (found !== null) shown = shownIno(u, found.layer, found.ino)
+  }
+  const protect = (bits & Mark.PROTATTR) === 0 ? '' : u.marks.value(fd, realName, 'protattr')
+  if (typeof protect === 'number') return protect
+  const mark = several && (bits & Mark.NLINK) !== 0 ? u.marks.value(fd, realName, 'nlink') : null
+  if (typeof mark === 'number') return mark
+  const key = mark === null || origin === null ? null : indexName(origin)
+  const indexed = key === null ? 0 : isIndexedAs(u, key, st)
+  if (indexed < 0) return indexed
+  const node = u.nodes.create(st.mode, shown)
+  identify(node, st, real.layer)
+  node.upper = true
+  node.hasOrigin = found !== null
+  node.protect = parseProtect(protect ?? '')
+  if ((bits & Mark.METACOPY) !== 0 && node.isReg) {
+    const result = findData(u, node, parent, name, real, realName)
+    if (result < 0) return abandon(u, node, result)
+  }
+  u.nodes.addName(node, parent, name, true)
+  if (several) {
+    // The mark counts links of what a lower file with several was copied to.
+    const counts = found === null ? indexed > 0 : found.nlink > 1
+    if (counts) node.nlinkAdjust = credibleAdjust(mark, st.nlink, found?.nlink ?? null)
+    if (indexed > 0) {
+      node.indexKey = key
+      if (found !== null) u.nodes.registerLower(node, found.layer.index, found.key, found.birth)
+    }
+    u.nodes.registerUpper(node, upper)
+  }
+  return node
+}
+
+/** Whether the index has this upper inode under the name `key`: 1 or 0, or -errno. */
+function isIndexedAs(u: Union, key: ByteString, st: Stat): Result {
+  if (u.work === null || u.work.indexFd < 0) return 0
+  const result = statxat(u.work.indexFd, key, scratch)
+  if (result < 0) return result === -E.ENOENT ? 0 : result
+  return scratch.ino === st.ino && scratch.dev === st.dev ? 1 : 0
+}
+
+/** Drops a node that was just made and has no name yet. */
+function abandon(u: Union, node: Node, result: Result): Result {
+  u.nodes.release(node)
+  return result
+}
+
+/**
+ * Whether a lower layer would show this name if the upper one did not have it: removing it then takes
+ * a whiteout (kernel: ovl_lower_positive).
+ */
+export function lowerPositive(u: Union, parent: Node, name: ByteString): boolean {
+  for (const [i, real] of parent.dirs.entries()) {
+    if (real.layer.isUpper) continue
+    const found = examine(u, real, name, scratch, i === parent.dirs.length - 1)
+    if (found === Found.NOTHING) continue
+    return found !== Found.WHITEOUT
+  }
+  return false
+}

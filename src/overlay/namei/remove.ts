@@ -1,0 +1,235 @@
+/** unlink and rmdir. Analogous to fs/overlayfs/dir.c:ovl_do_remove(). */
+
+import { openat, rmdirat, unlinkat } from '../../sys/at.js'
+import { O_PATH } from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { close } from '../../sys/io.js'
+import { Stat } from '../../sys/stat.js'
+import { changed } from '../inode/invalidate.js'
+import { clearInBackground, isLargeFolder } from './clear-whiteouts.js'
+import { indexBeforeLoss } from '../copy-up/copy-up.js'
+import { ensureUpperDir } from '../copy-up/directory.js'
+import { isOpenOn } from '../layer/real-identity.js'
+import type { RealDir } from '../layer/layer.js'
+import { findTold, lowerPositive } from './lookup.js'
+import { notBusy, type Node } from '../inode/node.js'
+import type { ByteString, Result } from '../ops.js'
+import { checkEmpty } from './readdir-merge.js'
+import { isReadOnly, locate, Place, statNode, type Union } from '../union.js'
+
+const st = new Stat()
+const place = new Place()
+
+/** In blocks of 512 bytes: to give so much space back may keep others waiting. */
+export const BULKY = 1 << 17
+
+/** Whether a thread is to close the last descriptor of a removed file with these attributes. */
+export const isBulky = (attributes: { blocks: number }): boolean => attributes.blocks > BULKY
+
+/** Whether this name of the node is in the upper folder itself. */
+export function isNameInUpper(node: Node, parent: Node, name: ByteString): boolean {
+  if (node.links === null) return node.upper
+  return node.links.get(parent, name)?.inUpper === true
+}
+
+/** Whether a lower layer shows the name once the upper one has let go of it. */
+export function needsWhiteout(u: Union, node: Node, parent: Node, name: ByteString): boolean {
+  if (!isNameInUpper(node, parent, name)) return true
+  if (parent.dirs.length === 1) return false
+  if (node.links === null && node.lowerPositive === false) return false
+  return lowerPositive(u, parent, name)
+}
+
+/** Checks that removing or moving this child is allowed at all. */
+export function checkRemovable(u: Union, parent: Node, node: Node): Result {
+  if (isReadOnly(u)) return -E.EROFS
+  if (parent.protect !== 0 || node.protect !== 0) return -E.EPERM
+  return 0
+}
+
+/** @throws Pending where a large file with several links must be copied up first */
+export function unlink(u: Union, parent: Node, name: ByteString): Result {
+  const node = findTold(u, parent, name)
+  if (typeof node === 'number') return node
+  if (node.isDir) return -E.EISDIR
+  notBusy(node)
+  const bulky = isBulky(u.st)
+  const allowed = checkRemovable(u, parent, node)
+  const result = allowed < 0 ? allowed : removeFile(u, node, parent, name)
+  if (bulky) node.bulky = true
+  if (node.lookups === 0) u.nodes.release(node)
+  return result
+}
+
+export function rmdir(u: Union, parent: Node, name: ByteString): Result {
+  const node = findTold(u, parent, name)
+  if (typeof node === 'number') return node
+  if (!node.isDir) return -E.ENOTDIR
+  notBusy(node)
+  const large = isLargeFolder(u, node)
+  const allowed = checkRemovable(u, parent, node)
+  let result: Result = -E.EIO
+  try {
+    if (allowed >= 0 && large) clearInBackground(u, parent, name, node)
+    result = allowed < 0 ? allowed : removeFolder(u, node, parent, name)
+  } catch (error) {
+    letGo(u, node)
+    throw error
+  }
+  if (result >= 0) folderGone(u, node, parent, name)
+  else letGo(u, node)
+  if (node.lookups === 0) u.nodes.release(node)
+  return result
+}
+
+/** Takes one name of a non-folder out of the union. */
+function removeFile(u: Union, node: Node, parent: Node, name: ByteString): Result {
+  const indexed = indexBeforeLoss(u, node, parent, name)
+  if (indexed < 0) return indexed
+  const inUpper = isNameInUpper(node, parent, name)
+  const whiteout = needsWhiteout(u, node, parent, name)
+  const ready = ensureUpperDir(u, parent)
+  if (ready < 0) return ready
+  const upper = parent.upperDir
+  if (upper === null || u.work === null) return -E.EIO
+  const last = holdLast(u, node, parent, name)
+  if (last < 0) return last
+  const fd = u.fds.get(upper)
+  let result: Result = fd
+  if (fd >= 0) {
+    result = whiteout
+      ? noteWhiteout(upper, name, u.work.whiteout(fd, name, inUpper ? 'file' : 'nothing'), u)
+      : unlinkat(fd, name)
+  }
+  if (result < 0) {
+    letGo(u, node)
+    return result
+  }
+  nameGone(u, node, parent, name, inUpper, last > 0)
+  return 0
+}
+
+/**
+ * Prepares a node for losing a name: where nothing else would lead to its real object, a descriptor
+ * keeps it, since it may be open and must still answer.
+ *
+ * @returns 1 where this is the union's last name of it, 0 where there are others, or -errno
+ */
+export function holdLast(u: Union, node: Node, parent: Node, name: ByteString): Result {
+  let last = true
+  if (node.links !== null) {
+    const stated = statNode(u, node, st)
+    if (stated < 0) return stated
+    last = st.nlink + node.nlinkAdjust <= 1
+  }
+  if (!node.upper || node.anchor >= 0) return last ? 1 : 0
+  const others = node.links?.hasOtherInUpper(parent, name)
+  if (!last && (others === true || node.indexKey !== null)) return 0
+  const located = locate(u, node, place)
+  if (located < 0) return located
+  let anchor = openat(place.fd, place.name, O_PATH)
+  if (anchor === -E.EMFILE || anchor === -E.ENFILE) {
+    u.fds.shrink()
+    if (locate(u, node, place) >= 0) anchor = openat(place.fd, place.name, O_PATH)
+  }
+  if (anchor < 0) return anchor
+  if (!isOpenOn(anchor, node)) {
+    close(anchor)
+    return -E.ESTALE
+  }
+  node.anchor = anchor
+  return last ? 1 : 0
+}
+
+/** The removal did not happen: the node is reached by name again. */
+export function letGo(u: Union, node: Node): void {
+  if (node.anchor < 0) return
+  const upper = node.upperDir
+  if (node.isDir && upper !== null) u.fds.adopt(upper, node.anchor)
+  else close(node.anchor)
+  node.anchor = -1
+}
+
+/** The union's side of a removed name. `last` as `holdLast` answered. */
+export function nameGone(
+  u: Union,
+  node: Node,
+  parent: Node,
+  name: ByteString,
+  inUpper: boolean,
+  last: boolean,
+): void {
+  u.nodes.removeName(node, parent, name)
+  if (!inUpper) {
+    if (node.links === null || (u.work?.indexFd ?? -1) >= 0) node.nlinkAdjust--
+    // The lower inode's own count goes on being shown (kernel: ovl_nlink_start); the FUSE client has taken one off.
+    else changed(u, node)
+  }
+  if (node.indexKey !== null && u.work !== null) {
+    // One that stays is taken away by the next mount, for the count that it has.
+    if (last) {
+      const result = unlinkat(u.work.indexFd, node.indexKey)
+      if (result < 0) u.log.warn({ errno: -result }, 'a stale entry of the index stays')
+      node.indexKey = null
+      node.nlinkAdjust = 0
+    }
+  }
+  // Names that nobody looked up may be left; looking one up revives the node.
+  if (node.parent === null) node.unlinked = true
+}
+
+function removeFolder(u: Union, node: Node, parent: Node, name: ByteString): Result {
+  const upper = node.upperDir
+  const whiteout = needsWhiteout(u, node, parent, name)
+  const single = upper !== null && node.dirs.length === 1
+  if (!single) {
+    const empty = checkEmpty(u, node)
+    if (empty < 0) return empty
+  }
+  const ready = ensureUpperDir(u, parent)
+  if (ready < 0) return ready
+  const into = parent.upperDir
+  if (into === null || u.work === null) return -E.EIO
+  const fd = u.fds.get(into)
+  if (fd < 0) return fd
+  if (upper === null) return noteWhiteout(into, name, u.work.whiteout(fd, name, 'nothing'), u)
+  holdFolder(u, node, upper)
+  if (!whiteout) {
+    let result = rmdirat(fd, name)
+    if (result !== -E.ENOTEMPTY && result !== -E.EEXIST) return result
+    // Whiteouts that hide nothing any more may be all there is.
+    result = checkEmpty(u, node)
+    return result < 0 ? result : u.work.removeFolder(fd, name)
+  }
+  if (single) {
+    const empty = checkEmpty(u, node)
+    if (empty < 0) return empty
+  }
+  return noteWhiteout(into, name, u.work.whiteout(fd, name, 'folder'), u)
+}
+
+/** A removed folder still answers through a descriptor. */
+export function holdFolder(u: Union, node: Node, upper: RealDir): void {
+  if (node.anchor >= 0) return
+  const fd = u.fds.get(upper)
+  if (fd < 0) return
+  node.anchor = u.fds.take(upper)
+}
+
+/** The union's side of a removed folder. */
+export function folderGone(u: Union, node: Node, parent: Node, name: ByteString): void {
+  const upper = node.upperDir
+  if (upper !== null) {
+    u.fds.drop(upper)
+    upper.parent = null
+  }
+  u.nodes.removeName(node, parent, name)
+  node.unlinked = true
+}
+
+/** Remembers a `.wh.` whiteout that was just written, where the folder's are known. */
+export function noteWhiteout(dir: RealDir, name: ByteString, result: Result, u: Union): Result {
+  if (result >= 0 && u.work?.form === 'wh') dir.dotWhiteouts?.add(name)
+  if (result >= 0 && u.work?.form === 'xattr') dir.xattrWhiteouts = true
+  return result
+}

@@ -1,0 +1,367 @@
+/** rename, with RENAME_NOREPLACE and RENAME_EXCHANGE. Analogous to fs/overlayfs/dir.c:ovl_rename(). */
+
+import { renameat2, statxat } from '../../sys/at.js'
+import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { Stat } from '../../sys/stat.js'
+import { clearEmpty, clearInBackground, isLargeFolder } from './clear-whiteouts.js'
+import { copyUp, indexBeforeLoss } from '../copy-up/copy-up.js'
+import { ensureUpperDir } from '../copy-up/directory.js'
+import { ensureUpperName } from '../copy-up/hard-links.js'
+import { markImpure } from '../copy-up/publish.js'
+import { publishMove, type RealMove } from './publish-move.js'
+import { findTold } from './lookup.js'
+import { isXattrRefusal } from '../layer/overlay-xattrs.js'
+import { isWithin, notBusy, Protect, type Node } from '../inode/node.js'
+import type { ByteString, Result } from '../ops.js'
+import { checkEmpty } from './readdir-merge.js'
+import {
+  checkRemovable,
+  folderGone,
+  holdFolder,
+  holdLast,
+  isBulky,
+  isNameInUpper,
+  letGo,
+  nameGone,
+  needsWhiteout,
+} from './remove.js'
+import { isReadOnly, locate, Place, type Union } from '../union.js'
+import {
+  hidesAnother,
+  isDotWhiteoutName,
+  isWhiteout,
+  markOrdinary,
+  takesDotNames,
+} from '../layer/whiteout.js'
+import type { Workdir } from '../copy-up/workdir.js'
+
+const NAME_MAX = 255
+/** Longest `overlay.redirect` that is written (kernel: redirect_max). */
+const REDIRECT_MAX = 256
+const st = new Stat()
+
+/** A name with what the union has under it. */
+interface Side {
+  parent: Node
+  name: ByteString
+  node: Node
+}
+
+/** @throws Pending where a large file must be copied up first */
+export function rename(
+  u: Union,
+  parent: Node,
+  name: ByteString,
+  newParent: Node,
+  newName: ByteString,
+  flags: number,
+): Result {
+  if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) return -E.EINVAL
+  if (isReadOnly(u)) return -E.EROFS
+  if (newName.length > NAME_MAX) return -E.ENAMETOOLONG
+  if (isDotWhiteoutName(newName) && !takesDotNames(u)) return -E.EINVAL
+  if (newParent.unlinked) return -E.ENOENT
+  const node = findTold(u, parent, name)
+  if (typeof node === 'number') return node
+  const target = findTold(u, newParent, newName)
+  if (typeof target === 'number' && target !== -E.ENOENT) return target
+  notBusy(node)
+  if (typeof target !== 'number') notBusy(target)
+  if (typeof target !== 'number' && isBulky(u.st)) target.bulky = true
+  const large = typeof target !== 'number' && isLargeFolder(u, target)
+  const old: Side = { parent, name, node }
+  const replaced = typeof target === 'number' ? null : target
+  const result =
+    (flags & RENAME_EXCHANGE) !== 0
+      ? replaced === null
+        ? -E.ENOENT
+        : exchange(u, old, { parent: newParent, name: newName, node: replaced })
+      : move(u, old, newParent, newName, replaced, large, (flags & RENAME_NOREPLACE) !== 0)
+  if (node.lookups === 0) u.nodes.release(node)
+  if (replaced !== null && replaced.lookups === 0) u.nodes.release(replaced)
+  return result
+}
+
+/** What the kernel's VFS checks too, once more where it matters for the layers. */
+function checkMovable(u: Union, side: Side): Result {
+  const allowed = checkRemovable(u, side.parent, side.node)
+  if (allowed < 0) return allowed
+  // Kernel: ovl_can_move(). Without redirects a folder of lower layers cannot be found elsewhere.
+  const merged = side.node.isDir && side.node.mergeOrLower
+  return merged && u.options.redirectDir !== 'on' ? -E.EXDEV : 0
+}
+
+/** Copies up everything that the rename touches; may throw `Pending`. */
+function bringUp(u: Union, side: Side): Result {
+  let result = copyUp(u, side.node)
+  if (result < 0) return result
+  result = ensureUpperDir(u, side.parent)
+  if (result < 0) return result
+  return side.node.isDir ? 0 : ensureUpperName(u, side.node, side.parent, side.name)
+}
+
+function move(
+  u: Union,
+  old: Side,
+  newParent: Node,
+  newName: ByteString,
+  target: Node | null,
+  large: boolean,
+  noReplace: boolean,
+): Result {
+  const { node } = old
+  if (target !== null) {
+    if (noReplace) return -E.EEXIST
+    if (target === node) return 0
+    if (node.isDir && !target.isDir) return -E.ENOTDIR
+    if (!node.isDir && target.isDir) return -E.EISDIR
+    const allowed = checkRemovable(u, newParent, target)
+    if (allowed < 0) return allowed
+  }
+  // An append-only folder takes new names.
+  if ((newParent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
+  if (node.isDir && isWithin(newParent, node)) return -E.EINVAL
+  let result = checkMovable(u, old)
+  if (result < 0) return result
+  // Which of two reasons comes first is the kernel's order: only a merged target is looked into before.
+  const merged = target !== null && target.isDir && target.mergeOrLower
+  const look = (folder: Node): Result =>
+    large ? clearInBackground(u, newParent, newName, folder) : checkEmpty(u, folder)
+  if (merged) result = look(target)
+  if (result < 0) return result
+  const moved = node.isDir && node.mergeOrLower
+  result = bringUp(u, old)
+  if (result < 0) return result
+  result = ensureUpperDir(u, newParent)
+  if (result < 0) return result
+  result = markMoved(u, node, newParent, newName, target === null)
+  if (result < 0) return result
+  if (moved) {
+    const redirect = redirectOf(u, node, old.parent === newParent, old.name)
+    if (typeof redirect !== 'string') return redirect ?? -E.EXDEV
+  }
+  if (target !== null && target.isDir && !merged) result = look(target)
+  if (result < 0) return result
+  if (target !== null) {
+    result = target.isDir
+      ? clearEmpty(u, newParent, newName, target)
+      : indexBeforeLoss(u, target, newParent, newName)
+    if (result < 0) return result
+  }
+  return moveReal(u, old, newParent, newName, target)
+}
+
+function moveReal(
+  u: Union,
+  old: Side,
+  newParent: Node,
+  newName: ByteString,
+  target: Node | null,
+): Result {
+  const { node, parent, name } = old
+  const work = u.work
+  const from = parent.upperDir
+  const into = newParent.upperDir
+  if (work === null || from === null || into === null) return -E.EIO
+  const whiteoutOld = needsWhiteout(u, node, parent, name)
+  let result = prepareMoved(u, old, newParent)
+  if (result < 0) return result
+  const targetInUpper = target !== null && isNameInUpper(target, newParent, newName)
+  let last = 0
+  if (target !== null && target.isDir) {
+    const upper = target.upperDir
+    if (upper !== null) holdFolder(u, target, upper)
+  } else if (target !== null) {
+    last = holdLast(u, target, newParent, newName)
+    if (last < 0) return last
+  }
+  // Holding on to the target may have closed descriptors of folders.
+  const fromFd = u.fds.get(from)
+  const intoFd = u.fds.get(into)
+  let there: RealMove['there'] | Result = 'nothing'
+  if (fromFd < 0 || intoFd < 0) there = Math.min(fromFd, intoFd)
+  else if (targetInUpper) there = target.isDir ? 'folder' : 'file'
+  // A file that leaves nothing behind takes the place of whatever there is in one step.
+  else if (node.isDir || whiteoutOld) there = lookAt(u, work, intoFd, newName)
+  if (typeof there === 'number') {
+    if (target !== null) letGo(u, target)
+    return there
+  }
+  result = publishMove(u, work, node, {
+    from,
+    fromFd,
+    name,
+    into,
+    intoFd,
+    newName,
+    whiteoutOld,
+    there,
+    replacesLower: target !== null && !targetInUpper,
+  })
+  if (result < 0) {
+    if (target !== null) letGo(u, target)
+    return result
+  }
+  // Point of no return: the layers show the new state.
+  if (target !== null) {
+    if (target.isDir) folderGone(u, target, newParent, newName)
+    else nameGone(u, target, newParent, newName, targetInUpper, last > 0)
+  }
+  relocate(u, node, parent, name, newParent, newName)
+  return 0
+}
+
+/**
+ * What gets a name that begins with `.wh.` is marked as an object whose name hides nothing.
+ *
+ * @param isFree the union has nothing under the name: if the upper layer does, that hides another, and stays
+ */
+function markMoved(u: Union, node: Node, into: Node, name: ByteString, isFree: boolean): Result {
+  if (!isDotWhiteoutName(name)) return 0
+  const upper = into.upperDir
+  const fd = upper === null ? -E.EIO : u.fds.get(upper)
+  if (fd < 0) return fd
+  const hides = isFree ? hidesAnother(u, false, fd, name) : 0
+  if (hides !== 0) return hides < 0 ? hides : -E.EINVAL
+  const at = new Place()
+  const result = locate(u, node, at)
+  return result < 0 ? result : markOrdinary(u, at.fd, at.name)
+}
+
+/** What the upper layer has at (fd, name), or -errno. */
+function lookAt(u: Union, work: Workdir, fd: number, name: ByteString): RealMove['there'] | Result {
+  const stated = statxat(fd, name, st)
+  if (stated < 0) return stated === -E.ENOENT ? 'nothing' : stated
+  const whiteout = isWhiteout(u.marks, fd, name, st, false)
+  if (whiteout < 0) return whiteout
+  if (whiteout === 0) return st.isDir ? 'folder' : 'file'
+  const form = st.isWhiteout ? 'char' : 'xattr'
+  return form === work.form ? 'own whiteout' : 'other whiteout'
+}
+
+/**
+ * Marks what is about to move: a folder must not merge with what happens to lie under its new name, or
+ * must say where its lower part is.
+ */
+function prepareMoved(u: Union, old: Side, newParent: Node): Result {
+  const { node, parent } = old
+  const into = newParent.upperDir
+  const top = node.upperDir
+  if (into === null) return -E.EIO
+  if (node.isDir && top !== null) {
+    const fd = u.fds.get(top)
+    if (fd < 0) return fd
+    let result = 0
+    if (node.dirs.length > 1) result = setRedirect(u, node, fd, parent === newParent, old.name)
+    // Whatever lies under the new name now, or will with another lower layer (kernel: ovl_rename).
+    else if (newParent.dirs.length > 1) result = u.marks.setOpaque(fd, '')
+    if (result < 0) return isXattrRefusal(result) ? -E.EXDEV : result
+  }
+  if (!node.foreign || into.impure) return 0
+  const fd = u.fds.get(into)
+  return fd < 0 ? fd : markImpure(u, into, fd)
+}
+
+/**
+ * What `overlay.redirect` has to say of a merged folder that moves (kernel: ovl_get_redirect): its old
+ * name within the same folder, else its path as the layers right below the upper one know it, which is
+ * that of the union, but for what the upper layer has itself moved before.
+ *
+ * @returns null where the path is too long to be written; or -errno
+ */
+function redirectOf(
+  u: Union,
+  node: Node,
+  sameFolder: boolean,
+  name: ByteString,
+): ByteString | Result | null {
+  if (sameFolder) return name
+  let path = ''
+  let own = name
+  for (let at: Node = node; at.parent !== null; own = at.name) {
+    const upper = at.upperDir
+    const fd = upper === null ? -1 : u.fds.get(upper)
+    if (upper !== null && fd < 0) return fd
+    const step = (fd < 0 ? null : u.marks.value(fd, '', 'redirect')) ?? own
+    if (typeof step === 'number') return step
+    path = (step.startsWith('/') ? step : '/' + step) + path
+    if (step.startsWith('/')) break
+    at = at.parent
+  }
+  return path.length > REDIRECT_MAX ? null : path
+}
+
+/** Writes `overlay.redirect` (kernel: ovl_set_redirect). */
+function setRedirect(
+  u: Union,
+  node: Node,
+  fd: number,
+  sameFolder: boolean,
+  name: ByteString,
+): Result {
+  const present = u.marks.value(fd, '', 'redirect')
+  if (typeof present === 'number') return present
+  if (present !== null && (present.startsWith('/') || sameFolder)) return 0
+  const redirect = redirectOf(u, node, sameFolder, name)
+  if (typeof redirect === 'number') return redirect
+  return redirect === null ? -E.EXDEV : u.marks.set(fd, '', 'redirect', redirect)
+}
+
+/** RENAME_EXCHANGE: both must be able to live in the other's place. */
+function exchange(u: Union, a: Side, b: Side): Result {
+  if (a.node === b.node) return 0
+  if (a.node.isDir && isWithin(b.parent, a.node)) return -E.EINVAL
+  if (b.node.isDir && isWithin(a.parent, b.node)) return -E.EINVAL
+  for (const side of [a, b]) {
+    const result = checkMovable(u, side)
+    if (result < 0) return result
+  }
+  for (const side of [a, b]) {
+    const result = bringUp(u, side)
+    if (result < 0) return result
+  }
+  const from = a.parent.upperDir
+  const into = b.parent.upperDir
+  if (from === null || into === null) return -E.EIO
+  let result = markMoved(u, a.node, b.parent, b.name, false)
+  if (result >= 0) result = markMoved(u, b.node, a.parent, a.name, false)
+  if (result >= 0) result = prepareMoved(u, a, b.parent)
+  if (result >= 0) result = prepareMoved(u, b, a.parent)
+  if (result < 0) return result
+  const fromFd = u.fds.get(from)
+  const intoFd = u.fds.get(into)
+  if (fromFd < 0 || intoFd < 0) return Math.min(fromFd, intoFd)
+  result = renameat2(fromFd, a.name, intoFd, b.name, RENAME_EXCHANGE)
+  if (result < 0) return result
+  // Point of no return.
+  u.nodes.removeName(a.node, a.parent, a.name)
+  u.nodes.removeName(b.node, b.parent, b.name)
+  place(u, a.node, b.parent, b.name)
+  place(u, b.node, a.parent, a.name)
+  return 0
+}
+
+/** The union's side of a move. */
+function relocate(
+  u: Union,
+  node: Node,
+  parent: Node,
+  name: ByteString,
+  newParent: Node,
+  newName: ByteString,
+): void {
+  u.nodes.removeName(node, parent, name)
+  place(u, node, newParent, newName)
+}
+
+function place(u: Union, node: Node, parent: Node, name: ByteString): void {
+  u.nodes.addName(node, parent, name, true)
+  const top = node.upperDir
+  if (top !== null) {
+    top.parent = parent.upperDir
+    top.name = name
+  }
+  // What lower layers have under the new name is not known.
+  node.lowerPositive = undefined
+}

@@ -1,0 +1,201 @@
+/** Which layer serves a name, and why: for people, not while a request is served. */
+
+import {
+  S_IFBLK,
+  S_IFCHR,
+  S_IFDIR,
+  S_IFIFO,
+  S_IFLNK,
+  S_IFREG,
+  S_IFSOCK,
+} from '../../sys/constants.js'
+import { errnoName } from '../../sys/errno.js'
+import { Stat } from '../../sys/stat.js'
+import { examine, folder, Found, readFolderMarks } from '../layer/lookup-layer.js'
+import { RealDir } from '../layer/layer.js'
+import { findChild } from './lookup.js'
+import { settleData } from '../copy-up/metacopy.js'
+import type { Node } from '../inode/node.js'
+import { Pending, ROOT_ID, type ByteString } from '../ops.js'
+import { layersOf, type Union } from '../union.js'
+
+/** A real object. */
+export interface Real {
+  /** 0: the upper layer; lower ones count from 1, top first. */
+  layer: number
+  path: string
+}
+
+/** What one layer has under the name. */
+export interface Step {
+  layer: number
+  /** `unreached`: it does not have the folder, or that is hidden. `hidden`: a layer above ends the name. */
+  found: 'nothing' | 'whiteout' | 'file' | 'folder' | 'unreached' | 'hidden'
+  /** Where it was looked for; null where it was not. */
+  path: string | null
+  /** A folder that hides those of the layers below. */
+  opaque: boolean
+  /** Where the layers below have it, if not under the same name. */
+  redirect: string | null
+}
+
+export interface Explanation {
+  /** What is told about, as a path in the union: what was asked for, or the first name on the way that is missing or no folder. */
+  path: string
+  /** Whether that is what was asked for. */
+  whole: boolean
+  /** Null: the union has no such name. */
+  type: string | null
+  /** The real object, or all that a folder is merged from, top first. */
+  served: Real[]
+  /** The file with the data of a metadata-only copy. */
+  data: Real | null
+  /** Of the layers, top first. None for the root. */
+  steps: Step[]
+}
+
+export type Answer = Explanation | { error: string }
+
+const TYPES = new Map([
+  [S_IFREG, 'file'],
+  [S_IFDIR, 'folder'],
+  [S_IFLNK, 'symlink'],
+  [S_IFCHR, 'character device'],
+  [S_IFBLK, 'block device'],
+  [S_IFIFO, 'FIFO'],
+  [S_IFSOCK, 'socket'],
+])
+const st = new Stat()
+
+/** Nothing that the kernel knows of the union changes but what any lookup of the name would. */
+export const explain = (u: Union, names: readonly ByteString[]): Answer => {
+  if (u.slow !== null)
+    return {
+      error: 'a layer lies on a file system that may keep the server waiting (FUSE, network)',
+    }
+  const root = u.nodes.get(ROOT_ID)
+  if (root === undefined) return { error: 'the union is closed' }
+  let node: Node = root
+  try {
+    for (const [i, name] of names.entries()) {
+      const path = names.slice(0, i + 1)
+      const steps = stepsOf(u, node, name)
+      if (typeof steps === 'number') return failed(path, steps)
+      const child = findChild(u, node, name)
+      const whole = i === names.length - 1
+      if (typeof child === 'number') {
+        if (steps.some(({ found }) => found === 'file' || found === 'folder'))
+          return failed(path, child)
+        return { path: shown(path), whole, type: null, served: [], data: null, steps }
+      }
+      node = child
+      if (whole || !node.isDir) return tell(u, node, path, whole, steps)
+    }
+    return tell(u, node, [], true, [])
+  } catch (error) {
+    if (error instanceof Pending) return { error: 'it is being copied up' }
+    throw error
+  } finally {
+    if (node.lookups === 0) u.nodes.release(node)
+  }
+}
+
+const failed = (path: readonly ByteString[], result: number): Answer => ({
+  error: `${shown(path)}: ${errnoName(result)}`,
+})
+
+const tell = (
+  u: Union,
+  node: Node,
+  path: readonly ByteString[],
+  whole: boolean,
+  steps: Step[],
+): Answer => {
+  const told = { path: shown(path), whole, type: TYPES.get(node.type) ?? 'object', steps }
+  if (node.isDir) return { ...told, served: node.dirs.map(dir => realOf(dir)), data: null }
+  const result = node.isReg ? settleData(u, node) : 0
+  if (result < 0) return failed(path, result)
+  const served = placeOf(u, node)
+  if (served === null) return { error: `${told.path}: nothing leads to it` }
+  const { data } = node
+  const apart = node.metacopy && data !== null
+  return { ...told, served: [served], data: apart ? realOf(data.dir, data.name) : null }
+}
+
+/** As union.ts:locate. */
+const placeOf = (u: Union, node: Node): Real | null => {
+  if (!node.upper) return node.lowerDir === null ? null : realOf(node.lowerDir, node.lowerName)
+  const link = node.links?.first
+  const [parent, name] =
+    node.links === null
+      ? [node.parent, node.name]
+      : link?.inUpper === true
+        ? [link.parent, link.name]
+        : [null, '']
+  const dir = parent?.upperDir
+  if (dir !== undefined && dir !== null) return realOf(dir, name)
+  if (node.links === null || node.indexKey === null) return null
+  return { layer: 0, path: `${u.options.work ?? ''}/index/${node.indexKey}` }
+}
+
+const realOf = (dir: RealDir, name?: ByteString): Real => ({
+  layer: dir.layer.index,
+  path: pathOf(dir, name),
+})
+
+const pathOf = (dir: RealDir, name?: ByteString): string => {
+  const names = name === undefined ? [] : [name]
+  for (let at: RealDir | null = dir; at !== null && at.parent !== null; at = at.parent)
+    names.unshift(at.name)
+  return `${dir.layer.path.replace(/\/+$/, '')}${shown(names)}` || '/'
+}
+
+const text = (name: ByteString): string => Buffer.from(name, 'latin1').toString('utf8')
+
+const shown = (names: readonly ByteString[]): string =>
+  names.length === 0 ? '/' : names.map(name => `/${text(name)}`).join('')
+
+/** What each layer has under a name of a folder; or -errno. */
+const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
+  const steps: Step[] = []
+  let at = name
+  let ended = false
+  let folders = 0
+  for (const layer of layersOf(u)) {
+    const real = parent.dirs.find(dir => dir.layer === layer)
+    const step: Step = {
+      layer: layer.index,
+      found: ended ? 'hidden' : 'unreached',
+      path: null,
+      opaque: false,
+      redirect: null,
+    }
+    steps.push(step)
+    if (ended || real === undefined) continue
+    const found = examine(u, real, at, st)
+    if (found < 0) return found
+    step.path = pathOf(real, at)
+    if (found === Found.NOTHING) {
+      step.found = 'nothing'
+      continue
+    }
+    if (found !== Found.FOLDER) {
+      step.found = found === Found.WHITEOUT ? 'whiteout' : folders > 0 ? 'hidden' : 'file'
+      ended = true
+      continue
+    }
+    folders++
+    step.found = 'folder'
+    const read = readFolderMarks(u, new RealDir(layer, real, at), real, at, false)
+    if (read < 0) return read
+    step.opaque = folder.opaque
+    if (folder.redirect !== '') {
+      step.redirect = text(folder.redirect)
+      // What an absolute one leads to is among what the folder is merged from.
+      if (folder.redirect.startsWith('/')) ended = true
+      else at = folder.redirect
+    }
+    if (folder.opaque) ended = true
+  }
+  return steps
+}

@@ -1,0 +1,542 @@
+/** From options to a union: opens, checks and locks the layers. */
+
+import {
+  fstatx,
+  mkdirat,
+  nameToHandle,
+  openat,
+  openat2,
+  openPath,
+  pathOf,
+  StatFs,
+  statfs,
+} from '../sys/at.js'
+import {
+  AT_FDCWD,
+  FUSE_SUPER_MAGIC,
+  OVERLAYFS_SUPER_MAGIC,
+  O_CREAT,
+  O_DIRECTORY,
+  O_EXCL,
+  O_PATH,
+  O_RDONLY,
+  O_WRONLY,
+  RESOLVE_BENEATH,
+  RESOLVE_NO_SYMLINKS,
+  STATX_ATTR_IMMUTABLE,
+  TMPFS_MAGIC,
+} from '../sys/constants.js'
+import { E, errnoMessage, errnoName, isPassing } from '../sys/errno.js'
+import { close, getFlags, ioctl } from '../sys/io.js'
+import { clonePrivate, cloneWritable, isStrict } from '../sys/mount.js'
+import { geteuid, mayReadAll, raiseNofile, umask, unshareFs } from '../sys/proc.js'
+import { Stat } from '../sys/stat.js'
+import { MountError } from '../errors.js'
+import type { Logger } from '../log.js'
+import { setLimit } from './layer/descriptor-budget.js'
+import { chooseMarks, giveMarks, warnOfOthers } from './layer/choose-xattr-names.js'
+import { IoPool } from './jobs/pool.js'
+import { Layer, threadFolders } from './layer/layer.js'
+import { Listings } from './namei/dir-cache.js'
+import { removeLenders } from './owner/owner-access-records.js'
+import { lockReader, lockUpper } from '../host/lock.js'
+import { isXattrRefusal, Mark, MarkReader } from './layer/overlay-xattrs.js'
+import { mountOf, type MountInfo } from '../host/proc-mounts.js'
+import { NodeTable, type Node } from './inode/node.js'
+import type { ByteString, Notifier, Result } from './ops.js'
+import type { UnionOptions } from './options.js'
+import { canFindOrigins, encodeOrigin } from './layer/origin.js'
+import { makeOwners } from './owner/idmap.js'
+import { unprepared, unreadable } from './layer/refusals.js'
+import { findOverrides, prepareUpper } from './owner/stat-override-layers.js'
+import { trustIn } from './layer/trust.js'
+import { isSlowType, SlowLayers } from './jobs/slow-layers.js'
+import { SlowThreads } from './jobs/slow-threads.js'
+import { Place, shownIno, type Union } from './union.js'
+import { validateUnion } from '../host/validate.js'
+import { hasDotOpaque } from './layer/whiteout.js'
+import { Workdir } from './copy-up/workdir.js'
+
+export interface UnionDeps {
+  log: Logger
+  notifier: Notifier
+  /** The kernel writes back pages: descriptors of writers are opened for reading too. */
+  writeback: boolean
+  /** The kernel is to read and write files of the upper layer itself. Default: false. */
+  passthrough?: boolean
+  /** The kernel opens and closes files without a message. Default: false. */
+  noOpen?: boolean
+  /** MS_* of the mount: access times in the upper layer move as these say. Default: 0. */
+  mountFlags?: number
+  /** The layers have passed `validateUnion`, or are the caller's own. */
+  checked?: true
+}
+
+/** _IOR(0x15, 0, struct fsuuid2): the file system's UUID, since Linux 6.9. */
+const FS_IOC_GETFSUUID = 0x80111500
+
+/**
+ * @throws {MountError} where the layers cannot make a union; nothing stays open then
+ */
+export function openState(options: UnionOptions, deps: UnionDeps): Union {
+  if (deps.checked !== true) validateUnion(options)
+  // Modes are as callers and ACLs say; the rest of the process keeps its own umask.
+  if (unshareFs() >= 0) umask(0)
+  setLimit(raiseNofile())
+  const opened: number[] = []
+  try {
+    return open(options, deps, opened)
+  } catch (error) {
+    removeLenders(opened)
+    for (const fd of opened) close(fd)
+    throw error
+  }
+}
+
+function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
+  const { log } = deps
+  let options = given
+  const devs: number[] = []
+  const layerOf = (option: string, path: string, index: number): Layer => {
+    const cloned = openPrivate(path, opened)
+    const fd = cloned < 0 ? openFolder(option, path, opened) : cloned
+    return makeLayer(fd, path, index, devs, cloned >= 0)
+  }
+  const writable = options.upper !== undefined && !options.readOnly
+  const both = writable ? openWritable(options, deps, opened) : null
+  const upper =
+    options.upper === undefined
+      ? null
+      : both === null
+        ? layerOf('upperdir', options.upper, 0)
+        : makeLayer(both.upper, options.upper, 0, devs, both.isPrivate, both.movesTimes)
+  const lowers = options.lower.map((path, i) => layerOf('lowerdir', path, i + 1))
+  const base = both?.work ?? -1
+  const choice = chooseMarks(options, base, upper)
+  const marks = giveMarks(choice, upper, lowers, log)
+  const trust = trustIn(choice.userPrefix, options.shared)
+  if (trust === 'none') options = withoutRedirects(given, log)
+  for (const layer of upper === null ? lowers : [upper, ...lowers]) {
+    const lower = layer !== upper
+    const bits = layer.marks.read(layer.fd, '', lower)
+    if (bits < 0) throw unreadable(layer, bits)
+    // An upper root that was made opaque elsewhere has whiteouts all the same: as a root it is merged.
+    if ((bits & Mark.OPAQUE) !== 0 && (!lower || layer.marks.opaque(layer.fd, '', lower) === 'x'))
+      layer.root.xattrWhiteouts = true
+  }
+  const fs = new StatFs()
+  let work: Workdir | null = null
+  if (upper !== null && !writable) holdUpper(upper, options.work, patienceOf(options))
+  if (upper !== null && writable) {
+    work = openWork(options, base, upper, lowers, marks, log, opened)
+    const bits = marks.read(upper.fd, '', false)
+    if (bits < 0) throw unreadable(upper, bits)
+    upper.root.impure = (bits & Mark.IMPURE) !== 0
+  }
+  if (options.xattrPermissions !== 0) {
+    findOverrides(lowers)
+    if (upper !== null) prepareUpper(upper, lowers, options.xattrPermissions, writable)
+  }
+  const owners = makeOwners(options.owners)
+  if (owners?.uids.hasRanges === true || owners?.gids.hasRanges === true) {
+    for (const layer of lowers) if (isIdmapped(layer.path)) layer.shownBy = owners
+  }
+  const stacked = upper === null ? lowers : [upper, ...lowers]
+  const cut = stacked.findIndex(layer => {
+    const opaque = hasDotOpaque(layer, layer !== upper, layer.fd, '.')
+    if (opaque < 0) throw unreadable(layer, opaque)
+    return opaque > 0
+  })
+  const merged = cut < 0 ? stacked : stacked.slice(0, cut + 1)
+  const st = new Stat()
+  // The root shows the number of the upper root, with nothing constant over copy-up (kernel: ovl_get_root).
+  const top = (upper ?? lowers[0]) as Layer
+  const topStated = fstatx(top.fd, st)
+  if (topStated < 0) throw unreadable(top, topStated)
+  const onTmpfs = upper !== null && statfs(upper.fd, fs) >= 0 && fs.type === TMPFS_MAGIC
+  const fsCount = devs.length
+  const { notifier } = deps
+  const listings = new Listings()
+  const pool = new IoPool(log)
+  const losesNumbers = !canFindOrigins(lowers)
+  const telling = { count: 0 }
+  const told = (result: Result): Result => {
+    telling.count--
+    return result
+  }
+  const renumbered = (folder: Node): void => {
+    listings.drop(folder.id)
+    const message = folder.lookups === 0 ? null : notifier.dropPages(folder.id)
+    if (message === null) return
+    telling.count++
+    pool.submit({ kind: 'write', ...message }, told)
+  }
+  const nodes = new NodeTable(
+    shownIno({ fsCount }, top, st.ino),
+    merged.map(layer => layer.root),
+    losesNumbers ? renumbered : null,
+    dir => threadFolders.drop(dir),
+    fd => pool.closeLater(fd),
+  )
+  return {
+    options,
+    log,
+    notifier,
+    upper,
+    lowers,
+    fds: threadFolders.join(),
+    marks,
+    trust,
+    override: options.xattrPermissions !== 0,
+    amends: options.xattrPermissions !== 0 || lowers.some(layer => layer.shownBy !== null),
+    owners,
+    work,
+    pool,
+    slow: slowLayers(lowers, log, pool, nodes),
+    listings,
+    losesNumbers,
+    renumbered,
+    telling,
+    // With write-back the kernel shows the times that it was given, not those that were stored.
+    writeback: deps.writeback && work?.keepsTimes() !== false,
+    passthrough: deps.passthrough === true,
+    noOpen: deps.noOpen === true,
+    readsAll: mayReadAll(),
+    syncIsFree: options.volatile || !options.fsync || onTmpfs,
+    fsCount,
+    nodes,
+    st,
+    place: new Place(),
+    answering: null,
+    copied: { objects: 0, bytes: 0 },
+    bare: 0,
+  }
+}
+
+/** Makes those layers known that may keep a call waiting. */
+function slowLayers(
+  lowers: Layer[],
+  log: Logger,
+  pool: IoPool,
+  nodes: NodeTable,
+): SlowLayers | null {
+  const fs = new StatFs()
+  const slow = lowers.filter(layer => statfs(layer.fd, fs) >= 0 && isSlowType(fs.type))
+  if (slow.length === 0) return null
+  const layers = new SlowLayers(new SlowThreads(log, pool.wakeFd), nodes)
+  for (const layer of slow) {
+    layer.slow = true
+    layer.sharesExtents = false
+    layers.register(layer.fd, false)
+  }
+  return layers
+}
+
+/**
+ * Root follows no redirect that others could have written, and writes none.
+ *
+ * @throws {MountError} where both were asked for (kernel: ovl_fs_params_verify)
+ */
+function withoutRedirects(options: UnionOptions, log: Logger): UnionOptions {
+  const { redirectDir } = options
+  if ((redirectDir === 'on' || redirectDir === 'follow') && options.userxattr === true)
+    throw new MountError(
+      `userxattr and redirect_dir=${redirectDir}: root follows no redirect that is a user. attribute, since other users could have written it; leave out one of the two`,
+      { option: 'redirect_dir', code: 'EINVAL' },
+    )
+  if (redirectDir === 'on')
+    log.warn(
+      { upperdir: options.upper },
+      "redirect_dir=on is off: the upper layer takes no trusted. attributes, and root follows no redirect that is a user. one: folders of lower layers can't be renamed",
+    )
+  return { ...options, redirectDir: 'nofollow' }
+}
+
+function openFolder(option: string, path: string, opened: number[]): number {
+  const fd = openPath(path, O_RDONLY | O_DIRECTORY)
+  if (fd < 0)
+    throw new MountError(`${option}=${path} can't be opened: ${errnoMessage(-fd)}`, {
+      option,
+      path,
+      code: errnoName(-fd),
+    })
+  opened.push(fd)
+  return fd
+}
+
+/**
+ * Whether a path is reached through an idmapped mount. Podman makes those for lower layers where the kernel can,
+ * and asks for the same mapping once more: it holds for the upper layer, which has none.
+ */
+const isIdmapped = (path: string): boolean =>
+  mountAt(path)?.options.split(',').includes('idmapped') === true
+
+/** The mount that a path leads to: not the private one that the layer may be reached through. */
+function mountAt(path: string): MountInfo | undefined {
+  const fd = openPath(path, O_RDONLY | O_DIRECTORY)
+  if (fd < 0) return undefined
+  const mount = mountOf(fd)
+  close(fd)
+  return mount
+}
+
+/**
+ * A lower layer is reached through a private read-only mount where the process may make one: then the
+ * kernel itself refuses every write to it. Else it is opened as it is.
+ */
+function openPrivate(path: string, opened: number[]): Result {
+  const tree = clonePrivate(path)
+  if (tree < 0) return tree
+  const fd = openat(tree, '.', O_RDONLY | O_DIRECTORY)
+  close(tree)
+  if (fd >= 0) opened.push(fd)
+  return fd
+}
+
+/** Descriptors of the upper and the work folder. */
+interface Writable {
+  upper: number
+  work: number
+  /** Both are reached through one private mount. */
+  isPrivate: boolean
+  /** Access times move as the union's mount flags say. */
+  movesTimes: boolean
+}
+
+/**
+ * The upper and the work folder are reached through a private mount where the process may make one: then what is mounted
+ * below them is not seen, and access times move as the union's flags say. It is one mount of a folder that has both in it,
+ * since no rename leads from one mount into another. (Kernel: ovl_get_upper, ovl_get_workdir.) Else they are opened as they are.
+ *
+ * @throws {MountError} also where every read is to move a time, and some would not
+ */
+function openWritable(options: UnionOptions, deps: UnionDeps, opened: number[]): Writable {
+  const { mountFlags = 0, passthrough = false, log } = deps
+  const folders = [
+    openFolder('upperdir', options.upper ?? '', opened),
+    openFolder('workdir', options.work ?? '', opened),
+  ] as const
+  const shared = cloneOver(folders, mountFlags)
+  if (typeof shared === 'number') log.debug({ errno: -shared }, 'no private mount of upperdir')
+  const movesTimes = typeof shared !== 'number' && shared.movesTimes
+  if (isStrict(mountFlags) && !(movesTimes && passthrough))
+    throw new MountError(
+      "strictatime: it takes io=passthrough, and the right to set a mount's flags as root has it, since what the kernel reads from its cache moves no access time; leave it out",
+      { option: 'strictatime', code: 'EINVAL' },
+    )
+  if (typeof shared === 'number')
+    return { upper: folders[0], work: folders[1], isPrivate: false, movesTimes }
+  for (const fd of folders) close(fd)
+  const [upper, work] = shared.fds
+  opened.splice(-2, 2, upper, work)
+  return { upper, work, isPrivate: true, movesTimes }
+}
+
+const RESOLVE_INSIDE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
+
+/** Opens two folders anew through a private mount of the next folder that both are in; or -errno. */
+function cloneOver(
+  folders: readonly [number, number],
+  flags: number,
+): { fds: [number, number]; movesTimes: boolean } | Result {
+  const paths = folders.map(fd => pathOf(fd).split('/'))
+  const [one, other] = paths as [ByteString[], ByteString[]]
+  let depth = 0
+  while (depth < one.length - 1 && one[depth] === other[depth]) depth++
+  const above = openat(AT_FDCWD, one.slice(0, depth).join('/') || '/', O_PATH | O_DIRECTORY)
+  if (above < 0) return above
+  let tree: Result = -E.EXDEV
+  let movesTimes = true
+  if (folders.every(fd => isSameMount(fd, above))) {
+    tree = cloneWritable(above, flags)
+    if (tree === -E.EPERM) {
+      movesTimes = false
+      tree = cloneWritable(above)
+    }
+  }
+  close(above)
+  if (tree < 0) return tree
+  const fds = paths.map(names => {
+    const path = names.slice(depth).join('/') || '.'
+    return openat2(tree, path, O_RDONLY | O_DIRECTORY, 0, RESOLVE_INSIDE)
+  }) as [number, number]
+  close(tree)
+  // Somebody may have renamed a folder, or mounted something in between.
+  if (fds.every((fd, i) => fd >= 0 && isSameFolder(fd, folders[i] as number)))
+    return { fds, movesTimes }
+  for (const fd of fds) if (fd >= 0) close(fd)
+  return -E.ESTALE
+}
+
+const here = new Stat()
+const there = new Stat()
+
+const isSameMount = (one: number, other: number): boolean =>
+  fstatx(one, here) >= 0 && fstatx(other, there) >= 0 && here.mntId === there.mntId
+
+const isSameFolder = (one: number, other: number): boolean =>
+  fstatx(one, here) >= 0 &&
+  fstatx(other, there) >= 0 &&
+  here.dev === there.dev &&
+  here.ino === there.ino
+
+function makeLayer(
+  fd: number,
+  path: string,
+  index: number,
+  devs: number[],
+  isPrivate: boolean,
+  movesTimes = false,
+): Layer {
+  const st = new Stat()
+  const stated = fstatx(fd, st)
+  if (stated < 0) throw unreadable({ path, isUpper: index === 0 }, stated)
+  let fsIndex = devs.indexOf(st.dev)
+  if (fsIndex < 0) fsIndex = devs.push(st.dev) - 1
+  const handle = Buffer.allocUnsafeSlow(128)
+  const answer = Buffer.allocUnsafeSlow(17).fill(0)
+  // len, then the bytes; a file system without a UUID keeps zeros.
+  const uuid = Buffer.alloc(16)
+  const identified = ioctl(fd, FS_IOC_GETFSUUID, answer)
+  if (identified >= 0 && answer[0] === 16) answer.copy(uuid, 0, 1)
+  // A handle of a FUSE file system holds a number that another object has once its server was started again.
+  const fs = new StatFs()
+  const handled = nameToHandle(fd, '', handle)
+  const asked = statfs(fd, fs)
+  // What is marked without them would stay so, and not fit what is marked with them.
+  const failed = [identified, handled, asked].find(isPassing)
+  if (failed !== undefined) throw unreadable({ path, isUpper: index === 0 }, failed)
+  const handles = handled > 0 && asked >= 0 && fs.type !== FUSE_SUPER_MAGIC
+  const keepsNumbers = !handles && isUnion(mountAt(path))
+  const keepsBirths =
+    asked >= 0 && fs.type !== FUSE_SUPER_MAGIC && fs.type !== OVERLAYFS_SUPER_MAGIC
+  const flags = (Number(st.attributes) & STATX_ATTR_IMMUTABLE) === 0 ? 0 : getFlags(fd)
+  return new Layer({
+    index,
+    path,
+    fd,
+    dev: st.dev,
+    fsIndex,
+    uuid,
+    handles,
+    keepsNumbers,
+    keepsBirths,
+    hasFlags: flags !== -E.ENOTTY && flags !== -E.EOPNOTSUPP,
+    isPrivate,
+    movesTimes,
+  })
+}
+
+/**
+ * Whether the inode numbers of a file system are those of its layers, and each is one file's: fuse-overlayfs shows them without
+ * the layers' devices. A server of somebody else may show any: who mounts one chooses its type, too.
+ */
+function isUnion(mount: MountInfo | undefined): boolean {
+  if (mount === undefined || mount.type === 'overlay') return mount !== undefined
+  const owners = [0, geteuid()].map(uid => `user_id=${uid}`)
+  return (
+    mount.type === 'fuse.tsoverlay' &&
+    mount.superOptions.split(',').some(option => owners.includes(option))
+  )
+}
+
+/** How long to wait for locks; undefined: as long as that takes as a rule. */
+const patienceOf = ({ impatient }: UnionOptions): number | undefined =>
+  impatient === true ? 0 : undefined
+
+/** The upper layer of a union that only reads. @throws {MountError} EBUSY: it is in use */
+function holdUpper(upper: Layer, work = '', patience?: number): void {
+  const fd = openPath(work, O_RDONLY | O_DIRECTORY)
+  try {
+    lockReader(upper.fd, fd, upper.path, work, patience)
+  } finally {
+    if (fd >= 0) close(fd)
+  }
+}
+
+function openWork(
+  options: UnionOptions,
+  base: number,
+  upper: Layer,
+  lowers: Layer[],
+  marks: MarkReader,
+  log: Logger,
+  opened: number[],
+): Workdir {
+  const path = options.work ?? ''
+  lockUpper(upper.fd, base, upper.path, path, patienceOf(options))
+  const work = Workdir.open(base, upper.fd, options.whiteout, marks, log)
+  const fail = (result: number): never => {
+    throw unprepared(path, result)
+  }
+  if (typeof work === 'number') return fail(work)
+  opened.push(work.fd)
+  const canMark = marks.canSet(work.fd)
+  if (canMark < 0) return fail(canMark)
+  const marked = canMark > 0
+  if (options.userxattr === 'auto') warnOfOthers(upper, log)
+  if (marks.space === 'tsoverlay.') {
+    // Tells the next mount which names there are.
+    const result = marks.setXattrWhiteouts(upper.fd)
+    if (result < 0) return fail(result)
+    upper.root.xattrWhiteouts = true
+    log.info(
+      { upperdir: upper.path },
+      `the file system of the upper layer keeps no overlay attributes: ${marks.names.prefix} is used, which only tsoverlay reads`,
+    )
+  }
+  if (!marked)
+    log.warn(
+      { workdir: path },
+      `overlay attributes can be written ${options.userxattr === false ? 'not as trusted. (try userxattr)' : 'neither as trusted. nor as user.'}: hard links part at copy-up, folders of lower layers cannot be renamed, and inode numbers change`,
+    )
+  if (options.index && marked && lowers.some(layer => layer.handles || layer.keepsNumbers)) {
+    const result = work.openIndex(base)
+    if (work.indexFd >= 0) opened.push(work.indexFd)
+    if (result < 0) return fail(result)
+    // Kernel: ovl_set_upper_fh on the index folder says which upper layer it belongs to.
+    const origin = encodeOrigin(upper, upper.fd, '', true)
+    const said = Buffer.isBuffer(origin)
+      ? marks.set(work.indexFd, '', 'upper', origin.toString('latin1'))
+      : (origin ?? 0)
+    const marking = said < 0 ? said : markRootOrigin(upper, lowers[0], marks)
+    if (marking < 0 && !isXattrRefusal(marking)) return fail(marking)
+  }
+  if (options.volatile) markVolatile(work.fd, path)
+  return work
+}
+
+/**
+ * Says on the upper root over which lower layer it lies: the index means nothing over another one (kernel:
+ * ovl_verify_origin, which then refuses to mount).
+ */
+function markRootOrigin(upper: Layer, lower: Layer | undefined, marks: MarkReader): Result {
+  const present = marks.value(upper.fd, '', 'origin')
+  if (lower === undefined || present !== null) return typeof present === 'number' ? present : 0
+  const origin = encodeOrigin(lower, lower.fd, '')
+  if (!Buffer.isBuffer(origin)) return origin ?? 0
+  return marks.set(upper.fd, '', 'origin', origin.toString('latin1'))
+}
+
+/** Leaves `work/incompat/volatile/dirty`, which makes the next mount refuse (kernel: ovl_create_volatile_dirty). */
+function markVolatile(workFd: number, path: string): void {
+  let fd = workFd
+  for (const name of ['incompat', 'volatile']) {
+    const made = mkdirat(fd, name, 0o700)
+    const next = made >= 0 || made === -E.EEXIST ? openat(fd, name, O_RDONLY | O_DIRECTORY) : made
+    if (fd !== workFd) close(fd)
+    if (next < 0) throw unmarked(path, next)
+    fd = next
+  }
+  const dirty = openat(fd, 'dirty', O_CREAT | O_EXCL | O_WRONLY, 0o600)
+  if (dirty >= 0) close(dirty)
+  close(fd)
+  if (dirty < 0 && dirty !== -E.EEXIST) throw unmarked(path, dirty)
+}
+
+const unmarked = (path: string, result: Result): MountError =>
+  new MountError(`workdir=${path}: the volatile mark can't be made: ${errnoMessage(-result)}`, {
+    option: 'volatile',
+    path,
+    code: errnoName(-result),
+  })

@@ -1,0 +1,178 @@
+/**
+ * Whom files belong to, on disk and as it is shown: ranges of ids, and squashing to one id. A union
+ * without any of it has no `Owners` (null), and ids travel as they are.
+ *
+ * An id that no range has is shown as the overflow id, as the kernel shows it in a user namespace. The
+ * other way it is refused, as the kernel refuses it on an idmapped mount: what is written in its place
+ * would be another owner. But what root creates, whom no range has, goes to the overflow id on disk, as with
+ * fuse-overlayfs: so podman prepares a container for users that it has mapped, and gives it to them then.
+ */
+
+import { readFileSync } from 'node:fs'
+import { MountError } from '../../errors.js'
+import { E } from '../../sys/errno.js'
+import type { Caller, Result } from '../ops.js'
+import type { IdRange, OwnerOptions } from '../options.js'
+
+/** No id: (uid_t)-1 means "leave it" to chown(2). */
+const NO_ID = 0xffff_ffff
+export const ID_MAX = NO_ID - 1
+
+/** What `toDisk` answers for an id that nothing on disk can stand for; to chown(2) it says "leave it". */
+export const UNMAPPED = -1
+
+/** User ids or group ids. */
+export class IdMap {
+  /** Whatever the disk says, this is shown; -1: not squashed. */
+  readonly #squash: number
+  readonly #ranges: readonly IdRange[]
+  readonly #overflow: number
+
+  /** @param ranges none: ids are the same on both sides */
+  constructor(ranges: readonly IdRange[], squash: number | undefined, overflow: number) {
+    this.#ranges = ranges
+    this.#squash = squash ?? -1
+    this.#overflow = overflow
+  }
+
+  get hasRanges(): boolean {
+    return this.#ranges.length > 0
+  }
+
+  get squashes(): boolean {
+    return this.#squash >= 0
+  }
+
+  /** What is shown of an owner. */
+  toShown(id: number): number {
+    return this.#squash >= 0 ? this.#squash : this.mapped(id)
+  }
+
+  /** What the ranges make of an id on disk, squashed or not: an id in an ACL is no owner. */
+  mapped(id: number): number {
+    return this.mappedOr(id, this.#overflow)
+  }
+
+  /** As `mapped`, with another answer where no range has it. */
+  mappedOr(id: number, otherwise: number): number {
+    if (this.#ranges.length === 0) return id
+    for (const { disk, shown, length } of this.#ranges) {
+      if (id >= disk && id < disk + length) return shown + (id - disk)
+    }
+    return otherwise
+  }
+
+  /** What is written for an id that was given; UNMAPPED where no range has it. */
+  toDisk(id: number): number {
+    if (this.#ranges.length === 0) return id
+    for (const { disk, shown, length } of this.#ranges) {
+      if (id >= shown && id < shown + length) return disk + (id - shown)
+    }
+    return UNMAPPED
+  }
+
+  /** What is written for a creator who may be without a range. */
+  ofCreator(id: number, squashes: boolean): number {
+    const disk = this.toDisk(id)
+    return disk !== UNMAPPED ? disk : squashes ? 0 : this.#overflow
+  }
+}
+
+export class Owners {
+  readonly uids: IdMap
+  readonly gids: IdMap
+  /**
+   * What cannot be stored is no error: everybody is told to be somebody else anyway. Goes for both kinds
+   * of ids, as in fuse-overlayfs.
+   */
+  readonly squashes: boolean
+
+  constructor(uids: IdMap, gids: IdMap) {
+    this.uids = uids
+    this.gids = gids
+    this.squashes = uids.squashes || gids.squashes
+  }
+
+  /** The other way, as far as there is one: for ids that something else has mapped as this does. */
+  ownerOnDisk(uid: number, gid: number): [uid: number, gid: number] {
+    const disk = [this.uids.toDisk(uid), this.gids.toDisk(gid)] as const
+    return [disk[0] === UNMAPPED ? uid : disk[0], disk[1] === UNMAPPED ? gid : disk[1]]
+  }
+
+  /** Whether what this caller creates can belong to them. */
+  hasRoomFor(caller: Caller): boolean {
+    return (
+      this.squashes ||
+      caller.uid === 0 ||
+      (this.uids.toDisk(caller.uid) !== UNMAPPED && this.gids.toDisk(caller.gid) !== UNMAPPED)
+    )
+  }
+}
+
+/** Errors of chown(2) which mean that it is not for this process to give that owner. */
+export function isOwnerRefusal(result: Result): boolean {
+  return result === -E.EPERM || result === -E.EINVAL || result === -E.EOVERFLOW
+}
+
+/** Null where ids are shown as they are. */
+export function makeOwners(options: OwnerOptions | undefined): Owners | null {
+  if (options === undefined) return null
+  const { uids = [], gids = [], squashUid, squashGid } = options
+  if (uids.length + gids.length === 0 && squashUid === undefined && squashGid === undefined)
+    return null
+  return new Owners(
+    new IdMap(uids, squashUid, overflowId('overflowuid')),
+    new IdMap(gids, squashGid, overflowId('overflowgid')),
+  )
+}
+
+/** What the kernel shows where it has no id (65534, unless an administrator has changed it). */
+function overflowId(name: 'overflowuid' | 'overflowgid'): number {
+  try {
+    return Number(readFileSync(`/proc/sys/kernel/${name}`, 'latin1'))
+  } catch {
+    return 65534
+  }
+}
+
+/**
+ * Checks what a mapping is made of: whole numbers, no empty range, each id in one range at most.
+ *
+ * @param option what to name in the error, and how it was given
+ * @throws {MountError}
+ */
+export function checkRanges(option: string, given: string, ranges: readonly IdRange[]): void {
+  const wrong = (what: string): MountError =>
+    new MountError(`${given}: ${what}`, { option, code: 'EINVAL' })
+  for (const range of ranges) {
+    const { disk, shown, length } = range
+    const name = textOf(range)
+    if (![disk, shown, length].every(n => Number.isSafeInteger(n) && n >= 0 && n <= NO_ID))
+      throw wrong(`${name} has something that is no id; write numbers from 0 to ${ID_MAX}`)
+    if (length === 0) throw wrong(`${name} maps nothing; give it a length of 1 or more`)
+    if (disk + length > NO_ID || shown + length > NO_ID)
+      throw wrong(`${name} goes beyond the last id, ${ID_MAX}; give it a smaller length`)
+  }
+  for (const side of ['disk', 'shown'] as const) {
+    const sorted = ranges.toSorted((a, b) => a[side] - b[side])
+    for (const [i, range] of sorted.entries()) {
+      const next = sorted[i + 1]
+      if (next === undefined || range[side] + range.length <= next[side]) continue
+      const where = side === 'disk' ? 'on disk' : 'as shown'
+      throw wrong(
+        `${textOf(range)} and ${textOf(next)} overlap ${where}; each id may be in one range only`,
+      )
+    }
+  }
+}
+
+const textOf = ({ disk, shown, length }: IdRange): string => `${disk}:${shown}:${length}`
+
+/** @throws {MountError} */
+export function checkId(option: string, given: string, id: number): void {
+  if (Number.isSafeInteger(id) && id >= 0 && id <= ID_MAX) return
+  throw new MountError(`${given}: not an id; write a number from 0 to ${ID_MAX}`, {
+    option,
+    code: 'EINVAL',
+  })
+}

@@ -1,0 +1,90 @@
+/** What a write takes from a file: set-id bits and capabilities; and the time that it sets. Analogous to fs/inode.c:file_remove_privs(). */
+
+import { fchmod, fstatx, futimens } from '../../sys/at.js'
+import { S_ISGID, S_ISUID, UTIME_OMIT } from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { Stat } from '../../sys/stat.js'
+import { fsetxattr, getxattrat, getxattrValue, removexattrat } from '../../sys/xattr.js'
+import { dropPrivileges } from './drop-privileges.js'
+import { CAPABILITY } from './xattr-ids.js'
+import type { Node } from '../inode/node.js'
+import type { Caller, Result } from '../ops.js'
+import { amend, dropCapability, storedName } from './stat-override.js'
+import type { Place, Union } from '../union.js'
+
+const st = new Stat()
+const capability = Buffer.allocUnsafeSlow(64)
+
+/**
+ * Whether an upper file has what a write by an ordinary user takes away; remembers a capability. Where that can't be found
+ * out it counts as one that has. Its attributes are in `out`.
+ */
+export function isPrivileged(u: Union, node: Node, fd: number, out: Stat): boolean {
+  const name = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
+  const found = getxattrat(fd, '', name, capability)
+  const capable = found !== -E.ENODATA && found !== -E.EOPNOTSUPP
+  if (capable) node.capable = true
+  let stated = fstatx(fd, out)
+  if (stated >= 0 && u.override) stated = amend(u.upper, fd, '', out)
+  return capable || stated < 0 || (out.mode & (S_ISUID | S_ISGID)) !== 0
+}
+
+/**
+ * Drops what a write takes.
+ *
+ * @param late as `Ops.write`
+ * @param killFor who writes, if they may not keep set-id bits
+ */
+export function dropForWrite(
+  u: Union,
+  node: Node,
+  fd: number,
+  late: boolean,
+  killFor: Caller | null,
+): Result {
+  const result = u.override && !late ? dropCapability(u.upper, fd, '') : 0
+  return result < 0 || killFor === null ? result : dropPrivileges(u, node, fd, killFor)
+}
+
+/** Removes the capability of an upper object as the kernel does before a change of data: not one of no bytes. */
+export function takeCapability(u: Union, { fd, name }: Place): Result {
+  const attribute = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
+  let result = getxattrat(fd, name, attribute, capability)
+  if (result === 0 || result === -E.EINVAL) return 0
+  if (result > 0 || result === -E.ERANGE) result = removexattrat(fd, name, attribute)
+  return result === -E.ENODATA || result === -E.EOPNOTSUPP ? 0 : result
+}
+
+/**
+ * The capability that a late write is about to take, or -errno; -ENODATA: none that it takes.
+ *
+ * An attribute of no bytes is there and can't be read (EINVAL). A write leaves it (security/commoncap.c:cap_inode_need_killpriv).
+ */
+export function keptCapability(fd: number): Buffer | Result {
+  const value = getxattrValue(fd, '', CAPABILITY)
+  return value === -E.EINVAL || value === -E.EOPNOTSUPP ? -E.ENODATA : value
+}
+
+/** Gives a capability back that a late write has taken. Without it the file may do less, not more. */
+export function restoreCapability(u: Union, fd: number, value: Buffer): void {
+  let result = fsetxattr(fd, CAPABILITY, value, 0)
+  if (result < 0) result = fsetxattr(fd, CAPABILITY, value, 0)
+  if (result < 0) u.log.warn({ errno: -result }, 'a file has lost its capability by a late write')
+}
+
+/**
+ * Gives set-id bits back that a late write has taken: it takes them where the server has no CAP_FSETID outside of its user
+ * namespace (kernel: setattr_should_drop_suidgid).
+ */
+export function restoreSetId(u: Union, fd: number, mode: number): void {
+  let result = fstatx(fd, st)
+  if (result >= 0 && ((st.mode ^ mode) & (S_ISUID | S_ISGID)) !== 0)
+    result = fchmod(fd, mode & 0o7777)
+  if (result < 0) u.log.warn({ errno: -result }, 'a file has lost set-id bits by a late write')
+}
+
+/** Best effort, after data was changed: the kernel brings the time of the change itself. */
+export function keepMtime(u: Union, fd: number, sec: number, nsec: number): void {
+  const result = futimens(fd, 0, UTIME_OMIT, sec, nsec)
+  if (result < 0) u.log.debug({ errno: -result }, 'best effort: the time of a file stays changed')
+}

@@ -1,0 +1,130 @@
+/**
+ * What an ordinary user owns but may not touch by its mode. A union is told to do things that the mode of a
+ * real object forbids its own server: a copy-up into a folder without the write permission, a mark on a file
+ * that is read-only. Root has CAP_DAC_OVERRIDE for that; an owner can lend himself the right.
+ *
+ * Each loan of an object of the upper layer is recorded before (owner-access-records.ts): a server that is ended meanwhile leaves the
+ * record, and the next mount puts the mode back.
+ */
+
+import { fchmod, fchmodat, fstatx, openat, renameat2, statxat } from '../../sys/at.js'
+import {
+  O_ACCMODE,
+  O_DIRECTORY,
+  O_PATH,
+  O_RDONLY,
+  O_WRONLY,
+  RENAME_EXCHANGE,
+  S_IFLNK,
+  S_IFMT,
+} from '../../sys/constants.js'
+import { E } from '../../sys/errno.js'
+import { close } from '../../sys/io.js'
+import { geteuid } from '../../sys/proc.js'
+import { Stat } from '../../sys/stat.js'
+import { forgetLoan, recordLoan, type Loan, type Spot } from './owner-access-records.js'
+import type { ByteString, Result } from '../ops.js'
+
+const st = new Stat()
+
+/** Bits of a mode, the owner's. */
+export const OWNER_READ = 0o400
+export const OWNER_WRITE = 0o200
+export const OWNER_SEARCH = 0o100
+export const OWNER_LIST = OWNER_READ | OWNER_SEARCH
+
+/**
+ * After a step that failed with EACCES: runs it again with these bits in the object's mode, if the object (fd, name)
+ * is this process's own. The mode is put back afterwards. For objects of the upper layer and the work folder only.
+ *
+ * @param name '' for what `fd` itself refers to
+ * @param again the step. It is made only here, since few need the loan and a function for each call costs all of them
+ * @returns what the step returned, or -errno: -EACCES where there is nothing to lend
+ */
+export function withRight(fd: number, name: ByteString, bits: number, again: () => Result): Result {
+  const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
+  const mode = st.mode & 0o7777
+  if (stated < 0 || (st.mode & S_IFMT) === S_IFLNK) return -E.EACCES
+  if (st.uid !== geteuid() || (mode & bits) === bits) return -E.EACCES
+  const loan = recordLoan([{ fd, name }], st.ino, mode, mode | bits)
+  if (typeof loan === 'number') return loan
+  if (setMode(fd, name, mode | bits) < 0) {
+    forgetLoan(loan, 0)
+    return -E.EACCES
+  }
+  const result = again()
+  giveBack(loan, fd, name, mode)
+  return result
+}
+
+const setMode = (fd: number, name: ByteString, mode: number): Result =>
+  name === '' ? fchmod(fd, mode) : fchmodat(fd, name, mode)
+
+/** Tried twice; a record that is left has the next mount do it. */
+function giveBack(loan: Loan, fd: number, name: ByteString, mode: number): void {
+  let result = setMode(fd, name, mode)
+  if (result < 0) result = setMode(fd, name, mode)
+  forgetLoan(loan, result)
+}
+
+/** Bits that opening with these flags (O_ACCMODE) asks for. */
+export const rightToOpen = (flags: number): number => {
+  const mode = flags & O_ACCMODE
+  return mode === O_RDONLY ? OWNER_READ : mode === O_WRONLY ? OWNER_WRITE : OWNER_READ | OWNER_WRITE
+}
+
+/**
+ * renameat2(2) of what may be a folder without the write permission: one that gets another parent is
+ * written to, since its `..` changes. Its owner lends himself that right.
+ */
+export function renameOwn(
+  fromFd: number,
+  from: ByteString,
+  toFd: number,
+  to: ByteString,
+  flags: number,
+): Result {
+  const first = renameat2(fromFd, from, toFd, to, flags)
+  if (first !== -E.EACCES) return first
+  const spots = [
+    { fd: fromFd, name: from },
+    { fd: toFd, name: to },
+  ]
+  const lent = [lendFolder(fromFd, from, spots)]
+  if ((flags & RENAME_EXCHANGE) !== 0) lent.push(lendFolder(toFd, to, spots))
+  const result = lent.some(folder => folder !== null)
+    ? renameat2(fromFd, from, toFd, to, flags)
+    : first
+  for (const folder of lent) {
+    if (folder === null) continue
+    giveBack(folder.loan, folder.fd, '', folder.mode)
+    close(folder.fd)
+  }
+  return result
+}
+
+interface LentFolder {
+  loan: Loan
+  fd: number
+  mode: number
+}
+
+/**
+ * Makes an own folder writable; what is needed to undo that, or null where nothing was done.
+ *
+ * @param spots where it may be afterwards
+ */
+function lendFolder(dirfd: number, name: ByteString, spots: Spot[]): LentFolder | null {
+  const fd = openat(dirfd, name, O_PATH | O_DIRECTORY)
+  if (fd < 0) return null
+  const mode = fstatx(fd, st) < 0 || st.uid !== geteuid() ? OWNER_WRITE : st.mode & 0o7777
+  if ((mode & OWNER_WRITE) === 0) {
+    const loan = recordLoan(spots, st.ino, mode, mode | OWNER_WRITE)
+    if (typeof loan !== 'number') {
+      if (fchmod(fd, mode | OWNER_WRITE) >= 0) return { loan, fd, mode }
+      forgetLoan(loan, 0)
+    }
+  }
+  close(fd)
+  return null
+}

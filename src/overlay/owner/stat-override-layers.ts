@@ -1,0 +1,80 @@
+/** Which layers keep owners and modes in an attribute (stat-override.ts), found when they are opened. */
+
+import { fstatx } from '../../sys/at.js'
+import { E, errnoMessage, errnoName } from '../../sys/errno.js'
+import { Stat } from '../../sys/stat.js'
+import { getxattrValue, setxattrat } from '../../sys/xattr.js'
+import { MountError } from '../../errors.js'
+import type { Layer } from '../layer/layer.js'
+import type { ByteString } from '../ops.js'
+import type { XattrPermissions } from '../options.js'
+import {
+  CONTAINERS_STAT,
+  formatOverride,
+  hasCredibleAttributes,
+  LEGACY_STAT,
+  PRIVILEGED_STAT,
+  STAT_NAMES,
+} from './stat-override.js'
+import { isSystemRoot } from '../layer/trust.js'
+
+const has = (layer: Layer, name: ByteString): boolean =>
+  typeof getxattrValue(layer.fd, '', name) !== 'number'
+
+function use(layer: Layer, name: ByteString): void {
+  layer.override = name
+  layer.cautious = name !== '' && name !== PRIVILEGED_STAT && isSystemRoot()
+}
+
+/** Lower layers say by their root that attributes in them count; else any owner of a file could write one. */
+export function findOverrides(lowers: readonly Layer[]): void {
+  for (const layer of lowers) use(layer, STAT_NAMES.find(name => has(layer, name)) ?? '')
+}
+
+/**
+ * The upper layer takes part always. Its root gets the attribute of the topmost lower one that has any, or
+ * what its inode says, so that it is known as such a layer when it is a lower one later.
+ *
+ * @throws {MountError} where the attribute can't be written
+ */
+export function prepareUpper(
+  upper: Layer,
+  lowers: readonly Layer[],
+  level: XattrPermissions,
+  writable: boolean,
+): void {
+  use(upper, nameFor(upper, level))
+  if (!writable || has(upper, upper.override)) return
+  const lower = lowers.find(
+    layer => layer.override !== '' && hasCredibleAttributes(layer, layer.fd, ''),
+  )
+  const given = lower === undefined ? -E.ENODATA : getxattrValue(lower.fd, '', lower.override)
+  const value = typeof given === 'number' ? Buffer.from(ownValue(upper), 'latin1') : given
+  const result = setxattrat(upper.fd, '', upper.override, value, 0)
+  if (result >= 0) return
+  const wayOut =
+    level === 1 ? 'it takes CAP_SYS_ADMIN on its file system; try xattr_permissions=2' : ''
+  throw new MountError(
+    `xattr_permissions=${level}: ${upper.override} can't be written on upperdir=${upper.path}: ${errnoMessage(-result)}; ${
+      wayOut || 'choose a folder on a file system with user attributes'
+    }`,
+    { option: 'xattr_permissions', path: upper.path, code: errnoName(-result) },
+  )
+}
+
+function nameFor(upper: Layer, level: XattrPermissions): ByteString {
+  if (level === 1) return PRIVILEGED_STAT
+  return !has(upper, CONTAINERS_STAT) && has(upper, LEGACY_STAT) ? LEGACY_STAT : CONTAINERS_STAT
+}
+
+function ownValue(upper: Layer): string {
+  const st = new Stat()
+  const stated = fstatx(upper.fd, st)
+  if (stated < 0)
+    throw new MountError(`upperdir=${upper.path} can't be read: ${errnoMessage(-stated)}`, {
+      option: 'upperdir',
+      path: upper.path,
+      code: errnoName(-stated),
+    })
+  return formatOverride(st.uid, st.gid, st.mode, 0, 0)
+}

@@ -1,0 +1,312 @@
+/**
+ * Whether a union may be served beside others. Not where one of its files lies on a FUSE or network file system, which answers when
+ * it likes and would keep the others waiting; nor where it may depend on a mount of this very server, which would wait
+ * for itself. A path counts with all folders that it leads through. That is decided by /proc/self/mountinfo and sysfs,
+ * before anything is looked at which may not answer: a component is looked at when it is known where it lies. In doubt a union has its own
+ * process.
+ */
+
+import {
+  existsSync,
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from 'node:fs'
+
+import { readMountInfo, type MountInfo } from '../host/proc-mounts.js'
+import { placeOf } from './identity.js'
+
+/** In memory, or of the kernel itself: they depend on nothing. */
+const MEMORY: ReadonlySet<string> = new Set([
+  'tmpfs',
+  'ramfs',
+  'rootfs',
+  'devtmpfs',
+  'proc',
+  'sysfs',
+  'cgroup',
+  'cgroup2',
+  'hugetlbfs',
+  'devpts',
+  'mqueue',
+  'securityfs',
+  'debugfs',
+  'tracefs',
+  'configfs',
+  'efivarfs',
+  'bpf',
+])
+
+/** On the one block device that mountinfo names by its number. */
+const ON_DEVICE: ReadonlySet<string> = new Set([
+  'ext2',
+  'ext3',
+  'ext4',
+  'xfs',
+  'f2fs',
+  'jfs',
+  'vfat',
+  'exfat',
+  'ntfs3',
+  'iso9660',
+  'udf',
+  'squashfs',
+  'erofs',
+])
+
+/** Disks: the names that the kernel gives them. Not nbd or rbd, behind which is a network or a program. */
+const DISK = /^(sd|hd|vd|xvd|nvme|mmcblk|sr|zram|ram|pmem|dasd|mtdblock)/
+
+/** Symlinks in one path; the kernel's MAXSYMLINKS. */
+const MOST_LINKS = 40
+/** A file system in a file on a file system in a file ... */
+const MOST_LEVELS = 8
+
+export interface Machine {
+  mounts: readonly MountInfo[]
+  /** Where sysfs is mounted. */
+  sys: string
+  /** The mount that this process has its root folder on. It is older than the process, and so depends on no mount of it. */
+  rootMount: number
+}
+
+export const thisMachine = (): Machine => ({
+  mounts: readMountInfo(),
+  sys: '/sys',
+  rootMount: rootMount(),
+})
+
+/** The same machine when this server has mounted there. */
+export const withMounts = (machine: Machine, mountpoints: readonly string[]): Machine => ({
+  ...machine,
+  mounts: [...machine.mounts, ...mountpoints.map(mountpoint => ({ ...COMING, mountpoint }))],
+})
+
+const COMING = {
+  id: Number.NaN,
+  device: '',
+  root: '/',
+  options: '',
+  type: 'fuse',
+  source: '',
+  superOptions: '',
+}
+
+/** NaN: there is no /proc, and nothing is known of any mount. */
+const rootMount = (): number => {
+  try {
+    return Number(placeOf('/').split(':')[0])
+  } catch {
+    return Number.NaN
+  }
+}
+
+/**
+ * Why a union has to have a process of its own, as the end of a sentence; undefined: it need not.
+ * @param paths all that it opens, absolute
+ */
+export const whyOwn = (
+  paths: readonly string[],
+  machine: Machine = thisMachine(),
+): string | undefined => {
+  const walk = new Walk(machine)
+  for (const path of paths) {
+    const why = walk.whyNot(path)
+    if (why !== undefined) return `${path} ${why}`
+  }
+  return undefined
+}
+
+/**
+ * The same for what is mounted below a layer, now or later, where the union sees that: who may not make private mounts of layers
+ * does.
+ * @param layers real paths
+ * @param mountpoint a real path
+ * @param others layers of unions that are served already
+ */
+export const whyOwnBelow = (
+  layers: readonly string[],
+  mountpoint: string,
+  others: readonly string[],
+  machine: Machine = thisMachine(),
+): string | undefined => {
+  const walk = new Walk(machine)
+  for (const mount of machine.mounts) {
+    if (!layers.some(layer => isBelow(mount.mountpoint, layer))) continue
+    const why = walk.whyNot(mount.mountpoint)
+    if (why !== undefined) return `${mount.mountpoint}, below a layer, ${why}`
+  }
+  const other = others.find(layer => isBelow(mountpoint, layer))
+  return other === undefined ? undefined : `${mountpoint} lies below ${other}, a layer of another`
+}
+
+const isBelow = (path: string, folder: string): boolean =>
+  path.startsWith(folder === '/' ? '/' : `${folder}/`)
+
+class Walk {
+  readonly #machine: Machine
+  /** By mountpoint; several where one hides another. */
+  readonly #on = new Map<string, MountInfo[]>()
+  /** What is known of folders and mounts. */
+  readonly #paths = new Map<string, string | undefined>()
+  readonly #mounts = new Map<MountInfo, string | undefined>()
+
+  constructor(machine: Machine) {
+    this.#machine = machine
+    for (const mount of machine.mounts) {
+      const found = this.#on.get(mount.mountpoint)
+      if (found === undefined) this.#on.set(mount.mountpoint, [mount])
+      else found.push(mount)
+    }
+  }
+
+  whyNot(path: string, level = 0): string | undefined {
+    const left = path.split('/').toReversed()
+    let at = ''
+    let links = 0
+    let why = this.#whyNotOn('/', level)
+    while (why === undefined && left.length > 0) {
+      const name = left.pop() ?? ''
+      if (name === '' || name === '.') continue
+      if (name === '..') {
+        at = at.slice(0, Math.max(0, at.lastIndexOf('/')))
+        continue
+      }
+      const next = `${at}/${name}`
+      why = this.#whyNotOn(next, level)
+      if (why !== undefined) break
+      const target = linkAt(next)
+      if (target === undefined) at = next
+      else if (++links > MOST_LINKS)
+        break // whoever opens it gets ELOOP
+      else if (isMagic(next)) return 'leads through a link of /proc'
+      else {
+        left.push(...target.split('/').toReversed())
+        if (target.startsWith('/')) at = ''
+      }
+    }
+    return why
+  }
+
+  /** Of what is mounted on a path itself. */
+  #whyNotOn(path: string, level: number): string | undefined {
+    if (this.#paths.has(path)) return this.#paths.get(path)
+    const mounts = this.#on.get(path)
+    // No mount there, but for the root folder: of that one something is known in any case.
+    const why =
+      mounts === undefined
+        ? path === '/'
+          ? 'lies on a file system that /proc/self/mountinfo does not show'
+          : undefined
+        : mounts.map(mount => this.#whyNotMount(mount, level)).find(one => one !== undefined)
+    this.#paths.set(path, why)
+    return why
+  }
+
+  #whyNotMount(mount: MountInfo, level: number): string | undefined {
+    if (!this.#mounts.has(mount)) this.#mounts.set(mount, this.#judge(mount, level))
+    return this.#mounts.get(mount)
+  }
+
+  #judge(mount: MountInfo, level: number): string | undefined {
+    const { type, device, id } = mount
+    const about = `lies on ${mount.mountpoint}, of type ${type}`
+    if (MEMORY.has(type)) return undefined
+    if (type === 'overlay')
+      return id === this.#machine.rootMount ? undefined : `${about}, whose layers may lie anywhere`
+    if (ON_DEVICE.has(type)) return this.#whyNotDevice(device, about, level)
+    if (type === 'btrfs') return this.#whyNotBtrfs(mount.source, about, level)
+    return about
+  }
+
+  /** @param device `major:minor` */
+  #whyNotDevice(device: string, about: string, level: number): string | undefined {
+    if (level >= MOST_LEVELS) return about
+    let folder: string
+    try {
+      folder = realpathSync(`${this.#machine.sys}/dev/block/${device}`)
+      // A part of a disk lies in the folder of the disk.
+      if (existsSync(`${folder}/partition`)) folder = folder.slice(0, folder.lastIndexOf('/'))
+    } catch {
+      return `${about}, on a device that /sys does not show`
+    }
+    const name = folder.slice(folder.lastIndexOf('/') + 1)
+    if (name.startsWith('loop')) {
+      const file = textOf(`${folder}/loop/backing_file`)
+      if (file === undefined || !file.startsWith('/') || file.endsWith(' (deleted)'))
+        return `${about}, in a file that can't be told`
+      const why = this.whyNot(file, level + 1)
+      // Of a mount that was taken out of the tree, or another root folder, the kernel tells a name that leads nowhere here.
+      if (why === undefined && !isFile(file)) return `${about}, in a file that can't be told`
+      return why === undefined ? undefined : `${about}, in ${file}, which ${why}`
+    }
+    if (name.startsWith('dm-') || name.startsWith('md')) {
+      const below = namesIn(`${folder}/slaves`)
+      if (below.length === 0) return `${about}, on ${name}`
+      return below
+        .map(slave => textOf(`${this.#machine.sys}/class/block/${slave}/dev`))
+        .map(one => (one === undefined ? about : this.#whyNotDevice(one, about, level + 1)))
+        .find(why => why !== undefined)
+    }
+    return DISK.test(name) ? undefined : `${about}, on ${name}`
+  }
+
+  /** It may have several devices, and mountinfo shows a number that is none of theirs. */
+  #whyNotBtrfs(source: string, about: string, level: number): string | undefined {
+    const top = `${this.#machine.sys}/fs/btrfs`
+    let name: string
+    try {
+      name = realpathSync(source).replace(/^.*\//, '')
+    } catch {
+      return about
+    }
+    for (const id of namesIn(top)) {
+      const devices = namesIn(`${top}/${id}/devices`)
+      if (!devices.includes(name)) continue
+      return devices
+        .map(one => textOf(`${this.#machine.sys}/class/block/${one}/dev`))
+        .map(one => (one === undefined ? about : this.#whyNotDevice(one, about, level)))
+        .find(why => why !== undefined)
+    }
+    return about
+  }
+}
+
+/** Where a symlink leads; undefined: it is none, or nothing is there. */
+const linkAt = (path: string): string | undefined => {
+  try {
+    return lstatSync(path).isSymbolicLink() ? readlinkSync(path) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const isFile = (path: string): boolean => {
+  try {
+    return statSync(path).isFile()
+  } catch {
+    return false
+  }
+}
+
+/** Links of /proc/PID lead to open files and namespaces, whatever their text says. */
+const isMagic = (path: string): boolean => /^\/proc\/\d+\//.test(path)
+
+const textOf = (path: string): string | undefined => {
+  try {
+    return readFileSync(path, 'utf8').trimEnd()
+  } catch {
+    return undefined
+  }
+}
+
+const namesIn = (path: string): string[] => {
+  try {
+    return readdirSync(path)
+  } catch {
+    return []
+  }
+}

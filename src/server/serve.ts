@@ -1,0 +1,197 @@
+/**
+ * A mount, seen from the main thread: starts the union's thread, hears its log, and unmounts.
+ */
+
+import { MountError } from '../errors.js'
+import type { Logger } from '../log.js'
+import type { ByteString } from '../overlay/ops.js'
+import type { Answer } from '../overlay/namei/which.js'
+import { close } from '../sys/io.js'
+import { widenDescriptorTable } from '../sys/proc.js'
+import { mountByHelper } from '../fuse/mount/fusermount.js'
+import type { IoMode } from '../fuse/protocol/init.js'
+import {
+  plainError,
+  reviveError,
+  type FromWorker,
+  type ServeOptions,
+  type ToWorker,
+} from './messages.js'
+import { detach, type MountRequest } from '../fuse/mount/mount.js'
+import { Asked, AskedStats, type Stats } from '../fuse/session/stats.js'
+import { threadFor, type UnionListener, type UnionThread } from './thread.js'
+import { deferred, unmountServer } from '../fuse/mount/unmount.js'
+import { watchOver } from '../fuse/mount/watcher.js'
+
+export type { ServeOptions } from './messages.js'
+
+/** A live mount. */
+export interface Server {
+  readonly mountpoint: string
+  readonly io: IoMode
+  /**
+   * Settles when the mount has ended, for whatever reason, and its thread and descriptors are gone;
+   * rejects where the thread died of an error.
+   */
+  readonly closed: Promise<void>
+  /**
+   * Unmounts. A busy mount rejects with a MountError (EBUSY) unless `lazy`: then it leaves the tree at
+   * once and is served until the last user has gone.
+   */
+  unmount(options?: { lazy?: boolean }): Promise<void>
+  /** Ends the server whatever is still open, at once; the process is about to end. */
+  abandon(): void
+  /** Counters: requests by opcode, and so on. */
+  stats(): Promise<Stats>
+  /** Which layers serve a path; its names from the root on. Undefined: nobody tells. Not every transport can. */
+  explain?(names: ByteString[]): Promise<Answer | undefined>
+  /** Where it has a process of its own: ends that at once. False: it is gone already. */
+  kill?(): boolean
+}
+
+/**
+ * Starts a union; resolves when the mount is live.
+ * @param early a thread that waits for something to serve
+ * @param share its thread may serve other unions, too: nothing of this one can wait for one of those, nor the other way round
+ */
+export const startServer = async (
+  options: ServeOptions,
+  log: Logger,
+  early?: UnionThread,
+  share = false,
+): Promise<Server> => {
+  const server = new Serving(options, log, early, share)
+  await server.ready
+  return server
+}
+
+class Serving implements Server, UnionListener {
+  readonly mountpoint: string
+  readonly ready: Promise<void>
+  readonly closed: Promise<void>
+  io: IoMode = 'cached'
+
+  readonly #log: Logger
+  readonly #thread: UnionThread
+  readonly #union: number
+  readonly #stats = new AskedStats()
+  readonly #explained = new Asked<Answer | undefined>(undefined)
+  readonly #ready = deferred<void>()
+  readonly #ended = deferred<void>()
+  #deviceFd = -1
+  #device: string | undefined
+  readonly #way: ServeOptions['way']
+  #endWatch: () => void = () => {}
+  #live = false
+  /** The thread has cleaned up and said so, or is gone. */
+  #over = false
+
+  constructor(options: ServeOptions, log: Logger, early: UnionThread | undefined, share: boolean) {
+    this.mountpoint = options.mountpoint
+    this.#log = log
+    this.#way = options.way
+    this.ready = this.#ready.promise
+    this.closed = this.#ended.promise
+    // Nobody has to ask how it ended.
+    this.closed.catch(() => {})
+    this.#thread = threadFor(early, share)
+    void widenDescriptorTable() // which takes about as long as the thread to open its layers
+    process.on('exit', this.#onExit)
+    this.#union = this.#thread.serve({ type: 'serve', options }, this)
+  }
+
+  hear(message: FromWorker): void {
+    switch (message.type) {
+      case 'log':
+        this.#log[message.level](message.fields, message.message)
+        break
+      case 'mount':
+        void this.#mount(message.request)
+        break
+      case 'mounted':
+        this.#deviceFd = message.deviceFd
+        this.#device = message.device
+        if (this.#way === 'fusermount' && message.device !== undefined)
+          this.#endWatch = watchOver(this.mountpoint, message.device)
+        break
+      case 'ready':
+        this.io = message.io
+        this.#live = true
+        this.#ready.resolve()
+        break
+      case 'stats':
+        this.#stats.answer(message.id, message.stats)
+        break
+      case 'explained':
+        this.#explained.answer(message.id, message.answer)
+        break
+      case 'closed':
+        this.#deviceFd = -1
+        this.#settle(message.error === undefined ? undefined : reviveError(message.error))
+        break
+    }
+  }
+
+  /** What the thread could not do itself is done here. */
+  lost(code: number, error: Error | undefined): void {
+    // It has left a mount that nobody serves: whoever touches it would wait for ever.
+    if (this.#deviceFd >= 0) {
+      close(this.#deviceFd)
+      detach(this.mountpoint, this.#device)
+    }
+    this.#deviceFd = -1
+    this.#settle(error ?? new Error(`the union's thread ended with code ${code}`))
+  }
+
+  async #mount(request: MountRequest): Promise<void> {
+    let answer: ToWorker
+    try {
+      answer = { type: 'device', fd: await mountByHelper(request) }
+    } catch (error) {
+      answer = { type: 'device', error: plainError(error) }
+    }
+    this.#thread.tell(this.#union, answer)
+  }
+
+  #settle(failure: Error | undefined): void {
+    if (this.#over) return
+    this.#over = true
+    process.off('exit', this.#onExit)
+    this.#endWatch()
+    this.#stats.end()
+    this.#explained.end()
+    if (failure === undefined) this.#ended.resolve()
+    else this.#ended.reject(failure)
+    this.#ready.reject(
+      failure ?? new MountError('the mount was taken away while it was being made'),
+    )
+  }
+
+  /** Where there is a mount, `exit-guard.ts` takes it away first. */
+  readonly #onExit = (): void => {
+    if (!this.#live) this.abandon()
+  }
+
+  /** A thread that waits for requests would hold up the exit of the process, which joins it. */
+  abandon(): void {
+    this.#tell({ type: 'stop' })
+  }
+
+  #tell(message: ToWorker): boolean {
+    if (this.#over) return false
+    this.#thread.tell(this.#union, message)
+    return true
+  }
+
+  unmount(options: { lazy?: boolean } = {}): Promise<void> {
+    return this.#over ? this.closed : unmountServer(this, options)
+  }
+
+  stats(): Promise<Stats> {
+    return this.#stats.ask(id => this.#live && this.#tell({ type: 'stats', id }))
+  }
+
+  explain(names: ByteString[]): Promise<Answer | undefined> {
+    return this.#explained.ask(id => this.#live && this.#tell({ type: 'explain', id, names }))
+  }
+}

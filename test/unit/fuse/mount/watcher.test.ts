@@ -1,0 +1,66 @@
+import { spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+
+import t from 'tap'
+
+import { bundle } from '../../../helpers/bundle.js'
+import { until } from '../../../helpers/mount.js'
+
+const module = bundle(t, 'fuse/mount/watcher')
+const namespace = spawnSync('unshare', ['-m', 'true']).status === 0
+const skip = !namespace && 'needs a mount namespace'
+
+/** Runs code in a process with three mounts, which ends as `signal` says; what fusermount3 was called with. */
+const taken = async (code: string, calls: number): Promise<string[]> => {
+  const folder = mkdtempSync(`${tmpdir()}/tsoverlay-watch-`)
+  t.teardown(() => rmSync(folder, { recursive: true }))
+  // With all that a shell and mountinfo write in another way.
+  const points = [`${folder}/it's "a\\ $HOME`, `${folder}/two\nlines`, `${folder}/plain`]
+  for (const point of points) mkdirSync(point)
+  writeFileSync(`${folder}/fusermount3`, `#!/bin/sh\nprintf '%s\\0' "$*" >>'${folder}/log'\n`)
+  chmodSync(`${folder}/fusermount3`, 0o755)
+  writeFileSync(
+    `${folder}/code.mjs`,
+    `import { watchOver } from '${module}'
+import { readFileSync } from 'node:fs'
+const points = ${JSON.stringify(points)}
+const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\\n').map(line => line.split(' '))
+const devices = lines.filter(words => words[4]?.startsWith('${folder}/')).map(words => words[2])
+const watch = index => watchOver(points[index], devices[index])
+${code}
+setTimeout(() => process.kill(process.pid, 'SIGKILL'), 300)`,
+  )
+  const script = `for point; do mount -t tmpfs watched "$point" || exit; done; exec '${process.execPath}' '${folder}/code.mjs'`
+  spawnSync('unshare', ['-m', 'sh', '-c', script, 'sh', ...points], {
+    env: { PATH: `${folder}:${process.env['PATH'] ?? ''}` },
+    timeout: 60_000,
+  })
+  const log = (): string[] =>
+    existsSync(`${folder}/log`)
+      ? readFileSync(`${folder}/log`, 'utf8').split('\0').slice(0, -1)
+      : []
+  await until('the watcher', () => log().length >= calls)
+  return log().map(call => String(points.findIndex(point => call === `-u -z -q -- ${point}`)))
+}
+
+t.test('the mounts of a killed process', { skip }, async t => {
+  t.strictSame(await taken('watch(0); watch(1); watch(2)', 3), ['0', '1', '2'])
+})
+
+t.test('what has gone in another way, or has another mount on top', { skip }, async t => {
+  const code = "const end = watch(0); watch(1); watchOver(points[2], '0:0'); end(); watch(0)"
+  t.strictSame(await taken(code, 2), ['1', '0'])
+})
+
+t.test('a watcher that has ended has a new one', { skip }, async t => {
+  t.strictSame(await taken('watch(0)(); watch(1)', 1), ['1'])
+})

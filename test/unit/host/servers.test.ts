@@ -1,0 +1,48 @@
+import { existsSync } from 'node:fs'
+
+import t from 'tap'
+
+import { fuseConnectionsOf, fuseMountsOf, serversOf, titleOf } from '../../../src/host/servers.js'
+import * as sys from '../../helpers/syscalls.js'
+
+const GONE = 2 ** 30
+const mount = {
+  id: 1,
+  device: '0:1048575',
+  root: '/',
+  mountpoint: '/nowhere at all',
+  options: 'rw',
+  type: 'fuse.tsoverlay',
+  source: 'x',
+  superOptions: 'rw',
+}
+
+t.test('a process that is gone serves nothing', async t => {
+  t.equal(titleOf(GONE), '')
+  t.same(fuseConnectionsOf(GONE), new Set())
+  t.strictSame(fuseMountsOf(GONE), [])
+})
+
+t.test('nor does one that is there, as long as it has no connection', async t => {
+  t.same(fuseConnectionsOf(process.pid), new Set())
+  t.strictSame(fuseMountsOf(process.pid), [])
+  t.notOk(serversOf(mount).includes(process.pid))
+  t.match(titleOf(process.pid), /\S/)
+  t.notMatch(titleOf(process.pid), '\0')
+})
+
+t.test('a connection that is not named may be any', async t => {
+  const fd = existsSync('/dev/fuse') ? sys.open('/dev/fuse', sys.O.RDWR) : -1
+  if (fd < 0) return t.comment('needs /dev/fuse')
+  const { title } = process
+  t.teardown(() => {
+    process.title = title
+    sys.close(fd)
+  })
+  t.equal(fuseConnectionsOf(process.pid), undefined)
+  t.notOk(serversOf(mount).includes(process.pid))
+  // Then the title tells, of which there may be only the beginning.
+  process.title = 'tsoverlay mount /n -o x'
+  t.ok(serversOf({ ...mount, mountpoint: '/n' }).includes(process.pid))
+  t.notOk(serversOf({ ...mount, mountpoint: '/' }).includes(process.pid))
+})

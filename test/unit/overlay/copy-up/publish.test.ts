@@ -1,0 +1,59 @@
+import t from 'tap'
+
+import { RealDir } from '../../../../src/overlay/layer/layer.js'
+import { markImpure, publish, type Put } from '../../../../src/overlay/copy-up/publish.js'
+import { E } from '../../../../src/sys/errno.js'
+import { dir, PAST, unionFolders } from '../../../helpers/layers.js'
+import * as sys from '../../../helpers/syscalls.js'
+import { optionsOf } from '../../../helpers/union.js'
+import { skipUnions, stateOf } from '../support.js'
+
+const makeFolder: Put = (_from, _temp, dirfd, name) => sys.mkdirat(dirfd, name, 0o700)
+
+t.test('an upper folder and what is published in it', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, { lower: [{}], upper: { 'd/': dir() } })
+  const { u, find, notified } = stateOf(t, optionsOf(where, { volatile: true }))
+  const into = find('d')
+  into.lookups = 1
+  const times = (): unknown => {
+    const { atime, mtime } = sys.lstat(u.upper!.fd, 'd') as sys.Stat
+    return { atime, mtime }
+  }
+  const neverCalled: Put = () => {
+    t.fail('not to be called')
+    return 0
+  }
+  const past = BigInt(PAST.sec) * 1_000_000_000n + BigInt(PAST.nsec)
+  const made = publish(u, into, 'new\xff', makeFolder, -1, '')
+  t.equal(made, 0)
+  t.strictSame(notified, [into.id], 'its ctime is another')
+  t.strictSame(times(), { atime: past, mtime: past }, 'its times stay')
+  t.equal(u.marks.value(u.upper!.fd, 'd', 'impure'), 'y')
+
+  t.equal(
+    publish(u, into, 'other', () => -E.ENOSPC, -1, ''),
+    -E.ENOSPC,
+  )
+
+  const real = into.upperDir!
+  into.dirs = [new RealDir(real.layer, real, 'gone')]
+  t.equal(publish(u, into, 'new', neverCalled, -1, ''), -E.ENOENT)
+  into.dirs = []
+  t.equal(publish(u, into, 'new', neverCalled, -1, ''), -E.EIO, 'a folder of no layer')
+})
+
+const fresh = (): RealDir => new RealDir({} as never, null, '')
+
+t.test('the mark is set once, and where it is refused it is done without', async t => {
+  const asked: unknown[] = []
+  const answering = (result: number) =>
+    ({ marks: { set: (...args: unknown[]) => (asked.push(args), result) } }) as never
+  const into = fresh()
+  t.equal(markImpure(answering(0), into, 5), 0)
+  t.equal(markImpure(answering(-E.EIO), into, 5), 0)
+  t.strictSame(asked, [[5, '', 'impure', 'y']])
+  for (const errno of [E.EOPNOTSUPP, E.EPERM]) t.equal(markImpure(answering(-errno), fresh(), 5), 0)
+  const failed = fresh()
+  t.equal(markImpure(answering(-E.ENOSPC), failed, 5), -E.ENOSPC)
+  t.notOk(failed.impure)
+})

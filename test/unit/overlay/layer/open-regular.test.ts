@@ -1,0 +1,262 @@
+/**
+ * What may wait in an open is refused or put off: everything here runs in the test's own thread, so that a wait would be one of
+ * the whole test.
+ */
+
+import * as fs from 'node:fs'
+
+import t, { type Test } from 'tap'
+
+import {
+  Attr,
+  Entry,
+  Opened,
+  SetAttr,
+  SetAttrValid,
+  type Result,
+} from '../../../../src/overlay/ops.js'
+import { openRegular, reopenRegular } from '../../../../src/overlay/layer/open-regular.js'
+import { E } from '../../../../src/sys/errno.js'
+import * as c from '../../../../src/sys/libc.js'
+import { scratch, unionFolders } from '../../../helpers/layers.js'
+import * as sys from '../../../helpers/syscalls.js'
+import { optionsOf } from '../../../helpers/union.js'
+import { pendingOf, resultOf, skipUnions, stateOf, type State } from '../support.js'
+
+const { O, S } = sys
+
+const kept = (t: Test, fd: number): number => {
+  if (fd < 0) throw new Error(`errno ${-fd}`)
+  t.teardown(() => sys.close(fd))
+  return fd
+}
+
+t.test('what a descriptor refers to is opened again, whatever has become of its name', async t => {
+  const top = scratch(t)
+  fs.writeFileSync(`${top}/f`, 'text')
+  const path = kept(t, sys.open(`${top}/f`, O.PATH))
+  fs.rmSync(`${top}/f`)
+  fs.writeFileSync(`${top}/f`, 'another')
+  for (const flags of [O.RDONLY, O.RDWR, O.RDONLY | O.NOATIME, O.RDONLY | O.NOFOLLOW]) {
+    const fd = kept(t, reopenRegular(path, flags, null))
+    t.equal(fs.readFileSync(fd, 'latin1'), 'text')
+  }
+  const folder = kept(t, sys.open(top, O.PATH))
+  for (const flags of [O.RDONLY, O.WRONLY, O.RDONLY | O.DIRECTORY])
+    t.equal(reopenRegular(folder, flags, null), -E.ESTALE)
+  t.equal(reopenRegular(1_000_000, O.RDONLY, null), -E.ENOENT)
+})
+
+t.test('the access time may be touched where it is not one’s own file', async t => {
+  if (process.geteuid?.() !== 0) return t.comment('needs root')
+  const top = scratch(t)
+  fs.chmodSync(top, 0o755)
+  fs.writeFileSync(`${top}/f`, 'text')
+  const path = kept(t, sys.open(`${top}/f`, O.PATH))
+  const fd = sys.withCredentials({ uid: 1234, gid: 1234, groups: [] }, () => {
+    t.equal(sys.open(`${top}/f`, O.RDONLY | O.NOATIME), -E.EPERM)
+    return reopenRegular(path, O.RDONLY | O.NOATIME, null)
+  })
+  t.equal(fs.readFileSync(kept(t, fd), 'latin1'), 'text')
+})
+
+const F_SETSIG = 10
+const F_SETLEASE = 1024
+const F_WRLCK = 1
+const F_UNLCK = 2
+/** Ignored by default. */
+const SIGURG = 23
+
+/** Takes a write lease on a file; what gives it back. */
+const lease = (t: Test, path: string): (() => void) => {
+  const fd = sys.open(path, O.RDWR)
+  if (fd < 0 || c.fcntl(fd, F_SETSIG, SIGURG) < 0 || c.fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
+    throw new Error(`${path}: no lease`)
+  let held = true
+  const giveBack = (): void => {
+    if (held) c.fcntl(fd, F_SETLEASE, F_UNLCK)
+    if (held) sys.close(fd)
+    held = false
+  }
+  t.teardown(giveBack)
+  return giveBack
+}
+
+/** Everything that may have taken the place of a regular file. */
+const OTHERS: Record<string, (path: string) => void> = {
+  'a FIFO': path => sys.mknodat(sys.AT_FDCWD, path, S.IFIFO | 0o666, 0, 0),
+  'a socket': path => sys.mknodat(sys.AT_FDCWD, path, S.IFSOCK | 0o666, 0, 0),
+  'a device': path => sys.mknodat(sys.AT_FDCWD, path, S.IFCHR | 0o666, 1, 3),
+  'a whiteout': path => sys.mknodat(sys.AT_FDCWD, path, S.IFCHR, 0, 0),
+  'a symlink': path => fs.symlinkSync('target', path),
+  'a folder': path => fs.mkdirSync(path),
+}
+
+t.test('nothing but a regular file is opened', { skip: skipUnions }, async t => {
+  const top = scratch(t)
+  fs.writeFileSync(`${top}/target`, 'text')
+  const folder = kept(t, sys.open(top, O.PATH))
+  for (const [what, make] of Object.entries(OTHERS)) {
+    make(`${top}/f`)
+    for (const flags of [O.RDONLY, O.RDONLY | O.NOATIME, O.WRONLY, O.RDWR])
+      t.equal(openRegular(folder, 'f', flags, null), -E.ESTALE, `${what}, ${flags}`)
+    fs.rmSync(`${top}/f`, { recursive: true })
+  }
+  t.equal(fs.readFileSync(kept(t, openRegular(folder, 'target', O.RDONLY, null)), 'latin1'), 'text')
+})
+
+t.test('a lease is not waited for', async t => {
+  const top = scratch(t)
+  fs.writeFileSync(`${top}/f`, 'text')
+  const folder = kept(t, sys.open(top, O.PATH))
+  const path = kept(t, sys.open(`${top}/f`, O.PATH))
+  const giveBack = lease(t, `${top}/f`)
+  t.equal(openRegular(folder, 'f', O.RDONLY, null), -E.EAGAIN)
+  t.equal(reopenRegular(path, O.RDWR, null), -E.EAGAIN)
+  giveBack()
+  kept(t, openRegular(folder, 'f', O.RDONLY, null))
+  kept(t, reopenRegular(path, O.RDWR, null))
+})
+
+/** Those of a new file. Without its flag for extents ext4 converts the file, which it refuses now and then (EOPNOTSUPP). */
+const usualFlags = ((): number => {
+  const path = `${scratch(t)}/f`
+  fs.writeFileSync(path, 'text')
+  const fd = sys.open(path, O.RDONLY)
+  const flags = sys.getFlags(fd)
+  sys.close(fd)
+  return Math.max(flags, 0)
+})()
+
+/** Everything that opens a file of a layer, as the node `id`. */
+const OPENERS: Record<string, (ops: State['ops'], id: number) => Result> = {
+  read: (ops, id) => {
+    const opened = new Opened()
+    const result = ops.open(id, O.RDONLY, false, opened)
+    if (result < 0) return result
+    try {
+      return ops.read(opened.fh, Buffer.alloc(64), 0, 64, 0)
+    } finally {
+      ops.release(opened.fh)
+    }
+  },
+  write: (ops, id) => {
+    const opened = new Opened()
+    const result = ops.open(id, O.WRONLY, false, opened)
+    if (result >= 0) ops.release(opened.fh)
+    return result
+  },
+  truncate: (ops, id) => {
+    const opened = new Opened()
+    const result = ops.open(id, O.WRONLY | O.TRUNC, false, opened)
+    if (result >= 0) ops.release(opened.fh)
+    return result
+  },
+  chmod: (ops, id) => {
+    const set = new SetAttr()
+    set.valid = SetAttrValid.MODE
+    set.mode = 0o640
+    return ops.setattr(id, set, new Attr())
+  },
+  chattr: (ops, id) => ops.setFlags(id, usualFlags),
+  lsattr: (ops, id) => ops.getFlags(id),
+}
+
+const idOf = ({ ops }: State): number => {
+  const out = new Entry()
+  ops.lookup(1, 'f', out)
+  return out.nodeId
+}
+
+t.test('a union waits for nothing that took the place of a file', { skip: skipUnions }, async t => {
+  for (const where of ['lower', 'upper'] as const) {
+    for (const [what, make] of Object.entries(OTHERS)) {
+      for (const [how, open] of Object.entries(OPENERS)) {
+        // Its mode is changed as well as the file's would be: that takes no open.
+        if (how === 'chmod' && where === 'upper') continue
+        await t.test(`${what} in ${where}: ${how}`, async t => {
+          const folders = unionFolders(t, { lower: [{}] })
+          const path = `${where === 'upper' ? folders.upper : folders.lower[0]}/f`
+          fs.writeFileSync(path, 'text')
+          const state = stateOf(t, optionsOf(folders, { volatile: true }))
+          const id = idOf(state)
+          fs.rmSync(path)
+          make(path)
+          const result = open(state.ops, id)
+          t.ok(result < 0, `refused: ${result}`)
+          t.not(result, -E.EIO)
+        })
+      }
+    }
+  }
+})
+
+t.test('a lease parks who opens the file, and nobody else', { skip: skipUnions }, async t => {
+  for (const where of ['lower', 'upper'] as const) {
+    for (const [how, open] of Object.entries(OPENERS)) {
+      if (how === 'chmod' && where === 'upper') continue
+      await t.test(`${where}: ${how}`, async t => {
+        const folders = unionFolders(t, { lower: [{}] })
+        const path = `${where === 'upper' ? folders.upper : folders.lower[0]}/f`
+        fs.writeFileSync(path, 'text')
+        const state = stateOf(t, optionsOf(folders, { volatile: true }))
+        const { ops } = state
+        const id = idOf(state)
+        const giveBack = lease(t, path)
+        const first = pendingOf(() => open(ops, id))
+        t.equal(first.answer, false)
+        t.equal(await resultOf(first, () => ops.runCallbacks()), 0)
+        const again = pendingOf(() => open(ops, id))
+        giveBack()
+        t.equal(await resultOf(again, () => ops.runCallbacks()), 0)
+        let result: Result
+        for (;;) {
+          try {
+            result = open(ops, id)
+            break
+          } catch {
+            // The data of a copy-up that is synced is a job of its own.
+            const next = pendingOf(() => open(ops, id))
+            t.equal(await resultOf(next, () => ops.runCallbacks()), 0)
+          }
+        }
+        t.ok(result >= 0, `in the end it is opened: ${result}`)
+        t.strictSame(state.complaints, [])
+      })
+    }
+  }
+})
+
+t.test('who does not want to wait is told', { skip: skipUnions }, async t => {
+  const folders = unionFolders(t, { lower: [{}] })
+  fs.writeFileSync(`${folders.upper}/f`, 'text')
+  const state = stateOf(t, optionsOf(folders, { volatile: true }))
+  const id = idOf(state)
+  lease(t, `${folders.upper}/f`)
+  t.equal(state.ops.open(id, O.RDWR | O.NONBLOCK, false, new Opened()), -E.EAGAIN)
+})
+
+t.test('many leases take one thread', { skip: skipUnions }, async t => {
+  const folders = unionFolders(t, { lower: [{}] })
+  fs.writeFileSync(`${folders.upper}/f`, 'text')
+  const { u, ops, find } = stateOf(t, optionsOf(folders, { volatile: true }))
+  const { id } = find('f')
+  const giveBack = lease(t, `${folders.upper}/f`)
+  const waiting = Array.from({ length: 50 }, () =>
+    pendingOf(() => ops.open(id, O.RDWR, false, new Opened())),
+  )
+  t.equal(new Set(waiting.map(({ job }) => job)).size, 1)
+  t.equal(u.pool.pending, 1)
+  giveBack()
+  for (const one of waiting) t.equal(await resultOf(one, () => ops.runCallbacks()), 0)
+})
+
+t.test('marks that are there already are not opened', { skip: skipUnions }, async t => {
+  const folders = unionFolders(t, { lower: [{}] })
+  fs.writeFileSync(`${folders.lower[0]}/f`, 'text')
+  const { ops, find } = stateOf(t, optionsOf(folders, { whiteout: 'wh' }))
+  find('f')
+  OTHERS['a FIFO']?.(`${folders.upper}/.wh.f`)
+  t.equal(ops.unlink(1, 'f'), 0)
+  t.equal(ops.lookup(1, 'f', new Entry()), 0)
+})

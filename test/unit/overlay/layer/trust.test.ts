@@ -1,0 +1,305 @@
+/** Whose redirects and metadata copies are believed, beside kernel overlayfs, and by ordinary mounters. */
+
+import * as fs from 'node:fs'
+
+import t, { type Test } from 'tap'
+
+import { isSystemRoot, othersWrite, trustIn } from '../../../../src/overlay/layer/trust.js'
+import { E } from '../../../../src/sys/errno.js'
+import type { Fs } from '../../../helpers/fs-calls.js'
+import { dir, file, marked, unionFolders, type Layer, type Spec } from '../../../helpers/layers.js'
+import { skipParity, withKernel } from '../../../helpers/parity.js'
+import * as sys from '../../../helpers/syscalls.js'
+import { open, optionsOf } from '../../../helpers/union.js'
+import { skipUnions, stateOf } from '../support.js'
+
+const meta = (prefix: string, redirect?: string): Spec =>
+  file('', {
+    size: 2,
+    xattrs: {
+      [`${prefix}.overlay.metacopy`]: '',
+      ...(redirect === undefined ? {} : { [`${prefix}.overlay.redirect`]: redirect }),
+    },
+  })
+
+/** Everything that can be wrong, or right, with a redirect or a metadata copy, of an upper layer and of lower ones. */
+const layers = (prefix: string): { upper: Layer; lower: Layer[] } => {
+  const to = (redirect: string): Spec => marked({ redirect }, {}, prefix)
+  return {
+    upper: {
+      'absolute/': to('/secret/inner'),
+      'relative/': to('inner2'),
+      'up to a NUL/': to('inner4\0junk'),
+      'to nothing/': to('/no/such'),
+      'to no name/': to('nothing'),
+      'not merged/sub/': to('/secret/inner3'),
+      'over opaque/': marked({ redirect: '/secret/inner', opaque: 'y' }, {}, prefix),
+      'two dots/': to('..'),
+      'two dots, NUL/': to('..\0'),
+      'two dots in a path/': to('/secret/../secret/inner'),
+      'out of the layer/': to('/../victims'),
+      'a dot/': to('.'),
+      'a path/': to('../x'),
+      'empty/': to(''),
+      'root/': to('/'),
+      'trailing/': to('/secret/inner/'),
+      'doubled/': to('/secret//inner'),
+      'long name/': to('n'.repeat(300)),
+      'long name in a path/': to(`/${'n'.repeat(300)}/inner`),
+      'long path/': to('/n'.repeat(1500)),
+      meta: meta(prefix),
+      'meta, redirected': meta(prefix, '/secret/inner/f'),
+      'meta of nothing': meta(prefix),
+      'meta, wrong': meta(prefix, '../secret'),
+    },
+    lower: [
+      {
+        'in lower/': to('/secret/inner5'),
+        'in lower, to nothing/': to('/no/such'),
+        'not merged/': dir(),
+        'lower meta': meta(prefix),
+        'lower meta of nothing': meta(prefix),
+      },
+      {
+        'secret/': dir({ mode: 0o700 }),
+        'secret/inner/f': 'ff',
+        'secret/inner3/f': 'ff',
+        'secret/inner5/f': 'ff',
+        'inner4/g': 'g',
+        'inner2/g': 'g',
+        'in the last/': to('/secret/inner'),
+        meta: 'mm',
+        'lower meta': 'mm',
+        'last meta': meta(prefix),
+        'last, invalid/': to('../x'),
+      },
+    ],
+  }
+}
+
+const see = async (view: Fs, paths: string[]): Promise<Record<string, unknown>> => {
+  const seen: Record<string, unknown> = {}
+  for (const path of paths)
+    seen[path] = path.includes('meta') ? await view.read(path) : await view.list(path)
+  return seen
+}
+
+const pathsOf = ({ upper, lower }: ReturnType<typeof layers>): string[] =>
+  [upper, ...lower]
+    .flatMap(layer => Object.keys(layer))
+    .map(path => path.replace(/\/$/, ''))
+    .filter(path => !path.includes('secret') && !/^inner\d/.test(path))
+
+t.test(
+  'root with userxattr: nothing that users could have written',
+  { skip: skipParity },
+  async t => {
+    const scene = layers('user')
+    const where = unionFolders(t, scene)
+    const paths = pathsOf(scene)
+    const union = open(t, optionsOf(where, { userxattr: true, index: false, fsync: false }))
+    const ours = await see(union, paths)
+    t.strictSame(await union.read('absolute/f'), -E.EPERM, 'what is below a folder of mode 0700')
+    t.strictSame(union.complaints, [])
+    union.close()
+    const theirs = await withKernel(where, 'userxattr', kernel => see(kernel, paths))
+    t.strictSame(ours, theirs)
+    t.notMatch(JSON.stringify(ours), /"ff"|"mm"|"f"|"g"/)
+  },
+)
+
+t.test('trusted marks are believed as the kernel does', { skip: skipParity }, async t => {
+  const scene = layers('trusted')
+  const where = unionFolders(t, scene)
+  const paths = pathsOf(scene)
+  const union = open(t, optionsOf(where, { index: false, fsync: false }))
+  const ours = await see(union, paths)
+  t.strictSame(union.complaints, [])
+  union.close()
+  const theirs = await withKernel(where, 'redirect_dir=on,metacopy=on', kernel =>
+    see(kernel, paths),
+  )
+  t.strictSame(ours, theirs)
+  t.strictSame(ours['absolute'], ['f'])
+  const nofollow = { redirectDir: 'nofollow' as const, index: false, fsync: false }
+  const blind = open(t, optionsOf(where, nofollow))
+  // A name whose lookup fails has no number in the kernel's listing.
+  const dirs = paths.filter(path => !path.includes('meta') && path !== 'not merged')
+  const refused = await see(blind, dirs)
+  blind.close()
+  const kernels = await withKernel(where, 'redirect_dir=nofollow', kernel => see(kernel, dirs))
+  t.strictSame(refused, kernels, 'nofollow')
+})
+
+t.test('marks of users say nothing to a trusted union', { skip: skipParity }, async t => {
+  const scene = layers('user')
+  Object.assign(scene.upper, {
+    'opaque/': marked({ opaque: 'y' }, {}, 'user'),
+    white: file('', { xattrs: { 'user.overlay.whiteout': 'y' } }),
+  })
+  Object.assign(scene.lower[0] ?? {}, {
+    'lower opaque/': marked({ opaque: 'y' }, {}, 'user'),
+    'old opaque/': dir({ xattrs: { 'user.fuseoverlayfs.opaque': 'y' } }),
+    'x/': marked({ opaque: 'x' }, {}, 'user'),
+    'x/w': file('', { xattrs: { 'user.overlay.whiteout': 'y' } }),
+  })
+  Object.assign(scene.lower[1] ?? {}, {
+    'opaque/a': 'a',
+    'lower opaque/a': 'a',
+    'old opaque/a': 'a',
+    'x/w': 'w',
+  })
+  const where = unionFolders(t, scene)
+  const paths = [...pathsOf(scene), '']
+  const union = open(t, optionsOf(where, { index: false, fsync: false }))
+  const ours = await see(union, paths)
+  t.match(
+    union.complaints.map(complaint => complaint.message),
+    [/userxattr/],
+    'the administrator is told, once',
+  )
+  union.close()
+  t.strictSame(ours, await withKernel(where, 'index=off', kernel => see(kernel, paths)))
+})
+
+t.test('root is refused what it could not believe', { skip: skipUnions }, async t => {
+  const where = unionFolders(t, { lower: [{}] })
+  for (const redirectDir of ['on', 'follow'] as const)
+    t.throws(() => stateOf(t, optionsOf(where, { userxattr: true, redirectDir })), {
+      code: 'EINVAL',
+      message: /userxattr and redirect_dir/,
+    })
+  t.equal(stateOf(t, optionsOf(where, { userxattr: true })).u.options.redirectDir, 'nofollow')
+})
+
+/** As an ordinary user, who owns the layers but for what others have put there. */
+const asUser = <T>(use: () => T): T =>
+  sys.withCredentials({ uid: 1000, gid: 1000, groups: [] }, use)
+
+const give = (path: string, uid: number): void => {
+  fs.chmodSync(path, 0o755)
+  for (const name of ['', ...fs.readdirSync(path, { recursive: true, encoding: 'utf8' })])
+    fs.lchownSync(`${path}/${name}`, uid, uid)
+}
+
+const redirected = (redirect: string, mode = 0o755): Spec => marked({ redirect }, { mode }, 'user')
+
+/** What an ordinary mounter finds behind the marks of different owners: 0, or an errno. */
+const looks = (t: Test, shared: boolean): Record<string, number> => {
+  const where = unionFolders(t, {
+    upper: {
+      'own/': redirected('/secret/inner'),
+      'other/': redirected('/secret/inner'),
+      'group/': redirected('/secret/inner', 0o775),
+      'world/': redirected('/secret/inner', 0o757),
+      'sticky/': redirected('/secret/inner', 0o1777),
+      meta: meta('user', '/secret/inner/f'),
+      'meta of another': meta('user', '/secret/inner/f'),
+    },
+    lower: [{ 'secret/': dir({ mode: 0o700 }), 'secret/inner/f': 'ff' }],
+  })
+  for (const path of [where.top, where.upper, where.work, ...where.lower]) give(path, 1000)
+  for (const name of ['other', 'meta of another'])
+    fs.lchownSync(`${where.upper}/${name}`, 1001, 1001)
+  const { u, find, close } = stateOf(t, optionsOf(where, { userxattr: true, fsync: false }))
+  // As it is where the mounter is no root.
+  const options = { ...u.options, redirectDir: 'off' }
+  Object.assign(u, { options, trust: shared ? 'own' : 'all' })
+  const result: Record<string, number> = {}
+  const names = ['own', 'other', 'group', 'world', 'sticky'].map(name => `${name}/f`)
+  asUser(() => {
+    for (const name of [...names, 'meta', 'meta of another'])
+      try {
+        result[name] = find(name).isReg ? 0 : -1
+      } catch (error) {
+        result[name] = Number(/errno (\d+)/.exec(String(error))?.[1])
+      }
+  })
+  close()
+  return result
+}
+
+t.test('an ordinary user believes himself, and others where nobody else looks', async t => {
+  if (skipUnions !== false) return t.comment(skipUnions)
+  t.strictSame(looks(t, false), {
+    'own/f': 0,
+    'other/f': 0,
+    'group/f': 0,
+    'world/f': 0,
+    'sticky/f': 0,
+    meta: 0,
+    'meta of another': 0,
+  })
+  t.strictSame(looks(t, true), {
+    'own/f': 0,
+    'other/f': E.EPERM,
+    'group/f': E.EPERM,
+    'world/f': E.EPERM,
+    'sticky/f': 0,
+    meta: 0,
+    'meta of another': E.EPERM,
+  })
+})
+
+t.test('who is trusted', { skip: skipUnions }, async t => {
+  t.ok(isSystemRoot())
+  t.equal(trustIn(false, true), 'all')
+  t.equal(trustIn(true, false), 'none', 'root, whoever uses the mount')
+  t.ok(othersWrite({ mode: sys.S.IFREG | 0o620 }))
+  t.ok(othersWrite({ mode: sys.S.IFREG | 0o1602 }))
+  t.ok(othersWrite({ mode: sys.S.IFDIR | 0o702 }))
+  t.notOk(othersWrite({ mode: sys.S.IFDIR | 0o1777 }))
+  t.notOk(othersWrite({ mode: sys.S.IFREG | 0o4755 }))
+})
+
+const PLACES = [
+  'root',
+  'owner',
+  'other',
+  'plain',
+  'in/root',
+  'in/owner',
+  'in/own',
+  'in/other',
+  'below/other',
+]
+
+const markOf = (uid: number): Spec => file('', { uid, gid: uid })
+
+t.test('a mark in a folder for all hides what its owner could take away', async t => {
+  if (skipUnions !== false) return t.comment(skipUnions)
+  const sticky = dir({ mode: 0o1777, uid: 5 })
+  const where = unionFolders(t, {
+    lower: [
+      {
+        'root/': sticky,
+        'root/.wh..wh..opq': markOf(0),
+        'owner/': sticky,
+        'owner/.wh..wh..opq': markOf(5),
+        'other/': sticky,
+        'other/.wh..wh..opq': markOf(1000),
+        'plain/': dir({ mode: 0o777 }),
+        'plain/.wh..wh..opq': markOf(1000),
+        'in/': sticky,
+        'in/.wh.root': markOf(0),
+        'in/root/': dir(),
+        'in/.wh.owner': markOf(5),
+        'in/owner/': dir(),
+        'in/.wh.own': markOf(1000),
+        'in/own/': dir({ uid: 1000 }),
+        'in/.wh.other': markOf(1000),
+        'in/other/': dir(),
+        // As he could have made a device 0/0.
+        'in/.wh.file': markOf(1000),
+        'below/.wh.other': markOf(1000),
+        'below/other/': dir(),
+      },
+      Object.fromEntries([...PLACES.map(path => `${path}/f`), 'in/file'].map(path => [path, 'f'])),
+    ],
+  })
+  const union = open(t, optionsOf(where, { fsync: false }))
+  const shown: string[] = []
+  for (const path of PLACES) if ((await union.read(`${path}/f`)) === 'f') shown.push(path)
+  t.strictSame(shown, ['other', 'in/other'])
+  t.equal(await union.read('in/file'), -E.ENOENT)
+})

@@ -1,0 +1,43 @@
+import * as fs from 'node:fs'
+
+import t from 'tap'
+
+import { startServer } from '../../../src/server/serve.js'
+import { defaultTuning } from '../../../src/fuse/tuning.js'
+import { silentLogger } from '../../../src/log.js'
+import { defaultUnionOptions } from '../../../src/overlay/options.js'
+import { leftOpen, openFds } from '../../helpers/union.js'
+
+/** Both the main thread's part and the union's thread (worker.ts): a mount that comes to nothing. */
+t.test('a union that cannot be made is an error as it was thrown, and nothing is left', async t => {
+  const lower = `${t.testdir()}/none`
+  const attempt = async (): Promise<void> => {
+    const starting = startServer(
+      {
+        union: { ...defaultUnionOptions, lower: [lower] },
+        mountpoint: '/no/such/mountpoint',
+        way: 'mount',
+        io: 'auto',
+        fsname: 'x',
+        subtype: 'tsoverlay',
+        allowOther: false,
+        mountFlags: 0,
+        logLevel: 'silent',
+        tuning: defaultTuning,
+      },
+      silentLogger,
+    )
+    await t.rejects(
+      starting,
+      fs.existsSync('/dev/fuse') && process.geteuid?.() === 0
+        ? { name: 'MountError', option: 'lowerdir', path: lower, code: 'ENOENT' }
+        : { name: 'MountError' },
+    )
+  }
+  await attempt() // its thread stays for the next
+  const before = openFds()
+  const listeners = process.listenerCount('exit')
+  for (let i = 0; i < 3; i++) await attempt()
+  t.strictSame(await leftOpen(before), [])
+  t.equal(process.listenerCount('exit'), listeners)
+})
