@@ -87,10 +87,10 @@ const licences = async ({ metafile }) => {
 }
 
 const licenceOf = async name => {
-  const folder = `${root}node_modules/${name}`
-  const { version } = JSON.parse(await readFile(`${folder}/package.json`, 'utf8'))
-  const text = await readFile(`${folder}/LICENSE`, 'utf8').catch(() =>
-    readFile(`${folder}/LICENSE.md`, 'utf8'),
+  const directory = `${root}node_modules/${name}`
+  const { version } = JSON.parse(await readFile(`${directory}/package.json`, 'utf8'))
+  const text = await readFile(`${directory}/LICENSE`, 'utf8').catch(() =>
+    readFile(`${directory}/LICENSE.md`, 'utf8'),
   )
   return `${name} ${version}\n\n${text}`
 }

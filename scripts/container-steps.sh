@@ -41,7 +41,7 @@ listing='cd / && find . -xdev \( -path ./proc -o -path ./sys -o -path ./dev -o -
     -o -path ./etc/hostname -o -path ./etc/resolv.conf -o -path ./etc/mtab -o -path ./.dockerenv \) -prune -o -print |
   sort | while IFS= read -r f; do
     sum=; [ ! -f "$f" ] || [ -h "$f" ] || sum=$(md5sum <"$f")
-    # The size of a folder says nothing.
+    # The size of a directory says nothing.
     if [ -d "$f" ] && [ ! -h "$f" ]; then stat -c "%A %u:%g %N" "$f"
     else stat -c "%A %u:%g %s %h %N %Y $sum" "$f"; fi
   done'
@@ -105,8 +105,8 @@ modified() {
   grep -q '^-rwsr-x--- .*/data/mode' "$top/committed"
   grep -q '^prw.*/data/fifo' "$top/committed"
   same 'links of a file' "$(grep -cE ' 3 \./data/(one|two|three) ' "$top/committed")" 3
-  same 'a removed folder' "$(grep -c ' \./full' "$top/committed" || true)" 0
-  same 'a folder made anew' "$(grep -o '\./again/.* ' "$top/committed" | cut -d' ' -f1)" ./again/new
+  same 'a removed directory' "$(grep -c ' \./full' "$top/committed" || true)" 0
+  same 'a directory made anew' "$(grep -o '\./again/.* ' "$top/committed" | cut -d' ' -f1)" ./again/new
 }
 
 # A static busybox and some files to change.

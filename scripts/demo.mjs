@@ -1,5 +1,5 @@
 // `npm run demo`: a union of three layers, and what creating, editing and deleting does to each of them.
-// Works in a folder of its own and leaves nothing behind.
+// Works in a directory of its own and leaves nothing behind.
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -42,24 +42,24 @@ const run = (command, ...args) => {
   if (status !== 0) throw new Error(`${command}: ${error?.message ?? `exit status ${status}`}`)
 }
 
-/** What lies in a folder, one line per name. */
-const contents = (folder, below = '') =>
+/** What lies in a directory, one line per name. */
+const contents = (directory, below = '') =>
   fs
-    .readdirSync(`${folder}/${below}`, { withFileTypes: true })
+    .readdirSync(`${directory}/${below}`, { withFileTypes: true })
     .toSorted((a, b) => (a.name < b.name ? -1 : 1))
     .flatMap(entry => {
       const path = `${below}${entry.name}`
-      if (entry.isDirectory()) return [`${path}/`, ...contents(folder, `${path}/`)]
+      if (entry.isDirectory()) return [`${path}/`, ...contents(directory, `${path}/`)]
       if (entry.isCharacterDevice()) return [`${path}  (whiteout: a device 0/0)`]
-      const text = fs.readFileSync(`${folder}/${path}`, 'utf8').trim().replaceAll('\n', ' / ')
+      const text = fs.readFileSync(`${directory}/${path}`, 'utf8').trim().replaceAll('\n', ' / ')
       return [`${path}  "${text}"`]
     })
 
 const show = () => {
-  for (const [name, folder] of Object.entries({ merged, upper, app, base })) {
+  for (const [name, directory] of Object.entries({ merged, upper, app, base })) {
     const role = { merged: 'the union', upper: 'writable' }[name] ?? 'read-only'
     console.log(`  ${name} (${role})`)
-    const lines = contents(folder)
+    const lines = contents(directory)
     for (const line of lines.length === 0 ? ['(empty)'] : lines) console.log(`    ${line}`)
   }
 }
@@ -67,7 +67,7 @@ const show = () => {
 let mounted = false
 let failed = false
 try {
-  for (const folder of [base, app, upper, work, merged]) fs.mkdirSync(folder)
+  for (const directory of [base, app, upper, work, merged]) fs.mkdirSync(directory)
   fs.mkdirSync(`${base}/etc`)
   fs.writeFileSync(`${base}/etc/hosts`, 'from base\n')
   fs.writeFileSync(`${base}/etc/motd`, 'from base\n')

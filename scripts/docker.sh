@@ -41,15 +41,15 @@ union() {
 
 build() {
   local context=$top/context
-  mkdir -p "$context/folder"
+  mkdir -p "$context/directory"
   echo copied >"$context/file"
-  echo below >"$context/folder/below"
+  echo below >"$context/directory/below"
   cat >"$context/Dockerfile" <<'END'
 FROM base AS made
 RUN echo one >/etc/one && rm /etc/gone && rm -r /full
 RUN mkdir /full && echo again >/full/again && mv /etc/one /etc/two
 COPY file /etc/copied
-COPY folder /again/
+COPY directory /again/
 RUN rm /again/old && chown 9:9 /data/owner && ln /data/one /data/three && echo more >>/data/one
 FROM made
 RUN cat /etc/two /etc/copied >>/etc/word
@@ -156,13 +156,13 @@ export_() {
 
 copy() {
   docker create --network none --name copies base sleep 1000 >/dev/null
-  mkdir -p "$top/in/folder"
-  echo in >"$top/in/folder/file"
-  docker cp "$top/in/folder" copies:/data/
+  mkdir -p "$top/in/directory"
+  echo in >"$top/in/directory/file"
+  docker cp "$top/in/directory" copies:/data/
   docker cp copies:/etc/word "$top/in/word"
   same 'out of a container' "$(cat "$top/in/word")" 'from the image'
   docker start copies >/dev/null
-  same 'into a container' "$(docker exec copies cat /data/folder/file)" in
+  same 'into a container' "$(docker exec copies cat /data/directory/file)" in
   docker exec copies sh -c 'rm /etc/word; echo out >/data/out'
   docker cp copies:/data/out - | tar -xO | cmp - <(echo out)
   if docker cp copies:/etc/word "$top/in/none" 2>/dev/null; then false; fi
@@ -215,9 +215,9 @@ gone() {
 }
 
 others() {
-  local folder line
-  for folder in /proc/[0-9]*; do
-    line=$(tr '\0' ' ' 2>/dev/null <"$folder/cmdline")
+  local directory line
+  for directory in /proc/[0-9]*; do
+    line=$(tr '\0' ' ' 2>/dev/null <"$directory/cmdline")
     # Without one: it has just been forked, or has ended and is not collected yet.
     case $line in '' | *"$script --namespace "*) ;; *) echo "$line" ;; esac
   done
@@ -229,10 +229,10 @@ unions() {
 
 # The servers of the unions.
 servers() {
-  local folder
-  for folder in /proc/[0-9]*; do
-    case $(tr '\0' ' ' 2>/dev/null <"$folder/cmdline") in
-      'tsoverlay server'* | 'tsoverlay mount'* | *"$top/bin/fuse-overlayfs"* | fuse-overlayfs*) echo "${folder#/proc/}" ;;
+  local directory
+  for directory in /proc/[0-9]*; do
+    case $(tr '\0' ' ' 2>/dev/null <"$directory/cmdline") in
+      'tsoverlay server'* | 'tsoverlay mount'* | *"$top/bin/fuse-overlayfs"* | fuse-overlayfs*) echo "${directory#/proc/}" ;;
     esac
   done
 }
@@ -309,7 +309,7 @@ steps() {
   step 'nothing is left' clean
 }
 
-# The second half of this script, in namespaces of its own: $2 the folder.
+# The second half of this script, in namespaces of its own: $2 the directory.
 if [ "${1:-}" = --namespace ]; then
   top=$2
   # Others' mounts would live on in the namespace.
@@ -340,9 +340,9 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/tsoverlay-docker-XXXXXX") || exit 2
 scratch=$(realpath "$scratch")
 # shellcheck disable=SC2317 # by the trap
 tidy() {
-  local folder
-  for folder in /sys/fs/cgroup/"${scratch##*/}" /sys/fs/cgroup/*/"${scratch##*/}"; do
-    [ ! -d "$folder" ] || find "$folder" -depth -type d -exec rmdir {} \;
+  local directory
+  for directory in /sys/fs/cgroup/"${scratch##*/}" /sys/fs/cgroup/*/"${scratch##*/}"; do
+    [ ! -d "$directory" ] || find "$directory" -depth -type d -exec rmdir {} \;
   done
   rm -rf --one-file-system "$scratch"
 }

@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import ts from 'typescript'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
-const FOLDERS = ['src/sys/', 'src/overlay/']
+const DIRECTORIES = ['src/sys/', 'src/overlay/']
 const LEFT_OUT = new Set(['close', 'closeNow', 'eventfdSignal'])
 
 const { config } = ts.readConfigFile(join(root, 'tsconfig.json'), path => ts.sys.readFile(path))
@@ -55,6 +55,6 @@ const look = (file, node) => {
 }
 for (const file of program.getSourceFiles()) {
   const path = relative(root, file.fileName)
-  if (FOLDERS.some(folder => path.startsWith(folder))) look(file, file)
+  if (DIRECTORIES.some(directory => path.startsWith(directory))) look(file, file)
 }
 process.exit(count > 0 ? 1 : 0)

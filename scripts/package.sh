@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The package as users get it: packed, looked at, installed in an empty folder, and mounted with there, by its
+# The package as users get it: packed, looked at, installed in an empty directory, and mounted with there, by its
 # programs and its library, with each Node that is named.
 #
 # Usage: scripts/package.sh [--fetch] [NODE...]
@@ -167,7 +167,7 @@ by_name() {
   rmdir "$top/l" "$top/m"
 }
 
-# A folder of programs, without compilers and CMake.
+# A directory of programs, without compilers and CMake.
 clean_path() {
   mkdir -p "$top/bin"
   local name

@@ -101,13 +101,13 @@ save() {
 
 copy() {
   podman create --name copies base sleep 100 >/dev/null
-  mkdir -p "$top/in/folder"
-  echo in >"$top/in/folder/file"
-  podman cp "$top/in/folder" copies:/data/
+  mkdir -p "$top/in/directory"
+  echo in >"$top/in/directory/file"
+  podman cp "$top/in/directory" copies:/data/
   podman cp copies:/etc/word "$top/in/word"
   same 'out of a container' "$(cat "$top/in/word")" 'from the image'
   podman start copies >/dev/null
-  same 'into a container' "$(podman exec copies cat /data/folder/file)" in
+  same 'into a container' "$(podman exec copies cat /data/directory/file)" in
   podman cp "$top/in/word" copies:/data/running
   same 'into a running one' "$(podman exec copies cat /data/running)" 'from the image'
   podman exec copies sh -c 'rm /etc/word; echo out >/data/out'
@@ -144,7 +144,7 @@ readonly_() {
     cat /image/etc/word)" changed
 }
 
-# Folders of the host that take no changes.
+# Directories of the host that take no changes.
 volumes() {
   mkdir -p "$top/volume/sub"
   echo host >"$top/volume/file"
@@ -240,14 +240,14 @@ automatic() {
   same 'owners in it' "$(run --userns=auto base stat -c %u:%g /etc/word /etc/owned)" $'0:0\n7:8'
 }
 
-# Mounts of unions in the storage folder, but for those in other namespaces.
+# Mounts of unions in the storage directory, but for those in other namespaces.
 unions() {
-  # Podman mounts the storage folder over itself: in a union that is one, too.
+  # Podman mounts the storage directory over itself: in a union that is one, too.
   grep -F " - fuse" /proc/self/mountinfo |
     awk -v a="$top/" 'index($5, a) == 1 && $5 != a "overlay/overlay" { print $5 }'
 }
 
-# Processes that name the storage folder, or serve mounts there, apart from this script's own.
+# Processes that name the storage directory, or serve mounts there, apart from this script's own.
 servers() {
   local pid
   for pid in /proc/[0-9]*; do
@@ -323,7 +323,7 @@ files_of_servers() {
 
 # ---- What the steps need.
 
-# The folders and variables of podman and buildah, all of them below $top.
+# The directories and variables of podman and buildah, all of them below $top.
 surroundings() {
   # Podman runs itself to clean up after a container, and forgets some variables for that: the configuration lies
   # where an ordinary user's is looked for.
@@ -434,7 +434,7 @@ steps() {
 user=tsoverlay-podman
 uid=54321
 
-# The second half of this script, in a mount namespace of its own: $1 who, $2 the folder.
+# The second half of this script, in a mount namespace of its own: $1 who, $2 the directory.
 if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
   who=${1%%:*} server=${1#*:} top=$2
   export TSOVERLAY_SERVER=
@@ -501,14 +501,14 @@ trap 'exit 130' INT TERM HUP
 passed=0 failed=0
 for who in "$@"; do
   [[ $who == *:* ]] || who=$who:own
-  folder=${who/:/-}
-  mkdir "$scratch/$folder"
-  chmod 755 "$scratch/$folder"
+  directory=${who/:/-}
+  mkdir "$scratch/$directory"
+  chmod 755 "$scratch/$directory"
   # A process namespace, too: podman waits for processes to be collected, and none outlives it.
   TSOVERLAY_PODMAN=namespace unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-    bash "$script" "$who" "$scratch/$folder" |
-    tee "$scratch/$folder.log" | grep --line-buffered -vxE '[0-9]+ passed, [0-9]+ failed'
-  last=$(tail -n 1 "$scratch/$folder.log")
+    bash "$script" "$who" "$scratch/$directory" |
+    tee "$scratch/$directory.log" | grep --line-buffered -vxE '[0-9]+ passed, [0-9]+ failed'
+  last=$(tail -n 1 "$scratch/$directory.log")
   case $last in
     skipped:*) exit 77 ;;
     *' passed, '*' failed') ;;

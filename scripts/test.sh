@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.." || exit 2
 run=$(mktemp -d "${TMPDIR:-/tmp}/tsoverlay-run-XXXXXX") || exit 2
 run=$(realpath "$run")
 chmod 755 "$run"
-# What this run starts is known by this variable, what it mounts by the folder.
+# What this run starts is known by this variable, what it mounts by the directory.
 export TMPDIR=$run TSOVERLAY_RUN=$run
 # A server ends with its mount, and no other is asked.
 export TSOVERLAY_SERVER=
@@ -42,7 +42,7 @@ processes() {
     echo "$pid"
   done
 }
-# Mountpoints below the run's folder and below the fixtures of tap, the innermost first.
+# Mountpoints below the run's directory and below the fixtures of tap, the innermost first.
 mounts() {
   awk -v a="$run/" -v b="$PWD/.tap/" \
     'index($5, a) == 1 || index($5, b) == 1 { print $5 }' /proc/self/mountinfo | tac

@@ -14,10 +14,10 @@ const hierarchies = (): string[] =>
 
 /** Removes a group in all hierarchies, with those in it. Processes are in none of them any more. */
 export const removeCgroups = (name: string): void => {
-  const remove = (folder: string): void => {
-    for (const entry of fs.readdirSync(folder, { withFileTypes: true }))
-      if (entry.isDirectory()) remove(`${folder}/${entry.name}`)
-    fs.rmdirSync(folder)
+  const remove = (directory: string): void => {
+    for (const entry of fs.readdirSync(directory, { withFileTypes: true }))
+      if (entry.isDirectory()) remove(`${directory}/${entry.name}`)
+    fs.rmdirSync(directory)
   }
   for (const top of hierarchies()) {
     try {
@@ -35,20 +35,20 @@ export const removeCgroups = (name: string): void => {
 export const cgroupMaker = (name: string): ((words: readonly string[]) => string[]) | null => {
   for (const top of hierarchies()) {
     let count = 0
-    const folderOf = (n: number): string => `${top}/${name}/command${n}`
+    const directoryOf = (n: number): string => `${top}/${name}/command${n}`
     try {
-      fs.mkdirSync(folderOf(0), { recursive: true })
+      fs.mkdirSync(directoryOf(0), { recursive: true })
       // A hierarchy may take no processes, such as a cpuset without processors.
-      fs.accessSync(`${folderOf(0)}/cgroup.procs`, fs.constants.W_OK)
+      fs.accessSync(`${directoryOf(0)}/cgroup.procs`, fs.constants.W_OK)
       if (fs.existsSync(`${top}/cpuset.cpus`)) continue
     } catch {
       continue
     }
     return words => {
-      const folder = folderOf(++count)
-      fs.mkdirSync(folder, { recursive: true })
+      const directory = directoryOf(++count)
+      fs.mkdirSync(directory, { recursive: true })
       const enter = 'echo $$ >"$1" && shift && exec "$@"'
-      return ['sh', '-c', enter, 'sh', `${folder}/cgroup.procs`, ...words]
+      return ['sh', '-c', enter, 'sh', `${directory}/cgroup.procs`, ...words]
     }
   }
   return null

@@ -55,7 +55,7 @@ RUN ls -lR / >/app/list 2>/dev/null; test -s /app/list
 const BUILT = 'built'
 
 const build: Job['work'] = async (run, storage) => {
-  const context = `${storage.folder}/context`
+  const context = `${storage.directory}/context`
   fs.mkdirSync(context, { recursive: true })
   fs.writeFileSync(`${context}/Containerfile`, CONTAINERFILE)
   const options = ['--layers', '--no-cache', '--network=none', ...storage.cgroupParent]

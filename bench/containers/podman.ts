@@ -1,6 +1,6 @@
 /**
  * Podman and buildah with a storage of their own for each file system. No network is used: the image is a busybox.
- * All settings lie below the benchmark's folders, so that images and containers of the machine are not touched.
+ * All settings lie below the benchmark's directories, so that images and containers of the machine are not touched.
  */
 
 import { execFileSync } from 'node:child_process'
@@ -13,12 +13,12 @@ import { run } from '../systems/mounting.js'
 export const PROGRAMS = ['podman', 'buildah', 'busybox', 'tar']
 export const IMAGE = 'localhost/base'
 
-const FOLDERS = 10
+const DIRECTORIES = 10
 const FILES = 20
 
 /** A static busybox, and some files. */
-const makeImage = (folder: string): string => {
-  const top = `${folder}/rootfs`
+const makeImage = (directory: string): string => {
+  const top = `${directory}/rootfs`
   for (const name of ['bin', 'etc', 'tmp', 'data', 'proc', 'sys', 'dev', 'run'])
     fs.mkdirSync(`${top}/${name}`, { recursive: true })
   const busybox = findProgram('busybox') ?? ''
@@ -26,12 +26,12 @@ const makeImage = (folder: string): string => {
   for (const name of execFileSync(busybox, ['--list'], { encoding: 'utf8' }).trim().split('\n'))
     if (name !== 'busybox') fs.symlinkSync('busybox', `${top}/bin/${name}`)
   fs.writeFileSync(`${top}/etc/passwd`, 'root:x:0:0::/:/bin/sh\n')
-  for (let n = 0; n < FOLDERS; n++) {
+  for (let n = 0; n < DIRECTORIES; n++) {
     fs.mkdirSync(`${top}/data/d${n}`)
     for (let m = 0; m < FILES; m++)
       fs.writeFileSync(`${top}/data/d${n}/f${m}`, `file ${m}\n`.repeat(100))
   }
-  const archive = `${folder}/image.tar`
+  const archive = `${directory}/image.tar`
   execFileSync('tar', ['-C', top, '--owner=0', '--group=0', '-cf', archive, '.'])
   fs.rmSync(top, { recursive: true })
   return archive
@@ -52,12 +52,12 @@ const limitOf = (line: string, most: number): number => {
   return hard === 'unlimited' ? most : Math.min(most, Number(hard))
 }
 
-/** Folders that podman and runtimes make whatever they are told. */
+/** Directories that podman and runtimes make whatever they are told. */
 const MADE_ELSEWHERE = ['/run/containers/networks', '/run/containers', '/run/runc', '/run/crun']
 
-const removeEmpty = (folder: string): void => {
+const removeEmpty = (directory: string): void => {
   try {
-    fs.rmdirSync(folder)
+    fs.rmdirSync(directory)
   } catch {
     // It was not made, or somebody uses it.
   }
@@ -65,24 +65,24 @@ const removeEmpty = (folder: string): void => {
 
 /** What podman is told for one file system. */
 export class Storage {
-  readonly folder: string
+  readonly directory: string
   readonly env: NodeJS.ProcessEnv
-  readonly #runFolder: string
+  readonly #runDirectory: string
   readonly #cgroup: string
   #count = 0
 
   private constructor(scratch: Scratch, medium: string, index: number) {
     this.#cgroup = scratch.name
-    this.folder = `${medium}/containers/${index}`
+    this.directory = `${medium}/containers/${index}`
     // Podman refuses long paths for what it keeps while it runs.
-    this.#runFolder = `/run/${scratch.name}.podman/${index}`
-    const configuration = `${this.folder}/config`
-    for (const at of [configuration, `${this.folder}/tmp`, this.#runFolder])
+    this.#runDirectory = `/run/${scratch.name}.podman/${index}`
+    const configuration = `${this.directory}/config`
+    for (const at of [configuration, `${this.directory}/tmp`, this.#runDirectory])
       fs.mkdirSync(at, { recursive: true })
     this.env = {
-      HOME: this.folder,
-      TMPDIR: `${this.folder}/tmp`,
-      XDG_RUNTIME_DIR: this.#runFolder,
+      HOME: this.directory,
+      TMPDIR: `${this.directory}/tmp`,
+      XDG_RUNTIME_DIR: this.#runDirectory,
       XDG_CONFIG_HOME: undefined,
       XDG_DATA_HOME: undefined,
       DBUS_SESSION_BUS_ADDRESS: undefined,
@@ -105,7 +105,7 @@ export class Storage {
     systems: readonly System[],
   ): Promise<Map<string, Storage>> {
     fs.mkdirSync(`${medium}/containers`)
-    const absent = MADE_ELSEWHERE.filter(folder => !fs.existsSync(folder))
+    const absent = MADE_ELSEWHERE.filter(directory => !fs.existsSync(directory))
     scratch.atEnd(() => absent.forEach(removeEmpty))
     const image = makeImage(`${medium}/containers`)
     const found = new Map<string, Storage>()
@@ -121,8 +121,8 @@ export class Storage {
 
   /** Runs a command with this storage; `more` goes into its environment. */
   run(words: readonly string[], more: NodeJS.ProcessEnv = {}): Promise<string> {
-    const log = `${this.folder}/log${this.#count++}`
-    return run(words, { cwd: this.folder, log, env: { ...this.env, ...more } })
+    const log = `${this.directory}/log${this.#count++}`
+    return run(words, { cwd: this.directory, log, env: { ...this.env, ...more } })
   }
 
   /** The words that run something in a container. */
@@ -145,8 +145,8 @@ export class Storage {
       this.env['CONTAINERS_STORAGE_CONF'] ?? '',
       `[storage]
 driver = "overlay"
-graphroot = "${this.folder}/storage"
-runroot = "${this.#runFolder}"
+graphroot = "${this.directory}/storage"
+runroot = "${this.#runDirectory}"
 [storage.options]
 ${program}`,
     )
@@ -167,8 +167,8 @@ runtime = "${runtime}"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
 lock_type = "file"
-tmp_dir = "${this.#runFolder}/libpod"
-image_copy_tmp_dir = "${this.folder}/tmp"
+tmp_dir = "${this.#runDirectory}/libpod"
+image_copy_tmp_dir = "${this.directory}/tmp"
 `,
     )
   }

@@ -101,7 +101,7 @@ export const unlinkIn = (dir: number, name: Path): void =>
   void must(c.unlinkat(dir, name, 0), 'unlinkat')
 export const rmdir = (at: Path): void => rmdirIn(AT_FDCWD, at)
 export const rmdirIn = (dir: number, name: Path): void =>
-  void must(c.unlinkat(dir, name, AT_REMOVEDIR), 'unlinkat of a folder')
+  void must(c.unlinkat(dir, name, AT_REMOVEDIR), 'unlinkat of a directory')
 
 const AT_SYMLINK_NOFOLLOW = 0x100
 /** What stat(2) asks for: everything but the time of birth. */
@@ -110,7 +110,7 @@ const statBuffer = Buffer.alloc(256)
 const S_IFMT = 0o170000
 const S_IFDIR = 0o040000
 
-/** As lstat(2). Returns whether it is a folder. */
+/** As lstat(2). Returns whether it is a directory. */
 export const lstatIn = (dir: number, name: Path): boolean => {
   must(c.statx(dir, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, statBuffer), 'statx')
   return (statBuffer.readUInt16LE(28) & S_IFMT) === S_IFDIR
@@ -129,8 +129,8 @@ export const DT = { UNKNOWN: 0, DIR: 4 } as const
 const DIRENTS = 32768
 
 /**
- * Reads a folder to its end. `each` gets names that are only valid until it returns; `.` and `..` are
- * left out. Reentrant: a folder may be read while another one is.
+ * Reads a directory to its end. `each` gets names that are only valid until it returns; `.` and `..` are
+ * left out. Reentrant: a directory may be read while another one is.
  */
 export const readDir = (fd: number, each: (name: Path, type: number) => void): void => {
   const buffer = Buffer.allocUnsafeSlow(DIRENTS)

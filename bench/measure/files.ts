@@ -1,4 +1,4 @@
-/** What clients do with files and folders, made of single system calls as the usual tools make them. */
+/** What clients do with files and directories, made of single system calls as the usual tools make them. */
 
 import * as sys from './calls.js'
 
@@ -27,17 +27,17 @@ export const writeFile = (at: sys.Path, length: number, sync = false): void => {
 }
 
 /**
- * Everything below a folder, each with its attributes, as `find -size`: one open folder at a time on
- * each level, a stat on (folder, name). Returns how many there are.
+ * Everything below a directory, each with its attributes, as `find -size`: one open directory at a time on
+ * each level, a stat on (directory, name). Returns how many there are.
  */
 export const walk = (dir: number): number => {
   let count = 0
-  const folders: sys.Path[] = []
+  const directories: sys.Path[] = []
   sys.readDir(dir, name => {
     count++
-    if (sys.lstatIn(dir, name)) folders.push(Uint8Array.from(name))
+    if (sys.lstatIn(dir, name)) directories.push(Uint8Array.from(name))
   })
-  for (const name of folders) {
+  for (const name of directories) {
     const fd = sys.openDir(dir, name)
     count += walk(fd)
     sys.close(fd)
@@ -46,18 +46,18 @@ export const walk = (dir: number): number => {
 }
 
 /**
- * Removes everything below a folder, as `rm -rf`: what the listing calls no folder is not looked at.
+ * Removes everything below a directory, as `rm -rf`: what the listing calls no directory is not looked at.
  * Returns how many there were.
  */
 export const removeBelow = (dir: number): number => {
-  const names: { name: sys.Path; isFolder: boolean }[] = []
+  const names: { name: sys.Path; isDirectory: boolean }[] = []
   sys.readDir(dir, (name, type) => {
-    const isFolder = type === sys.DT.UNKNOWN ? sys.lstatIn(dir, name) : type === sys.DT.DIR
-    names.push({ name: Uint8Array.from(name), isFolder })
+    const isDirectory = type === sys.DT.UNKNOWN ? sys.lstatIn(dir, name) : type === sys.DT.DIR
+    names.push({ name: Uint8Array.from(name), isDirectory })
   })
   let count = names.length
-  for (const { name, isFolder } of names) {
-    if (isFolder) {
+  for (const { name, isDirectory } of names) {
+    if (isDirectory) {
       const fd = sys.openDir(dir, name)
       count += removeBelow(fd)
       sys.close(fd)
@@ -69,8 +69,8 @@ export const removeBelow = (dir: number): number => {
   return count
 }
 
-/** Uses a folder's descriptor and closes it. */
-export const inFolder = <T>(at: string, use: (dir: number) => T): T => {
+/** Uses a directory's descriptor and closes it. */
+export const inDirectory = <T>(at: string, use: (dir: number) => T): T => {
   const dir = sys.open(sys.path(at), sys.O.RDONLY | sys.O.DIRECTORY)
   try {
     return use(dir)

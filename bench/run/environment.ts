@@ -19,20 +19,20 @@ export const plainEnvironment = (): NodeJS.ProcessEnv => {
   return env
 }
 
-/** Paths of what is mounted below a folder, the innermost first. */
-export const mountsBelow = (folder: string): string[] =>
+/** Paths of what is mounted below a directory, the innermost first. */
+export const mountsBelow = (directory: string): string[] =>
   fs
     .readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')
     .map(line => line.split(' ')[4] ?? '')
-    .filter(point => point.startsWith(`${folder}/`))
+    .filter(point => point.startsWith(`${directory}/`))
     .toReversed()
 
 /** The path of a program; null: there is none. */
 export const findProgram = (name: string): string | null => {
-  const folders = name.includes('/') ? [''] : (process.env['PATH'] ?? '').split(':')
-  for (const folder of folders) {
-    const at = folder === '' ? path.resolve(name) : `${folder}/${name}`
+  const directories = name.includes('/') ? [''] : (process.env['PATH'] ?? '').split(':')
+  for (const directory of directories) {
+    const at = directory === '' ? path.resolve(name) : `${directory}/${name}`
     try {
       fs.accessSync(at, fs.constants.X_OK)
       return at

@@ -1,4 +1,4 @@
-/** The folders of unions on one medium: lower layers that are built once, all others fresh for every mount. */
+/** The directories of unions on one medium: lower layers that are built once, all others fresh for every mount. */
 
 import * as fs from 'node:fs'
 import type { Layers } from '../systems/system.js'
@@ -7,7 +7,7 @@ import type { Medium, Scratch } from './scratch.js'
 
 export interface Prepared {
   /** Where the lower layers are; their paths are relative to it. */
-  folder: string
+  directory: string
   /** Of each mount. */
   layers: Layers[]
   place: Place
@@ -33,20 +33,20 @@ export class Ground {
 
   /** Before a turn of some file system: the layers are there, and cold. */
   begin({ lowers: { name, count, build } }: Work): void {
-    const folder = `${this.#lowers}/${name}`
+    const directory = `${this.#lowers}/${name}`
     if (!this.#built.has(name)) {
-      for (let n = 0; n < count; n++) fs.mkdirSync(`${folder}/${n}`, { recursive: true })
-      build(folder, this.#scale)
+      for (let n = 0; n < count; n++) fs.mkdirSync(`${directory}/${n}`, { recursive: true })
+      build(directory, this.#scale)
       this.#built.add(name)
     }
     this.#scratch.refresh(this.#medium)
   }
 
-  /** Folders for the mounts of one work. */
+  /** Directories for the mounts of one work. */
   prepare(described: Work): Prepared {
     const { lowers } = described
     const top = `${this.#run}/${this.#count++}`
-    const folder = `${this.#lowers}/${lowers.name}`
+    const directory = `${this.#lowers}/${lowers.name}`
     const names = Array.from({ length: lowers.count }, (_, n) => String(n))
     const layers = Array.from({ length: mountsAt(described, this.#scale) }, (_, n) => {
       const [upper, work, mountpoint] = ['upper', 'work', 'mnt'].map(
@@ -58,8 +58,14 @@ export class Ground {
     const roots = layers.map(({ mountpoint }) => mountpoint)
     const scratch = `${top}/scratch`
     fs.mkdirSync(scratch)
-    const place = { root: roots[0] ?? '', roots, lower: `${folder}/0`, scratch, scale: this.#scale }
-    return { folder, layers, place }
+    const place = {
+      root: roots[0] ?? '',
+      roots,
+      lower: `${directory}/0`,
+      scratch,
+      scale: this.#scale,
+    }
+    return { directory, layers, place }
   }
 
   /** After a turn. */

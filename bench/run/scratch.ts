@@ -1,6 +1,6 @@
 /**
- * The folder in which everything happens: a tmpfs of its own, or a file system in a loop image. However the
- * process ends (short of SIGKILL) the mounts below it and the folder go.
+ * The directory in which everything happens: a tmpfs of its own, or a file system in a loop image. However the
+ * process ends (short of SIGKILL) the mounts below it and the directory go.
  */
 
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -40,12 +40,12 @@ const waitHere = (ms: number): void => {
 
 export class Scratch {
   readonly top: string
-  /** A word that nobody else has: of the resident server, of control groups, of folders in /run. */
+  /** A word that nobody else has: of the resident server, of control groups, of directories in /run. */
   readonly name: string
   readonly #tasks: (() => void)[] = []
 
-  constructor(folder: string) {
-    this.top = fs.realpathSync(fs.mkdtempSync(`${folder}/tsoverlay-bench-`))
+  constructor(directory: string) {
+    this.top = fs.realpathSync(fs.mkdtempSync(`${directory}/tsoverlay-bench-`))
     this.name = path.basename(this.top)
     process.on('exit', this.#remove)
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
@@ -59,8 +59,8 @@ export class Scratch {
 
   /** Makes a file system to work on. Access times are off: layers would be written by being read. */
   makeMedium(medium: Medium, scale: number): string {
-    const folder = `${this.top}/${medium}`
-    fs.mkdirSync(folder)
+    const directory = `${this.top}/${medium}`
+    fs.mkdirSync(directory)
     if (medium !== 'tmpfs') {
       const image = `${this.top}/${medium}.img`
       fs.closeSync(fs.openSync(image, 'w'))
@@ -69,7 +69,7 @@ export class Scratch {
       quiet(program, ...args, image)
     }
     this.#mount(medium)
-    return folder
+    return directory
   }
 
   /**
@@ -83,10 +83,10 @@ export class Scratch {
   }
 
   #mount(medium: Medium): void {
-    const folder = `${this.top}/${medium}`
+    const directory = `${this.top}/${medium}`
     if (medium !== 'tmpfs')
-      quiet('mount', '-o', 'loop,noatime', `${this.top}/${medium}.img`, folder)
-    else quiet('mount', '-t', 'tmpfs', '-o', 'noatime,mode=755,size=90%', 'tmpfs', folder)
+      quiet('mount', '-o', 'loop,noatime', `${this.top}/${medium}.img`, directory)
+    else quiet('mount', '-t', 'tmpfs', '-o', 'noatime,mode=755,size=90%', 'tmpfs', directory)
   }
 
   /** At the end of the process, so all of it is synchronous. */

@@ -73,13 +73,13 @@ export class Turn {
   /** Mounts of fresh layers, and the steps at once. */
   async #fresh(state: State): Promise<Place> {
     const { mountTitle, idleMs = 0, name, ownServer } = this.#work
-    const { folder, layers, place } = this.#ground.prepare(this.#work)
+    const { directory, layers, place } = this.#ground.prepare(this.#work)
     await this.#client.prepare(name, 0, place)
     let cpu = cpuUsed()
     const before = performance.now()
     try {
       for (const one of layers) {
-        await mount(this.#system, one, folder, this.#env, ownServer)
+        await mount(this.#system, one, directory, this.#env, ownServer)
         this.#mounted.push(one.mountpoint)
       }
     } catch (error) {

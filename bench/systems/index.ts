@@ -81,7 +81,7 @@ const podmanTakes = (program: string, command: string): Pick<System, 'mountProgr
 
 /**
  * A peer from the command line: `name=command`, where {lower} (joined with colons), {upper}, {work} and
- * {mnt} stand for the folders. A command of one word is called as fuse-overlayfs is.
+ * {mnt} stand for the directories. A command of one word is called as fuse-overlayfs is.
  * @throws {Error} it is not of this form, or there is no such program
  */
 export const parsePeer = (text: string): System => {

@@ -55,18 +55,18 @@ export const run = (
 
 /**
  * Mounts, and looks at the mountpoint once: a daemon may say that it is ready before it serves.
- * @param folder where the command runs, and where the lower layers' relative paths start
+ * @param directory where the command runs, and where the lower layers' relative paths start
  */
 export const mount = async (
   system: System,
   layers: Layers,
-  folder: string,
+  directory: string,
   env: NodeJS.ProcessEnv,
   ownServer = false,
 ): Promise<void> => {
   const { mountpoint } = layers
   const { dev: above } = await fs.promises.lstat(path.dirname(mountpoint))
-  await run(system.command(layers, ownServer), { cwd: folder, log: `${mountpoint}.log`, env })
+  await run(system.command(layers, ownServer), { cwd: directory, log: `${mountpoint}.log`, env })
   const { dev } = await fs.promises.lstat(mountpoint)
   if (dev === above) throw new Error('the command has mounted nothing')
 }

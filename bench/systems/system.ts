@@ -1,8 +1,8 @@
 /** A file system that can show a union: a command that mounts it, and what is known about it. */
 
-/** The folders of one union. */
+/** The directories of one union. */
 export interface Layers {
-  /** The top one first. Relative to the working folder of the command: many long paths are more than mount(2) takes. */
+  /** The top one first. Relative to the working directory of the command: many long paths are more than mount(2) takes. */
   lowers: readonly string[]
   upper: string
   work: string

@@ -1,12 +1,20 @@
 /** Creating, changing and removing: files of the upper layer, copy-ups, whole trees. */
 
 import * as sys from '../measure/calls.js'
-import { inFolder, outbox, removeBelow, writeFile } from '../measure/files.js'
-import { EMPTY, FILES_PER_FOLDER, SMALL, topOf, TREE, treeFiles, treeFolders } from './layers.js'
+import { inDirectory, outbox, removeBelow, writeFile } from '../measure/files.js'
+import {
+  EMPTY,
+  FILES_PER_DIRECTORY,
+  SMALL,
+  topOf,
+  TREE,
+  treeFiles,
+  treeDirectories,
+} from './layers.js'
 import { run as runProgram } from './programs/tools.js'
 import { each, scaled, step, type Place, type Step, type Work } from './work.js'
 
-/** New files of a run, in a folder of their own. */
+/** New files of a run, in a directory of their own. */
 const newFiles =
   (name: string, count = 1000) =>
   ({ root, scale }: Place, run: number): string[] =>
@@ -15,10 +23,10 @@ const newFiles =
 const create =
   (count?: number, sync = false): Step['prepare'] =>
   (place, run) => {
-    const folder = sys.path(`${place.root}/new${run}`)
+    const directory = sys.path(`${place.root}/new${run}`)
     const files = newFiles('f', count)(place, run).map(sys.path)
     return () => {
-      sys.mkdir(folder)
+      sys.mkdir(directory)
       for (const file of files) writeFile(file, SMALL, sync)
       return files.length
     }
@@ -31,7 +39,7 @@ const rename: Step['prepare'] = (place, run) => {
 
 /** A quarter of the tree. */
 const someFiles = ({ root, scale }: Place, run: number): string[] =>
-  treeFiles(root, scale, run, FILES_PER_FOLDER / 4)
+  treeFiles(root, scale, run, FILES_PER_DIRECTORY / 4)
 
 const LINE = 100
 const append = (file: sys.Path): void => {
@@ -41,9 +49,9 @@ const append = (file: sys.Path): void => {
 }
 
 const removeTree: Step['prepare'] = ({ root, scale }, run) => {
-  const expected = treeFolders(root, scale).length * (FILES_PER_FOLDER + 1)
+  const expected = treeDirectories(root, scale).length * (FILES_PER_DIRECTORY + 1)
   return () => {
-    const count = inFolder(topOf(root, run), removeBelow)
+    const count = inDirectory(topOf(root, run), removeBelow)
     if (count !== expected) throw new Error(`rm -r removed ${count} names of ${expected}`)
     return count
   }

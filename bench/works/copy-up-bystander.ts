@@ -5,14 +5,14 @@ import * as sys from '../measure/calls.js'
 
 /** What such a thread is told. */
 export interface Look {
-  folder: string
+  directory: string
   files: number
   /** Two words, 0 until it shall start, and until it shall stop. */
   shared: SharedArrayBuffer
 }
 
-const { folder, files, shared } = workerData as Look
-const paths = Array.from({ length: files }, (_, n) => sys.path(`${folder}/file${n}`))
+const { directory, files, shared } = workerData as Look
+const paths = Array.from({ length: files }, (_, n) => sys.path(`${directory}/file${n}`))
 const signals = new Int32Array(shared)
 parentPort?.postMessage('ready')
 

@@ -17,11 +17,11 @@ const OTHERS = 10_000
 const HUGE: Lowers = {
   name: 'huge',
   count: 1,
-  build(folder, scale) {
-    writeFile(sys.path(`${folder}/0/huge`), sizeOf(scale))
-    fs.mkdirSync(`${folder}/0/others`)
+  build(directory, scale) {
+    writeFile(sys.path(`${directory}/0/huge`), sizeOf(scale))
+    fs.mkdirSync(`${directory}/0/others`)
     for (let n = 0; n < scaled(OTHERS, scale); n++)
-      fs.closeSync(fs.openSync(`${folder}/0/others/file${n}`, 'w'))
+      fs.closeSync(fs.openSync(`${directory}/0/others/file${n}`, 'w'))
   },
 }
 
@@ -42,7 +42,7 @@ const wait: Step['prepare'] = async place => {
   const work = copyUp(place)
   const shared = new SharedArrayBuffer(8)
   const files = scaled(OTHERS, place.scale)
-  const workerData: Look = { folder: `${place.root}/others`, files, shared }
+  const workerData: Look = { directory: `${place.root}/others`, files, shared }
   const bystander = new Worker(new URL('copy-up-bystander.js', import.meta.url), { workerData })
   await once(bystander, 'message')
   const signals = new Int32Array(shared)

@@ -8,35 +8,36 @@ import { RUNS, scaled, type Lowers } from './work.js'
 export const SMALL = 4096
 const smallContent = outbox.subarray(0, SMALL)
 
-const FOLDERS = 50
-export const FILES_PER_FOLDER = 40
+const DIRECTORIES = 50
+export const FILES_PER_DIRECTORY = 40
 
-/** The tree that one run works on. It is not the root: there some unions keep a folder of their own. */
+/** The tree that one run works on. It is not the root: there some unions keep a directory of their own. */
 export const topOf = (root: string, run = 0): string => `${root}/tree${run}`
 
-/** Folders of the tree of a run. */
-export const treeFolders = (root: string, scale: number, run = 0): string[] =>
-  Array.from({ length: scaled(FOLDERS, scale) }, (_, n) => `${topOf(root, run)}/d${n}`)
+/** Directories of the tree of a run. */
+export const treeDirectories = (root: string, scale: number, run = 0): string[] =>
+  Array.from({ length: scaled(DIRECTORIES, scale) }, (_, n) => `${topOf(root, run)}/d${n}`)
 
-/** Files of the tree of a run: the first ones in each folder, or all of them. */
+/** Files of the tree of a run: the first ones in each directory, or all of them. */
 export const treeFiles = (
   root: string,
   scale: number,
   run = 0,
-  perFolder = FILES_PER_FOLDER,
+  perDirectory = FILES_PER_DIRECTORY,
 ): string[] =>
-  treeFolders(root, scale, run).flatMap(folder =>
-    Array.from({ length: perFolder }, (_, n) => `${folder}/f${n}`),
+  treeDirectories(root, scale, run).flatMap(directory =>
+    Array.from({ length: perDirectory }, (_, n) => `${directory}/f${n}`),
   )
 
-/** For each run a tree of 50 folders with 40 files of 4 KiB each. */
+/** For each run a tree of 50 directories with 40 files of 4 KiB each. */
 export const TREE: Lowers = {
   name: 'tree',
   count: 1,
-  build(folder, scale) {
+  build(directory, scale) {
     for (let run = 0; run < RUNS; run++) {
-      for (const at of treeFolders(`${folder}/0`, scale, run)) fs.mkdirSync(at, { recursive: true })
-      for (const at of treeFiles(`${folder}/0`, scale, run)) fs.writeFileSync(at, smallContent)
+      for (const at of treeDirectories(`${directory}/0`, scale, run))
+        fs.mkdirSync(at, { recursive: true })
+      for (const at of treeFiles(`${directory}/0`, scale, run)) fs.writeFileSync(at, smallContent)
     }
   },
 }
@@ -52,11 +53,11 @@ export const LARGE_RUNS = 2
 export const LARGE: Lowers = {
   name: 'large',
   count: 1,
-  build(folder, scale) {
+  build(directory, scale) {
     for (let run = 0; run < LARGE_RUNS; run++) {
-      writeFile(path(`${folder}/0/large${run}`), largeSize(scale))
+      writeFile(path(`${directory}/0/large${run}`), largeSize(scale))
       for (let n = 0; n < PIECES; n++)
-        writeFile(path(`${folder}/0/piece${run}-${n}`), Math.ceil(largeSize(scale) / PIECES))
+        writeFile(path(`${directory}/0/piece${run}-${n}`), Math.ceil(largeSize(scale) / PIECES))
     }
   },
 }

@@ -3,7 +3,7 @@
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
 import * as sys from '../measure/calls.js'
-import { inFolder, readFile } from '../measure/files.js'
+import { inDirectory, readFile } from '../measure/files.js'
 import type { Load } from './load.js'
 import { topOf, TREE, treeFiles } from './layers.js'
 import { together } from './parallel.js'
@@ -21,7 +21,7 @@ const lookIntoEach: Step['prepare'] = ({ roots, scale }, run) => {
   }))
   return () => {
     for (const { top, files } of each) {
-      inFolder(top, dir => sys.readDir(dir, () => {}))
+      inDirectory(top, dir => sys.readDir(dir, () => {}))
       for (const file of files) readFile(file)
     }
     return roots.length

@@ -1,7 +1,7 @@
 /** What each of several clients does at the same time, on files of its own. */
 
 import * as sys from '../measure/calls.js'
-import { CHUNK, inFolder, readFile, walk, writeFile } from '../measure/files.js'
+import { CHUNK, inDirectory, readFile, walk, writeFile } from '../measure/files.js'
 import { SMALL, topOf, treeFiles } from './layers.js'
 import { scaled, type Place } from './work.js'
 
@@ -30,12 +30,12 @@ const over =
   }
 
 const create: Job = ({ place: { root, scale }, run, index, clients }) => {
-  const folder = sys.path(`${root}/c${run}-${index}`)
+  const directory = sys.path(`${root}/c${run}-${index}`)
   const files = Array.from({ length: scaled(1000 / clients, scale) }, (_, n) =>
     sys.path(`${root}/c${run}-${index}/f${n}`),
   )
   return () => {
-    sys.mkdir(folder)
+    sys.mkdir(directory)
     for (const file of files) writeFile(file, SMALL)
     return files.length
   }
@@ -62,6 +62,6 @@ export const jobs: Readonly<Record<JobName, Job>> = {
     const alone: Part = { place: { ...place, root: place.roots[index] ?? '' }, run, index, clients }
     const [reading, creating] = [read(alone), create(alone)]
     const top = topOf(alone.place.root, run)
-    return () => inFolder(top, walk) + reading() + creating()
+    return () => inDirectory(top, walk) + reading() + creating()
   },
 }

@@ -2,15 +2,15 @@
 
 import * as fs from 'node:fs'
 import * as sys from '../measure/calls.js'
-import { inFolder, readFile, walk } from '../measure/files.js'
-import { FILES_PER_FOLDER, SMALL, topOf, TREE, treeFiles, treeFolders } from './layers.js'
+import { inDirectory, readFile, walk } from '../measure/files.js'
+import { FILES_PER_DIRECTORY, SMALL, topOf, TREE, treeFiles, treeDirectories } from './layers.js'
 import { each, step, type Step, type Work } from './work.js'
 
 /** Checks how many names a walk over the tree of a run has found. */
 const walkBy =
   (walked: (top: string) => number): Step['prepare'] =>
   ({ root, scale }, run) => {
-    const expected = treeFolders(root, scale).length * (FILES_PER_FOLDER + 1)
+    const expected = treeDirectories(root, scale).length * (FILES_PER_DIRECTORY + 1)
     return () => {
       const count = walked(topOf(root, run))
       if (count !== expected) throw new Error(`the walk found ${count} names of ${expected}`)
@@ -18,14 +18,14 @@ const walkBy =
     }
   }
 
-export const walkTree = walkBy(top => inFolder(top, walk))
+export const walkTree = walkBy(top => inDirectory(top, walk))
 
 /** As programs in JavaScript do it: names, and then an lstat of each path, which asks for the time of birth as well. */
-const walkAsNode = (folder: string): number => {
+const walkAsNode = (directory: string): number => {
   let count = 0
-  for (const name of fs.readdirSync(folder)) {
+  for (const name of fs.readdirSync(directory)) {
     count++
-    const at = `${folder}/${name}`
+    const at = `${directory}/${name}`
     if (fs.lstatSync(at).isDirectory()) count += walkAsNode(at)
   }
   return count

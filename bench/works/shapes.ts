@@ -1,48 +1,49 @@
-/** Shapes of trees: large folders, deep paths, many files, many layers. */
+/** Shapes of trees: large directories, deep paths, many files, many layers. */
 
 import * as fs from 'node:fs'
 import * as sys from '../measure/calls.js'
-import { inFolder, walk } from '../measure/files.js'
+import { inDirectory, walk } from '../measure/files.js'
 import { RUNS, each, scaled, step, type Lowers, type Place, type Step, type Work } from './work.js'
 
-const makeFiles = (folder: string, count: number): void => {
-  fs.mkdirSync(folder, { recursive: true })
-  for (let n = 0; n < count; n++) fs.closeSync(fs.openSync(`${folder}/name${n}`, 'w'))
+const makeFiles = (directory: string, count: number): void => {
+  fs.mkdirSync(directory, { recursive: true })
+  for (let n = 0; n < count; n++) fs.closeSync(fs.openSync(`${directory}/name${n}`, 'w'))
 }
 
 const NAMES = 10_000
 
-/** For each run a folder of many names. */
+/** For each run a directory of many names. */
 const CROWD: Lowers = {
   name: 'crowd',
   count: 1,
-  build(folder, scale) {
-    for (let run = 0; run < RUNS; run++) makeFiles(`${folder}/0/folder${run}`, scaled(NAMES, scale))
+  build(directory, scale) {
+    for (let run = 0; run < RUNS; run++)
+      makeFiles(`${directory}/0/directory${run}`, scaled(NAMES, scale))
   },
 }
 
-/** Lists the folder of a run to its end; `more` of the names are not the lower layer's. */
+/** Lists the directory of a run to its end; `more` of the names are not the lower layer's. */
 const list =
   (more: number): Step['prepare'] =>
   ({ root, scale }, run) => {
     const expected = scaled(NAMES, scale) + more
     return () => {
       let count = 0
-      inFolder(`${root}/folder${run}`, dir => sys.readDir(dir, () => count++))
+      inDirectory(`${root}/directory${run}`, dir => sys.readDir(dir, () => count++))
       if (count !== expected) throw new Error(`listed ${count} names of ${expected}`)
       return count
     }
   }
 
-/** With one name more the folder is merged of two layers, and no earlier listing is valid. */
+/** With one name more the directory is merged of two layers, and no earlier listing is valid. */
 const addName = each(
-  ({ root }, run) => [`${root}/folder${run}/new`],
+  ({ root }, run) => [`${root}/directory${run}/new`],
   file => sys.close(sys.open(file, sys.O.WRONLY | sys.O.CREAT)),
 )
 
 const DEPTH = 10
 
-/** Files at the ends of chains of folders. */
+/** Files at the ends of chains of directories. */
 const deepFiles = ({ root, scale }: Pick<Place, 'root' | 'scale'>, run: number): string[] =>
   Array.from(
     { length: scaled(300, scale) },
@@ -52,51 +53,54 @@ const deepFiles = ({ root, scale }: Pick<Place, 'root' | 'scale'>, run: number):
 const DEEP: Lowers = {
   name: 'deep',
   count: 1,
-  build(folder, scale) {
+  build(directory, scale) {
     for (let run = 0; run < RUNS; run++)
-      for (const at of deepFiles({ root: `${folder}/0`, scale }, run)) {
+      for (const at of deepFiles({ root: `${directory}/0`, scale }, run)) {
         fs.mkdirSync(at.slice(0, at.lastIndexOf('/')), { recursive: true })
         fs.writeFileSync(at, 'deep')
       }
   },
 }
 
-/** Walks over what is below a folder, and finds so many names. */
+/** Walks over what is below a directory, and finds so many names. */
 const walkAll =
   (top: string, expectedAt: (scale: number) => number): Step['prepare'] =>
   ({ root, scale }) => {
     const expected = expectedAt(scale)
     return () => {
-      const count = inFolder(`${root}/${top}`, walk)
+      const count = inDirectory(`${root}/${top}`, walk)
       if (count !== expected) throw new Error(`the walk found ${count} names of ${expected}`)
       return count
     }
   }
 
-const PER_FOLDER = 100
-const manyFolders = (scale: number): number => scaled(1000, scale)
+const PER_DIRECTORY = 100
+const manyDirectories = (scale: number): number => scaled(1000, scale)
 
 const MANY_FILES: Lowers = {
   name: 'many-files',
   count: 1,
-  build(folder, scale) {
-    for (let n = 0; n < manyFolders(scale); n++)
-      makeFiles(`${folder}/0/many/folder${n}`, PER_FOLDER)
+  build(directory, scale) {
+    for (let n = 0; n < manyDirectories(scale); n++)
+      makeFiles(`${directory}/0/many/directory${n}`, PER_DIRECTORY)
   },
 }
 
-const FOLDERS = 10
+const DIRECTORIES = 10
 
-/** Layers that have the same 10 folders, and 1,000 files spread over all of them. */
+/** Layers that have the same 10 directories, and 1,000 files spread over all of them. */
 const layersOf = (count: number): Lowers => ({
   name: `layers-${count}`,
   count,
-  build(folder, scale) {
+  build(directory, scale) {
     for (let layer = 0; layer < count; layer++)
-      for (let n = 0; n < FOLDERS; n++)
-        fs.mkdirSync(`${folder}/${layer}/all/d${n}`, { recursive: true })
+      for (let n = 0; n < DIRECTORIES; n++)
+        fs.mkdirSync(`${directory}/${layer}/all/d${n}`, { recursive: true })
     for (let n = 0; n < scaled(1000, scale); n++)
-      fs.writeFileSync(`${folder}/${n % count}/all/d${Math.floor(n / count) % FOLDERS}/f${n}`, '')
+      fs.writeFileSync(
+        `${directory}/${n % count}/all/d${Math.floor(n / count) % DIRECTORIES}/f${n}`,
+        '',
+      )
   },
 })
 
@@ -109,7 +113,7 @@ const layers = (count: number): Work => ({
     step(
       'walk',
       `walk over ${count} lower layers of 1,000 files`,
-      walkAll('all', scale => FOLDERS + scaled(1000, scale)),
+      walkAll('all', scale => DIRECTORIES + scaled(1000, scale)),
     ),
   ],
 })
@@ -119,7 +123,7 @@ export const shapes: Work[] = [
     name: 'list',
     lowers: CROWD,
     steps: [
-      step('list', 'list a folder of 10,000 names', list(0)),
+      step('list', 'list a directory of 10,000 names', list(0)),
       step('again', 'list it again', list(0)),
       step('add', '', addName),
       step('merged', 'list it with one name of the upper layer', list(1)),
@@ -128,7 +132,7 @@ export const shapes: Work[] = [
   {
     name: 'deep',
     lowers: DEEP,
-    steps: [step('stat', 'stat of 300 files 10 folders deep', each(deepFiles, sys.lstat))],
+    steps: [step('stat', 'stat of 300 files 10 directories deep', each(deepFiles, sys.lstat))],
   },
   {
     name: 'many-files',
@@ -139,7 +143,7 @@ export const shapes: Work[] = [
       step(
         'walk',
         'walk with stat of 100,000 files',
-        walkAll('many', scale => manyFolders(scale) * (PER_FOLDER + 1)),
+        walkAll('many', scale => manyDirectories(scale) * (PER_DIRECTORY + 1)),
       ),
     ],
   },

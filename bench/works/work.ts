@@ -13,7 +13,7 @@ export interface Place {
   roots: readonly string[]
   /** The (first) lower layer itself, for preparations that must not touch the mount. */
   lower: string
-  /** An empty folder beside the layers, on the same kind of file system. */
+  /** An empty directory beside the layers, on the same kind of file system. */
   scratch: string
   /** What sizes and counts are multiplied with. */
   scale: number
@@ -39,9 +39,9 @@ export interface Step {
 /** Read-only layers; built once, since nobody may write to them. */
 export interface Lowers {
   name: string
-  /** How many layers; each is a folder that is named by its number, the top one 0. */
+  /** How many layers; each is a directory that is named by its number, the top one 0. */
   count: number
-  build(this: void, folder: string, scale: number): void
+  build(this: void, directory: string, scale: number): void
 }
 
 export interface Work {

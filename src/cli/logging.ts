@@ -98,7 +98,7 @@ const toFile = async (
   } catch (error) {
     const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
     throw new MountError(
-      `${named}=${file}: can't be opened for writing (${code}); name a file in a folder that exists and is writable`,
+      `${named}=${file}: can't be opened for writing (${code}); name a file in a directory that exists and is writable`,
       { option: 'log-file', path: file, code, cause: error },
     )
   } finally {

@@ -75,7 +75,7 @@ Without a command, as fuse-overlayfs and as mount(8) calls it, which is the same
     .command('umount')
     .alias('unmount')
     .description('Unmount unions, and wait until their layers are closed.')
-    .addArgument(new Argument('[mountpoint...]', 'the folders they are mounted on'))
+    .addArgument(new Argument('[mountpoint...]', 'the directories they are mounted on'))
     .option('-l, --lazy', 'detach what is busy, too; open files go on working', false)
     .option('-a, --all', 'all that `tsoverlay ls` shows; each is named when it is unmounted', false)
     .addHelpText(

@@ -8,7 +8,7 @@ import { startMount, type Mount, type StartOptions } from '../server/mount.js'
 import { titleFor } from '../host/servers.js'
 import { setsid } from '../sys/proc.js'
 import { whyOwn } from '../resident/own-process.js'
-import { serverFolder } from '../resident/runtime-directory.js'
+import { serverDirectory } from '../resident/runtime-directory.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
 import { lineOf, stackOf, statusOf } from './failures.js'
@@ -83,7 +83,7 @@ const mountAndServe = async (
   }
   process.on('uncaughtException', onFault)
   const nowhere = command.foreground ? undefined : openNowhere()
-  chdir('/') // a server must not keep the folder busy in which it was started
+  chdir('/') // a server must not keep the directory busy in which it was started
 
   const mount = await startAfter(background?.unanswered ?? 0, {
     ...startOptionsOf(wanted, logs),
@@ -158,6 +158,6 @@ const mayStay = (wanted: Wanted): boolean =>
   !wanted.command.ownServer &&
   !wanted.options.ownServer &&
   wanted.command.transport === 'kernel' &&
-  serverFolder() !== undefined &&
+  serverDirectory() !== undefined &&
   whyOwn(pathsOf(wanted)) === undefined &&
   !logMayWait(wanted)

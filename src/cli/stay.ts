@@ -309,7 +309,7 @@ const realOf = (path: string): string => {
 const hasSameFusermount = ({ PATH = '' }: Called['env'], machine: Machine): boolean =>
   PATH === (process.env['PATH'] ?? '') ||
   (whyOwn(
-    PATH.split(':').filter(folder => folder.startsWith('/')),
+    PATH.split(':').filter(directory => directory.startsWith('/')),
     machine,
   ) === undefined &&
     findFusermount(PATH) === findFusermount())

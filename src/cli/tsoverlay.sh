@@ -50,7 +50,7 @@ may_ask() {
   [ -n "$options" ]
 }
 
-# The folder of the resident server: see src/resident/runtime-directory.ts. Everything in it is this user's own, and so is what leads there.
+# The directory of the resident server: see src/resident/runtime-directory.ts. Everything in it is this user's own, and so is what leads there.
 find_server() {
   top=
   name=${TSOVERLAY_SERVER-tsoverlay}
@@ -64,10 +64,10 @@ find_server() {
     [ -O "$base" ] && [ ! -L "$base" ] || return 1
   fi
   top=$base/$name
-  folder=$top/$key
-  answer=$folder/answer.$$
-  [ -O "$top" ] && [ ! -L "$top" ] && [ -O "$folder" ] && [ ! -L "$folder" ] && [ ! -e "$answer" ] &&
-    { read -r server && read -r start && read -r kind && read -r holder && read -r held && read -r pipe; } <"$folder/pid" || return 1
+  directory=$top/$key
+  answer=$directory/answer.$$
+  [ -O "$top" ] && [ ! -L "$top" ] && [ -O "$directory" ] && [ ! -L "$directory" ] && [ ! -e "$answer" ] &&
+    { read -r server && read -r start && read -r kind && read -r holder && read -r held && read -r pipe; } <"$directory/pid" || return 1
   # The kernel says no to whom it would not let look into the server.
   [ -p "$pipe" ] && return
   is_running || pass_over
@@ -273,15 +273,15 @@ has_room() {
     esac
   done </proc/self/cgroup || return 1
   hierarchy=/sys/fs/cgroup${kind:+/$kind}
-  folder=$hierarchy${group%/}
+  directory=$hierarchy${group%/}
   while :; do
-    [ -d "$folder" ] || return 1
-    [ ! -e "$folder/pids.max" ] || {
-      read -r most <"$folder/pids.max" && read -r now <"$folder/pids.current" || return 1
+    [ -d "$directory" ] || return 1
+    [ ! -e "$directory/pids.max" ] || {
+      read -r most <"$directory/pids.max" && read -r now <"$directory/pids.current" || return 1
       [ "$most" = max ] || [ "$most" -gt $((now + 64)) ] || return 1
     }
-    [ "$folder" != "$hierarchy" ] || return 0
-    folder=${folder%/*}
+    [ "$directory" != "$hierarchy" ] || return 0
+    directory=${directory%/*}
   done
 }
 

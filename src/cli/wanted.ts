@@ -53,7 +53,7 @@ export const readWanted = (command: MountCommand, here: string): Wanted => {
   }
 }
 
-/** The layers and the work folder. */
+/** The layers and the work directory. */
 export const layersOf = ({ options: { union } }: Wanted): string[] =>
   [...union.lower, union.upper, union.work].filter(path => path !== undefined)
 

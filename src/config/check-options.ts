@@ -22,7 +22,7 @@ const oneOf = (...words: readonly unknown[]): Rule => [
 ]
 
 const path: Rule = [
-  'the path of a folder, a string that is not empty',
+  'the path of a directory, a string that is not empty',
   value => typeof value === 'string' && value !== '' && !value.includes('\0'),
 ]
 const yesOrNo: Rule = ['true or false', value => typeof value === 'boolean']
@@ -43,7 +43,7 @@ const id: Rule = ['an id, a number', value => typeof value === 'number']
 const rules: { readonly [K in keyof Required<MountOptions>]: Rule } = {
   // None at all is said by who looks at the layers (host/validate.ts).
   lower: [
-    'the path of a folder, or a list of paths',
+    'the path of a directory, or a list of paths',
     value => (Array.isArray(value) ? value.every(path[1]) : path[1](value)),
   ],
   upper: path,

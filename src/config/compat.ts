@@ -32,7 +32,7 @@ export type Call =
 
 /**
  * What a command line asks for.
- * @param name what the program was called as, without folders
+ * @param name what the program was called as, without directories
  * @param args without node and the script
  */
 export const readCall = (
@@ -86,7 +86,7 @@ interface Words {
   version: boolean
   /** The values of `-o`; undefined where the last has none. */
   options: (string | undefined)[]
-  folders: string[]
+  directories: string[]
   unknown: string[]
 }
 
@@ -97,13 +97,13 @@ const readWords = (args: readonly string[]): Words => {
     help: false,
     version: false,
     options: [],
-    folders: [],
+    directories: [],
     unknown: [],
   }
   for (let i = 0; i < args.length; i++) {
     const arg = args[i] ?? ''
     if (arg === '--') {
-      words.folders.push(...args.slice(i + 1))
+      words.directories.push(...args.slice(i + 1))
       break
     }
     if (arg === '-o') words.options.push(args[++i])
@@ -113,7 +113,7 @@ const readWords = (args: readonly string[]): Words => {
     else if (arg === '-h' || arg === '--help') words.help = true
     else if (arg === '-V' || arg === '--version') words.version = true
     else if (arg.startsWith('-') && arg !== '-') words.unknown.push(arg)
-    else words.folders.push(arg)
+    else words.directories.push(arg)
   }
   // One thread owns the union, whether that is asked for or not.
   words.unknown = words.unknown.filter(arg => arg !== '-s')
@@ -125,17 +125,17 @@ const translate = (
   env: Readonly<Record<string, string | undefined>>,
   sloppy = false,
 ): Call => {
-  const { folders } = words
-  const mountpoint = folders.at(-1)
+  const { directories } = words
+  const mountpoint = directories.at(-1)
   if (mountpoint === undefined || mountpoint === '') {
     return { kind: 'wrong', message: 'the mountpoint is missing; it comes last' }
   }
-  if (folders.length > 2) {
-    return { kind: 'wrong', message: `too many arguments: ${folders.slice(1, -1).join(' ')}` }
+  if (directories.length > 2) {
+    return { kind: 'wrong', message: `too many arguments: ${directories.slice(1, -1).join(' ')}` }
   }
   // What comes first gives way to the options that follow.
   const options: string[] = []
-  const source = folders.length === 2 ? folders[0] : undefined
+  const source = directories.length === 2 ? directories[0] : undefined
   if (source !== undefined && source !== '') {
     options.push(`fsname=${source.replaceAll(/[\\,]/g, String.raw`\$&`)}`)
   }

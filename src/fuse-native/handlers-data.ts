@@ -1,4 +1,4 @@
-/** Handlers for open files and folders. Part of the table in handlers.ts. */
+/** Handlers for open files and directories. Part of the table in handlers.ts. */
 
 import { FMODE_EXEC } from '../fuse/protocol/abi.js'
 import type { ByteString, DirSink, Result } from '../overlay/ops.js'

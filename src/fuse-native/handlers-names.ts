@@ -27,7 +27,7 @@ const unlink = (s: Session, path: string): Result => {
   const dentry = s.paths.known(place)
   // libfuse has closed a file that was removed long ago.
   if (dentry?.hidden === true) s.paths.remove(dentry)
-  else return removed(s, place, s.ops.unlink(place.folder.id, place.name))
+  else return removed(s, place, s.ops.unlink(place.directory.id, place.name))
   return 0
 }
 
@@ -52,14 +52,14 @@ const rename = (s: Session, from: string, to: string, thread: Buffer | undefined
     s.hidden.hide(dentry, into, thread)
     return 0
   }
-  const r = s.ops.rename(parent.id, name, into.folder.id, into.name, 0)
+  const r = s.ops.rename(parent.id, name, into.directory.id, into.name, 0)
   if (r >= 0 && !isStill(s, dentry)) s.paths.move(dentry, into)
   if (claimed) s.hidden.renamed()
   return r
 }
 
 export const nameHandlers = (s: Session): Names => {
-  /** Something new in a folder. */
+  /** Something new in a directory. */
   const make = (path: string, call: (place: Place) => Result): Result => {
     const place = s.paths.place(path)
     return typeof place === 'number' ? place : s.made(place, call(place))
@@ -68,8 +68,8 @@ export const nameHandlers = (s: Session): Names => {
     create(path, mode, done) {
       const call = (): Result => {
         // How it is opened is not told. The kernel itself sees to it that nobody does with it what they may not.
-        const r = make(path, ({ folder, name }) =>
-          s.ops.create(s.caller, folder.id, name, mode & 0o7777, O_RDWR, s.entry, s.opened),
+        const r = make(path, ({ directory, name }) =>
+          s.ops.create(s.caller, directory.id, name, mode & 0o7777, O_RDWR, s.entry, s.opened),
         )
         return r < 0 ? r : s.fileOpened(s.entry.nodeId)
       }
@@ -77,10 +77,10 @@ export const nameHandlers = (s: Session): Names => {
     },
     mknod(path, mode, dev, done) {
       const call = (): Result =>
-        make(path, ({ folder, name }) =>
+        make(path, ({ directory, name }) =>
           s.ops.mknod(
             s.caller,
-            folder.id,
+            directory.id,
             name,
             mode & 0xffff,
             devMajor(dev),
@@ -92,8 +92,8 @@ export const nameHandlers = (s: Session): Names => {
     },
     mkdir(path, mode, done) {
       const call = (): Result =>
-        make(path, ({ folder, name }) =>
-          s.ops.mkdir(s.caller, folder.id, name, mode & 0o7777, s.entry),
+        make(path, ({ directory, name }) =>
+          s.ops.mkdir(s.caller, directory.id, name, mode & 0o7777, s.entry),
         )
       s.run('mkdir', call, done)
     },
@@ -101,8 +101,8 @@ export const nameHandlers = (s: Session): Names => {
       const call = (): Result => {
         const bytes = toBytes(target)
         if (bytes === undefined) return -E.EILSEQ
-        return make(path, ({ folder, name }) =>
-          s.ops.symlink(s.caller, folder.id, name, bytes, s.entry),
+        return make(path, ({ directory, name }) =>
+          s.ops.symlink(s.caller, directory.id, name, bytes, s.entry),
         )
       }
       s.run('symlink', call, done)
@@ -112,7 +112,7 @@ export const nameHandlers = (s: Session): Names => {
         const id = s.node(from)
         return id < 0
           ? id
-          : make(to, ({ folder, name }) => s.ops.link(id, folder.id, name, s.entry))
+          : make(to, ({ directory, name }) => s.ops.link(id, directory.id, name, s.entry))
       }
       s.run('link', call, done)
     },
@@ -123,7 +123,7 @@ export const nameHandlers = (s: Session): Names => {
       const call = (): Result => {
         const place = s.paths.place(path)
         if (typeof place === 'number') return place
-        return removed(s, place, s.ops.rmdir(place.folder.id, place.name))
+        return removed(s, place, s.ops.rmdir(place.directory.id, place.name))
       }
       s.run('rmdir', call, done)
     },

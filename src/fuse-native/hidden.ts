@@ -1,6 +1,6 @@
 /**
  * Files that are removed while they are open. libfuse tells no inode, only paths, so it needs a name for them: instead
- * of removing an open file it renames it, in its folder, to `.fuse_hidden` and sixteen hexadecimal digits, and removes
+ * of removing an open file it renames it, in its directory, to `.fuse_hidden` and sixteen hexadecimal digits, and removes
  * that at the last close (lib/fuse.c:hide_node). Here no such file is ever made: the union keeps a removed file by its
  * handles, so the name is removed at once, and the other one is only known to paths.ts.
  *
@@ -25,7 +25,7 @@ export const isHidden = (path: string): boolean => HIDDEN.test(path)
 
 /** Whether libfuse wants a file out of the way, rather than a user a new name for it. */
 export const isHiding = (from: Dentry, to: Place): boolean =>
-  from.parent === to.folder && HIDDEN.test(to.name)
+  from.parent === to.directory && HIDDEN.test(to.name)
 
 interface Waiting {
   place: Place
@@ -52,7 +52,7 @@ export class Hidden {
 
   /** The file gets its other name; it is removed with the next question. */
   hide(dentry: Dentry, to: Place, thread: unknown): void {
-    const place = { folder: to.folder, name: dentry.name }
+    const place = { directory: to.directory, name: dentry.name }
     this.#paths.hide(dentry, to.name)
     this.#waiting = { place, thread, claimed: false }
   }
@@ -64,8 +64,8 @@ export class Hidden {
   claim(thread: unknown, to: Place): boolean {
     const waiting = this.#waiting
     if (waiting === undefined || waiting.thread !== thread) return false
-    const { folder, name } = waiting.place
-    return (waiting.claimed = folder === to.folder && name === to.name)
+    const { directory, name } = waiting.place
+    return (waiting.claimed = directory === to.directory && name === to.name)
   }
 
   /** The rename was made, or has failed: the file is gone, or has its name still. */
@@ -80,10 +80,10 @@ export class Hidden {
   settle(): void {
     const waiting = this.#waiting
     if (waiting === undefined || waiting.claimed) return
-    const { folder, name } = waiting.place
+    const { directory, name } = waiting.place
     let r: Result
     try {
-      r = this.#ops.unlink(folder.id, name)
+      r = this.#ops.unlink(directory.id, name)
     } catch (error) {
       if (!(error instanceof Pending)) throw error
       // Its result is not that of the operation which came after.

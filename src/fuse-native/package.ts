@@ -164,21 +164,21 @@ const codeOf = (error: unknown): string | undefined =>
  */
 export const loadPackage = (): Package => {
   const require = createRequire(import.meta.url)
-  let folder: string
+  let directory: string
   try {
-    folder = dirname(require.resolve('fuse-native/package.json'))
+    directory = dirname(require.resolve('fuse-native/package.json'))
   } catch (error) {
     throw new MountError(
       `transport=fuse-native: the package is not installed; install it with: npm install --ignore-scripts ${PACKAGE} -- or use transport=kernel`,
       { option: 'transport', code: codeOf(error) ?? 'ENOENT', cause: error },
     )
   }
-  preload(`${folder}/prebuilds/${process.platform}-${process.arch}/libfuse.so`)
+  preload(`${directory}/prebuilds/${process.platform}-${process.arch}/libfuse.so`)
   try {
     const Fuse = require('fuse-native') as FuseClass
     // The package keeps its binding to itself; asked for again it is the same one.
-    const load = createRequire(`${folder}/index.js`)('node-gyp-build') as (of: string) => unknown
-    return { Fuse, binding: load(folder) as NativeBinding }
+    const load = createRequire(`${directory}/index.js`)('node-gyp-build') as (of: string) => unknown
+    return { Fuse, binding: load(directory) as NativeBinding }
   } catch (error) {
     const [reason = ''] = (error instanceof Error ? error.message : String(error)).split('\n')
     throw new MountError(

@@ -1,7 +1,7 @@
 /**
  * Paths to nodes. libfuse tells a path with every request; the union knows inodes by number, and keeps those that
  * were looked up until they are given back. In place of the kernel's dentries there is a tree of the names that were
- * used last: each holds one lookup of its node. A folder stays as long as there are names below it.
+ * used last: each holds one lookup of its node. A directory stays as long as there are names below it.
  */
 
 import {
@@ -36,7 +36,7 @@ export class Dentry {
 
 /** Where something is to be made or removed. */
 export interface Place {
-  readonly folder: Dentry
+  readonly directory: Dentry
   readonly name: ByteString
 }
 
@@ -65,13 +65,13 @@ export class Paths {
     return bytes === undefined ? -E.EILSEQ : this.#walk(bytes)
   }
 
-  /** The folder that a path leads to but for its last name. */
+  /** The directory that a path leads to but for its last name. */
   place(path: string): Place | Result {
     const bytes = toBytes(path)
     if (bytes === undefined) return -E.EILSEQ
     const slash = bytes.lastIndexOf('/')
-    const folder = this.#walk(bytes.slice(0, slash))
-    return typeof folder === 'number' ? folder : { folder, name: bytes.slice(slash + 1) }
+    const directory = this.#walk(bytes.slice(0, slash))
+    return typeof directory === 'number' ? directory : { directory, name: bytes.slice(slash + 1) }
   }
 
   #walk(path: ByteString): Dentry | Result {
@@ -86,14 +86,14 @@ export class Paths {
     return at
   }
 
-  #lookUp(folder: Dentry, name: ByteString): Dentry | Result {
-    const r = this.#ops.lookup(folder.id, name, this.#entry)
+  #lookUp(directory: Dentry, name: ByteString): Dentry | Result {
+    const r = this.#ops.lookup(directory.id, name, this.#entry)
     if (r < 0) return r === -E.ESTALE ? -E.ENOTDIR : r
     if (this.#entry.nodeId === 0) return -E.ENOENT
-    return this.add({ folder, name }, this.#entry.nodeId)
+    return this.add({ directory, name }, this.#entry.nodeId)
   }
 
-  /** The leaf first, so that no folder is unused for longer than what is in it. */
+  /** The leaf first, so that no directory is unused for longer than what is in it. */
   #touch(leaf: Dentry): void {
     for (let at: Dentry | null = leaf; at !== null && at.parent !== null; at = at.parent) {
       if (at.hidden) continue
@@ -103,24 +103,24 @@ export class Paths {
   }
 
   /** A name that was looked up or made: takes over the lookup. */
-  add({ folder, name }: Place, id: NodeId): Dentry {
-    const known = folder.children?.get(name)
+  add({ directory, name }: Place, id: NodeId): Dentry {
+    const known = directory.children?.get(name)
     if (known?.id === id) {
       this.#owed.push(id)
       return known
     }
     if (known !== undefined) this.remove(known)
-    const dentry = new Dentry(id, folder, name)
-    this.#attach(dentry, folder, name)
+    const dentry = new Dentry(id, directory, name)
+    this.#attach(dentry, directory, name)
     this.#recent.add(dentry)
     return dentry
   }
 
-  #attach(dentry: Dentry, folder: Dentry, name: ByteString): void {
-    dentry.parent = folder
+  #attach(dentry: Dentry, directory: Dentry, name: ByteString): void {
+    dentry.parent = directory
     dentry.name = name
-    folder.children ??= new Map()
-    folder.children.set(name, dentry)
+    directory.children ??= new Map()
+    directory.children.set(name, dentry)
   }
 
   #detach(dentry: Dentry): void {
@@ -130,8 +130,8 @@ export class Paths {
   }
 
   /** What is known under a name, without looking it up. */
-  known({ folder, name }: Place): Dentry | undefined {
-    return folder.children?.get(name)
+  known({ directory, name }: Place): Dentry | undefined {
+    return directory.children?.get(name)
   }
 
   /** The name is gone, and all below it. */
@@ -151,13 +151,13 @@ export class Paths {
     if (there === dentry) return
     if (there !== undefined) this.remove(there)
     this.#detach(dentry)
-    this.#attach(dentry, to.folder, to.name)
+    this.#attach(dentry, to.directory, to.name)
   }
 
   /** As `move`, to a name that is not the union's. It stays until it is removed. */
   hide(dentry: Dentry, name: ByteString): Dentry {
-    const folder = dentry.parent ?? this.#root
-    this.move(dentry, { folder, name })
+    const directory = dentry.parent ?? this.#root
+    this.move(dentry, { directory, name })
     dentry.hidden = true
     this.#recent.delete(dentry)
     return dentry
@@ -173,7 +173,7 @@ export class Paths {
   #shrink(): void {
     for (const dentry of this.#recent) {
       if (this.#recent.size <= this.#most) return
-      // Only what is hidden keeps a folder here for longer than what is in it.
+      // Only what is hidden keeps a directory here for longer than what is in it.
       if (dentry.children === null) this.remove(dentry)
     }
   }

@@ -49,7 +49,7 @@ const start = async (options: ServeOptions): Promise<void> => {
     void leave(options.mountpoint, error)
   })
   // Who has started this is gone. What it left mounted (which only one that was killed does) is dead with it, as a
-  // mount is whose own server was killed: below it there may be a folder that nobody must write to by mistake.
+  // mount is whose own server was killed: below it there may be a directory that nobody must write to by mistake.
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
   try {
     live = await mountNative(options, log)

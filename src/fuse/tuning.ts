@@ -7,7 +7,7 @@ export interface Tuning {
   readonly xattrs: boolean
   /** Show and take POSIX ACLs, and have the kernel enforce them. */
   readonly acl: boolean
-  /** Say of every folder that it has one link. */
+  /** Say of every directory that it has one link. */
   readonly staticNlink: boolean
   /** Bytes of data in the largest WRITE request. */
   readonly maxWrite: number

@@ -1,6 +1,6 @@
 /**
  * Mounts of this process whose end is under way: unmounting waits for it, but not for long, and under load a server needs longer
- * to close its layers. Whoever mounts the same upper folder then waits for that, where lock.ts would refuse it.
+ * to close its layers. Whoever mounts the same upper directory then waits for that, where lock.ts would refuse it.
  */
 
 import { realpathSync } from 'node:fs'
@@ -15,7 +15,7 @@ interface Place {
 
 /** A mount of this process. */
 interface Own {
-  folders: ReadonlySet<string>
+  directories: ReadonlySet<string>
   place: Place
   closed: Promise<void>
   /** Its end may take as long as files stay open. */
@@ -37,18 +37,18 @@ const realOf = (path: string): string => {
 
 /**
  * Makes a mount known until it has ended.
- * @param folders its upper and its work folder
+ * @param directories its upper and its work directory
  * @param place what is mounted where
  * @param closed settles when it has ended
  * @returns to be called when it is unmounted lazily: nobody waits for it then
  */
 export const noteLive = (
-  folders: readonly string[],
+  directories: readonly string[],
   place: Place | undefined,
   closed: Promise<void>,
 ): (() => void) => {
-  if (place === undefined || folders.length === 0) return () => {}
-  const own = { folders: new Set(folders.map(realOf)), place, closed, lazy: false }
+  if (place === undefined || directories.length === 0) return () => {}
+  const own = { directories: new Set(directories.map(realOf)), place, closed, lazy: false }
   live.add(own)
   const forget = (): void => void live.delete(own)
   closed.then(forget, forget)
@@ -72,18 +72,18 @@ const isGone = (own: Own): boolean => {
 }
 
 /**
- * Waits for mounts of this process that have one of the folders, but are mounted nowhere any more.
- * @param folders an upper and a work folder
+ * Waits for mounts of this process that have one of the directories, but are mounted nowhere any more.
+ * @param directories an upper and a work directory
  * @param patience for how long at most, in milliseconds
  */
 export const awaitEndings = async (
-  folders: readonly string[],
+  directories: readonly string[],
   patience = PATIENCE_MS,
 ): Promise<void> => {
   if (live.size === 0) return
-  const names = folders.map(realOf)
+  const names = directories.map(realOf)
   const ending = [...live].filter(
-    own => !own.lazy && names.some(name => own.folders.has(name)) && isGone(own),
+    own => !own.lazy && names.some(name => own.directories.has(name)) && isGone(own),
   )
   if (ending.length === 0) return
   let timer: NodeJS.Timeout | undefined

@@ -1,7 +1,7 @@
 /**
- * Whether a kernel overlayfs or a fuse-overlayfs uses a folder as its upper or work folder. Neither takes a lock that can be
+ * Whether a kernel overlayfs or a fuse-overlayfs uses a directory as its upper or work directory. Neither takes a lock that can be
  * seen (lock.ts finds another tsoverlay), but /proc tells: of the former the mount options, of the latter the command line. A
- * folder that is a lower layer there does not count.
+ * directory that is a lower layer there does not count.
  */
 
 import * as fs from 'node:fs'
@@ -12,13 +12,13 @@ import { unescapeOctal, type MountInfo } from './proc-mounts.js'
 import { describe, namespaces, processes, type Namespace } from './mount-namespaces.js'
 import { fuseConnectionsOf, fuseMountsOf } from './servers.js'
 
-/** A folder that is to be an upper or a work folder, or one that it lies in. */
+/** A directory that is to be an upper or a work directory, or one that it lies in. */
 export interface Wanted {
   option: string
   /** As it was given. */
   path: string
-  /** The folder itself: `path`, or one above it. */
-  folder: string
+  /** The directory itself: `path`, or one above it. */
+  directory: string
   /** Its device and inode, `DEV:INO`. */
   key: string
 }
@@ -29,7 +29,7 @@ const MOST_NAMESPACES = 256
 const PATIENCE_MS = 3000
 const POLL_MS = 10
 
-/** Device and inode of a folder: the same for every name of it. Empty: there is none, or it can't be seen. */
+/** Device and inode of a directory: the same for every name of it. Empty: there is none, or it can't be seen. */
 const keyOf = (path: string): string => {
   try {
     const stat = fs.statSync(path, { bigint: true, throwIfNoEntry: false })
@@ -40,7 +40,7 @@ const keyOf = (path: string): string => {
 }
 
 /**
- * @param wanted the upper and the work folder of the mount to be, and those that they lie in
+ * @param wanted the upper and the work directory of the mount to be, and those that they lie in
  * @param mounts of this process
  * @param impatient one that is about to end is not waited for
  * @throws {MountError} EBUSY: a mount uses one of them for writing
@@ -62,9 +62,9 @@ const isFuseOverlayfs = ({ type, source }: MountInfo): boolean =>
   type === 'fuse.fuse-overlayfs' || (type === 'fuse' && source === 'fuse-overlayfs')
 
 /** @param who by whom it is in use, and what to do about that */
-export const busy = ({ option, path, folder }: Omit<Wanted, 'key'>, who: string): MountError => {
-  const what = folder === path ? 'is' : `lies in ${folder}, which is`
-  return new MountError(`${option}=${path} ${what} in use by ${who}, or choose another folder`, {
+export const busy = ({ option, path, directory }: Omit<Wanted, 'key'>, who: string): MountError => {
+  const what = directory === path ? 'is' : `lies in ${directory}, which is`
+  return new MountError(`${option}=${path} ${what} in use by ${who}, or choose another directory`, {
     option,
     path,
     code: 'EBUSY',
@@ -84,7 +84,7 @@ const checkKernelMount = (
     const found = value.startsWith('/')
       ? sameAs(wanted, keyOf(`${top}${value}`))
       : option.startsWith('u') && mount.root === '/'
-        ? wanted.find(({ folder }) => showsRootOf(folder, `${top}${mountpoint}`))
+        ? wanted.find(({ directory }) => showsRootOf(directory, `${top}${mountpoint}`))
         : undefined
     if (found === undefined) continue
     const where = own
@@ -99,12 +99,12 @@ const sameAs = (wanted: readonly Wanted[], key: string): Wanted | undefined =>
 
 /**
  * A relative path in the mount options starts where the mounter worked, which nothing tells any more. But the root of an
- * overlay has the inode number and the times of its upper folder (kernel: ovl_get_root, ovl_getattr).
- * That root may itself be a folder that another one lies in.
+ * overlay has the inode number and the times of its upper directory (kernel: ovl_get_root, ovl_getattr).
+ * That root may itself be a directory that another one lies in.
  */
-const showsRootOf = (folder: string, mountpoint: string): boolean => {
+const showsRootOf = (directory: string, mountpoint: string): boolean => {
   try {
-    const [one, other] = [folder, mountpoint].map(path => fs.statSync(path, { bigint: true }))
+    const [one, other] = [directory, mountpoint].map(path => fs.statSync(path, { bigint: true }))
     return (
       one!.dev !== other!.dev &&
       one!.ino === other!.ino &&
@@ -169,12 +169,12 @@ export const mountOptionsOf = (args: readonly string[]): string[] =>
       ),
     )
 
-/** Which folder an option of another process names, as that process sees it. */
+/** Which directory an option of another process names, as that process sees it. */
 const foundIn = (option: string, pid: number, wanted: readonly Wanted[]): Wanted | undefined => {
   const value = /^(?:upperdir|workdir)=(.+)$/s.exec(option)?.[1]
   if (value === undefined) return undefined
   if (value.startsWith('/')) return sameAs(wanted, keyOf(`/proc/${pid}/root${value}`))
-  // In the background it works in `/`, wherever it was started. But it has the folders open: the upper one, and `work` in the other.
+  // In the background it works in `/`, wherever it was started. But it has the directories open: the upper one, and `work` in the other.
   const name = posix.normalize(value).replace(/^(\.\.\/)+/, '')
   const [end, isWork] = option.startsWith('w') ? [posix.join(name, 'work'), true] : [name, false]
   const keys = openPaths(pid)

@@ -1,5 +1,5 @@
 /**
- * Who holds the lock of an upper or work folder (lock.ts), and waiting for one that is about to let go. It goes by /proc alone, and
+ * Who holds the lock of an upper or work directory (lock.ts), and waiting for one that is about to let go. It goes by /proc alone, and
  * takes no lock.
  */
 
@@ -58,10 +58,10 @@ export const wait = (patience: number, look: () => Held | false): void => {
 }
 
 /**
- * Whether a folder lies in one that another tsoverlay has locked (kernel: ovl_check_layer). /proc tells: to try the locks would have a
- * mount that begins meanwhile find them taken. Anybody may lock a folder, so it counts only for a server of a FUSE mount.
+ * Whether a directory lies in one that another tsoverlay has locked (kernel: ovl_check_layer). /proc tells: to try the locks would have a
+ * mount that begins meanwhile find them taken. Anybody may lock a directory, so it counts only for a server of a FUSE mount.
  *
- * @param above the folders that the upper and the work folder lie in
+ * @param above the directories that the upper and the work directory lie in
  * @param impatient one that is about to end is not waited for
  * @throws {MountError} EBUSY: a live mount has one of them
  */
@@ -88,7 +88,7 @@ const lockers = (numbers: ReadonlySet<string>): number[] =>
     .map(fields => Number(fields![1]))
     .filter(pid => pid > 0)
 
-/** Which of the folders a process has locked. It is looked at by its descriptors: the device in /proc/locks is not always that of stat(2). */
+/** Which of the directories a process has locked. It is looked at by its descriptors: the device in /proc/locks is not always that of stat(2). */
 const lockedBy = (
   pid: number,
   above: readonly Wanted[],
@@ -153,8 +153,8 @@ export const readLocks = (): string => {
 }
 
 /**
- * @param pid the process that has locked a folder
- * @param key that of the folder (in-use.ts:Wanted)
+ * @param pid the process that has locked a directory
+ * @param key that of the directory (in-use.ts:Wanted)
  */
 export const holderOf = (pid: number, key: string): Holder => {
   const master = masterOf(pid)

@@ -1,5 +1,5 @@
 /**
- * The lock that keeps two unions from writing into one upper or work folder. The lock is flock(2) on the folders
+ * The lock that keeps two unions from writing into one upper or work directory. The lock is flock(2) on the directories
  * themselves: nothing is created, and it ends with the process however that ends.
  */
 
@@ -14,10 +14,10 @@ import { Stat } from '../sys/stat.js'
 import { holderOf, lockOwner, PATIENCE_MS, readLocks, wait, type Holder } from './lock-holder.js'
 
 /**
- * Locks both folders of a writable union; the locks live as long as the descriptors.
+ * Locks both directories of a writable union; the locks live as long as the descriptors.
  *
  * @param upperFd a descriptor of the upper layer, not O_PATH
- * @param workFd a descriptor of the work folder, not O_PATH
+ * @param workFd a descriptor of the work directory, not O_PATH
  * @param patience how long to wait for a holder that is about to let go, in milliseconds
  * @throws {MountError} EBUSY: a live mount has one of them
  */
@@ -33,11 +33,11 @@ export const lockUpper = (
 }
 
 /**
- * Locks the upper folder of a union that only reads: nobody writes there meanwhile. The lock is a shared one, which tells such a
+ * Locks the upper directory of a union that only reads: nobody writes there meanwhile. The lock is a shared one, which tells such a
  * union from one that writes; two of them exclude each other all the same, as in kernel overlayfs with `index=on`.
  *
  * @param upperFd a descriptor of the upper layer, not O_PATH; the lock lives as long as that
- * @param workFd a descriptor of the work folder, which is only looked at; negative: it can't be opened
+ * @param workFd a descriptor of the work directory, which is only looked at; negative: it can't be opened
  * @throws {MountError} EBUSY: a live mount has one of them
  */
 export const lockReader = (
@@ -63,13 +63,13 @@ const lock = (fd: number, option: string, path: string, patience: number, reads 
     // A reader on a file system without flock(2): nobody can write there, either.
     if (result >= 0 || reads) return false
     throw new MountError(
-      `${option}=${path} can't be locked: ${errnoMessage(-result)}; choose a folder on a file system that has flock(2)`,
+      `${option}=${path} can't be locked: ${errnoMessage(-result)}; choose a directory on a file system that has flock(2)`,
       { option, path, code: errnoName(-result) },
     )
   }
   wait(
     patience,
-    () => isHeld() && { wanted: { option, path, folder: path }, holder: findHolder(fd) },
+    () => isHeld() && { wanted: { option, path, directory: path }, holder: findHolder(fd) },
   )
 }
 

@@ -16,7 +16,7 @@ export interface Marker {
   lower: readonly string[]
   upper?: string
   work?: string
-  /** Device and inode, `DEV:INO`, of the upper and the work folder. */
+  /** Device and inode, `DEV:INO`, of the upper and the work directory. */
   keys: readonly string[]
   writable: boolean
   io: string
@@ -31,7 +31,7 @@ export interface Found extends Marker {
   name: string
 }
 
-/** Device and inode of a folder; '' where it can't be seen. */
+/** Device and inode of a directory; '' where it can't be seen. */
 export const keyOf = (path: string): string => {
   try {
     const { dev, ino } = statSync(path, { bigint: true })

@@ -10,7 +10,7 @@ export interface MountInfo {
   id: number
   /** `major:minor` of the file system. */
   device: string
-  /** The folder of that file system which the mount shows. */
+  /** The directory of that file system which the mount shows. */
   root: string
   mountpoint: string
   /** Per-mount options, such as `rw,nosuid`. */

@@ -46,10 +46,10 @@ export const fuseConnectionsOf = (pid: number): Set<string> | undefined => {
   return silent && connections.size === 0 ? undefined : connections
 }
 
-/** The names in a folder; none where it can't be read. */
-export const listOf = (folder: string): string[] => {
+/** The names in a directory; none where it can't be read. */
+export const listOf = (directory: string): string[] => {
   try {
-    return readdirSync(folder)
+    return readdirSync(directory)
   } catch {
     return []
   }
@@ -111,7 +111,7 @@ export const serversOf = (mount: MountInfo): number[] => {
 }
 
 /**
- * Whether a server may write through a mount. Where it does not say so (markers.ts), it holds the locks of an upper and a work folder
+ * Whether a server may write through a mount. Where it does not say so (markers.ts), it holds the locks of an upper and a work directory
  * then (lock.ts).
  */
 export const servesWritable = (pid: number, device: string): boolean => {

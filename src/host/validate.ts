@@ -1,5 +1,5 @@
 /**
- * What can be wrong with the folders of a union, found before anything is opened for good, created or
+ * What can be wrong with the directories of a union, found before anything is opened for good, created or
  * mounted. Every fault is one MountError that names the option, the path and the way out; the codes are
  * the errnos that kernel overlayfs answers (fs/overlayfs/super.c: ovl_get_upper, ovl_get_workdir,
  * ovl_check_layer, ovl_check_overlapping_layers).
@@ -15,14 +15,14 @@ import { checkAbove } from './lock-holder.js'
 import { readMountInfo, type MountInfo } from './proc-mounts.js'
 import type { UnionOptions } from '../overlay/options.js'
 
-/** A folder that was named in an option, and where it lies. */
+/** A directory that was named in an option, and where it lies. */
 interface Place {
   option: string
   /** As it was given. */
   path: string
   /** Without symlinks. */
   real: string
-  /** Device and inode: the same for every name of the folder. */
+  /** Device and inode: the same for every name of the directory. */
   key: string
   device: bigint
   mountId: number
@@ -46,7 +46,7 @@ export const validateUnion = (
 ): void => {
   if (options.lower.length === 0) {
     throw new MountError(
-      'lowerdir is missing: a union needs at least one lower layer; add lowerdir=FOLDER',
+      'lowerdir is missing: a union needs at least one lower layer; add lowerdir=DIRECTORY',
       { option: 'lowerdir', code: 'EINVAL' },
     )
   }
@@ -61,7 +61,7 @@ export const validateUnion = (
   checkAccess(upper, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK)
   if (options.work === undefined) {
     throw new MountError(
-      `workdir is missing: upperdir=${options.upper} needs one; add workdir=FOLDER, an empty folder on the same file system`,
+      `workdir is missing: upperdir=${options.upper} needs one; add workdir=DIRECTORY, an empty directory on the same file system`,
       { option: 'workdir', code: 'EINVAL' },
     )
   }
@@ -73,7 +73,7 @@ export const validateUnion = (
   const above = [upper, work].flatMap(place => wantedAbove(place, mounts))
   checkAbove(above, impatient)
   checkOthers(
-    [...[upper, work].map(place => ({ ...place, folder: place.path })), ...above],
+    [...[upper, work].map(place => ({ ...place, directory: place.path })), ...above],
     mounts,
     impatient,
   )
@@ -81,7 +81,7 @@ export const validateUnion = (
 }
 
 /**
- * Checks the folder to mount on. It may itself be a layer (layers are opened before the mount hides
+ * Checks the directory to mount on. It may itself be a layer (layers are opened before the mount hides
  * them), and layers may lie below it; it must not lie below a layer, or the server would walk into its
  * own mount and wait for itself.
  * @throws {MountError} for the first thing that is wrong
@@ -102,7 +102,7 @@ export const validateMountpoint = (
     if (layer.key === place.key) continue
     if (!above.has(layer.key) && !isBelow(place, layer)) continue
     throw new MountError(
-      `mountpoint=${mountpoint} lies inside ${option}=${path}: the union would contain itself; mount it on a folder outside of its layers`,
+      `mountpoint=${mountpoint} lies inside ${option}=${path}: the union would contain itself; mount it on a directory outside of its layers`,
       { option: 'mountpoint', path: mountpoint, code: 'ELOOP' },
     )
   }
@@ -115,7 +115,7 @@ const look = (option: string, path: string, mounts: readonly MountInfo[]): Place
   try {
     stat = fs.statSync(path, { bigint: true })
     if (!stat.isDirectory()) {
-      throw new MountError(`${option}=${path}: not a folder; name a folder`, {
+      throw new MountError(`${option}=${path}: not a directory; name a directory`, {
         option,
         path,
         code: 'ENOTDIR',
@@ -170,7 +170,7 @@ const isBelow = (place: Place, other: Place): boolean =>
   other.inside !== undefined &&
   place.inside.startsWith(`${other.inside}/`)
 
-/** The folders above a path without symlinks, nearest first. */
+/** The directories above a path without symlinks, nearest first. */
 const ancestors = (real: string): string[] => {
   const above: string[] = []
   for (let path = real; path !== '/';) {
@@ -209,9 +209,9 @@ const explain = (
 ): [what: string, wayOut: string] => {
   switch (code ?? '') {
     case 'ENOENT':
-      return ['no such folder', 'create it, or correct the path']
+      return ['no such directory', 'create it, or correct the path']
     case 'ENOTDIR':
-      return ['a part of this path is not a folder', 'correct the path']
+      return ['a part of this path is not a directory', 'correct the path']
     case 'EACCES':
     case 'EPERM':
       return [
@@ -223,7 +223,7 @@ const explain = (
     case 'EROFS':
       return [
         'lies on a read-only file system',
-        'choose a folder on a writable one, or leave out upperdir and workdir for a read-only union',
+        'choose a directory on a writable one, or leave out upperdir and workdir for a read-only union',
       ]
     case 'ELOOP':
       return ['too many symlinks in this path', 'correct the path']
@@ -257,7 +257,7 @@ const checkUpperAndWork = (upper: Place, work: Place): void => {
   }
   const [place, how] =
     upper.key === work.key
-      ? [work, `is the same folder as upperdir=${upper.path}`]
+      ? [work, `is the same directory as upperdir=${upper.path}`]
       : contains(upper, work)
         ? [work, `lies inside upperdir=${upper.path}`]
         : contains(work, upper)
@@ -265,7 +265,7 @@ const checkUpperAndWork = (upper: Place, work: Place): void => {
           : []
   if (place === undefined) return
   throw new MountError(
-    `${place.option}=${place.path} ${how}; the two must be separate folders, side by side`,
+    `${place.option}=${place.path} ${how}; the two must be separate directories, side by side`,
     { option: place.option, path: place.path, code: 'EINVAL' },
   )
 }
@@ -274,7 +274,7 @@ const contains = (outer: Place, inner: Place): boolean =>
   isBelow(inner, outer) || ancestors(inner.real).some(path => statKey(path) === outer.key)
 
 /**
- * No layer twice, none inside another, none inside the work folder's own parts. Each folder's way up is
+ * No layer twice, none inside another, none inside the work directory's own parts. Each directory's way up is
  * walked once, so that hundreds of layers cost hundreds of walks.
  */
 const checkSeparate = (layers: Place[], work: Place | undefined): void => {
@@ -285,13 +285,13 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
     if (twin !== undefined) {
       throw overlap(
         layer,
-        `is the same folder as ${twin.option}=${twin.path}; name each layer once`,
+        `is the same directory as ${twin.option}=${twin.path}; name each layer once`,
       )
     }
     byKey.set(layer.key, layer)
     if (layer.inside !== undefined) byInside.set(layer.inside, layer)
   }
-  // The work folder itself must lie in no layer. Below it, only `work` and `index` belong to the union.
+  // The work directory itself must lie in no layer. Below it, only `work` and `index` belong to the union.
   const traps = new Map(byKey)
   const insideTraps = new Map(byInside)
   if (work !== undefined) {
@@ -299,7 +299,7 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
     if (twin !== undefined) {
       throw overlap(
         work,
-        `is the same folder as ${twin.option}=${twin.path}; choose another workdir`,
+        `is the same directory as ${twin.option}=${twin.path}; choose another workdir`,
       )
     }
     for (const name of ['work', 'index']) {
@@ -331,13 +331,13 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
     if (outer === undefined) continue
     throw overlap(
       layer,
-      `lies inside ${outer.option}=${outer.path}; layers must be separate folders, so move one of them out`,
+      `lies inside ${outer.option}=${outer.path}; layers must be separate directories, so move one of them out`,
     )
   }
 }
 
 /**
- * The folders of its file system that a folder lies in, whatever is mounted where (kernel: ovl_check_layer goes up by dentries). What is
+ * The directories of its file system that a directory lies in, whatever is mounted where (kernel: ovl_check_layer goes up by dentries). What is
  * above the root of its mount is seen where another mount shows it.
  */
 const wantedAbove = (place: Place, mounts: readonly MountInfo[]): Wanted[] => {
@@ -346,9 +346,9 @@ const wantedAbove = (place: Place, mounts: readonly MountInfo[]): Wanted[] => {
     for (const mount of mounts) {
       const top = `${mount.device}${mount.root === '/' ? '' : mount.root}`
       if (inside !== top && !inside.startsWith(`${top}/`)) continue
-      const folder = join(mount.mountpoint, inside.slice(top.length))
-      const key = keyOn(folder, mount.id)
-      if (key !== '') return { option, path, folder, key }
+      const directory = join(mount.mountpoint, inside.slice(top.length))
+      const key = keyOn(directory, mount.id)
+      if (key !== '') return { option, path, directory, key }
     }
     return undefined
   })
@@ -390,22 +390,22 @@ const overlap = (layer: Place, sentence: string): MountError =>
 
 /** As ovl_workdir_cleanup_recurse(): whatever lies in `incompat` forbids the mount. */
 const checkIncompat = (work: string): void => {
-  const folder = join(work, 'work', 'incompat')
+  const directory = join(work, 'work', 'incompat')
   let features: string[]
   try {
-    features = fs.readdirSync(folder)
+    features = fs.readdirSync(directory)
   } catch (error) {
     if (errnoCode(error) === 'ENOENT' || errnoCode(error) === 'ENOTDIR') return
-    throw pathError('workdir', folder, error)
+    throw pathError('workdir', directory, error)
   }
   const [feature] = features
   if (feature === undefined) return
   const wayOut =
     feature === 'volatile'
-      ? `its last mount never synced, so after a crash of the machine throw away upperdir and workdir, else remove ${folder}/volatile`
+      ? `its last mount never synced, so after a crash of the machine throw away upperdir and workdir, else remove ${directory}/volatile`
       : `mount it with a program that knows this feature, or take a new workdir and check the upper layer`
   throw new MountError(
     `workdir=${work}: overlay with incompat feature '${feature}' cannot be mounted; ${wayOut}`,
-    { option: 'workdir', path: `${folder}/${feature}`, code: 'EINVAL' },
+    { option: 'workdir', path: `${directory}/${feature}`, code: 'EINVAL' },
   )
 }

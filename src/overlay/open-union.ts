@@ -36,7 +36,7 @@ import type { Logger } from '../log.js'
 import { setLimit } from './layer/descriptor-budget.js'
 import { chooseMarks, giveMarks, warnOfOthers } from './layer/choose-xattr-names.js'
 import { IoPool } from './jobs/pool.js'
-import { Layer, threadFolders } from './layer/layer.js'
+import { Layer, threadDirectories } from './layer/layer.js'
 import { Listings } from './namei/dir-cache.js'
 import { removeLenders } from './owner/owner-access-records.js'
 import { lockReader, lockUpper } from '../host/lock.js'
@@ -99,7 +99,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const devs: number[] = []
   const layerOf = (option: string, path: string, index: number): Layer => {
     const cloned = openPrivate(path, opened)
-    const fd = cloned < 0 ? openFolder(option, path, opened) : cloned
+    const fd = cloned < 0 ? openDirectory(option, path, opened) : cloned
     return makeLayer(fd, path, index, devs, cloned >= 0)
   }
   const writable = options.upper !== undefined && !options.readOnly
@@ -164,9 +164,9 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     telling.count--
     return result
   }
-  const renumbered = (folder: Node): void => {
-    listings.drop(folder.id)
-    const message = folder.lookups === 0 ? null : notifier.dropPages(folder.id)
+  const renumbered = (directory: Node): void => {
+    listings.drop(directory.id)
+    const message = directory.lookups === 0 ? null : notifier.dropPages(directory.id)
     if (message === null) return
     telling.count++
     pool.submit({ kind: 'write', ...message }, told)
@@ -175,7 +175,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     shownIno({ fsCount }, top, st.ino),
     merged.map(layer => layer.root),
     losesNumbers ? renumbered : null,
-    dir => threadFolders.drop(dir),
+    dir => threadDirectories.drop(dir),
     fd => pool.closeLater(fd),
   )
   return {
@@ -184,7 +184,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     notifier,
     upper,
     lowers,
-    fds: threadFolders.join(),
+    fds: threadDirectories.join(),
     marks,
     trust,
     override: options.xattrPermissions !== 0,
@@ -247,12 +247,12 @@ function withoutRedirects(options: UnionOptions, log: Logger): UnionOptions {
   if (redirectDir === 'on')
     log.warn(
       { upperdir: options.upper },
-      "redirect_dir=on is off: the upper layer takes no trusted. attributes, and root follows no redirect that is a user. one: folders of lower layers can't be renamed",
+      "redirect_dir=on is off: the upper layer takes no trusted. attributes, and root follows no redirect that is a user. one: directories of lower layers can't be renamed",
     )
   return { ...options, redirectDir: 'nofollow' }
 }
 
-function openFolder(option: string, path: string, opened: number[]): number {
+function openDirectory(option: string, path: string, opened: number[]): number {
   const fd = openPath(path, O_RDONLY | O_DIRECTORY)
   if (fd < 0)
     throw new MountError(`${option}=${path} can't be opened: ${errnoMessage(-fd)}`, {
@@ -293,7 +293,7 @@ function openPrivate(path: string, opened: number[]): Result {
   return fd
 }
 
-/** Descriptors of the upper and the work folder. */
+/** Descriptors of the upper and the work directory. */
 interface Writable {
   upper: number
   work: number
@@ -304,19 +304,19 @@ interface Writable {
 }
 
 /**
- * The upper and the work folder are reached through a private mount where the process may make one: then what is mounted
- * below them is not seen, and access times move as the union's flags say. It is one mount of a folder that has both in it,
+ * The upper and the work directory are reached through a private mount where the process may make one: then what is mounted
+ * below them is not seen, and access times move as the union's flags say. It is one mount of a directory that has both in it,
  * since no rename leads from one mount into another. (Kernel: ovl_get_upper, ovl_get_workdir.) Else they are opened as they are.
  *
  * @throws {MountError} also where every read is to move a time, and some would not
  */
 function openWritable(options: UnionOptions, deps: UnionDeps, opened: number[]): Writable {
   const { mountFlags = 0, passthrough = false, log } = deps
-  const folders = [
-    openFolder('upperdir', options.upper ?? '', opened),
-    openFolder('workdir', options.work ?? '', opened),
+  const directories = [
+    openDirectory('upperdir', options.upper ?? '', opened),
+    openDirectory('workdir', options.work ?? '', opened),
   ] as const
-  const shared = cloneOver(folders, mountFlags)
+  const shared = cloneOver(directories, mountFlags)
   if (typeof shared === 'number') log.debug({ errno: -shared }, 'no private mount of upperdir')
   const movesTimes = typeof shared !== 'number' && shared.movesTimes
   if (isStrict(mountFlags) && !(movesTimes && passthrough))
@@ -325,8 +325,8 @@ function openWritable(options: UnionOptions, deps: UnionDeps, opened: number[]):
       { option: 'strictatime', code: 'EINVAL' },
     )
   if (typeof shared === 'number')
-    return { upper: folders[0], work: folders[1], isPrivate: false, movesTimes }
-  for (const fd of folders) close(fd)
+    return { upper: directories[0], work: directories[1], isPrivate: false, movesTimes }
+  for (const fd of directories) close(fd)
   const [upper, work] = shared.fds
   opened.splice(-2, 2, upper, work)
   return { upper, work, isPrivate: true, movesTimes }
@@ -334,12 +334,12 @@ function openWritable(options: UnionOptions, deps: UnionDeps, opened: number[]):
 
 const RESOLVE_INSIDE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
-/** Opens two folders anew through a private mount of the next folder that both are in; or -errno. */
+/** Opens two directories anew through a private mount of the next directory that both are in; or -errno. */
 function cloneOver(
-  folders: readonly [number, number],
+  directories: readonly [number, number],
   flags: number,
 ): { fds: [number, number]; movesTimes: boolean } | Result {
-  const paths = folders.map(fd => pathOf(fd).split('/'))
+  const paths = directories.map(fd => pathOf(fd).split('/'))
   const [one, other] = paths as [ByteString[], ByteString[]]
   let depth = 0
   while (depth < one.length - 1 && one[depth] === other[depth]) depth++
@@ -347,7 +347,7 @@ function cloneOver(
   if (above < 0) return above
   let tree: Result = -E.EXDEV
   let movesTimes = true
-  if (folders.every(fd => isSameMount(fd, above))) {
+  if (directories.every(fd => isSameMount(fd, above))) {
     tree = cloneWritable(above, flags)
     if (tree === -E.EPERM) {
       movesTimes = false
@@ -361,8 +361,8 @@ function cloneOver(
     return openat2(tree, path, O_RDONLY | O_DIRECTORY, 0, RESOLVE_INSIDE)
   }) as [number, number]
   close(tree)
-  // Somebody may have renamed a folder, or mounted something in between.
-  if (fds.every((fd, i) => fd >= 0 && isSameFolder(fd, folders[i] as number)))
+  // Somebody may have renamed a directory, or mounted something in between.
+  if (fds.every((fd, i) => fd >= 0 && isSameDirectory(fd, directories[i] as number)))
     return { fds, movesTimes }
   for (const fd of fds) if (fd >= 0) close(fd)
   return -E.ESTALE
@@ -374,7 +374,7 @@ const there = new Stat()
 const isSameMount = (one: number, other: number): boolean =>
   fstatx(one, here) >= 0 && fstatx(other, there) >= 0 && here.mntId === there.mntId
 
-const isSameFolder = (one: number, other: number): boolean =>
+const isSameDirectory = (one: number, other: number): boolean =>
   fstatx(one, here) >= 0 &&
   fstatx(other, there) >= 0 &&
   here.dev === there.dev &&
@@ -488,13 +488,13 @@ function openWork(
   if (!marked)
     log.warn(
       { workdir: path },
-      `overlay attributes can be written ${options.userxattr === false ? 'not as trusted. (try userxattr)' : 'neither as trusted. nor as user.'}: hard links part at copy-up, folders of lower layers cannot be renamed, and inode numbers change`,
+      `overlay attributes can be written ${options.userxattr === false ? 'not as trusted. (try userxattr)' : 'neither as trusted. nor as user.'}: hard links part at copy-up, directories of lower layers cannot be renamed, and inode numbers change`,
     )
   if (options.index && marked && lowers.some(layer => layer.handles || layer.keepsNumbers)) {
     const result = work.openIndex(base)
     if (work.indexFd >= 0) opened.push(work.indexFd)
     if (result < 0) return fail(result)
-    // Kernel: ovl_set_upper_fh on the index folder says which upper layer it belongs to.
+    // Kernel: ovl_set_upper_fh on the index directory says which upper layer it belongs to.
     const origin = encodeOrigin(upper, upper.fd, '', true)
     const said = Buffer.isBuffer(origin)
       ? marks.set(work.indexFd, '', 'upper', origin.toString('latin1'))

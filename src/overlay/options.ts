@@ -23,11 +23,11 @@ export interface OwnerOptions {
 export type XattrPermissions = 0 | 1 | 2
 
 export interface UnionOptions {
-  /** Lower layers, top first; at least one. Paths of folders. */
+  /** Lower layers, top first; at least one. Paths of directories. */
   lower: string[]
   /** The writable layer; without it the union is read-only. */
   upper?: string
-  /** A folder on the upper's file system, for the union alone; required with `upper`. */
+  /** A directory on the upper's file system, for the union alone; required with `upper`. */
   work?: string
   /** As the kernel's option. Default: `off`, which still follows redirects that are there. */
   redirectDir: RedirectDir
@@ -47,7 +47,7 @@ export interface UnionOptions {
   readOnly: boolean
   /** Keep owner, mode and type in an attribute: 1 `security.`, 2 `user.`; 0: in the inode. */
   xattrPermissions: XattrPermissions
-  /** Wait for no other process that is about to let go of a folder. Who serves others as well must not wait. */
+  /** Wait for no other process that is about to let go of a directory. Who serves others as well must not wait. */
   impatient?: boolean
   /** Default: owners are those on disk. */
   owners?: OwnerOptions

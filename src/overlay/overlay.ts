@@ -161,7 +161,7 @@ export class Overlay implements Ops {
     return { copyups: objects, 'copyup.bytes': bytes }
   }
 
-  #folder(id: NodeId): Node | undefined {
+  #directory(id: NodeId): Node | undefined {
     const node = this.#u.nodes.get(id)
     return node?.isDir === true ? node : undefined
   }
@@ -173,11 +173,11 @@ export class Overlay implements Ops {
   }
 
   lookup(parent: NodeId, name: ByteString, out: Entry): Result {
-    const folder = this.#folder(parent)
-    if (folder === undefined) return -E.ESTALE
+    const directory = this.#directory(parent)
+    if (directory === undefined) return -E.ESTALE
     if (name.length > NAME_MAX) return -E.ENAMETOOLONG
-    if (!this.#u.nodes.hasRoom(folder, name)) return -E.ENOMEM
-    const node = findCurrent(this.#u, folder, name)
+    if (!this.#u.nodes.hasRoom(directory, name)) return -E.ENOMEM
+    const node = findCurrent(this.#u, directory, name)
     if (typeof node === 'number') {
       out.nodeId = 0
       return node === -E.ENOENT ? 0 : node
@@ -237,16 +237,16 @@ export class Overlay implements Ops {
     minor: number,
     out: Entry,
   ): Result {
-    const folder = this.#folder(parent)
-    if (folder === undefined) return -E.ESTALE
+    const directory = this.#directory(parent)
+    if (directory === undefined) return -E.ESTALE
     if (this.full) return -E.ENOMEM
-    return mknod(this.#u, caller, folder, name, mode, major, minor, out)
+    return mknod(this.#u, caller, directory, name, mode, major, minor, out)
   }
 
   mkdir(caller: Caller, parent: NodeId, name: ByteString, mode: number, out: Entry): Result {
-    const folder = this.#folder(parent)
-    if (folder === undefined) return -E.ESTALE
-    return this.full ? -E.ENOMEM : mkdir(this.#u, caller, folder, name, mode, out)
+    const directory = this.#directory(parent)
+    if (directory === undefined) return -E.ESTALE
+    return this.full ? -E.ENOMEM : mkdir(this.#u, caller, directory, name, mode, out)
   }
 
   symlink(
@@ -256,9 +256,9 @@ export class Overlay implements Ops {
     target: ByteString,
     out: Entry,
   ): Result {
-    const folder = this.#folder(parent)
-    if (folder === undefined) return -E.ESTALE
-    return this.full ? -E.ENOMEM : symlink(this.#u, caller, folder, name, target, out)
+    const directory = this.#directory(parent)
+    if (directory === undefined) return -E.ESTALE
+    return this.full ? -E.ENOMEM : symlink(this.#u, caller, directory, name, target, out)
   }
 
   create(
@@ -270,10 +270,10 @@ export class Overlay implements Ops {
     out: Entry,
     opened: Opened,
   ): Result {
-    const folder = this.#folder(parent)
-    if (folder === undefined) return -E.ESTALE
-    if (!this.#u.nodes.hasRoom(folder, name)) return -E.ENOMEM
-    return create(this.#u, this.#handles, caller, folder, name, mode, flags, out, opened)
+    const directory = this.#directory(parent)
+    if (directory === undefined) return -E.ESTALE
+    if (!this.#u.nodes.hasRoom(directory, name)) return -E.ENOMEM
+    return create(this.#u, this.#handles, caller, directory, name, mode, flags, out, opened)
   }
 
   tmpfile(
@@ -284,27 +284,27 @@ export class Overlay implements Ops {
     out: Entry,
     opened: Opened,
   ): Result {
-    const folder = this.#folder(parent)
-    if (folder === undefined) return -E.ESTALE
+    const directory = this.#directory(parent)
+    if (directory === undefined) return -E.ESTALE
     if (this.full) return -E.ENOMEM
-    return tmpfile(this.#u, this.#handles, caller, folder, mode, flags, out, opened)
+    return tmpfile(this.#u, this.#handles, caller, directory, mode, flags, out, opened)
   }
 
   link(id: NodeId, newParent: NodeId, newName: ByteString, out: Entry): Result {
     const node = this.#current(id)
-    const folder = this.#folder(newParent)
-    if (node === undefined || folder === undefined) return -E.ESTALE
-    return link(this.#u, node, folder, newName, out)
+    const directory = this.#directory(newParent)
+    if (node === undefined || directory === undefined) return -E.ESTALE
+    return link(this.#u, node, directory, newName, out)
   }
 
   unlink(parent: NodeId, name: ByteString): Result {
-    const folder = this.#folder(parent)
-    return folder === undefined ? -E.ESTALE : unlink(this.#u, folder, name)
+    const directory = this.#directory(parent)
+    return directory === undefined ? -E.ESTALE : unlink(this.#u, directory, name)
   }
 
   rmdir(parent: NodeId, name: ByteString): Result {
-    const folder = this.#folder(parent)
-    return folder === undefined ? -E.ESTALE : rmdir(this.#u, folder, name)
+    const directory = this.#directory(parent)
+    return directory === undefined ? -E.ESTALE : rmdir(this.#u, directory, name)
   }
 
   rename(
@@ -314,8 +314,8 @@ export class Overlay implements Ops {
     newName: ByteString,
     flags: number,
   ): Result {
-    const from = this.#folder(parent)
-    const into = this.#folder(newParent)
+    const from = this.#directory(parent)
+    const into = this.#directory(newParent)
     if (from === undefined || into === undefined) return -E.ESTALE
     return rename(this.#u, from, name, into, newName, flags)
   }
@@ -394,7 +394,7 @@ export class Overlay implements Ops {
   }
 
   fsyncdir(id: NodeId, datasync: boolean): Result {
-    const node = this.#folder(id)
+    const node = this.#directory(id)
     if (node === undefined) return -E.ESTALE
     const upper = node.upperDir
     if (upper === null || node.unlinked) return 0
@@ -449,12 +449,12 @@ export class Overlay implements Ops {
   }
 
   readdir(id: NodeId, cookie: number, sink: DirSink): Result {
-    const node = this.#folder(id)
+    const node = this.#directory(id)
     return node === undefined ? -E.ENOTDIR : readdir(this.#u, node, cookie, sink)
   }
 
   readdirplus(id: NodeId, cookie: number, sink: DirPlusSink): Result {
-    const node = this.#folder(id)
+    const node = this.#directory(id)
     if (node === undefined) return -E.ENOTDIR
     return readdirplus(this.#u, node, cookie, sink, this.#listed)
   }

@@ -31,7 +31,7 @@ import type { Trust } from './layer/trust.js'
 import type { SlowLayers } from './jobs/slow-layers.js'
 import type { Workdir } from './copy-up/workdir.js'
 
-/** Where a real object is: a name in an open folder, or, with name '', what the descriptor refers to. */
+/** Where a real object is: a name in an open directory, or, with name '', what the descriptor refers to. */
 export class Place {
   fd = -1
   name: ByteString = ''
@@ -39,7 +39,7 @@ export class Place {
   pinned = false
 }
 
-/** Files, folders and whatever else was copied up, and the bytes of the files. */
+/** Files, directories and whatever else was copied up, and the bytes of the files. */
 export interface CopyCounts {
   objects: number
   bytes: number
@@ -72,8 +72,8 @@ export interface Union {
   readonly slow: SlowLayers | null
   /** A copy's number can't be found again by its origin, so it gets another one when the kernel has forgotten it. */
   readonly losesNumbers: boolean
-  /** What a folder lists has got another inode number: nobody goes by the old listing. */
-  readonly renumbered: (folder: Node) => void
+  /** What a directory lists has got another inode number: nobody goes by the old listing. */
+  readonly renumbered: (directory: Node) => void
   /** How many messages about such numbers the kernel has not taken yet. */
   readonly telling: { count: number }
   /** The kernel writes back pages: it also reads through descriptors that a client opened write-only. */
@@ -182,7 +182,7 @@ export function shownIno(u: Pick<Union, 'fsCount'>, layer: Layer, ino: Ino): Ino
 }
 
 /**
- * The union's link count. A merged folder says 1, the real one's count for any other (kernel:
+ * The union's link count. A merged directory says 1, the real one's count for any other (kernel:
  * ovl_getattr); a removed one 0.
  */
 export function shownNlink(node: Node, st: Stat): number {

@@ -14,7 +14,7 @@ import { identityOf, placeOf, type Identity } from './identity.js'
 import { readProc, startOf } from './processes.js'
 
 export interface Called {
-  /** What the script was called as, without folders. */
+  /** What the script was called as, without directories. */
   name: string
   args: readonly string[]
   env: Readonly<Record<string, string>>

@@ -25,7 +25,7 @@ const STATUS = [
 
 export type Identity = ReadonlyMap<string, string>
 
-/** The folder behind a link of /proc: the mount it was reached through, and the inode there. */
+/** The directory behind a link of /proc: the mount it was reached through, and the inode there. */
 export const placeOf = (path: string): string => {
   const fd = openSync(path, O_PATH | constants.O_DIRECTORY | O_CLOEXEC)
   try {
@@ -78,7 +78,7 @@ export const identityOf = (pid: number | 'self'): Identity | undefined => {
   try {
     for (const kind of namespaceKinds)
       identity.set(`${kind} namespace`, readlinkSync(`/proc/${pid}/ns/${kind}`))
-    identity.set('root folder', placeOf(`/proc/${pid}/root`))
+    identity.set('root directory', placeOf(`/proc/${pid}/root`))
   } catch {
     return undefined
   }

@@ -1,7 +1,7 @@
 /**
  * Whether a union may be served beside others. Not where one of its files lies on a FUSE or network file system, which answers when
  * it likes and would keep the others waiting; nor where it may depend on a mount of this very server, which would wait
- * for itself. A path counts with all folders that it leads through. That is decided by /proc/self/mountinfo and sysfs,
+ * for itself. A path counts with all directories that it leads through. That is decided by /proc/self/mountinfo and sysfs,
  * before anything is looked at which may not answer: a component is looked at when it is known where it lies. In doubt a union has its own
  * process.
  */
@@ -69,7 +69,7 @@ export interface Machine {
   mounts: readonly MountInfo[]
   /** Where sysfs is mounted. */
   sys: string
-  /** The mount that this process has its root folder on. It is older than the process, and so depends on no mount of it. */
+  /** The mount that this process has its root directory on. It is older than the process, and so depends on no mount of it. */
   rootMount: number
 }
 
@@ -143,14 +143,14 @@ export const whyOwnBelow = (
   return other === undefined ? undefined : `${mountpoint} lies below ${other}, a layer of another`
 }
 
-const isBelow = (path: string, folder: string): boolean =>
-  path.startsWith(folder === '/' ? '/' : `${folder}/`)
+const isBelow = (path: string, directory: string): boolean =>
+  path.startsWith(directory === '/' ? '/' : `${directory}/`)
 
 class Walk {
   readonly #machine: Machine
   /** By mountpoint; several where one hides another. */
   readonly #on = new Map<string, MountInfo[]>()
-  /** What is known of folders and mounts. */
+  /** What is known of directories and mounts. */
   readonly #paths = new Map<string, string | undefined>()
   readonly #mounts = new Map<MountInfo, string | undefined>()
 
@@ -195,7 +195,7 @@ class Walk {
   #whyNotOn(path: string, level: number): string | undefined {
     if (this.#paths.has(path)) return this.#paths.get(path)
     const mounts = this.#on.get(path)
-    // No mount there, but for the root folder: of that one something is known in any case.
+    // No mount there, but for the root directory: of that one something is known in any case.
     const why =
       mounts === undefined
         ? path === '/'
@@ -225,26 +225,27 @@ class Walk {
   /** @param device `major:minor` */
   #whyNotDevice(device: string, about: string, level: number): string | undefined {
     if (level >= MOST_LEVELS) return about
-    let folder: string
+    let directory: string
     try {
-      folder = realpathSync(`${this.#machine.sys}/dev/block/${device}`)
-      // A part of a disk lies in the folder of the disk.
-      if (existsSync(`${folder}/partition`)) folder = folder.slice(0, folder.lastIndexOf('/'))
+      directory = realpathSync(`${this.#machine.sys}/dev/block/${device}`)
+      // A part of a disk lies in the directory of the disk.
+      if (existsSync(`${directory}/partition`))
+        directory = directory.slice(0, directory.lastIndexOf('/'))
     } catch {
       return `${about}, on a device that /sys does not show`
     }
-    const name = folder.slice(folder.lastIndexOf('/') + 1)
+    const name = directory.slice(directory.lastIndexOf('/') + 1)
     if (name.startsWith('loop')) {
-      const file = textOf(`${folder}/loop/backing_file`)
+      const file = textOf(`${directory}/loop/backing_file`)
       if (file === undefined || !file.startsWith('/') || file.endsWith(' (deleted)'))
         return `${about}, in a file that can't be told`
       const why = this.whyNot(file, level + 1)
-      // Of a mount that was taken out of the tree, or another root folder, the kernel tells a name that leads nowhere here.
+      // Of a mount that was taken out of the tree, or another root directory, the kernel tells a name that leads nowhere here.
       if (why === undefined && !isFile(file)) return `${about}, in a file that can't be told`
       return why === undefined ? undefined : `${about}, in ${file}, which ${why}`
     }
     if (name.startsWith('dm-') || name.startsWith('md')) {
-      const below = namesIn(`${folder}/slaves`)
+      const below = namesIn(`${directory}/slaves`)
       if (below.length === 0) return `${about}, on ${name}`
       return below
         .map(slave => textOf(`${this.#machine.sys}/class/block/${slave}/dev`))

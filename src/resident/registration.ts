@@ -1,7 +1,7 @@
 /**
- * How a server makes itself known: a folder of its own (runtime-directory.ts) with a file `pid`, which tells the process and
- * where the pipe of requests is open. There is one for each kind of client; who comes second stays unknown. The folder comes and goes as
- * a whole, by rename(2), and while it changes the folder above is locked.
+ * How a server makes itself known: a directory of its own (runtime-directory.ts) with a file `pid`, which tells the process and
+ * where the pipe of requests is open. There is one for each kind of client; who comes second stays unknown. The directory comes and goes as
+ * a whole, by rename(2), and while it changes the directory above is locked.
  *
  * Clients open the pipe by /proc/PID/fd. So the kernel asks what it asks of ptrace(2), in their name: who is confined in ways that /proc does not tell,
  * such as a Landlock domain, reaches no server outside of it.
@@ -25,7 +25,7 @@ import { close, flock } from '../sys/io.js'
 import { pipe } from '../sys/splice.js'
 import { holdPipe, type PipeHolder } from './pipe-holder.js'
 import { startOf } from './processes.js'
-import { prepareFolder } from './runtime-directory.js'
+import { prepareDirectory } from './runtime-directory.js'
 
 /** A lock is held for the time of a few system calls, unless its holder is stopped. */
 const LOCK_TRIES = 50
@@ -39,10 +39,10 @@ export interface Registered {
   start: string
 }
 
-/** Who has registered in a folder, and lives. */
-export const registeredIn = (folder: string): Registered | undefined => {
+/** Who has registered in a directory, and lives. */
+export const registeredIn = (directory: string): Registered | undefined => {
   try {
-    const [pid, start = '', kind] = readFileSync(`${folder}/pid`, 'latin1').split('\n')
+    const [pid, start = '', kind] = readFileSync(`${directory}/pid`, 'latin1').split('\n')
     const found = { pid: Number(pid), start, stays: kind === STAYS }
     return startOf(found.pid) === start && start !== '' ? found : undefined
   } catch {
@@ -54,12 +54,12 @@ const STAYS = 'stays'
 
 const cell = new Int32Array(new SharedArrayBuffer(4))
 
-const openFolder = (path: string): number =>
+const openDirectory = (path: string): number =>
   openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_CLOEXEC)
 
-/** Runs `change` while no other server changes the folder above. False: it is locked for too long. */
+/** Runs `change` while no other server changes the directory above. False: it is locked for too long. */
 const locked = (top: string, change: () => void): boolean => {
-  const fd = openFolder(top)
+  const fd = openDirectory(top)
   try {
     for (let tries = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; tries++) {
       if (tries >= LOCK_TRIES) return false
@@ -89,18 +89,23 @@ const makePipe = (): Pipe => {
 }
 
 export class Registration {
-  readonly folder: string
+  readonly directory: string
   /** The descriptor that requests are read from. */
   readonly from: number
   /** What it leads to, as /proc/PID/fd tells it. */
   readonly pipe: string
   readonly #kind: string
   readonly #holder: PipeHolder
-  /** The folder, which keeps its number when it is renamed. */
+  /** The directory, which keeps its number when it is renamed. */
   readonly #inode: bigint
 
-  private constructor(folder: string, kind: string, inode: bigint, { from, name, holder }: Pipe) {
-    this.folder = folder
+  private constructor(
+    directory: string,
+    kind: string,
+    inode: bigint,
+    { from, name, holder }: Pipe,
+  ) {
+    this.directory = directory
     this.from = from
     this.pipe = name
     this.#kind = kind
@@ -110,14 +115,14 @@ export class Registration {
 
   /**
    * Registers this process.
-   * @param folder of serverFolder
+   * @param directory of serverDirectory
    * @param stays it was started by `server start`
    * @param unanswered the process of a server that has not answered, whose place is taken
    * @returns why it can't be
    */
-  static make(folder: string, stays = false, unanswered = 0): Registration | string {
-    const top = dirname(folder)
-    const why = prepareFolder(top)
+  static make(directory: string, stays = false, unanswered = 0): Registration | string {
+    const top = dirname(directory)
+    const why = prepareDirectory(top)
     if (why !== undefined) return `${top} ${why}`
     // A name that no client looks for.
     const fresh = `${top}/.new-${process.pid}`
@@ -128,16 +133,16 @@ export class Registration {
       const kind = stays ? STAYS : 'lingers'
       writePid(fresh, kind, requests.holder)
       locked(top, () => {
-        const other = registeredIn(folder)
+        const other = registeredIn(directory)
         // One that only lingers ends without its place, when its mounts have.
         const yields = other?.pid === unanswered || (stays && other?.stays === false)
         if (other !== undefined && !yields) {
           made = `process ${other.pid} has registered`
           return
         }
-        discard(folder)
-        renameSync(fresh, folder)
-        made = new Registration(folder, kind, inodeOf(folder), requests)
+        discard(directory)
+        renameSync(fresh, directory)
+        made = new Registration(directory, kind, inodeOf(directory), requests)
       })
       if (typeof made === 'string') {
         close(requests.from)
@@ -150,10 +155,10 @@ export class Registration {
     return made
   }
 
-  /** Whether the folder is still this server's. Another one takes the place of one that does not answer. */
+  /** Whether the directory is still this server's. Another one takes the place of one that does not answer. */
   get isKnown(): boolean {
     try {
-      return inodeOf(this.folder) === this.#inode
+      return inodeOf(this.directory) === this.#inode
     } catch {
       return false
     }
@@ -167,14 +172,14 @@ export class Registration {
   /** Lets no further client find this server. Those that have found it may still ask, until `end`. */
   hide(): void {
     this.#change(() => {
-      if (this.isKnown) writePid(this.folder, this.#kind)
+      if (this.isKnown) writePid(this.directory, this.#kind)
     })
   }
 
-  /** Takes the folder away, if it is still this server's. Who reads requests closes the pipe. */
+  /** Takes the directory away, if it is still this server's. Who reads requests closes the pipe. */
   end(): void {
     this.#change(() => {
-      if (this.isKnown) discard(this.folder)
+      if (this.isKnown) discard(this.directory)
     })
     this.#holder.end()
   }
@@ -182,9 +187,9 @@ export class Registration {
   /** Another server may take the place at any time, but not meanwhile. */
   #change(change: () => void): void {
     try {
-      locked(dirname(this.folder), change)
+      locked(dirname(this.directory), change)
     } catch {
-      // the folder above is gone
+      // the directory above is gone
     }
   }
 }
@@ -192,18 +197,18 @@ export class Registration {
 const inodeOf = (path: string): bigint => lstatSync(path, { bigint: true }).ino
 
 /** In one step for those who read it. Without a holder clients find no pipe. */
-const writePid = (folder: string, kind: string, holder?: PipeHolder): void => {
+const writePid = (directory: string, kind: string, holder?: PipeHolder): void => {
   const lines = [process.pid, startOf('self'), kind]
   if (holder !== undefined) lines.push(holder.pid, holder.start, holder.path)
-  writeFileSync(`${folder}/.pid`, `${lines.join('\n')}\n`, { mode: 0o600, flag: 'wx' })
-  renameSync(`${folder}/.pid`, `${folder}/pid`)
+  writeFileSync(`${directory}/.pid`, `${lines.join('\n')}\n`, { mode: 0o600, flag: 'wx' })
+  renameSync(`${directory}/.pid`, `${directory}/pid`)
 }
 
 /** In one step for those who look for it. */
-const discard = (folder: string): void => {
-  const old = `${dirname(folder)}/.old-${process.pid}`
+const discard = (directory: string): void => {
+  const old = `${dirname(directory)}/.old-${process.pid}`
   try {
-    renameSync(folder, old)
+    renameSync(directory, old)
   } catch {
     return // there is none
   }

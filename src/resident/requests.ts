@@ -1,6 +1,6 @@
 /**
  * Requests of clients, and the answers to them. A request is a line with a number of a process, written in one piece. The answer is
- * a file `answer.PID` in the server's folder: the exit status, or `own` (the client shall start a server of its own), and lines for
+ * a file `answer.PID` in the server's directory: the exit status, or `own` (the client shall start a server of its own), and lines for
  * standard error. A signal tells the client to look for it; one that finds nothing there knows that its request was taken, and waits
  * longer. A client that waits no more makes that file itself: open(2) with O_EXCL decides which of the two was first.
  */
@@ -144,13 +144,13 @@ export class Requests {
     try {
       rmSync(file, { force: true })
     } catch {
-      // somebody has made a folder of it
+      // somebody has made a directory of it
     }
     return false
   }
 
   #pathOf(pid: number, kind: '.fresh' | 'answer'): string {
-    return `${this.#registration.folder}/${kind}.${pid}`
+    return `${this.#registration.directory}/${kind}.${pid}`
   }
 
   #sweep(): void {

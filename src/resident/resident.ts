@@ -10,7 +10,7 @@ import { difference, filtersAreShared, identityOf, type Identity } from './ident
 import { hasNeighbours, readProc } from './processes.js'
 import { Registration } from './registration.js'
 import { Requests, type Answer } from './requests.js'
-import { serverFolder } from './runtime-directory.js'
+import { serverDirectory } from './runtime-directory.js'
 
 /** Which process it takes: `unanswered` has not answered somebody, and loses its place. */
 export interface ResidentOptions {
@@ -37,7 +37,7 @@ export interface Hosted {
 
 /** After the pipe is out of sight, for clients that have opened it by then. */
 const LAST_REQUESTS_MS = 30
-/** How often to look whether another server has taken the place, or somebody the folder away. */
+/** How often to look whether another server has taken the place, or somebody the directory away. */
 const PLACE_MS = 5000
 /** How often a server without mounts looks whether anybody is left that could ask it. */
 const NEIGHBOURS_MS = 1000
@@ -101,13 +101,13 @@ export class Resident {
 
   /** Makes this process known to clients. A text: why it can't be. */
   static start(options: ResidentOptions, mounts: readonly Hosted[] = []): Resident | string {
-    const folder = serverFolder()
-    if (folder === undefined) return "there is no folder that is this user's alone"
+    const directory = serverDirectory()
+    if (directory === undefined) return "there is no directory that is this user's alone"
     const script = launcher()
     const identity = identityOf('self')
     if (script === undefined || identity === undefined) return '/proc or the launcher is missing'
     if (!filtersAreShared(identity)) return 'it has seccomp filters that process 1 has not'
-    const registration = Registration.make(folder, options.stays, options.unanswered)
+    const registration = Registration.make(directory, options.stays, options.unanswered)
     if (typeof registration === 'string') return registration
     return new Resident(options, identity, script, registration, mounts)
   }

@@ -1,6 +1,6 @@
 /**
- * The folder in which a resident server is found: `BASE/NAME/BUILD-MNT-PID-NET-TIME-USER`, where all but the first are the numbers of its
- * namespaces: what is told of a process in /proc is told in terms of them. tsoverlay.sh finds it by the same rules. BASE is a folder that nobody else can change: /run for root of
+ * The directory in which a resident server is found: `BASE/NAME/BUILD-MNT-PID-NET-TIME-USER`, where all but the first are the numbers of its
+ * namespaces: what is told of a process in /proc is told in terms of them. tsoverlay.sh finds it by the same rules. BASE is a directory that nobody else can change: /run for root of
  * the initial user namespace, whatever the environment says, else $XDG_RUNTIME_DIR.
  */
 
@@ -17,7 +17,7 @@ export const NAME = 'TSOVERLAY_SERVER'
 
 const DEFAULT_NAME = 'tsoverlay'
 
-/** The namespaces that the names of the folders tell, in their order. Linux before 5.6 has none for time. */
+/** The namespaces that the names of the directories tell, in their order. Linux before 5.6 has none for time. */
 export const namespaceKinds = ['mnt', 'pid', 'net', 'time', 'user'].filter(kind =>
   existsSync(`/proc/self/ns/${kind}`),
 )
@@ -35,11 +35,11 @@ const self = (): Who => ({
   env: process.env,
 })
 
-/** Why a folder is not one's own: another owner, a symlink, others may enter. Undefined: it is. */
+/** Why a directory is not one's own: another owner, a symlink, others may enter. Undefined: it is. */
 export const whyForeign = (path: string, uid: number): string | undefined => {
   try {
     const stat = lstatSync(path)
-    if (!stat.isDirectory()) return 'is no folder'
+    if (!stat.isDirectory()) return 'is no directory'
     if (stat.uid !== uid) return `belongs to user ${stat.uid}`
     if ((stat.mode & 0o7777) !== 0o700) return `has mode ${(stat.mode & 0o7777).toString(8)}`
     return undefined
@@ -49,7 +49,7 @@ export const whyForeign = (path: string, uid: number): string | undefined => {
 }
 
 /** `BASE/NAME`; undefined: there is no safe place, or none is wanted. */
-export const runtimeFolder = ({ uid, initial, env }: Who = self()): string | undefined => {
+export const runtimeDirectory = ({ uid, initial, env }: Who = self()): string | undefined => {
   const name = env[NAME] ?? DEFAULT_NAME
   if (name === '' || name.startsWith('.') || name.includes('/')) return undefined
   if (uid === 0 && initial) return `/run/${name}`
@@ -59,10 +59,10 @@ export const runtimeFolder = ({ uid, initial, env }: Who = self()): string | und
 }
 
 /**
- * Makes the folder where it is missing.
+ * Makes the directory where it is missing.
  * @returns why it can't be used; undefined: it can
  */
-export const prepareFolder = (path: string, uid = self().uid): string | undefined => {
+export const prepareDirectory = (path: string, uid = self().uid): string | undefined => {
   try {
     mkdirSync(path, { mode: 0o700 })
   } catch {
@@ -71,8 +71,8 @@ export const prepareFolder = (path: string, uid = self().uid): string | undefine
   return whyForeign(path, uid)
 }
 
-/** The name of the folder of this process' server; undefined: /proc does not tell. */
-export const folderName = (): string | undefined => {
+/** The name of the directory of this process' server; undefined: /proc does not tell. */
+export const directoryName = (): string | undefined => {
   try {
     const numbers = namespaceKinds.map(kind =>
       readlinkSync(`/proc/self/ns/${kind}`).replaceAll(/\D/g, ''),
@@ -83,8 +83,8 @@ export const folderName = (): string | undefined => {
   }
 }
 
-/** The folder itself. */
-export const serverFolder = (): string | undefined => {
-  const [top, name] = [runtimeFolder(), folderName()]
+/** The directory itself. */
+export const serverDirectory = (): string | undefined => {
+  const [top, name] = [runtimeDirectory(), directoryName()]
   return top === undefined || name === undefined ? undefined : `${top}/${name}`
 }

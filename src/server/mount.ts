@@ -39,13 +39,13 @@ export interface MountOptions {
   lower: string | readonly string[]
   /** The writable layer. Without it the union is read-only. */
   upper?: string
-  /** An empty folder on the file system of `upper`, for the union's own use; required with `upper`. */
+  /** An empty directory on the file system of `upper`, for the union's own use; required with `upper`. */
   work?: string
-  /** The folder to mount on. */
+  /** The directory to mount on. */
   mountpoint: string
   /** Refuse all writing although there is an `upper`. Default: false. */
   readOnly?: boolean
-  /** How folders of a lower layer are renamed, as kernel overlayfs' option. Default: `off`. */
+  /** How directories of a lower layer are renamed, as kernel overlayfs' option. Default: `off`. */
   redirectDir?: RedirectDir
   /** How deletions are written. Default: `auto`, the kernel's form where it can be made. */
   whiteout?: WhiteoutForm
@@ -114,7 +114,7 @@ export type NoOtherKeys<T extends MountOptions> = T & {
 
 /** A live mount. */
 export interface Mount extends AsyncDisposable {
-  /** The folder it is mounted on: absolute, without symlinks. */
+  /** The directory it is mounted on: absolute, without symlinks. */
   readonly mountpoint: string
   /** The data mode in use. */
   readonly io: 'passthrough' | 'cached'
@@ -128,7 +128,7 @@ export interface Mount extends AsyncDisposable {
    * ended already.
    * @param options `lazy`: take the mount out of the tree at once; files that are open go on working,
    *   and `closed` resolves when the last of them is closed
-   * @throws {MountError} `EBUSY`: somebody has a file open or works in a folder of it (without `lazy`)
+   * @throws {MountError} `EBUSY`: somebody has a file open or works in a directory of it (without `lazy`)
    */
   unmount(options?: { lazy?: boolean }): Promise<void>
   /** Counters of the server: numbers of nodes, handles, requests. The names may change. */
@@ -244,7 +244,7 @@ export interface StartOptions {
   tuning: Tuning
   logger: Logger
   logLevel: LogLevel
-  /** Wait for no other process that is about to let go of a folder: EBUSY at once. */
+  /** Wait for no other process that is about to let go of a directory: EBUSY at once. */
   impatient?: boolean
   /** A thread of `startEarly`. */
   thread?: UnionThread | undefined

@@ -64,7 +64,7 @@ export const descriptorsHeld = (): number => Atomics.load(budgets, HELD)
 /** What is taken of the heap of the thread that has the least left of it, 1 being all. */
 export const heapTaken = (): number => Math.max(0, ...[...threads].map(({ heap }) => heap))
 
-/** Of a union: its folders, for which it has descriptors. */
+/** Of a union: its directories, for which it has descriptors. */
 const layersOf = ({ lower, upper }: UnionOptions): number =>
   lower.length + (upper === undefined ? 0 : 1)
 

@@ -6,7 +6,7 @@ import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
 import { shareBudgets } from '../overlay/layer/descriptor-budget.js'
 import { isSettled, leftovers } from '../overlay/jobs/threads.js'
 import { heap } from '../overlay/inode/heap.js'
-import { threadFolders } from '../overlay/layer/layer.js'
+import { threadDirectories } from '../overlay/layer/layer.js'
 import { threadStanding } from '../overlay/file/inode-files.js'
 import { Loop } from '../fuse/device/loop.js'
 import { balance } from './heap-balance.js'
@@ -71,7 +71,7 @@ export class ServingThread {
   }
 
   #fetch(): void {
-    threadFolders.trim()
+    threadDirectories.trim()
     threadStanding.trim()
     for (;;) {
       const received = receiveMessageOnPort(this.#port)

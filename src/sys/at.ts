@@ -60,7 +60,7 @@ export const pathOf = (fd: number): ByteString => {
   return text.latin1Slice(0, Math.max(0, readText(AT_FDCWD, fdPath(fd), text)))
 }
 
-/** The bytes of a string in UTF-8, as this folder passes names. */
+/** The bytes of a string in UTF-8, as this directory passes names. */
 export const toByteString = (s: string): ByteString => Buffer.from(s, 'utf8').latin1Slice()
 
 /** Flags of what makes a new file. */

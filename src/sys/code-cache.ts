@@ -34,7 +34,7 @@ export interface Ran<Exports> {
   compiled?: () => Compiled
 }
 
-const FOLDER = fileURLToPath(new URL('../code-cache', import.meta.url))
+const DIRECTORY = fileURLToPath(new URL('../code-cache', import.meta.url))
 
 /** Whether the package's owner alone can write there. */
 const isOwners = ({ uid, mode }: { uid: number; mode: number }, owner: number): boolean =>
@@ -58,11 +58,11 @@ const readCode = (path: string, owner: number): Buffer | undefined => {
 }
 
 /** Runs a CommonJS file of the build, of which it knows the build's hash (scripts/build.mjs). */
-export const run = <Exports>(file: string, folder = FOLDER): Ran<Exports> => {
+export const run = <Exports>(file: string, directory = DIRECTORY): Ran<Exports> => {
   const source = readFileSync(file, 'latin1') // outside comments the build writes ASCII alone
   const build = /^const buildHash = "(\w+)"$/m.exec(source.slice(0, 200))?.[1]
   const { uid } = statSync(file)
-  const path = `${folder}/${basename(file)}-${build}-${process.version}-${process.arch}`
+  const path = `${directory}/${basename(file)}-${build}-${process.version}-${process.arch}`
   const kept = build === undefined ? Buffer.of() : readCode(path, uid)
   const script = new Script(Module.wrap(source), {
     filename: file,

@@ -2,7 +2,7 @@
  * Error numbers of Linux on x86-64 and arm64 (asm-generic/errno-base.h, asm-generic/errno.h: the two
  * agree), their names and the C library's messages. A leaf module: no imports, no FFI.
  *
- * The system calls of this folder return `-E.Exxx`; see libc.ts.
+ * The system calls of this directory return `-E.Exxx`; see libc.ts.
  */
 
 /** errno(3) by name. EWOULDBLOCK, EDEADLOCK and ENOTSUP are aliases, as in the C headers. */

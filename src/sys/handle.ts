@@ -70,7 +70,7 @@ const handleOf = (dirfd: number, name: ByteString, buf: Buffer): Result => {
 
 /**
  * open_by_handle_at(2) with O_CLOEXEC: a descriptor of the object a handle stands for, on the file
- * system that `mountFd` lies on (an open file or folder; O_PATH gives -EBADF). `flags` are O_*: with
+ * system that `mountFd` lies on (an open file or directory; O_PATH gives -EBADF). `flags` are O_*: with
  * O_PATH also a symlink can be opened. Needs CAP_DAC_READ_SEARCH. -ESTALE: the object is gone.
  */
 export const openByHandle = (

@@ -78,14 +78,14 @@ const MOUNT_ATTR_STRICTATIME = 0x20
 const MOUNT_ATTR_NODIRATIME = 0x80
 
 /**
- * A private mount of a folder, without the mounts below it: open_tree(2) with OPEN_TREE_CLONE, then mount_setattr(2). It
+ * A private mount of a directory, without the mounts below it: open_tree(2) with OPEN_TREE_CLONE, then mount_setattr(2). It
  * belongs to the descriptor alone, an O_PATH one, and goes with the last descriptor opened through it. Nothing that is
  * mounted elsewhere comes up in it (kernel overlayfs: clone_private_mount).
  *
  * Needs CAP_SYS_ADMIN, in the user namespace that owns the mounts, and Linux 5.12: -EPERM, -ENOSYS. -EINVAL: the mount
- * may not be cloned, or not without what is mounted below the folder.
+ * may not be cloned, or not without what is mounted below the directory.
  *
- * @param name where the folder is, as an address
+ * @param name where the directory is, as an address
  */
 const cloneMount = (dirfd: number, name: number, set: number, clear: number): Result => {
   const how = OPEN_TREE_CLONE | O_CLOEXEC | (name === emptyName ? AT_EMPTY_PATH : 0)
@@ -103,7 +103,7 @@ const cloneMount = (dirfd: number, name: number, set: number, clear: number): Re
 }
 
 /**
- * A private, read-only mount of the folder `path` (UTF-8). What is done through it cannot write, whatever the caller's
+ * A private, read-only mount of the directory `path` (UTF-8). What is done through it cannot write, whatever the caller's
  * rights, nor moves an access time. NOATIME would add nothing to that, and is refused in a user namespace, where the flags
  * of mounts from outside are locked.
  *
@@ -113,7 +113,7 @@ export const clonePrivate = (path: string): Result =>
   putA(toByteString(path)) ? cloneMount(AT_FDCWD, nameA, MOUNT_ATTR_RDONLY, 0) : -E.ENAMETOOLONG
 
 /**
- * A private mount of the folder behind a descriptor, which is as writable as that. Access times move through it as MS_*
+ * A private mount of the directory behind a descriptor, which is as writable as that. Access times move through it as MS_*
  * flags say, and not as they would there (kernel: path_mount, ovl_get_upper).
  *
  * @param flags undefined: as they would there

@@ -142,7 +142,7 @@ export const geteuid = (): number => c.geteuid()
 const CLONE_FS = 0x200
 
 /**
- * unshare(CLONE_FS): from here on this thread has its own umask and working folder, and changing them
+ * unshare(CLONE_FS): from here on this thread has its own umask and working directory, and changing them
  * does not touch the rest of the process.
  */
 export const unshareFs = (): Result => {

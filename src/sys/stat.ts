@@ -199,11 +199,11 @@ export class Statx {
   }
 }
 
-/** What the calls of this folder fill. */
+/** What the calls of this directory fill. */
 export class Stat extends Statx {
   /** The bytes of struct statx, as the kernel wrote them. */
   readonly buffer: Buffer
-  /** Where they are: for the calls of this folder. */
+  /** Where they are: for the calls of this directory. */
   readonly address: number
 
   constructor() {

@@ -63,7 +63,7 @@ const open = (dirfd: number, name: ByteString): Result => {
         ? c.openat(dirfd, procPath, FLAGS, 0)
         : c.openat(dirfd, nameA, FLAGS | O_NOFOLLOW, 0)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  // A symlink; a FIFO without a reader, a socket, a whiteout; a folder.
+  // A symlink; a FIFO without a reader, a socket, a whiteout; a directory.
   return r === -E.ELOOP || r === -E.ENXIO || r === -E.EISDIR ? -E.ESTALE : r
 }
 

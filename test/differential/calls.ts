@@ -3,7 +3,7 @@
 import type { Time } from '../helpers/syscalls.js'
 import { O, S } from '../helpers/syscalls.js'
 
-/** A path relative to the mount's root (`slot` -1) or to the folder that is open in a slot. */
+/** A path relative to the mount's root (`slot` -1) or to the directory that is open in a slot. */
 export interface Place {
   slot: number
   path: string
@@ -40,7 +40,7 @@ export type Action =
   | { op: 'stat'; place: Place; follow: boolean }
   | { op: 'readlink'; place: Place; room: number }
   | { op: 'list'; place: Place; room: number }
-  /** Reads part of a folder, changes something in it, reads the rest. */
+  /** Reads part of a directory, changes something in it, reads the rest. */
   | { op: 'listDuring'; place: Place; room: number; changes: Call[] }
   /** Goes back to a place in the middle of a listing. */
   | { op: 'seekdir'; place: Place; index: number }
@@ -69,7 +69,7 @@ export type Action =
   | { op: 'fremovexattr'; slot: number; name: string }
   | { op: 'fgetflags'; slot: number }
   | { op: 'fsetflags'; slot: number; flags: number }
-  /** Rewinds and reads the whole folder. */
+  /** Rewinds and reads the whole directory. */
   | { op: 'flist'; slot: number; room: number }
   | { op: 'flock'; slot: number; operation: number }
   | {

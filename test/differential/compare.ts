@@ -35,9 +35,10 @@ export const compareOutcomes = (
   for (const [name, stat] of Object.entries(expected.stats)) {
     const other = got.stats[name]
     if (other === undefined) continue
-    const removedFolder = (other.mode & S.IFMT) === S.IFDIR && other.nlink === 0
+    const removedDirectory = (other.mode & S.IFMT) === S.IFDIR && other.nlink === 0
     for (const d of diffStats(stat, other, rules))
-      if (d.field !== 'mtime' || !removedFolder) differ(`${d.field} of ${name}`, d.expected, d.got)
+      if (d.field !== 'mtime' || !removedDirectory)
+        differ(`${d.field} of ${name}`, d.expected, d.got)
   }
   return out
 }

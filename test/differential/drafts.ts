@@ -1,6 +1,6 @@
 /**
  * What calls there may be. An arbitrary draws a draft: a call whose paths and slots are still open
- * ("the third known folder"), to be settled against what is there when its turn comes. What runs, is
+ * ("the third known directory"), to be settled against what is there when its turn comes. What runs, is
  * reported and gets reduced is the settled call.
  */
 
@@ -9,7 +9,16 @@ import { FALLOC, O, RENAME, S, SEEK, UTIME_NOW, UTIME_OMIT } from '../helpers/sy
 import type { Action, Call, Place } from './calls.js'
 import { SLOTS } from './calls.js'
 import type { Aim, Model, PlaceDraft } from './model.js'
-import { alignment, anySlot, folder, regular, roundUp, settle, slotOf, writable } from './model.js'
+import {
+  alignment,
+  anySlot,
+  directory,
+  regular,
+  roundUp,
+  settle,
+  slotOf,
+  writable,
+} from './model.js'
 import {
   ACL_ACCESS,
   ACL_DEFAULT,
@@ -57,7 +66,7 @@ const draft = <T>(
 const anything = placeArb([6, 'any'], [3, 'file'], [2, 'child'], [1, 'wild'], [1, 'slot'])
 const fresh = placeArb([7, 'child'], [2, 'any'], [1, 'wild'], [1, 'slot'])
 const files = placeArb([7, 'file'], [2, 'any'], [1, 'child'], [1, 'slot'])
-const folders = placeArb([8, 'dir'], [1, 'any'], [1, 'wild'], [1, 'slot'])
+const directories = placeArb([8, 'dir'], [1, 'any'], [1, 'wild'], [1, 'slot'])
 
 const lengthArb = weighted(
   [5, fc.integer({ min: 1, max: 100 })],
@@ -210,7 +219,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
   ],
   [
     4,
-    draft({ place: folders, path: seldom, into: big }, (v, m) => ({
+    draft({ place: directories, path: seldom, into: big }, (v, m) => ({
       op: 'open',
       place: settle(m, v.place),
       flags: O.DIRECTORY | (v.path ? O.PATH : 0),
@@ -220,7 +229,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
   ],
   [
     2,
-    draft({ place: folders, read: seldom, excl: seldom, mode: modeArb, into: big }, (v, m) => ({
+    draft({ place: directories, read: seldom, excl: seldom, mode: modeArb, into: big }, (v, m) => ({
       op: 'open',
       place: settle(m, v.place),
       flags: O.TMPFILE | (v.read ? O.RDONLY : O.RDWR) | (v.excl ? O.EXCL : 0),
@@ -284,7 +293,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
     })),
   ],
   [7, draft({ place: anything }, (v, m) => ({ op: 'unlink', place: settle(m, v.place) }))],
-  [5, draft({ place: folders }, (v, m) => ({ op: 'rmdir', place: settle(m, v.place) }))],
+  [5, draft({ place: directories }, (v, m) => ({ op: 'rmdir', place: settle(m, v.place) }))],
   [
     8,
     draft(
@@ -307,12 +316,15 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
   ],
   [
     4,
-    draft({ place: folders, to: placeArb([3, 'child'], [3, 'dir']), exchange: seldom }, (v, m) => ({
-      op: 'rename',
-      place: settle(m, v.place),
-      to: settle(m, v.to),
-      flags: v.exchange ? RENAME.EXCHANGE : 0,
-    })),
+    draft(
+      { place: directories, to: placeArb([3, 'child'], [3, 'dir']), exchange: seldom },
+      (v, m) => ({
+        op: 'rename',
+        place: settle(m, v.place),
+        to: settle(m, v.to),
+        flags: v.exchange ? RENAME.EXCHANGE : 0,
+      }),
+    ),
   ],
   [
     3,
@@ -452,7 +464,7 @@ const questions = (): [number, fc.Arbitrary<ActionDraft>][] => [
   ],
   [
     5,
-    draft({ place: folders, room: pick(32768, 600) }, (v, m) => ({
+    draft({ place: directories, room: pick(32768, 600) }, (v, m) => ({
       op: 'list',
       place: settle(m, v.place),
       room: v.room,
@@ -460,7 +472,7 @@ const questions = (): [number, fc.Arbitrary<ActionDraft>][] => [
   ],
   [
     1,
-    draft({ place: folders, index: big }, (v, m) => ({
+    draft({ place: directories, index: big }, (v, m) => ({
       op: 'seekdir',
       place: settle(m, v.place),
       index: v.index,
@@ -700,7 +712,7 @@ const descriptors = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>]
     3,
     draft({ slot: big, room: pick(32768, 600) }, (v, m) => ({
       op: 'flist',
-      slot: slotOf(m, v.slot, folder),
+      slot: slotOf(m, v.slot, directory),
       room: v.room,
     })),
   ],

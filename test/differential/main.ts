@@ -88,7 +88,7 @@ const first = options.seed === undefined ? Math.floor(Math.random() * 1e9) : Num
 if (!Number.isSafeInteger(first)) fail('--seed: not a number')
 const hangMs = number('timeout') * 1000
 
-// Access times would tell which of the two read first; the folder is its own noatime mount.
+// Access times would tell which of the two read first; the directory is its own noatime mount.
 const dir = mkdtempSync(`${options.dir}/tsoverlay-differential-`)
 chmodSync(dir, 0o755)
 const mount = (source: string, target: string, type: string | null, flags: number): void => {
@@ -111,7 +111,7 @@ const ownTmpfs = (): string => {
 }
 const work = inUserNamespace ? ownTmpfs() : bindNoatime()
 
-/** Mountpoints below the working folder, the innermost first, with their types. */
+/** Mountpoints below the working directory, the innermost first, with their types. */
 const mountsBelow = (): { path: string; type: string }[] =>
   readFileSync('/proc/self/mountinfo', 'utf8')
     .split('\n')

@@ -134,7 +134,7 @@ export const settle = (model: Model, draft: PlaceDraft): Place => {
     [...model.known]
       .filter(([path, type]) => fits(type) && (withRoot || path !== '.'))
       .map(([path]) => path)
-  // Never absolute, and never further up than the mountpoint's own empty folders.
+  // Never absolute, and never further up than the mountpoint's own empty directories.
   const wild = draft.names
     .filter(name => name !== '..')
     .join('/')
@@ -211,7 +211,7 @@ export const slotOf = (
 }
 export const regular = (slot: SlotState): boolean => slot.regular
 export const writable = (slot: SlotState): boolean => slot.regular && slot.writable
-export const folder = (slot: SlotState): boolean => slot.dir
+export const directory = (slot: SlotState): boolean => slot.dir
 export const anySlot = (): boolean => true
 
 /** O_DIRECT wants whole blocks. */

@@ -10,7 +10,7 @@ import type { EntrySpec, StackSpec } from './stack.js'
 export const NOT_WITH_NOOPEN: Record<string, string> = {
   'immutable and append-only files': 'they are opened, and refuse every write',
   'capabilities that are not valid':
-    'what has one, or lies in such a folder, cannot be copied up: EINVAL',
+    'what has one, or lies in such a directory, cannot be copied up: EINVAL',
 }
 
 /** FS_IMMUTABLE_FL, FS_APPEND_FL */

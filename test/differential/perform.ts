@@ -72,7 +72,7 @@ const baseOf = (side: Side, place: Place): number => {
   if (place.path.startsWith('/')) throw new Error(`an absolute path: ${place.path}`)
   return place.slot < 0 ? side.root : fdOf(side, place.slot)
 }
-/** A path for the calls that have no form with a folder descriptor. */
+/** A path for the calls that have no form with a directory descriptor. */
 const procPath = (side: Side, place: Place): string =>
   place.path === '' ? '' : `/proc/self/fd/${baseOf(side, place)}/${place.path}`
 
@@ -135,7 +135,7 @@ const listDuring = (side: Side, place: Place, room: number, changes: Call[]): Ou
     const fd = sys.openat(baseOf(side, place), place.path, flags)
     if (fd < 0) return fd
     const entries = sys.allDirents(fd)
-    // What the kernel lists and does not find is no name of the folder.
+    // What the kernel lists and does not find is no name of the directory.
     const found =
       typeof entries === 'number'
         ? entries
@@ -556,7 +556,7 @@ const isProtectedAndOpen = (side: Side, action: Action): boolean => {
     side.slotInos.includes(stat.ino)
   )
 }
-/** Overlayfs may move the times of both folders of a rename that it refuses: they get others. */
+/** Overlayfs may move the times of both directories of a rename that it refuses: they get others. */
 export const settleTimes = (side: Side, action: Action, outcome: Outcome): void => {
   // What the file system refuses may have counted as a change before it was asked.
   if (action.op === 'fallocate' && outcome.ret === EOPNOTSUPP)
@@ -571,7 +571,7 @@ const hasInvalidCapability = (side: Side, place: Place): boolean =>
   sys.getxattr({ path: procPath(side, place), follow: true }, CAPABILITY) === EINVAL
 
 /**
- * A file in a folder with a capability that cannot be copied. If it has other names, or had, the candidate changes it by
+ * A file in a directory with a capability that cannot be copied. If it has other names, or had, the candidate changes it by
  * those, or in the index.
  */
 const hasAnotherWay = (side: Side, place: Place): boolean => {
@@ -590,7 +590,7 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
     const found = list(side, action.op === 'rmdir' ? action.place : action.to, 32768, 0)
     return found.ret === 0 && found.fields['entries']?.split('\n').length === 2
   }
-  // To remove a folder with whiteouts in it, overlayfs makes one without, and copies all attributes.
+  // To remove a directory with whiteouts in it, overlayfs makes one without, and copies all attributes.
   if (outcome.ret === EINVAL && (action.op === 'rmdir' || action.op === 'rename'))
     return hasInvalidCapability(side, action.op === 'rmdir' ? action.place : action.to)
   if (outcome.ret === EXDEV && side.metacopy && RENAMES.has(action.op)) return true
@@ -603,7 +603,7 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
   if (outcome.ret === EPERM && /^f?removexattr$/.test(action.op) && 'name' in action)
     return action.name === CAPABILITY && isProtectedAndOpen(side, action)
   if (outcome.ret === 0 && action.op === 'copy') return true
-  // A removed file or folder would be copied up, to where there is something else now.
+  // A removed file or directory would be copied up, to where there is something else now.
   return (
     (outcome.ret === EEXIST || outcome.ret === ENOTEMPTY) &&
     'slot' in action &&
@@ -619,7 +619,7 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
 
 const CHANGES_BY_SLOT = new Set(['fchmod', 'fchown', 'futimens', 'fsetxattr', 'fremovexattr'])
 
-/** A FIFO or folder that is open and has lost its name: overlayfs may copy it up to there all the same. */
+/** A FIFO or directory that is open and has lost its name: overlayfs may copy it up to there all the same. */
 const wouldComeBack = (side: Side, action: Action): boolean => {
   if (!('slot' in action) || !CHANGES_BY_SLOT.has(action.op)) return false
   const fd = fdOf(side, action.slot)
@@ -696,7 +696,7 @@ export const perform = (side: Side, call: Call, reference?: Outcome): Outcome =>
     if (place.path !== '.' && place.path !== '')
       withStat(
         outcome,
-        `${i === 0 ? 'the first' : 'the second'} path's folder`,
+        `${i === 0 ? 'the first' : 'the second'} path's directory`,
         look({ slot: place.slot, path: parent }),
       )
     // Of several changes, a later one may be given the number that an earlier one has freed.

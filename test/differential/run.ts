@@ -93,7 +93,7 @@ class Run {
       mkdirSync(`${dir}/${name}`)
       return buildStack(`${dir}/${name}`, stack)
     }
-    // A symlink that leads up out of the mount ends in one of the empty folders above it.
+    // A symlink that leads up out of the mount ends in one of the empty directories above it.
     const mountpoint = (name: string): string => {
       const path = `${dir}/mnt-${name}/o/o/o/o/o/o/m`
       mkdirSync(path, { recursive: true })
@@ -189,12 +189,12 @@ class Run {
     for (const mounted of [this.reference, this.candidate]) {
       const { lowers, upper } = mounted.layers
       if (upper === null) continue
-      const folder = (name: string): string => {
+      const directory = (name: string): string => {
         const path = `${dirname(upper)}/${name}${this.pushed}`
         mkdirSync(path)
         return path
       }
-      mounted.layers = { lowers: [upper, ...lowers], upper: folder('up'), work: folder('wk') }
+      mounted.layers = { lowers: [upper, ...lowers], upper: directory('up'), work: directory('wk') }
       this.lowers.set(upper, readTree(upper, true))
     }
     this.mount(action)
@@ -247,12 +247,12 @@ export const removeRunDir = (dir: string): void => {
 }
 
 export interface RunOptions {
-  /** An empty folder for this run alone. */
+  /** An empty directory for this run alone. */
   dir: string
   candidate: Mounter
   /** Called after every step. */
   onStep: (step: number) => void
-  /** The folder stays. */
+  /** The directory stays. */
   keep?: boolean
   /** Only the steps: no remounts at the end. */
   short?: boolean
@@ -291,7 +291,7 @@ export const runSteps = (
     try {
       run.umount()
     } catch {
-      // Best effort: whoever started the run clears its folder of mounts.
+      // Best effort: whoever started the run clears its directory of mounts.
     }
     if (options.keep !== true) removeRunDir(options.dir)
   }

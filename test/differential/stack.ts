@@ -207,7 +207,7 @@ const entryArb = fc.record({
   linkTo: fc.nat(1000),
 })
 
-/** Root folders: mostly ones that anybody can work in. */
+/** Root directories: mostly ones that anybody can work in. */
 const rootArb = fc.record({
   mode: weighted([9, pick(0o777, 0o777, 0o755)], [1, pick(0o1777, 0o2777, 0o700)]),
   uid: ownerArb,
@@ -321,17 +321,17 @@ const makeNode = (dir: number, entry: EntrySpec): boolean => {
 }
 
 /**
- * Makes the layer in the existing empty folder `root`. What cannot be made (its parent is a file, the
+ * Makes the layer in the existing empty directory `root`. What cannot be made (its parent is a file, the
  * name is taken) is left out: the same in every build of the same entries.
  */
 export const buildLayer = (
   root: string,
   entries: EntrySpec[],
-  /** Whether what lies below goes on in a folder of this path. */
-  merges: (folder: string) => boolean,
+  /** Whether what lies below goes on in a directory of this path. */
+  merges: (directory: string) => boolean,
   /**
-   * What must not lie elsewhere: the kernel knows xattr whiteouts only in merged folders, and takes a
-   * whiteout in another folder of the upper for a file when the folder is removed.
+   * What must not lie elsewhere: the kernel knows xattr whiteouts only in merged directories, and takes a
+   * whiteout in another directory of the upper for a file when the directory is removed.
    */
   onlyMerged: Set<Kind>,
 ): void => {
@@ -374,7 +374,7 @@ export const buildLayer = (
     must(sys.setxattr(at(entry.path), `${MARKS}whiteout`, Buffer.alloc(0), 0), 'whiteout')
     marked.add(dirname(entry.path))
   }
-  // Children before their folder: making them has changed its times.
+  // Children before their directory: making them has changed its times.
   const order = [...made.values()].toSorted((a, b) => (a.path < b.path ? 1 : -1))
   for (const entry of order) {
     const { path, kind } = entry
@@ -413,7 +413,7 @@ export interface LayerPaths {
   work: string | null
 }
 
-/** Whether a folder of this path in the layer above would be merged with one in these layers. */
+/** Whether a directory of this path in the layer above would be merged with one in these layers. */
 const mergesInto = (layers: string[], path: string): boolean => {
   const parts = path === '.' ? [] : path.split('/')
   for (const layer of layers) {
@@ -434,13 +434,13 @@ const mergesInto = (layers: string[], path: string): boolean => {
   return false
 }
 
-/** Builds the whole stack under the existing folder `base`. */
+/** Builds the whole stack under the existing directory `base`. */
 export const buildStack = (base: string, stack: StackSpec): LayerPaths => {
-  const folder = (name: string): string => {
+  const directory = (name: string): string => {
     must(sys.mkdirat(sys.AT_FDCWD, `${base}/${name}`, 0o755), name)
     return `${base}/${name}`
   }
-  const lowers = stack.lowers.map((_, i) => folder(`l${i}`))
+  const lowers = stack.lowers.map((_, i) => directory(`l${i}`))
   // The bottom first: an xattr whiteout depends on what is below it.
   for (let i = lowers.length - 1; i >= 0; i--)
     buildLayer(
@@ -450,9 +450,9 @@ export const buildStack = (base: string, stack: StackSpec): LayerPaths => {
       new Set(['xwhiteout']),
     )
   if (stack.upper === null) return { lowers, upper: null, work: null }
-  const upper = folder('up')
+  const upper = directory('up')
   const whiteouts = new Set<Kind>(['xwhiteout', 'whiteout'])
   const entries = stack.upper.filter(entry => entry.kind !== 'xwhiteout')
   buildLayer(upper, entries, path => mergesInto(lowers, path), whiteouts)
-  return { lowers, upper, work: folder('wk') }
+  return { lowers, upper, work: directory('wk') }
 }

@@ -28,8 +28,8 @@ export interface Mismatch {
 
 /** What is not compared at all. */
 export const NOT_COMPARED: Record<string, string> = {
-  'size and blocks of a folder':
-    'a merged folder has no size; each file system counts in its own way',
+  'size and blocks of a directory':
+    'a merged directory has no size; each file system counts in its own way',
   'blocks of a file': 'the file system allocates late, and what is written late is counted late',
   'st_dev, f_type, f_fsid': 'they name the file system, which is another one',
   ctime: 'nobody can set it; that it moves shows in mtime and in the results',
@@ -37,15 +37,15 @@ export const NOT_COMPARED: Record<string, string> = {
   'the number of an inode': 'compared are same and other, over links, copy-up and remount',
   'fallocate with COLLAPSE_RANGE, INSERT_RANGE, UNSHARE_RANGE':
     "the kernel's FUSE client refuses them (EOPNOTSUPP) before a server is asked",
-  'lseek in a folder, but for its beginning and a cookie of a listing':
-    'positions in a folder are whatever its file system makes of them',
-  'removing or replacing a folder that overlayfs refuses although it lists nothing in it':
-    'an xattr whiteout, or a whiteout in a folder of the upper layer alone, counts as an entry there',
-  'attributes of a removed file or folder where overlayfs says EEXIST or ENOTEMPTY':
+  'lseek in a directory, but for its beginning and a cookie of a listing':
+    'positions in a directory are whatever its file system makes of them',
+  'removing or replacing a directory that overlayfs refuses although it lists nothing in it':
+    'an xattr whiteout, or a whiteout in a directory of the upper layer alone, counts as an entry there',
+  'attributes of a removed file or directory where overlayfs says EEXIST or ENOTEMPTY':
     'it cannot copy up what lost its name; a union can',
-  'mtime of a removed folder that is still open':
+  'mtime of a removed directory that is still open':
     'overlayfs takes its whiteouts away first, which counts as a change of it',
-  'attributes of a removed FIFO or folder that is still open':
+  'attributes of a removed FIFO or directory that is still open':
     'overlayfs may copy it up all the same, and the name is there again',
   'renaming a file between layers with metacopy=on, where overlayfs says EXDEV':
     'a redirect to its data would be longer than 256 bytes; a whole copy needs none',
@@ -63,9 +63,9 @@ export const NOT_COMPARED: Record<string, string> = {
     "it is refused; in write-back mode the kernel's FUSE client has moved mtime by then",
   'mtime after fallocate() with a mode that the file system does not know':
     "in write-back mode the kernel's FUSE client has moved it before it asks",
-  'removing a folder with whiteouts in it that has an invalid capability (EINVAL)':
+  'removing a directory with whiteouts in it that has an invalid capability (EINVAL)':
     'overlayfs makes one without them first, and copies its attributes',
-  'changing a file by a name whose folder overlayfs cannot copy up (EINVAL: an invalid capability)':
+  'changing a file by a name whose directory overlayfs cannot copy up (EINVAL: an invalid capability)':
     'a file with other names is changed by one of those',
   'copy_file_range() that copies nothing':
     "the kernel's FUSE client takes set-id bits and capabilities away before it asks",
@@ -169,7 +169,7 @@ export const TOLERATED: Tolerated[] = [
         : m.field === 'result' && m.expected === 'EPERM' && failed(m.got)),
   },
   {
-    name: 'read() of a folder at the end of its listing',
+    name: 'read() of a directory at the end of its listing',
     reason: "the position there is the real file system's, and may be too far for any read",
     applies: m =>
       m.action?.op === 'read' &&
@@ -197,30 +197,30 @@ export const TOLERATED: Tolerated[] = [
   {
     name: 'names that are listed but not found',
     reason:
-      'overlayfs lists a whiteout that lies in a folder of a single layer; a union may well hide it',
+      'overlayfs lists a whiteout that lies in a directory of a single layer; a union may well hide it',
     applies: m => m.field === 'ghosts' && within(m.got, m.expected),
   },
   {
     name: 'a d_ino that is right',
     reason:
-      'overlayfs gives the number of the real entry where it missed that a folder holds foreign ones',
+      'overlayfs gives the number of the real entry where it missed that a directory holds foreign ones',
     applies: m =>
       m.field === 'd_ino wrong'
         ? within(m.got, m.expected)
         : m.field.startsWith('d_ino == st_ino') && m.expected === 'false',
   },
   {
-    name: 'whether a folder that holds a hard link of a lower file counts as merged (nlink 1)',
+    name: 'whether a directory that holds a hard link of a lower file counts as merged (nlink 1)',
     reason:
-      'a FUSE server is told which inode is opened, not by which of its names: the copy may get its place in the folder of another one',
+      'a FUSE server is told which inode is opened, not by which of its names: the copy may get its place in the directory of another one',
     applies: m =>
-      m.field.startsWith('nlink of a folder') && (/^1\b/.test(m.expected) || /^1\b/.test(m.got)),
+      m.field.startsWith('nlink of a directory') && (/^1\b/.test(m.expected) || /^1\b/.test(m.got)),
   },
   {
-    name: 'the link count of an open file or folder of a lower layer that was removed',
+    name: 'the link count of an open file or directory of a lower layer that was removed',
     reason: 'overlayfs still gives that of the real one; what has no name any more has 0',
     applies: m =>
-      /^nlink .*(open file|stat|path's folder)$/.test(m.field) &&
+      /^nlink .*(open file|stat|path's directory)$/.test(m.field) &&
       m.expected !== '0' &&
       m.got === '0',
   },
@@ -276,7 +276,7 @@ export const TOLERATED_NATIVE: Tolerated[] = [
     },
   },
   {
-    name: 'a removed folder that is still open, and an open file whose folder is removed, too',
+    name: 'a removed directory that is still open, and an open file whose directory is removed, too',
     reason: 'libfuse asks by path, and there is none any more: ENOENT',
     applies: m =>
       m.action !== null &&
@@ -315,7 +315,7 @@ export const TOLERATED_IN_USERNS: Tolerated[] = [
   {
     name: 'the number of a copy in a listing that is read again through a descriptor from before',
     reason:
-      "the kernel's FUSE client keeps the listing until the folder is opened again; the number is another once the kernel has forgotten the file",
+      "the kernel's FUSE client keeps the listing until the directory is opened again; the number is another once the kernel has forgotten the file",
     applies: m => m.action?.op === 'flist' && m.field === 'd_ino wrong' && m.expected === '',
   },
   {

@@ -11,7 +11,7 @@ interface Known {
 export const KNOWN: readonly Known[] = [
   {
     reason:
-      'A device in a folder that may be listed but not searched: nobody can tell whether it is a whiteout. It is listed, as by the kernel (ovl_cache_update).',
+      'A device in a directory that may be listed but not searched: nobody can tell whether it is a whiteout. It is listed, as by the kernel (ovl_cache_update).',
     is: ({ error, where }) =>
       error === 'EACCES' && where.startsWith('isHidden overlay/namei/readdir-merge'),
   },

@@ -18,7 +18,7 @@ import { remove, World } from './world.js'
 const USAGE = `usage: npm run faults -- [option]...
 
 Makes every system call of every operation fail, and kills the union's process after every change. Afterwards it is as before
-or as after, and says which; the kernel's overlayfs shows the same; the work folder is clean and no lower layer has changed.
+or as after, and says which; the kernel's overlayfs shows the same; the work directory is clean and no lower layer has changed.
 
   --mode LIST      of ${MODES.join(', ')}; default: all
   --errors LIST    of ${ERRORS.join(', ')}; default: all
@@ -26,7 +26,7 @@ or as after, and says which; the kernel's overlayfs shows the same; the work fol
   --only TEXT      only operations whose name contains this
   --part K/N       only each N-th operation, from the K-th on
   --jobs N         processes at once; default: 2
-  --dir DIR        where the folders are made, on a tmpfs there
+  --dir DIR        where the directories are made, on a tmpfs there
   --verbose        a line for each operation`
 
 const bad = (text: string): never => {
@@ -93,7 +93,7 @@ const report = (fault: Fault): void => {
   console.log(`FAULT ${fault.mode}: ${fault.scenario}: ${fault.what}\n  ${lines.join('\n  ')}`)
 }
 
-/** Runs one operation in one mode, in folders of its own. */
+/** Runs one operation in one mode, in directories of its own. */
 const runOne = async (
   top: string,
   mode: Mode,
@@ -127,7 +127,7 @@ const runOne = async (
   }
 }
 
-/** Folders are made on a tmpfs: an ordinary user is given one. */
+/** Directories are made on a tmpfs: an ordinary user is given one. */
 const mountHere = (): string => {
   const path = fs.realpathSync(fs.mkdtempSync(join(options.dir, 'tsoverlay-faults-')))
   const mounted = sys.mount('faults', path, 'tmpfs', sys.MS.NOATIME, 'mode=755')

@@ -59,7 +59,7 @@ const answerOf = async (use: () => Promise<Answer>): Promise<Answer> => {
   }
 }
 
-/** One operation about to be done on folders that are laid. */
+/** One operation about to be done on directories that are laid. */
 class Turn {
   union: UnionFs | null
   readonly #world: World
@@ -137,7 +137,7 @@ interface Verdict {
   wrong: string[]
 }
 
-/** The folders as they are now: as before, as after, or neither. */
+/** The directories as they are now: as before, as after, or neither. */
 const judge = (world: World, { before, after }: Known, now: View): Verdict => {
   const fromBefore = world.differences(before, now)
   const fromAfter = world.differences(after, now)

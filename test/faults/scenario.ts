@@ -19,8 +19,8 @@ export interface Scenario {
   options?: Partial<UnionOptions>
   /** What was done by an earlier mount. */
   prepare?: (fs: UnionFs) => Promise<unknown>
-  /** What is done to the folders after it, by nobody's mount. */
-  litter?: (folders: { upper: string; work: string }) => void
+  /** What is done to the directories after it, by nobody's mount. */
+  litter?: (directories: { upper: string; work: string }) => void
   /** What is done before, by the same union. */
   begin?: (fs: UnionFs) => Promise<unknown>
   /** The operation. Null: opening a union, and closing it. */
@@ -108,8 +108,8 @@ export const numberOf = async (fs: UnionFs, path: string): Promise<number> => {
 }
 
 /** A file without a name that gets one. */
-export const tmpfile = async (fs: UnionFs, folder: string, name: string): Promise<number> => {
-  const parent = folder === '' ? ROOT_ID : await numberOf(fs, folder)
+export const tmpfile = async (fs: UnionFs, directory: string, name: string): Promise<number> => {
+  const parent = directory === '' ? ROOT_ID : await numberOf(fs, directory)
   if (parent < 0) return parent
   const entry = new Entry()
   const handle = new Opened()

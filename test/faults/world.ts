@@ -1,4 +1,4 @@
-/** The folders of one union on a tmpfs of its own, and what is in them: as this union shows it, as the kernel's overlayfs does. */
+/** The directories of one union on a tmpfs of its own, and what is in them: as this union shows it, as the kernel's overlayfs does. */
 
 import * as fs from 'node:fs'
 import { join } from 'node:path'
@@ -68,21 +68,21 @@ class OwnPool extends IoPool {
 
 /** Takes a tree away, whatever its owner may do there. */
 export const remove = (path: string): void => {
-  if (process.geteuid?.() !== 0) openFolders(path)
+  if (process.geteuid?.() !== 0) openDirectories(path)
   removeTree(path)
 }
 
-const openFolders = (path: string): void => {
+const openDirectories = (path: string): void => {
   if (!fs.existsSync(path)) return
   fs.chmodSync(path, 0o700)
   for (const entry of fs.readdirSync(path, { withFileTypes: true }))
-    if (entry.isDirectory()) openFolders(join(path, entry.name))
+    if (entry.isDirectory()) openDirectories(join(path, entry.name))
 }
 
 /** The ordinary user of launch.mjs. */
 const USER = 1000
 
-/** A tree as one of the two shows it; times of folders that were changed count as "now". */
+/** A tree as one of the two shows it; times of directories that were changed count as "now". */
 export interface View {
   ours: Tree
   /** Null: not looked at. A number: -errno of its mount. */
@@ -110,10 +110,10 @@ export class World {
   readonly #layers: Layers
   readonly #lowers: string[]
   readonly #lowerTrees: Tree[]
-  /** What was shown of upper and work folder, by what was in them. */
+  /** What was shown of upper and work directory, by what was in them. */
   readonly #shown = new Map<string, View>()
 
-  /** @param top an empty folder */
+  /** @param top an empty directory */
   constructor(top: string, mode: Mode, scenario: Scenario) {
     this.top = top
     this.mode = mode
@@ -149,7 +149,7 @@ export class World {
     return join(this.top, 'work')
   }
 
-  /** The folders as they are before the operation. */
+  /** The directories as they are before the operation. */
   async lay(): Promise<void> {
     for (const path of [this.upper, this.work]) {
       remove(path)
@@ -196,7 +196,7 @@ export class World {
     return union
   }
 
-  /** What is shown of the folders, with the union opened again: the same as when the same was in them. */
+  /** What is shown of the directories, with the union opened again: the same as when the same was in them. */
   async view(): Promise<View> {
     const key = this.#text()
     const known = this.#shown.get(key)
@@ -218,7 +218,7 @@ export class World {
     return view
   }
 
-  /** All that is in upper and work folder; '' where that may not be read. */
+  /** All that is in upper and work directory; '' where that may not be read. */
   #text(): string {
     try {
       return [this.upper, this.work]
@@ -275,7 +275,7 @@ export class World {
   }
 
   /**
-   * How two views differ, the later one last. Link counts of folders tell how many layers have them. A folder in which
+   * How two views differ, the later one last. Link counts of directories tell how many layers have them. A directory in which
    * something was made and undone, or copied up, may have the time of that (kernel: ovl_copy_up_workdir, "best effort").
    */
   differences(a: View, b: View): string[] {
@@ -285,7 +285,7 @@ export class World {
     ]
   }
 
-  /** How this union and the kernel's overlayfs show the same folders otherwise. */
+  /** How this union and the kernel's overlayfs show the same directories otherwise. */
   disagreements({ ours, kernel }: View): string[] {
     return this.#kernelDifferences(kernel, kernel === null ? null : ours)
   }
@@ -300,7 +300,7 @@ export class World {
     return diffTrees(a, b, { now: this.#now })
       .filter(
         d =>
-          d.field !== 'nlink of a folder' &&
+          d.field !== 'nlink of a directory' &&
           !(d.field === 'mtime' && this.#isMoved(b, d.path)) &&
           // Only root of the whole system finds a lower file again by its handle.
           !(d.field === 'd_ino == st_ino' && isUsers(this.mode)) &&
@@ -310,7 +310,7 @@ export class World {
       .map(show)
   }
 
-  /** Whether it is a folder that has been changed, or a metadata-only copy that has got its data (kernel: the same). */
+  /** Whether it is a directory that has been changed, or a metadata-only copy that has got its data (kernel: the same). */
   #isMoved(tree: Tree, path: string): boolean {
     const stat = tree.nodes.get(path)?.stat
     if (stat === undefined || stat.mtime < this.#now) return false

@@ -392,8 +392,8 @@ export class RecordingOps implements Ops {
     }
     return r
   }
-  readdirplus(folder: number, cookie: number, sink: DirPlusSink): number {
-    const r = this.#note('readdirplus', folder, cookie)
+  readdirplus(directory: number, cookie: number, sink: DirPlusSink): number {
+    const r = this.#note('readdirplus', directory, cookie)
     const entry = new Entry()
     for (const [name, ino, type, next, node] of LISTING) {
       if (next <= cookie) continue

@@ -65,7 +65,7 @@ const as = <T>(who: Who, use: () => T): T =>
     }
   })
 
-/** A folder that the kernel serves. */
+/** A directory that the kernel serves. */
 export class KernelFs implements Fs {
   readonly top: string
 

@@ -8,7 +8,7 @@ const root = fileURLToPath(new URL('../..', import.meta.url))
 /**
  * @param top where to put it
  * @param without a package that is not installed there
- * @returns the copy's folder, with dist/ and node_modules/
+ * @returns the copy's directory, with dist/ and node_modules/
  */
 export const install = (top: string, without?: string): string => {
   const copy = `${top}/installed`

@@ -78,22 +78,22 @@ export const notNoOpen = (kind: Kind, name: string): string | false =>
 export const skipKind = (kind: Kind): string | false =>
   skipMounts !== false ? skipMounts : kind.kernel && !hasOverlay ? 'needs kernel overlayfs' : false
 
-/** Folders for a union of one kind, and its mount. */
+/** Directories for a union of one kind, and its mount. */
 export class Bench {
   constructor(kind: Kind, lowers = 1) {
     const own = { top: fs.realpathSync(fs.mkdtempSync(`${tmpdir()}/tsoverlay-kind-`)) }
     fs.chmodSync(own.top, 0o755)
     this.kind = kind
     this.top = own.top
-    const folder = (name: string): string => {
+    const directory = (name: string): string => {
       fs.mkdirSync(`${own.top}/${name}`)
       return `${own.top}/${name}`
     }
-    this.lowers = Array.from({ length: lowers }, (_, i) => folder(`lower${i}`))
+    this.lowers = Array.from({ length: lowers }, (_, i) => directory(`lower${i}`))
     this.lower = this.lowers[0] ?? ''
-    this.upper = folder('upper')
-    this.work = folder('work')
-    this.m = folder('m')
+    this.upper = directory('upper')
+    this.work = directory('work')
+    this.m = directory('m')
   }
   readonly kind: Kind
   readonly top: string
@@ -153,7 +153,7 @@ export class Bench {
     return fd
   }
 
-  /** Names in a folder, as the listing gives them. */
+  /** Names in a directory, as the listing gives them. */
   list(path: string): string[] {
     const fd = this.open(path, sys.O.RDONLY | sys.O.DIRECTORY)
     const entries = sys.allDirents(fd)

@@ -1,10 +1,10 @@
 /**
- * Folders for unions, made from literal descriptions:
+ * Directories for unions, made from literal descriptions:
  *
  *     { 'd/': dir({ xattrs: { 'trusted.overlay.opaque': 'y' } }), 'd/f': 'text', gone: whiteout }
  *
- * A key is a path in the layer, one character per byte; with `/` at its end it is a folder, './' is the
- * layer itself. Folders on the way are made as needed. Whatever has no times of its own gets the same
+ * A key is a path in the layer, one character per byte; with `/` at its end it is a directory, './' is the
+ * layer itself. Directories on the way are made as needed. Whatever has no times of its own gets the same
  * ones, long past, so that two copies are alike and every change of a time shows.
  */
 
@@ -72,10 +72,10 @@ export const device = (
 })
 
 export const whiteout: Spec = device('char', 0, 0, { mode: 0 })
-/** Only a whiteout in a folder that is marked `opaque=x`. */
+/** Only a whiteout in a directory that is marked `opaque=x`. */
 export const xattrWhiteout = (prefix = 'trusted'): Spec =>
   file('', { mode: 0, xattrs: { [`${prefix}.overlay.whiteout`]: 'y' } })
-/** A folder with marks of overlayfs. */
+/** A directory with marks of overlayfs. */
 export const marked = (
   marks: Record<string, string>,
   more: Partial<Spec> = {},
@@ -118,17 +118,17 @@ const must = (result: number, what: string): number => {
   return result
 }
 
-/** Makes what a description says in a folder that exists. */
+/** Makes what a description says in a directory that exists. */
 export const build = (top: string, layer: Layer): void => {
   const made: string[] = []
   const late: [path: string, spec: Spec][] = [['.', dir()]]
   const parents = (path: string): void => {
     for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1)) {
-      const folder = path.slice(0, at)
-      if (made.includes(folder)) continue
-      must(sys.mkdirat(sys.AT_FDCWD, `${top}/${folder}`, 0o755), `mkdir ${folder}`)
-      made.push(folder)
-      late.push([folder, dir()])
+      const directory = path.slice(0, at)
+      if (made.includes(directory)) continue
+      must(sys.mkdirat(sys.AT_FDCWD, `${top}/${directory}`, 0o755), `mkdir ${directory}`)
+      made.push(directory)
+      late.push([directory, dir()])
     }
   }
   for (const [key, item] of Object.entries(layer)) {
@@ -144,7 +144,7 @@ export const build = (top: string, layer: Layer): void => {
     } else make(top, path, spec)
     if (spec.type !== 'link') late.push([path, spec])
   }
-  // Times of folders last, deepest first: whatever is made or marked below them changes them.
+  // Times of directories last, deepest first: whatever is made or marked below them changes them.
   for (const [path, spec] of late) finish(`${top}/${path}`, spec)
   for (const [path, spec] of late.toReversed()) setTimes(`${top}/${path}`, spec)
   for (const [path, spec] of late) if (spec.flags !== undefined) setFlags(top, path, spec.flags)
@@ -218,19 +218,19 @@ const setFlags = (top: string, path: string, flags: number): void => {
   sys.close(fd)
 }
 
-/** The folders of a union, in one folder that goes at the end of the test. */
-export interface UnionFolders {
+/** The directories of a union, in one directory that goes at the end of the test. */
+export interface UnionDirectories {
   top: string
   lower: string[]
   upper: string
   work: string
-  /** An empty folder to mount on. */
+  /** An empty directory to mount on. */
   merged: string
 }
 
 const removals = new WeakMap<Test, string[]>()
 
-/** A folder of the test's own; removed at its end, with the mounts in it gone before. */
+/** A directory of the test's own; removed at its end, with the mounts in it gone before. */
 export const scratch = (t: Test, on: 'disk' | 'tmpfs' = 'disk'): string => {
   const base = process.env['TSOVERLAY_TEST_DIR'] ?? '/var/tmp'
   const top = fs.realpathSync(fs.mkdtempSync(`${base}/tsoverlay-unit-`))
@@ -284,12 +284,12 @@ export const removeTree = (path: string): void => {
   sys.unlinkat(sys.AT_FDCWD, path, fd >= 0 ? sys.AT_REMOVEDIR : 0)
 }
 
-/** Makes the folders `1`, `2`, … (lower layers, top first), `upper`, `work` and `merged`. */
-export const unionFolders = (
+/** Makes the directories `1`, `2`, … (lower layers, top first), `upper`, `work` and `merged`. */
+export const unionDirectories = (
   t: Test,
   layers: { lower: Layer[]; upper?: Layer | undefined },
   top = scratch(t),
-): UnionFolders => {
+): UnionDirectories => {
   const made = (name: string): string => {
     fs.mkdirSync(`${top}/${name}`)
     return `${top}/${name}`

@@ -1,5 +1,5 @@
 /**
- * Mounts for tests: folders of the test's own, a server in a child process, and an end of all of it that
+ * Mounts for tests: directories of the test's own, a server in a child process, and an end of all of it that
  * leaves nothing behind. What the server logged is read at the end; a suspicious word fails the test.
  */
 
@@ -77,14 +77,14 @@ export const until = async (what: string, condition: () => boolean): Promise<voi
   }
 }
 
-/** The lines of /proc/self/mountinfo that name a folder, without their numbers. */
-export const mountTable = (folder: string): string[] =>
+/** The lines of /proc/self/mountinfo that name a directory, without their numbers. */
+export const mountTable = (directory: string): string[] =>
   fs
     .readFileSync('/proc/self/mountinfo', 'utf8')
     .trimEnd()
     .split('\n')
     .map(line => line.replace(/^\d+ \d+ /, ''))
-    .filter(line => line.includes(folder))
+    .filter(line => line.includes(directory))
 
 /** The types of what is mounted on a path, bottom first. */
 export const mountedOn = (path: string): string[] =>
@@ -112,12 +112,12 @@ const statOf = (path: string): fs.BigIntStats | undefined => {
 const isSame = (one: fs.BigIntStats, other: fs.BigIntStats | undefined): boolean =>
   one.dev === other?.dev && one.ino === other.ino
 
-/** How many files below a folder, or removed ones of its file system, a process has open, through whatever mount. */
-export const openIn = (pid: number, folder: string): number => {
-  const device = statOf(folder)?.dev
+/** How many files below a directory, or removed ones of its file system, a process has open, through whatever mount. */
+export const openIn = (pid: number, directory: string): number => {
+  const device = statOf(directory)?.dev
   const below = fs
-    .readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    .map(name => statOf(`${folder}/${name}`))
+    .readdirSync(directory, { recursive: true, encoding: 'utf8' })
+    .map(name => statOf(`${directory}/${name}`))
   return fs
     .readdirSync(`/proc/${pid}/fd`)
     .map(fd => statOf(`/proc/${pid}/fd/${fd}`))
@@ -129,9 +129,9 @@ export const openIn = (pid: number, folder: string): number => {
 }
 
 export interface Scratch {
-  /** A folder of the test's own, without symlinks in its path. */
+  /** A directory of the test's own, without symlinks in its path. */
   top: string
-  /** To run before the folder goes; the last one first. */
+  /** To run before the directory goes; the last one first. */
   before(end: () => void | Promise<void>): void
 }
 
@@ -165,7 +165,7 @@ const tidy = async (t: Test): Promise<void> => {
   for (let end; (end = ends.get(t)?.pop()) !== undefined;) await end()
 }
 
-/** A folder in TMPDIR which goes at the end of the test, after what `before` has collected. */
+/** A directory in TMPDIR which goes at the end of the test, after what `before` has collected. */
 export const scratch = (t: Test, name = 'test'): Scratch => {
   const top = fs.realpathSync(fs.mkdtempSync(`${tmpdir()}/tsoverlay-${name}-`))
   const own = ends.get(t) ?? []
@@ -184,8 +184,8 @@ export const scratch = (t: Test, name = 'test'): Scratch => {
   return { top, before: end => void own.push(end) }
 }
 
-/** Folders for a union. */
-export interface Folders extends Scratch {
+/** Directories for a union. */
+export interface Directories extends Scratch {
   lower: string
   upper: string
   work: string
@@ -195,12 +195,12 @@ export interface Folders extends Scratch {
   options: string
 }
 
-export const folders = (t: Test, name?: string): Folders => {
+export const directories = (t: Test, name?: string): Directories => {
   const own = scratch(t, name)
   const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map(
     part => `${own.top}/${part}`,
   ) as [string, string, string, string]
-  for (const folder of [lower, upper, work, merged]) fs.mkdirSync(folder)
+  for (const directory of [lower, upper, work, merged]) fs.mkdirSync(directory)
   return {
     ...own,
     lower,
@@ -285,7 +285,7 @@ export const counters = async (server: Served): Promise<Record<string, number>> 
  */
 export const serve = async (
   t: Test,
-  where: Pick<Folders, 'merged' | 'options' | 'top' | 'before'>,
+  where: Pick<Directories, 'merged' | 'options' | 'top' | 'before'>,
   ...args: string[]
 ): Promise<Served> => {
   const file = `${where.top}/log.${Date.now()}.${Math.random().toString(36).slice(2)}`

@@ -10,7 +10,7 @@ import type { Test } from 'tap'
 import type { UnionOptions } from '../../src/overlay/options.js'
 import { E } from '../../src/sys/errno.js'
 import { KernelFs, type Fs } from './fs-calls.js'
-import { build, scratch, unionFolders, type Layer, type UnionFolders } from './layers.js'
+import { build, scratch, unionDirectories, type Layer, type UnionDirectories } from './layers.js'
 import * as sys from './syscalls.js'
 import { diffTrees, readTree, type Difference, type Tree } from './tree.js'
 import { optionsOf, UnionFs } from './union.js'
@@ -48,7 +48,7 @@ const TRIES = 3000
  * lives, on a busy machine some ten seconds.
  */
 export const mountKernel = (
-  where: Pick<UnionFolders, 'lower' | 'upper' | 'work' | 'merged'>,
+  where: Pick<UnionDirectories, 'lower' | 'upper' | 'work' | 'merged'>,
   options = '',
 ): number => {
   const layers = `lowerdir=${where.lower.join(':')},upperdir=${where.upper},workdir=${where.work}`
@@ -65,7 +65,7 @@ export const skipParity = probe()
 
 /** What the kernel's overlayfs has under a mountpoint, while `use` runs. */
 export const withKernel = async <T>(
-  where: UnionFolders,
+  where: UnionDirectories,
   options: string,
   use: (kernel: KernelFs) => T | Promise<T>,
 ): Promise<T> => {
@@ -85,7 +85,7 @@ export const withKernel = async <T>(
 }
 
 /** Takes away the mark that keeps a workdir from being used again. */
-export const clearVolatile = (where: Pick<UnionFolders, 'work'>): void =>
+export const clearVolatile = (where: Pick<UnionDirectories, 'work'>): void =>
   fs.rmSync(join(where.work, 'work', 'incompat'), { recursive: true, force: true })
 
 export interface Scenario {
@@ -122,8 +122,8 @@ const kernelOptions = (scenario: Scenario, options: UnionOptions): string =>
 
 /** Two upper layers over the same lower ones. */
 interface Sides {
-  ours: UnionFolders
-  theirs: UnionFolders
+  ours: UnionDirectories
+  theirs: UnionDirectories
   options: UnionOptions
   /** The kernel's mount options. */
   kernel: string
@@ -133,8 +133,8 @@ interface Sides {
 const sides = async (t: Test, scenario: Scenario): Promise<Sides> => {
   const now = BigInt(Date.now() - 60_000) * 1_000_000n
   const top = scratch(t, scenario.memory === true ? 'tmpfs' : 'disk')
-  const ours = unionFolders(t, scenario, top)
-  const theirs: UnionFolders = {
+  const ours = unionDirectories(t, scenario, top)
+  const theirs: UnionDirectories = {
     ...ours,
     upper: `${top}/kernel-upper`,
     work: `${top}/kernel-work`,
@@ -144,7 +144,7 @@ const sides = async (t: Test, scenario: Scenario): Promise<Sides> => {
   build(theirs.upper, scenario.upper ?? {})
   const options = optionsOf(ours, { volatile: true, ...scenario.options })
   const kernel = kernelOptions(scenario, options)
-  // At its first look the kernel marks upper folders that were made by hand (ovl_fix_origin).
+  // At its first look the kernel marks upper directories that were made by hand (ovl_fix_origin).
   for (const where of [theirs, ours]) await withKernel(where, kernel, mount => void mount.tree())
   clearVolatile(ours)
   return {
@@ -168,7 +168,7 @@ const compareLayers = (t: Test, name: string, scenario: Scenario, where: Sides):
       scenario,
     )
   t.strictSame(left(written), [], `${name}: upper layer`)
-  t.strictSame(left(worked), [], `${name}: work folder`)
+  t.strictSame(left(worked), [], `${name}: work directory`)
 }
 
 /** A union that is opened, used and closed. */
@@ -186,7 +186,7 @@ const withUnion = async <T>(
 }
 
 /**
- * Runs `steps` on both and compares. The union's folders are returned, its union closed.
+ * Runs `steps` on both and compares. The union's directories are returned, its union closed.
  *
  * @param steps what it returns must be the same
  */
@@ -195,7 +195,7 @@ export const compare = async (
   name: string,
   scenario: Scenario,
   steps: (fs: Fs) => unknown,
-): Promise<UnionFolders> => {
+): Promise<UnionDirectories> => {
   const where = await sides(t, scenario)
   const { ours, theirs, options, kernel, differences } = where
   const expected = await withKernel(theirs, kernel, async mount => ({
@@ -270,7 +270,7 @@ const show = (differences: Difference[], scenario: Scenario): string[] =>
     .filter(d => !mayDiffer(d) && scenario.tolerate?.(d) !== true)
     .map(d => `${d.path}: ${d.field}: kernel ${d.expected}, union ${d.got}`)
 
-/** The kernel gives the number of the real entry where it missed that a folder holds foreign ones. */
+/** The kernel gives the number of the real entry where it missed that a directory holds foreign ones. */
 const mayDiffer = (d: Difference): boolean =>
   d.field === 'd_ino == st_ino' && d.expected === 'false'
 

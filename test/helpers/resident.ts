@@ -31,8 +31,8 @@ export interface Resident {
   run(...args: string[]): Promise<Outcome>
   /** The process that has registered, or 0. */
   pid(): number
-  /** Its folder, of which there is one. */
-  folder(): string
+  /** Its directory, of which there is one. */
+  directory(): string
   /** Which mounts it has, by its own word. */
   mounts(): string[]
   /** Waits until a server has registered, other than `than`. */
@@ -58,46 +58,46 @@ export interface Posing {
  * Has clients take a process for the server, whose requests nobody reads.
  * @param start when that process was started
  */
-export const pose = (folder: string, pid: number, start = startOf(pid)): Posing => {
-  fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
-  const fifo = `${folder}/requests`
+export const pose = (directory: string, pid: number, start = startOf(pid)): Posing => {
+  fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
+  const fifo = `${directory}/requests`
   fs.rmSync(fifo, { force: true })
   spawnSync('mkfifo', ['-m', '666', fifo])
   const fd = fs.openSync(fifo, fs.constants.O_RDWR | fs.constants.O_NONBLOCK)
   const holder = [process.pid, startOf('self'), `/proc/${process.pid}/fd/${fd}`]
-  fs.writeFileSync(`${folder}/pid`, [pid, start, 'stays', ...holder, ''].join('\n'))
+  fs.writeFileSync(`${directory}/pid`, [pid, start, 'stays', ...holder, ''].join('\n'))
   return { fd, close: () => fs.closeSync(fd) }
 }
 
 /** What clients open to ask. */
-export const pipeIn = (folder: string): string =>
-  fs.readFileSync(`${folder}/pid`, 'latin1').split('\n')[5] ?? ''
+export const pipeIn = (directory: string): string =>
+  fs.readFileSync(`${directory}/pid`, 'latin1').split('\n')[5] ?? ''
 
-const foldersIn = (top: string): string[] =>
+const directoriesIn = (top: string): string[] =>
   fs.existsSync(top) ? fs.readdirSync(top).map(name => `${top}/${name}`) : []
 
-const pidIn = (folder: string): number => {
+const pidIn = (directory: string): number => {
   try {
-    return Number(fs.readFileSync(`${folder}/pid`, 'latin1').split('\n')[0])
+    return Number(fs.readFileSync(`${directory}/pid`, 'latin1').split('\n')[0])
   } catch {
     return 0
   }
 }
 
-/** To be called before the folders of the test are made, so that mounts are gone when those go. */
+/** To be called before the directories of the test are made, so that mounts are gone when those go. */
 export const resident = (t: Test, where: Scratch): Resident => {
   const name = `tsoverlay-test-${process.pid}-${count++}`
   const top = `/run/${name}`
   const { NODE_OPTIONS: _, ...plain } = process.env
   const env = { ...plain, TSOVERLAY_SERVER: name }
   where.before(async () => {
-    for (const folder of foldersIn(top)) {
-      const pid = pidIn(folder)
+    for (const directory of directoriesIn(top)) {
+      const pid = pidIn(directory)
       if (isAlive(pid)) spawnSync('kill', ['-CONT', String(pid)])
       if (isAlive(pid)) spawnSync('kill', [String(pid)])
       await until('the end of the server', () => !isAlive(pid))
     }
-    const left = foldersIn(top).flatMap(folder => [folder, ...fs.readdirSync(folder)])
+    const left = directoriesIn(top).flatMap(directory => [directory, ...fs.readdirSync(directory)])
     if (left.length > 0) t.fail(`left in ${top}: ${left.join(' ')}`)
     fs.rmSync(top, { recursive: true, force: true })
   })
@@ -114,8 +114,8 @@ export const resident = (t: Test, where: Scratch): Resident => {
       })
     },
     run: (...args) => outcomeOf(own.start(args)),
-    folder: () => foldersIn(top).find(folder => !/\/\.[^/]*$/.test(folder)) ?? '',
-    pid: () => pidIn(own.folder()),
+    directory: () => directoriesIn(top).find(directory => !/\/\.[^/]*$/.test(directory)) ?? '',
+    pid: () => pidIn(own.directory()),
     mounts: () => mountsOf(own.pid()),
     registered: async (than = 0) => {
       let found = 0
@@ -135,7 +135,7 @@ const mountsOf = (pid: number): string[] =>
     .map(({ mountpoint }) => mountpoint)
     .toSorted()
 
-/** The processes that say that they serve a mount on a folder. */
+/** The processes that say that they serve a mount on a directory. */
 export const servedBy = (mountpoint: string): number[] =>
   fs
     .readdirSync('/proc')
@@ -151,7 +151,7 @@ export interface Layers {
   options: string
 }
 
-/** Folders for a union of its own below a folder; the lower one has a file `which` that says its name. */
+/** Directories for a union of its own below a directory; the lower one has a file `which` that says its name. */
 export const layersIn = (where: Scratch, name: string): Layers => {
   const top = `${where.top}/${name}`
   const [lower, upper, work, merged] = ['l', 'u', 'w', 'm'].map(part => `${top}/${part}`) as [
@@ -160,7 +160,7 @@ export const layersIn = (where: Scratch, name: string): Layers => {
     string,
     string,
   ]
-  for (const folder of [lower, upper, work, merged]) fs.mkdirSync(folder, { recursive: true })
+  for (const directory of [lower, upper, work, merged]) fs.mkdirSync(directory, { recursive: true })
   fs.writeFileSync(`${lower}/which`, name)
   where.before(() => {
     while (mountedOn(merged).length > 0) {

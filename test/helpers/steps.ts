@@ -10,7 +10,7 @@ import type { Test } from 'tap'
 
 import { outcomeOf, scratch } from './mount.js'
 
-/** Runs a script of the folder `scripts`; each of its steps becomes an assertion. */
+/** Runs a script of the directory `scripts`; each of its steps becomes an assertion. */
 export const runSteps = async (t: Test, [name = '', ...args]: readonly string[]): Promise<void> => {
   const { top } = scratch(t, 'steps')
   const script = fileURLToPath(new URL(`../../scripts/${name}`, import.meta.url))

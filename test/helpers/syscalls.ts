@@ -391,7 +391,7 @@ export const allDirents = (fd: number, room = 32768): Dirent[] | number => {
     if (typeof some === 'number') return some
     if (some.length === 0) return all
     all.push(...some)
-    if (all.length > 100_000) throw new Error('a folder listing that does not end')
+    if (all.length > 100_000) throw new Error('a directory listing that does not end')
   }
 }
 

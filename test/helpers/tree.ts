@@ -7,7 +7,7 @@ import type { Stat } from './syscalls.js'
 export interface TreeNode {
   path: string
   stat: Stat
-  /** DT_* and inode number as the folder's listing gave them. */
+  /** DT_* and inode number as the directory's listing gave them. */
   listedType: number
   listedIno: bigint
   /** `name=hex`, sorted. */
@@ -20,7 +20,7 @@ export interface TreeNode {
 
 export interface Tree {
   nodes: Map<string, TreeNode>
-  /** Names that a folder lists but that cannot be found. */
+  /** Names that a directory lists but that cannot be found. */
   ghosts: string[]
 }
 
@@ -53,7 +53,7 @@ export const xattrsOf = (on: sys.XattrTarget): string[] => {
   })
 }
 
-/** Everything that can be asked about one name in a folder. */
+/** Everything that can be asked about one name in a directory. */
 const readNode = (
   dir: number,
   name: string,
@@ -111,7 +111,7 @@ export const readTree = (root: string, quiet = false): Tree => {
         entry.name,
         sys.O.RDONLY | sys.O.DIRECTORY | sys.O.NOFOLLOW | extra,
       )
-      if (fd < 0) throw new Error(`open folder ${JSON.stringify(path)}: errno ${-fd}`)
+      if (fd < 0) throw new Error(`open directory ${JSON.stringify(path)}: errno ${-fd}`)
       try {
         walk(fd, `${path}/`)
       } finally {
@@ -166,7 +166,7 @@ export const diffStats = (
   differ('mode', expected.mode.toString(8), got.mode.toString(8))
   differ('uid', String(expected.uid), String(got.uid))
   differ('gid', String(expected.gid), String(got.gid))
-  differ(isDir ? 'nlink of a folder' : 'nlink', String(expected.nlink), String(got.nlink))
+  differ(isDir ? 'nlink of a directory' : 'nlink', String(expected.nlink), String(got.nlink))
   differ('rdev', String(expected.rdev), String(got.rdev))
   if (!isDir || rules.exact) differ('size', String(expected.size), String(got.size))
   for (const field of ['atime', 'mtime'] as const)

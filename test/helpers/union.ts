@@ -1,7 +1,7 @@
 /**
  * A union without a mount: its operations are called as the kernel's FUSE client calls them, with every
  * name looked up first and every lookup taken back. What is read through it has the form in which
- * trees of real folders are read (real-dir.ts), so that both can be compared.
+ * trees of real directories are read (real-dir.ts), so that both can be compared.
  */
 
 import * as fs from 'node:fs'
@@ -30,7 +30,7 @@ import { E } from '../../src/sys/errno.js'
 import type { Ino } from '../../src/sys/stat.js'
 import type { Fs, Who } from './fs-calls.js'
 import { ROOT } from './fs-calls.js'
-import type { UnionFolders } from './layers.js'
+import type { UnionDirectories } from './layers.js'
 import * as sys from './syscalls.js'
 import type { Stat, Time } from './syscalls.js'
 import type { Tree, TreeNode } from './tree.js'
@@ -80,7 +80,7 @@ export interface Drive {
   writeback?: boolean
   passthrough?: boolean
   noOpen?: boolean
-  /** How many descriptors of layer folders may be open at once. */
+  /** How many descriptors of layer directories may be open at once. */
   most?: number
   /** Does what takes long. */
   pool?: IoPool
@@ -220,7 +220,7 @@ export class UnionFs implements Fs {
   }
 
   /**
-   * The folder and the last name of a path, and what is there (0: nothing). Symlinks are not followed
+   * The directory and the last name of a path, and what is there (0: nothing). Symlinks are not followed
    * but taken for dangling ones.
    */
   #place(
@@ -230,8 +230,8 @@ export class UnionFs implements Fs {
     const names = path.split('/')
     const name = names.pop() ?? ''
     let parent: NodeId = ROOT_ID
-    for (const folder of names) {
-      const entry = this.lookup(parent, folder, held)
+    for (const directory of names) {
+      const entry = this.lookup(parent, directory, held)
       if (typeof entry === 'number') return entry
       const type = entry.attr.mode & sys.S.IFMT
       if (type !== sys.S.IFDIR) return type === sys.S.IFLNK ? -E.ENOENT : -E.ENOTDIR
@@ -509,7 +509,7 @@ export class UnionFs implements Fs {
     })
   }
 
-  // Folders
+  // Directories
 
   /** Everything that a listing gives, `.` and `..` too, in its order. */
   listing(node: NodeId): Listed[] | number {
@@ -543,12 +543,12 @@ export class UnionFs implements Fs {
       this.#must(this.ops.getattr(ROOT_ID, 0, attr), 'getattr')
       const root = { name: '.', ino: attr.ino, type: 4, cookie: 0 }
       tree.nodes.set('.', await this.#treeNode('.', ROOT_ID, attr, root))
-      const walk = async (folder: NodeId, prefix: string): Promise<void> => {
-        const entries = this.#entries(folder)
+      const walk = async (directory: NodeId, prefix: string): Promise<void> => {
+        const entries = this.#entries(directory)
         if (typeof entries === 'number') throw new Error(`list ${prefix}: errno ${-entries}`)
         for (const listed of entries) {
           const path = prefix + listed.name
-          const entry = this.lookup(folder, listed.name, held)
+          const entry = this.lookup(directory, listed.name, held)
           if (typeof entry === 'number') {
             this.#must(entry === -E.ENOENT ? 0 : entry, `lookup ${path}`)
             tree.ghosts.push(path)
@@ -642,7 +642,7 @@ const hold = (held: Held, node: NodeId, count = 1): void =>
   void held.set(node, (held.get(node) ?? 0) + count)
 
 export const optionsOf = (
-  where: UnionFolders,
+  where: UnionDirectories,
   change: Partial<UnionOptions> = {},
 ): UnionOptions => ({
   ...defaultUnionOptions,
@@ -653,7 +653,7 @@ export const optionsOf = (
 })
 
 /** Without an upper layer. */
-export const readOnlyOptions = (where: UnionFolders): UnionOptions => ({
+export const readOnlyOptions = (where: UnionDirectories): UnionOptions => ({
   ...defaultUnionOptions,
   lower: where.lower,
 })

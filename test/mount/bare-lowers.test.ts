@@ -41,7 +41,7 @@ const noAcls = (t: Test, b: Bench): void => {
   b.umount()
 }
 
-/** An erofs with `f`, which says `hi`, and an empty folder `d`. */
+/** An erofs with `f`, which says `hi`, and an empty directory `d`. */
 const EROFS =
   'Y2AYBaNgFIxU8Ojh1wdsBytmMzMwMPAwqDAwY1HDiFs7I6X2szAwMLx1ZGYwhfL/////H1leBUobMDDB2YYMTAzqULYxAxODJpRtwsDIoKenl5KGZv5/' +
   'RyYGaSTzkR0NM0cCyXxJBiaQOXD92xoZGZiQ9DMh6c/IHE1Do2AUjIJRMApGwSgYBaNg6AAA'

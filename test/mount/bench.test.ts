@@ -27,10 +27,10 @@ const bench = (...args: string[]) => outcomeOf(spawnNode([launcher, ...args]))
 
 const TINY = ['--rounds', '1', '--scale', '0.01']
 
-const reportIn = (folder: string): Report =>
-  JSON.parse(fs.readFileSync(`${folder}/report.json`, 'utf8')) as Report
+const reportIn = (directory: string): Report =>
+  JSON.parse(fs.readFileSync(`${directory}/report.json`, 'utf8')) as Report
 
-/** Processes that the benchmark has started below a folder, and what it has put elsewhere. */
+/** Processes that the benchmark has started below a directory, and what it has put elsewhere. */
 const nothingIsLeft = (t: Test, top: string, files: string[]): void => {
   t.same(mountTable(top), [], 'no mount is left')
   t.same(fs.readdirSync(top), files, 'no other file is left')

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
 import t from 'tap'
-import { folders, openIn, serve, skipMounts, test, until } from '../helpers/mount.js'
+import { directories, openIn, serve, skipMounts, test, until } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -53,7 +53,7 @@ for (const io of ['cached', 'passthrough']) {
   const given = isNative() ? [] : ['-o', `io=${io}`]
 
   test(t, `files of many sizes, ${io}`, { skip: skipMounts }, async t => {
-    const f = folders(t, 'bulk')
+    const f = directories(t, 'bulk')
     SIZES.forEach((size, i) => fs.writeFileSync(`${f.lower}/${size}`, bytes(size, i)))
     const hollow = bytes(2 * MiB, 99).fill(0, 8 * KiB, MiB)
     const sparse = fs.openSync(`${f.lower}/sparse`, 'w')
@@ -99,7 +99,7 @@ for (const io of ['cached', 'passthrough']) {
   })
 
   test(t, `readers beside each other, and killed ones, ${io}`, { skip: skipMounts }, async t => {
-    const f = folders(t, 'bulk')
+    const f = directories(t, 'bulk')
     const content = bytes(24 * MiB + 3, 5)
     for (const name of ['a', 'b']) fs.writeFileSync(`${f.lower}/${name}`, content)
     await serve(t, f, ...given)
@@ -123,7 +123,7 @@ for (const io of ['cached', 'passthrough']) {
   })
 
   test(t, `random reads and writes beside a model, ${io}`, { skip: skipMounts }, async t => {
-    const f = folders(t, 'bulk')
+    const f = directories(t, 'bulk')
     const LIMIT = 3 * MiB
     let model = Buffer.from(bytes(2 * MiB + 77, 8))
     fs.writeFileSync(`${f.lower}/f`, model)
@@ -179,7 +179,7 @@ for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
   const skip = skipMounts || (isNative() && 'not with fuse-native')
 
   test(t, `files that are written, ${options}`, { skip }, async t => {
-    const f = folders(t, 'bulk')
+    const f = directories(t, 'bulk')
     const lower = bytes(5 * MiB + 3, 1)
     for (const name of ['a', 'b']) fs.writeFileSync(`${f.lower}/${name}`, lower)
     const server = await serve(t, f, '-o', options)
@@ -217,7 +217,7 @@ for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
   })
 
   test(t, `there is no room for what is written, ${options}`, { skip }, async t => {
-    const f = folders(t, 'bulk')
+    const f = directories(t, 'bulk')
     sys.mount('none', f.top, 'tmpfs', 0, 'size=24m')
     f.before(() => void sys.umount(f.top, sys.MNT.DETACH))
     for (const dir of ['lower', 'upper', 'work', 'merged']) fs.mkdirSync(`${f.top}/${dir}`)
@@ -241,7 +241,7 @@ for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
 }
 
 test(t, 'the mount goes while data is read', { skip: skipMounts }, async t => {
-  const f = folders(t, 'bulk')
+  const f = directories(t, 'bulk')
   const data = bytes(48 * MiB, 1)
   fs.writeFileSync(`${f.lower}/f`, data)
   const server = await serve(t, f)

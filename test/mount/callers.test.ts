@@ -144,7 +144,7 @@ const TYPES: Record<string, Type> = {
     acts: [BY_PATH, BY_DESCRIPTOR, ANY, MODE],
     make: path => fs.writeFileSync(path, '12345678'),
   },
-  folder: { acts: [ANY, MODE], make: path => fs.mkdirSync(path) },
+  directory: { acts: [ANY, MODE], make: path => fs.mkdirSync(path) },
   FIFO: { acts: [ANY, MODE], make: device(S.IFIFO, 0) },
   device: { acts: [ANY, MODE], make: device(S.IFCHR, 5) },
   socket: { acts: [ANY, MODE], make: device(S.IFSOCK, 0) },
@@ -243,7 +243,7 @@ const look = (path: string): { st: sys.Stat | number; text: string } => {
   const text = [
     st.mode.toString(8),
     `${st.uid}:${st.gid}`,
-    // Those of a folder are its file system's and its layers'.
+    // Those of a directory are its file system's and its layers'.
     type === S.IFDIR ? '' : `${st.size} bytes, nlink ${st.nlink}`,
     st.mtime === LONG_AGO_NS ? 'old' : 'new',
     typeof capability === 'number' ? '' : 'capable',
@@ -290,7 +290,7 @@ const attempt = (b: Bench, c: Case, name: string, source: number): string => {
 const answers = (kind: Kind): string[] => {
   const b = new Bench(kind)
   try {
-    for (const folder of [b.lower, b.upper]) fs.chmodSync(folder, 0o777)
+    for (const directory of [b.lower, b.upper]) fs.chmodSync(directory, 0o777)
     CASES.forEach((c, i) => prepare(`${c.place === 'lower' ? b.lower : b.upper}/${i}`, c))
     fs.writeFileSync(`${b.lower}/source`, '12345678')
     b.mount()

@@ -5,7 +5,7 @@
 
 import * as fs from 'node:fs'
 import t from 'tap'
-import { folders, serve, skipMounts, test } from '../helpers/mount.js'
+import { directories, serve, skipMounts, test } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -81,7 +81,7 @@ for (const mode of MODES) {
   for (const layer of ['lower', 'upper'] as const) {
     for (const timeout of ['timeout=0', 'timeout=1000000'] as const) {
       test(t, `a file of the ${layer} layer, ${mode}, ${timeout}`, { skip }, async t => {
-        const f = folders(t, 'changed')
+        const f = directories(t, 'changed')
         const beneath = layer === 'lower' ? f.lower : f.upper
         cases.forEach(({ old }, at) =>
           fs.writeFileSync(`${beneath}/${nameOf(at)}`, version(1, old)),
@@ -115,7 +115,7 @@ const ESTALE = -116
 
 for (const mode of MODES) {
   test(t, `a file that is open meanwhile, ${mode}`, { skip }, async t => {
-    const f = folders(t, 'changed')
+    const f = directories(t, 'changed')
     const all = cases.filter(({ before }) => before === 'read')
     all.forEach(({ old }, at) => fs.writeFileSync(`${f.lower}/${nameOf(at)}`, version(1, old)))
     await serve(t, f, '-o', mode)
@@ -149,7 +149,7 @@ for (const mode of MODES) {
   })
 
   test(t, `what is written after that, ${mode}`, { skip }, async t => {
-    const f = folders(t, 'changed')
+    const f = directories(t, 'changed')
     const write = Buffer.from('written')
     for (const layer of ['lower', 'upper'] as const)
       for (const name of ['append', 'appended, read before', 'mode', 'renamed', 'attribute'])
@@ -190,14 +190,14 @@ for (const mode of MODES) {
   })
 
   test(t, `names of one file, and symlinks, ${mode}`, { skip }, async t => {
-    const f = folders(t, 'changed')
+    const f = directories(t, 'changed')
     fs.writeFileSync(`${f.lower}/a`, version(1, 5000))
-    fs.mkdirSync(`${f.lower}/folder`)
-    fs.linkSync(`${f.lower}/a`, `${f.lower}/folder/b`)
+    fs.mkdirSync(`${f.lower}/directory`)
+    fs.linkSync(`${f.lower}/a`, `${f.lower}/directory/b`)
     fs.symlinkSync('short', `${f.lower}/longer`)
     fs.symlinkSync('a-longer-target', `${f.lower}/shorter`)
     await serve(t, f, '-o', `${mode},timeout=0`)
-    const [a, b] = [`${f.merged}/a`, `${f.merged}/folder/b`]
+    const [a, b] = [`${f.merged}/a`, `${f.merged}/directory/b`]
     fs.readFileSync(a)
     fs.readFileSync(b)
     fs.readlinkSync(`${f.merged}/longer`)

@@ -68,10 +68,10 @@ const inUserNamespace =
   ]).status === 0
 
 t.test(
-  'a copy gets another number, and its folder is listed at once',
+  'a copy gets another number, and its directory is listed at once',
   { skip: skip || (!inUserNamespace && 'no overlay in a user namespace') },
   async t => {
-    // The kernel forgets the copy, and goes on with the folder's listing that it has cached.
+    // The kernel forgets the copy, and goes on with the directory's listing that it has cached.
     const calls = ['--seed', '548102340', '--seeds', '1', '--calls', '320']
     const { status, out } = differential('--userns', ...calls)
     t.equal(status, 0, out)

@@ -5,7 +5,7 @@ import { once } from 'node:events'
 import * as fs from 'node:fs'
 import t from 'tap'
 import { Aio, alignedBuffer } from '../helpers/aio.js'
-import { folders, serve, skipMounts, test } from '../helpers/mount.js'
+import { directories, serve, skipMounts, test } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -17,7 +17,7 @@ const READERS = 3
 
 for (const options of ['io=cached', 'io=cached,writeback=0', 'io=passthrough']) {
   test(t, `asynchronous direct writes are seen at once, ${options}`, { skip }, async t => {
-    const f = folders(t, 'direct')
+    const f = directories(t, 'direct')
     fs.writeFileSync(`${f.lower}/file`, Buffer.alloc(SIZE))
     await serve(t, f, '-o', options)
     const file = `${f.merged}/file`

@@ -27,14 +27,14 @@ const read = (path: string): string => fs.readFileSync(`${repository}/${path}`, 
 /** Documents that are about something else than programs. */
 const others = new Set(['LICENSE', 'CHANGELOG.md'])
 
-const folders = ['', 'bench/', 'docs/', 'examples/', 'scripts/', 'test/']
-const documents = folders.flatMap(folder =>
-  !fs.existsSync(`${repository}/${folder}`)
+const directories = ['', 'bench/', 'docs/', 'examples/', 'scripts/', 'test/']
+const documents = directories.flatMap(directory =>
+  !fs.existsSync(`${repository}/${directory}`)
     ? []
     : fs
-        .readdirSync(`${repository}/${folder}`)
+        .readdirSync(`${repository}/${directory}`)
         .filter(name => name.endsWith('.md') && !others.has(name))
-        .map(name => `${folder}${name}`),
+        .map(name => `${directory}${name}`),
 )
 
 interface Block {
@@ -58,7 +58,7 @@ const blocksOf = (path: string): Block[] => {
 /** What is no program. */
 const plain = new Set(['text', 'toml'])
 
-/** The place that the examples name, and a way to run Node and the program there. `$1`: a folder, `$2`: Node, `$3`: the package. */
+/** The place that the examples name, and a way to run Node and the program there. `$1`: a directory, `$2`: Node, `$3`: the package. */
 const setUp = `${LET_GO}
   mount -t tmpfs none "$1"
   mkdir -p "$1"/upper "$1"/work "$1"/root

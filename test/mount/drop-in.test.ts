@@ -12,7 +12,7 @@ import t, { type Test } from 'tap'
 import {
   CLI,
   counters,
-  folders,
+  directories,
   mountedOn,
   mountTable,
   NODE,
@@ -27,7 +27,7 @@ import {
   test,
   tsoverlay,
   until,
-  type Folders,
+  type Directories,
   type Outcome,
   type Served,
 } from '../helpers/mount.js'
@@ -36,7 +36,7 @@ import { getxattr, listxattr, mount, removexattr, setxattr } from '../helpers/sy
 const EOPNOTSUPP = 95
 const ENODATA = 61
 
-/** A folder with the program under both of its names, as npm makes them. */
+/** A directory with the program under both of its names, as npm makes them. */
 const programs = (top: string): string => {
   const bin = `${top}/bin`
   if (fs.existsSync(bin)) return bin
@@ -47,7 +47,7 @@ const programs = (top: string): string => {
 }
 
 /** Unmounts what is mounted at the end of a test, and waits for its server. */
-const unmountAtEnd = (t: Test, f: Folders): void =>
+const unmountAtEnd = (t: Test, f: Directories): void =>
   f.before(async () => {
     if (mountedOn(f.merged).length === 0) return
     const { status, stderr } = await tsoverlay('umount', f.merged)
@@ -67,7 +67,7 @@ const SILENT: Outcome = { status: 0, signal: null, stdout: '', stderr: '' }
 /** Mounts by a command line, looks at the mount, and unmounts. */
 const live = async (
   t: Test,
-  f: Folders,
+  f: Directories,
   child: ChildProcess,
   says: string | RegExp = '',
 ): Promise<ReturnType<typeof shown>> => {
@@ -81,8 +81,8 @@ const live = async (
   return how
 }
 
-const withFile = (t: Test): Folders => {
-  const f = folders(t, 'drop-in')
+const withFile = (t: Test): Directories => {
+  const f = directories(t, 'drop-in')
   fs.writeFileSync(`${f.lower}/from-lower`, 'lower')
   unmountAtEnd(t, f)
   return f
@@ -155,7 +155,7 @@ test(t, 'the command line of fuse-overlayfs', { skip: skipMounts }, async t => {
     }
     t.match(await finished('fuse-overlayfs', '-o', 'lowerdir=/nope', f.merged), {
       status: 32,
-      stderr: /^tsoverlay: lowerdir=\/nope: no such folder/,
+      stderr: /^tsoverlay: lowerdir=\/nope: no such directory/,
     })
     t.same(mountedOn(f.merged), [])
   })
@@ -211,7 +211,7 @@ test(t, 'as podman calls it', { skip: skipMounts }, async t => {
   const own = scratch(t, 'drop-in')
   const { top } = own
   const bin = programs(top)
-  // The folder of a driver: layers by short links, paths relative to it.
+  // The directory of a driver: layers by short links, paths relative to it.
   for (const id of ['base', 'app', 'ctr']) {
     for (const part of ['diff', 'work', 'merged', 'empty']) {
       fs.mkdirSync(`${top}/${id}/${part}`, { recursive: true })
@@ -260,7 +260,7 @@ test(t, 'as podman calls it', { skip: skipMounts }, async t => {
   await until('the end of the server', () => serversOf(merged).length === 0)
 
   const failed = await call('-o', 'lowerdir=l/NONE', merged)
-  t.match(failed, { status: 32, stderr: /^tsoverlay: lowerdir=.*l\/NONE: no such folder.*\n$/ })
+  t.match(failed, { status: 32, stderr: /^tsoverlay: lowerdir=.*l\/NONE: no such directory.*\n$/ })
 })
 
 const mountFuse = '/sbin/mount.fuse3'
@@ -356,7 +356,7 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
 
 test(t, 'who may enter', { skip: skipMounts }, async t => {
   const f = withFile(t)
-  for (const folder of [f.top, f.lower, f.upper]) fs.chmodSync(folder, 0o755)
+  for (const directory of [f.top, f.lower, f.upper]) fs.chmodSync(directory, 0o755)
   const denied = /Permission denied/
   for (const [more, text] of [
     ['', 'lower'],
@@ -391,12 +391,12 @@ test(t, 'allow_root is for root', { skip: noOrdinaryUser }, async t => {
 
 test(t, 'fsync=0', { skip: skipMounts }, async t => {
   // The upper layer lies on another union, which counts what is asked of it.
-  const below = folders(t, 'drop-in')
+  const below = directories(t, 'drop-in')
   const ground = await serve(t, below)
   const top = below.merged
   const [upper, work] = [`${top}/upper`, `${top}/work`]
   const f = withFile(t)
-  for (const folder of [upper, work]) fs.mkdirSync(folder)
+  for (const directory of [upper, work]) fs.mkdirSync(directory)
   const syncs = async (option: string): Promise<number> => {
     const before = (await counters(ground))['op.FSYNC'] ?? 0
     const options = `lowerdir=${f.lower},upperdir=${upper},workdir=${work},${option}`
@@ -417,7 +417,7 @@ test(t, 'fsync=0', { skip: skipMounts }, async t => {
 })
 
 test(t, 'writeback and max_write', { skip: skipMounts }, async t => {
-  const f = folders(t, 'drop-in')
+  const f = directories(t, 'drop-in')
   for (const [option, flag] of [
     ['io=cached', true],
     ['io=cached,writeback=1', true],
@@ -488,7 +488,7 @@ const ACL = 'system.posix_acl_access'
 
 test(t, 'noxattrs and noacl', { skip: skipMounts }, async t => {
   const f = withFile(t)
-  for (const folder of [f.top, f.lower, f.upper]) fs.chmodSync(folder, 0o755)
+  for (const directory of [f.top, f.lower, f.upper]) fs.chmodSync(directory, 0o755)
   const real = { path: `${f.lower}/from-lower`, follow: false }
   const on = { path: `${f.merged}/from-lower`, follow: false }
   fs.chmodSync(real.path, 0o600)
@@ -543,7 +543,7 @@ test(t, 'noxattrs and noacl', { skip: skipMounts }, async t => {
 })
 
 test(t, 'static_nlink', { skip: skipMounts }, async t => {
-  const f = folders(t, 'drop-in')
+  const f = directories(t, 'drop-in')
   for (const name of ['a', 'b', 'c']) fs.mkdirSync(`${f.lower}/dir/${name}`, { recursive: true })
   fs.writeFileSync(`${f.upper}/one`, '')
   fs.linkSync(`${f.upper}/one`, `${f.upper}/two`)
@@ -559,7 +559,7 @@ test(t, 'static_nlink', { skip: skipMounts }, async t => {
     return found
   }
   t.same(await links(''), [5, 2, 2, 3])
-  t.same(await links(',static_nlink'), [1, 1, 2, 1], 'folders have one, files theirs')
+  t.same(await links(',static_nlink'), [1, 1, 2, 1], 'directories have one, files theirs')
 })
 
 test(t, 'xino', { skip: skipMounts }, async t => {

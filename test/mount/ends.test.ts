@@ -9,7 +9,7 @@ import t from 'tap'
 
 import {
   CLI,
-  folders,
+  directories,
   isAlive,
   LET_GO,
   mountedOn,
@@ -79,7 +79,7 @@ test(
   async t => {
     for (const how of ['one', 'two', 'fails']) {
       await test(t, how, async t => {
-        const f = folders(t)
+        const f = directories(t)
         fs.writeFileSync(`${f.lower}/f`, 'text')
         fs.writeFileSync(`${f.top}/many.mjs`, MANY)
         const { status, stdout, stderr } = await outcomeOf(
@@ -125,7 +125,7 @@ await second.unmount()
 test(t, 'a mount whose server needs long for its end', { skip: skipMounts }, async t => {
   const skip = skipNative(t)
   await test(t, 'is waited for by the same process', { skip }, async t => {
-    const f = folders(t)
+    const f = directories(t)
     fs.writeFileSync(`${f.top}/slow.mjs`, SLOW_END)
     f.before(() => void (mountedOn(f.merged).length > 0 && spawnSync('umount', ['-l', f.merged])))
     const outcome = await outcomeOf(spawnNode([`${f.top}/slow.mjs`, f.top]))
@@ -135,7 +135,7 @@ test(t, 'a mount whose server needs long for its end', { skip: skipMounts }, asy
 
 test(t, 'a mount that lives on elsewhere', { skip: skipMounts }, async t => {
   await test(t, 'in the mount namespace of another process', async t => {
-    const f = folders(t)
+    const f = directories(t)
     t.match(await tsoverlay('mount', '-o', f.options, f.merged), { status: 0, stderr: '' })
     f.before(() => void spawnSync('umount', ['-l', f.merged]))
     const other = spawn('unshare', ['-m', '--propagation', 'private', 'sleep', '300'])
@@ -168,7 +168,7 @@ test(t, 'a mount that lives on elsewhere', { skip: skipMounts }, async t => {
     t.match(await tsoverlay('umount', f.merged), { status: 0, stderr: '' })
   })
   await test(t, 'on a second mountpoint', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const second = `${f.top}/second`
     fs.mkdirSync(second)
     t.match(await tsoverlay('mount', '-o', f.options, f.merged), { status: 0, stderr: '' })
@@ -214,7 +214,7 @@ const story = (
 
 test(t, 'remount', { skip: skipMounts }, async t => {
   await test(t, 'does what it does to a kernel overlayfs', async t => {
-    const [own, theirs] = [folders(t), folders(t)]
+    const [own, theirs] = [directories(t), directories(t)]
     for (const each of [own, theirs])
       each.before(
         () => void (mountedOn(each.merged).length > 0 && spawnSync('umount', [each.merged])),
@@ -238,7 +238,7 @@ test(t, 'remount', { skip: skipMounts }, async t => {
     t.same(union, kernel)
   })
   await test(t, 'of a union that never writes', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const server = await serve(t, { ...f, options: `lowerdir=${f.lower}` })
     const again = await tsoverlay('mount', '-o', 'remount,rw', f.merged)
     t.match(again, { status: 32, stderr: /can't be remounted: .*read-only/ })
@@ -252,7 +252,7 @@ test(t, 'remount', { skip: skipMounts }, async t => {
     await server.unmount()
   })
   await test(t, 'of what is not there', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const outcome = await tsoverlay('mount', '-o', `remount,ro,${f.options}`, f.merged)
     t.match(outcome, { status: 32, stderr: `${f.merged}: nothing is mounted there` })
     t.match(await tsoverlay('mount', '-o', 'remount,upperdri=x', f.merged), { status: 1 })
@@ -261,7 +261,7 @@ test(t, 'remount', { skip: skipMounts }, async t => {
 })
 
 test(t, 'from a working directory that was removed', { skip: skipMounts }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   const there = (...args: string[]) =>
     spawnSync(
       'bash',
@@ -279,7 +279,7 @@ test(t, 'from a working directory that was removed', { skip: skipMounts }, async
     t.match(there(...program, 'umount', f.merged), { status: 0 })
     const relative = there(...program, 'mount', '-o', 'lowerdir=l', f.merged)
     t.equal(relative.status, 32)
-    t.match(relative.stderr, /lowerdir=.*the working directory was removed.*no such folder/)
+    t.match(relative.stderr, /lowerdir=.*the working directory was removed.*no such directory/)
     t.notMatch(relative.stderr, /    at /)
     t.match(there(...program, 'umount', 'x').stderr, /nothing is mounted there/)
   }
@@ -319,7 +319,7 @@ test(t, 'where few processes and threads can be created', { skip: skipMounts }, 
   const members = (): string[] =>
     fs.readFileSync(`${group}/cgroup.procs`, 'latin1').split('\n').filter(Boolean)
   for (const max of [1, 2, 3, 5, 7, 8, 9, 10, 11, 12, 13, 14, 16, 40]) {
-    const f = folders(t)
+    const f = directories(t)
     fs.writeFileSync(`${group}/pids.max`, String(max))
     const { status, signal, stderr } = spawnSync(
       'bash',
@@ -367,11 +367,11 @@ test(t, 'where a process may have little', { skip: skipMounts }, async t => {
     ['ulimit -n 26', /^tsoverlay: [^\n]*too many open files[^\n]*\n$/i],
     ['ulimit -n 28', /^tsoverlay: [^\n]*too many open files[^\n]*\n$/i],
     ['umount -l /proc', /^tsoverlay: [^\n]*\/proc is not mounted[^\n]*\n$/],
-    ['unset HOME; export TMPDIR=/no/such/folder', 'mounts'],
+    ['unset HOME; export TMPDIR=/no/such/directory', 'mounts'],
     ['exec <&- >&-', 'mounts'],
   ]
   for (const [limit, expected] of limits) {
-    const f = folders(t)
+    const f = directories(t)
     const { status, stderr } = spawnSync(
       'unshare',
       [
@@ -400,9 +400,9 @@ const skipFuseOverlayfs =
   skipMounts ||
   (spawnSync('fuse-overlayfs', ['--version']).status === 0 ? false : 'needs fuse-overlayfs')
 
-/** One more folder of each kind, so that a mount has only one of them in common with another. */
-const more = (t: Parameters<typeof folders>[0]) => {
-  const f = folders(t)
+/** One more directory of each kind, so that a mount has only one of them in common with another. */
+const more = (t: Parameters<typeof directories>[0]) => {
+  const f = directories(t)
   const [upper2, work2, merged2] = ['upper2', 'work2', 'merged2'].map(name => {
     fs.mkdirSync(`${f.top}/${name}`)
     return `${f.top}/${name}`
@@ -413,12 +413,12 @@ const more = (t: Parameters<typeof folders>[0]) => {
 }
 
 test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
-  type Folders = ReturnType<typeof more>
+  type Directories = ReturnType<typeof more>
 
-  /** As the upper and as the work folder it is refused, for writing and for reading; as a lower one it is not. */
+  /** As the upper and as the work directory it is refused, for writing and for reading; as a lower one it is not. */
   const check = async (
-    t: Parameters<typeof folders>[0],
-    f: Folders,
+    t: Parameters<typeof directories>[0],
+    f: Directories,
     who: RegExp,
   ): Promise<void> => {
     for (const flag of ['rw', 'ro']) {
@@ -441,8 +441,11 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
     t.match(await tsoverlay('umount', f.merged2), { status: 0, stderr: '' })
   }
 
-  /** So is a folder inside one of them; as a lower one it is not. */
-  const checkInside = async (t: Parameters<typeof folders>[0], f: Folders): Promise<void> => {
+  /** So is a directory inside one of them; as a lower one it is not. */
+  const checkInside = async (
+    t: Parameters<typeof directories>[0],
+    f: Directories,
+  ): Promise<void> => {
     const [inUpper, inWork] = [`${f.upper}/sub`, `${f.work}/work`]
     for (const [option, upper, work, above] of [
       ['upperdir', inUpper, f.work2, f.upper],
@@ -549,7 +552,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
     })
   }
 
-  await test(t, 'not by another one whose folders have the same relative names', async t => {
+  await test(t, 'not by another one whose directories have the same relative names', async t => {
     const [f, other] = [more(t), more(t)]
     const start =
       'cd "$0" && mount -t overlay none merged -o lowerdir=lower,upperdir=upper,workdir=work'

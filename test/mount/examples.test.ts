@@ -10,12 +10,12 @@ import { mountTable, outcomeOf, scratch, skipMounts, spawnNode, test } from '../
 
 const examples = fileURLToPath(new URL('../../examples', import.meta.url))
 
-/** A folder with two files, and a way to run an example that works below its own TMPDIR. */
+/** A directory with two files, and a way to run an example that works below its own TMPDIR. */
 const prepare = (t: Test) => {
   const { top } = scratch(t, 'examples')
   const tree = `${top}/tree`
   const tmp = `${top}/tmp`
-  for (const folder of [tree, tmp]) fs.mkdirSync(folder)
+  for (const directory of [tree, tmp]) fs.mkdirSync(directory)
   for (const name of ['a', 'b']) fs.writeFileSync(`${tree}/${name}`, `${name}\n`)
   const run = async (name: string, ...args: string[]) => {
     const env = { ...process.env, TMPDIR: tmp }

@@ -134,7 +134,7 @@ const CASES: Case[] = [
       fs.writeFileSync(`${b.lower}/d/big`, content)
       fs.writeFileSync(`${b.lower}/d/big2`, content)
       b.mount()
-      // Folders may be copied up even if there is no room for the file: that is no loss.
+      // Directories may be copied up even if there is no room for the file: that is no loss.
       fs.mkdirSync(`${b.m}/other`)
       b.fill(512 * 1024)
       const at = sys.AT_FDCWD
@@ -195,7 +195,7 @@ const CASES: Case[] = [
       const at = sys.AT_FDCWD
       const attempts: [string, () => number][] = [
         ['create', () => open(`${b.m}/new`, O.CREAT | O.RDWR)],
-        ['create in a lower folder', () => open(`${b.m}/d/new`, O.CREAT | O.RDWR)],
+        ['create in a lower directory', () => open(`${b.m}/d/new`, O.CREAT | O.RDWR)],
         ['mkdir', () => sys.mkdirat(at, `${b.m}/new`, 0o755)],
         ['symlink', () => sys.symlinkat('x', at, `${b.m}/new`)],
         ['mknod', () => sys.mknodat(at, `${b.m}/new`, sys.S.IFIFO | 0o644, 0, 0)],

@@ -6,7 +6,7 @@ import * as fs from 'node:fs'
 import t from 'tap'
 
 import {
-  folders,
+  directories,
   LET_GO,
   mountedOn,
   NODE,
@@ -26,7 +26,7 @@ import { descriptorsOf } from '../../src/sys/descriptors.js'
 
 const skip = skipMounts
 
-/** What `ls --json` says of the mounts below a folder. */
+/** What `ls --json` says of the mounts below a directory. */
 const listed = async (top: string, ...args: string[]): Promise<Listed[]> => {
   const { status, stdout, stderr } = await tsoverlay('ls', '--json', ...args)
   if (status !== 0 || stderr !== '') throw new Error(`ls: ${status} ${stderr}`)
@@ -46,7 +46,7 @@ const which = async (path: string): Promise<Which> =>
   JSON.parse((await tsoverlay('which', '--json', path)).stdout) as Which
 
 test(t, 'ls: a server of one mount', { skip }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   const server = await serve(t, f)
   fs.writeFileSync(`${f.merged}/file`, 'text')
   const [one, ...others] = await listed(f.top)
@@ -77,7 +77,7 @@ test(t, 'ls: a server of one mount', { skip }, async t => {
 })
 
 test(t, 'ls: what can not be told is null', { skip }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   const server = await serve(t, f)
   fs.chmodSync(f.top, 0o755)
   // Whoever may not look into the server sees that there is a mount.
@@ -144,12 +144,12 @@ const statsOf = async (mountpoint: string): Promise<MountStats> => {
 }
 
 test(t, 'stats: what was counted', { skip }, async t => {
-  const f = folders(t)
-  fs.mkdirSync(`${f.lower}/folder`)
+  const f = directories(t)
+  fs.mkdirSync(`${f.lower}/directory`)
   const large = 3 << 20
   for (const [name, bytes] of [
     ['small', 1000],
-    ['folder/large', large],
+    ['directory/large', large],
     ['cut', 5000],
     ['meta', 700],
   ] as const)
@@ -160,14 +160,14 @@ test(t, 'stats: what was counted', { skip }, async t => {
   t.equal(before.copyUpBytes, 0)
   const open = fs.openSync(`${f.merged}/small`, 'r')
   fs.appendFileSync(`${f.merged}/small`, 'more')
-  fs.appendFileSync(`${f.merged}/folder/large`, 'more')
+  fs.appendFileSync(`${f.merged}/directory/large`, 'more')
   fs.writeFileSync(`${f.merged}/cut`, 'new')
   fs.chmodSync(`${f.merged}/meta`, 0o600)
   fs.writeFileSync(`${f.merged}/new`, 'new')
-  t.throws(() => fs.mkdirSync(`${f.merged}/folder/large/x`))
+  t.throws(() => fs.mkdirSync(`${f.merged}/directory/large/x`))
   spawnSync('getfattr', ['-n', 'user.none', `${f.merged}/new`])
   const after = await statsOf(f.merged)
-  t.equal(after.copyUps, 5, 'four files and a folder')
+  t.equal(after.copyUps, 5, 'four files and a directory')
   t.equal(after.copyUpBytes, 1000 + large + 700, 'what is cut is not copied')
   t.ok(after.requests > before.requests)
   t.ok(after.nodes! >= 6)
@@ -208,7 +208,7 @@ test(t, 'stats: mounts of one server are told apart', { skip }, async t => {
 })
 
 test(t, 'stats: who can not be asked', { skip }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   const server = await serve(t, f)
   t.match(await tsoverlay('stats', f.top), { status: 32, stderr: /nothing is mounted there/ })
   t.match(await tsoverlay('stats', '/proc'), { status: 32, stderr: /holds a mount of type proc/ })
@@ -225,21 +225,21 @@ test(t, 'stats: who can not be asked', { skip }, async t => {
 })
 
 test(t, 'which: the layer and the path that serve a name', { skip }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   const second = `${f.top}/second`
-  fs.mkdirSync(`${second}/folder`, { recursive: true })
-  fs.mkdirSync(`${f.lower}/folder`)
-  fs.writeFileSync(`${second}/folder/file`, 'text')
+  fs.mkdirSync(`${second}/directory`, { recursive: true })
+  fs.mkdirSync(`${f.lower}/directory`)
+  fs.writeFileSync(`${second}/directory/file`, 'text')
   fs.writeFileSync(`${f.lower}/gone`, 'text')
   fs.writeFileSync(`${f.lower}/changed`, 'text')
   const options = `lowerdir=${f.lower}:${second},upperdir=${f.upper},workdir=${f.work}`
   const server = await serve(t, { ...f, options })
   fs.unlinkSync(`${f.merged}/gone`)
   fs.appendFileSync(`${f.merged}/changed`, 'more')
-  fs.symlinkSync('folder', `${f.merged}/link`)
-  const file = { layer: 2, path: `${second}/folder/file` }
-  t.match(await which(`${f.merged}/folder/file`), {
-    path: `${f.merged}/folder/file`,
+  fs.symlinkSync('directory', `${f.merged}/link`)
+  const file = { layer: 2, path: `${second}/directory/file` }
+  t.match(await which(`${f.merged}/directory/file`), {
+    path: `${f.merged}/directory/file`,
     mountpoint: f.merged,
     type: 'file',
     served: [file],
@@ -252,20 +252,23 @@ test(t, 'which: the layer and the path that serve a name', { skip }, async t => 
   t.equal(gone.status, 32)
   t.match(gone.stdout, /^upper +whiteout: the name is deleted +\S+\/upper\/gone$/m)
   t.match(gone.stdout, /^lower 1 +is hidden$/m)
-  const plain = await tsoverlay('which', `${f.merged}/folder`)
+  const plain = await tsoverlay('which', `${f.merged}/directory`)
   t.match(plain, { status: 0, stderr: '' })
-  t.match(plain.stdout, `lower 2: ${second}/folder\n`)
+  t.match(plain.stdout, `lower 2: ${second}/directory\n`)
 
-  // Another mount of a folder of it.
+  // Another mount of a directory of it.
   const again = `${f.top}/again`
   fs.mkdirSync(again)
-  t.equal(spawnSync('mount', ['--bind', `${f.merged}/folder`, again]).status, 0)
+  t.equal(spawnSync('mount', ['--bind', `${f.merged}/directory`, again]).status, 0)
   f.before(() => void (mountedOn(again).length > 0 && spawnSync('umount', [again])))
   t.match(await which(`${again}/file`), { path: `${again}/file`, served: [file] })
-  t.match(await which(again), { path: again, type: 'folder' })
+  t.match(await which(again), { path: again, type: 'directory' })
   t.match(await tsoverlay('which', f.top), { status: 32, stderr: /is in no union/ })
-  t.match(await tsoverlay('which', `${f.merged}/changed/x`), { status: 32, stderr: /is no folder/ })
-  t.equal(fs.readFileSync(`${f.merged}/folder/file`, 'utf8'), 'text')
+  t.match(await tsoverlay('which', `${f.merged}/changed/x`), {
+    status: 32,
+    stderr: /is no directory/,
+  })
+  t.equal(fs.readFileSync(`${f.merged}/directory/file`, 'utf8'), 'text')
   t.equal((await statsOf(f.merged)).pid, server.pid)
 })
 
@@ -373,7 +376,7 @@ const onTerminal = (steps: [kind: string, value: string][], ...args: string[]): 
 const noPython = skip || (spawnSync('python3', ['-V']).status !== 0 && 'needs python3')
 
 test(t, 'top: on a terminal', { skip: noPython }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   await serve(t, f)
   const showsIt: [string, string] = ['see', f.merged]
   const LEFT = '\u001B[?7h\u001B[?25h\u001B[?1049l'
@@ -420,7 +423,7 @@ test(t, 'top: on a terminal', { skip: noPython }, async t => {
 })
 
 test(t, 'top: without a terminal', { skip }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   const server = await serve(t, f)
   t.match(await tsoverlay('top'), { status: 1, stdout: '', stderr: /needs a terminal.*--once/ })
   for (const wrong of ['0', 'x', '-1', '1e9'])

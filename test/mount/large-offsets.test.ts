@@ -2,7 +2,7 @@
 
 import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
-import { scratch, serve, skipMounts, test, type Folders } from '../helpers/mount.js'
+import { scratch, serve, skipMounts, test, type Directories } from '../helpers/mount.js'
 import { skipParity } from '../helpers/parity.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
@@ -124,7 +124,7 @@ const performLower = (top: string, at: bigint): string[] => {
   return log
 }
 
-const prepare = (t: Test, name: string): Folders => {
+const prepare = (t: Test, name: string): Directories => {
   const own = scratch(t, name)
   sys.mount('none', own.top, 'tmpfs', 0, '')
   own.before(() => void sys.umount(own.top, sys.MNT.DETACH))

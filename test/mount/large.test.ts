@@ -1,11 +1,18 @@
-/** Work whose length depends on what there is: a large file that is cut or removed, and a folder of many
+/** Work whose length depends on what there is: a large file that is cut or removed, and a directory of many
  * whiteouts that is removed or replaced, keep nobody else waiting. */
 
 import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
 import { freemem } from 'node:os'
 import t, { type Test } from 'tap'
-import { folders, outcomeOf, serve, skipMounts, test, type Folders } from '../helpers/mount.js'
+import {
+  directories,
+  outcomeOf,
+  serve,
+  skipMounts,
+  test,
+  type Directories,
+} from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -17,8 +24,8 @@ const SOME = 10
 const skip = skipMounts || (freemem() < 3 * LARGE ? 'needs memory for a large file' : false)
 
 /** Layers on a tmpfs of their own. */
-const inMemory = (t: Test): Folders => {
-  const f = folders(t, 'large')
+const inMemory = (t: Test): Directories => {
+  const f = directories(t, 'large')
   if (sys.mount('none', f.upper, 'tmpfs', 0, `size=${2 * LARGE}`) < 0) throw new Error('tmpfs')
   f.before(() => void sys.umount(f.upper, sys.MNT.DETACH))
   for (const name of ['u', 'w']) fs.mkdirSync(`${f.upper}/${name}`)
@@ -31,7 +38,7 @@ const call = async (program: string, ...args: string[]): Promise<number | null> 
 
 /** How many calls of others are asked and answered from when it begins until `isOver`, while `work` is done. */
 const answeredDuring = async (
-  folder: string,
+  directory: string,
   work: () => Promise<unknown>,
   hasBegun: () => boolean,
   isOver: () => boolean,
@@ -40,7 +47,7 @@ const answeredDuring = async (
   let answered = 0
   for (let n = 0; !isOver(); n++) {
     const begun = hasBegun()
-    await fs.promises.stat(`${folder}/no${n}`).catch(() => {})
+    await fs.promises.stat(`${directory}/no${n}`).catch(() => {})
     if (begun && !isOver()) answered++
   }
   await end
@@ -90,11 +97,11 @@ for (const io of ['cached', 'passthrough']) {
   })
 }
 
-/** Names of a lower folder, which the upper layer hides. */
+/** Names of a lower directory, which the upper layer hides. */
 const MANY = 20_000
 
-const hideMany = (f: Folders, folder: string): void => {
-  const [lower, upper] = [`${f.lower}/${folder}`, `${f.upper}/u/${folder}`]
+const hideMany = (f: Directories, directory: string): void => {
+  const [lower, upper] = [`${f.lower}/${directory}`, `${f.upper}/u/${directory}`]
   for (const path of [lower, upper]) fs.mkdirSync(path)
   fs.writeFileSync(`${lower}/0`, '')
   sys.mknodat(sys.AT_FDCWD, `${upper}/0`, 0o020000, 0, 0)
@@ -107,20 +114,20 @@ const hideMany = (f: Folders, folder: string): void => {
 for (const io of ['cached', 'passthrough']) {
   const given = isNative() ? [] : ['-o', `io=${io}`]
 
-  test(t, `a folder of many whiteouts, ${io}`, { skip }, async t => {
+  test(t, `a directory of many whiteouts, ${io}`, { skip }, async t => {
     const f = inMemory(t)
-    for (const folder of ['removed', 'replaced', 'kept']) hideMany(f, folder)
+    for (const directory of ['removed', 'replaced', 'kept']) hideMany(f, directory)
     fs.writeFileSync(`${f.upper}/u/kept/file`, 'text')
-    for (const folder of ['new', 'other']) fs.mkdirSync(`${f.upper}/u/${folder}`)
+    for (const directory of ['new', 'other']) fs.mkdirSync(`${f.upper}/u/${directory}`)
     const server = await serve(t, f, ...given)
     const at = (name: string): string => `${f.merged}/${name}`
     const ways: Record<string, () => Promise<unknown>> = {
       removed: () => fs.promises.rmdir(at('removed')),
       replaced: () => fs.promises.rename(at('new'), at('replaced')),
     }
-    for (const [folder, work] of Object.entries(ways)) {
+    for (const [directory, work] of Object.entries(ways)) {
       let over = false
-      // In the folder that has it the kernel itself lets nobody look names up that it does not know.
+      // In the directory that has it the kernel itself lets nobody look names up that it does not know.
       fs.statSync(at('other'))
       const answered = await answeredDuring(
         at('other'),
@@ -128,7 +135,7 @@ for (const io of ['cached', 'passthrough']) {
         () => true,
         () => over,
       )
-      t.ok(answered >= SOME, `${folder}: ${answered}`)
+      t.ok(answered >= SOME, `${directory}: ${answered}`)
     }
     await t.rejects(fs.promises.rmdir(at('kept')), { code: 'ENOTEMPTY' })
     t.strictSame(fs.readdirSync(f.merged).toSorted(), ['kept', 'other', 'replaced'])

@@ -13,7 +13,7 @@ import t, { type Test } from 'tap'
 import { install } from '../helpers/installed.js'
 import {
   CLI,
-  folders,
+  directories,
   isAlive,
   mountedOn,
   mountTable,
@@ -28,7 +28,7 @@ import {
   test,
   tsoverlay,
   until,
-  type Folders,
+  type Directories,
   type Served,
 } from '../helpers/mount.js'
 
@@ -41,7 +41,7 @@ const isWritable = (path: string): boolean => {
   }
 }
 
-/** Every name below a folder with its kind, so that nothing can have been added. */
+/** Every name below a directory with its kind, so that nothing can have been added. */
 const listing = (top: string): string[] =>
   fs
     .readdirSync(top, { recursive: true, withFileTypes: true })
@@ -52,7 +52,7 @@ const bash = (script: string, ...args: string[]) =>
   spawnSync('bash', ['-ec', `unset NODE_OPTIONS; ${script}`, 'bash', ...args], { encoding: 'utf8' })
 
 /** Mounts in the background; the end of the test unmounts. */
-const mountInBackground = async (t: Test, f: Folders, ...args: string[]): Promise<number> => {
+const mountInBackground = async (t: Test, f: Directories, ...args: string[]): Promise<number> => {
   f.before(async () => {
     if (mountedOn(f.merged).length === 0) return
     const { status, stderr } = await tsoverlay('umount', f.merged)
@@ -97,7 +97,7 @@ test(t, 'help and version', { skip: !fs.existsSync(CLI) && 'not built' }, async 
 })
 
 test(t, 'in the background', { skip: skipMounts }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   fs.writeFileSync(`${f.lower}/from-lower`, 'lower\n')
   const pid = await mountInBackground(t, f)
 
@@ -105,7 +105,7 @@ test(t, 'in the background', { skip: skipMounts }, async t => {
   fs.writeFileSync(`${f.merged}/new`, 'new\n')
   t.equal(fs.readFileSync(`${f.upper}/new`, 'utf8'), 'new\n')
 
-  t.equal(fs.readlinkSync(`/proc/${pid}/cwd`), '/', 'keeps no folder busy')
+  t.equal(fs.readlinkSync(`/proc/${pid}/cwd`), '/', 'keeps no directory busy')
   const stat = fs
     .readFileSync(`/proc/${pid}/stat`, 'utf8')
     .replace(/^.*\) /, '')
@@ -124,7 +124,7 @@ test(t, 'in the background', { skip: skipMounts }, async t => {
 })
 
 test(t, 'in the foreground', { skip: skipMounts }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   const server = await serve(t, f)
   fs.writeFileSync(`${f.merged}/x`, 'x')
   await server.unmount()
@@ -151,7 +151,7 @@ const isServer = (pid: string): boolean => {
 test(t, 'signals', { skip: skipMounts }, async t => {
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
     await test(t, signal, async t => {
-      const f = folders(t)
+      const f = directories(t)
       const server = await serve(t, f)
       fs.writeFileSync(`${f.merged}/x`, 'x')
       server.process.kill(signal)
@@ -162,7 +162,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
   }
 
   await test(t, 'in the background', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const pid = await mountInBackground(t, f)
     process.kill(pid, 'SIGTERM')
     await until('the end of the server', () => !isAlive(pid))
@@ -170,7 +170,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'while it is busy', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const server = await serve(t, f)
     const fd = fs.openSync(`${f.merged}/open`, 'w+')
     fs.writeSync(fd, 'before')
@@ -185,7 +185,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'twice while it is busy', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const server = await serve(t, f)
     const fd = fs.openSync(`${f.merged}/open`, 'w+')
     server.process.kill('SIGTERM')
@@ -202,14 +202,14 @@ test(t, 'signals', { skip: skipMounts }, async t => {
 
   /** Starts a mount in the background, by Node and by the shell. */
   const startMount = {
-    'main.cjs': (f: Folders) => spawnNode([CLI, 'mount', '-o', f.options, f.merged]),
-    tsoverlay: (f: Folders) => spawnPlain(PROGRAM, ['mount', '-o', f.options, f.merged]),
+    'main.cjs': (f: Directories) => spawnNode([CLI, 'mount', '-o', f.options, f.merged]),
+    tsoverlay: (f: Directories) => spawnPlain(PROGRAM, ['mount', '-o', f.options, f.merged]),
   }
 
   for (const [program, start] of Object.entries(startMount))
     await test(t, `while the mount is being made: ${program}`, async t => {
       for (const delay of [20, 80, 120, 160, 200, 240]) {
-        const f = folders(t)
+        const f = directories(t)
         const child = start(f)
         const ended = outcomeOf(child)
         await new Promise(done => setTimeout(done, delay))
@@ -229,7 +229,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
   for (const [program, start] of Object.entries(startMount))
     await test(t, `whoever asked for the mount is killed: ${program}`, async t => {
       for (const delay of [40, 80, 120]) {
-        const f = folders(t)
+        const f = directories(t)
         const child = start(f)
         const ended = outcomeOf(child) // when the server has let go of standard error, too
         let server = ''
@@ -263,7 +263,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     })
 
   await test(t, 'a server whose launcher is gone ends as after any other unmounting', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const log = `${f.top}/log`
     const child = spawnNode([CLI, 'mount', '--log-file', log, '-o', f.options, f.merged])
     let server = ''
@@ -279,7 +279,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'SIGUSR1 logs counters', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const server = await serve(t, f)
     server.process.kill('SIGUSR1')
     await until('counters in the log', () => server.log().includes('"counters"'))
@@ -307,7 +307,7 @@ const asleep = async (server: Served): Promise<void> => {
 }
 
 const startAsleep = async (t: Test) => {
-  const f = folders(t)
+  const f = directories(t)
   fs.writeFileSync(`${f.lower}/file`, 'text')
   const server = await serve(t, f)
   fs.statSync(`${f.merged}/file`)
@@ -368,14 +368,14 @@ test(t, 'asleep', { skip: skipMounts }, async t => {
 
 test(t, 'unmounting', { skip: skipMounts }, async t => {
   await test(t, 'by umount(8)', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const server = await serve(t, f)
     t.equal(spawnSync('umount', [f.merged]).status, 0)
     t.match(await server.ended, { status: 0, stderr: '' }, 'the server ends')
   })
 
   await test(t, 'while it is busy', async t => {
-    const f = folders(t)
+    const f = directories(t)
     fs.writeFileSync(`${f.lower}/file`, 'text')
     const server = await serve(t, f)
     const fd = fs.openSync(`${f.merged}/file`, 'r')
@@ -400,7 +400,7 @@ test(t, 'unmounting', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'a path through a symlink, and a relative one', async t => {
-    const f = folders(t)
+    const f = directories(t)
     fs.symlinkSync('merged', `${f.top}/link`)
     await mountInBackground(t, f)
     t.match(await tsoverlay('umount', `${f.top}/link`), { status: 0, stderr: '' })
@@ -413,7 +413,7 @@ test(t, 'unmounting', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'and mounting again at once', async t => {
-    const f = folders(t)
+    const f = directories(t)
     for (let i = 0; i < 5; i++) {
       const server = await serve(t, f)
       fs.writeFileSync(`${f.merged}/round${i}`, '')
@@ -427,8 +427,8 @@ test(t, 'unmounting', { skip: skipMounts }, async t => {
 })
 
 test(t, 'a mount on top of a mount', { skip: skipMounts }, async t => {
-  const f = folders(t)
-  const other = folders(t)
+  const f = directories(t)
+  const other = directories(t)
   const below = await serve(t, f)
   below.expect(/covered by another mount/)
   fs.writeFileSync(`${other.lower}/on-top`, '')
@@ -442,22 +442,22 @@ test(t, 'a mount on top of a mount', { skip: skipMounts }, async t => {
   t.match(await below.ended, { status: 0 })
 })
 
-test(t, 'a second mount of the same folders', { skip: skipMounts }, async t => {
-  const f = folders(t)
-  const other = folders(t)
+test(t, 'a second mount of the same directories', { skip: skipMounts }, async t => {
+  const f = directories(t)
+  const other = directories(t)
   const pid = await mountInBackground(t, f)
   const before = mountTable(other.top)
   const cases: [string, string, string][] = [
     ['upperdir', f.upper, `lowerdir=${other.lower},upperdir=${f.upper},workdir=${other.work}`],
     ['workdir', f.work, `lowerdir=${other.lower},upperdir=${other.upper},workdir=${f.work}`],
   ]
-  // The work folder must lie beside the upper; all of these are on one file system.
+  // The work directory must lie beside the upper; all of these are on one file system.
   for (const [option, path, options] of cases) {
     const outcome = await tsoverlay('mount', '-o', options, other.merged)
     t.equal(outcome.status, 32)
     t.equal(
       outcome.stderr,
-      `tsoverlay: ${option}=${path} is in use by process ${pid}, mounted on ${f.merged}; unmount that first: tsoverlay umount ${f.merged}, or choose another folder\n`,
+      `tsoverlay: ${option}=${path} is in use by process ${pid}, mounted on ${f.merged}; unmount that first: tsoverlay umount ${f.merged}, or choose another directory\n`,
     )
   }
   t.same(mountTable(other.top), before)
@@ -467,7 +467,7 @@ test(t, 'a second mount of the same folders', { skip: skipMounts }, async t => {
 })
 
 test(t, 'bad input', { skip: skipMounts }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   fs.mkdirSync(`${f.lower}/in`)
   fs.mkdirSync(`${f.upper}/in`)
   fs.mkdirSync(`${f.top}/second`)
@@ -483,22 +483,28 @@ test(t, 'bad input', { skip: skipMounts }, async t => {
         `lowerdir=${lower}:${none}`,
         merged,
         32,
-        /^lowerdir=.*none: no such folder; /,
+        /^lowerdir=.*none: no such directory; /,
       ],
-      ['lower is a file', `lowerdir=${f.top}/file`, merged, 32, /^lowerdir=.*file: not a folder; /],
+      [
+        'lower is a file',
+        `lowerdir=${f.top}/file`,
+        merged,
+        32,
+        /^lowerdir=.*file: not a directory; /,
+      ],
       [
         'missing upper',
         `lowerdir=${lower},upperdir=${none},workdir=${work}`,
         merged,
         32,
-        /^upperdir=.*none: no such folder; /,
+        /^upperdir=.*none: no such directory; /,
       ],
       [
         'upper is a file',
         `lowerdir=${lower},upperdir=${f.top}/file,workdir=${work}`,
         merged,
         32,
-        /^upperdir=.*file: not a folder; /,
+        /^upperdir=.*file: not a directory; /,
       ],
       ['no work', `lowerdir=${lower},upperdir=${upper}`, merged, 1, /^workdir is missing: .*; add/],
       [
@@ -506,10 +512,10 @@ test(t, 'bad input', { skip: skipMounts }, async t => {
         `lowerdir=${lower},upperdir=${upper},workdir=${none}`,
         merged,
         32,
-        /^workdir=.*none: no such folder; /,
+        /^workdir=.*none: no such directory; /,
       ],
-      ['missing mountpoint', f.options, none, 32, /^mountpoint=.*none: no such folder; /],
-      ['mountpoint is a file', f.options, `${f.top}/file`, 32, /^mountpoint=.*not a folder; /],
+      ['missing mountpoint', f.options, none, 32, /^mountpoint=.*none: no such directory; /],
+      ['mountpoint is a file', f.options, `${f.top}/file`, 32, /^mountpoint=.*not a directory; /],
       [
         'work on another file system',
         `lowerdir=${lower},upperdir=${upper},workdir=/proc/self`,
@@ -536,7 +542,7 @@ test(t, 'bad input', { skip: skipMounts }, async t => {
         `lowerdir=${lower}:${lower}`,
         merged,
         32,
-        /^lowerdir=.*is the same folder.*; /,
+        /^lowerdir=.*is the same directory.*; /,
       ],
       [
         'nested',
@@ -602,7 +608,7 @@ test(t, 'bad input', { skip: skipMounts }, async t => {
 })
 
 /** Runs a shell in a mount namespace of its own, where the machine can be changed at will. */
-const inNamespace = (script: string, f: Folders) =>
+const inNamespace = (script: string, f: Directories) =>
   outcomeOf(
     spawn(
       'unshare',
@@ -626,7 +632,7 @@ test(t, 'without the means to mount', { skip: skipMounts }, async t => {
   const run = '"$1" "$2" mount -o "$3" "$4"'
 
   await test(t, 'no /dev/fuse', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const outcome = await inNamespace(
       `mount -t tmpfs none /mnt; mknod -m 666 /mnt/null c 1 3; mount --move /mnt /dev; ${run}`,
       f,
@@ -637,7 +643,7 @@ test(t, 'without the means to mount', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'no right', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const hide =
       'for path in /usr/bin /bin /usr/local/bin; do for helper in fusermount3 fusermount; do test ! -e $path/$helper || mount --bind /dev/null $path/$helper; done; done'
     const outcome = await inNamespace(`${hide}; exec setpriv --bounding-set=-sys_admin ${run}`, f)
@@ -650,7 +656,7 @@ test(t, 'without the means to mount', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'upper on a read-only file system', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const outcome = await inNamespace(
       `mount -t tmpfs none ${f.top}/lower; mkdir ${f.top}/lower/u ${f.top}/lower/w ${f.top}/lower/l;
        mount -o remount,ro ${f.top}/lower; cd ${f.top}/lower
@@ -663,7 +669,7 @@ test(t, 'without the means to mount', { skip: skipMounts }, async t => {
 })
 
 test(t, 'unknown options', { skip: skipMounts }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   const given = ['-o', `${f.options},metacopy=on`, '-o', 'foo', f.merged]
   f.before(() => void spawnSync('umount', [f.merged]))
   t.match(await tsoverlay('mount', ...given), { status: 1, stderr: /^tsoverlay: metacopy=on: / })
@@ -688,7 +694,7 @@ const tableOf = (pid: string | number | undefined): number =>
 
 test(t, 'options take effect', { skip: skipMounts }, async t => {
   await test(t, 'flags', async t => {
-    const f = folders(t)
+    const f = directories(t)
     fs.writeFileSync(`${f.lower}/program`, '#!/bin/sh\necho ran\n', { mode: 0o755 })
     const flags = 'ro,nosuid,nodev,noexec,noatime'
     await mountInBackground(t, f, '-o', `${flags},fsname=a name`, '-o', 'subtype=mine')
@@ -704,7 +710,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'names with colons, commas and backslashes', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const names = ['a:b', 'c\\d', 'e,f', 'u,:\\', 'w\\,']
     for (const name of names) fs.mkdirSync(`${f.top}/${name}`)
     for (const name of names.slice(0, 3)) fs.writeFileSync(`${f.top}/${name}/${name}`, name)
@@ -719,7 +725,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
 
   await test(t, 'data modes', async t => {
     for (const io of ['auto', 'passthrough', 'cached']) {
-      const f = folders(t)
+      const f = directories(t)
       fs.writeFileSync(`${f.lower}/file`, 'text')
       const server = await serve(t, f, '-o', `io=${io}`)
       t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
@@ -730,7 +736,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'files of the program that are gone keep nobody waiting', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const copy = install(f.top)
     fs.rmSync(`${copy}/dist/overlay/jobs-worker.cjs`)
     fs.writeFileSync(`${f.lower}/large`, Buffer.alloc(3 << 20, 'l'))
@@ -752,7 +758,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'the table of descriptors is large before it is needed', async t => {
-    const f = folders(t)
+    const f = directories(t)
     await mountInBackground(t, f)
     const most = Number(printed('sh', '-c', 'ulimit -Hn'))
     const [server] = serversOf(f.merged)
@@ -767,7 +773,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     'how far the kernel reads ahead and what it holds back',
     { skip: noBdi },
     async t => {
-      const f = folders(t)
+      const f = directories(t)
       await mountInBackground(t, f)
       const { dev } = fs.statSync(f.merged, { bigint: true })
       const name = `${(dev >> 8n) & 0xfffn}:${(dev & 0xffn) | ((dev >> 12n) & 0xfff00n)}`
@@ -779,7 +785,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   )
 
   await test(t, 'the kernel reads lower files itself where nothing is ever copied up', async t => {
-    const f = folders(t)
+    const f = directories(t)
     fs.writeFileSync(`${f.lower}/file`, 'text')
     fs.utimesSync(`${f.lower}/file`, 1e9, 1.1e9)
     const options = `lowerdir=${f.lower},io=passthrough`
@@ -793,7 +799,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'read-only without upperdir, also with one lower', async t => {
-    const f = folders(t)
+    const f = directories(t)
     fs.writeFileSync(`${f.lower}/file`, 'text')
     await mountInBackground(t, { ...f, options: `lowerdir=${f.lower}` })
     t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
@@ -803,7 +809,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
 
   await test(t, 'on a layer itself', async t => {
     for (const on of ['lower', 'upper'] as const) {
-      const f = folders(t)
+      const f = directories(t)
       fs.writeFileSync(`${f.lower}/file`, 'text')
       await mountInBackground(t, { ...f, merged: f[on] })
       t.equal(fs.readFileSync(`${f[on]}/file`, 'utf8'), 'text')
@@ -816,7 +822,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'a layer below the mountpoint', async t => {
-    const f = folders(t)
+    const f = directories(t)
     fs.mkdirSync(`${f.merged}/layer`)
     fs.writeFileSync(`${f.merged}/layer/file`, 'text')
     const options = `lowerdir=${f.merged}/layer,upperdir=${f.upper},workdir=${f.work}`
@@ -825,7 +831,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'hundreds of layers', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const lower = Array.from({ length: 600 }, (_, i) => `${f.lower}/${i}`)
     for (const [i, path] of lower.entries()) {
       fs.mkdirSync(path)
@@ -837,7 +843,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
 })
 
 test(t, 'volatile', { skip: skipMounts }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   await mountInBackground(t, f, '-o', 'volatile')
   fs.writeFileSync(`${f.merged}/x`, 'x')
   fs.fsyncSync(fs.openSync(`${f.merged}/x`, 'r'))
@@ -853,7 +859,7 @@ test(t, 'volatile', { skip: skipMounts }, async t => {
 })
 
 test(t, 'a full disk', { skip: skipMounts }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   fs.writeFileSync(`${f.lower}/big`, Buffer.alloc(6 << 20, 'b'))
   fs.writeFileSync(`${f.lower}/small`, 'small')
   fs.mkdirSync(`${f.top}/disk`)
@@ -909,7 +915,7 @@ test(t, 'a full disk', { skip: skipMounts }, async t => {
 test(t, 'inherited descriptors are not kept', { skip: skipMounts }, async t => {
   // Pipes at numbers near and far: the reader sees the end only when nobody has the other end open.
   await test(t, 'in the background', async t => {
-    const f = folders(t)
+    const f = directories(t)
     f.before(() => void spawnSync('umount', [f.merged]))
     const run = bash(
       `exec 5<"$3"; exec 12>"$3/far"; exec 33>"$3/farther"
@@ -939,7 +945,7 @@ test(t, 'inherited descriptors are not kept', { skip: skipMounts }, async t => {
   })
 
   await test(t, 'in the foreground', async t => {
-    const f = folders(t)
+    const f = directories(t)
     f.before(() => void spawnSync('umount', [f.merged]))
     const child = spawnNode([CLI, 'mount', '-f', '-o', f.options, f.merged], {
       stdio: ['ignore', 'ignore', 'ignore', 'ignore', 'pipe'],
@@ -957,7 +963,7 @@ test(t, 'inherited descriptors are not kept', { skip: skipMounts }, async t => {
 })
 
 test(t, 'kill -9 of the server', { skip: skipMounts }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   const text = 'x'.repeat(300_000)
   for (let i = 0; i < 20; i++) fs.writeFileSync(`${f.lower}/f${i}`, text)
   const server = await serve(t, f)
@@ -1014,8 +1020,8 @@ test(t, 'kill -9 of the server', { skip: skipMounts }, async t => {
   t.equal(fs.readFileSync(`${f.upper}/after`, 'utf8'), 'works')
 })
 
-test(t, 'few descriptors, many folders', { skip: skipMounts }, async t => {
-  const f = folders(t)
+test(t, 'few descriptors, many directories', { skip: skipMounts }, async t => {
+  const f = directories(t)
   const count = 3000
   for (let i = 0; i < count; i++) {
     fs.mkdirSync(`${f.lower}/d${i}`)
@@ -1045,13 +1051,13 @@ test(t, 'few descriptors, many folders', { skip: skipMounts }, async t => {
 })
 
 test(t, '200 processes at once', { skip: skipMounts }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   for (let i = 0; i < 20; i++) {
     fs.mkdirSync(`${f.lower}/d${i}`)
     fs.writeFileSync(`${f.lower}/d${i}/shared`, `${i}\n`)
   }
   const server = await serve(t, f)
-  // Each has a folder to itself, appends to shared files, and cleans up a part of what it made.
+  // Each has a directory to itself, appends to shared files, and cleans up a part of what it made.
   const script = `
     cd "$1"; n=$2
     mkdir own$n; echo $n > own$n/a; mv own$n/a own$n/b; ln own$n/b own$n/c; rm own$n/b
@@ -1082,7 +1088,7 @@ test(t, '200 processes at once', { skip: skipMounts }, async t => {
 test(t, 'the library', { skip: skipMounts }, async t => {
   const program = fileURLToPath(new URL('../fixtures/library.mjs', import.meta.url))
   const run = async (t: Test, act: string) => {
-    const f = folders(t, 'library')
+    const f = directories(t, 'library')
     fs.writeFileSync(`${f.lower}/from-lower`, 'lower')
     f.before(() => {
       if (mountedOn(f.merged).length > 0) spawnSync('umount', ['-l', f.merged])

@@ -7,7 +7,7 @@ import t from 'tap'
 
 import {
   CLI,
-  folders,
+  directories,
   keysTwice,
   LET_GO,
   mountedOn,
@@ -33,7 +33,7 @@ t.test('what has a key twice', async t => {
 })
 
 test(t, 'no key is twice in a line', { skip: skipMounts }, async t => {
-  const f = folders(t, 'logging')
+  const f = directories(t, 'logging')
   const server = await serve(t, f, '--log-level', 'trace')
   fs.writeFileSync(`${f.merged}/file`, 'text')
   fs.readdirSync(f.merged)
@@ -46,7 +46,7 @@ test(t, 'no key is twice in a line', { skip: skipMounts }, async t => {
 })
 
 test(t, 'log_level and log_file are mount options', { skip: skipMounts }, async t => {
-  const f = folders(t, 'logging')
+  const f = directories(t, 'logging')
   const file = `${f.top}/a,log`
   f.before(async () => {
     if (mountedOn(f.merged).length > 0) await tsoverlay('umount', f.merged)
@@ -92,7 +92,7 @@ const noNamespace =
   (spawnSync('unshare', ['-m', 'true']).status !== 0 && 'needs a mount namespace, by unshare(1)')
 
 test(t, "warnings in the background go to the system's log", { skip: noNamespace }, async t => {
-  const f = folders(t, 'logging')
+  const f = directories(t, 'logging')
   const { top } = scratch(t, 'log')
   fs.mkdirSync(`${top}/dev`)
   // /dev with a log of its own, or without one, in a namespace that goes.

@@ -7,7 +7,15 @@ import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import t from 'tap'
 import { install } from '../helpers/installed.js'
-import { folders, outcomeOf, serve, skipMounts, spawnNode, test, until } from '../helpers/mount.js'
+import {
+  directories,
+  outcomeOf,
+  serve,
+  skipMounts,
+  spawnNode,
+  test,
+  until,
+} from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { goNative, skipNative } from '../helpers/transport.js'
 
@@ -20,7 +28,7 @@ const ACL_ACCESS = 'system.posix_acl_access'
 
 const ownTests = (): void => {
   test(t, 'it is the package that serves', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const server = await serve(t, f)
     fs.writeFileSync(`${f.merged}/x`, 'x')
     server.process.kill('SIGUSR1')
@@ -34,7 +42,7 @@ const ownTests = (): void => {
   })
 
   test(t, 'what the package passes on wrongly is put right', async t => {
-    const f = folders(t)
+    const f = directories(t)
     await serve(t, f)
     const path = `${f.merged}/f`
     fs.writeFileSync(path, 'text')
@@ -68,7 +76,7 @@ const ownTests = (): void => {
   })
 
   test(t, 'what it cannot express is refused', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const server = await serve(t, f)
     fs.writeFileSync(Buffer.from(`${f.lower}/\xff`, 'latin1'), '')
     fs.writeFileSync(`${f.merged}/a`, 'a')
@@ -86,7 +94,7 @@ const ownTests = (): void => {
   })
 
   test(t, 'without the package', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const copy = install(f.top, 'fuse-native')
     const mount = [`${copy}/dist/cli/main.cjs`, 'mount', '-o', f.options]
     const missing = await outcomeOf(spawnNode([...mount, '--transport', 'fuse-native', f.merged]))

@@ -1,5 +1,5 @@
 /**
- * Unions in unions: what is done in one that lies in another has to be what is done in one on plain folders: names, contents
+ * Unions in unions: what is done in one that lies in another has to be what is done in one on plain directories: names, contents
  * and link counts, before and after both were mounted anew. Each pair runs test/fixtures/nested.sh in a mount namespace of its own.
  */
 
@@ -59,7 +59,7 @@ const isForAll = ([, inner, where, ...options]: Pair): boolean =>
   !ROOTS.test(options.join()) && (where === 'all' || inner === 'kernel')
 
 /**
- * What says what is right, on plain folders: for the union under test kernel overlayfs with its index, and each of the others
+ * What says what is right, on plain directories: for the union under test kernel overlayfs with its index, and each of the others
  * for itself. The kernel has no index where the lower layer lies in a FUSE file system, nor in a user namespace.
  */
 const REFERENCES: Record<Exclude<Kind, 'plain'>, [pair: Pair, userNamespace: boolean][]> = {

@@ -8,14 +8,14 @@ import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
 import {
   counters,
-  folders,
+  directories,
   openIn,
   serve,
   skipMounts,
   test,
   tsoverlay,
   until,
-  type Folders,
+  type Directories,
   type Served,
 } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
@@ -44,8 +44,8 @@ const dropCaches = (): void => {
   fs.writeFileSync('/proc/sys/vm/drop_caches', '3')
 }
 
-const mounted = async (t: Test, options = 'noopen'): Promise<[Folders, Served]> => {
-  const f = folders(t)
+const mounted = async (t: Test, options = 'noopen'): Promise<[Directories, Served]> => {
+  const f = directories(t)
   for (const name of ['a', 'b', 'c', 'd']) fs.writeFileSync(`${f.lower}/${name}`, `lower ${name}`)
   return [f, await serve(t, f, '-o', options)]
 }
@@ -66,7 +66,7 @@ const cases = async (t: Test): Promise<void> => {
   })
 
   await test(t, 'a union that never writes has it of itself', async t => {
-    const f = folders(t)
+    const f = directories(t)
     fs.writeFileSync(`${f.lower}/a`, 'a')
     const server = await serve(t, { ...f, options: `lowerdir=${f.lower},io=cached` })
     for (let i = 0; i < 5; i++) t.equal(text(`${f.merged}/a`), 'a')
@@ -74,7 +74,7 @@ const cases = async (t: Test): Promise<void> => {
   })
 
   await test(t, 'what it excludes', async t => {
-    const f = folders(t)
+    const f = directories(t)
     for (const [also, why] of [
       ['io=passthrough', /^tsoverlay: noopen: with io=passthrough every open is a message/],
       ['noxattrs=1', /^tsoverlay: noopen: it needs attributes/],
@@ -114,7 +114,7 @@ const cases = async (t: Test): Promise<void> => {
   })
 
   await test(t, 'more files are open than descriptors, and none at the end', async t => {
-    const f = folders(t)
+    const f = directories(t)
     const many = Array.from({ length: 300 }, (_, i) => `f${i}`)
     for (const name of many) fs.writeFileSync(`${f.lower}/${name}`, name)
     const server = await serve(t, f, '-o', 'noopen')
@@ -175,7 +175,7 @@ const cases = async (t: Test): Promise<void> => {
 
   await test(t, 'what is later told: no room for a copy', async t => {
     for (const options of ['noopen', 'noopen,writeback=0']) {
-      const f = folders(t)
+      const f = directories(t)
       fs.writeFileSync(`${f.lower}/big`, 'x'.repeat(3 << 20))
       t.equal(sys.mount('none', f.upper, 'tmpfs', 0, 'size=1m'), 0)
       f.before(() => void sys.umount(f.upper, sys.MNT.DETACH))
@@ -200,7 +200,7 @@ const cases = async (t: Test): Promise<void> => {
   })
 
   await test(t, 'a metadata-only copy gets its data with the first write', async t => {
-    const f = folders(t)
+    const f = directories(t)
     fs.writeFileSync(`${f.lower}/f`, 'lower data')
     fs.writeFileSync(`${f.upper}/f`, '')
     fs.truncateSync(`${f.upper}/f`, 10)
@@ -224,7 +224,7 @@ const cases = async (t: Test): Promise<void> => {
     'pages of large files of a lower layer are written back while others wait',
     async t => {
       // Each waits for its pages, and these for a copy.
-      const f = folders(t)
+      const f = directories(t)
       const names = ['one', 'two', 'three', 'four']
       for (const name of names) fs.writeFileSync(`${f.lower}/${name}`, 'x'.repeat(3 << 20))
       await serve(t, f, '-o', 'noopen')

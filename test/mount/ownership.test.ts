@@ -14,7 +14,7 @@ import { KernelFs, type Fs } from '../helpers/fs-calls.js'
 import { acl, build, dir, fifo, file, symlink, type Layer } from '../helpers/layers.js'
 import {
   CLI,
-  folders,
+  directories,
   mountedOn,
   NODE,
   outcomeOf,
@@ -25,7 +25,7 @@ import {
   test,
   tsoverlay,
   until,
-  type Folders,
+  type Directories,
 } from '../helpers/mount.js'
 import { mountKernel } from '../helpers/parity.js'
 import * as sys from '../helpers/syscalls.js'
@@ -44,14 +44,14 @@ const aclOf = (path: string): string => {
   return typeof value === 'number' ? `errno ${-value}` : value.latin1Slice()
 }
 
-const over = (f: Folders, options: string): Folders => ({
+const over = (f: Directories, options: string): Directories => ({
   ...f,
   options: `${f.options},${options}`,
 })
 
 test(t, 'uidmapping and gidmapping', { skip: skipMounts }, async t => {
   for (const io of MODES) {
-    const f = folders(t, 'owners')
+    const f = directories(t, 'owners')
     for (const path of [f.lower, f.upper]) fs.chmodSync(path, 0o777)
     build(f.lower, {
       zero: '',
@@ -77,7 +77,7 @@ test(t, 'uidmapping and gidmapping', { skip: skipMounts }, async t => {
       stderr: '',
     })
     for (const name of ['f', 'd', 's', 'p']) {
-      t.equal(owner(`${upper}/sgid/${name}`), '0:7', `${name} has the folder's group`)
+      t.equal(owner(`${upper}/sgid/${name}`), '0:7', `${name} has the directory's group`)
       t.equal(owner(`${merged}/sgid/${name}`), '1000:200006')
     }
     t.match(as(100_004, 200_004, 'umask 0; echo x > acl/f'), { status: 0, stderr: '' })
@@ -111,7 +111,7 @@ test(t, 'squash_to_root, squash_to_uid and squash_to_gid', { skip: skipMounts },
     ['squash_to_uid=7,squash_to_root', '7:0', '12:13'],
     ['squash_to_uid=7,uidmapping=0:12:1', '7:6', '0:13'],
   ] as const) {
-    const f = folders(t, 'owners')
+    const f = directories(t, 'owners')
     fs.chmodSync(f.upper, 0o777)
     build(f.lower, { a: file('', { uid: 5, gid: 6 }) })
     const server = await serve(t, over(f, options))
@@ -129,7 +129,7 @@ test(t, 'squash_to_root, squash_to_uid and squash_to_gid', { skip: skipMounts },
 })
 
 test(t, "the library's options", { skip: skipMounts }, async t => {
-  const f = folders(t, 'owners')
+  const f = directories(t, 'owners')
   fs.writeFileSync(`${f.lower}/from-lower`, '')
   const program = fileURLToPath(new URL('../fixtures/library.mjs', import.meta.url))
   const { status, stdout, stderr } = await outcomeOf(spawnNode([program, 'owners', f.top]))
@@ -138,7 +138,7 @@ test(t, "the library's options", { skip: skipMounts }, async t => {
 })
 
 test(t, 'values that are wrong', { skip: skipMounts }, async t => {
-  const f = folders(t, 'owners')
+  const f = directories(t, 'owners')
   for (const [option, says] of [
     ['uidmapping=', 'uidmapping: the value is missing; write uidmapping=...'],
     ['uidmapping=0:1000', 'uidmapping=0:1000: not triples of numbers; write DISK:SHOWN:LENGTH'],
@@ -266,8 +266,8 @@ const ownersOnly = (tree: Tree): Tree => {
   return tree
 }
 
-const prepared = (t: Test): Folders & { layers: string } => {
-  const f = folders(t, 'owners')
+const prepared = (t: Test): Directories & { layers: string } => {
+  const f = directories(t, 'owners')
   build(f.lower, LAYER)
   const layers = `${f.top}/layers`
   fs.mkdirSync(layers)
@@ -305,8 +305,8 @@ test(t, "as the kernel's overlayfs over idmapped layers", { skip: idmapped }, as
       fs.mkdirSync(shown)
       f.before(() => void sys.umount(shown, sys.MNT.DETACH))
       t.equal(lowerIs === 'mapped' ? sys.bindIdmapped(f.lower, shown, ns.path) : 0, 0)
-      const folder = lowerIs === 'mapped' ? shown : f.lower
-      const layers = `lowerdir=${folder},upperdir=${f.upper},workdir=${f.work}`
+      const directory = lowerIs === 'mapped' ? shown : f.lower
+      const layers = `lowerdir=${directory},upperdir=${f.upper},workdir=${f.work}`
       const server = await serve(t, { ...f, options: `${layers},${options}` }, '-o', `io=${io}`)
       const what = `${io}, the lower layer ${lowerIs}`
       t.strictSame(await steps(new KernelFs(f.merged)), expected, `${what}: results`)
@@ -328,7 +328,7 @@ const statOf = (path: string): string => {
 
 test(t, 'xattr_permissions', { skip: skipMounts }, async t => {
   for (const io of MODES) {
-    const f = folders(t, 'owners')
+    const f = directories(t, 'owners')
     build(f.lower, {
       './': dir({ xattrs: { [STAT]: '0:0:0755:dir' } }),
       f: file('text', { xattrs: { [STAT]: '5:6:4755:file' } }),
@@ -391,7 +391,7 @@ test(t, 'xattr_permissions', { skip: skipMounts }, async t => {
     await server.unmount()
   }
   await test(t, 'in an attribute for root', async t => {
-    const f = folders(t, 'owners')
+    const f = directories(t, 'owners')
     const server = await serve(t, over(f, 'xattr_permissions=1'))
     fs.writeFileSync(`${f.merged}/f`, '')
     fs.symlinkSync('x', `${f.merged}/l`)
@@ -409,7 +409,7 @@ test(t, 'xattr_permissions', { skip: skipMounts }, async t => {
     await server.unmount()
   })
   await test(t, 'values that are wrong', async t => {
-    const f = folders(t, 'owners')
+    const f = directories(t, 'owners')
     for (const value of ['', '3', 'on']) {
       const outcome = await tsoverlay('-o', `${f.options},xattr_permissions=${value}`, f.merged)
       t.match(outcome, {
@@ -435,7 +435,7 @@ const noUser =
     'needs setpriv(1), unshare(1) and user namespaces')
 
 test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
-  const f = folders(t, 'owners')
+  const f = directories(t, 'owners')
   build(f.lower, {
     './': dir({ xattrs: { [STAT]: '5:6:0755:dir' } }),
     null: file('', { uid: 65534, gid: 65534, xattrs: { [STAT]: '5:6:0666:char-1-3' } }),

@@ -88,7 +88,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a folder that was removed and made again is empty, also after a remount',
+    name: 'a directory that was removed and made again is empty, also after a remount',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d/sub`, { recursive: true })
       put(`${b.lower}/d/old`, 'old')
@@ -184,14 +184,14 @@ const REGRESSIONS: Regression[] = [
         sys.mknodat(sys.AT_FDCWD, `${at}/p`, S.IFIFO | 0o666, 0, 0)
         sys.mknodat(sys.AT_FDCWD, `${at}/n`, S.IFREG | 0o666, 0, 0)
         sys.umask(0o022)
-        t.equal(b.stat(at).mode & 0o7777, dir, `folder, umask ${mask}`)
+        t.equal(b.stat(at).mode & 0o7777, dir, `directory, umask ${mask}`)
         for (const name of ['f', 'p', 'n'])
           t.equal(b.stat(`${at}/${name}`).mode & 0o7777, file, `${name}, umask ${mask}`)
       }
     },
   },
   {
-    name: 'a folder keeps its mode, owner and times over copy-up',
+    name: 'a directory keeps its mode, owner and times over copy-up',
     run(t, b) {
       for (const [name, mode] of [
         ['private', 0o700],
@@ -252,7 +252,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'folders full of whiteouts can be removed again and again, over remounts',
+    name: 'directories full of whiteouts can be removed again and again, over remounts',
     run(t, b) {
       for (const name of ['a', 'b', 'c']) {
         fs.mkdirSync(`${b.lower}/${name}/sub`, { recursive: true })
@@ -401,7 +401,7 @@ const REGRESSIONS: Regression[] = [
       t.equal(text(`${b.m}/up`), 'other')
       t.equal(text(`${b.m}/other`), 'low')
       t.equal(exchange('up', 'nothing'), ENOENT)
-      t.equal(exchange('up', 'dir'), EXDEV, 'a lower folder cannot be moved without redirects')
+      t.equal(exchange('up', 'dir'), EXDEV, 'a lower directory cannot be moved without redirects')
       t.equal(text(`${b.m}/up`), 'other', 'and nothing is lost')
       const renameTo = (flags: number): number =>
         sys.renameat2(at, `${b.m}/up`, at, `${b.m}/low`, flags)
@@ -463,7 +463,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'listing and lookup agree: opaque folders, whiteouts, files over folders',
+    name: 'listing and lookup agree: opaque directories, whiteouts, files over directories',
     lowers: 3,
     run(t, b) {
       const [top, middle, bottom] = b.lowers as [string, string, string]
@@ -626,7 +626,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'link counts of folders that were removed or replaced while open',
+    name: 'link counts of directories that were removed or replaced while open',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/low`)
       b.mount()
@@ -636,7 +636,7 @@ const REGRESSIONS: Regression[] = [
       for (const name of ['low', 'up']) {
         const fd = b.open(`${b.m}/${name}`, O.RDONLY | O.DIRECTORY)
         fs.rmdirSync(`${b.m}/${name}`)
-        // A lower folder is still there, says the kernel's overlayfs.
+        // A lower directory is still there, says the kernel's overlayfs.
         if (name === 'up' || !b.kind.kernel)
           t.ok(b.fstat(fd).nlink < 2, `${name}: ${b.fstat(fd).nlink}`)
         t.equal(sys.openat(fd, 'x', O.CREAT | O.WRONLY, 0o644), ENOENT, 'nothing can be made in it')
@@ -678,7 +678,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'chown -R moves no time of a folder',
+    name: 'chown -R moves no time of a directory',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d/sub`, { recursive: true })
       put(`${b.lower}/d/sub/f`, 'f')
@@ -713,7 +713,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a default ACL reaches what is made in the folder',
+    name: 'a default ACL reaches what is made in the directory',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d`)
       const acl = Buffer.from(
@@ -770,10 +770,10 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'an empty folder over a lower one of the same name stays what it is in a second layer',
+    name: 'an empty directory over a lower one of the same name stays what it is in a second layer',
     lowers: 2,
     run(t, b) {
-      // What a commit makes of a folder that was removed and made again: opaque, and empty or not.
+      // What a commit makes of a directory that was removed and made again: opaque, and empty or not.
       const [top, bottom] = b.lowers as [string, string]
       fs.mkdirSync(`${bottom}/d/old`, { recursive: true })
       fs.mkdirSync(`${top}/d`)
@@ -839,7 +839,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a file can be changed though another name of it is in a folder that cannot be copied up',
+    name: 'a file can be changed though another name of it is in a directory that cannot be copied up',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/a`)
       fs.mkdirSync(`${b.lower}/c`)
@@ -980,17 +980,17 @@ const REGRESSIONS: Regression[] = [
       fs.chmodSync(`${b.lower}/d/f`, 0o4755)
       t.equal(sys.setxattr(invalid, 'security.capability', Buffer.alloc(0), 0), 0)
       b.mount()
-      const folder = b.open(b.m, O.RDONLY | O.DIRECTORY)
+      const directory = b.open(b.m, O.RDONLY | O.DIRECTORY)
       for (const name of ['f', 'g']) {
         const fd = b.open(`${b.m}/d/${name}`, O.RDONLY)
         t.equal(b.stat(`${b.m}/d/${name}`).nlink, 1)
         fs.unlinkSync(`${b.m}/d/${name}`)
-        t.equal(sys.syncfs(folder), 0)
+        t.equal(sys.syncfs(directory), 0)
         t.equal(read(fd), 'lower data')
         sys.close(fd)
       }
-      t.equal(sys.syncfs(folder), 0)
-      sys.close(folder)
+      t.equal(sys.syncfs(directory), 0)
+      sys.close(directory)
       b.umount()
     },
   },
@@ -1010,7 +1010,7 @@ const REGRESSIONS: Regression[] = [
           return typeof entries === 'number' ? undefined : entries.find(e => e.name === 'f')?.ino
         }
         fs.chmodSync(`${b.m}/d/f`, 0o600)
-        const folder = b.open(`${b.m}/d`, O.RDONLY | O.DIRECTORY)
+        const directory = b.open(`${b.m}/d`, O.RDONLY | O.DIRECTORY)
         listed()
         listed()
         fs.writeFileSync('/proc/sys/vm/drop_caches', '2')
@@ -1018,7 +1018,7 @@ const REGRESSIONS: Regression[] = [
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
         t.equal(listed(), b.stat(`${b.m}/d/f`).ino)
         t.equal(listed(), b.stat(`${b.m}/d/f`).ino, 'also later')
-        sys.close(folder)
+        sys.close(directory)
         b.umount()
       } finally {
         sys.umount(b.lower, sys.MNT.DETACH)
@@ -1031,17 +1031,17 @@ const REGRESSIONS: Regression[] = [
       fs.mkdirSync(`${b.lower}/d`)
       put(`${b.lower}/d/l`, 'l')
       for (const layer of [b.upper, b.lower]) {
-        for (const folder of ['d/broken', 'only/broken'])
-          fs.mkdirSync(`${layer}/${folder}`, { recursive: true })
-        for (const folder of ['d', 'only']) {
-          const redirect = { path: `${layer}/${folder}/broken`, follow: false }
+        for (const directory of ['d/broken', 'only/broken'])
+          fs.mkdirSync(`${layer}/${directory}`, { recursive: true })
+        for (const directory of ['d', 'only']) {
+          const redirect = { path: `${layer}/${directory}/broken`, follow: false }
           sys.setxattr(redirect, 'trusted.overlay.redirect', Buffer.from('../x'), 0)
-          put(`${layer}/${folder}/good`, 'g')
+          put(`${layer}/${directory}/good`, 'g')
         }
       }
       b.mount()
-      for (const folder of ['d', 'only']) {
-        const fd = b.open(`${b.m}/${folder}`, O.RDONLY | O.DIRECTORY)
+      for (const directory of ['d', 'only']) {
+        const fd = b.open(`${b.m}/${directory}`, O.RDONLY | O.DIRECTORY)
         const entries = sys.allDirents(fd)
         if (typeof entries === 'number') throw new Error(`listing: errno ${-entries}`)
         t.equal(sys.lstat(fd, 'broken'), EINVAL, 'lookup fails')
@@ -1049,7 +1049,7 @@ const REGRESSIONS: Regression[] = [
         const broken = entries.find(entry => entry.name === 'broken')
         t.equal(broken?.type, 4)
         t.not(broken?.ino ?? 0n, 0n, 'readdir(3) passes over the number 0')
-        t.ok(b.list(`${b.m}/${folder}`).includes('broken'))
+        t.ok(b.list(`${b.m}/${directory}`).includes('broken'))
       }
       b.umount()
     },

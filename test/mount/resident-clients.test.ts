@@ -88,7 +88,7 @@ test(t, 'a client that is unlike the server has one of its own', { skip: skipMou
   t.equal(server.pid(), pid)
 })
 
-test(t, 'a client in a root folder of its own', { skip: skipMounts }, async t => {
+test(t, 'a client in a root directory of its own', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
   const root = `${where.top}/root`
@@ -134,7 +134,7 @@ test(t, 'another cgroup', { skip: skipMounts }, async t => {
 test(t, 'a number that is not the number of who asks', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
-  const control = pipeIn(server.folder())
+  const control = pipeIn(server.directory())
   const args = ofMount(f)
   // A process that has not asked; one that asks and is no launcher; none at all; no number.
   const waiting = spawn('sleep', ['100'], { stdio: 'ignore' })
@@ -160,13 +160,13 @@ test(t, 'a number that is not the number of who asks', { skip: skipMounts }, asy
   fs.appendFileSync(control, '\n')
   t.same(await server.run(...args), quiet)
   t.strictSame(servedBy(f.merged), [pid])
-  await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 1)
+  await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
 })
 
 test(t, 'one request, one mount', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
-  const control = pipeIn(server.folder())
+  const control = pipeIn(server.directory())
   // Somebody repeats the numbers of all clients.
   const child = server.start(['mount', '-o', `lowerdir=${f.lower}`, f.merged])
   for (let i = 0; i < 50; i++) {
@@ -193,9 +193,9 @@ const forUser = (where: Scratch, uid: number) => {
   }
 }
 
-/** A FIFO of requests that nobody reads, in a folder of a user's; what was written there. */
-const trap = (top: string, folder: string, uid: number) => {
-  const path = `${top}/${folder}`
+/** A FIFO of requests that nobody reads, in a directory of a user's; what was written there. */
+const trap = (top: string, directory: string, uid: number) => {
+  const path = `${top}/${directory}`
   const { fd } = pose(path, process.pid)
   spawnSync('chown', ['-R', `${uid}:${uid}`, top])
   return (): string => {
@@ -221,7 +221,7 @@ test(t, 'another user', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const { program, home, through } = forUser(where, 1234)
   const f = layersIn(where, 'second')
-  const control = pipeIn(server.folder())
+  const control = pipeIn(server.directory())
   t.not(
     spawnSync(through[0] ?? '', [...through.slice(1), 'sh', '-c', `echo 1 >${control}`]).status,
     0,
@@ -233,12 +233,12 @@ test(t, 'another user', { skip: skipMounts }, async t => {
   t.equal(server.pid(), pid)
 })
 
-test(t, "a runtime folder that is not the client's own", { skip: skipMounts }, async t => {
+test(t, "a runtime directory that is not the client's own", { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const f = layersIn(where, 'second')
   const { program, home, through } = forUser(where, 1234)
-  const args = ['mount', '--linger', '0', '-o', 'lowerdir=/no/such/folder', f.merged]
+  const args = ['mount', '--linger', '0', '-o', 'lowerdir=/no/such/directory', f.merged]
   const key = keyOf(program)
 
   const heard = trap(`${home}/${server.name}`, key, 1234)
@@ -248,19 +248,23 @@ test(t, "a runtime folder that is not the client's own", { skip: skipMounts }, a
   t.notOk(fs.existsSync(server.top))
   fs.rmSync(`${home}/${server.name}`, { recursive: true })
 
-  // A symlink of his, to a folder of his; then one in the path to it; then a folder of another user.
+  // A symlink of his, to a directory of his; then one in the path to it; then a directory of another user.
   fs.mkdirSync(`${home}/real`)
-  const links = { link: 'real', name: `real/${server.name}`, folder: `real/${server.name}/${key}` }
+  const links = {
+    link: 'real',
+    name: `real/${server.name}`,
+    directory: `real/${server.name}/${key}`,
+  }
   for (const [what, from] of Object.entries({
     link: `${home}/link`,
     name: `${home}/${server.name}`,
-    folder: `${home}/own/${server.name}/${key}`,
+    directory: `${home}/own/${server.name}/${key}`,
   })) {
     const told = trap(`${home}/real/${server.name}`, key, 1234)
     fs.mkdirSync(from.replace(/\/[^/]*$/, ''), { recursive: true })
     fs.symlinkSync(`${home}/${links[what as keyof typeof links]}`, from)
     spawnSync('chown', ['-R', '1234:1234', home])
-    const XDG_RUNTIME_DIR = { link: `${home}/link`, name: home, folder: `${home}/own` }[what]
+    const XDG_RUNTIME_DIR = { link: `${home}/link`, name: home, directory: `${home}/own` }[what]
     const child = server.start(args, { program, through, env: { XDG_RUNTIME_DIR } })
     t.not((await outcomeOf(child)).status, 0)
     t.equal(told(), '', what)
@@ -303,8 +307,8 @@ test(
     const all = ['first', 'second', 'third'].map(name => layersIn(where, name))
     const [first, second, third] = all as [Layers, Layers, Layers]
     for (const f of all)
-      for (const folder of [f.lower, f.upper, f.work, f.merged])
-        fs.chownSync(folder, NOBODY, NOBODY)
+      for (const directory of [f.lower, f.upper, f.work, f.merged])
+        fs.chownSync(directory, NOBODY, NOBODY)
     const run = (args: string[], before = '') =>
       outcomeOf(
         server.start(args, {
@@ -316,15 +320,15 @@ test(
     where.before(async () => void (await run(['server', 'stop'])))
     t.same(await run(ofUser(first)), quiet)
     const pidFile = (): string | undefined => {
-      const [folder] = fs.existsSync(`${home}/${server.name}`)
+      const [directory] = fs.existsSync(`${home}/${server.name}`)
         ? fs.readdirSync(`${home}/${server.name}`).filter(name => !name.startsWith('.'))
         : []
-      return folder === undefined ? undefined : `${home}/${server.name}/${folder}/pid`
+      return directory === undefined ? undefined : `${home}/${server.name}/${directory}/pid`
     }
     await until('a registered server', () => fs.existsSync(pidFile() ?? ''))
     const pid = Number(fs.readFileSync(pidFile() ?? '', 'latin1').split('\n')[0])
     const [bin, empty, log] = [`${where.top}/bin`, `${where.top}/empty`, `${home}/log`]
-    for (const folder of [bin, empty]) fs.mkdirSync(folder)
+    for (const directory of [bin, empty]) fs.mkdirSync(directory)
     const script = `#!/bin/sh\necho $PPID >>${log}\nexit 1\n`
     fs.writeFileSync(`${bin}/fusermount3`, script, { mode: 0o755 })
     t.not((await run(ofUser(second), `${bin}:`)).status, 0)

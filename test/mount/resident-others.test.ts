@@ -28,17 +28,17 @@ test(t, 'a client signals no number that is not a child', { skip: skipMounts }, 
   const server = resident(t, where)
   const f = layersIn(where, 'first')
   t.same(await server.run('server', 'start', '--linger', '100'), quiet)
-  const folder = server.folder()
+  const directory = server.directory()
   const dead = server.pid()
   process.kill(dead, 'SIGKILL')
   await until('its end', () => !isAlive(dead))
   // What poses as a server and does not answer.
   const posing = spawn('sleep', ['100'], { stdio: 'ignore' })
-  const pipe = pose(folder, posing.pid ?? 0)
+  const pipe = pose(directory, posing.pid ?? 0)
   // bash takes functions from the environment: this one says which numbers are nobody's.
   const [gone, there] = [`${where.top}/gone`, `${where.top}/there`]
   const kill = `() { for n; do case $n in -s | URG) continue ;; esac; [ -e /proc/$n ] && echo $n >>${there} || echo $n >>${gone}; done; builtin kill "$@"; }`
-  const args = ['mount', '--linger', '0', '-o', 'lowerdir=/no/such/folder', f.merged]
+  const args = ['mount', '--linger', '0', '-o', 'lowerdir=/no/such/directory', f.merged]
   const child = server.start(args, { through: ['bash'], env: { 'BASH_FUNC_kill%%': kill } })
   const outcome = outcomeOf(child)
   await pause(300)
@@ -48,7 +48,7 @@ test(t, 'a client signals no number that is not a child', { skip: skipMounts }, 
   t.notOk(fs.existsSync(gone))
   pipe.close()
   posing.kill()
-  fs.rmSync(folder, { recursive: true })
+  fs.rmSync(directory, { recursive: true })
 })
 
 test(t, 'a log that keeps whoever opens it waiting', { skip: skipMounts }, async t => {
@@ -83,7 +83,7 @@ test(t, 'two at once, of which one leads through the other', { skip: skipMounts 
     Layers,
     Layers,
   ]
-  for (const folder of [outer.lower, outer.merged]) fs.mkdirSync(`${folder}/low`)
+  for (const directory of [outer.lower, outer.merged]) fs.mkdirSync(`${directory}/low`)
   t.same(await server.run('mount', '-o', first.options, first.merged), quiet)
   const pid = await server.registered()
   for (let i = 0; i < 16; i++) {
@@ -109,9 +109,9 @@ test(t, 'an answer that comes before the client waits', { skip: skipMounts }, as
   const server = resident(t, where)
   const f = layersIn(where, 'first')
   t.same(await server.run('server', 'start', '--linger', '100'), quiet)
-  const answer = `${server.folder()}/answer.$$`
+  const answer = `${server.directory()}/answer.$$`
   const wait = `() { until [ -e ${answer} ]; do :; done; sleep 0.1; builtin wait "$@"; }`
-  const args = ['mount', '--linger', '0', '-o', 'lowerdir=/no/such/folder', f.merged]
+  const args = ['mount', '--linger', '0', '-o', 'lowerdir=/no/such/directory', f.merged]
   const child = server.start(args, {
     through: ['setpriv', '--groups', '0,1234', 'bash'],
     env: { 'BASH_FUNC_wait%%': wait, ...timeless(where) },
@@ -121,11 +121,11 @@ test(t, 'an answer that comes before the client waits', { skip: skipMounts }, as
 
 /** The environment of a client whose long timers never end. */
 const timeless = (where: Scratch): { PATH: string } => {
-  const folder = `${where.top}/timeless`
-  fs.mkdirSync(folder)
+  const directory = `${where.top}/timeless`
+  fs.mkdirSync(directory)
   const script = '#!/bin/sh\n[ "$1" != 2 ] || exec /bin/sleep 1000\nexec /bin/sleep "$@"\n'
-  fs.writeFileSync(`${folder}/sleep`, script, { mode: 0o755 })
-  return { PATH: `${folder}:${process.env['PATH'] ?? ''}` }
+  fs.writeFileSync(`${directory}/sleep`, script, { mode: 0o755 })
+  return { PATH: `${directory}:${process.env['PATH'] ?? ''}` }
 }
 
 const ofMount = (f: Layers): string[] => ['mount', '--linger', '0', '-o', f.options, f.merged]
@@ -163,7 +163,7 @@ for (const [what, through, skip] of [
     t.same(await outcomeOf(child), quiet, 'a client that it may not look into waits for no timer')
     t.not(servedBy(f.merged)[0], server.pid())
     t.equal(servedBy(f.merged).length, 1)
-    t.strictSame(fs.readdirSync(server.folder()), ['pid'])
+    t.strictSame(fs.readdirSync(server.directory()), ['pid'])
   })
 }
 
@@ -194,23 +194,23 @@ test(t, 'a client of another time namespace', { skip: skipMounts || noTime }, as
   const server = resident(t, where)
   const [first, second] = [layersIn(where, 'first'), layersIn(where, 'second')]
   t.same(await server.run('server', 'start', '--linger', '100'), quiet)
-  const [folder, pid] = [server.folder(), server.pid()]
+  const [directory, pid] = [server.directory(), server.pid()]
   const through = ['unshare', '--time', '--fork', '--boottime', '1000000']
   t.same(await outcomeOf(server.start(ofMount(second), { through })), quiet)
   t.not(servedBy(second.merged)[0], pid)
-  t.ok(fs.existsSync(folder), 'the server keeps its place')
+  t.ok(fs.existsSync(directory), 'the server keeps its place')
   t.same(await server.run(...ofMount(first)), quiet)
   t.strictSame(servedBy(first.merged), [pid])
   t.equal(spawnSync('umount', [second.merged]).status, 0)
   await until('the end of the other', () => fs.readdirSync(server.top).length === 1)
 })
 
-test(t, 'a server whose folder is gone', { skip: skipMounts }, async t => {
+test(t, 'a server whose directory is gone', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   t.same(await server.run('server', 'start', '--linger', '1000'), quiet)
   const pid = server.pid()
-  fs.rmSync(server.folder(), { recursive: true })
+  fs.rmSync(server.directory(), { recursive: true })
   await until('its end', () => !isAlive(pid))
 })
 
@@ -221,7 +221,7 @@ test(t, 'a server that nobody may look into', { skip: skipMounts }, async t => {
   // Containers have no such capability.
   const through = ['setpriv', '--bounding-set', '-sys_ptrace', '--inh-caps', '-sys_ptrace']
   t.same(await outcomeOf(server.start(['server', 'start', '--linger', '100'], { through })), quiet)
-  const holder = Number(fs.readFileSync(`${server.folder()}/pid`, 'latin1').split('\n')[3])
+  const holder = Number(fs.readFileSync(`${server.directory()}/pid`, 'latin1').split('\n')[3])
   const pid = server.pid()
   t.not(holder, pid)
   t.same(await outcomeOf(server.start(ofMount(first), { through })), quiet)
@@ -233,7 +233,7 @@ test(t, 'a server that nobody may look into', { skip: skipMounts }, async t => {
   t.same(await outcomeOf(server.start(ofMount(second), { through })), quiet)
   t.strictSame(servedBy(second.merged), [pid])
   process.kill(holder, 'SIGKILL')
-  await until('it leaves', () => server.folder() === '')
+  await until('it leaves', () => server.directory() === '')
   t.ok(isAlive(pid), 'and serves what it has')
   for (const { merged } of [first, second]) t.equal(spawnSync('umount', [merged]).status, 0)
   await until('its end', () => !isAlive(pid))
@@ -273,11 +273,11 @@ test(t, 'clients of a server that is just starting', { skip: skipMounts }, async
   const server = resident(t, where)
   const all = Array.from({ length: 4 }, (_, i) => layersIn(where, `k${i}`))
   t.same(await server.run('server', 'start', '--linger', '100'), quiet)
-  const [folder, pid] = [server.folder(), server.pid()]
+  const [directory, pid] = [server.directory(), server.pid()]
   // It has no place yet, and its launcher has locked the file.
   const aside = `${server.top}/.aside`
-  fs.renameSync(folder, aside)
-  const lock = `${server.top}/.starting-${folder.replace(/^.*\//, '')}`
+  fs.renameSync(directory, aside)
+  const lock = `${server.top}/.starting-${directory.replace(/^.*\//, '')}`
   fs.writeFileSync(lock, '')
   const holder = spawn('flock', [lock, 'sh', '-c', 'echo; read -r _'], {
     stdio: ['pipe', 'pipe', 'ignore'],
@@ -294,7 +294,7 @@ test(t, 'clients of a server that is just starting', { skip: skipMounts }, async
     outcomeOf(server.start(['mount', '-o', f.options, f.merged], { env })),
   )
   await until('they wait', () => fs.readdirSync(bin).length === 1 + all.length)
-  fs.renameSync(aside, folder)
+  fs.renameSync(aside, directory)
   holder.stdin.end('\n')
   for (const outcome of outcomes) t.same(await outcome, quiet)
   // On a busy machine the server may take longer to answer than a client waits.
@@ -311,6 +311,6 @@ test(t, 'the file that launchers lock', { skip: skipMounts }, async t => {
   await until('it is gone', () => fs.readdirSync(server.top).length === 1)
   t.same(await server.run('umount', f.merged), quiet)
   t.same((await server.run('server', 'stop')).status, 0)
-  t.match(await server.run('mount', '-o', 'lowerdir=/no/such/folder', f.merged), { status: 32 })
+  t.match(await server.run('mount', '-o', 'lowerdir=/no/such/directory', f.merged), { status: 32 })
   t.strictSame(fs.readdirSync(server.top), [])
 })

@@ -25,7 +25,7 @@ const quiet = { status: 0, signal: null, stdout: '', stderr: '' }
 interface Case {
   where: Scratch
   server: Resident
-  /** Of the server: its folder is `first.merged`. */
+  /** Of the server: its directory is `first.merged`. */
   first: Layers
   second: Layers
 }
@@ -76,7 +76,7 @@ const cases: Record<string, Prepare> = {
     mountOf(`lowerdir=${first.merged}/low/../../../second/l`, second.merged),
   'a log file on it': ({ first, second }) =>
     mountOf(`lowerdir=${second.lower},log_file=${first.merged}/log`, second.merged),
-  'the working folder on it': ({ first, second }) => ({
+  'the working directory on it': ({ first, second }) => ({
     ...mountOf(`lowerdir=low`, second.merged),
     cwd: first.merged,
   }),

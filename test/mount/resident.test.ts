@@ -155,7 +155,7 @@ test(t, 'a mount that fails', { skip: skipMounts }, async t => {
   const { where, server, first, pid } = await begin(t)
   const f = layersIn(where, 'second')
   for (const [options, status, line] of [
-    ['lowerdir=/no/such/folder', 32, 'lowerdir=/no/such/folder: no such folder'],
+    ['lowerdir=/no/such/directory', 32, 'lowerdir=/no/such/directory: no such directory'],
     [`lowerdir=${f.lower},index=maybe`, 1, 'index=maybe: not a value'],
     [`lowerdir=${f.lower},uperdir=/x`, 1, 'did you mean upperdir'],
   ] as const)
@@ -224,11 +224,11 @@ test(t, 'a server that is dead', { skip: skipMounts }, async t => {
   process.kill(pid, 'SIGKILL')
   await until('its end', () => !isAlive(pid))
   spawnSync('umount', ['-l', first.merged])
-  fs.writeFileSync(`${server.folder()}/answer.1`, '0\n')
-  t.ok(fs.existsSync(`${server.folder()}/pid`), 'its folder is left')
+  fs.writeFileSync(`${server.directory()}/answer.1`, '0\n')
+  t.ok(fs.existsSync(`${server.directory()}/pid`), 'its directory is left')
   t.same(await server.run(...ofMount(second)), quiet)
   t.strictSame(servedBy(second.merged), [await server.registered(pid)])
-  t.strictSame(fs.readdirSync(server.folder()), ['pid'], 'a new one comes in its place')
+  t.strictSame(fs.readdirSync(server.directory()), ['pid'], 'a new one comes in its place')
 })
 
 test(t, 'nobody reads the pipe, or it is full', { skip: skipMounts }, async t => {
@@ -237,7 +237,7 @@ test(t, 'nobody reads the pipe, or it is full', { skip: skipMounts }, async t =>
   const f = layersIn(where, 'first')
   t.same(await server.run('server', 'start', '--linger', '60'), quiet)
   const { top } = server
-  const folder = server.folder()
+  const directory = server.directory()
   const dead = server.pid()
   process.kill(dead, 'SIGKILL')
   await until('its end', () => !isAlive(dead))
@@ -250,7 +250,7 @@ test(t, 'nobody reads the pipe, or it is full', { skip: skipMounts }, async t =>
     ['full', start, 1900],
     ['not read', start, 9500],
   ] as const) {
-    const pipe = pose(folder, pid, since)
+    const pipe = pose(directory, pid, since)
     if (how === 'full') {
       try {
         for (;;) fs.writeSync(pipe.fd, `${process.pid}\n`.padEnd(4096, ' '))
@@ -264,7 +264,7 @@ test(t, 'nobody reads the pipe, or it is full', { skip: skipMounts }, async t =>
     pipe.close()
     t.equal(mountedOn(f.merged).length, 1)
     t.same(await server.run('umount', f.merged), quiet)
-    await until('the end of its server', () => !fs.existsSync(folder))
+    await until('the end of its server', () => !fs.existsSync(directory))
   }
   t.strictSame(fs.readdirSync(top), [])
   other.kill()
@@ -286,12 +286,14 @@ test(t, 'a client that is interrupted has no mount', { skip: skipMounts }, async
     process.kill(pid, 'SIGCONT')
     // It may have been answered already.
     t.ok(status === 8 || status === 0 || (signal === 'SIGKILL' && status === null), `${status}`)
-    t.match(await server.run('mount', '-o', 'lowerdir=/no/such/folder', f.merged), { status: 32 })
+    t.match(await server.run('mount', '-o', 'lowerdir=/no/such/directory', f.merged), {
+      status: 32,
+    })
     if (status === 0) t.same(await server.run('umount', f.merged), quiet)
     await until('no mount', () => server.mounts().length === 1)
     t.equal(mountedOn(f.merged).length, 0)
     // A late mount that is still being taken back would keep the next client waiting for the stopped server.
-    await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 1)
+    await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
   }
   t.strictSame(server.mounts(), [first.merged])
   t.equal(server.pid(), pid)
@@ -312,7 +314,7 @@ test(t, 'clients that are killed while they wait', { skip: skipMounts }, async t
   // Whoever asks last comes last.
   const last = layersIn(where, 'last')
   t.same(await server.run(...ofMount(last)), quiet)
-  await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 1)
+  await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
   // Such a mount was answered before the client was killed, or the server still takes it back: both are seen for a moment.
   const mounted = () => all.filter(f => mountedOn(f.merged).length > 0)
   t.comment(`${mounted().length} were mounted before they were killed`)
@@ -345,7 +347,7 @@ test(t, 'many clients at once', { skip: skipMounts }, async t => {
   )
   t.comment(`${others} of 200 had another server`)
   await until('the end of all', () => server.mounts().length === 1)
-  await until('the answers are gone', () => fs.readdirSync(server.folder()).length === 1)
+  await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
   t.equal(which(first), 'first')
   t.equal(server.pid(), pid)
 })
@@ -416,7 +418,7 @@ test(t, 'another build, and another copy of this one', { skip: skipMounts }, asy
   }
   t.same(await mount(), quiet)
   t.not(servedBy(f.merged)[0], pid)
-  await until('its folder', () => fs.readdirSync(server.top).length === 2)
+  await until('its directory', () => fs.readdirSync(server.top).length === 2)
   t.same(await server.run('umount', f.merged), quiet)
   await until('its end', () => fs.readdirSync(server.top).length === 1)
   t.equal(server.pid(), pid)

@@ -26,7 +26,7 @@ const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
 
 type Way = 'fusermount3' | 'user namespace'
 
-/** Run by root: what the user needs, then the user. $1 the scratch folder, $2 fuse.conf, $3 Node, $4 the way. */
+/** Run by root: what the user needs, then the user. $1 the scratch directory, $2 fuse.conf, $3 Node, $4 the way. */
 const SETUP = `
 set -e
 mount --make-rprivate /
@@ -80,7 +80,7 @@ within() { local i; for ((i = 0; i < $1 * 20; i++)); do if "\${@:2}"; then retur
 gone() { [ "$(mounts)" = 0 ] && [ -z "$(server)" ] && [ "$(watchers)" = 0 ]; }
 mnt() { local out; out=$($CLI mount -o $layers\${1:+,$1} $T/merged 2>&1) || echo "not ok mount: $out"; [ -z "$out" ] || say "not ok mount says: $out"; }
 unmnt() { works $CLI umount $T/merged; within 10 gone || echo "not ok left: $(mounts) mounts, server $(server), $(watchers) watchers"; }
-# What can be seen of a tree. Without numbers and times of folders, which belong to the file system.
+# What can be seen of a tree. Without numbers and times of directories, which belong to the file system.
 tree() { (cd $1 && find . -printf '%P %y %m %U %G' \\( -type d -printf '\\n' -o -printf ' %s %T@ %l\\n' \\) | sort; find . -type f ! -perm 0 -exec md5sum {} + | sort -k2); }
 `
 
@@ -168,8 +168,8 @@ works sh -c 'echo more >>edit'
 is 'edited' "$(cat edit)" "$(printf 'edit\\nmore')"
 is 'its attribute is there' "$(getfattr --only-values -n user.mine edit)" value
 works sh -c 'echo new >new'
-works mkdir folder
-works touch folder/file
+works mkdir directory
+works touch directory/file
 works rm two link fifo
 works rm -r all
 works rm -r gone back
@@ -178,7 +178,7 @@ is 'nothing shines through' "$(ls -A back)" ''
 works touch back/new
 works rm some/x
 works mv some/y some/moved
-works mv folder/file folder/renamed
+works mv directory/file directory/renamed
 works stat one other
 works ln one third
 works sh -c 'echo x >>other'
@@ -191,7 +191,7 @@ cd $T
 tree merged >before
 unmnt
 is 'a whiteout' "$(stat -c '%F %t %T' upper/two)" 'character special file 0 0'
-is 'a whiteout of a folder' "$(stat -c '%F %t %T' upper/all)" 'character special file 0 0'
+is 'a whiteout of a directory' "$(stat -c '%F %t %T' upper/all)" 'character special file 0 0'
 is 'opaque' "$(getfattr --only-values -n user.overlay.opaque upper/back)" y
 has 'origin' "$(getfattr -d -m - upper/edit)" user.overlay.origin
 is 'the lower layer is as it was' "$(cat lower/edit lower/one | tr '\\n' ' ')" 'edit one '
@@ -259,9 +259,9 @@ chmod 555 lower/ro lower/ro/sub
 mnt redirect_dir=on
 cd merged
 works sh -c 'echo more >>ro/file'
-is 'a file in a read-only folder' "$(cat ro/file)" "$(printf 'a\\nmore')"
+is 'a file in a read-only directory' "$(cat ro/file)" "$(printf 'a\\nmore')"
 works chmod 600 ro/sub/file
-is 'the folders keep their mode' "$(stat -c %a ro ro/sub ../upper/ro ../upper/ro/sub | tr '\\n' ' ')" '555 555 555 555 '
+is 'the directories keep their mode' "$(stat -c %a ro ro/sub ../upper/ro ../upper/ro/sub | tr '\\n' ' ')" '555 555 555 555 '
 works ln linked third
 works rm twin
 is 'links of a read-only file' "$(stat -c '%h %a' linked third | tr '\\n' ' ')" '2 444 2 444 '
@@ -539,26 +539,26 @@ cd merged
 [ "$WAY" = fusermount3 ] && error='Operation not permitted' || error='Permission denied|Value too large'
 is 'read' "$(cat open)" open
 refuses "$error" bash -c 'echo x >>open'
-refuses "$error" touch folder/new
-refuses "$error" rm folder/file
+refuses "$error" touch directory/new
+refuses "$error" rm directory/file
 refuses 'Permission denied' ls closed
 refuses 'Permission denied' cat closed/file
 works sh -c 'echo x >>mine'
 cd $T
 is 'nothing else was copied up' "$(ls upper)" mine
-is 'nor lost' "$(cat merged/open merged/folder/file | tr '\\n' ' ')" 'open file '
+is 'nor lost' "$(cat merged/open merged/directory/file | tr '\\n' ' ')" 'open file '
 unmnt
 `
         .replace('${wait}', wait)
         .replace('"$WAY" = fusermount3', way === 'fusermount3' ? '1' : '-z 1'),
     )
     const lower = `${run.top}/user/lower`
-    await until('the folders', () => fs.existsSync(`${run.top}/user/merged`))
+    await until('the directories', () => fs.existsSync(`${run.top}/user/merged`))
     fs.writeFileSync(`${lower}/open`, 'open\n')
     fs.chmodSync(`${lower}/open`, 0o666)
-    fs.mkdirSync(`${lower}/folder`)
-    fs.chmodSync(`${lower}/folder`, 0o777)
-    fs.writeFileSync(`${lower}/folder/file`, 'file\n')
+    fs.mkdirSync(`${lower}/directory`)
+    fs.chmodSync(`${lower}/directory`, 0o777)
+    fs.writeFileSync(`${lower}/directory/file`, 'file\n')
     fs.mkdirSync(`${lower}/closed`, { mode: 0o700 })
     fs.writeFileSync(`${lower}/closed/file`, '')
     fs.writeFileSync(`${lower}/mine`, 'mine\n')

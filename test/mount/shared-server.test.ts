@@ -134,13 +134,13 @@ const host = (t: Test, { limit, heap }: { limit?: number; heap?: number } = {}):
   const own = scratch(t, 'shared')
   const { top } = own
   const name = `tsoverlay-test-${process.pid}-${Math.floor(performance.now())}`
-  const folder = `/run/${name}`
+  const directory = `/run/${name}`
   const pids = new Set<number>()
-  own.before(() => fs.rmSync(folder, { recursive: true, force: true }))
+  own.before(() => fs.rmSync(directory, { recursive: true, force: true }))
   own.before(() => until('the server has ended', () => ![...pids].some(isAlive)))
   const pid = (): number => {
-    const [inner = ''] = fs.readdirSync(folder)
-    const found = Number.parseInt(fs.readFileSync(`${folder}/${inner}/pid`, 'utf8'), 10)
+    const [inner = ''] = fs.readdirSync(directory)
+    const found = Number.parseInt(fs.readFileSync(`${directory}/${inner}/pid`, 'utf8'), 10)
     pids.add(found)
     return found
   }
@@ -157,7 +157,7 @@ const host = (t: Test, { limit, heap }: { limit?: number; heap?: number } = {}):
     t.match(outcome, { status: 0, stderr: '' })
     await until(
       'the server is known',
-      () => fs.existsSync(folder) && fs.readdirSync(folder).length > 0,
+      () => fs.existsSync(directory) && fs.readdirSync(directory).length > 0,
     )
     pid()
   }
@@ -270,10 +270,10 @@ const descriptorsOf = (pid: number): number => fs.readdirSync(`/proc/${pid}/fd`)
 
 test(t, 'all of them have the descriptors of one process', { skip }, async t => {
   const LIMIT = 1024
-  const FOLDERS = 120
+  const DIRECTORIES = 120
   const h = host(t, { limit: LIMIT })
   const lower = `${h.top}/many`
-  for (let i = 0; i < FOLDERS; i++) {
+  for (let i = 0; i < DIRECTORIES; i++) {
     fs.mkdirSync(`${lower}/d${i}/e`, { recursive: true })
     fs.writeFileSync(`${lower}/d${i}/e/f`, `text ${i}`)
   }
@@ -288,7 +288,7 @@ test(t, 'all of them have the descriptors of one process', { skip }, async t => 
   t.teardown(() => open.forEach(fd => fs.closeSync(fd)))
   for (const { merged } of unions) {
     const wrong: string[] = []
-    for (let i = 0; i < FOLDERS; i++) {
+    for (let i = 0; i < DIRECTORIES; i++) {
       const at = `${merged}/d${i}/e`
       if (fs.readdirSync(at).join() !== 'f') wrong.push(at)
       if (fs.readFileSync(`${at}/f`, 'utf8') !== `text ${i}`) wrong.push(`${at}/f`)
@@ -306,7 +306,7 @@ test(t, 'all of them have the descriptors of one process', { skip }, async t => 
   const [first, , , last] = unions as [Union, Union, Union, Union]
   const refusal = (): string => {
     for (let i = 0; i < LIMIT; i++) {
-      const path = `${first.merged}/d${i % FOLDERS}/e/${i < FOLDERS ? 'f' : `n${i}`}`
+      const path = `${first.merged}/d${i % DIRECTORIES}/e/${i < DIRECTORIES ? 'f' : `n${i}`}`
       try {
         open.push(fs.openSync(path, 'a+'))
       } catch (error) {
@@ -318,7 +318,7 @@ test(t, 'all of them have the descriptors of one process', { skip }, async t => 
   t.equal(refusal(), 'EMFILE')
   for (const fd of open.splice(-20)) fs.closeSync(fd)
   await until('the files are closed', () => descriptorsOf(pid) < LIMIT - 8)
-  for (let i = 0; i < FOLDERS; i++)
+  for (let i = 0; i < DIRECTORIES; i++)
     t.equal(fs.readdirSync(`${last.merged}/d${i}/e`).includes('f'), true)
   for (const fd of open.splice(0)) fs.closeSync(fd)
   for (const union of unions) t.equal(umount(union), 0)
@@ -345,11 +345,11 @@ const FORGETS = ((): boolean => {
 })()
 
 test(t, 'one with more names than memory takes none of it from others', { skip }, async t => {
-  const [FOLDERS, NAMES_EACH] = [70, 1000]
+  const [DIRECTORIES, NAMES_EACH] = [70, 1000]
   const h = host(t, { heap: 32 })
   const [small, large] = [place(h.top, 'small', 1), place(h.top, 'large', 2)]
   const lower = `${h.top}/names`
-  for (let i = 0; i < FOLDERS; i++) {
+  for (let i = 0; i < DIRECTORIES; i++) {
     fs.mkdirSync(`${lower}/d${i}`, { recursive: true })
     for (let n = 0; n < NAMES_EACH; n++)
       fs.closeSync(fs.openSync(`${lower}/d${i}/${`${n}-`.padEnd(250, 'x')}`, 'w'))
@@ -363,7 +363,7 @@ test(t, 'one with more names than memory takes none of it from others', { skip }
   const errors = new Set<string>()
   const note = (error: unknown): void =>
     void errors.add(error instanceof Error && 'code' in error ? String(error.code) : String(error))
-  for (let i = 0; i < FOLDERS; i++) {
+  for (let i = 0; i < DIRECTORIES; i++) {
     const at = `${large.merged}/d${i}`
     const names = fs.readdirSync(at)
     t.equal(names.length, NAMES_EACH)
@@ -379,12 +379,12 @@ test(t, 'one with more names than memory takes none of it from others', { skip }
   t.same([...errors], FORGETS ? [] : ['ENOMEM'])
   t.equal(
     fs.readFileSync(`${small.merged}/c/log`, 'utf8'),
-    Array.from({ length: FOLDERS }, (_, i) => `${i}\n`).join(''),
+    Array.from({ length: DIRECTORIES }, (_, i) => `${i}\n`).join(''),
   )
   t.equal(fs.readFileSync(`/proc/self/fd/${file}`, 'utf8'), 'kept')
   const { stdout } = spawnSync(PROGRAM, ['stats', '--json', large.merged], { encoding: 'utf8' })
   const nodes = Number(/"nodes": ?(\d+)/.exec(stdout)?.[1])
-  t.ok(nodes > 0 && nodes < FOLDERS * NAMES_EACH, `${nodes} nodes are left`)
+  t.ok(nodes > 0 && nodes < DIRECTORIES * NAMES_EACH, `${nodes} nodes are left`)
   t.ok(isAlive(pid))
   fs.closeSync(file)
   for (const union of [small, large]) t.equal(umount(union), 0)

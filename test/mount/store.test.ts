@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
 import t from 'tap'
-import { counters, folders, serve, skipMounts, test, type Served } from '../helpers/mount.js'
+import { counters, directories, serve, skipMounts, test, type Served } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -27,7 +27,7 @@ const readsOf = async (server: Served): Promise<number> => (await counters(serve
 
 for (const options of MODES) {
   test(t, `files of many sizes, ${options}`, { skip }, async t => {
-    const f = folders(t, 'store')
+    const f = directories(t, 'store')
     SIZES.forEach(size => fs.writeFileSync(`${f.lower}/${size}`, bytes(size, 1)))
     const long = bytes(LONGEST + 1, 2)
     fs.writeFileSync(`${f.lower}/long`, long)
@@ -49,7 +49,7 @@ for (const options of MODES) {
   })
 
   test(t, `what is changed before, meanwhile and after, ${options}`, { skip }, async t => {
-    const f = folders(t, 'store')
+    const f = directories(t, 'store')
     const old = bytes(5000, 1)
     const names = ['cut', 'longer', 'written', 'open', 'mode', 'replaced', 'mapped']
     for (const name of [...names, 'other']) fs.writeFileSync(`${f.lower}/${name}`, old)
@@ -93,7 +93,7 @@ for (const options of MODES) {
   })
 
   test(t, `many at once, of the same files, ${options}`, { skip }, async t => {
-    const f = folders(t, 'store')
+    const f = directories(t, 'store')
     const count = 400
     for (let i = 0; i < count; i++) fs.writeFileSync(`${f.lower}/${i}`, bytes(1 + i * 80, i))
     await serve(t, f, '-o', options)
@@ -115,7 +115,7 @@ for (const options of MODES) {
 const longer = (size: number): Buffer => Buffer.concat([bytes(size, 3), Buffer.from('more')])
 
 test(t, 'files of the upper layer, cached', { skip }, async t => {
-  const f = folders(t, 'store')
+  const f = directories(t, 'store')
   SIZES.forEach(size => fs.writeFileSync(`${f.upper}/${size}`, bytes(size, 3)))
   const server = await serve(t, f, '-o', 'io=cached')
   SIZES.forEach(size => t.ok(fs.readFileSync(`${f.merged}/${size}`).equals(bytes(size, 3))))

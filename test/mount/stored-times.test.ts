@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
-import { folders, scratch, serve, skipMounts, test } from '../helpers/mount.js'
+import { directories, scratch, serve, skipMounts, test } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -18,7 +18,7 @@ const FILE_SYSTEMS: Record<string, readonly string[]> = {
   'xfs up to 2038': ['mkfs.xfs', '-q', '-m', 'bigtime=0'],
 }
 
-/** A new file system, mounted; its folder. */
+/** A new file system, mounted; its directory. */
 const make = (t: Test, [program = '', ...args]: readonly string[]): string => {
   const own = scratch(t, 'times')
   const image = `${own.top}/image`
@@ -43,7 +43,7 @@ for (const [name, command] of Object.entries(FILE_SYSTEMS)) {
       (!has(command[0] ?? '') && `needs ${command[0]} and loop devices`)
     test(t, `${name}, ${mode}`, { skip }, async t => {
       const disk = make(t, command)
-      const f = folders(t, 'times')
+      const f = directories(t, 'times')
       for (const part of ['upper', 'work']) fs.mkdirSync(`${disk}/${part}`)
       const options = `lowerdir=${f.lower},upperdir=${disk}/upper,workdir=${disk}/work`
       for (const at of ['touched', 'cut']) fs.writeFileSync(`${f.lower}/${at}`, 'content')
@@ -57,8 +57,8 @@ for (const [name, command] of Object.entries(FILE_SYSTEMS)) {
       }
       fs.writeFileSync(`${f.merged}/new`, 'written')
       same('new', 'a new file')
-      fs.mkdirSync(`${f.merged}/folder`)
-      same('folder', 'a folder')
+      fs.mkdirSync(`${f.merged}/directory`)
+      same('directory', 'a directory')
       fs.symlinkSync('target', `${f.merged}/link`)
       same('link', 'a symlink')
       fs.appendFileSync(`${f.merged}/new`, 'more')
@@ -69,7 +69,7 @@ for (const [name, command] of Object.entries(FILE_SYSTEMS)) {
       same('touched', 'copied up')
       for (const sec of YEARS) {
         const time = { sec, nsec: 123_456_789 }
-        for (const path of ['new', 'touched', 'folder', 'link']) {
+        for (const path of ['new', 'touched', 'directory', 'link']) {
           sys.utimensat(sys.AT_FDCWD, `${f.merged}/${path}`, time, time, sys.AT_SYMLINK_NOFOLLOW)
           same(path, `${path} in ${sec}`)
         }

@@ -1,5 +1,5 @@
 /**
- * An ordinary user owns a folder of a layer, in which root has files: he may give their names to others, and so put root's
+ * An ordinary user owns a directory of a layer, in which root has files: he may give their names to others, and so put root's
  * file where the union knows one of his own. The kernel goes on deciding by the attributes that it was told of his. Nothing of
  * root's is read or changed that way; and a name that was replaced in good faith leads to what is there now.
  */
@@ -7,7 +7,7 @@
 import * as fs from 'node:fs'
 import t from 'tap'
 
-import { folders, serve, skipMounts, test } from '../helpers/mount.js'
+import { directories, serve, skipMounts, test } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -173,7 +173,7 @@ const TAKEN: Record<string, (name: string, other: string) => void> = {
   unlink: name => fs.unlinkSync(name),
   rename: (name, other) => fs.renameSync(name, other),
   rmdir: name => fs.rmdirSync(name),
-  'rename of a folder': (name, other) => fs.renameSync(name, other),
+  'rename of a directory': (name, other) => fs.renameSync(name, other),
 }
 
 for (const mode of MODES) {
@@ -183,7 +183,7 @@ for (const mode of MODES) {
       `nothing of root’s is reached by the name of another file, ${layer}, ${mode}`,
       { skip },
       async t => {
-        const f = folders(t, 'swapped')
+        const f = directories(t, 'swapped')
         fs.chmodSync(f.top, 0o755)
         const beneath = `${f[layer]}/home`
         fs.mkdirSync(beneath)
@@ -227,7 +227,7 @@ for (const mode of MODES) {
   }
 
   test(t, `the sticky bit goes by who owns what has the name now, ${mode}`, { skip }, async t => {
-    const f = folders(t, 'sticky')
+    const f = directories(t, 'sticky')
     fs.chmodSync(f.top, 0o755)
     const shared = `${f.upper}/shared`
     fs.mkdirSync(shared)
@@ -236,7 +236,7 @@ for (const mode of MODES) {
     fs.chownSync(`${f.upper}/own`, USER.uid, USER.gid)
     const names = Object.keys(TAKEN)
     const make = (name: string): void => {
-      if (/folder|rmdir/.test(name)) fs.mkdirSync(`${shared}/${name}`)
+      if (/directory|rmdir/.test(name)) fs.mkdirSync(`${shared}/${name}`)
       else fs.writeFileSync(`${shared}/${name}`, SECRET, { mode: 0o600 })
     }
     for (const name of names) {
@@ -250,7 +250,7 @@ for (const mode of MODES) {
       fs.renameSync(`${shared}/${name}`, `${f.top}/${name}`)
       make(name)
     }
-    // Who lists the folder meets what is there now.
+    // Who lists the directory meets what is there now.
     fs.readdirSync(`${f.merged}/shared`)
     sys.withCredentials(USER, () => {
       for (const name of names)
@@ -264,7 +264,7 @@ for (const mode of MODES) {
   })
 
   test(t, `attributes of another file give no right to root’s, ${mode}`, { skip }, async t => {
-    const f = folders(t, 'swapped')
+    const f = directories(t, 'swapped')
     fs.chmodSync(f.top, 0o755)
     const home = `${f.upper}/home`
     fs.mkdirSync(home)
@@ -306,7 +306,7 @@ for (const mode of MODES) {
   })
 
   test(t, `a name that was replaced beneath, ${mode}`, { skip }, async t => {
-    const f = folders(t, 'swapped')
+    const f = directories(t, 'swapped')
     const uses: Record<string, (file: string) => unknown> = {
       read: file => fs.readFileSync(file, 'latin1'),
       append: file => fs.appendFileSync(file, '!'),

@@ -1,5 +1,5 @@
 /**
- * Root's mounts over layers in which an ordinary user has folders of his own: what he puts there gives him nothing that
+ * Root's mounts over layers in which an ordinary user has directories of his own: what he puts there gives him nothing that
  * he did not have. The rules are those of SEMANTICS.md, "What layers are believed".
  */
 
@@ -8,7 +8,14 @@ import * as fs from 'node:fs'
 
 import t, { type Test } from 'tap'
 
-import { folders, serve, skipMounts, test, tsoverlay, type Folders } from '../helpers/mount.js'
+import {
+  directories,
+  serve,
+  skipMounts,
+  test,
+  tsoverlay,
+  type Directories,
+} from '../helpers/mount.js'
 import { isNative } from '../helpers/transport.js'
 
 const USER = 4242
@@ -31,9 +38,9 @@ const shell = (script: string, cwd: string): void => {
   if (status !== 0) throw new Error(stderr)
 }
 
-/** A secret of root's in the lower layer and one beside the layers, and a folder `home` of the user's in all layers. */
-const scene = (t: Test): Folders => {
-  const where = folders(t, 'untrusted')
+/** A secret of root's in the lower layer and one beside the layers, and a directory `home` of the user's in all layers. */
+const scene = (t: Test): Directories => {
+  const where = directories(t, 'untrusted')
   fs.chmodSync(where.top, 0o755)
   shell(
     `mkdir -p lower/home lower/secret/inner upper/home

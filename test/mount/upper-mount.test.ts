@@ -8,8 +8,8 @@ import * as fs from 'node:fs'
 
 import t, { type Test } from 'tap'
 
-import { folders, scratch, serve, skipMounts, test, tsoverlay } from '../helpers/mount.js'
-import type { Folders } from '../helpers/mount.js'
+import { directories, scratch, serve, skipMounts, test, tsoverlay } from '../helpers/mount.js'
+import type { Directories } from '../helpers/mount.js'
 import { skipParity } from '../helpers/parity.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
@@ -19,7 +19,7 @@ const skip = skipMounts || skipParity || (isNative() && 'not with fuse-native')
 const MODES = ['io=passthrough', 'io=cached']
 
 /** Kernel overlayfs, mounted by mount(8). */
-const mountKernel = (f: Folders, options: string): void => {
+const mountKernel = (f: Directories, options: string): void => {
   const given = ['-t', 'overlay', 'overlay', '-o', `${f.options}${options}`, f.merged]
   const { status, stderr } = spawnSync('mount', given, { encoding: 'utf8' })
   if (status !== 0) throw new Error(stderr)
@@ -38,7 +38,7 @@ const withFd = (path: string, flags: number, use: (fd: number) => void): void =>
 /** What is done to an object of each layer, under its name; some of it twice. */
 const ACTIONS: readonly [
   name: string,
-  type: 'file' | 'folder' | 'link',
+  type: 'file' | 'directory' | 'link',
   act: (at: string) => void,
 ][] = [
   ['read', 'file', at => fs.readFileSync(at)],
@@ -56,9 +56,9 @@ const ACTIONS: readonly [
     at => withFd(at, O.RDONLY | O.NOATIME, fd => sys.read(fd, Buffer.alloc(100))),
   ],
   ['looked at', 'file', at => withFd(at, O.PATH, () => fs.statSync(at))],
-  ['listed', 'folder', at => fs.readdirSync(at)],
-  ['full, so not removed', 'folder', at => sys.unlinkat(sys.AT_FDCWD, at, sys.AT_REMOVEDIR)],
-  ['walked through', 'folder', at => fs.readFileSync(`${at}/in it`)],
+  ['listed', 'directory', at => fs.readdirSync(at)],
+  ['full, so not removed', 'directory', at => sys.unlinkat(sys.AT_FDCWD, at, sys.AT_REMOVEDIR)],
+  ['walked through', 'directory', at => fs.readFileSync(`${at}/in it`)],
   ['followed', 'link', at => fs.readlinkSync(at)],
 ]
 
@@ -80,7 +80,7 @@ const fill = (layer: string): void => {
 const pause = (): Promise<void> => new Promise(done => setTimeout(done, 30))
 
 /** Which actions move the access time, in the union and in the layer: `Y` or `-` for each of three times. */
-const movesOf = async (f: Folders, layer: string): Promise<Record<string, string>> => {
+const movesOf = async (f: Directories, layer: string): Promise<Record<string, string>> => {
   const moves: Record<string, string> = {}
   for (const [name, , act] of ACTIONS) {
     const paths = [`${f.merged}/${name}`, `${layer}/${name}`] as const
@@ -97,8 +97,8 @@ const movesOf = async (f: Folders, layer: string): Promise<Record<string, string
 }
 
 /** A union with all objects in its upper layer, or in its lower one. */
-const prepare = (t: Test, which: 'upper' | 'lower'): Folders => {
-  const f = folders(t)
+const prepare = (t: Test, which: 'upper' | 'lower'): Directories => {
+  const f = directories(t)
   fill(f[which])
   return f
 }
@@ -150,7 +150,7 @@ test(t, 'the flags of the mount that the upper layer lies on do not count', { sk
 })
 
 test(t, 'remount changes none of it', { skip }, async t => {
-  const f = folders(t)
+  const f = directories(t)
   await serve(t, f, '-o', 'noatime')
   const remount = (words: string) => tsoverlay('mount', '-o', `remount,${words}`, f.merged)
   t.match(await remount('relatime'), { status: 32, stderr: /access times.*mount it anew\n$/ })
@@ -158,8 +158,8 @@ test(t, 'remount changes none of it', { skip }, async t => {
   t.match(await remount('noatime,nodev'), { status: 0, stderr: '' })
 })
 
-/** Folders on a file system of their own, whose mounts are shared. */
-const onTmpfs = (t: Test, flags: number): Folders => {
+/** Directories on a file system of their own, whose mounts are shared. */
+const onTmpfs = (t: Test, flags: number): Directories => {
   const own = scratch(t)
   const { top } = own
   sys.mount('none', top, 'tmpfs', flags, '')
@@ -174,7 +174,7 @@ const onTmpfs = (t: Test, flags: number): Folders => {
 }
 
 /** What shows in a union of what is mounted below its upper layer, before and after the union is. */
-const mountBelow = async (t: Test, f: Folders, mount: () => Promise<void> | void) => {
+const mountBelow = async (t: Test, f: Directories, mount: () => Promise<void> | void) => {
   const secret = `${f.top}/secret`
   fs.mkdirSync(secret)
   fs.writeFileSync(`${secret}/f`, 'secret')

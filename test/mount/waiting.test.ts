@@ -6,28 +6,28 @@ import * as fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import {
-  folders,
+  directories,
   outcomeOf,
   serve,
   skipMounts,
   spawnNode,
   test,
   until,
-  type Folders,
+  type Directories,
 } from '../helpers/mount.js'
 
 const MODES = ['io=cached', 'io=passthrough'] as const
 const SLOW = fileURLToPath(new URL('../fixtures/slow-fuse.mjs', import.meta.url))
 
-interface SlowLayer extends Folders {
+interface SlowLayer extends Directories {
   slow: string
   /** How many milliseconds each answer of the slow file system takes from now on. */
   delay: (ms: number) => Promise<void>
 }
 
-/** Folders with a slow lower layer above an ordinary one. */
+/** Directories with a slow lower layer above an ordinary one. */
 const slowLayer = async (t: Test): Promise<SlowLayer> => {
-  const f = folders(t, 'slow')
+  const f = directories(t, 'slow')
   const slow = `${f.top}/slow-layer`
   fs.mkdirSync(slow)
   fs.mkdirSync(`${f.lower}/quick`)
@@ -53,12 +53,12 @@ const slowLayer = async (t: Test): Promise<SlowLayer> => {
 const run = (program: string, ...args: string[]): ChildProcess =>
   spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
 
-/** How many milliseconds the quickest of some calls in a folder of no slow layer took; the slowest, too. */
-const quickStats = async (folder: string): Promise<{ best: number; worst: number }> => {
+/** How many milliseconds the quickest of some calls in a directory of no slow layer took; the slowest, too. */
+const quickStats = async (directory: string): Promise<{ best: number; worst: number }> => {
   const times: number[] = []
   for (let n = 0; n < 8; n++) {
     const begun = performance.now()
-    await fs.promises.stat(`${folder}/no${n}`).catch(() => {})
+    await fs.promises.stat(`${directory}/no${n}`).catch(() => {})
     times.push(performance.now() - begun)
     await new Promise(done => setTimeout(done, 30))
   }
@@ -154,7 +154,7 @@ for (const io of MODES) {
   })
 
   test(t, `a FIFO in the place of a file, ${io}`, { skip: skipMounts }, async t => {
-    const f = folders(t, 'fifo')
+    const f = directories(t, 'fifo')
     for (const layer of [f.lower, f.upper]) fs.mkdirSync(`${layer}/d`)
     for (const file of [`${f.lower}/d/l`, `${f.upper}/d/u`]) fs.writeFileSync(file, 'text')
     await serve(t, f, '-o', io)

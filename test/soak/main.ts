@@ -91,7 +91,7 @@ const randomOf = (start: number) => {
 }
 type Random = ReturnType<typeof randomOf>
 
-interface Folders {
+interface Directories {
   id: string
   top: string
   lower: string
@@ -100,7 +100,7 @@ interface Folders {
   merged: string
 }
 
-const foldersOf = (id: string): Folders => {
+const directoriesOf = (id: string): Directories => {
   const own = `${top}/${id}`
   const f = {
     id,
@@ -110,8 +110,8 @@ const foldersOf = (id: string): Folders => {
     work: `${own}/w`,
     merged: `${own}/m`,
   }
-  for (const folder of [f.lower, f.upper, f.work, f.merged])
-    fs.mkdirSync(folder, { recursive: true })
+  for (const directory of [f.lower, f.upper, f.work, f.merged])
+    fs.mkdirSync(directory, { recursive: true })
   fs.writeFileSync(`${f.lower}/which`, id)
   fs.writeFileSync(`${f.lower}/gone`, id)
   return f
@@ -132,7 +132,7 @@ interface Client {
   errors: () => string
 }
 
-const start = (f: Folders): Client => {
+const start = (f: Directories): Client => {
   const options = `lowerdir=${f.lower},upperdir=${f.upper},workdir=${f.work}`
   const child = spawn(given.program, ['mount', '-o', options, f.merged], {
     env,
@@ -148,7 +148,7 @@ const start = (f: Folders): Client => {
 }
 
 /** Uses a mount and takes it away, with or without a file that is open. */
-const use = async (f: Folders, random: Random): Promise<void> => {
+const use = async (f: Directories, random: Random): Promise<void> => {
   try {
     if (fs.readFileSync(`${f.merged}/which`, 'utf8') !== f.id) fault(`${f.id}: files of another`)
     fs.appendFileSync(`${f.merged}/which`, ' and more')
@@ -176,7 +176,7 @@ const use = async (f: Folders, random: Random): Promise<void> => {
   if (fs.readFileSync(`${f.lower}/which`, 'utf8') !== f.id) fault(`${f.id}: a lower layer written`)
 }
 
-const isServed = (f: Folders): boolean =>
+const isServed = (f: Directories): boolean =>
   [...servers()].some(pid => markersOf(pid).some(marker => marker.mountpoint === f.merged))
 
 /** Processes of this run, other than this one. */
@@ -202,7 +202,7 @@ const counts = { ordinary: 0, killed: 0, stopped: 0, 'mounted all the same': 0, 
 const FATAL = ['SIGKILL', 'SIGTERM', 'SIGINT', 'SIGHUP'] as const
 
 /** One mount, from its start to its end. */
-const mountOnce = async (f: Folders, random: Random): Promise<void> => {
+const mountOnce = async (f: Directories, random: Random): Promise<void> => {
   const kind = random(10)
   const client = start(f)
   const { child } = client
@@ -232,14 +232,17 @@ const mountOnce = async (f: Folders, random: Random): Promise<void> => {
   await use(f, random)
   if (faults === 0) fs.rmSync(f.top, { recursive: true })
 }
-const unsure: Folders[] = []
+const unsure: Directories[] = []
 
 /** All of a round, `clients` at once. */
 const round = async (what: string, many: number): Promise<void> => {
   let next = 0
   const work = async (): Promise<void> => {
     for (let i; (i = next++) < many;)
-      await mountOnce(foldersOf(`${what}${i}`), randomOf(seed * 7919 + what.length * 104_729 + i))
+      await mountOnce(
+        directoriesOf(`${what}${i}`),
+        randomOf(seed * 7919 + what.length * 104_729 + i),
+      )
   }
   await Promise.all(Array.from({ length: Math.min(clients, many) }, work))
   await settle()
@@ -253,8 +256,8 @@ const settle = async (): Promise<void> => {
   })
   await until('one mount', () => markersOf(server).length === 1)
   await until('answers that are gone', () => {
-    const [folder] = fs.readdirSync(runtime)
-    return folder !== undefined && fs.readdirSync(`${runtime}/${folder}`).length === 2
+    const [directory] = fs.readdirSync(runtime)
+    return directory !== undefined && fs.readdirSync(`${runtime}/${directory}`).length === 2
   })
   for (const f of unsure.splice(0)) {
     const text = fs.readFileSync(`${f.lower}/which`, 'utf8')
@@ -272,7 +275,7 @@ const threads = (): number => fs.readdirSync(`/proc/${server}/task`).length
 
 console.log(`${clients} clients, ${mounts} mounts: --seed ${seed}`)
 const begun = Date.now()
-const first = foldersOf('first')
+const first = directoriesOf('first')
 const begin = await start(first).ended
 let server = 0
 await until('the server', () => {

@@ -31,8 +31,8 @@ const LONG_AGO = new Date('2020-01-01')
 const REPOSITORY: Lowers = {
   name: 'repository',
   count: 1,
-  build(folder, scale) {
-    const repository = `${folder}/0/repository`
+  build(directory, scale) {
+    const repository = `${directory}/0/repository`
     const files = filesOf(repository, scale)
     for (const [n, file] of files.entries()) {
       fs.mkdirSync(path.dirname(file), { recursive: true })

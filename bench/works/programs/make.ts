@@ -21,8 +21,8 @@ $(build)/%.o: src/%.c
 const PROJECT: Lowers = {
   name: 'c-project',
   count: 1,
-  build(folder, scale) {
-    const top = `${folder}/0/project`
+  build(directory, scale) {
+    const top = `${directory}/0/project`
     for (const name of ['src', 'empty', 'include', ...builds])
       fs.mkdirSync(`${top}/${name}`, { recursive: true })
     fs.writeFileSync(`${top}/Makefile`, MAKEFILE)

@@ -17,13 +17,16 @@ const npm = (cache: string, cwd: string, ...args: string[]): void => {
 }
 
 /** Packs one package as `npm pack` does. Returns the path of the archive. */
-const pack = (folder: string, name: string): string => {
-  fs.mkdirSync(`${folder}/package/lib`, { recursive: true })
-  fs.writeFileSync(`${folder}/package/package.json`, JSON.stringify({ name, version: '1.0.0' }))
+const pack = (directory: string, name: string): string => {
+  fs.mkdirSync(`${directory}/package/lib`, { recursive: true })
+  fs.writeFileSync(`${directory}/package/package.json`, JSON.stringify({ name, version: '1.0.0' }))
   for (let n = 0; n < MODULES; n++)
-    fs.writeFileSync(`${folder}/package/lib/module${n}.js`, `exports.${name} = ${n}\n`.repeat(50))
-  const archive = `${folder}/${name}.tgz`
-  run(['tar', '-czf', archive, '-C', folder, 'package'])
+    fs.writeFileSync(
+      `${directory}/package/lib/module${n}.js`,
+      `exports.${name} = ${n}\n`.repeat(50),
+    )
+  const archive = `${directory}/${name}.tgz`
+  run(['tar', '-czf', archive, '-C', directory, 'package'])
   return archive
 }
 
@@ -37,9 +40,9 @@ const integrityOf = (archive: string): string =>
 const PROJECT: Lowers = {
   name: 'npm-project',
   count: 1,
-  build(folder, scale) {
-    const top = `${folder}/0`
-    const packing = `${folder}/packing`
+  build(directory, scale) {
+    const top = `${directory}/0`
+    const packing = `${directory}/packing`
     fs.mkdirSync(`${top}/project`)
     const archives = packages(scale).map(name => [name, pack(packing, name)] as const)
     npm(`${top}/cache`, packing, 'cache', 'add', ...archives.map(([, archive]) => archive))

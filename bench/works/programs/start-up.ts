@@ -13,8 +13,8 @@ const BODY = 40
 const NODE: Lowers = {
   name: 'node-packages',
   count: 1,
-  build(folder, scale) {
-    const top = `${folder}/0`
+  build(directory, scale) {
+    const top = `${directory}/0`
     for (const n of packages(scale)) {
       const at = `${top}/node_modules/package${n}`
       fs.mkdirSync(`${at}/lib`, { recursive: true })
@@ -25,7 +25,7 @@ const NODE: Lowers = {
         `exports.one = 1\n${Array.from({ length: BODY }, (_, line) => `exports.f${line} = x => x + ${line}\n`).join('')}`,
       )
     }
-    // Node looks for it in all folders above as well, which are not the benchmark's.
+    // Node looks for it in all directories above as well, which are not the benchmark's.
     fs.writeFileSync(`${top}/package.json`, '{"type":"commonjs"}\n')
     const imports = packages(scale).map(n => `sum += require('package${n}').one\n`)
     fs.writeFileSync(`${top}/main.js`, `let sum = 0\n${imports.join('')}console.log(sum)\n`)
@@ -36,8 +36,8 @@ const NODE: Lowers = {
 const PYTHON: Lowers = {
   name: 'python-packages',
   count: 1,
-  build(folder, scale) {
-    const top = `${folder}/0`
+  build(directory, scale) {
+    const top = `${directory}/0`
     for (const n of packages(scale)) {
       const at = `${top}/package${n}`
       fs.mkdirSync(at)

@@ -42,7 +42,7 @@ Examples:
   program
     .command('stats')
     .description('Tell what the server of a mount has counted since it was mounted.')
-    .addArgument(new Argument('<mountpoint>', 'the folder it is mounted on'))
+    .addArgument(new Argument('<mountpoint>', 'the directory it is mounted on'))
     .addOption(new Option('--json', 'as JSON').default(false))
     .addOption(
       new Option('--prometheus', "in Prometheus' text format").default(false).conflicts('json'),
@@ -51,7 +51,7 @@ Examples:
       'after',
       `
 Counted are requests and errors, by operation; errors are answers such as "no such attribute", too. Besides: requests that wait for a
-job, files and folders that the server knows, open files, copy-ups and the bytes of the files that were copied up. How long
+job, files and directories that the server knows, open files, copy-ups and the bytes of the files that were copied up. How long
 requests take is not measured: a clock that is read for each would slow them down.
 
 Examples:
@@ -70,9 +70,9 @@ Examples:
     .addHelpText(
       'after',
       `
-It tells what each layer has under the name: the file that serves it, a folder that is merged with others, a whiteout. Where the data of a
-file is elsewhere (metacopy), it tells where, and where a folder has another name in the layers below (redirect). Of a name that is not
-there it tells why; where a folder on the way is missing already, it tells about that. The exit status is then 32. The server is
+It tells what each layer has under the name: the file that serves it, a directory that is merged with others, a whiteout. Where the data of a
+file is elsewhere (metacopy), it tells where, and where a directory has another name in the layers below (redirect). Of a name that is not
+there it tells why; where a directory on the way is missing already, it tells about that. The exit status is then 32. The server is
 asked, so it has to be one's own, and can't be one of the transport fuse-native.
 
 Examples:

@@ -37,7 +37,7 @@ export const addMountCommand = (
   program
     .command('mount')
     .description('Mount a union; return when it is live, and serve it in the background.')
-    .addArgument(new Argument('<mountpoint>', 'the folder to mount on'))
+    .addArgument(new Argument('<mountpoint>', 'the directory to mount on'))
     .addOption(
       new Option('-o, --options <list>', 'mount options; several -o add up')
         .argParser((list: string, before: string[]) => [...before, list])
@@ -74,8 +74,8 @@ export const addMountCommand = (
 Mount options (-o), separated by commas; \\: \\, \\\\ stand for the characters themselves:
   lowerdir=A:B:C         read-only layers, the top one first (required)
   upperdir=DIR           the writable layer; without it the union is read-only
-  workdir=DIR            an empty folder on the file system of upperdir
-  redirect_dir=MODE      on, off, follow, nofollow: renames of lower folders (off)
+  workdir=DIR            an empty directory on the file system of upperdir
+  redirect_dir=MODE      on, off, follow, nofollow: renames of lower directories (off)
   index=on|off           keep hard links whole over copy-up (on)
   userxattr              user.overlay.* attributes instead of trusted.overlay.*
   whiteout=FORM          auto, char, xattr, wh: how deletions are written (auto)
@@ -88,7 +88,7 @@ Mount options (-o), separated by commas; \\: \\, \\\\ stand for the characters t
   timeout=SECONDS        how long the kernel may keep names and attributes
   noxattrs=0|1           1: no extended attributes are shown or taken (0)
   noacl                  no POSIX ACLs are shown, taken or enforced
-  static_nlink           every folder shows one link
+  static_nlink           every directory shows one link
   allow_other            let other users in (default for root)
   allow_root             as root: let nobody else in
   fsname=NAME            the source shown in /proc/mounts

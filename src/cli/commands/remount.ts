@@ -55,7 +55,7 @@ const atimeOf = (flags: number): number => {
 }
 
 /**
- * Changes the flags of the topmost mount on a folder.
+ * Changes the flags of the topmost mount on a directory.
  * @param lists the values of `-o`
  * @throws {MountError} and nothing is changed
  */

@@ -5,7 +5,7 @@ import { chdir } from 'node:process'
 import { fuseMountsOf, titleForAll } from '../../host/servers.js'
 import { markersOf } from '../../host/markers.js'
 import { registeredIn, type Registered } from '../../resident/registration.js'
-import { serverFolder } from '../../resident/runtime-directory.js'
+import { serverDirectory } from '../../resident/runtime-directory.js'
 import { close } from '../../sys/io.js'
 import { hasEnded, pidfdOpen, pidfdSignal } from '../../sys/pidfd.js'
 import { setsid } from '../../sys/proc.js'
@@ -51,8 +51,8 @@ export const startServer = async (linger: number, background: Background): Promi
 }
 
 const running = (): Registered | undefined => {
-  const folder = serverFolder()
-  return folder === undefined ? undefined : registeredIn(folder)
+  const directory = serverDirectory()
+  return directory === undefined ? undefined : registeredIn(directory)
 }
 
 export const stopServer = async (): Promise<number> => {

@@ -24,7 +24,7 @@ export interface MountStats {
   errors: number
   /** Requests that wait for a job. */
   waiting: number
-  /** Files and folders that the server knows. */
+  /** Files and directories that the server knows. */
   nodes: number | null
   openFiles: number | null
   copyUps: number | null
@@ -36,7 +36,7 @@ export interface MountStats {
 export type StatsForm = 'text' | 'json' | 'prometheus'
 
 /**
- * The counters of the mount on a folder.
+ * The counters of the mount on a directory.
  * @throws {MountError}
  */
 export const statsOf = async (path: string): Promise<MountStats> => {
@@ -163,9 +163,9 @@ export const asPrometheus = (stats: MountStats): string[] => {
     [mountpoint, stats.errors],
   ])
   add('waiting_requests', 'gauge', 'Requests that wait for a job.', [[mountpoint, stats.waiting]])
-  add('nodes', 'gauge', 'Files and folders that the server knows.', [[mountpoint, stats.nodes]])
+  add('nodes', 'gauge', 'Files and directories that the server knows.', [[mountpoint, stats.nodes]])
   add('open_files', 'gauge', 'Open files.', [[mountpoint, stats.openFiles]])
-  add('copyups_total', 'counter', 'Files and folders that were copied up.', [
+  add('copyups_total', 'counter', 'Files and directories that were copied up.', [
     [mountpoint, stats.copyUps],
   ])
   add('copyup_bytes_total', 'counter', 'Bytes of the files that were copied up.', [

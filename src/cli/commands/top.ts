@@ -19,7 +19,7 @@ export interface Look {
   mounts: readonly Busy[]
 }
 
-/** The same mount in two looks: another one on the same folder counts from 0. */
+/** The same mount in two looks: another one on the same directory counts from 0. */
 const keyOf = ({ pid, since, mountpoint }: Listed): string => `${pid} ${since} ${mountpoint}`
 
 /** @param at of a clock that never goes back */

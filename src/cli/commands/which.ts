@@ -13,7 +13,7 @@ import { oneWord, table } from '../table.js'
 import { workingDirectory } from '../working-directory.js'
 
 export interface Which extends Omit<Explanation, 'path' | 'whole'> {
-  /** What is told about: the file, or the first name on the way to it that is missing or no folder. */
+  /** What is told about: the file, or the first name on the way to it that is missing or no directory. */
   path: string
   mountpoint: string
 }
@@ -61,7 +61,7 @@ export const whichOf = async (file: string): Promise<Which> => {
     throw failure(`can't be told: the server of ${mount.mountpoint} is another user's`, 'EPERM')
   const { mountpoint } = mount
   const rest = path.slice(mountpoint === '/' ? 0 : mountpoint.length)
-  // Another mount of the union may show a folder of it alone.
+  // Another mount of the union may show a directory of it alone.
   const root = mount.root === '/' ? '' : mount.root
   const inUnion = `${root}${rest}` || '/'
   const answer = await askWhich(pid, server.marker.questions, mount.device, inUnion)
@@ -72,7 +72,7 @@ export const whichOf = async (file: string): Promise<Which> => {
     )
   if ('error' in answer) throw failure(`can't be told: ${answer.error}`, 'EIO')
   const { whole, path: told, ...explanation } = answer
-  if (!whole && explanation.type !== null) throw failure(`${told} is no folder`, 'ENOTDIR')
+  if (!whole && explanation.type !== null) throw failure(`${told} is no directory`, 'ENOTDIR')
   const below = isBelow(told, root) ? told.slice(root.length) : told
   return { path: `${mountpoint === '/' ? '' : mountpoint}${below}`, mountpoint, ...explanation }
 }
@@ -86,7 +86,7 @@ const reasonOf = (step: Step, { served, data, type }: Pick<Which, 'served' | 'da
     case 'nothing':
       return data?.layer === step.layer ? 'has the data' : 'has no such name'
     case 'unreached':
-      return serves ? 'serves by a redirect' : 'has no such folder, or it is hidden'
+      return serves ? 'serves by a redirect' : 'has no such directory, or it is hidden'
     case 'hidden':
       return data?.layer === step.layer
         ? 'has the data'
@@ -98,7 +98,7 @@ const reasonOf = (step: Step, { served, data, type }: Pick<Which, 'served' | 'da
     case 'file':
       if (!serves) return 'was copied up by another name'
       return data === null ? 'serves' : 'serves all but the data'
-    case 'folder': {
+    case 'directory': {
       const what = served.length > 1 ? 'is merged' : 'serves'
       if (step.opaque) return `${what}; opaque: hides what is below`
       return step.redirect === null

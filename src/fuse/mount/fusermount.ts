@@ -27,14 +27,14 @@ import { MAX_IO } from '../tuning.js'
 const PROGRAM = 'fusermount3'
 const CONF = '/etc/fuse.conf'
 /** Where it lies if PATH does not say so. */
-const FOLDERS = ['/usr/bin', '/bin', '/usr/local/bin']
+const DIRECTORIES = ['/usr/bin', '/bin', '/usr/local/bin']
 /** The socket's number in the program. */
 const COMM_FD = 3
 
 /** The program's path, or undefined where there is none. */
 export const findFusermount = (path = env['PATH'] ?? ''): string | undefined =>
-  [...path.split(':').filter(folder => folder.startsWith('/')), ...FOLDERS]
-    .map(folder => `${folder}/${PROGRAM}`)
+  [...path.split(':').filter(directory => directory.startsWith('/')), ...DIRECTORIES]
+    .map(directory => `${directory}/${PROGRAM}`)
     .find(isExecutable)
 
 const isExecutable = (path: string): boolean => {
@@ -132,7 +132,7 @@ const refused = ({ mountpoint }: MountRequest, said: string): MountError => {
   const why = said.trim().split('\n').at(-1) ?? ''
   if (why.includes('user_allow_other')) return notForOthers()
   const [advice, code] = /not owned by user|no write access/.test(why)
-    ? ['; mount on a folder of your own', 'EACCES']
+    ? ['; mount on a directory of your own', 'EACCES']
     : why.includes('Operation not permitted')
       ? [
           '; it may do nothing without its set-user-id bit, nor in a process that can gain no rights: mount in a user namespace of your own (unshare -rm)',

@@ -108,7 +108,7 @@ export const mountDevice = (fd: number, request: MountRequest): void => {
   })
 }
 
-/** `major:minor` of what is mounted (last) on a folder; undefined where nothing is. */
+/** `major:minor` of what is mounted (last) on a directory; undefined where nothing is. */
 export const mountedDevice = (mountpoint: string): string | undefined =>
   readMountInfo().findLast(info => info.mountpoint === mountpoint)?.device
 

@@ -48,7 +48,7 @@ const failed = async (server: Mounted, r: number): Promise<void> => {
   if (r === -E.EINVAL && (await endOrTimeout(server))) return
   const code = errnoName(r)
   const about = { option: 'mountpoint', path: server.mountpoint, code }
-  const advice = r === -E.EBUSY ? ': files or folders in it are in use' : ''
+  const advice = r === -E.EBUSY ? ': files or directories in it are in use' : ''
   throw new MountError(`cannot unmount ${server.mountpoint}: ${errnoMessage(r)}${advice}`, about)
 }
 

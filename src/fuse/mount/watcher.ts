@@ -11,7 +11,7 @@ import { findFusermount } from './fusermount.js'
 /**
  * What the shell runs first. The server then writes calls of these functions; where its pipe ends, the shell does, too. `watch` has a number, and
  * the device and the mountpoint as mountinfo has them, and the mountpoint. A mount is taken away if it is still the topmost
- * one on its folder.
+ * one on its directory.
  */
 const FUNCTIONS = `trap '' HUP INT TERM
 watched=

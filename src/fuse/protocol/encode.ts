@@ -42,7 +42,7 @@ export class Validity {
 /** Not at all. */
 export const NEVER = new Validity(0)
 
-/** With static_nlink a folder has one link, wherever it is told of; none, when it was removed. */
+/** With static_nlink a directory has one link, wherever it is told of; none, when it was removed. */
 export const countLinks = (attr: Attr, { staticNlink }: Tuning): void => {
   if (staticNlink && attr.nlink > 1 && (attr.mode & S_IFMT) === S_IFDIR) attr.nlink = 1
 }

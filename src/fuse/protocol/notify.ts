@@ -3,7 +3,7 @@
  *
  * From the serving thread itself only an inode's attributes are invalidated (offset -1): the kernel then
  * marks the inode and returns. Invalidating pages waits for their write-back, and
- * FUSE_NOTIFY_INVAL_ENTRY for the folder's lock; the holder of either may be waiting for this thread.
+ * FUSE_NOTIFY_INVAL_ENTRY for the directory's lock; the holder of either may be waiting for this thread.
  */
 
 import type { NodeId, Notifier } from '../../overlay/ops.js'

@@ -1,5 +1,5 @@
 /**
- * Requests about open files and folders. Part of the table in handlers.ts.
+ * Requests about open files and directories. Part of the table in handlers.ts.
  */
 
 import { ofNode, type Fh } from '../../overlay/ops.js'

@@ -95,7 +95,7 @@ const interrupt: Handle = () => NO_REPLY
 const never: Handle = () => -E.ENOSYS
 
 /**
- * Places in a listing are good for everyone: no folder has to be opened (FUSE_NO_OPENDIR_SUPPORT). But the kernel keeps the
+ * Places in a listing are good for everyone: no directory has to be opened (FUSE_NO_OPENDIR_SUPPORT). But the kernel keeps the
  * listing of one that was not.
  */
 const openDir: Handle = (s, _req, rep) => {

@@ -78,7 +78,7 @@ export function copyUp(u: Union, node: Node, withData = true): Result {
 }
 
 function copyUpNow(u: Union, node: Node, withData: boolean): Result {
-  // A removed folder of a lower layer is not brought back (the kernel's answer, too).
+  // A removed directory of a lower layer is not brought back (the kernel's answer, too).
   if (node.isDir) return node.unlinked && !node.upper ? -E.ENOTDIR : ensureUpperDir(u, node)
   if (node.upper && !node.metacopy) return 0
   if (isReadOnly(u)) return -E.EROFS
@@ -96,7 +96,7 @@ function copyUpNow(u: Union, node: Node, withData: boolean): Result {
   return node.isReg ? copyUpRegular(u, node, withData) : copyUpSpecial(u, node)
 }
 
-/** Has a folder ready for the copy: another name's, where that of the first one cannot be copied up. */
+/** Has a directory ready for the copy: another name's, where that of the first one cannot be copied up. */
 function ensurePlace(u: Union, node: Node, parent: Node): Result {
   const result = ensureUpperDir(u, parent)
   if (result >= 0 || node.links === null) return result
@@ -218,7 +218,7 @@ function finishRegular(
   if (lower === null) return -E.EIO
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
-  // Whoever may write to the folder may have given the name to another file since: what is open is the one.
+  // Whoever may write to the directory may have given the name to another file since: what is open is the one.
   const open = node.metacopy ? -1 : src
   const at = node.metacopy ? fd : src
   const name = node.metacopy ? node.lowerName : ''
@@ -370,7 +370,7 @@ export function indexBeforeLoss(u: Union, node: Node, parent: Node, name: ByteSt
   const links = node.links
   if (links === null || (u.work?.indexFd ?? -1) < 0) return 0
   if (!node.upper) {
-    // The name that goes is the one that the copy gets: the others stay in their lower folders.
+    // The name that goes is the one that the copy gets: the others stay in their lower directories.
     const link = links.get(parent, name)
     if (link !== undefined) preferName(node, links, link)
     const copied = copyUp(u, node)

@@ -1,4 +1,4 @@
-/** Copy-up of folders, parents first. Analogous to fs/overlayfs/copy_up.c. */
+/** Copy-up of directories, parents first. Analogous to fs/overlayfs/copy_up.c. */
 
 import { fstatx, mkdirat, statxat } from '../../sys/at.js'
 import { RENAME_NOREPLACE } from '../../sys/constants.js'
@@ -20,7 +20,7 @@ const source = new Stat()
 const copy = new Stat()
 
 /**
- * Makes sure that the upper layer has the folder, and all above it.
+ * Makes sure that the upper layer has the directory, and all above it.
  *
  * @returns 0 or -errno
  */
@@ -40,14 +40,14 @@ function bringUp(u: Union, node: Node): Result {
   if (parent === null || real === undefined) return -E.ENOENT
   const above = bringUp(u, parent)
   if (above < 0) return above
-  return copyUpFolder(u, node, parent, real)
+  return copyUpDirectory(u, node, parent, real)
 }
 
-const makeFolder = (fd: number, temp: ByteString): Result => mkdirat(fd, temp, 0o700)
-const moveFolder: Put = (from, temp, dirfd, name) =>
+const makeDirectory = (fd: number, temp: ByteString): Result => mkdirat(fd, temp, 0o700)
+const moveDirectory: Put = (from, temp, dirfd, name) =>
   renameOwn(from, temp, dirfd, name, RENAME_NOREPLACE)
 
-function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result {
+function copyUpDirectory(u: Union, node: Node, parent: Node, real: RealDir): Result {
   const work = u.work
   const into = parent.upperDir
   if (work === null || into === null) return -E.EROFS
@@ -56,11 +56,11 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
   let result = fstatx(fd, source)
   if (result >= 0 && u.amends) result = amend(real.layer, fd, '', source)
   if (result < 0) return result
-  const staged = work.stage(makeFolder)
+  const staged = work.stage(makeDirectory)
   if (staged.result < 0) return staged.result
   result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
   if (result >= 0) result = statxat(work.fd, staged.name, copy)
-  if (result >= 0) result = publish(u, parent, node.name, moveFolder, work.fd, staged.name)
+  if (result >= 0) result = publish(u, parent, node.name, moveDirectory, work.fd, staged.name)
   if (result < 0) {
     work.discard(staged.name)
     return result
@@ -72,7 +72,7 @@ function copyUpFolder(u: Union, node: Node, parent: Node, real: RealDir): Result
   node.upper = true
   node.lowerPositive = true
   u.copied.objects++
-  // A merged folder has another link count than a lower one.
+  // A merged directory has another link count than a lower one.
   changed(u, node)
   return 0
 }

@@ -34,7 +34,7 @@ const found: Identity = { real: 0, birth: 0 }
 
 /**
  * The redirect of a metadata-only copy, '' for none; null where the file is none. All of it is read from one descriptor: whoever may
- * write to the folder may give the name to another file meanwhile, whose redirect would lead to data that is shown
+ * write to the directory may give the name to another file meanwhile, whose redirect would lead to data that is shown
  * with the owner and the mode of this one.
  *
  * @returns -EPERM where it is not believed, -ESTALE where another file has the name
@@ -96,9 +96,9 @@ export function findData(
     let leaf = at
     let stop = false
     if (path !== null) {
-      const folders: ByteString[] = path
-      leaf = folders[folders.length - 1] ?? ''
-      const walked = walk(u, layer, folders.slice(0, -1))
+      const directories: ByteString[] = path
+      leaf = directories[directories.length - 1] ?? ''
+      const walked = walk(u, layer, directories.slice(0, -1))
       dir = walked.dir
       stop = walked.stop
       path = [...walked.below, leaf]

@@ -49,7 +49,7 @@ import type { Union } from '../union.js'
  * @param st the lower object's attributes
  * @param dstName '' for a file that is open, not only with O_PATH
  * @param src the lower object, where it is open for reading
- * @param born the mode that the copy was made with, in the work folder; -1: nothing is known of the copy
+ * @param born the mode that the copy was made with, in the work directory; -1: nothing is known of the copy
  *
  * Analogous to copy_up.c:ovl_copy_up_metadata().
  */
@@ -119,7 +119,7 @@ export function copyMetadata(
 const chown = (fd: number, name: ByteString, uid: number, gid: number): Result =>
   name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)
 
-/** Whether a file that is made in the work folder has this owner and group from the start. */
+/** Whether a file that is made in the work directory has this owner and group from the start. */
 function isOwnedAs(u: Union, st: Stat): boolean {
   const newborn = u.work?.newborn
   return newborn !== undefined && newborn.uid === st.uid && newborn.gid === st.gid
@@ -174,7 +174,7 @@ function copyFlags(
 ): Result {
   let src = open >= 0 ? open : openRead(srcFd, srcName || '.', O_NONBLOCK)
   if (src === -E.EMFILE || src === -E.ENFILE) {
-    // The source's folder was used last, so that it stays open.
+    // The source's directory was used last, so that it stays open.
     u.fds.shrink()
     src = openRead(srcFd, srcName || '.', O_NONBLOCK)
   }

@@ -1,4 +1,4 @@
-/** How a finished copy gets into an upper folder. Analogous to fs/overlayfs/copy_up.c. */
+/** How a finished copy gets into an upper directory. Analogous to fs/overlayfs/copy_up.c. */
 
 import { fstatx, futimens } from '../../sys/at.js'
 import { E } from '../../sys/errno.js'
@@ -20,8 +20,8 @@ const parentTimes = new Stat()
 export type Put = (fromFd: number, temp: ByteString, dirfd: number, name: ByteString) => Result
 
 /**
- * Puts (fromFd, temp) under a name into a folder of the upper layer, keeping the folder's times as they were, with the
- * folder marked as one that holds objects of other origin. Its ctime and its size may still change.
+ * Puts (fromFd, temp) under a name into a directory of the upper layer, keeping the directory's times as they were, with the
+ * directory marked as one that holds objects of other origin. Its ctime and its size may still change.
  */
 export function publish(
   u: Union,
@@ -46,11 +46,12 @@ export function publish(
   if (result < 0) return result
   const t = parentTimes
   const restored = futimens(fd, t.atimeSec, t.atimeNsec, t.mtimeSec, t.mtimeNsec)
-  if (restored < 0) u.log.debug({ errno: -restored }, 'best effort: times of a folder stay changed')
+  if (restored < 0)
+    u.log.debug({ errno: -restored }, 'best effort: times of a directory stay changed')
   return 0
 }
 
-/** Sets `overlay.impure` on an upper folder (kernel: ovl_set_impure). */
+/** Sets `overlay.impure` on an upper directory (kernel: ovl_set_impure). */
 export function markImpure(u: Union, dir: RealDir, fd: number): Result {
   if (dir.impure) return 0
   const result = u.marks.set(fd, '', 'impure', 'y')

@@ -21,7 +21,7 @@ const place = new Place()
 const target = Buffer.allocUnsafeSlow(4096)
 
 /**
- * Reads a node, and the folders above it, as far as they are to be copied up.
+ * Reads a node, and the directories above it, as far as they are to be copied up.
  *
  * @throws Pending while an answer is on its way
  */

@@ -63,14 +63,14 @@ export function emptyWork(
 export function endMove(
   work: Workdir,
   upperFd: number,
-  { folder, name, ino, record }: Unhidden,
+  { directory, name, ino, record }: Unhidden,
   log: Logger,
 ): void {
-  const dirfd = openat2(upperFd, folder, O_PATH | O_DIRECTORY, 0, RESOLVE_RECORD)
+  const dirfd = openat2(upperFd, directory, O_PATH | O_DIRECTORY, 0, RESOLVE_RECORD)
   let result = dirfd
   if (dirfd >= 0) {
     const stated = statxat(dirfd, name, st)
-    const there = stated === -E.ENOENT ? 'nothing' : st.isDir ? 'folder' : 'file'
+    const there = stated === -E.ENOENT ? 'nothing' : st.isDir ? 'directory' : 'file'
     result = stated < 0 && stated !== -E.ENOENT ? stated : 0
     const wanted = ino === (there === 'nothing' ? '0' : String(st.ino))
     if (result >= 0 && wanted) result = work.whiteout(dirfd, name, there)

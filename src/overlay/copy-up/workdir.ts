@@ -60,7 +60,7 @@ const isNotEmpty = (result: Result): boolean => result === -E.ENOTEMPTY || resul
 export interface Newborn {
   readonly uid: number
   readonly gid: number
-  /** It gets the mode that is asked for: there is no umask, and the folder has no default ACL. */
+  /** It gets the mode that is asked for: there is no umask, and the directory has no default ACL. */
   readonly keepsMode: boolean
 }
 
@@ -72,7 +72,7 @@ export class Workdir {
   /** `workdir/index`, or -1 where hard links are not indexed. */
   indexFd = -1
   readonly form: Exclude<WhiteoutForm, 'auto'>
-  /** Found out once: nobody else changes the folder while the union lives. */
+  /** Found out once: nobody else changes the directory while the union lives. */
   readonly newborn: Newborn
   /** The workdir itself: its lock lives as long as this is open. */
   readonly #base: number
@@ -182,7 +182,7 @@ export class Workdir {
     void this.#remove(name)
   }
 
-  /** Removes what lies in the workdir, with whiteouts where it is a folder, but nothing else (kernel: ovl_cleanup_whiteouts). */
+  /** Removes what lies in the workdir, with whiteouts where it is a directory, but nothing else (kernel: ovl_cleanup_whiteouts). */
   #remove(name: ByteString): Result {
     let result = unlinkat(this.fd, name)
     if (result === -E.EISDIR || result === -E.EPERM) result = rmdirat(this.fd, name)
@@ -200,9 +200,9 @@ export class Workdir {
   }
 
   /**
-   * A folder of the workdir with all whiteouts that are in it.
+   * A directory of the workdir with all whiteouts that are in it.
    *
-   * @returns -ENOTEMPTY where something else is there as well, and then it hides what it has hidden; another error: it is no folder
+   * @returns -ENOTEMPTY where something else is there as well, and then it hides what it has hidden; another error: it is no directory
    *   of the union any more
    */
   #removeWhiteouts(name: ByteString): Result {
@@ -239,11 +239,11 @@ export class Workdir {
     if (!isNotEmpty(result)) return result
     // Somebody has put something there since.
     const hidden = this.marks.setOpaque(this.fd, name)
-    if (hidden < 0) this.#log.warn({ name, errno: -hidden }, 'a folder has lost its whiteouts')
+    if (hidden < 0) this.#log.warn({ name, errno: -hidden }, 'a directory has lost its whiteouts')
     return -E.ENOTEMPTY
   }
 
-  /** Whether an entry of an upper folder is a whiteout, in any form. */
+  /** Whether an entry of an upper directory is a whiteout, in any form. */
   #isMark(dir: number, name: ByteString): Result {
     const stated = statxat(dir, name, this.#stat)
     if (stated < 0) return stated
@@ -255,9 +255,9 @@ export class Workdir {
   /**
    * Puts a whiteout at (dirfd, name), replacing whatever is there in one step.
    *
-   * @param there what the upper folder has under that name
+   * @param there what the upper directory has under that name
    */
-  whiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'folder'): Result {
+  whiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'directory'): Result {
     if (this.form === 'wh') return this.#dotWhiteout(dirfd, name, there)
     if (this.form === 'xattr') {
       const marked = this.marks.setXattrWhiteouts(dirfd)
@@ -269,10 +269,10 @@ export class Workdir {
     }
     const staged = this.stage(this.#stageWhiteout)
     if (staged.result < 0) return staged.result
-    const flags = there === 'folder' ? RENAME_EXCHANGE : 0
+    const flags = there === 'directory' ? RENAME_EXCHANGE : 0
     const result = renameOwn(this.fd, staged.name, dirfd, name, flags)
     if (result < 0) this.discard(staged.name)
-    else if (there === 'folder') return this.removeReplaced(staged.name, dirfd, name)
+    else if (there === 'directory') return this.removeReplaced(staged.name, dirfd, name)
     return result
   }
 
@@ -295,12 +295,12 @@ export class Workdir {
   }
 
   /**
-   * Moves a folder out of the upper tree in one step and removes it, with the whiteouts that it may
+   * Moves a directory out of the upper tree in one step and removes it, with the whiteouts that it may
    * still hold.
    *
    * @returns -ENOTEMPTY where somebody has put something else into it, and then it is where it was
    */
-  removeFolder(dirfd: number, name: ByteString): Result {
+  removeDirectory(dirfd: number, name: ByteString): Result {
     const temp = this.temp()
     const result = renameOwn(dirfd, name, this.fd, temp, RENAME_NOREPLACE)
     if (result < 0 || this.#remove(temp) !== -E.ENOTEMPTY) return result
@@ -316,7 +316,7 @@ export class Workdir {
     return this.#putBack(temp, undone)
   }
 
-  /** The same in pieces. @param into tells the descriptor of the folder at that time */
+  /** The same in pieces. @param into tells the descriptor of the directory at that time */
   *removeReplacedInPieces(
     temp: ByteString,
     into: () => Result,
@@ -331,17 +331,17 @@ export class Workdir {
     if (result < 0)
       this.#log.warn(
         { name, errno: -result },
-        'what was put into a removed folder is in the workdir',
+        'what was put into a removed directory is in the workdir',
       )
     return -E.ENOTEMPTY
   }
 
   /**
-   * A new empty folder in the workdir with the owner, mode, times and xattrs of another.
+   * A new empty directory in the workdir with the owner, mode, times and xattrs of another.
    *
    * @returns its name, or -errno
    */
-  stageFolderLike(fd: number): ByteString | number {
+  stageDirectoryLike(fd: number): ByteString | number {
     if (fd < 0) return fd
     let result = fstatx(fd, this.#stat)
     if (result < 0) return result
@@ -358,7 +358,7 @@ export class Workdir {
     return result
   }
 
-  /** All that the folder behind `fd` has (kernel: ovl_copy_xattr). */
+  /** All that the directory behind `fd` has (kernel: ovl_copy_xattr). */
   #copyXattrs(fd: number, temp: ByteString): Result {
     const names = listxattrNames(fd, '')
     if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
@@ -415,12 +415,12 @@ export class Workdir {
   }
 
   /** `.wh.NAME` first, so that at no time the lower object shows; then the upper one goes. */
-  #dotWhiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'folder'): Result {
+  #dotWhiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'directory'): Result {
     const mark = '.wh.' + name
     const made = makeMark(dirfd, mark)
     if (made < 0) return made
     if (there === 'nothing') return 0
-    const result = there === 'file' ? unlinkat(dirfd, name) : this.removeFolder(dirfd, name)
+    const result = there === 'file' ? unlinkat(dirfd, name) : this.removeDirectory(dirfd, name)
     if (result >= 0) return result
     // Beside the object the mark hides nothing.
     const undone = unlinkat(dirfd, mark)

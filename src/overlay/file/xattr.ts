@@ -294,7 +294,7 @@ function losesSetGid(u: Union, node: Node, caller: Caller): boolean {
   return !isMember(caller, shownUid(u, u.st), shownGid(u, u.st))
 }
 
-/** The folder's default ACL, or null for none; or -errno. */
+/** The directory's default ACL, or null for none; or -errno. */
 export function defaultAcl(u: Union, node: Node): Buffer | Result | null {
   if (node.defaultAcl !== undefined) return node.defaultAcl
   const located = locate(u, node, place)

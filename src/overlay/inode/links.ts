@@ -10,7 +10,7 @@ import type { ByteString } from '../ops.js'
 export interface Link {
   readonly parent: Node
   readonly name: ByteString
-  /** The upper folder has this name too; false where a lower layer alone provides it. Set by `Links` alone. */
+  /** The upper directory has this name too; false where a lower layer alone provides it. Set by `Links` alone. */
   inUpper: boolean
   before: Link | null
   after: Link | null
@@ -19,7 +19,7 @@ export interface Link {
 /** So many are compared one by one. */
 const FEW = 8
 
-/** A folder's id is never used again, and has no slash. */
+/** A directory's id is never used again, and has no slash. */
 const keyOf = (parent: Node, name: ByteString): string => `${parent.id}/${name}`
 
 export class Links implements Iterable<Link> {
@@ -63,7 +63,7 @@ export class Links implements Iterable<Link> {
     this.#takeOut(link)
   }
 
-  /** The upper folder has the name, from now on. */
+  /** The upper directory has the name, from now on. */
   setInUpper(link: Link): void {
     if (link.inUpper) return
     link.inUpper = true

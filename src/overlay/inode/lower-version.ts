@@ -56,7 +56,7 @@ export function isOther(u: Union, node: Node, st: Stat): boolean {
   return version !== 0 && (version === CHANGED || version !== versionOf(u, node, st))
 }
 
-/** Attributes of the node are told: `st`, as they were just read. A folder has no version. */
+/** Attributes of the node are told: `st`, as they were just read. A directory has no version. */
 export function told(u: Union, node: Node, st: Stat): void {
   if (node.version !== 0) {
     if (isOther(u, node, st)) node.version = CHANGED

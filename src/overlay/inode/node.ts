@@ -1,5 +1,5 @@
 /**
- * Nodes: the union's inodes. A folder has the stack of real folders under it; anything else has the
+ * Nodes: the union's inodes. A directory has the stack of real directories under it; anything else has the
  * one real file that provides it, and the names it goes by.
  *
  * A node lives while the transport counts lookups of it, while it has known children, and while it is
@@ -57,7 +57,7 @@ class Rare {
 /** What all others have. */
 const ORDINARY: Readonly<Rare> = Object.freeze(new Rare())
 
-/** The stack of all that are no folders. */
+/** The stack of all that are no directories. */
 const NO_DIRS: RealDir[] = []
 
 export class Node implements Identity {
@@ -73,17 +73,17 @@ export class Node implements Identity {
   name: ByteString = ''
   unlinked = false
 
-  /** Folders: what it is merged from, top first. Empty for other types. */
+  /** Directories: what it is merged from, top first. Empty for other types. */
   dirs: RealDir[]
-  /** Folders: children that are known. */
+  /** Directories: children that are known. */
   children: Map<ByteString, Node> | null = null
 
   /** The real object is in the upper layer. */
   upper = false
-  /** Non-folders that a lower layer provides, or provided: where. */
+  /** Non-directories that a lower layer provides, or provided: where. */
   lowerDir: RealDir | null = null
   lowerName: ByteString = ''
-  /** A folder, or a file by a name, that a lower layer has too: removing it takes a whiteout. Undefined: not known. */
+  /** A directory, or a file by a name, that a lower layer has too: removing it takes a whiteout. Undefined: not known. */
   lowerPositive: boolean | undefined = undefined
   /** The inode number is a lower object's, although the upper layer has it (`overlay.origin`). */
   hasOrigin = false
@@ -93,7 +93,7 @@ export class Node implements Identity {
   unread = 0
   /** Which version of the real file was told (lower-version.ts); 0: none that could be compared. */
   version = 0
-  /** The real object, of all but folders. */
+  /** The real object, of all but directories. */
   real: Ino = 0
   birth = 0
   /** Files: where `settleData` looks from; null: it has done so, or need not. */
@@ -101,7 +101,7 @@ export class Node implements Identity {
 
   #rare: Rare = ORDINARY
 
-  /** @param dirs for folders */
+  /** @param dirs for directories */
   constructor(id: NodeId, type: number, ino: Ino, dirs: RealDir[] = NO_DIRS) {
     this.id = id
     this.type = type
@@ -116,7 +116,7 @@ export class Node implements Identity {
   }
 
   /**
-   * Folders: the default ACL (xattr bytes), null for none, undefined while unknown. Only the union
+   * Directories: the default ACL (xattr bytes), null for none, undefined while unknown. Only the union
    * changes it, and drops this when it does.
    */
   get defaultAcl(): Buffer | null | undefined {
@@ -245,7 +245,7 @@ export class Node implements Identity {
     if (value !== this.#rare.bulky) this.#own().bulky = value
   }
 
-  /** Folders: names of which the transport knows another node than they have by now (lower-version.ts:takeName). */
+  /** Directories: names of which the transport knows another node than they have by now (lower-version.ts:takeName). */
   get untold(): Set<ByteString> | null {
     return this.#rare.untold
   }
@@ -269,18 +269,18 @@ export class Node implements Identity {
     return this.type === S_IFREG
   }
 
-  /** The upper layer's folder, or null while the folder has not been copied up. */
+  /** The upper layer's directory, or null while the directory has not been copied up. */
   get upperDir(): RealDir | null {
     const top = this.dirs[0]
     return top !== undefined && top.layer.index === 0 ? top : null
   }
 
-  /** A layer has another folder by now in the place of one that it is merged from. */
+  /** A layer has another directory by now in the place of one that it is merged from. */
   get hasStale(): boolean {
     return this.dirs.length > 1 && this.dirs.some(real => real.stale)
   }
 
-  /** Its number is not its upper object's own: the folder that holds it must be marked impure. */
+  /** Its number is not its upper object's own: the directory that holds it must be marked impure. */
   get foreign(): boolean {
     return this.isDir ? this.dirs.length > 1 : this.hasOrigin
   }
@@ -296,28 +296,28 @@ export class NodeTable {
   readonly #byId = new IdTable<Node>()
   readonly #lowerInodes: Map<InodeKey, Node>[] = []
   readonly #upperInodes = new Map<InodeKey, Node>()
-  readonly #numberGone: ((folder: Node) => void) | null
-  readonly #folderGone: (dir: RealDir) => void
+  readonly #numberGone: ((directory: Node) => void) | null
+  readonly #directoryGone: (dir: RealDir) => void
   readonly #closeLater: (fd: number) => void
   #nextId = ROOT_ID + 1
   /** There is no room for further nodes. */
   full = false
 
   /**
-   * @param numberGone where a copy's number cannot be found again by its origin: called for each folder
+   * @param numberGone where a copy's number cannot be found again by its origin: called for each directory
    * with a name that gets another one at the next lookup
-   * @param folderGone called for each real folder under a folder that nothing needs any more
+   * @param directoryGone called for each real directory under a directory that nothing needs any more
    */
   constructor(
     rootIno: Ino,
     dirs: RealDir[],
-    numberGone: ((folder: Node) => void) | null = null,
-    folderGone: (dir: RealDir) => void = () => {},
+    numberGone: ((directory: Node) => void) | null = null,
+    directoryGone: (dir: RealDir) => void = () => {},
     closeLater: (fd: number) => void = close,
   ) {
     this.#closeLater = closeLater
     this.#numberGone = numberGone
-    this.#folderGone = folderGone
+    this.#directoryGone = directoryGone
     this.root = new Node(ROOT_ID, S_IFDIR, rootIno, dirs)
     this.root.lookups = 1
     this.root.upper = this.root.upperDir !== null
@@ -353,11 +353,11 @@ export class NodeTable {
   }
 
   /** Whether a name can be looked up: it is known, or there is room for another node. */
-  hasRoom(folder: Node, name: ByteString): boolean {
-    return !this.full || folder.children?.has(name) === true
+  hasRoom(directory: Node, name: ByteString): boolean {
+    return !this.full || directory.children?.has(name) === true
   }
 
-  /** Nodes that nothing keeps but the transport's cache, the oldest first. A folder is one where no child is known. */
+  /** Nodes that nothing keeps but the transport's cache, the oldest first. A directory is one where no child is known. */
   *cached(): Generator<NodeId> {
     for (const node of this.#byId.values()) {
       const { id, lookups, children, handles, job, busy } = node
@@ -453,7 +453,7 @@ export class NodeTable {
     else close(fd)
   }
 
-  /** Drops the node if nothing needs it any more, then the folders that only it kept. */
+  /** Drops the node if nothing needs it any more, then the directories that only it kept. */
   release(node: Node): void {
     let at: Node | null = node
     while (at !== null && at.id !== ROOT_ID) {
@@ -461,7 +461,7 @@ export class NodeTable {
       if (at.children !== null && at.children.size > 0) return
       if (at.handles !== null && at.handles.length > 0) return
       if (!this.#byId.delete(at.id)) return
-      if (this.#numberGone !== null && at.hasOrigin) eachFolder(at, this.#numberGone)
+      if (this.#numberGone !== null && at.hasOrigin) eachDirectory(at, this.#numberGone)
       const parent: Node | null = at.parent
       if (at.links !== null) {
         const others = at.links
@@ -475,7 +475,7 @@ export class NodeTable {
       }
       this.unregister(at)
       if (at.anchor >= 0) this.#letGo(at)
-      for (const dir of at.dirs) this.#folderGone(dir)
+      for (const dir of at.dirs) this.#directoryGone(dir)
       at = parent
     }
   }
@@ -488,8 +488,8 @@ export class NodeTable {
   }
 }
 
-/** Folders that have a name of the node. */
-function eachFolder(node: Node, call: (folder: Node) => void): void {
+/** Directories that have a name of the node. */
+function eachDirectory(node: Node, call: (directory: Node) => void): void {
   if (node.parent !== null) call(node.parent)
   for (const { parent } of node.links ?? []) if (parent !== node.parent) call(parent)
 }
@@ -514,8 +514,8 @@ export function notBusy(node: Node): void {
   throw new Pending(over, false)
 }
 
-/** Whether `node` is `folder` or lies below it. */
-export function isWithin(node: Node, folder: Node): boolean {
-  for (let at: Node | null = node; at !== null; at = at.parent) if (at === folder) return true
+/** Whether `node` is `directory` or lies below it. */
+export function isWithin(node: Node, directory: Node): boolean {
+  for (let at: Node | null = node; at !== null; at = at.parent) if (at === directory) return true
   return false
 }

@@ -61,6 +61,6 @@ function hold(u: Union, node: Node, place: Place): Result {
   return 0
 }
 
-/** Whether names in a folder are changed by root and the mounter alone: that spares a descriptor. */
+/** Whether names in a directory are changed by root and the mounter alone: that spares a descriptor. */
 const isGuarded = (fd: number): boolean =>
   fstatx(fd, st) >= 0 && (st.mode & OTHERS_WRITE) === 0 && (st.uid === 0 || st.uid === geteuid())

@@ -33,7 +33,7 @@ const isOwn = (layer: Layer, userPrefix: boolean): boolean => {
 /**
  * Of itself `user.` is taken where `trusted.` is refused: that belongs to CAP_SYS_ADMIN in the initial user namespace.
  *
- * @param base the work folder, or -1 for a union that writes nothing
+ * @param base the work directory, or -1 for a union that writes nothing
  * @throws {MountError} where that can't be found out now
  */
 export function chooseMarks(options: UnionOptions, base: number, upper: Layer | null): MarkChoice {

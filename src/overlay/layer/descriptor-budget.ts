@@ -8,7 +8,7 @@
 export const THREADS = 0
 export const HELD = 1
 
-/** Of a union, beside one for each layer: the connection, the work folder and index, locks, what wakes its thread, and its mark. */
+/** Of a union, beside one for each layer: the connection, the work directory and index, locks, what wakes its thread, and its mark. */
 const HELD_EACH = 12
 export const heldBy = (layers: number): number => HELD_EACH + layers
 
@@ -39,7 +39,7 @@ const budget = (part: number): number => {
   return Math.max(LEAST, Math.min(MOST_EACH, Math.floor((left * part) / threads)))
 }
 
-/** For folders of layers: half. */
-export const folderBudget = (): number => budget(1 / 2)
-/** For standing handles: half of what folders leave. */
+/** For directories of layers: half. */
+export const directoryBudget = (): number => budget(1 / 2)
+/** For standing handles: half of what directories leave. */
 export const standingBudget = (): number => budget(1 / 4)

@@ -1,6 +1,6 @@
 /**
- * Layers and the real folders in them. A real object is always addressed as (folder descriptor, one
- * name); descriptors of folders are O_PATH, kept in a bounded cache, and reopened from the nearest
+ * Layers and the real directories in them. A real object is always addressed as (directory descriptor, one
+ * name); descriptors of directories are O_PATH, kept in a bounded cache, and reopened from the nearest
  * ancestor that is still open, never through a symlink and never out of the layer.
  */
 
@@ -21,7 +21,7 @@ import { close } from '../../sys/io.js'
 import { claim } from '../../sys/slow.js'
 import type { Ino } from '../../sys/stat.js'
 import { BoundedCache } from './bounded-cache.js'
-import { folderBudget, MOST_EACH } from './descriptor-budget.js'
+import { directoryBudget, MOST_EACH } from './descriptor-budget.js'
 import { isOpenOn, type Identity, type Numbering } from './real-identity.js'
 import { MarkReader } from './overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
@@ -30,7 +30,7 @@ import { openRead } from './real-dir.js'
 
 const KERNEL_MARKS = new MarkReader(false)
 
-/** One folder of the stack. Index 0 is the upper layer; lower layers count from 1, top first. */
+/** One directory of the stack. Index 0 is the upper layer; lower layers count from 1, top first. */
 export class Layer implements Numbering {
   readonly index: number
   readonly path: string
@@ -57,7 +57,7 @@ export class Layer implements Numbering {
   readonly hasFlags: boolean
   /** It is reached through a private mount (sys/mount.ts): a lower layer read-only, the upper one as the union is mounted. */
   readonly isPrivate: boolean
-  /** What a caller's reading opens a file or folder with: O_NOATIME, where the mount would move times as it likes. */
+  /** What a caller's reading opens a file or directory with: O_NOATIME, where the mount would move times as it likes. */
   readonly readFlags: number
   /** Reads what its objects bear. */
   marks = KERNEL_MARKS
@@ -106,22 +106,22 @@ export class Layer implements Numbering {
   }
 }
 
-/** A folder in a layer. Knows its place, so that its descriptor can be closed and opened again. */
+/** A directory in a layer. Knows its place, so that its descriptor can be closed and opened again. */
 export class RealDir implements Identity {
   readonly layer: Layer
-  /** Null for the layer's root, and for a folder that was removed. */
+  /** Null for the layer's root, and for a directory that was removed. */
   parent: RealDir | null
   name: ByteString
-  /** Which folder it is, of all but the layer's root. */
+  /** Which directory it is, of all but the layer's root. */
   real: Ino = 0
   birth = 0
-  /** Another folder had its place when it was opened last: whatever is merged from it has to be looked up again. */
+  /** Another directory had its place when it was opened last: whatever is merged from it has to be looked up again. */
   stale = false
   /** `overlay.opaque="x"`: regular files in it may be whiteouts by xattr. */
   xattrWhiteouts = false
   /** `overlay.impure`: it may hold objects whose inode number comes from another layer. */
   impure = false
-  /** Names `N` for which `.wh.N` is here; undefined while nobody has looked at the whole folder. */
+  /** Names `N` for which `.wh.N` is here; undefined while nobody has looked at the whole directory. */
   dotWhiteouts: Set<ByteString> | undefined
   /** How often a single `.wh.` name was probed for while `dotWhiteouts` was undefined. */
   dotProbes = 0
@@ -134,14 +134,14 @@ export class RealDir implements Identity {
 }
 
 const PATH_LIMIT = 4000
-const FOLDER_FLAGS = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
+const DIRECTORY_FLAGS = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
 const LIST_FLAGS = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
 const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
-/** The bounded cache of open folder descriptors: one for all unions of a thread. */
+/** The bounded cache of open directory descriptors: one for all unions of a thread. */
 export class DirFds {
   readonly #cache: BoundedCache<RealDir, number>
-  /** What `get` gave last: most calls ask for the same folder as the one before. It is the youngest entry. */
+  /** What `get` gave last: most calls ask for the same directory as the one before. It is the youngest entry. */
   #last: RealDir | null = null
   #lastFd = -1
   /** How many unions have it. */
@@ -172,7 +172,7 @@ export class DirFds {
   }
 
   /**
-   * An O_PATH descriptor of the folder, or -errno. It stays open at least over the next seven calls;
+   * An O_PATH descriptor of the directory, or -errno. It stays open at least over the next seven calls;
    * callers do not close it.
    */
   get(dir: RealDir): Result {
@@ -187,7 +187,7 @@ export class DirFds {
     return this.#reopen(dir)
   }
 
-  /** A descriptor of the folder that it can be listed by, once, or -errno. The caller gives it to `put` or closes it. */
+  /** A descriptor of the directory that it can be listed by, once, or -errno. The caller gives it to `put` or closes it. */
   openRead(dir: RealDir): Result {
     const cached = this.#cache.get(dir) ?? (dir === dir.layer.root ? dir.layer.fd : -1)
     if (cached >= 0) return openRead(cached, '.', O_DIRECTORY)
@@ -195,7 +195,7 @@ export class DirFds {
     return fd === -E.EPERM ? this.#open(dir, LIST_FLAGS) : fd
   }
 
-  /** What `openRead` gave becomes the folder's descriptor, if it has none. */
+  /** What `openRead` gave becomes the directory's descriptor, if it has none. */
   put(dir: RealDir, fd: number): void {
     if (dir.parent === null || this.#cache.has(dir)) close(fd)
     else {
@@ -224,7 +224,7 @@ export class DirFds {
     return fd
   }
 
-  /** Closes the folder's descriptor, if one is open. */
+  /** Closes the directory's descriptor, if one is open. */
   drop(dir: RealDir): void {
     this.#cache.delete(dir)
   }
@@ -248,7 +248,7 @@ export class DirFds {
   }
 
   #reopen(dir: RealDir): Result {
-    const fd = this.#open(dir, FOLDER_FLAGS)
+    const fd = this.#open(dir, DIRECTORY_FLAGS)
     if (fd >= 0) {
       claim(fd)
       this.#cache.set(dir, fd)
@@ -258,7 +258,7 @@ export class DirFds {
 
   #open(dir: RealDir, flags: number): Result {
     this.#last = null
-    // Walk up to a folder that is open; its fd is touched by get(), so that nothing below evicts it.
+    // Walk up to a directory that is open; its fd is touched by get(), so that nothing below evicts it.
     const names: ByteString[] = []
     let at: RealDir = dir
     let fd = -1
@@ -277,7 +277,7 @@ export class DirFds {
       let path = names[from++] as string
       while (from < names.length && path.length + (names[from] as string).length < PATH_LIMIT)
         path += '/' + (names[from++] as string)
-      const wanted = from === names.length ? flags : FOLDER_FLAGS
+      const wanted = from === names.length ? flags : DIRECTORY_FLAGS
       let next = openat2(fd, path, wanted, 0, RESOLVE)
       if (next === -E.EMFILE || next === -E.ENFILE) {
         // A step's own descriptor is not in the cache, the start's may be: it is the newest, so kept.
@@ -296,4 +296,4 @@ export class DirFds {
 }
 
 /** Of this thread. */
-export const threadFolders = new DirFds(MOST_EACH, folderBudget)
+export const threadDirectories = new DirFds(MOST_EACH, directoryBudget)

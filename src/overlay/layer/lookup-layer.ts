@@ -1,4 +1,4 @@
-/** What one real folder has under a name, and the marks of a folder found there. */
+/** What one real directory has under a name, and the marks of a directory found there. */
 
 import { statxat } from '../../sys/at.js'
 import { S_IFDIR, S_IFMT } from '../../sys/constants.js'
@@ -19,35 +19,35 @@ import {
   isWhiteout,
 } from './whiteout.js'
 
-/** What one real folder has under a name. */
+/** What one real directory has under a name. */
 export const Found = {
   /** Nothing: lower layers decide. */
   NOTHING: 0,
   /** A whiteout: the name ends here. */
   WHITEOUT: 1,
-  /** Anything but a folder. */
+  /** Anything but a directory. */
   FILE: 2,
-  FOLDER: 3,
+  DIRECTORY: 3,
 } as const
 
-/** What `examine` learns of a folder beside its being there. */
-interface FolderMarks {
+/** What `examine` learns of a directory beside its being there. */
+interface DirectoryMarks {
   /** Lower layers do not shine through. */
   opaque: boolean
   /** Where to go on in lower layers instead of the same name; '' for none. */
   redirect: ByteString
 }
 
-/** Of the folder that `readFolderMarks` read last. */
-export const folder: FolderMarks = { opaque: false, redirect: '' }
+/** Of the directory that `readDirectoryMarks` read last. */
+export const directory: DirectoryMarks = { opaque: false, redirect: '' }
 
-/** What `readFolderMarks` saw on the topmost folder, kept for `readProtect`. */
+/** What `readDirectoryMarks` saw on the topmost directory, kept for `readProtect`. */
 export const topMarks = { bits: 0 }
 
 /**
- * What the real folder has under the name, attributes in `st`; or -errno.
+ * What the real directory has under the name, attributes in `st`; or -errno.
  *
- * @param last there is no layer below that has the folder: a `.wh.` name would hide nothing, and is not asked for
+ * @param last there is no layer below that has the directory: a `.wh.` name would hide nothing, and is not asked for
  */
 export function examine(u: Union, real: RealDir, name: ByteString, st: Stat, last = false): Result {
   const fd = u.fds.get(real)
@@ -70,24 +70,24 @@ export function examine(u: Union, real: RealDir, name: ByteString, st: Stat, las
     const amended = amend(real.layer, fd, name, st)
     if (amended < 0) return amended
   }
-  return (st.mode & S_IFMT) === S_IFDIR ? Found.FOLDER : Found.FILE
+  return (st.mode & S_IFMT) === S_IFDIR ? Found.DIRECTORY : Found.FILE
 }
 
 /**
- * Reads the marks of a folder that was just found, into `folder` and the folder itself.
+ * Reads the marks of a directory that was just found, into `directory` and the directory itself.
  *
  * @param real its parent, in which it is called `name`
  * @param last there is no layer below that has the parent
  */
-export function readFolderMarks(
+export function readDirectoryMarks(
   u: Union,
   child: RealDir,
   real: RealDir,
   name: ByteString,
   last: boolean,
 ): Result {
-  folder.opaque = false
-  folder.redirect = ''
+  directory.opaque = false
+  directory.redirect = ''
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   const { marks, isUpper } = real.layer
@@ -99,19 +99,19 @@ export function readFolderMarks(
   if ((bits & Mark.OPAQUE) !== 0) {
     const value = marks.opaque(fd, name, lower)
     if (typeof value === 'number') return value
-    if (value === 'y') folder.opaque = true
-    // A move that was cut short may have left one that hides nothing, in an opaque folder too.
+    if (value === 'y') directory.opaque = true
+    // A move that was cut short may have left one that hides nothing, in an opaque directory too.
     child.xattrWhiteouts = value === 'x' || (!lower && u.work?.form === 'xattr')
   }
-  if ((bits & Mark.REDIRECT) !== 0 && !folder.opaque && !isLast(u, real, last)) {
+  if ((bits & Mark.REDIRECT) !== 0 && !directory.opaque && !isLast(u, real, last)) {
     const redirect = readRedirect(u, real.layer, fd, name)
     if (typeof redirect === 'number') return redirect
-    folder.redirect = redirect
+    directory.redirect = redirect
   }
-  if (folder.opaque || (last && folder.redirect === '')) return 0
+  if (directory.opaque || (last && directory.redirect === '')) return 0
   let hidden = hasDotOpaque(real.layer, lower, fd, name)
   if (hidden === 0) hidden = isCutOff(u, real, fd, name)
-  folder.opaque = hidden > 0
+  directory.opaque = hidden > 0
   return Math.min(hidden, 0)
 }
 

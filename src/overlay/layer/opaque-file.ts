@@ -1,4 +1,4 @@
-/** The mark `.wh..wh..opq` of container layers: a folder that hides what lies below it. */
+/** The mark `.wh..wh..opq` of container layers: a directory that hides what lies below it. */
 
 import { openat2 } from '../../sys/at.js'
 import {
@@ -15,16 +15,16 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import type { ByteString, Result } from '../ops.js'
 
-/** The AUFS and OCI form of "opaque": a file of this name in the folder. */
+/** The AUFS and OCI form of "opaque": a file of this name in the directory. */
 export const DOT_OPAQUE = '.wh..wh..opq'
 
-/** The folder may have been replaced by a symlink since it was looked at. */
+/** The directory may have been replaced by a symlink since it was looked at. */
 const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 const pathOf = (name: ByteString): ByteString =>
   name === '' ? DOT_OPAQUE : `${name}/${DOT_OPAQUE}`
 
-/** Puts the mark into the folder (fd, name). */
+/** Puts the mark into the directory (fd, name). */
 export function markDotOpaque(fd: number, name: ByteString): Result {
   return makeMark(fd, pathOf(name))
 }
@@ -37,6 +37,6 @@ export function makeMark(fd: number, path: ByteString): Result {
   return 0
 }
 
-/** An O_PATH descriptor of the mark in the folder (fd, name); -errno where there is none. */
+/** An O_PATH descriptor of the mark in the directory (fd, name); -errno where there is none. */
 export const openDotOpaque = (fd: number, name: ByteString): Result =>
   openat2(fd, pathOf(name), O_PATH | O_NOFOLLOW, 0, RESOLVE)

@@ -1,5 +1,5 @@
 /**
- * Opening what was a regular file when it was looked up. The owner of a layer's folder may have put something else in
+ * Opening what was a regular file when it was looked up. The owner of a layer's directory may have put something else in
  * its place since: a FIFO, whose open(2) waits for a peer, or a device. And anybody who owns the file may hold a lease
  * on it (fcntl(2) F_SETLEASE), which makes an open wait for him. The union's thread waits for neither.
  */
@@ -46,7 +46,7 @@ export function reopenRegular(fd: number, flags: number, of: Identity | null): R
   return opened < 0 ? asStale(opened) : check(opened, of)
 }
 
-/** Errors that tell of another type: a FIFO without a reader, a socket, a whiteout; a symlink; a folder. */
+/** Errors that tell of another type: a FIFO without a reader, a socket, a whiteout; a symlink; a directory. */
 const asStale = (result: Result): Result =>
   result === -E.ENXIO || result === -E.ELOOP || result === -E.EISDIR ? -E.ESTALE : result
 

@@ -12,7 +12,7 @@ import { markDotOpaque } from './opaque-file.js'
 
 /** Whose names they are: the kernel's, or this program's, for an upper layer where the former are not kept. */
 export type MarkSpace = 'overlay.' | 'tsoverlay.'
-/** fuse-overlayfs 1.x marks opaque folders with this one. */
+/** fuse-overlayfs 1.x marks opaque directories with this one. */
 const FUSE_OVERLAYFS_OPAQUE = 'user.fuseoverlayfs.opaque'
 
 /** Bits of what `readMarks` answers. */
@@ -153,7 +153,7 @@ export class MarkReader {
 
   /**
    * The value of `overlay.opaque` (`y` or `x`), or '' for none. One that is there but may not be read (of a
-   * lower folder, by an ordinary user) counts as `y`: what may be deleted is not shown. Or -errno.
+   * lower directory, by an ordinary user) counts as `y`: what may be deleted is not shown. Or -errno.
    */
   opaque(fd: number, name: ByteString, lower: boolean): string | Result {
     const attributes = [this.names.opaque]
@@ -189,7 +189,7 @@ export class MarkReader {
   }
 
   /**
-   * Whether objects other than files and folders can bear marks: `user.` is not for them, xattr(7), and fuse-overlayfs gives
+   * Whether objects other than files and directories can bear marks: `user.` is not for them, xattr(7), and fuse-overlayfs gives
    * the attributes of a symlink to what it points to.
    */
   get onAll(): boolean {
@@ -217,7 +217,7 @@ export class MarkReader {
   }
 
   /**
-   * Marks a folder under which lower layers would show (kernel: ovl_set_opaque). Where no attribute can be
+   * Marks a directory under which lower layers would show (kernel: ovl_set_opaque). Where no attribute can be
    * written, by a file in it, as container layers have it.
    */
   setOpaque(fd: number, name: ByteString): Result {
@@ -225,7 +225,7 @@ export class MarkReader {
     return isXattrRefusal(result) ? markDotOpaque(fd, name) : result
   }
 
-  /** Lets the folder have whiteouts by xattr. The same mark says that it is opaque, which it then stays. */
+  /** Lets the directory have whiteouts by xattr. The same mark says that it is opaque, which it then stays. */
   setXattrWhiteouts(fd: number): Result {
     const result = setxattrat(fd, '', this.names.opaque, Buffer.from('x'), XATTR_CREATE)
     return result === -E.EEXIST ? 0 : result

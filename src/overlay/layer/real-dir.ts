@@ -1,4 +1,4 @@
-/** Whole-folder helpers on real folders: listing, and removing what is below. */
+/** Whole-directory helpers on real directories: listing, and removing what is below. */
 
 import { Dirents, fchmodat, getdents64, openat, rmdirat, unlinkat } from '../../sys/at.js'
 import { O_DIRECTORY, O_NOATIME, O_RDONLY } from '../../sys/constants.js'
@@ -10,7 +10,7 @@ import type { ByteString, Result } from '../ops.js'
 
 const CHUNK = 65536
 
-/** What the last listing has left; to make a new one takes longer than to list a small folder. */
+/** What the last listing has left; to make a new one takes longer than to list a small directory. */
 let spare: Dirents | null = null
 
 /**
@@ -24,8 +24,8 @@ export function openRead(fd: number, name: ByteString, flags = 0, noAtime = O_NO
 }
 
 /**
- * Takes the entries of a real folder one after the other, until it returns false. An object that does so often is of a
- * class: a function that is made for each folder loses what the engine has compiled for it, for that goes with
+ * Takes the entries of a real directory one after the other, until it returns false. An object that does so often is of a
+ * class: a function that is made for each directory loses what the engine has compiled for it, for that goes with
  * the last one there is.
  */
 export interface EntryTaker {
@@ -33,7 +33,7 @@ export interface EntryTaker {
 }
 
 /**
- * Calls `each` for every entry of the real folder but `.` and `..`, until it returns false.
+ * Calls `each` for every entry of the real directory but `.` and `..`, until it returns false.
  *
  * @param fd an O_PATH descriptor is enough
  */
@@ -49,7 +49,7 @@ export function listReal(
   return result
 }
 
-/** The same for a folder that was just opened for reading. */
+/** The same for a directory that was just opened for reading. */
 export function listOpened(dir: number, taker: EntryTaker): Result {
   let result
   do result = listSome(dir, taker)
@@ -76,7 +76,7 @@ export function listSome(dir: number, taker: EntryTaker): Result {
   return result
 }
 
-/** Removes (fd, name), and everything below if it is a folder. ENOENT counts as done. */
+/** Removes (fd, name), and everything below if it is a directory. ENOENT counts as done. */
 export function removeTree(fd: number, name: ByteString): Result {
   let result = unlinkat(fd, name)
   if (result === -E.ENOENT) return 0
@@ -90,7 +90,7 @@ export function removeTree(fd: number, name: ByteString): Result {
   if (listed < 0) return listed
   const dir = openat(fd, name, O_RDONLY | O_DIRECTORY)
   if (dir < 0) return dir
-  // What stays has the folder stay, which is told.
+  // What stays has the directory stay, which is told.
   for (const entry of names) void removeTree(dir, entry)
   close(dir)
   return rmdirat(fd, name)

@@ -1,6 +1,6 @@
 /**
- * Which real object a node stands for, or a real folder. The kernel decides by the owner and the mode that it was told of a node
- * who may do what; the server then finds the object by its name. Whoever may write to the folder that has the name can
+ * Which real object a node stands for, or a real directory. The kernel decides by the owner and the mode that it was told of a node
+ * who may do what; the server then finds the object by its name. Whoever may write to the directory that has the name can
  * put another object there in the meantime, one that belongs to somebody else. So what is opened, read or changed for a node
  * is the object whose attributes were told, or the request fails with ESTALE: the kernel then looks the name up again.
  *

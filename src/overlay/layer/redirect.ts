@@ -1,7 +1,7 @@
 /** Paths that `overlay.redirect` names, in the layers below. Analogous to fs/overlayfs/namei.c. */
 
 import { Stat, type Ino } from '../../sys/stat.js'
-import { examine, folder, Found, readFolderMarks } from './lookup-layer.js'
+import { examine, directory, Found, readDirectoryMarks } from './lookup-layer.js'
 import { identify } from './real-identity.js'
 import { RealDir, type Layer } from './layer.js'
 import type { ByteString } from '../ops.js'
@@ -10,7 +10,7 @@ import { shownIno, type Union } from '../union.js'
 const scratch = new Stat()
 
 /**
- * Adds to `dirs` the folders that an absolute redirect leads to in the layers below `above`.
+ * Adds to `dirs` the directories that an absolute redirect leads to in the layers below `above`.
  *
  * @returns the inode number of the first of them as it is shown, or null where none was found
  */
@@ -36,9 +36,9 @@ export function followRedirect(
 }
 
 /**
- * Walks a path of folders down from a layer's root (kernel: ovl_lookup_layer).
+ * Walks a path of directories down from a layer's root (kernel: ovl_lookup_layer).
  *
- * @returns the folder, or null; whether it ends here; and the path by which the layers below know it,
+ * @returns the directory, or null; whether it ends here; and the path by which the layers below know it,
  * which redirects on the way may have changed
  */
 export function walk(
@@ -54,14 +54,14 @@ export function walk(
     if (found === Found.NOTHING) return { dir: null, stop, below }
     const next = new RealDir(layer, at, part)
     identify(next, scratch, layer)
-    if (found !== Found.FOLDER || readFolderMarks(u, next, at, part, false) < 0)
+    if (found !== Found.DIRECTORY || readDirectoryMarks(u, next, at, part, false) < 0)
       return { dir: null, stop: true, below }
-    const { redirect } = folder
-    if (folder.opaque) stop = true
+    const { redirect } = directory
+    if (directory.opaque) stop = true
     else if (redirect !== '') {
       const rest = path.slice(i + 1)
       const absolute = redirect.startsWith('/')
-      // It leads to another place below, past an opaque folder on the way (kernel: ovl_check_redirect).
+      // It leads to another place below, past an opaque directory on the way (kernel: ovl_check_redirect).
       if (absolute) stop = false
       const above = absolute ? [] : below.slice(0, below.length - rest.length - 1)
       below = [...above, ...redirect.split('/').filter(step => step !== ''), ...rest]

@@ -1,6 +1,6 @@
 /**
  * Whether a mark is believed that says where to go on in lower layers: `overlay.redirect` and `overlay.metacopy`. Who
- * writes one leads the union past the permissions of the folders on the way. `trusted.` attributes take CAP_SYS_ADMIN;
+ * writes one leads the union past the permissions of the directories on the way. `trusted.` attributes take CAP_SYS_ADMIN;
  * `user.` ones can be set by whoever may write to the object. Kernel overlayfs follows none of those
  * (params.c:ovl_fs_params_verify). SEMANTICS.md has the whole rule.
  */
@@ -73,7 +73,7 @@ function isOwn(fd: number, name: ByteString): boolean {
 }
 
 /**
- * Whether others than the owner may write to an object, and so set `user.` attributes of it: of a folder with the sticky
+ * Whether others than the owner may write to an object, and so set `user.` attributes of it: of a directory with the sticky
  * bit only the owner may (fs/xattr.c:xattr_permission). An ACL shows in the bits of the group.
  */
 export const othersWrite = ({ mode }: Pick<Stat, 'mode'>): boolean =>

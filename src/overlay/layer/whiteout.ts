@@ -1,4 +1,4 @@
-/** Recognising whiteouts and opaque folders, in all the forms that layers come with. */
+/** Recognising whiteouts and opaque directories, in all the forms that layers come with. */
 
 import { fstatx, renameat2, statxat } from '../../sys/at.js'
 import { RENAME_EXCHANGE, S_IFMT, S_IFREG } from '../../sys/constants.js'
@@ -16,7 +16,7 @@ import type { Union } from '../union.js'
 export const DOT_WHITEOUT = '.wh.'
 /** NAME_MAX - strlen(".wh.") */
 const LONGEST_HIDDEN = 251
-/** So many single probes in a folder, then it is read whole. */
+/** So many single probes in a directory, then it is read whole. */
 const PROBES = 12
 
 const probe = new Stat()
@@ -59,7 +59,7 @@ export function markOrdinary(u: Pick<Union, 'marks'>, fd: number, name: ByteStri
   return isXattrRefusal(result) ? -E.EINVAL : result
 }
 
-/** Whether the folder has `.wh.NAME`: 1 or 0, or -errno. `fd` is the folder's. */
+/** Whether the directory has `.wh.NAME`: 1 or 0, or -errno. `fd` is the directory's. */
 export function hasDotWhiteout(u: Union, dir: RealDir, fd: number, name: ByteString): Result {
   if (name.length > LONGEST_HIDDEN) return 0
   let known = dir.dotWhiteouts
@@ -88,7 +88,7 @@ function scanDotWhiteouts(u: Union, dir: RealDir, fd: number): Set<ByteString> |
     return undefined
   }
   if (result < 0) {
-    u.log.warn({ layer: dir.layer.path, errno: -result }, 'cannot read a folder of a layer')
+    u.log.warn({ layer: dir.layer.path, errno: -result }, 'cannot read a directory of a layer')
     return undefined
   }
   return (dir.dotWhiteouts = found)
@@ -96,7 +96,7 @@ function scanDotWhiteouts(u: Union, dir: RealDir, fd: number): Set<ByteString> |
 
 /**
  * Whether a real object is a whiteout: char 0/0, or an empty regular file with `overlay.whiteout`. Only
- * who lists a folder goes by its mark `opaque=x`, as one that looks up a name has the attributes at hand
+ * who lists a directory goes by its mark `opaque=x`, as one that looks up a name has the attributes at hand
  * (kernel: ovl_path_is_whiteout). In the upper layer marks with the other prefix are those of a union that has its
  * upper layer in this one.
  *
@@ -118,7 +118,7 @@ export function isWhiteout(
 
 /**
  * A whiteout and something else change places. The whiteout is named first: fuse-overlayfs, as the file system of an upper
- * layer, takes no folder there where the other one is a hard link.
+ * layer, takes no directory there where the other one is a hard link.
  */
 export const exchangeWhiteout = (
   fd: number,
@@ -128,22 +128,22 @@ export const exchangeWhiteout = (
 ): Result => renameat2(fd, whiteout, otherFd, other, RENAME_EXCHANGE)
 
 const STICKY = 0o1000
-const folder = new Stat()
+const directory = new Stat()
 
 /**
- * Whether a mark counts that hides what is merged with a folder: where its owner could have moved that folder, or what is
- * in it, away. In a folder with the sticky bit others can make names, but not take away those of others.
+ * Whether a mark counts that hides what is merged with a directory: where its owner could have moved that directory, or what is
+ * in it, away. In a directory with the sticky bit others can make names, but not take away those of others.
  *
  * @param mark its attributes
- * @param within those of the folder that the mark is in
- * @param hidden the owner of the folder that it hides the rest of
+ * @param within those of the directory that the mark is in
+ * @param hidden the owner of the directory that it hides the rest of
  */
 function isEntitled(mark: Stat, within: Stat, hidden: number): boolean {
   if ((within.mode & STICKY) === 0) return true
   return [0, geteuid(), within.uid, hidden].includes(mark.uid)
 }
 
-/** Whether the folder (fd, name) holds the mark `.wh..wh..opq`: 1 or 0, or -errno. `fd` is its parent's. */
+/** Whether the directory (fd, name) holds the mark `.wh..wh..opq`: 1 or 0, or -errno. `fd` is its parent's. */
 export function hasDotOpaque(
   u: Pick<Union, 'marks'>,
   lower: boolean,
@@ -157,22 +157,22 @@ export function hasDotOpaque(
   close(mark)
   if (bits < 0) return bits
   if (probe.isWhiteout || (bits & (Mark.ORDINARY | Mark.WHITEOUT)) !== 0) return 0
-  const within = statxat(fd, name, folder)
-  return within < 0 ? within : Number(isEntitled(probe, folder, folder.uid))
+  const within = statxat(fd, name, directory)
+  return within < 0 ? within : Number(isEntitled(probe, directory, directory.uid))
 }
 
 /**
- * Whether the folder NAME, which is there, has a `.wh.NAME` beside it, which hides what lower layers have of it: 1 or 0, or
+ * Whether the directory NAME, which is there, has a `.wh.NAME` beside it, which hides what lower layers have of it: 1 or 0, or
  * -errno.
  */
 export function isCutOff(u: Union, dir: RealDir, fd: number, name: ByteString): Result {
   const hidden = hasDotWhiteout(u, dir, fd, name)
   if (hidden <= 0) return hidden
-  let result = statxat(fd, name, folder)
+  let result = statxat(fd, name, directory)
   if (result < 0) return result
-  const { uid } = folder
+  const { uid } = directory
   result = statxat(fd, DOT_WHITEOUT + name, probe)
   if (result < 0) return isThere(result)
-  result = fstatx(fd, folder)
-  return result < 0 ? result : Number(isEntitled(probe, folder, uid))
+  result = fstatx(fd, directory)
+  return result < 0 ? result : Number(isEntitled(probe, directory, uid))
 }

@@ -1,7 +1,7 @@
 /**
- * Empty folders of the upper layer that hold whiteouts are replaced by really empty ones before they are removed or replaced. Of a
+ * Empty directories of the upper layer that hold whiteouts are replaced by really empty ones before they are removed or replaced. Of a
  * large one what is in it is looked at, and removed, in pieces between which others are answered. Its caller waits, and holds the
- * kernel's locks of the folder and its parent: nobody changes what is in them through the mount.
+ * kernel's locks of the directory and its parent: nobody changes what is in them through the mount.
  */
 
 import { statxat } from '../../sys/at.js'
@@ -21,14 +21,14 @@ import type { Union } from '../union.js'
 
 const st = new Stat()
 
-/** Bytes of a folder, as file systems count them: it may have thousands of names. */
+/** Bytes of a directory, as file systems count them: it may have thousands of names. */
 const LARGE = 1 << 16
 
 /**
- * Whether to look through a folder of the upper layer may keep others waiting. Its attributes are in `u.st`; once: after
+ * Whether to look through a directory of the upper layer may keep others waiting. Its attributes are in `u.st`; once: after
  * `clearInBackground` it is done as it can be.
  */
-export function isLargeFolder(u: Union, node: Node): boolean {
+export function isLargeDirectory(u: Union, node: Node): boolean {
   if (!node.isDir || node.upperDir === null || u.st.size <= LARGE) return false
   // A `.wh.` form may be there since nothing can change places; what slow layers say is kept by a request.
   if (u.work === null || u.work.form === 'wh' || u.slow !== null) return false
@@ -38,7 +38,7 @@ export function isLargeFolder(u: Union, node: Node): boolean {
 }
 
 /**
- * Replaces a large folder, if it is empty, by a really empty one.
+ * Replaces a large directory, if it is empty, by a really empty one.
  *
  * @throws Pending always; it fails with -ENOTEMPTY where there is anything in it
  */
@@ -89,7 +89,7 @@ function* clear(
 }
 
 /**
- * Replaces an empty merged folder in the upper layer, which may hold whiteouts, by one that is really
+ * Replaces an empty merged directory in the upper layer, which may hold whiteouts, by one that is really
  * empty, so that a rename can replace it (kernel: ovl_clear_empty).
  */
 export function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node): Result {
@@ -112,7 +112,7 @@ function swapForEmpty(u: Union, parent: Node, name: ByteString, node: Node): Byt
   if (rmdirIsEnough(u, upper)) return 0
   const work = u.work
   if (work === null) return -E.EROFS
-  const fresh = work.stageFolderLike(u.fds.get(upper))
+  const fresh = work.stageDirectoryLike(u.fds.get(upper))
   if (typeof fresh === 'number') return fresh
   let marked = u.marks.setOpaque(work.fd, fresh)
   if (marked >= 0) marked = statxat(work.fd, fresh, st)

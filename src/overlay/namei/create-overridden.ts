@@ -58,7 +58,7 @@ export function diskIds(u: Union, caller: Caller): { uid: number; gid: number } 
 }
 
 /**
- * @param fd the upper folder
+ * @param fd the upper directory
  * @param run makes the object itself, of the type and mode that it is told
  * @returns what `run` returned, or -errno
  */

@@ -1,5 +1,5 @@
 /**
- * Making new objects: files, folders, links and the rest. Where the upper folder has nothing under the
+ * Making new objects: files, directories, links and the rest. Where the upper directory has nothing under the
  * name, one system call makes the object in its place; over a whiteout it is built in the workdir and
  * swapped in. Analogous to fs/overlayfs/dir.c:ovl_create_or_link().
  */
@@ -143,15 +143,15 @@ export function unmake(
 ): void {
   let result: Result = -E.EROFS
   if (covers && u.work !== null)
-    result = noteWhiteout(upper, name, u.work.whiteout(fd, name, isDir ? 'folder' : 'file'), u)
+    result = noteWhiteout(upper, name, u.work.whiteout(fd, name, isDir ? 'directory' : 'file'), u)
   else if (!covers) result = isDir ? removeMade(u, fd, name) : unlinkat(fd, name)
   if (result < 0) u.log.warn({ errno: -result }, 'what was made stays, though making it failed')
 }
 
-/** A folder may have the mark of one that is opaque in it. */
+/** A directory may have the mark of one that is opaque in it. */
 function removeMade(u: Union, fd: number, name: ByteString): Result {
   const result = rmdirat(fd, name)
-  return result === -E.ENOTEMPTY && u.work !== null ? u.work.removeFolder(fd, name) : result
+  return result === -E.ENOTEMPTY && u.work !== null ? u.work.removeDirectory(fd, name) : result
 }
 
 /** Whether what a caller makes can be theirs on disk (kernel: may_create). */
@@ -175,7 +175,7 @@ export function finishDirect(
   // Lower layers have nothing under the name, so this spares looking, and may fail (kernel: ovl_create_upper).
   if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
     const result = u.marks.setOpaque(fd, name)
-    if (result < 0) u.log.debug({ errno: -result }, 'best effort: a new folder is not opaque')
+    if (result < 0) u.log.debug({ errno: -result }, 'best effort: a new directory is not opaque')
   }
   if (upper.dotWhiteouts !== undefined && !upper.dotWhiteouts.delete(name)) return false
   return u.work?.clearDotWhiteout(fd, name) === true
@@ -225,7 +225,7 @@ function makeInStages(
   return result < 0 ? result : staged.result
 }
 
-/** A set-group-id folder gives its group, and to folders its bit (kernel: inode_init_owner). */
+/** A set-group-id directory gives its group, and to directories its bit (kernel: inode_init_owner). */
 function inheritGroup(
   u: Union,
   parentFd: number,
@@ -287,7 +287,7 @@ export function mknod(
   return result < 0 ? result : answer(u, created, out)
 }
 
-const makeFolder: Make = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
+const makeDirectory: Make = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
 
 export function mkdir(
   u: Union,
@@ -298,7 +298,7 @@ export function mkdir(
   out: Entry,
 ): Result {
   const full = S_IFDIR | (mode & 0o7777)
-  const result = make(u, caller, parent, name, full, makeFolder)
+  const result = make(u, caller, parent, name, full, makeDirectory)
   return result < 0 ? result : answer(u, created, out)
 }
 
@@ -429,7 +429,7 @@ export function tmpfile(
   return answer(u, node, out)
 }
 
-/** Writes the attribute of a file without a name, which is in a folder of this descriptor. */
+/** Writes the attribute of a file without a name, which is in a directory of this descriptor. */
 function keepOwner(
   u: Union,
   upper: Layer,
@@ -443,7 +443,7 @@ function keepOwner(
   if (result < 0) return result
   const { uid, gid } = diskIds(u, caller)
   result = store(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
-  // The folder's default ACL may have given others the right to write.
+  // The directory's default ACL may have given others the right to write.
   if (result >= 0) result = chmodOnDisk(fd, '', mode)
   return result
 }

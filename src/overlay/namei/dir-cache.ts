@@ -1,14 +1,14 @@
 /**
- * Folders that are being listed. Nobody opens or closes a folder here (the kernel does not say when it
+ * Directories that are being listed. Nobody opens or closes a directory here (the kernel does not say when it
  * does), so a place in a listing must mean the same to everyone, at any time: it follows from the name
- * alone, as in ext4's indexed folders. Whoever goes on from a place gets all names behind it, whatever was
+ * alone, as in ext4's indexed directories. Whoever goes on from a place gets all names behind it, whatever was
  * created, removed or listed by others in between.
  */
 
 import type { Ino } from '../../sys/stat.js'
 import type { ByteString, NodeId } from '../ops.js'
 
-/** One name of a folder. */
+/** One name of a directory. */
 export interface Listed {
   name: ByteString
   /** The number that lookup would show; where only lookup can tell, that of the layer's entry. */
@@ -43,7 +43,7 @@ export function placeOf(name: ByteString): number {
 
 const byPlace = (a: Listed, b: Listed): number => a.cookie - b.cookie || (a.name < b.name ? -1 : 1)
 
-/** Sorts a folder's names by their places, and gives those that share one the next ones. */
+/** Sorts a directory's names by their places, and gives those that share one the next ones. */
 export function order(entries: Listed[]): Listed[] {
   entries.sort(byPlace)
   let last = 0
@@ -78,11 +78,11 @@ function find(entries: readonly Listed[], name: ByteString): Listed | undefined 
 const LISTINGS_MAX = 64
 const NAMES_MAX = 100_000
 
-/** A folder's listing is kept where so many layers have the folder, for what it tells of them. */
+/** A directory's listing is kept where so many layers have the directory, for what it tells of them. */
 export const MANY_LAYERS = 3
 
 /**
- * Listings that somebody has begun to read, so that the next part need not be made again; and those of folders that
+ * Listings that somebody has begun to read, so that the next part need not be made again; and those of directories that
  * many layers have, since they tell which of the layers a name comes from. Lower layers do not change.
  */
 export class Listings {
@@ -90,42 +90,42 @@ export class Listings {
   readonly #begun = new Map<NodeId, Listed[]>()
   #names = 0
 
-  get(folder: NodeId): Listed[] | undefined {
-    return this.#begun.get(folder)
+  get(directory: NodeId): Listed[] | undefined {
+    return this.#begun.get(directory)
   }
 
-  keep(folder: NodeId, entries: Listed[]): void {
-    this.drop(folder)
-    this.#begun.set(folder, entries)
+  keep(directory: NodeId, entries: Listed[]): void {
+    this.drop(directory)
+    this.#begun.set(directory, entries)
     this.#names += entries.length
     for (const oldest of this.#begun.keys()) {
       if (this.#begun.size <= LISTINGS_MAX && this.#names <= NAMES_MAX) return
-      if (oldest !== folder) this.drop(oldest)
+      if (oldest !== directory) this.drop(oldest)
     }
   }
 
-  /** Somebody has read it all. @param layers how many have the folder */
-  end(folder: NodeId, layers: number): void {
-    if (layers < MANY_LAYERS) this.drop(folder)
+  /** Somebody has read it all. @param layers how many have the directory */
+  end(directory: NodeId, layers: number): void {
+    if (layers < MANY_LAYERS) this.drop(directory)
   }
 
   /**
    * The index of the topmost lower layer that may have a name: those above it had none when they were listed. Infinity:
    * none has it. The upper layer may have it in any case. 0: nothing is known.
    */
-  topmost(folder: NodeId, name: ByteString): number {
-    const entries = this.#begun.get(folder)
+  topmost(directory: NodeId, name: ByteString): number {
+    const entries = this.#begun.get(directory)
     return entries === undefined ? 0 : (find(entries, name)?.layer ?? Infinity)
   }
 
-  drop(folder: NodeId): void {
-    const entries = this.#begun.get(folder)
+  drop(directory: NodeId): void {
+    const entries = this.#begun.get(directory)
     if (entries === undefined) return
-    this.#begun.delete(folder)
+    this.#begun.delete(directory)
     this.#names -= entries.length
   }
 
-  /** The kernel gives a node back: nobody reads it any more, if it is a folder. */
+  /** The kernel gives a node back: nobody reads it any more, if it is a directory. */
   forget(node: NodeId): void {
     if (this.#begun.size > 0) this.drop(node)
   }

@@ -44,7 +44,7 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   if (upper === null) return -E.EIO
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
-  // What is said of the folder and of the count holds whether the link is made or not.
+  // What is said of the directory and of the count holds whether the link is made or not.
   result = node.foreign ? markImpure(u, upper, fd) : 0
   if (result >= 0) result = startNlink(u, node)
   if (result >= 0) result = pin(u, node, place)

@@ -15,7 +15,7 @@ import { E } from '../../sys/errno.js'
 import { Stat, type Ino } from '../../sys/stat.js'
 import { setxattrat } from '../../sys/xattr.js'
 import { changed } from '../inode/invalidate.js'
-import { examine, folder, Found, readFolderMarks, topMarks } from '../layer/lookup-layer.js'
+import { examine, directory, Found, readDirectoryMarks, topMarks } from '../layer/lookup-layer.js'
 import { withDescriptor } from '../inode/handle-list.js'
 import {
   birthOf,
@@ -44,7 +44,7 @@ const scratch = new Stat()
 const descriptor = new Stat()
 
 /**
- * The child of a folder by name, known already or looked up, with its attributes in `u.st`.
+ * The child of a directory by name, known already or looked up, with its attributes in `u.st`.
  *
  * @returns the node, or -errno; -ENOENT where the union has no such name
  */
@@ -64,7 +64,7 @@ export function findChild(u: Union, parent: Node, name: ByteString): Node | Resu
 }
 
 /**
- * As `findChild`, for whoever takes the name away. In a folder with the sticky bit the kernel goes by the owner that it was told:
+ * As `findChild`, for whoever takes the name away. In a directory with the sticky bit the kernel goes by the owner that it was told:
  * where another object has the name by now, it has to look the name up again.
  *
  * @returns also -ESTALE
@@ -77,7 +77,7 @@ export function findTold(u: Union, parent: Node, name: ByteString): Node | Resul
   return -E.ESTALE
 }
 
-/** Of a folder of the upper layer, which is known by its descriptor, whether it still has its name; the attributes stay in `u.st`. */
+/** Of a directory of the upper layer, which is known by its descriptor, whether it still has its name; the attributes stay in `u.st`. */
 function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
   const { upperDir } = node
   if (upperDir === null || parent.upperDir === null) return node
@@ -85,7 +85,7 @@ function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
   const stated = fd < 0 ? fd : statxat(fd, upperDir.name, scratch)
   if (stated < 0) return stated === -E.ENOENT ? -E.ESTALE : stated
   if (upperDir.layer.keepsBirths) return isSame(upperDir, scratch) ? node : -E.ESTALE
-  // Below another union a copied folder may get another number, its descriptor then tells that, too.
+  // Below another union a copied directory may get another number, its descriptor then tells that, too.
   const own = u.fds.get(upperDir)
   const opened = own < 0 ? own : fstatx(own, descriptor)
   if (opened < 0) return opened
@@ -120,7 +120,7 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
     if (dirs.length === 0 && real.layer.index < from && !real.layer.isUpper) continue
     const st = dirs.length === 0 ? u.st : scratch
     const last = i === parent.dirs.length - 1
-    // Of an upper folder is soon known which `.wh.` names it has, which spares creations a call.
+    // Of an upper directory is soon known which `.wh.` names it has, which spares creations a call.
     const found = examine(u, real, at, st, last && !real.layer.isUpper)
     if (found < 0) return found
     if (found === Found.NOTHING) continue
@@ -131,23 +131,23 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
     }
     const child = new RealDir(real.layer, real, at)
     identify(child, st, real.layer)
-    const result = readFolderMarks(u, child, real, at, last)
+    const result = readDirectoryMarks(u, child, real, at, last)
     if (result < 0) return result
     dirs.push(child)
-    // A merged folder that was copied up shows the number of the topmost lower one.
+    // A merged directory that was copied up shows the number of the topmost lower one.
     if (dirs.length === 1 || (dirs.length === 2 && (dirs[0] as RealDir).layer.isUpper))
       ino = shownIno(u, real.layer, st.ino)
-    if (folder.redirect !== '') {
-      if (folder.redirect.startsWith('/')) {
-        if (!folder.opaque) {
-          const target = followRedirect(u, folder.redirect, real.layer.index, dirs)
+    if (directory.redirect !== '') {
+      if (directory.redirect.startsWith('/')) {
+        if (!directory.opaque) {
+          const target = followRedirect(u, directory.redirect, real.layer.index, dirs)
           if (target !== null && real.layer.isUpper) ino = target
         }
         break
       }
-      at = folder.redirect
+      at = directory.redirect
     }
-    if (folder.opaque) break
+    if (directory.opaque) break
   }
   if (dirs.length === 0) return -E.ENOENT
   const top = dirs[0] as RealDir
@@ -167,9 +167,9 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
 }
 
 /**
- * A merged folder whose upper part was not copied up by any union gets its origin, best effort, so that
+ * A merged directory whose upper part was not copied up by any union gets its origin, best effort, so that
  * its number and its place in listings agree wherever the layers are mounted (kernel: ovl_fix_origin). That changes its ctime and
- * its parent's: `u.st` gets the folder's attributes anew.
+ * its parent's: `u.st` gets the directory's attributes anew.
  */
 function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   const into = parent.upperDir
@@ -185,7 +185,7 @@ function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   if (result >= 0) result = fstatx(fd, scratch)
   if (result >= 0 && u.amends) result = amend(top.layer, fd, '', scratch)
   if (result >= 0) u.st.copyFrom(scratch)
-  else u.log.debug({ errno: -result }, 'best effort: a merged folder gets no origin')
+  else u.log.debug({ errno: -result }, 'best effort: a merged directory gets no origin')
 }
 
 /** What `overlay.protattr` says, or -errno. */
@@ -209,7 +209,7 @@ function lowerProtect(st: Stat, { hasFlags }: Layer): number {
   )
 }
 
-/** The node of a non-folder whose attributes are in `u.st`; on return they are the union's choice. */
+/** The node of a non-directory whose attributes are in `u.st`; on return they are the union's choice. */
 function fileNode(
   u: Union,
   parent: Node,

@@ -15,7 +15,7 @@ import type { Workdir } from '../copy-up/workdir.js'
 
 const st = new Stat()
 
-/** A move, with both folders open. */
+/** A move, with both directories open. */
 export interface RealMove {
   from: RealDir
   fromFd: number
@@ -26,7 +26,7 @@ export interface RealMove {
   /** A lower layer would show under the old name what is moved away. */
   whiteoutOld: boolean
   /** What the upper layer has in the new place, where that matters; `own`: a whiteout of the form that is written. */
-  there: 'nothing' | 'file' | 'folder' | 'own whiteout' | 'other whiteout'
+  there: 'nothing' | 'file' | 'directory' | 'own whiteout' | 'other whiteout'
   /** A lower layer has what it replaces. */
   replacesLower: boolean
 }
@@ -42,7 +42,7 @@ export function publishMove(u: Union, work: Workdir, node: Node, m: RealMove): R
 function moveOnce(u: Union, work: Workdir, node: Node, m: RealMove): Result {
   const { fromFd, name, intoFd, newName } = m
   const overWhiteout = m.there === 'own whiteout' || m.there === 'other whiteout'
-  // A whiteout makes way for a file; with a folder it changes places, and goes then.
+  // A whiteout makes way for a file; with a directory it changes places, and goes then.
   const swap = overWhiteout && node.isDir
   if (work.form === 'wh' && m.whiteoutOld) return moveWithMark(work, m, swap)
   if (!m.whiteoutOld) {
@@ -50,7 +50,7 @@ function moveOnce(u: Union, work: Workdir, node: Node, m: RealMove): Result {
       ? exchangeWhiteout(intoFd, newName, fromFd, name)
       : renameat2(fromFd, name, intoFd, newName, 0)
     // A whiteout under the old name hides nothing there.
-    if (result >= 0 && swap) void work.removeFolder(fromFd, name)
+    if (result >= 0 && swap) void work.removeDirectory(fromFd, name)
     return result
   }
   if (work.form === 'char' && !overWhiteout) {
@@ -99,7 +99,7 @@ function moveAndHide(u: Union, work: Workdir, m: RealMove): Result {
     forgetLoan(loan, 0)
     return result
   }
-  const kind = isFree ? 'nothing' : st.isDir ? 'folder' : 'file'
+  const kind = isFree ? 'nothing' : st.isDir ? 'directory' : 'file'
   result = work.whiteout(m.fromFd, m.name, kind)
   if (result >= 0) {
     forgetLoan(loan, 0)
@@ -129,7 +129,7 @@ function moveWithMark(work: Workdir, m: RealMove, swap: boolean): Result {
     return result
   }
   // A whiteout under the old name hides no more than the mark does.
-  if (swap) void work.removeFolder(m.fromFd, m.name)
+  if (swap) void work.removeDirectory(m.fromFd, m.name)
   m.from.dotWhiteouts?.add(m.name)
   return result
 }

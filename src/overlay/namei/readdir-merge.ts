@@ -1,5 +1,5 @@
 /**
- * The names of a folder: those of all layers, each once, without what whiteouts hide. Analogous to
+ * The names of a directory: those of all layers, each once, without what whiteouts hide. Analogous to
  * fs/overlayfs/readdir.c:ovl_dir_read_merged().
  */
 
@@ -22,8 +22,8 @@ import { shownIno, type Union } from '../union.js'
 import { DOT_WHITEOUT, hidesAnother, isDotWhiteoutName, isWhiteout } from '../layer/whiteout.js'
 
 /**
- * Where names were looked for in so many layers, all names of a folder together, it is worth listing the folder, once:
- * that takes four system calls a layer, and to look for a name up to three (the folder is opened, `NAME`, `.wh.NAME`).
+ * Where names were looked for in so many layers, all names of a directory together, it is worth listing the directory, once:
+ * that takes four system calls a layer, and to look for a name up to three (the directory is opened, `NAME`, `.wh.NAME`).
  */
 const LISTED_FROM = 15
 
@@ -32,26 +32,26 @@ const LOOK_EVERY = 4096
 
 const st = new Stat()
 
-/** Puts the names of a folder's layers together, one real folder after the other. */
+/** Puts the names of a directory's layers together, one real directory after the other. */
 abstract class Merging implements EntryTaker {
   readonly #u: Union
   readonly #node: Node
   readonly #single: boolean
-  /** As `openRead` takes it, for a folder of the upper layer. */
+  /** As `openRead` takes it, for a directory of the upper layer. */
   readonly #noAtime: number
   /** Names that upper layers have (true) or hide (false). */
   readonly #seen = new Map<ByteString, boolean>()
   #taken = 0
   #stopped = false
   #failure: Result = 0
-  // Of the real folder that is being listed.
+  // Of the real directory that is being listed.
   #real: RealDir
   #fd = -1
   #last = false
   #hidden: ByteString[] = []
   #dotWhiteouts = new Set<ByteString>()
 
-  /** @param read somebody reads the folder, which moves its access time */
+  /** @param read somebody reads the directory, which moves its access time */
   constructor(u: Union, node: Node, read = false) {
     this.#u = u
     this.#node = node
@@ -61,7 +61,7 @@ abstract class Merging implements EntryTaker {
   }
 
   /**
-   * Takes a name of the folder in the union.
+   * Takes a name of the directory in the union.
    *
    * @param inoKnown false where lookup may show another number than `ino`, the entry's own
    * @returns false: it needs no more
@@ -104,7 +104,7 @@ abstract class Merging implements EntryTaker {
         // It is not gone on with. What is thrown has slow layers keep the descriptor, for another try.
         if (suspended) close(fd)
       }
-      // Where few layers have the folder, its names will be asked for in each.
+      // Where few layers have the directory, its names will be asked for in each.
       if (!isUpper && dirs.length < MANY_LAYERS) fds.put(real, fd)
       else close(fd)
       if (result < 0) return result
@@ -206,7 +206,7 @@ function isOwnIno(node: Node, real: RealDir, ino: Ino, type: number): boolean {
   if (ino === 0) return false
   if (!real.layer.isUpper) return true
   if (real.impure) return false
-  // A merged folder shows a lower layer's number.
+  // A merged directory shows a lower layer's number.
   return node.dirs.length === 1 || (type !== DT_DIR && type !== DT_UNKNOWN)
 }
 
@@ -220,13 +220,13 @@ function overriddenType(node: Node, real: RealDir, name: ByteString): number {
 /**
  * All names as of now, which are kept for who goes on reading them; or -errno.
  *
- * @param read somebody reads the folder, which moves its access time
+ * @param read somebody reads the directory, which moves its access time
  */
 export function listAnew(u: Union, node: Node, read: boolean): Listed[] | Result {
   if (node.unlinked) return []
   const names = new Names(u, node, read)
   const result = names.run()
-  // A READDIR has no name that the kernel could look up again: it does so when the folder is used the next time.
+  // A READDIR has no name that the kernel could look up again: it does so when the directory is used the next time.
   if (result === -E.ESTALE) changed(u, node)
   if (result < 0) return result
   const { entries } = names
@@ -235,7 +235,7 @@ export function listAnew(u: Union, node: Node, read: boolean): Listed[] | Result
 }
 
 /**
- * The index of the topmost lower layer that may have a name of the folder, as `Listings.topmost`. A folder of many
+ * The index of the topmost lower layer that may have a name of the directory, as `Listings.topmost`. A directory of many
  * layers is listed for that, one of a few when some names were looked up: each would be asked for in every layer.
  */
 export function topmostWith(u: Union, node: Node, name: ByteString): number {
@@ -249,7 +249,7 @@ export function topmostWith(u: Union, node: Node, name: ByteString): number {
   return u.listings.topmost(node.id, name)
 }
 
-/** -ENOTEMPTY where the union shows anything in the folder, else 0. */
+/** -ENOTEMPTY where the union shows anything in the directory, else 0. */
 export function checkEmpty(u: Union, node: Node): Result {
   const any = new AnyName(u, node)
   const result = any.run()

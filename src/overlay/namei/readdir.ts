@@ -1,5 +1,5 @@
 /**
- * Reading folders. Reading from the start makes a new list of the names (readdir-merge.ts). Analogous to
+ * Reading directories. Reading from the start makes a new list of the names (readdir-merge.ts). Analogous to
  * fs/overlayfs/readdir.c.
  */
 

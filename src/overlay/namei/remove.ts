@@ -6,7 +6,7 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { changed } from '../inode/invalidate.js'
-import { clearInBackground, isLargeFolder } from './clear-whiteouts.js'
+import { clearInBackground, isLargeDirectory } from './clear-whiteouts.js'
 import { indexBeforeLoss } from '../copy-up/copy-up.js'
 import { ensureUpperDir } from '../copy-up/directory.js'
 import { isOpenOn } from '../layer/real-identity.js'
@@ -26,7 +26,7 @@ export const BULKY = 1 << 17
 /** Whether a thread is to close the last descriptor of a removed file with these attributes. */
 export const isBulky = (attributes: { blocks: number }): boolean => attributes.blocks > BULKY
 
-/** Whether this name of the node is in the upper folder itself. */
+/** Whether this name of the node is in the upper directory itself. */
 export function isNameInUpper(node: Node, parent: Node, name: ByteString): boolean {
   if (node.links === null) return node.upper
   return node.links.get(parent, name)?.inUpper === true
@@ -66,23 +66,23 @@ export function rmdir(u: Union, parent: Node, name: ByteString): Result {
   if (typeof node === 'number') return node
   if (!node.isDir) return -E.ENOTDIR
   notBusy(node)
-  const large = isLargeFolder(u, node)
+  const large = isLargeDirectory(u, node)
   const allowed = checkRemovable(u, parent, node)
   let result: Result = -E.EIO
   try {
     if (allowed >= 0 && large) clearInBackground(u, parent, name, node)
-    result = allowed < 0 ? allowed : removeFolder(u, node, parent, name)
+    result = allowed < 0 ? allowed : removeDirectory(u, node, parent, name)
   } catch (error) {
     letGo(u, node)
     throw error
   }
-  if (result >= 0) folderGone(u, node, parent, name)
+  if (result >= 0) directoryGone(u, node, parent, name)
   else letGo(u, node)
   if (node.lookups === 0) u.nodes.release(node)
   return result
 }
 
-/** Takes one name of a non-folder out of the union. */
+/** Takes one name of a non-directory out of the union. */
 function removeFile(u: Union, node: Node, parent: Node, name: ByteString): Result {
   const indexed = indexBeforeLoss(u, node, parent, name)
   if (indexed < 0) return indexed
@@ -178,7 +178,7 @@ export function nameGone(
   if (node.parent === null) node.unlinked = true
 }
 
-function removeFolder(u: Union, node: Node, parent: Node, name: ByteString): Result {
+function removeDirectory(u: Union, node: Node, parent: Node, name: ByteString): Result {
   const upper = node.upperDir
   const whiteout = needsWhiteout(u, node, parent, name)
   const single = upper !== null && node.dirs.length === 1
@@ -193,31 +193,31 @@ function removeFolder(u: Union, node: Node, parent: Node, name: ByteString): Res
   const fd = u.fds.get(into)
   if (fd < 0) return fd
   if (upper === null) return noteWhiteout(into, name, u.work.whiteout(fd, name, 'nothing'), u)
-  holdFolder(u, node, upper)
+  holdDirectory(u, node, upper)
   if (!whiteout) {
     let result = rmdirat(fd, name)
     if (result !== -E.ENOTEMPTY && result !== -E.EEXIST) return result
     // Whiteouts that hide nothing any more may be all there is.
     result = checkEmpty(u, node)
-    return result < 0 ? result : u.work.removeFolder(fd, name)
+    return result < 0 ? result : u.work.removeDirectory(fd, name)
   }
   if (single) {
     const empty = checkEmpty(u, node)
     if (empty < 0) return empty
   }
-  return noteWhiteout(into, name, u.work.whiteout(fd, name, 'folder'), u)
+  return noteWhiteout(into, name, u.work.whiteout(fd, name, 'directory'), u)
 }
 
-/** A removed folder still answers through a descriptor. */
-export function holdFolder(u: Union, node: Node, upper: RealDir): void {
+/** A removed directory still answers through a descriptor. */
+export function holdDirectory(u: Union, node: Node, upper: RealDir): void {
   if (node.anchor >= 0) return
   const fd = u.fds.get(upper)
   if (fd < 0) return
   node.anchor = u.fds.take(upper)
 }
 
-/** The union's side of a removed folder. */
-export function folderGone(u: Union, node: Node, parent: Node, name: ByteString): void {
+/** The union's side of a removed directory. */
+export function directoryGone(u: Union, node: Node, parent: Node, name: ByteString): void {
   const upper = node.upperDir
   if (upper !== null) {
     u.fds.drop(upper)
@@ -227,7 +227,7 @@ export function folderGone(u: Union, node: Node, parent: Node, name: ByteString)
   node.unlinked = true
 }
 
-/** Remembers a `.wh.` whiteout that was just written, where the folder's are known. */
+/** Remembers a `.wh.` whiteout that was just written, where the directory's are known. */
 export function noteWhiteout(dir: RealDir, name: ByteString, result: Result, u: Union): Result {
   if (result >= 0 && u.work?.form === 'wh') dir.dotWhiteouts?.add(name)
   if (result >= 0 && u.work?.form === 'xattr') dir.xattrWhiteouts = true

@@ -4,7 +4,7 @@ import { renameat2, statxat } from '../../sys/at.js'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
-import { clearEmpty, clearInBackground, isLargeFolder } from './clear-whiteouts.js'
+import { clearEmpty, clearInBackground, isLargeDirectory } from './clear-whiteouts.js'
 import { copyUp, indexBeforeLoss } from '../copy-up/copy-up.js'
 import { ensureUpperDir } from '../copy-up/directory.js'
 import { ensureUpperName } from '../copy-up/hard-links.js'
@@ -17,8 +17,8 @@ import type { ByteString, Result } from '../ops.js'
 import { checkEmpty } from './readdir-merge.js'
 import {
   checkRemovable,
-  folderGone,
-  holdFolder,
+  directoryGone,
+  holdDirectory,
   holdLast,
   isBulky,
   isNameInUpper,
@@ -69,7 +69,7 @@ export function rename(
   notBusy(node)
   if (typeof target !== 'number') notBusy(target)
   if (typeof target !== 'number' && isBulky(u.st)) target.bulky = true
-  const large = typeof target !== 'number' && isLargeFolder(u, target)
+  const large = typeof target !== 'number' && isLargeDirectory(u, target)
   const old: Side = { parent, name, node }
   const replaced = typeof target === 'number' ? null : target
   const result =
@@ -87,7 +87,7 @@ export function rename(
 function checkMovable(u: Union, side: Side): Result {
   const allowed = checkRemovable(u, side.parent, side.node)
   if (allowed < 0) return allowed
-  // Kernel: ovl_can_move(). Without redirects a folder of lower layers cannot be found elsewhere.
+  // Kernel: ovl_can_move(). Without redirects a directory of lower layers cannot be found elsewhere.
   const merged = side.node.isDir && side.node.mergeOrLower
   return merged && u.options.redirectDir !== 'on' ? -E.EXDEV : 0
 }
@@ -119,15 +119,15 @@ function move(
     const allowed = checkRemovable(u, newParent, target)
     if (allowed < 0) return allowed
   }
-  // An append-only folder takes new names.
+  // An append-only directory takes new names.
   if ((newParent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   if (node.isDir && isWithin(newParent, node)) return -E.EINVAL
   let result = checkMovable(u, old)
   if (result < 0) return result
   // Which of two reasons comes first is the kernel's order: only a merged target is looked into before.
   const merged = target !== null && target.isDir && target.mergeOrLower
-  const look = (folder: Node): Result =>
-    large ? clearInBackground(u, newParent, newName, folder) : checkEmpty(u, folder)
+  const look = (directory: Node): Result =>
+    large ? clearInBackground(u, newParent, newName, directory) : checkEmpty(u, directory)
   if (merged) result = look(target)
   if (result < 0) return result
   const moved = node.isDir && node.mergeOrLower
@@ -171,17 +171,17 @@ function moveReal(
   let last = 0
   if (target !== null && target.isDir) {
     const upper = target.upperDir
-    if (upper !== null) holdFolder(u, target, upper)
+    if (upper !== null) holdDirectory(u, target, upper)
   } else if (target !== null) {
     last = holdLast(u, target, newParent, newName)
     if (last < 0) return last
   }
-  // Holding on to the target may have closed descriptors of folders.
+  // Holding on to the target may have closed descriptors of directories.
   const fromFd = u.fds.get(from)
   const intoFd = u.fds.get(into)
   let there: RealMove['there'] | Result = 'nothing'
   if (fromFd < 0 || intoFd < 0) there = Math.min(fromFd, intoFd)
-  else if (targetInUpper) there = target.isDir ? 'folder' : 'file'
+  else if (targetInUpper) there = target.isDir ? 'directory' : 'file'
   // A file that leaves nothing behind takes the place of whatever there is in one step.
   else if (node.isDir || whiteoutOld) there = lookAt(u, work, intoFd, newName)
   if (typeof there === 'number') {
@@ -205,7 +205,7 @@ function moveReal(
   }
   // Point of no return: the layers show the new state.
   if (target !== null) {
-    if (target.isDir) folderGone(u, target, newParent, newName)
+    if (target.isDir) directoryGone(u, target, newParent, newName)
     else nameGone(u, target, newParent, newName, targetInUpper, last > 0)
   }
   relocate(u, node, parent, name, newParent, newName)
@@ -235,13 +235,13 @@ function lookAt(u: Union, work: Workdir, fd: number, name: ByteString): RealMove
   if (stated < 0) return stated === -E.ENOENT ? 'nothing' : stated
   const whiteout = isWhiteout(u.marks, fd, name, st, false)
   if (whiteout < 0) return whiteout
-  if (whiteout === 0) return st.isDir ? 'folder' : 'file'
+  if (whiteout === 0) return st.isDir ? 'directory' : 'file'
   const form = st.isWhiteout ? 'char' : 'xattr'
   return form === work.form ? 'own whiteout' : 'other whiteout'
 }
 
 /**
- * Marks what is about to move: a folder must not merge with what happens to lie under its new name, or
+ * Marks what is about to move: a directory must not merge with what happens to lie under its new name, or
  * must say where its lower part is.
  */
 function prepareMoved(u: Union, old: Side, newParent: Node): Result {
@@ -264,8 +264,8 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
 }
 
 /**
- * What `overlay.redirect` has to say of a merged folder that moves (kernel: ovl_get_redirect): its old
- * name within the same folder, else its path as the layers right below the upper one know it, which is
+ * What `overlay.redirect` has to say of a merged directory that moves (kernel: ovl_get_redirect): its old
+ * name within the same directory, else its path as the layers right below the upper one know it, which is
  * that of the union, but for what the upper layer has itself moved before.
  *
  * @returns null where the path is too long to be written; or -errno
@@ -273,10 +273,10 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
 function redirectOf(
   u: Union,
   node: Node,
-  sameFolder: boolean,
+  sameDirectory: boolean,
   name: ByteString,
 ): ByteString | Result | null {
-  if (sameFolder) return name
+  if (sameDirectory) return name
   let path = ''
   let own = name
   for (let at: Node = node; at.parent !== null; own = at.name) {
@@ -297,13 +297,13 @@ function setRedirect(
   u: Union,
   node: Node,
   fd: number,
-  sameFolder: boolean,
+  sameDirectory: boolean,
   name: ByteString,
 ): Result {
   const present = u.marks.value(fd, '', 'redirect')
   if (typeof present === 'number') return present
-  if (present !== null && (present.startsWith('/') || sameFolder)) return 0
-  const redirect = redirectOf(u, node, sameFolder, name)
+  if (present !== null && (present.startsWith('/') || sameDirectory)) return 0
+  const redirect = redirectOf(u, node, sameDirectory, name)
   if (typeof redirect === 'number') return redirect
   return redirect === null ? -E.EXDEV : u.marks.set(fd, '', 'redirect', redirect)
 }

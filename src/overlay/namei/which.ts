@@ -11,7 +11,7 @@ import {
 } from '../../sys/constants.js'
 import { errnoName } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
-import { examine, folder, Found, readFolderMarks } from '../layer/lookup-layer.js'
+import { examine, directory, Found, readDirectoryMarks } from '../layer/lookup-layer.js'
 import { RealDir } from '../layer/layer.js'
 import { findChild } from './lookup.js'
 import { settleData } from '../copy-up/metacopy.js'
@@ -29,24 +29,24 @@ export interface Real {
 /** What one layer has under the name. */
 export interface Step {
   layer: number
-  /** `unreached`: it does not have the folder, or that is hidden. `hidden`: a layer above ends the name. */
-  found: 'nothing' | 'whiteout' | 'file' | 'folder' | 'unreached' | 'hidden'
+  /** `unreached`: it does not have the directory, or that is hidden. `hidden`: a layer above ends the name. */
+  found: 'nothing' | 'whiteout' | 'file' | 'directory' | 'unreached' | 'hidden'
   /** Where it was looked for; null where it was not. */
   path: string | null
-  /** A folder that hides those of the layers below. */
+  /** A directory that hides those of the layers below. */
   opaque: boolean
   /** Where the layers below have it, if not under the same name. */
   redirect: string | null
 }
 
 export interface Explanation {
-  /** What is told about, as a path in the union: what was asked for, or the first name on the way that is missing or no folder. */
+  /** What is told about, as a path in the union: what was asked for, or the first name on the way that is missing or no directory. */
   path: string
   /** Whether that is what was asked for. */
   whole: boolean
   /** Null: the union has no such name. */
   type: string | null
-  /** The real object, or all that a folder is merged from, top first. */
+  /** The real object, or all that a directory is merged from, top first. */
   served: Real[]
   /** The file with the data of a metadata-only copy. */
   data: Real | null
@@ -58,7 +58,7 @@ export type Answer = Explanation | { error: string }
 
 const TYPES = new Map([
   [S_IFREG, 'file'],
-  [S_IFDIR, 'folder'],
+  [S_IFDIR, 'directory'],
   [S_IFLNK, 'symlink'],
   [S_IFCHR, 'character device'],
   [S_IFBLK, 'block device'],
@@ -84,7 +84,7 @@ export const explain = (u: Union, names: readonly ByteString[]): Answer => {
       const child = findChild(u, node, name)
       const whole = i === names.length - 1
       if (typeof child === 'number') {
-        if (steps.some(({ found }) => found === 'file' || found === 'folder'))
+        if (steps.some(({ found }) => found === 'file' || found === 'directory'))
           return failed(path, child)
         return { path: shown(path), whole, type: null, served: [], data: null, steps }
       }
@@ -155,12 +155,12 @@ const text = (name: ByteString): string => Buffer.from(name, 'latin1').toString(
 const shown = (names: readonly ByteString[]): string =>
   names.length === 0 ? '/' : names.map(name => `/${text(name)}`).join('')
 
-/** What each layer has under a name of a folder; or -errno. */
+/** What each layer has under a name of a directory; or -errno. */
 const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
   const steps: Step[] = []
   let at = name
   let ended = false
-  let folders = 0
+  let directories = 0
   for (const layer of layersOf(u)) {
     const real = parent.dirs.find(dir => dir.layer === layer)
     const step: Step = {
@@ -179,23 +179,23 @@ const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
       step.found = 'nothing'
       continue
     }
-    if (found !== Found.FOLDER) {
-      step.found = found === Found.WHITEOUT ? 'whiteout' : folders > 0 ? 'hidden' : 'file'
+    if (found !== Found.DIRECTORY) {
+      step.found = found === Found.WHITEOUT ? 'whiteout' : directories > 0 ? 'hidden' : 'file'
       ended = true
       continue
     }
-    folders++
-    step.found = 'folder'
-    const read = readFolderMarks(u, new RealDir(layer, real, at), real, at, false)
+    directories++
+    step.found = 'directory'
+    const read = readDirectoryMarks(u, new RealDir(layer, real, at), real, at, false)
     if (read < 0) return read
-    step.opaque = folder.opaque
-    if (folder.redirect !== '') {
-      step.redirect = text(folder.redirect)
-      // What an absolute one leads to is among what the folder is merged from.
-      if (folder.redirect.startsWith('/')) ended = true
-      else at = folder.redirect
+    step.opaque = directory.opaque
+    if (directory.redirect !== '') {
+      step.redirect = text(directory.redirect)
+      // What an absolute one leads to is among what the directory is merged from.
+      if (directory.redirect.startsWith('/')) ended = true
+      else at = directory.redirect
     }
-    if (folder.opaque) ended = true
+    if (directory.opaque) ended = true
   }
   return steps
 }

@@ -30,7 +30,7 @@ export function actAs(owners: Owners | null, caller: Caller): Result {
 export type Make = (dirfd: number, name: ByteString, mode: number) => Result
 
 /**
- * Runs `make` as the caller: what it creates in the folder `dirfd` under `name` gets the caller's owner and
+ * Runs `make` as the caller: what it creates in the directory `dirfd` under `name` gets the caller's owner and
  * group. A server without CAP_SETUID can do that for its own user alone, with any group that it is in; for
  * others -EPERM, as chown(2) would say, and nothing is made.
  */
@@ -54,7 +54,7 @@ export function makeAs(
   return given
 }
 
-/** The group that the kernel would have given: the caller's, unless the folder gives its own. */
+/** The group that the kernel would have given: the caller's, unless the directory gives its own. */
 function giveGroup(dirfd: number, name: ByteString): Result {
   let result = fstatx(dirfd, st)
   if (result < 0 || (st.mode & S_ISGID) !== 0) return result

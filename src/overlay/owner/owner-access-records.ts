@@ -42,7 +42,7 @@ import { removeTree } from '../layer/real-dir.js'
 /** What a record's name begins with. */
 export const LOAN = '#lent.'
 
-/** The folders of a union that may lend: upper layer, workdir and `workdir/work`, open. */
+/** The directories of a union that may lend: upper layer, workdir and `workdir/work`, open. */
 export interface Lender {
   readonly base: number
   readonly upperFd: number
@@ -50,7 +50,7 @@ export interface Lender {
   readonly log: Logger
 }
 
-/** A name in an open folder; '' for the object itself. */
+/** A name in an open directory; '' for the object itself. */
 export interface Spot {
   fd: number
   name: ByteString
@@ -89,16 +89,16 @@ function pathOf({ fd, name }: Spot): ByteString {
   return name === '' ? path : `${path}/${name}`
 }
 
-/** A path below a folder, relative to it; or null. */
-function below(folder: ByteString, path: ByteString): ByteString | null {
-  if (folder === '' || path === '') return null
-  if (path === folder) return '.'
-  const prefix = folder.endsWith('/') ? folder : `${folder}/`
+/** A path below a directory, relative to it; or null. */
+function below(directory: ByteString, path: ByteString): ByteString | null {
+  if (directory === '' || path === '') return null
+  if (path === directory) return '.'
+  const prefix = directory.endsWith('/') ? directory : `${directory}/`
   return path.startsWith(prefix) ? path.slice(prefix.length) : null
 }
 
 /**
- * Records that an object is about to get another mode. What is in the work folder alone needs no record: the next mount
+ * Records that an object is about to get another mode. What is in the work directory alone needs no record: the next mount
  * empties it; nor what has no name any more.
  *
  * @param spots where the object is, or may be afterwards
@@ -177,7 +177,7 @@ export const leadsNowhere = (result: Result): boolean =>
 
 /** What a record tells of a move that was not ended: the name that a whiteout is to take; or null. */
 export interface Unhidden {
-  folder: ByteString
+  directory: ByteString
   name: ByteString
   /** What has the name if the object has moved and the whiteout was not put there; 0: nothing. */
   ino: string
@@ -207,9 +207,9 @@ export function settleLoan(
   const said = text.latin1Slice(0, length)
   const moved = /^hide (\d+) ((?:.+\/)?)([^/]+)$/s.exec(said)
   if (moved !== null && owner === geteuid()) {
-    const [, ino = '', folder = '', name = ''] = moved
+    const [, ino = '', directory = '', name = ''] = moved
     if (name !== '.' && name !== '..') {
-      unhidden.push({ folder: folder === '' ? '.' : folder, name, ino, record })
+      unhidden.push({ directory: directory === '' ? '.' : directory, name, ino, record })
       return 0
     }
   }

@@ -1,6 +1,6 @@
 /**
  * What an ordinary user owns but may not touch by its mode. A union is told to do things that the mode of a
- * real object forbids its own server: a copy-up into a folder without the write permission, a mark on a file
+ * real object forbids its own server: a copy-up into a directory without the write permission, a mark on a file
  * that is read-only. Root has CAP_DAC_OVERRIDE for that; an owner can lend himself the right.
  *
  * Each loan of an object of the upper layer is recorded before (owner-access-records.ts): a server that is ended meanwhile leaves the
@@ -35,7 +35,7 @@ export const OWNER_LIST = OWNER_READ | OWNER_SEARCH
 
 /**
  * After a step that failed with EACCES: runs it again with these bits in the object's mode, if the object (fd, name)
- * is this process's own. The mode is put back afterwards. For objects of the upper layer and the work folder only.
+ * is this process's own. The mode is put back afterwards. For objects of the upper layer and the work directory only.
  *
  * @param name '' for what `fd` itself refers to
  * @param again the step. It is made only here, since few need the loan and a function for each call costs all of them
@@ -74,7 +74,7 @@ export const rightToOpen = (flags: number): number => {
 }
 
 /**
- * renameat2(2) of what may be a folder without the write permission: one that gets another parent is
+ * renameat2(2) of what may be a directory without the write permission: one that gets another parent is
  * written to, since its `..` changes. Its owner lends himself that right.
  */
 export function renameOwn(
@@ -90,31 +90,31 @@ export function renameOwn(
     { fd: fromFd, name: from },
     { fd: toFd, name: to },
   ]
-  const lent = [lendFolder(fromFd, from, spots)]
-  if ((flags & RENAME_EXCHANGE) !== 0) lent.push(lendFolder(toFd, to, spots))
-  const result = lent.some(folder => folder !== null)
+  const lent = [lendDirectory(fromFd, from, spots)]
+  if ((flags & RENAME_EXCHANGE) !== 0) lent.push(lendDirectory(toFd, to, spots))
+  const result = lent.some(directory => directory !== null)
     ? renameat2(fromFd, from, toFd, to, flags)
     : first
-  for (const folder of lent) {
-    if (folder === null) continue
-    giveBack(folder.loan, folder.fd, '', folder.mode)
-    close(folder.fd)
+  for (const directory of lent) {
+    if (directory === null) continue
+    giveBack(directory.loan, directory.fd, '', directory.mode)
+    close(directory.fd)
   }
   return result
 }
 
-interface LentFolder {
+interface LentDirectory {
   loan: Loan
   fd: number
   mode: number
 }
 
 /**
- * Makes an own folder writable; what is needed to undo that, or null where nothing was done.
+ * Makes an own directory writable; what is needed to undo that, or null where nothing was done.
  *
  * @param spots where it may be afterwards
  */
-function lendFolder(dirfd: number, name: ByteString, spots: Spot[]): LentFolder | null {
+function lendDirectory(dirfd: number, name: ByteString, spots: Spot[]): LentDirectory | null {
   const fd = openat(dirfd, name, O_PATH | O_DIRECTORY)
   if (fd < 0) return null
   const mode = fstatx(fd, st) < 0 || st.uid !== geteuid() ? OWNER_WRITE : st.mode & 0o7777

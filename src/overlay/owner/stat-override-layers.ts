@@ -56,7 +56,7 @@ export function prepareUpper(
     level === 1 ? 'it takes CAP_SYS_ADMIN on its file system; try xattr_permissions=2' : ''
   throw new MountError(
     `xattr_permissions=${level}: ${upper.override} can't be written on upperdir=${upper.path}: ${errnoMessage(-result)}; ${
-      wayOut || 'choose a folder on a file system with user attributes'
+      wayOut || 'choose a directory on a file system with user attributes'
     }`,
     { option: 'xattr_permissions', path: upper.path, code: errnoName(-result) },
   )

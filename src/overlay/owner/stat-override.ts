@@ -161,7 +161,7 @@ function asChmod(said: Override | null, st: Stat): Override | null {
 const stated: Identity = { real: 0, birth: 0 }
 
 /**
- * Reads the attribute of the object with these attributes into `buffer`. Whoever may write to the folder may have given the
+ * Reads the attribute of the object with these attributes into `buffer`. Whoever may write to the directory may have given the
  * name to another object since, and what is said of that one counts for nobody else.
  */
 function readOf(layer: Layer, fd: number, name: ByteString, st: Stat): Result {
@@ -200,7 +200,7 @@ export function amend(layer: Layer | null, fd: number, name: ByteString, st: Sta
     if (said === null) return 0
   }
   if (said === null) return -E.EINVAL
-  // A folder stays one, and nothing else becomes one, or a symlink, which has a target.
+  // A directory stays one, and nothing else becomes one, or a symlink, which has a target.
   const becomes = isFile && said.type !== 0 && said.type !== S_IFDIR && said.type !== S_IFLNK
   st.amend(said.uid, said.gid, (becomes ? said.type : real) | said.mode)
   if (becomes) st.amendDevice(said.major, said.minor)

@@ -15,7 +15,7 @@ export const attributes: readonly Scenario[] = [
     path => [
       {
         name: `chmod ${path}`,
-        // An ordinary user has to see what is in a folder.
+        // An ordinary user has to see what is in a directory.
         run: (fs: UnionFs) => fs.chmod(path, ['d', 'm', 'ro'].includes(path) ? 0o750 : 0o640),
       },
       {

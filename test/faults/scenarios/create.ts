@@ -1,4 +1,4 @@
-/** Making something under a name that is free, deleted, or only in a lower folder; moving something there. */
+/** Making something under a name that is free, deleted, or only in a lower directory; moving something there. */
 
 import * as sys from '../../helpers/syscalls.js'
 import type { UnionFs } from '../../helpers/union.js'
@@ -54,7 +54,7 @@ export const create: readonly Scenario[] = [
   { name: 'create what is there', run: fs => createAs(fs, 'f', O.RDWR | O.CREAT) },
   { name: 'tmpfile and link', run: fs => tmpfile(fs, '', 'new') },
   { name: 'tmpfile and link over a whiteout', run: fs => tmpfile(fs, 'm', 'w') },
-  { name: 'tmpfile and link in a lower folder', run: fs => tmpfile(fs, 'd', 'new') },
+  { name: 'tmpfile and link in a lower directory', run: fs => tmpfile(fs, 'd', 'new') },
   { name: 'link of a lower link', run: fs => fs.link('d/h2', 'ud/new') },
   { name: 'link of an upper link', run: fs => fs.link('ul1', 'm/new') },
   { name: 'link of a symlink', run: fs => fs.link('s', 'new') },
@@ -65,6 +65,6 @@ export const create: readonly Scenario[] = [
   },
 ]
 
-function notInside(path: string, folder: string): (mode: Mode) => boolean {
-  return () => !path.startsWith(`${folder}/`)
+function notInside(path: string, directory: string): (mode: Mode) => boolean {
+  return () => !path.startsWith(`${directory}/`)
 }

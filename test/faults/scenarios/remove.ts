@@ -26,7 +26,7 @@ export const remove: readonly Scenario[] = [
   ].map(path => ({
     name: `unlink ${path}`,
     run: (fs: UnionFs) => fs.unlink(path),
-    // In a folder without the write permission nobody asks an ordinary user's server for that.
+    // In a directory without the write permission nobody asks an ordinary user's server for that.
     in: (mode: Mode) => path !== 'ro/g' || mode !== 'user',
   })),
   {
@@ -52,12 +52,12 @@ export const remove: readonly Scenario[] = [
     run: (fs: UnionFs) => fs.rmdir(path),
   })),
   {
-    name: 'rmdir of a lower folder',
+    name: 'rmdir of a lower directory',
     prepare: async fs => [await fs.unlink('d/sub/y')],
     run: fs => fs.rmdir('d/sub'),
   },
   {
-    name: 'rmdir of an opaque folder with whiteouts',
+    name: 'rmdir of an opaque directory with whiteouts',
     prepare: async fs => [
       await fs.unlink('d/sub/y'),
       await fs.rmdir('d/sub'),

@@ -25,7 +25,7 @@ const run = (program: string, args: readonly string[], path = PATH) => {
   return { status, stderr, stdout }
 }
 
-const failing = ['-o', 'lowerdir=/no/such/folder', '/no/such/mountpoint']
+const failing = ['-o', 'lowerdir=/no/such/directory', '/no/such/mountpoint']
 
 for (const [program, ...first] of [[process.execPath, CLI], [PROGRAM]] as const) {
   t.test(`its words and its status are those of the command: ${program}`, { skip }, async t => {
@@ -55,24 +55,24 @@ const interrupt = async (t: Test, program: string, args: readonly string[], path
 }
 
 const scratch = (t: Test): string => {
-  const folder = mkdtempSync(`${tmpdir()}/tsoverlay-daemon-`)
-  t.teardown(() => rmSync(folder, { recursive: true }))
-  return folder
+  const directory = mkdtempSync(`${tmpdir()}/tsoverlay-daemon-`)
+  t.teardown(() => rmSync(directory, { recursive: true }))
+  return directory
 }
 
 t.test('who interrupts Node is told so, and no server is left', { skip }, async t => {
-  const folder = scratch(t)
+  const directory = scratch(t)
   // Nobody writes to the pipe: opening its log file, the server waits for ever.
-  t.equal(spawnSync('mkfifo', [`${folder}/log`]).status, 0)
-  const args = ['--log-file', `${folder}/log`, '-o', `lowerdir=${folder}`, folder]
+  t.equal(spawnSync('mkfifo', [`${directory}/log`]).status, 0)
+  const args = ['--log-file', `${directory}/log`, '-o', `lowerdir=${directory}`, directory]
   await interrupt(t, process.execPath, [CLI, 'mount', ...args])
 })
 
 t.test('who interrupts Node while it starts the server', { skip }, async t => {
-  const folder = scratch(t)
-  t.equal(spawnSync('mkfifo', [`${folder}/log`]).status, 0)
+  const directory = scratch(t)
+  t.equal(spawnSync('mkfifo', [`${directory}/log`]).status, 0)
   writeFileSync(
-    `${folder}/hook.mjs`,
+    `${directory}/hook.mjs`,
     `import process from 'node:process'
     import { writeFileSync } from 'node:fs'
     import { syncBuiltinESMExports } from 'node:module'
@@ -80,27 +80,27 @@ t.test('who interrupts Node while it starts the server', { skip }, async t => {
     const { spawn } = children
     children.spawn = (...args) => {
       const child = spawn(...args)
-      writeFileSync(${JSON.stringify(`${folder}/server`)}, String(child.pid))
+      writeFileSync(${JSON.stringify(`${directory}/server`)}, String(child.pid))
       process.kill(process.pid, 'SIGTERM')
       return child
     }
     syncBuiltinESMExports()`,
   )
-  const args = ['--log-file', `${folder}/log`, '-o', `lowerdir=${folder}`, folder]
-  const hooked = ['--import', `${folder}/hook.mjs`, CLI, 'mount', ...args]
+  const args = ['--log-file', `${directory}/log`, '-o', `lowerdir=${directory}`, directory]
+  const hooked = ['--import', `${directory}/hook.mjs`, CLI, 'mount', ...args]
   const child = spawnPlain(process.execPath, hooked, { stdio: 'ignore' })
   t.strictSame(await once(child, 'exit'), [8, null])
-  const server = readFileSync(`${folder}/server`, 'latin1')
+  const server = readFileSync(`${directory}/server`, 'latin1')
   const left = existsSync(`/proc/${server}/exe`)
   if (left) process.kill(Number(server))
   t.notOk(left, 'no server is left')
 })
 
 t.test('the shell and a server that is not the real one', { skip }, async t => {
-  const folder = scratch(t)
-  const path = `${folder}:${PATH}`
+  const directory = scratch(t)
+  const path = `${directory}:${PATH}`
   const serverIs = (script: string) =>
-    writeFileSync(`${folder}/node`, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+    writeFileSync(`${directory}/node`, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
 
   serverIs('exec sleep 1000')
   await interrupt(t, PROGRAM, ['mount', ...failing], path)

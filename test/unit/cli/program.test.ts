@@ -33,9 +33,9 @@ t.test('wrong usage is 1, a mount that failed 32, on standard error', async t =>
   ])
     t.match(run(...args), { status: 1, stdout: '', stderr: /\S/ }, args.join(' '))
   for (const args of [
-    ['mount', '-f', '-o', 'lowerdir=/no/such/folder', '/'],
-    ['mount', '-o', 'lowerdir=/no/such/folder', '/'],
-    ['umount', '/no/such/folder'],
+    ['mount', '-f', '-o', 'lowerdir=/no/such/directory', '/'],
+    ['mount', '-o', 'lowerdir=/no/such/directory', '/'],
+    ['umount', '/no/such/directory'],
   ])
     t.match(run(...args), { status: 32, stdout: '', stderr: /^tsoverlay: \S/ }, args.join(' '))
 })

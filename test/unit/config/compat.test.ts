@@ -30,9 +30,9 @@ t.test('commands stay as they are', async t => {
 })
 
 t.test('the names of the commands are known', async t => {
-  const folder = fileURLToPath(new URL('../../../src/cli/', import.meta.url))
-  const names = readdirSync(folder).flatMap(file => {
-    const text = readFileSync(`${folder}${file}`, 'utf8')
+  const directory = fileURLToPath(new URL('../../../src/cli/', import.meta.url))
+  const names = readdirSync(directory).flatMap(file => {
+    const text = readFileSync(`${directory}${file}`, 'utf8')
     const commands = text.matchAll(
       /\bprogram\s*\.command\('([a-z-]+)'\)(?:\s*\.alias\('([a-z-]+)'\))?/g,
     )

@@ -5,7 +5,7 @@ import { ROOT_ID } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 
 export class NamesOps {
-  /** Paths and their nodes. Folders are what has something below. */
+  /** Paths and their nodes. Directories are what has something below. */
   readonly #nodes = new Map<string, NodeId>()
   readonly #paths = new Map<NodeId, string>([[ROOT_ID, '']])
   readonly held = new Map<NodeId, number>()

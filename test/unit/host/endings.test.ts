@@ -18,7 +18,7 @@ t.test('waiting for the end of a mount of this process', async t => {
   let seen: string[] = []
   const start = (
     device: string | undefined,
-    folders: string[] = [upper!, work!],
+    directories: string[] = [upper!, work!],
     mountpoint = '/proc',
   ) => {
     seen = []
@@ -28,10 +28,10 @@ t.test('waiting for the end of a mount of this process', async t => {
       seen.push('ended')
       closed.resolve()
     }
-    return { end, onLazy: noteLive(folders, place, closed.promise) }
+    return { end, onLazy: noteLive(directories, place, closed.promise) }
   }
-  const ask = async (folders: string[], patience?: number): Promise<void> => {
-    await awaitEndings(folders, patience)
+  const ask = async (directories: string[], patience?: number): Promise<void> => {
+    await awaitEndings(directories, patience)
     seen.push('asked')
   }
 
@@ -43,13 +43,13 @@ t.test('waiting for the end of a mount of this process', async t => {
     t.strictSame(seen, ['ended', 'asked'], 'it is waited for')
     await ask([name])
   }
-  for (const [why, device, folders] of [
+  for (const [why, device, directories] of [
     ['it is mounted', deviceOn('/proc'), [upper!]],
-    ['it has other folders', NOWHERE, [top]],
+    ['it has other directories', NOWHERE, [top]],
     ['there is no telling', undefined, [upper!]],
   ] as const) {
     const one = start(device)
-    await ask([...folders])
+    await ask([...directories])
     one.end()
     t.strictSame(seen, ['asked', 'ended'], why)
     await new Promise(setImmediate)

@@ -56,6 +56,6 @@ t.test('what cannot be read is none', async t => {
   t.strictSame(markersOf(pid), [])
   t.strictSame(markerNames(pid), ['tsoverlay:nothing'])
   close(fd)
-  t.equal(keyOf('/no/such/folder'), '')
+  t.equal(keyOf('/no/such/directory'), '')
   t.strictSame(markersOf(4_194_304), [])
 })

@@ -12,8 +12,8 @@ import { bundle } from '../../helpers/bundle.js'
 
 const isRoot = process.geteuid?.() === 0
 
-/** Folders `l`, `l2`, `u`, `w`, `m` in a folder of the test's own. */
-const folders = (t: Test): string => {
+/** Directories `l`, `l2`, `u`, `w`, `m` in a directory of the test's own. */
+const directories = (t: Test): string => {
   const top = fs.realpathSync(fs.mkdtempSync(`${tmpdir()}/tsoverlay-validate-`))
   t.teardown(() => fs.rmSync(top, { recursive: true, force: true }))
   for (const name of ['l', 'l2', 'u', 'w', 'm']) fs.mkdirSync(`${top}/${name}`)
@@ -52,7 +52,7 @@ const refused = (t: Test, name: string, check: () => void, expected: Expected): 
 }
 
 t.test('a good union passes', async t => {
-  const top = folders(t)
+  const top = directories(t)
   validateUnion(union(top))
   validateUnion({ ...defaultUnionOptions, lower: [`${top}/l`] })
   validateMountpoint(`${top}/m`, union(top))
@@ -60,7 +60,7 @@ t.test('a good union passes', async t => {
 })
 
 t.test('each option: missing, a file, behind a file, a loop', async t => {
-  const top = folders(t)
+  const top = directories(t)
   fs.writeFileSync(`${top}/file`, '')
   fs.symlinkSync('loop', `${top}/loop`)
   const options: Record<string, (path: string) => void> = {
@@ -70,9 +70,9 @@ t.test('each option: missing, a file, behind a file, a loop', async t => {
     mountpoint: path => validateMountpoint(path, union(top)),
   }
   const paths: [string, string, RegExp][] = [
-    [`${top}/none`, 'ENOENT', /no such folder; create it/],
-    [`${top}/file`, 'ENOTDIR', /not a folder/],
-    [`${top}/file/x`, 'ENOTDIR', /not a folder/],
+    [`${top}/none`, 'ENOENT', /no such directory; create it/],
+    [`${top}/file`, 'ENOTDIR', /not a directory/],
+    [`${top}/file/x`, 'ENOTDIR', /not a directory/],
     [`${top}/loop`, 'ELOOP', /too many symlinks/],
     [`${top}/${'n'.repeat(300)}`, 'ENAMETOOLONG', /too long/],
   ]
@@ -84,7 +84,7 @@ t.test('each option: missing, a file, behind a file, a loop', async t => {
 })
 
 t.test('options that are missing', async t => {
-  const top = folders(t)
+  const top = directories(t)
   refused(t, 'no lower', () => validateUnion(union(top, { lower: [] })), {
     option: 'lowerdir',
     code: 'EINVAL',
@@ -99,7 +99,7 @@ t.test('options that are missing', async t => {
 })
 
 t.test('one inside the other, or twice', async t => {
-  const top = folders(t)
+  const top = directories(t)
   fs.mkdirSync(`${top}/l/in/deep`, { recursive: true })
   fs.mkdirSync(`${top}/u/in`)
   fs.mkdirSync(`${top}/w/work/in`, { recursive: true })
@@ -109,12 +109,12 @@ t.test('one inside the other, or twice', async t => {
     [
       'a lower twice',
       { lower: [`${top}/l`, `${top}/l2`, `${top}/l`] },
-      { option: 'lowerdir', code: 'ELOOP', says: /is the same folder as lowerdir=/ },
+      { option: 'lowerdir', code: 'ELOOP', says: /is the same directory as lowerdir=/ },
     ],
     [
       'a lower twice through a symlink',
       { lower: [`${top}/l`, `${top}/again`] },
-      { option: 'lowerdir', path: `${top}/again`, code: 'ELOOP', says: /is the same folder/ },
+      { option: 'lowerdir', path: `${top}/again`, code: 'ELOOP', says: /is the same directory/ },
     ],
     [
       'a lower inside a lower',
@@ -129,7 +129,7 @@ t.test('one inside the other, or twice', async t => {
     [
       'lower is upper',
       { lower: [`${top}/u`] },
-      { option: 'lowerdir', code: 'ELOOP', says: /is the same folder as upperdir=/ },
+      { option: 'lowerdir', code: 'ELOOP', says: /is the same directory as upperdir=/ },
     ],
     [
       'lower inside upper',
@@ -154,7 +154,7 @@ t.test('one inside the other, or twice', async t => {
     [
       'work is lower',
       { lower: [`${top}/w`] },
-      { option: 'workdir', code: 'ELOOP', says: /is the same folder as lowerdir/ },
+      { option: 'workdir', code: 'ELOOP', says: /is the same directory as lowerdir/ },
     ],
     [
       "lower inside work's own part",
@@ -169,7 +169,7 @@ t.test('one inside the other, or twice', async t => {
     [
       'work is upper',
       { work: `${top}/u` },
-      { option: 'workdir', code: 'EINVAL', says: /is the same folder as upperdir/ },
+      { option: 'workdir', code: 'EINVAL', says: /is the same directory as upperdir/ },
     ],
     [
       'work inside upper',
@@ -190,13 +190,13 @@ t.test('one inside the other, or twice', async t => {
 })
 
 t.test('names that only begin alike are no overlap', async t => {
-  const top = folders(t)
+  const top = directories(t)
   fs.mkdirSync(`${top}/l.more`)
   validateUnion(union(top, { lower: [`${top}/l`, `${top}/l.more`] }))
 })
 
 t.test('where the mountpoint may lie', async t => {
-  const top = folders(t)
+  const top = directories(t)
   for (const name of ['l/in', 'u/in', 'w/in', 'm/layer']) fs.mkdirSync(`${top}/${name}`)
   fs.symlinkSync(`${top}/l/in`, `${top}/alias`)
   for (const [path, option] of [
@@ -218,8 +218,8 @@ t.test('where the mountpoint may lie', async t => {
   t.pass('on a layer itself and above one is fine: layers are opened before')
 })
 
-t.test('marks of features in the work folder', async t => {
-  const top = folders(t)
+t.test('marks of features in the work directory', async t => {
+  const top = directories(t)
   fs.mkdirSync(`${top}/w/work/incompat/volatile/dirty`, { recursive: true })
   refused(t, 'volatile', () => validateUnion(union(top)), {
     option: 'workdir',
@@ -276,7 +276,7 @@ const inNamespace = async (
 }
 
 t.test('as an ordinary user', { skip: skipMounts }, async t => {
-  const top = folders(t)
+  const top = directories(t)
   const nobody = 65534
   for (const path of [top, `${top}/l`, `${top}/l2`]) fs.chmodSync(path, 0o755)
   for (const path of [`${top}/u`, `${top}/w`]) fs.chownSync(path, nobody, nobody)
@@ -298,7 +298,7 @@ t.test('as an ordinary user', { skip: skipMounts }, async t => {
 
 t.test('file systems', { skip: skipMounts }, async t => {
   t.test('work on another one', async t => {
-    const top = folders(t)
+    const top = directories(t)
     t.match(await inNamespace(t, `mount -t tmpfs none ${top}/w`, top, {}), {
       option: 'workdir',
       code: 'EXDEV',
@@ -306,14 +306,14 @@ t.test('file systems', { skip: skipMounts }, async t => {
     })
   })
   t.test('the same one, mounted twice', async t => {
-    const top = folders(t)
+    const top = directories(t)
     t.match(await inNamespace(t, `mount --bind ${top}/w ${top}/w`, top, {}), {
       option: 'workdir',
       code: 'EXDEV',
     })
   })
   t.test('upper on a read-only one', async t => {
-    const top = folders(t)
+    const top = directories(t)
     const commands = `mount -t tmpfs none ${top}/m; mkdir ${top}/m/u ${top}/m/w; mount -o remount,ro ${top}/m`
     const change = { upper: `${top}/m/u`, work: `${top}/m/w` }
     t.match(await inNamespace(t, commands, top, change), {
@@ -324,7 +324,7 @@ t.test('file systems', { skip: skipMounts }, async t => {
     })
   })
   t.test('a bind mount of the inside of a layer', async t => {
-    const top = folders(t)
+    const top = directories(t)
     fs.mkdirSync(`${top}/l/in`)
     const commands = `mount --bind ${top}/l/in ${top}/m`
     t.match(await inNamespace(t, commands, top, { lower: [`${top}/l`, `${top}/m`] }), {
@@ -335,16 +335,16 @@ t.test('file systems', { skip: skipMounts }, async t => {
     })
   })
   t.test('a bind mount of a layer', async t => {
-    const top = folders(t)
+    const top = directories(t)
     t.match(
       await inNamespace(t, `mount --bind ${top}/l ${top}/m`, top, {
         lower: [`${top}/l`, `${top}/m`],
       }),
-      { option: 'lowerdir', code: 'ELOOP', message: /is the same folder/ },
+      { option: 'lowerdir', code: 'ELOOP', message: /is the same directory/ },
     )
   })
   t.test('in use by kernel overlayfs', async t => {
-    const top = folders(t)
+    const top = directories(t)
     // On a tmpfs, since not every file system may be an upper layer.
     const x = `${top}/m`
     const commands = `mount -t tmpfs none ${x}; mkdir ${x}/l ${x}/u ${x}/w ${x}/m; mount -t overlay none -o lowerdir=${x}/l,upperdir=${x}/u,workdir=${x}/w ${x}/m`
@@ -357,8 +357,8 @@ t.test('file systems', { skip: skipMounts }, async t => {
       },
     )
   })
-  t.test('inside a folder in use by kernel overlayfs', async t => {
-    const top = folders(t)
+  t.test('inside a directory in use by kernel overlayfs', async t => {
+    const top = directories(t)
     const x = `${top}/m`
     const start = `mount -t tmpfs none ${x}; cd ${x}; mkdir -p l u/sub/u u/sub/w w m b; mount -t overlay none -o lowerdir=l,upperdir=`
     const absolute = `${start}${x}/u,workdir=${x}/w m`
@@ -369,10 +369,10 @@ t.test('file systems', { skip: skipMounts }, async t => {
         `^upperdir=${path} lies in ${x}/u, which is in use by the kernel's overlay mount on ${x}/m;`,
       ),
     })
-    const within = (folder: string) => ({
+    const within = (directory: string) => ({
       lower: [`${x}/l`],
-      upper: `${folder}/u`,
-      work: `${folder}/w`,
+      upper: `${directory}/u`,
+      work: `${directory}/w`,
     })
     const sub = `${x}/u/sub`
     t.match(await inNamespace(t, absolute, top, within(sub)), lies(`${sub}/u`))
@@ -385,7 +385,7 @@ t.test('file systems', { skip: skipMounts }, async t => {
 })
 
 t.test('hundreds of layers are no trouble', async t => {
-  const top = folders(t)
+  const top = directories(t)
   const lower = Array.from({ length: 600 }, (_, i) => `${top}/m/${i}`)
   for (const path of lower) fs.mkdirSync(path)
   validateUnion(union(top, { lower }))

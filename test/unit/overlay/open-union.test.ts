@@ -8,7 +8,7 @@ import type { UnionOptions } from '../../../src/overlay/options.js'
 import { errnoName } from '../../../src/sys/errno.js'
 import { clonePrivate } from '../../../src/sys/mount.js'
 import { close } from '../../../src/sys/io.js'
-import { marked, scratch, unionFolders } from '../../helpers/layers.js'
+import { marked, scratch, unionDirectories } from '../../helpers/layers.js'
 import * as sys from '../../helpers/syscalls.js'
 import { leftOpen, openFds, optionsOf, readOnlyOptions } from '../../helpers/union.js'
 import { skipUnions, stateOf } from './support.js'
@@ -21,7 +21,7 @@ const deps = {
 
 t.test('where it fails, the error says what, and nothing stays open', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
-  const where = unionFolders(t, { lower: [{}, {}] })
+  const where = unionDirectories(t, { lower: [{}, {}] })
   fs.writeFileSync(`${where.top}/file`, '')
   const good = optionsOf(where)
   const before = openFds()
@@ -55,7 +55,7 @@ t.test('where it fails, the error says what, and nothing stays open', async t =>
 
 t.test('layers know their file systems, and lower ones cannot be written', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
-  const where = unionFolders(t, { lower: [{ f: '' }, {}] })
+  const where = unionDirectories(t, { lower: [{ f: '' }, {}] })
   const memory = scratch(t, 'tmpfs')
   const { u } = stateOf(t, optionsOf({ ...where, lower: [...where.lower, memory] }))
   t.equal(u.fsCount, 2)
@@ -77,7 +77,7 @@ t.test('layers know their file systems, and lower ones cannot be written', async
 })
 
 t.test('what is written where', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{}] })
+  const where = unionDirectories(t, { lower: [{}] })
   const dirty = `${where.work}/work/incompat/volatile/dirty`
   const open = (change: Partial<UnionOptions>): ReturnType<typeof stateOf> =>
     stateOf(t, optionsOf(where, change))
@@ -107,7 +107,7 @@ t.test('a root that is marked', { skip: skipUnions }, async t => {
     { '.wh..wh..opq': '' },
     { './': marked({ opaque: 'y' }), b: '' },
   ]
-  const { u } = stateOf(t, readOnlyOptions(unionFolders(t, { lower })))
+  const { u } = stateOf(t, readOnlyOptions(unionDirectories(t, { lower })))
   t.equal(u.nodes.root.dirs.length, 2, 'nothing below the one that says that it is all')
   t.strictSame(
     u.lowers.map(layer => layer.root.xattrWhiteouts),

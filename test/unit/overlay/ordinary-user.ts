@@ -21,9 +21,9 @@ import {
   file,
   link,
   symlink,
-  unionFolders,
+  unionDirectories,
   type Layer,
-  type UnionFolders,
+  type UnionDirectories,
 } from '../../helpers/layers.js'
 import { clearVolatile, compare, skipParity, withKernel } from '../../helpers/parity.js'
 import * as sys from '../../helpers/syscalls.js'
@@ -106,7 +106,7 @@ t.test('as the kernel', { skip: skipParity }, async t => {
 
 t.test('hard links stay whole, also after a remount', async t => {
   for (const form of FORMS) {
-    const where = unionFolders(t, { lower: [LOWER] })
+    const where = unionDirectories(t, { lower: [LOWER] })
     const options = optionsOf(where, { userxattr: true, volatile: true, whiteout: form })
     let union = open(t, options)
     t.equal(await union.write('h1', 'H'), 1, form)
@@ -139,7 +139,7 @@ const withoutMarks = async (fs: Fs): Promise<unknown[]> => [
 ]
 
 t.test('userxattr is found to be the way', async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const union = open(t, optionsOf(where, { volatile: true }))
   t.equal(await union.unlink('e'), 0)
   t.equal(await union.mkdir('e', 0o755), 0)
@@ -150,9 +150,9 @@ t.test('userxattr is found to be the way', async t => {
 })
 
 t.test('without userxattr', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const expected = await withKernel(where, '', withoutMarks)
-  const ours = { ...unionFolders(t, { lower: [] }), lower: where.lower }
+  const ours = { ...unionDirectories(t, { lower: [] }), lower: where.lower }
   const union = open(t, optionsOf(ours, { volatile: true, redirectDir: 'on', userxattr: false }))
   t.strictSame(await withoutMarks(union), expected)
   t.equal(await union.mkdir('e', 0o755), 0, 'the kernel says EIO: it knows no other mark')
@@ -180,19 +180,22 @@ const [foreign = ''] = process.argv.slice(2)
 const noForeign = foreign === '' && 'nobody could give them away'
 
 t.test('objects of users whom the namespace does not know', { skip: noForeign }, async t => {
-  const folders = (): UnionFolders => ({ ...unionFolders(t, { lower: [] }), lower: [foreign] })
-  const ours = folders()
+  const directories = (): UnionDirectories => ({
+    ...unionDirectories(t, { lower: [] }),
+    lower: [foreign],
+  })
+  const ours = directories()
   const union: UnionFs = open(t, optionsOf(ours, { userxattr: true, volatile: true }))
   const got = await amongForeign(union)
   const over = -E.EOVERFLOW
   t.strictSame(got, [over, over, over, over, over, 'foreign', ['own'], 1, 0])
   t.strictSame(union.complaints, [])
   if (skipParity === false)
-    t.strictSame(got, await withKernel(folders(), 'userxattr', amongForeign), 'as the kernel')
+    t.strictSame(got, await withKernel(directories(), 'userxattr', amongForeign), 'as the kernel')
 })
 
 t.test('no lower layer can be written', async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const path = `${where.lower[0]}/d/s`
   const union = open(t, optionsOf(where, { userxattr: true, volatile: true }))
   const before = sys.lstat(sys.AT_FDCWD, path)

@@ -7,7 +7,7 @@ import type { IoTask } from '../../../src/overlay/jobs/task.js'
 import { Attr, Entry, Opened, ROOT_ID, SetAttr, StatFsOut } from '../../../src/overlay/ops.js'
 import { Overlay } from '../../../src/overlay/overlay.js'
 import { E } from '../../../src/sys/errno.js'
-import { fifo, symlink, unionFolders } from '../../helpers/layers.js'
+import { fifo, symlink, unionDirectories } from '../../helpers/layers.js'
 import * as sys from '../../helpers/syscalls.js'
 import { leftOpen, openFds, optionsOf } from '../../helpers/union.js'
 import { pendingOf, skipUnions, stateOf } from './support.js'
@@ -15,7 +15,7 @@ import { pendingOf, skipUnions, stateOf } from './support.js'
 const LOWER = { f: 'text', 'd/g': 'g', p: fifo(), s: symlink('\xff') }
 const CALLER = { uid: 0, gid: 0, pid: 1, umask: 0 }
 const prepared = (t: Parameters<typeof stateOf>[0]) => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const state = stateOf(t, optionsOf(where, { volatile: true }))
   const lookup = (name: string, parent = ROOT_ID): number => {
     const out = new Entry()
@@ -31,7 +31,7 @@ t.test('a node that nobody knows is stale', { skip: skipUnions }, async t => {
   const none = { add: () => false, room: () => false }
   const file = lookup('f')
   for (const node of [999, 0, file]) {
-    const inFolder = [
+    const inDirectory = [
       ops.lookup(node, 'x', entry),
       ops.mknod(CALLER, node, 'x', sys.S.IFREG, 0, 0, entry),
       ops.mkdir(CALLER, node, 'x', 0, entry),
@@ -44,7 +44,7 @@ t.test('a node that nobody knows is stale', { skip: skipUnions }, async t => {
       ops.rename(node, 'x', ROOT_ID, 'y', 0),
       ops.rename(ROOT_ID, 'f', node, 'y', 0),
     ]
-    t.strictSame(new Set(inFolder), new Set([-E.ESTALE]), `as a folder: ${node}`)
+    t.strictSame(new Set(inDirectory), new Set([-E.ESTALE]), `as a directory: ${node}`)
     t.strictSame(
       [ops.readdir(node, 0, none), ops.readdirplus(node, 0, none), ops.fsyncdir(node, true)],
       [-E.ENOTDIR, -E.ENOTDIR, -E.ESTALE],
@@ -109,12 +109,12 @@ t.test('types and names', { skip: skipUnions }, async t => {
 
 t.test('a node lives as long as somebody needs it', { skip: skipUnions }, async t => {
   const { ops, lookup } = prepared(t)
-  const folder = lookup('d')
-  const file = lookup('g', folder)
-  t.equal(lookup('g', folder), file)
+  const directory = lookup('d')
+  const file = lookup('g', directory)
+  t.equal(lookup('g', directory), file)
   const opened = new Opened()
   t.equal(ops.open(file, sys.O.RDONLY, false, opened), 0)
-  ops.forget(folder, 1)
+  ops.forget(directory, 1)
   ops.forget(file, 2)
   t.strictSame(ops.counts(), { nodes: 3, files: 1, jobs: 0 }, 'it is open')
   ops.release(opened.fh)
@@ -159,7 +159,7 @@ t.test('the layers are closed before threads are ended', { skip: skipUnions }, a
 
 t.test('what is synced waits for the disk, and leaves nothing open', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
-  const where = unionFolders(t, { lower: [LOWER], upper: { 'u/': '' } })
+  const where = unionDirectories(t, { lower: [LOWER], upper: { 'u/': '' } })
   const { u } = stateOf(t, optionsOf(where))
   const asked: { task: IoTask; ends: (() => unknown)[] }[] = []
   const submit: IoPool['submit'] = (task, finish, abandon) => {

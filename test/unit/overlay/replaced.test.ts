@@ -1,5 +1,5 @@
 /**
- * Who owns a folder of a layer can put something else where the union, or the kernel, has seen an object: a symlink to
+ * Who owns a directory of a layer can put something else where the union, or the kernel, has seen an object: a symlink to
  * what is not theirs, a FIFO, another type. Whatever is called then, nothing outside of the layers is read or changed,
  * nothing of a lower layer is changed, and no call waits.
  */
@@ -29,7 +29,7 @@ import {
   scratch,
   socket,
   symlink,
-  unionFolders,
+  unionDirectories,
   type Layer,
   type Spec,
 } from '../../helpers/layers.js'
@@ -61,7 +61,7 @@ const ORIGINALS: Record<string, (at: string) => Layer> = {
 
 const replacementsIn = (victims: string): Record<string, Spec | null> => ({
   'symlink to a file': symlink(`${victims}/file`),
-  'symlink to a folder': symlink(`${victims}/dir`),
+  'symlink to a directory': symlink(`${victims}/dir`),
   'relative symlink': symlink('../../victims/file'),
   nothing: null,
   file: file('another'),
@@ -178,7 +178,7 @@ const OPERATIONS: Record<string, (on: On) => number> = {
   fsyncdir: on => on.ops.fsyncdir(on.node, false),
 }
 
-/** Everything about the trees that must stay as they are, but for times of access of folders. */
+/** Everything about the trees that must stay as they are, but for times of access of directories. */
 const snapshot = (...tops: string[]): string =>
   JSON.stringify(
     tops.map(top =>
@@ -212,7 +212,7 @@ interface Case {
   operation: string
   /** Where it is: the upper layer, the lower one, or both. */
   where: 'upper' | 'lower' | 'both'
-  /** No folder is open any more. */
+  /** No directory is open any more. */
   closed: boolean
   /** As on kernels before 6.6 and 6.13. */
   old: boolean
@@ -237,10 +237,10 @@ const attack = async (t: Test, given: Case): Promise<void> => {
     layers.lower = [{ 'd/x': meta }, { ...object }]
     layers.upper = others
   }
-  const folders = unionFolders(t, layers, top)
+  const directories = unionDirectories(t, layers, top)
   const options = {
     ...defaultUnionOptions,
-    ...folders,
+    ...directories,
     fsync: false,
     redirectDir: 'on' as const,
   }
@@ -254,10 +254,10 @@ const attack = async (t: Test, given: Case): Promise<void> => {
   const child = look(node, 'child') || look(parent, 'other')
 
   const replaced = data
-    ? [`${folders.lower[1]}/d/x`]
+    ? [`${directories.lower[1]}/d/x`]
     : [
-        ...(given.where === 'lower' ? [] : [`${folders.upper}/d/x`]),
-        ...(given.where === 'upper' ? [] : [`${folders.lower[0]}/d/x`]),
+        ...(given.where === 'lower' ? [] : [`${directories.upper}/d/x`]),
+        ...(given.where === 'upper' ? [] : [`${directories.lower[0]}/d/x`]),
       ]
   const instead = replacementsIn(`${top}/victims`)[given.replacement]
   for (const path of replaced) {
@@ -270,7 +270,7 @@ const attack = async (t: Test, given: Case): Promise<void> => {
     }
   }
   if (given.closed) u.fds.closeAll()
-  const before = snapshot(`${top}/victims`, ...folders.lower)
+  const before = snapshot(`${top}/victims`, ...directories.lower)
   const on: On = { ops, parent, node, child, seen: [] }
   const act = OPERATIONS[given.operation]
   if (act === undefined) throw new Error(given.operation)
@@ -282,7 +282,7 @@ const attack = async (t: Test, given: Case): Promise<void> => {
     Object.assign(features, { xattrat, fchmodat2 })
     close()
   }
-  const after = snapshot(`${top}/victims`, ...folders.lower)
+  const after = snapshot(`${top}/victims`, ...directories.lower)
   if (after !== before) throw new Error('something changed that is not the upper layer')
   const leak = on.seen.find(text => text.includes(SECRET) || text.includes('secret'))
   if (leak !== undefined) throw new Error(`it has read ${leak}`)
@@ -323,13 +323,13 @@ t.test('each operation, a symlink to a file instead of a file', { skip: skipUnio
       )
 })
 
-t.test('each operation, a symlink to a folder instead of one', { skip: skipUnions }, async t => {
+t.test('each operation, a symlink to a directory instead of one', { skip: skipUnions }, async t => {
   for (const operation of Object.keys(OPERATIONS))
     for (const closed of [false, true])
       await t.resolves(
         attack(t, {
           original: 'dir',
-          replacement: 'symlink to a folder',
+          replacement: 'symlink to a directory',
           operation,
           where: 'both',
           closed,

@@ -86,14 +86,14 @@ t.test('where a real object is', async t => {
   const file = (): Node => nodes.create(sys.S.IFREG, 5)
 
   t.strictSame(at(nodes.root), [10, ''])
-  t.equal(at(nodes.create(sys.S.IFDIR, 7, [])), -E.ENOENT, 'a removed folder')
+  t.equal(at(nodes.create(sys.S.IFDIR, 7, [])), -E.ENOENT, 'a removed directory')
   const low = file()
   t.equal(at(low), -E.ENOENT)
   low.lowerDir = lower.root
   low.lowerName = 'real\xff'
   t.strictSame(at(low), [11, 'real\xff'])
   low.lowerDir = gone
-  t.equal(at(low), -E.EIO, 'what the folder says')
+  t.equal(at(low), -E.EIO, 'what the directory says')
   const up = file()
   up.upper = true
   t.equal(at(up), -E.ENOENT, 'without a name')
@@ -124,7 +124,7 @@ t.test('the link count of a union', async t => {
   t.equal(linksOf({ nlinkAdjust: -2 }, 3), 1)
   t.equal(linksOf({ nlinkAdjust: -5 }, 3), 0, 'never less than none')
   t.equal(linksOf({ isDir: true, dirs: [1] }, 7), 7)
-  t.equal(linksOf({ isDir: true, dirs: [1, 2] }, 7), 1, 'a merged folder')
+  t.equal(linksOf({ isDir: true, dirs: [1, 2] }, 7), 1, 'a merged directory')
   t.equal(linksOf({ isDir: true, dirs: [1, 2], unlinked: true }, 7), 0)
 })
 

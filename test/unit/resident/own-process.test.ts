@@ -17,7 +17,7 @@ const mount = (mountpoint: string, type: string, device = '8:1', source = 'x'): 
   superOptions: 'rw',
 })
 
-/** A machine whose root folder lies on a disk, with other mounts. */
+/** A machine whose root directory lies on a disk, with other mounts. */
 const machine = (t: Test, ...mounts: MountInfo[]): Machine & { top: string } => {
   const top = fs.realpathSync(
     t.testdir({
@@ -99,7 +99,7 @@ t.test('a mount that hides another counts, and one that is hidden', async t => {
   t.match(whyOwn(['/x/a'], m), 'nfs4')
 })
 
-t.test('an overlay: that of the root folder is older than the process', async t => {
+t.test('an overlay: that of the root directory is older than the process', async t => {
   const over = mount('/over', 'overlay')
   const m = machine(t, over)
   t.match(whyOwn(['/over/a'], m), 'layers may lie anywhere')

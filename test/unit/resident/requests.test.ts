@@ -11,7 +11,7 @@ import { Requests, type Answer, type Take } from '../../../src/resident/requests
 
 const own: Answer = { kind: 'own', why: 'so' }
 
-/** A server of requests in a folder of the test's own. */
+/** A server of requests in a directory of the test's own. */
 const begin = (t: Test, take: Take): Registration => {
   const top = `${t.testdir({})}/top`
   const registration = Registration.make(`${top}/key`)
@@ -25,9 +25,9 @@ const begin = (t: Test, take: Take): Registration => {
 }
 
 /** A client that has asked, and what it does then. */
-const ask = (t: Test, folder: string, before: string, after: string): ChildProcess => {
+const ask = (t: Test, directory: string, before: string, after: string): ChildProcess => {
   const script = `${before}; exec 3<>"$2"; printf '\n%s\n' $$ >&3; ${after}`
-  const child = spawn('sh', ['-c', script, 'sh', folder, pipeIn(folder)], { stdio: 'ignore' })
+  const child = spawn('sh', ['-c', script, 'sh', directory, pipeIn(directory)], { stdio: 'ignore' })
   t.teardown(() => void child.kill('SIGKILL'))
   return child
 }
@@ -37,23 +37,23 @@ const outcomeOf = async (child: ChildProcess): Promise<string> =>
 
 t.test('a client that has become another program is not ended by the answer', async t => {
   let answered = false
-  const { folder } = begin(t, async () => {
+  const { directory } = begin(t, async () => {
     await pause(600)
     answered = true
     return own
   })
-  const child = ask(t, folder, ':', 'sleep 0.1; exec sleep 1')
+  const child = ask(t, directory, ':', 'sleep 0.1; exec sleep 1')
   t.equal(await outcomeOf(child), '0')
   t.ok(answered)
 })
 
 t.test('an answer is written into no file that a link leads to', async t => {
-  const { folder } = begin(t, () => Promise.resolve(own))
-  const other = `${folder}/other`
+  const { directory } = begin(t, () => Promise.resolve(own))
+  const other = `${directory}/other`
   fs.writeFileSync(other, 'precious')
   const child = ask(
     t,
-    folder,
+    directory,
     'ln -s "$1/other" "$1/.fresh.$$"',
     'until [ -e "$1/answer.$$" ]; do sleep 0.02; done; read -r line <"$1/answer.$$"; [ "$line" = own ]',
   )
@@ -61,12 +61,12 @@ t.test('an answer is written into no file that a link leads to', async t => {
   t.equal(fs.readFileSync(other, 'utf8'), 'precious')
 })
 
-t.test('a folder in place of an answer', async t => {
-  const { folder } = begin(t, () => Promise.resolve(own))
-  const child = ask(t, folder, 'mkdir "$1/.fresh.$$" "$1/answer.$$"', 'sleep 0.2; kill -9 $$')
+t.test('a directory in place of an answer', async t => {
+  const { directory } = begin(t, () => Promise.resolve(own))
+  const child = ask(t, directory, 'mkdir "$1/.fresh.$$" "$1/answer.$$"', 'sleep 0.2; kill -9 $$')
   t.equal(await outcomeOf(child), 'SIGKILL')
-  fs.mkdirSync(`${folder}/answer.4194304`)
-  fs.appendFileSync(pipeIn(folder), '\n4194304\n')
+  fs.mkdirSync(`${directory}/answer.4194304`)
+  fs.appendFileSync(pipeIn(directory), '\n4194304\n')
   await pause(300)
   t.pass('it does not end the server')
 })

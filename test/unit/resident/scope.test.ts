@@ -15,7 +15,7 @@ t.test('what systemd is asked for', async t => {
 })
 
 t.test('without systemd nothing is asked', async t => {
-  t.equal(await moveToScope('/no/such/folder'), false)
+  t.equal(await moveToScope('/no/such/directory'), false)
 })
 
 t.test('where systemd refuses, the process stays where it is', async t => {
@@ -28,5 +28,5 @@ t.test('where systemd refuses, the process stays where it is', async t => {
       env: { PATH: path },
     })
   t.equal(run(bin), 'false\n')
-  t.equal(run('/no/such/folder'), 'false\n', 'there is no busctl')
+  t.equal(run('/no/such/directory'), 'false\n', 'there is no busctl')
 })

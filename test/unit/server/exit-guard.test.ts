@@ -11,8 +11,8 @@ const namespace = spawnSync('unshare', ['-m', 'true']).status === 0
 
 /** In a mount namespace of its own: mounts `$M`, runs a process that watches over it, and looks. */
 const after = (t: Test, code: string): string => {
-  const folder = mkdtempSync(`${tmpdir()}/tsoverlay-guard-`)
-  t.teardown(() => rmSync(folder, { recursive: true }))
+  const directory = mkdtempSync(`${tmpdir()}/tsoverlay-guard-`)
+  t.teardown(() => rmSync(directory, { recursive: true }))
   const { stdout, stderr } = spawnSync(
     'unshare',
     [
@@ -27,7 +27,7 @@ const after = (t: Test, code: string): string => {
       env: {
         PATH: process.env['PATH'] ?? '',
         NODE: process.execPath,
-        M: folder,
+        M: directory,
         CODE: `import { guardExit } from '${module}'
 import { openSync, readFileSync } from 'node:fs'
 import { execFileSync } from 'node:child_process'

@@ -10,7 +10,7 @@ import { E } from '../../../src/sys/errno.js'
 import { close } from '../../../src/sys/io.js'
 import { dropCap, raiseCap, umask } from '../../../src/sys/proc.js'
 import { Stat } from '../../../src/sys/stat.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 umask(0)
 
@@ -18,7 +18,7 @@ const NOT_UTF8 = 'caf\xe9-\xff\x01\n'
 const NAME_255 = 'n'.repeat(255)
 
 t.test('openat adds O_CLOEXEC and O_NOFOLLOW', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = d.keep(at.openat(d.fd, 'file', k.O_CREAT | k.O_EXCL | k.O_RDWR, 0o640))
   t.equal(fs.statSync(d.at('file')).mode, k.S_IFREG | 0o640)
   t.match(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'), /flags:\t02\d*2\n/)
@@ -47,7 +47,7 @@ t.test('openat adds O_CLOEXEC and O_NOFOLLOW', async t => {
 })
 
 t.test('names: any byte, lengths up to the limits', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const st = new Stat()
   for (const name of [NOT_UTF8, NAME_255, 'x'.repeat(22), 'x'.repeat(23), '\x80', ' ']) {
     t.equal(at.mkdirat(d.fd, name, 0o700), 0)
@@ -92,7 +92,7 @@ t.test('names: any byte, lengths up to the limits', async t => {
 })
 
 t.test('openat2', async t => {
-  const d = folder(t)
+  const d = directory(t)
   fs.mkdirSync(d.at('dir'))
   fs.symlinkSync('..', d.at('dir/up'))
   const dir = d.keep(at.openat2(d.fd, 'dir', k.O_PATH | k.O_DIRECTORY, 0, 0))
@@ -116,7 +116,7 @@ t.test('openat2', async t => {
 })
 
 t.test('mkdir, symlink, link, unlink, rmdir', async t => {
-  const d = folder(t)
+  const d = directory(t)
   t.equal(at.mkdirat(d.fd, 'dir', 0o2770), 0)
   t.equal(fs.statSync(d.at('dir')).mode & 0o777, 0o770)
   t.equal(at.mkdirat(d.fd, 'dir', 0o700), -E.EEXIST)
@@ -137,7 +137,7 @@ t.test('mkdir, symlink, link, unlink, rmdir', async t => {
 })
 
 t.test('linkFd', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const tmp = d.keep(at.openat(d.fd, '.', k.O_TMPFILE | k.O_RDWR, 0o600))
   t.equal(at.linkFd(tmp, d.fd, 'tmp'), 0)
   t.equal(fs.statSync(d.at('tmp')).nlink, 1)
@@ -156,7 +156,7 @@ t.test('linkFd', async t => {
 })
 
 t.test('renameat2', async t => {
-  const d = folder(t)
+  const d = directory(t)
   fs.writeFileSync(d.at('a'), 'a')
   fs.writeFileSync(d.at('b'), 'b')
   t.equal(at.renameat2(d.fd, 'a', d.fd, 'b', k.RENAME_NOREPLACE), -E.EEXIST)
@@ -173,7 +173,7 @@ t.test('renameat2', async t => {
 })
 
 t.test('readlinkat', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const buf = Buffer.alloc(4096, 0x21)
   fs.symlinkSync('to/where', d.at('link'))
   t.equal(at.readlinkat(d.fd, 'link', buf), 8)

@@ -6,13 +6,13 @@ import * as k from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
 import { close, seekdir } from '../../../src/sys/io.js'
 import { Stat } from '../../../src/sys/stat.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 const NOT_UTF8 = 'caf\xe9-\xff\x01\n'
 const NAME_255 = 'n'.repeat(255)
 
 t.test('getdents64 and Dirents', async t => {
-  const d = folder(t)
+  const d = directory(t)
   fs.mkdirSync(d.at('many'))
   const dir = d.keep(at.openat(d.fd, 'many', k.O_RDONLY | k.O_DIRECTORY))
   const want = new Map<string, number>([

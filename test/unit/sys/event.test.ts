@@ -2,10 +2,10 @@ import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { E } from '../../../src/sys/errno.js'
 import * as io from '../../../src/sys/io.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 t.test('eventfd and poll2', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const a = d.keep(io.eventfd())
   const b = d.keep(io.eventfd())
   t.equal(io.poll2(a, b, 0), 0)
@@ -36,7 +36,7 @@ t.test('eventfd and poll2', async t => {
 })
 
 t.test('another thread wakes who waits', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = d.keep(io.eventfd())
   const script = `require('node:fs').writeSync(${fd}, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]))`
   const worker = new Worker(script, { eval: true, execArgv: [] })

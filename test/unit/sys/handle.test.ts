@@ -5,10 +5,10 @@ import * as k from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
 import { close, fsync } from '../../../src/sys/io.js'
 import { Stat } from '../../../src/sys/stat.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 t.test('file handles', async t => {
-  const d = folder(t)
+  const d = directory(t)
   fs.writeFileSync(d.at('file'), 'hello')
   fs.symlinkSync('file', d.at('link'))
   const st = new Stat()

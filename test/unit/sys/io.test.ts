@@ -9,7 +9,7 @@ import * as k from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
 import * as io from '../../../src/sys/io.js'
 import { addressOf } from '../../../src/sys/scratch.js'
-import { folder, type Folder } from './support.js'
+import { directory, type Directory } from './support.js'
 
 const TIB = 2 ** 40
 
@@ -19,11 +19,11 @@ const cloexec = (fd: number): boolean => {
   return (Number.parseInt(/flags:\s*(\d+)/.exec(info)?.[1] ?? '', 8) & k.O_CLOEXEC) !== 0
 }
 
-const create = (d: Folder, name: string, flags = 0): number =>
+const create = (d: Directory, name: string, flags = 0): number =>
   d.keep(openat(d.fd, name, k.O_CREAT | k.O_RDWR | flags, 0o600))
 
 t.test('read, write, pread, pwrite: ranges of a buffer, positions beyond 4 GiB', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = create(d, 'file')
   const buf = Buffer.from('0123456789')
   t.equal(io.write(fd, buf, 2, 5), 5)
@@ -59,7 +59,7 @@ t.test('read, write, pread, pwrite: ranges of a buffer, positions beyond 4 GiB',
 })
 
 t.test('a range outside the buffer touches nothing', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = create(d, 'file')
   const buf = Buffer.alloc(8)
   for (const [offset, length] of [
@@ -96,7 +96,7 @@ const resize = (view: Uint8Array, size: number): void => {
 }
 
 t.test('every kind of buffer', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = create(d, 'file')
   const text = Buffer.from('abcdefghijklmnopqrstuvwxyz'.repeat(10))
   t.equal(io.write(fd, text, 0, text.length), 260)
@@ -133,7 +133,7 @@ t.test('every kind of buffer', async t => {
 })
 
 t.test('writev2', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = create(d, 'file')
   const a = Buffer.from('header')
   const b = Buffer.from('some data')
@@ -145,7 +145,7 @@ t.test('writev2', async t => {
 })
 
 t.test('fallocate, fsync, copy_file_range, clone', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = create(d, 'file')
   t.equal(io.fallocate(fd, k.FALLOC_FL_KEEP_SIZE, 0, 65_536), 0)
   t.equal(fs.statSync(d.at('file')).size, 0)
@@ -159,7 +159,7 @@ t.test('fallocate, fsync, copy_file_range, clone', async t => {
   t.equal(io.fsync(fd), 0)
   t.equal(io.fdatasync(fd), 0)
   t.equal(io.syncfs(fd), 0)
-  t.equal(io.fsync(d.fd), 0, 'a folder')
+  t.equal(io.fsync(d.fd), 0, 'a directory')
   for (const call of [io.fsync, io.fdatasync, io.syncfs]) t.equal(call(-1), -E.EBADF)
 
   const out = create(d, 'copy')
@@ -180,7 +180,7 @@ t.test('fallocate, fsync, copy_file_range, clone', async t => {
 })
 
 t.test('ioctl and inode flags', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = create(d, 'file')
   const flags = io.getFlags(fd)
   t.ok(flags >= 0)
@@ -212,7 +212,7 @@ t.test('ioctl and inode flags', async t => {
 })
 
 t.test('descriptors: close, dup, flags, locks', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = create(d, 'file')
   const copy = io.dup(fd)
   t.ok(cloexec(copy))

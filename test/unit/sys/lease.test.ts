@@ -3,10 +3,10 @@ import t from 'tap'
 import { E } from '../../../src/sys/errno.js'
 import { close } from '../../../src/sys/io.js'
 import { isOpenForWriting, reopenForReading } from '../../../src/sys/lease.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 t.test('whether a file is open for writing', async t => {
-  const f = folder(t)
+  const f = directory(t)
   writeFileSync(f.at('file'), 'x')
   const writer = openSync(f.at('file'), 'r+')
   const reader = f.keep(reopenForReading(writer))
@@ -24,7 +24,7 @@ t.test('whether a file is open for writing', async t => {
 t.test('what is no file', async t => {
   t.equal(reopenForReading(1_000_000), -E.ENOENT)
   t.equal(isOpenForWriting(1_000_000), -E.EBADF)
-  const f = folder(t)
+  const f = directory(t)
   const again = reopenForReading(f.fd)
   t.ok(again > 0)
   t.ok(isOpenForWriting(again) <= 0)

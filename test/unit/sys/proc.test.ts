@@ -12,7 +12,7 @@ import { E } from '../../../src/sys/errno.js'
 import { close } from '../../../src/sys/io.js'
 import { mount, umount, umountAsync } from '../../../src/sys/mount.js'
 import * as proc from '../../../src/sys/proc.js'
-import { folder, show } from './support.js'
+import { directory, show } from './support.js'
 
 const status = (tid: number): string => fs.readFileSync(`/proc/self/task/${tid}/status`, 'latin1')
 
@@ -37,7 +37,7 @@ t.test('widenDescriptorTable: room is made, and nothing stays open', async t => 
 })
 
 t.test('pushFsIds: owner of new files, and capabilities stay', async t => {
-  const d = folder(t)
+  const d = directory(t)
   fs.mkdirSync(d.at('private'), { mode: 0o700 })
   const dir = d.keep(openat(d.fd, 'private', k.O_RDONLY))
   fs.chownSync(d.at('private'), 7, 7)
@@ -47,7 +47,7 @@ t.test('pushFsIds: owner of new files, and capabilities stay', async t => {
   t.equal(proc.pushFsIds(1000, 1001), 0)
   t.strictSame(fsIds(), [1000, 1001])
   t.equal(effective(), before)
-  t.equal(mkdirat(dir, 'made', 0o755), 0, 'in a folder which that user could not write')
+  t.equal(mkdirat(dir, 'made', 0o755), 0, 'in a directory which that user could not write')
   const file = d.keep(openat(dir, 'file', k.O_CREAT | k.O_RDWR, 0o600))
   t.equal(fchown(file, 12, -1), 0, 'CAP_CHOWN')
   proc.popFsIds()
@@ -141,7 +141,7 @@ t.test('setfsuid, setfsgid as such', async t => {
 })
 
 t.test('per thread: ids, capabilities and errno', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const worker = new Worker(new URL('./proc-worker.ts', import.meta.url), { workerData: d.fd })
   // Meanwhile this thread fails with another error.
   const mine = new Set<number>()
@@ -202,7 +202,7 @@ t.test('process: euid, umask, tid, limits, affinity', async t => {
 })
 
 t.test('mount and umount', async t => {
-  const d = folder(t)
+  const d = directory(t)
   fs.mkdirSync(d.at('mnt-ö'))
   const target = d.at('mnt-ö')
   t.teardown(() => umount(target, k.MNT_DETACH))

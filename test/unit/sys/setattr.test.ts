@@ -4,7 +4,7 @@ import * as at from '../../../src/sys/at.js'
 import * as k from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
 import { features } from '../../../src/sys/features.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 // With fchmodat2 where the kernel has it, then as on a kernel without.
 for (const kernel of ['this', 'older']) {
@@ -13,7 +13,7 @@ for (const kernel of ['this', 'older']) {
     t.teardown(() => (features.fchmodat2 = before))
     if (kernel === 'older') features.fchmodat2 = false
 
-    const d = folder(t)
+    const d = directory(t)
     fs.writeFileSync(d.at('file'), '')
     fs.symlinkSync('file', d.at('link'))
     const rw = d.keep(at.openat(d.fd, 'file', k.O_RDWR))

@@ -7,9 +7,9 @@ import * as k from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
 import { read, write } from '../../../src/sys/io.js'
 import * as s from '../../../src/sys/splice.js'
-import { folder, type Folder } from './support.js'
+import { directory, type Directory } from './support.js'
 
-const openPipe = (d: Folder): [number, number] => {
+const openPipe = (d: Directory): [number, number] => {
   const ends = s.pipe()
   if (typeof ends === 'number') throw new Error(`pipe: ${ends}`)
   ends.forEach(fd => d.keep(fd))
@@ -17,7 +17,7 @@ const openPipe = (d: Folder): [number, number] => {
 }
 
 t.test('a pipe that never blocks, of a chosen size', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const [from, into] = openPipe(d)
   const buf = Buffer.alloc(16)
   t.equal(read(from, buf, 0, 16), -E.EAGAIN)
@@ -32,7 +32,7 @@ t.test('a pipe that never blocks, of a chosen size', async t => {
 })
 
 t.test('between files and a pipe', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const [from, into] = openPipe(d)
   fs.writeFileSync(d.at('a'), '0123456789')
   const a = d.keep(openat(d.fd, 'a', k.O_RDONLY))
@@ -41,14 +41,14 @@ t.test('between files and a pipe', async t => {
   t.equal(s.spliceFrom(a, 8, into, 100), 2, 'up to the end')
   t.equal(s.spliceFrom(a, 10, into, 100), 0)
   t.equal(s.spliceFrom(a, 2 ** 40, into, 100), 0)
-  t.equal(s.spliceFrom(d.fd, 0, into, 100), -E.EINVAL, 'a folder')
+  t.equal(s.spliceFrom(d.fd, 0, into, 100), -E.EINVAL, 'a directory')
   t.equal(s.splice(from, b, 100), 6)
   t.equal(fs.readFileSync(d.at('b'), 'latin1'), '345689')
   t.equal(s.splice(from, a, 1), -E.EBADF, 'open for reading only')
 })
 
 t.test('memory by reference', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const [from, into] = openPipe(d)
   const buf = Buffer.allocUnsafeSlow(4096).fill('a')
   t.equal(s.vmsplice(into, buf, 8, 4), 4)

@@ -7,12 +7,12 @@ import { E } from '../../../src/sys/errno.js'
 import { pwrite } from '../../../src/sys/io.js'
 import { umask } from '../../../src/sys/proc.js'
 import { ino64, Stat, Statx, STATX_WORDS } from '../../../src/sys/stat.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 umask(0)
 
 t.test('Stat against node:fs', async t => {
-  const d = folder(t)
+  const d = directory(t)
   fs.writeFileSync(d.at('file'), 'hello')
   fs.mkdirSync(d.at('dir'), { mode: 0o1751 })
   fs.symlinkSync('file', d.at('link'))
@@ -110,7 +110,7 @@ t.test('Stat against node:fs', async t => {
 })
 
 t.test('Stat: sizes and numbers beyond 32 and 53 bits', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const fd = d.keep(at.openat(d.fd, 'big', k.O_CREAT | k.O_RDWR, 0o600))
   const size = 5 * 2 ** 40 + 12_345
   t.equal(pwrite(fd, Buffer.from('x'), 0, 1, size - 1), 1)

@@ -3,10 +3,10 @@ import t from 'tap'
 import * as at from '../../../src/sys/at.js'
 import * as k from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 t.test('statfs', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const out = new at.StatFs()
   const real = fs.statfsSync(d.path)
   t.equal(at.statfs(d.fd, out), 0)

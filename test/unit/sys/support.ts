@@ -1,5 +1,5 @@
 /**
- * A folder of its own for each test, on the real file system, with descriptors that are closed and
+ * A directory of its own for each test, on the real file system, with descriptors that are closed and
  * files that are removed afterwards.
  */
 
@@ -12,9 +12,9 @@ import { O_DIRECTORY, O_RDONLY } from '../../../src/sys/constants.js'
 import { errnoName } from '../../../src/sys/errno.js'
 import { close } from '../../../src/sys/io.js'
 
-export interface Folder {
+export interface Directory {
   path: string
-  /** The folder, opened for reading. */
+  /** The directory, opened for reading. */
   fd: number
   /** The path of a name in it. */
   at(name: string): string
@@ -22,7 +22,7 @@ export interface Folder {
   keep(fd: number): number
 }
 
-export const folder = (t: Test): Folder => {
+export const directory = (t: Test): Directory => {
   const path = mkdtempSync(join(tmpdir(), 'tsoverlay-sys-'))
   const open: number[] = []
   const keep = (fd: number): number => {

@@ -7,10 +7,10 @@ import { O_PATH, O_RDONLY, O_WRONLY } from '../../../src/sys/constants.js'
 import { E } from '../../../src/sys/errno.js'
 import { truncateat } from '../../../src/sys/truncate.js'
 import * as sys from '../../helpers/syscalls.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 t.test('by name and by descriptor, sizes, times and errors as truncate(2)', async t => {
-  const d = folder(t)
+  const d = directory(t)
   const long = Math.floor(Date.now() / 1000) - 10_000
   const cuts = [0, 1, 4, 5, 4097, -1, Number.MAX_SAFE_INTEGER]
   for (const size of cuts) {
@@ -38,7 +38,7 @@ t.test('by name and by descriptor, sizes, times and errors as truncate(2)', asyn
 })
 
 t.test('what is no regular file is neither followed nor waited for', async t => {
-  const d = folder(t)
+  const d = directory(t)
   fs.writeFileSync(d.at('victim'), 'victim')
   fs.symlinkSync('victim', d.at('link'))
   fs.mkdirSync(d.at('dir'))
@@ -56,7 +56,7 @@ t.test('what is no regular file is neither followed nor waited for', async t => 
 
 t.test('a file that is read-only by its mode, and one that is executed', async t => {
   if (process.geteuid?.() !== 0) return t.comment('needs root')
-  const d = folder(t)
+  const d = directory(t)
   fs.chmodSync(d.path, 0o755)
   fs.writeFileSync(d.at('f'), 'text', { mode: 0o444 })
   fs.chownSync(d.at('f'), 1000, 1000)

@@ -18,12 +18,12 @@ import {
   removexattrat,
   setxattrat,
 } from '../../../src/sys/xattr.js'
-import { folder } from './support.js'
+import { directory } from './support.js'
 
 const bytes = (s: string): Buffer => Buffer.from(s, 'latin1')
 
 t.test('the probe agrees with the kernel version', async t => {
-  const d = folder(t)
+  const d = directory(t)
   listxattrNames(d.fd, '')
   const [major = 0, minor = 0] = release().split('.').map(Number)
   if (major < 6 || (major === 6 && minor < 13)) t.notOk(features.xattrat)
@@ -38,7 +38,7 @@ for (const kernel of ['this', 'older']) {
     if (kernel === 'older') features.xattrat = false
 
     t.test('by name, also of a symlink itself', async t => {
-      const d = folder(t)
+      const d = directory(t)
       const buf = Buffer.alloc(20)
       for (const name of ['file', 'dir', 'link', 'fifo', '\xff\xfe']) {
         if (name === 'dir') fs.mkdirSync(d.at(name))
@@ -73,7 +73,7 @@ for (const kernel of ['this', 'older']) {
     })
 
     t.test("'' is what the descriptor refers to", async t => {
-      const d = folder(t)
+      const d = directory(t)
       fs.writeFileSync(d.at('file'), '')
       fs.mkdirSync(d.at('dir'))
       fs.symlinkSync('file', d.at('link'))
@@ -93,7 +93,7 @@ for (const kernel of ['this', 'older']) {
     })
 
     t.test('errors', async t => {
-      const d = folder(t)
+      const d = directory(t)
       fs.writeFileSync(d.at('file'), '')
       const buf = Buffer.alloc(20)
       const long = 'n'.repeat(5000)
@@ -119,7 +119,7 @@ for (const kernel of ['this', 'older']) {
 }
 
 t.test('values and lists beyond the first buffer', async t => {
-  const d = folder(t)
+  const d = directory(t)
   // A file system that takes 64 KiB.
   const shm = '/dev/shm'
   fs.writeFileSync(d.at('file'), '')

@@ -33,7 +33,7 @@ t.test('requests per second are those since the look before', async t => {
   )
   const all = [
     listed('/a', { requests: 150 }),
-    // Another mount on the same folder, one that is new, and one that does not answer.
+    // Another mount on the same directory, one that is new, and one that does not answer.
     listed('/b', { since: 2000, requests: 5 }),
     listed('/c', { requests: 5 }),
     listed('/d', { requests: null }),

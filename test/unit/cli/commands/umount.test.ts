@@ -5,9 +5,9 @@ import t from 'tap'
 import { unmount } from '../../../../src/cli/commands/umount.js'
 
 t.test('only what is a mount of FUSE is unmounted', async t => {
-  const top = t.testdir({ folder: {} })
+  const top = t.testdir({ directory: {} })
   fs.symlinkSync('/proc', `${top}/link`)
-  for (const path of [top, `${top}/none`, `${top}/folder/..`, '/no/such/folder'])
+  for (const path of [top, `${top}/none`, `${top}/directory/..`, '/no/such/directory'])
     await t.rejects(
       unmount(path, false),
       { name: 'MountError', code: 'EINVAL', path, message: /nothing is mounted there/ },

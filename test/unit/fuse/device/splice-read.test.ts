@@ -77,9 +77,9 @@ t.test('what goes another way', async t => {
   t.equal(r.pipe.load(r.rep, -1, 65536, 0), -1, 'a file that is not there')
   t.notOk(r.pipe.loaded)
   t.ok(r.reply(65536, 0), 'nothing of it is left')
-  const folder = fs.openSync(r.dir, 'r')
-  t.equal(r.pipe.load(r.rep, folder, 65536, 0), -1)
-  fs.closeSync(folder)
+  const directory = fs.openSync(r.dir, 'r')
+  t.equal(r.pipe.load(r.rep, directory, 65536, 0), -1)
+  fs.closeSync(directory)
   t.notOk(r.pipe.takes(MIN_SPLICED), 'where files cannot be spliced, no more is tried')
 })
 

@@ -3,11 +3,11 @@ import t from 'tap'
 import { detach, mountDevice, mountedDevice } from '../../../../src/fuse/mount/mount.js'
 import { statSync } from 'node:fs'
 
-t.test('what is mounted on a folder', async t => {
+t.test('what is mounted on a directory', async t => {
   const { dev } = statSync('/proc')
   t.equal(mountedDevice('/proc'), `${dev >> 8}:${dev & 0xff}`)
   t.equal(mountedDevice(t.testdir()), undefined)
-  t.equal(mountedDevice('/no/such/folder'), undefined)
+  t.equal(mountedDevice('/no/such/directory'), undefined)
 })
 
 t.test('only what is still there is taken away', async t => {

@@ -21,32 +21,32 @@ const skip = !namespace && 'needs a mount namespace'
 
 /** Runs code in a process with three mounts, which ends as `signal` says; what fusermount3 was called with. */
 const taken = async (code: string, calls: number): Promise<string[]> => {
-  const folder = mkdtempSync(`${tmpdir()}/tsoverlay-watch-`)
-  t.teardown(() => rmSync(folder, { recursive: true }))
+  const directory = mkdtempSync(`${tmpdir()}/tsoverlay-watch-`)
+  t.teardown(() => rmSync(directory, { recursive: true }))
   // With all that a shell and mountinfo write in another way.
-  const points = [`${folder}/it's "a\\ $HOME`, `${folder}/two\nlines`, `${folder}/plain`]
+  const points = [`${directory}/it's "a\\ $HOME`, `${directory}/two\nlines`, `${directory}/plain`]
   for (const point of points) mkdirSync(point)
-  writeFileSync(`${folder}/fusermount3`, `#!/bin/sh\nprintf '%s\\0' "$*" >>'${folder}/log'\n`)
-  chmodSync(`${folder}/fusermount3`, 0o755)
+  writeFileSync(`${directory}/fusermount3`, `#!/bin/sh\nprintf '%s\\0' "$*" >>'${directory}/log'\n`)
+  chmodSync(`${directory}/fusermount3`, 0o755)
   writeFileSync(
-    `${folder}/code.mjs`,
+    `${directory}/code.mjs`,
     `import { watchOver } from '${module}'
 import { readFileSync } from 'node:fs'
 const points = ${JSON.stringify(points)}
 const lines = readFileSync('/proc/self/mountinfo', 'utf8').split('\\n').map(line => line.split(' '))
-const devices = lines.filter(words => words[4]?.startsWith('${folder}/')).map(words => words[2])
+const devices = lines.filter(words => words[4]?.startsWith('${directory}/')).map(words => words[2])
 const watch = index => watchOver(points[index], devices[index])
 ${code}
 setTimeout(() => process.kill(process.pid, 'SIGKILL'), 300)`,
   )
-  const script = `for point; do mount -t tmpfs watched "$point" || exit; done; exec '${process.execPath}' '${folder}/code.mjs'`
+  const script = `for point; do mount -t tmpfs watched "$point" || exit; done; exec '${process.execPath}' '${directory}/code.mjs'`
   spawnSync('unshare', ['-m', 'sh', '-c', script, 'sh', ...points], {
-    env: { PATH: `${folder}:${process.env['PATH'] ?? ''}` },
+    env: { PATH: `${directory}:${process.env['PATH'] ?? ''}` },
     timeout: 60_000,
   })
   const log = (): string[] =>
-    existsSync(`${folder}/log`)
-      ? readFileSync(`${folder}/log`, 'utf8').split('\0').slice(0, -1)
+    existsSync(`${directory}/log`)
+      ? readFileSync(`${directory}/log`, 'utf8').split('\0').slice(0, -1)
       : []
   await until('the watcher', () => log().length >= calls)
   return log().map(call => String(points.findIndex(point => call === `-u -z -q -- ${point}`)))

@@ -571,7 +571,7 @@ const cases: Record<string, Case> = {
     out: zeros(16),
     set: ({ session }) => void (session.wish.strictAtime = true),
   },
-  'releasedir: of such a folder': {
+  'releasedir: of such a directory': {
     op: OP.RELEASEDIR,
     body: releaseIn,
     out: zeros(0),
@@ -1067,7 +1067,7 @@ const links = (tuning: { staticNlink: boolean }, mode: number, nlink: number): n
   ]
 }
 
-t.test('static_nlink: one link for every folder, wherever attributes go out', async t => {
+t.test('static_nlink: one link for every directory, wherever attributes go out', async t => {
   t.same(links({ staticNlink: true }, 0o040755, 7), Array(6).fill(1))
   t.same(links({ staticNlink: true }, 0o040755, 0), Array(6).fill(0), 'a removed one has none')
   t.same(links({ staticNlink: true }, 0o100644, 7), Array(6).fill(7), 'files keep theirs')

@@ -14,10 +14,10 @@ import {
   scratch,
   socket,
   symlink,
-  unionFolders,
+  unionDirectories,
   type Layer,
   type Traits,
-  type UnionFolders,
+  type UnionDirectories,
 } from '../../../helpers/layers.js'
 import { compare, NOTHING_OPEN, skipParity } from '../../../helpers/parity.js'
 import * as sys from '../../../helpers/syscalls.js'
@@ -52,12 +52,12 @@ const LOWER: Layer = {
   'd/acl': file('acl!', { ...traits, mode: 0o640, xattrs: { 'system.posix_acl_access': ACCESS } }),
   'd/none': file('', { ...traits, mode: 0 }),
   'd/empty': file('', traits),
-  'd/folder/': dir({
+  'd/directory/': dir({
     ...traits,
     mode: 0o2770,
     xattrs: { ...USER, 'system.posix_acl_default': DEFAULT, 'system.posix_acl_access': ACCESS },
   }),
-  'd/folder/in/f': 'f',
+  'd/directory/in/f': 'f',
   'd/symlink': symlink('to/somewhere\xff', { ...traits, xattrs: XATTRS }),
   'd/long': symlink('x'.repeat(4000)),
   'd/fifo': fifo({ ...traits, mode: 0o622, xattrs: XATTRS }),
@@ -102,7 +102,7 @@ t.test('everything keeps everything', { skip: skipParity }, async t => {
     'open with O_TRUNC': (fs, path) =>
       /f|hole|acl/.test(path) ? fs.write(path, '', 0, sys.O.TRUNC) : 0,
   }
-  const special = /fifo|socket|char|block|symlink|long|folder/
+  const special = /fifo|socket|char|block|symlink|long|directory/
   for (const [name, trigger] of Object.entries(triggers))
     for (const memory of name === 'chmod' || name === 'write' ? [true, false] : [true]) {
       const scenario = { lower: [LOWER], options: { redirectDir: 'on' as const }, memory }
@@ -130,7 +130,7 @@ t.test('synced on disk, with and without an index', { skip: skipParity }, async 
 })
 
 t.test('holes stay holes', async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [
       {
         small: file('a', { pieces: [[900_000, 'z']] }),
@@ -171,7 +171,7 @@ const parked = (t: Test, call: () => number): Pending => {
 }
 
 /** Nothing unfinished is left behind, only perhaps the whiteout that others are links of. */
-const tidy = (t: Test, where: UnionFolders, name: string): void => {
+const tidy = (t: Test, where: UnionDirectories, name: string): void => {
   const left = readdirSync(`${where.work}/work`).filter(
     entry => !statSync(`${where.work}/work/${entry}`).isCharacterDevice(),
   )
@@ -194,12 +194,12 @@ t.test('large files, while other requests go on', async t => {
       t: Test,
       union: UnionFs,
       retry: () => Promise<Opened>,
-      where: UnionFolders,
+      where: UnionDirectories,
     ) => Promise<void>,
     path = 'd/big',
   ): Promise<void> => {
     await t.test(name, async t => {
-      const where = unionFolders(t, { lower: [lower] })
+      const where = unionDirectories(t, { lower: [lower] })
       const lowerBefore = readTree(where.lower[0] as string, true)
       const before = openFds()
       const union = open(t, optionsOf(where, { redirectDir: 'on' }))
@@ -282,7 +282,7 @@ t.test('large files, while other requests go on', async t => {
     t.match(await union.read('e/moved'), /^xEGIN/)
   })
 
-  await scene('its folder is renamed meanwhile', lower, async (t, union, retry, where) => {
+  await scene('its directory is renamed meanwhile', lower, async (t, union, retry, where) => {
     t.equal(await union.rename('d', 'e/d2'), 0)
     const { fh } = await retry()
     t.equal(union.pwrite(fh, 'x'), 1)
@@ -312,7 +312,7 @@ t.test('large files, while other requests go on', async t => {
     t.equal(await union.read('d/big'), 'other')
   })
 
-  await scene('its folder removed meanwhile', lower, async (t, union, retry) => {
+  await scene('its directory removed meanwhile', lower, async (t, union, retry) => {
     t.equal(await union.unlink('d/big'), 0)
     t.equal(await union.unlink('d/small'), 0)
     t.equal(await union.rmdir('d'), 0)
@@ -361,7 +361,7 @@ t.test('large files, while other requests go on', async t => {
 })
 
 t.test('forgotten while a copy is made', async t => {
-  const where = unionFolders(t, { lower: [{ 'd/big': BIG }] })
+  const where = unionDirectories(t, { lower: [{ 'd/big': BIG }] })
   const union = open(t, optionsOf(where))
   const call = (): number => union.ops.open(union.id('d/big'), sys.O.RDWR, false, new Opened())
   const { job } = parked(t, call)
@@ -374,7 +374,7 @@ t.test('forgotten while a copy is made', async t => {
 })
 
 t.test('closed while a copy is made', async t => {
-  const where = unionFolders(t, { lower: [{ big: BIG }] })
+  const where = unionDirectories(t, { lower: [{ big: BIG }] })
   const before = openFds()
   const union = open(t, optionsOf(where))
   parked(t, () => union.ops.open(union.id('big'), sys.O.RDWR, false, new Opened()))
@@ -387,7 +387,7 @@ t.test('closed while a copy is made', async t => {
   tidy(t, where, 'opened again')
 })
 
-t.test('owner and mode do not come from the work folder', async t => {
+t.test('owner and mode do not come from the work directory', async t => {
   const lower: Layer = {}
   for (const mode of [0, 0o200, 0o444, 0o600, 0o666, 0o777, 0o4755, 0o2660, 0o1777]) {
     for (const id of [0, 7])
@@ -416,7 +416,7 @@ t.test('owner and mode do not come from the work folder', async t => {
   ]
   for (const [title, prepare] of works) {
     await t.test(title, async t => {
-      const where = unionFolders(t, { lower: [lower] })
+      const where = unionDirectories(t, { lower: [lower] })
       prepare(where.work)
       const union = open(t, optionsOf(where))
       for (const name of names) {
@@ -430,7 +430,7 @@ t.test('owner and mode do not come from the work folder', async t => {
 })
 
 t.test('handles that were open before', async t => {
-  const where = unionFolders(t, { lower: [{ f: 'lower text', h1: 'linked', h2: link('h1') }] })
+  const where = unionDirectories(t, { lower: [{ f: 'lower text', h1: 'linked', h2: link('h1') }] })
   const union = open(t, optionsOf(where))
   for (const path of ['f', 'h1']) {
     const readers = [await union.open(path, 0), await union.open(path, 0)] as Opened[]
@@ -448,8 +448,13 @@ t.test('handles that were open before', async t => {
 })
 
 /** An upper layer on a file system of its own, with little room or few abilities. */
-const cramped = (t: Test, lower: Layer, type: 'tmpfs' | 'ramfs', options: string): UnionFolders => {
-  const where = unionFolders(t, { lower: [lower] })
+const cramped = (
+  t: Test,
+  lower: Layer,
+  type: 'tmpfs' | 'ramfs',
+  options: string,
+): UnionDirectories => {
+  const where = unionDirectories(t, { lower: [lower] })
   const small = scratch(t)
   if (sys.mount('none', small, type, 0, options) < 0) throw new Error(`no ${type}`)
   for (const name of ['upper', 'work']) sys.mkdirat(sys.AT_FDCWD, `${small}/${name}`, 0o755)
@@ -502,8 +507,8 @@ t.test('a failure leaves things as they were', { skip: skipParity }, async t => 
   await t.test('rights that cannot be kept', async t => {
     const lower: Layer = {
       acl: file('x', { xattrs: { 'system.posix_acl_access': ACCESS } }),
-      'folder/': dir({ xattrs: { 'system.posix_acl_default': DEFAULT } }),
-      'folder/f': 'f',
+      'directory/': dir({ xattrs: { 'system.posix_acl_default': DEFAULT } }),
+      'directory/f': 'f',
       plain: file('x', { xattrs: { 'user.x': 'x' } }),
     }
     const where = cramped(t, lower, 'ramfs', '')
@@ -512,16 +517,16 @@ t.test('a failure leaves things as they were', { skip: skipParity }, async t => 
     const EOPNOTSUPP = -95
     t.equal(await union.chmod('acl', 0o600), EOPNOTSUPP)
     t.equal(await union.write('acl', 'X'), EOPNOTSUPP)
-    t.equal(await union.chmod('folder', 0o700), EOPNOTSUPP)
-    t.equal(await union.create('folder/g', 0o644), EOPNOTSUPP)
+    t.equal(await union.chmod('directory', 0o700), EOPNOTSUPP)
+    t.equal(await union.create('directory/g', 0o644), EOPNOTSUPP)
     t.equal(await union.write('plain', 'X'), 1)
     t.equal(await union.getxattr('plain', 'user.x'), EOPNOTSUPP, 'what grants nothing may go')
     t.strictSame(paths(where.upper), ['.', 'plain'])
     tidy(t, where, 'after it')
   })
 
-  await t.test('an upper folder that lets nothing in', async t => {
-    const where = unionFolders(t, {
+  await t.test('an upper directory that lets nothing in', async t => {
+    const where = unionDirectories(t, {
       lower: [
         { 'd/f': 'f', 'd/s': symlink('x'), 'd/sub/g': 'g', 'd/h1': 'h', 'd/h2': link('d/h1') },
       ],
@@ -554,14 +559,14 @@ t.test('a failure leaves things as they were', { skip: skipParity }, async t => 
 })
 
 t.test('who is told that attributes changed', async t => {
-  const where = unionFolders(t, { lower: [{ 'd/f': 'f', 'd/h1': 'h', 'd/h2': link('d/h1') }] })
+  const where = unionDirectories(t, { lower: [{ 'd/f': 'f', 'd/h1': 'h', 'd/h2': link('d/h1') }] })
   const union = open(t, optionsOf(where, { volatile: true }))
   const ids = ['d', 'd/f', 'd/h1'].map(path => union.id(path))
   t.equal(await union.write('d/f', 'F'), 1)
-  t.ok(union.notified.includes(ids[0] as number), 'the folder, which is merged now')
+  t.ok(union.notified.includes(ids[0] as number), 'the directory, which is merged now')
   const out = new Entry()
   for (const id of ids) t.equal(union.ops.getattr(id, 0, out.attr), 0)
   union.notified.length = 0
   t.equal(await union.write('d/h1', 'H'), 1)
-  t.ok(union.notified.includes(ids[0] as number), 'the folder, which has another ctime')
+  t.ok(union.notified.includes(ids[0] as number), 'the directory, which has another ctime')
 })

@@ -5,7 +5,7 @@ import t from 'tap'
 import { ensureUpperDir } from '../../../../src/overlay/copy-up/directory.js'
 import { ROOT_ID } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
-import { dir, unionFolders, type Layer } from '../../../helpers/layers.js'
+import { dir, unionDirectories, type Layer } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { openFds, optionsOf, readOnlyOptions } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
@@ -20,9 +20,9 @@ const stat = (path: string): unknown[] => {
   return [mode, uid, gid, atime, mtime, sys.getxattr({ path, follow: false }, 'user.x')]
 }
 
-t.test('the upper layer gets the folder and all above it, as they were', async t => {
+t.test('the upper layer gets the directory and all above it, as they were', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const { u, find, notified } = stateOf(t, optionsOf(where, { volatile: true }))
   const c = find('a/b\xff/c')
   c.lookups = 1
@@ -31,7 +31,7 @@ t.test('the upper layer gets the folder and all above it, as they were', async t
   for (const path of ['a', 'a/b\xff', 'a/b\xff/c'])
     t.strictSame(stat(`${where.upper}/${path}`), stat(`${where.lower[0]}/${path}`), path)
   const bytes = Buffer.from(`${where.upper}/a/b\xff/c`, 'latin1')
-  t.strictSame(fs.readdirSync(bytes), [], 'the folder alone')
+  t.strictSame(fs.readdirSync(bytes), [], 'the directory alone')
   t.strictSame([c.upper, c.dirs.length, c.lowerPositive], [true, 2, true])
   t.strictSame(notified, [ROOT_ID, c.id], 'one has another ctime, one another link count')
   t.equal(ensureUpperDir(u, c), 0, 'nothing is left to do')
@@ -39,13 +39,13 @@ t.test('the upper layer gets the folder and all above it, as they were', async t
   const more = openFds().filter(path => !before.includes(path))
   t.notOk(
     more.some(path => path.includes('/work/')),
-    'nothing is open in the work folder',
+    'nothing is open in the work directory',
   )
 })
 
-t.test('what fails leaves neither a half folder nor a trace of it', async t => {
+t.test('what fails leaves neither a half directory nor a trace of it', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const { u, find, notified } = stateOf(t, optionsOf(where, { volatile: true }))
   const c = find('a/b\xff/c')
   t.equal(ensureUpperDir(u, find('a/b\xff')), 0)
@@ -56,11 +56,11 @@ t.test('what fails leaves neither a half folder nor a trace of it', async t => {
   t.equal(fs.readFileSync(upper, 'latin1'), 'in the way')
   t.strictSame(fs.readdirSync(`${where.work}/work`), ['incompat'])
   c.parent = null
-  t.equal(ensureUpperDir(u, c), -E.ENOENT, 'a folder without a name')
+  t.equal(ensureUpperDir(u, c), -E.ENOENT, 'a directory without a name')
   t.strictSame(notified, [ROOT_ID])
 })
 
 t.test('a union that only reads says so', { skip: skipUnions }, async t => {
-  const { u, find } = stateOf(t, readOnlyOptions(unionFolders(t, { lower: [LOWER] })))
+  const { u, find } = stateOf(t, readOnlyOptions(unionDirectories(t, { lower: [LOWER] })))
   t.equal(ensureUpperDir(u, find('a')), -E.EROFS)
 })

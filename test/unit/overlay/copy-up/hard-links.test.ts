@@ -10,7 +10,7 @@ import {
 } from '../../../../src/overlay/copy-up/hard-links.js'
 import { nlinkAdjust, setNlinkMark } from '../../../../src/overlay/copy-up/nlink.js'
 import { E } from '../../../../src/sys/errno.js'
-import { link, unionFolders, whiteout } from '../../../helpers/layers.js'
+import { link, unionDirectories, whiteout } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
@@ -22,7 +22,7 @@ const inodes = (upper: string, ...names: string[]): number =>
 t.test('every name that is known gets its place, others when they are', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   for (const index of [true, false]) {
-    const where = unionFolders(t, { lower: [LOWER] })
+    const where = unionDirectories(t, { lower: [LOWER] })
     const { u, find, complaints } = stateOf(t, optionsOf(where, { index, volatile: true }))
     const node = find('a')
     t.equal(find('d/e/c\xff'), node, 'one node')
@@ -45,7 +45,7 @@ t.test('every name that is known gets its place, others when they are', async t 
 
 t.test('a name that cannot be linked stays where it is, with a word', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const { u, find, complaints } = stateOf(t, optionsOf(where, { volatile: true }))
   const node = find('a')
   find('d/e/c\xff')
@@ -64,7 +64,7 @@ t.test('a name that cannot be linked stays where it is, with a word', async t =>
 
 t.test('the link count is written as the kernel reads it', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
-  const where = unionFolders(t, { lower: [LOWER], upper: { f: 'x', w: whiteout } })
+  const where = unionDirectories(t, { lower: [LOWER], upper: { f: 'x', w: whiteout } })
   const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const upper = u.upper!.fd
   for (const n of [0, 1, -1, 65_000, -65_000]) {

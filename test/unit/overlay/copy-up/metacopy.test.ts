@@ -7,7 +7,12 @@ import { findData } from '../../../../src/overlay/copy-up/metacopy.js'
 import type { Node } from '../../../../src/overlay/inode/node.js'
 import { Entry, Opened, Pending } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
-import { file, unionFolders, type Layer, type UnionFolders } from '../../../helpers/layers.js'
+import {
+  file,
+  unionDirectories,
+  type Layer,
+  type UnionDirectories,
+} from '../../../helpers/layers.js'
 import { NOTHING_OPEN, skipParity, withKernel } from '../../../helpers/parity.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { open, optionsOf } from '../../../helpers/union.js'
@@ -18,8 +23,8 @@ const DATA = 'd'.repeat(SIZE)
 const TIME = { sec: 1_234_567_890, nsec: 123_456_789 }
 
 /** A union whose upper layer has a metadata-only copy of a large file, made by the kernel. */
-const prepared = async (t: Parameters<typeof unionFolders>[0]): Promise<UnionFolders> => {
-  const where = unionFolders(t, { lower: [{ big: file(DATA), other: 'other' }] })
+const prepared = async (t: Parameters<typeof unionDirectories>[0]): Promise<UnionDirectories> => {
+  const where = unionDirectories(t, { lower: [{ big: file(DATA), other: 'other' }] })
   await withKernel(where, 'metacopy=on', fs => {
     t.equal(fs.chmod('big', 0o640), 0)
     t.equal(fs.setxattr('big', 'user.x', 'kept'), 0)
@@ -99,7 +104,7 @@ t.test(
     const names = ['read', 'written', 'changed', 'removed', 'replaced', 'linked']
     const layer = (of: ReturnType<typeof file> | string): Layer =>
       Object.fromEntries(names.map(name => [`d/${name}`, of]))
-    const where = unionFolders(t, {
+    const where = unionDirectories(t, {
       lower: [{ ...layer(filled), 'd/lone': filled }, layer('data')],
     })
     t.ok(statSync(`${where.lower[0]}/d/read`).blocks > 0)
@@ -136,7 +141,7 @@ const copy = (redirect: string) =>
   })
 
 t.test('marks of another file with the name do not count', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: { one: copy('/a'), other: copy('/b') },
     lower: [
       { a: 'a', b: 'b', two: copy('/a') },
@@ -160,7 +165,7 @@ t.test('marks of another file with the name do not count', { skip: skipUnions },
 })
 
 t.test('the data is that of the file which was found', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: { read: copy('/a'), written: copy('/a'), shown: copy('/a') },
     lower: [{ a: 'own', secret: file('s'.repeat(100_000)) }],
   })

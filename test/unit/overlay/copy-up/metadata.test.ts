@@ -7,7 +7,15 @@ import { indexName, encodeOrigin } from '../../../../src/overlay/layer/origin.js
 import { E } from '../../../../src/sys/errno.js'
 import { Stat } from '../../../../src/sys/stat.js'
 import { fstatx, statxat } from '../../../../src/sys/at.js'
-import { acl, dir, file, link, symlink, unionFolders, type Layer } from '../../../helpers/layers.js'
+import {
+  acl,
+  dir,
+  file,
+  link,
+  symlink,
+  unionDirectories,
+  type Layer,
+} from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { xattrsOf } from '../../../helpers/tree.js'
 import { optionsOf } from '../../../helpers/union.js'
@@ -68,7 +76,7 @@ const copy = (t: Test, { u, find }: State, name: string, open = false): number =
 
 t.test('a copy has all that its source has, and its origin', { skip: skipUnions }, async t => {
   for (const open of [false, true]) {
-    const where = unionFolders(t, { lower: [LOWER] })
+    const where = unionDirectories(t, { lower: [LOWER] })
     const state = stateOf(t, optionsOf(where, { volatile: true }))
     const { u } = state
     const top = u.lowers[0]!
@@ -98,7 +106,7 @@ t.test('a copy has all that its source has, and its origin', { skip: skipUnions 
 
 t.test('without an index, one of several names has no origin', { skip: skipUnions }, async t => {
   for (const index of [true, false]) {
-    const where = unionFolders(t, { lower: [LOWER] })
+    const where = unionDirectories(t, { lower: [LOWER] })
     const state = stateOf(t, optionsOf(where, { index, volatile: true }))
     t.equal(copy(t, state, 'two'), 0)
     const has = typeof sys.getxattr(
@@ -110,7 +118,7 @@ t.test('without an index, one of several names has no origin', { skip: skipUnion
 })
 
 t.test('virtual inode flags', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [LOWER], upper: { p: 'p' } })
+  const where = unionDirectories(t, { lower: [LOWER], upper: { p: 'p' } })
   const { u } = stateOf(t, optionsOf(where, { volatile: true }))
   const fd = u.upper!.fd
   const value = (): string | number | null => u.marks.value(fd, 'p', 'protattr')
@@ -128,7 +136,7 @@ t.test('virtual inode flags', { skip: skipUnions }, async t => {
 })
 
 t.test('an error stops it', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const lower = u.lowers[0]!
   const st = new Stat()
@@ -142,7 +150,7 @@ t.test('an error stops it', { skip: skipUnions }, async t => {
 
 t.test('what was seen of one file is not believed of another', { skip: skipUnions }, async t => {
   const some = file('text', { xattrs: { 'user.u': 'x' } })
-  const where = unionFolders(t, { lower: [{ bare: 'text', some, read: some, last: 'text' }] })
+  const where = unionDirectories(t, { lower: [{ bare: 'text', some, read: some, last: 'text' }] })
   const { ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const opened = new Opened()
   const write = (name: string, flags: number): void => {

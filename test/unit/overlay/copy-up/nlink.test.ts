@@ -2,7 +2,7 @@ import t from 'tap'
 
 import { credibleAdjust, nlinkAdjust } from '../../../../src/overlay/copy-up/nlink.js'
 import { Entry } from '../../../../src/overlay/ops.js'
-import { link, unionFolders } from '../../../helpers/layers.js'
+import { link, unionDirectories } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
@@ -39,7 +39,7 @@ t.test('a count that no file has is not believed', async t => {
 })
 
 t.test('whose mark counts', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [{ one: '', a: '', b: link('a') }],
     upper: { f: '', g: link('f') },
   })

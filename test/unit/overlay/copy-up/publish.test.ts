@@ -3,15 +3,15 @@ import t from 'tap'
 import { RealDir } from '../../../../src/overlay/layer/layer.js'
 import { markImpure, publish, type Put } from '../../../../src/overlay/copy-up/publish.js'
 import { E } from '../../../../src/sys/errno.js'
-import { dir, PAST, unionFolders } from '../../../helpers/layers.js'
+import { dir, PAST, unionDirectories } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-const makeFolder: Put = (_from, _temp, dirfd, name) => sys.mkdirat(dirfd, name, 0o700)
+const makeDirectory: Put = (_from, _temp, dirfd, name) => sys.mkdirat(dirfd, name, 0o700)
 
-t.test('an upper folder and what is published in it', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{}], upper: { 'd/': dir() } })
+t.test('an upper directory and what is published in it', { skip: skipUnions }, async t => {
+  const where = unionDirectories(t, { lower: [{}], upper: { 'd/': dir() } })
   const { u, find, notified } = stateOf(t, optionsOf(where, { volatile: true }))
   const into = find('d')
   into.lookups = 1
@@ -24,7 +24,7 @@ t.test('an upper folder and what is published in it', { skip: skipUnions }, asyn
     return 0
   }
   const past = BigInt(PAST.sec) * 1_000_000_000n + BigInt(PAST.nsec)
-  const made = publish(u, into, 'new\xff', makeFolder, -1, '')
+  const made = publish(u, into, 'new\xff', makeDirectory, -1, '')
   t.equal(made, 0)
   t.strictSame(notified, [into.id], 'its ctime is another')
   t.strictSame(times(), { atime: past, mtime: past }, 'its times stay')
@@ -39,7 +39,7 @@ t.test('an upper folder and what is published in it', { skip: skipUnions }, asyn
   into.dirs = [new RealDir(real.layer, real, 'gone')]
   t.equal(publish(u, into, 'new', neverCalled, -1, ''), -E.ENOENT)
   into.dirs = []
-  t.equal(publish(u, into, 'new', neverCalled, -1, ''), -E.EIO, 'a folder of no layer')
+  t.equal(publish(u, into, 'new', neverCalled, -1, ''), -E.EIO, 'a directory of no layer')
 })
 
 const fresh = (): RealDir => new RealDir({} as never, null, '')

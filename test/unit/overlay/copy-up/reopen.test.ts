@@ -17,7 +17,7 @@ t.test('open handles read from the new file, or go on with the old one', async t
   fs.writeFileSync(`${top}/lower`, 'lower')
   fs.writeFileSync(`${top}/upper`, 'upper')
   const before = openFds()
-  const folder = sys.open(top, O.PATH)
+  const directory = sys.open(top, O.PATH)
   const anchor = sys.open(`${top}/upper`, O.PATH)
   const words: string[] = []
   const u = {
@@ -25,23 +25,23 @@ t.test('open handles read from the new file, or go on with the old one', async t
   } as unknown as Union
   const table = new HandleTable()
   const node = new Node(2, sys.S.IFREG, 1)
-  moveHandles(u, node, { fd: folder, name: 'upper' })
+  moveHandles(u, node, { fd: directory, name: 'upper' })
   const two = [0, 1].map(() => table.add(node, sys.open(`${top}/lower`, O.RDONLY), false))
   const texts = (): string[] =>
     two.map(({ fd }) => {
       const buf = Buffer.alloc(10)
       return buf.latin1Slice(0, sys.pread(fd, buf, 0))
     })
-  moveHandles(u, node, { fd: folder, name: 'none' })
+  moveHandles(u, node, { fd: directory, name: 'none' })
   t.strictSame(texts(), ['lower', 'lower'])
   t.equal(words.length, 2)
-  moveHandles(u, node, { fd: folder, name: 'upper' })
+  moveHandles(u, node, { fd: directory, name: 'upper' })
   t.strictSame(texts(), ['upper', 'upper'])
   moveHandles(u, node, { fd: anchor, name: '' })
   t.strictSame(texts(), ['upper', 'upper'])
   t.equal(words.length, 2)
   table.closeAll()
   sys.close(anchor)
-  sys.close(folder)
+  sys.close(directory)
   t.strictSame(openFds(), before, 'those that were replaced are closed')
 })

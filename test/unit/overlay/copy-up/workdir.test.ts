@@ -24,11 +24,11 @@ import {
   opaque,
   removeTree,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
   xattrWhiteout,
   type Layer,
-  type UnionFolders,
+  type UnionDirectories,
 } from '../../../helpers/layers.js'
 import {
   clearVolatile,
@@ -71,7 +71,7 @@ const refused = (t: Test, options: UnionOptions, option: string, code: string): 
 }
 
 t.test('what a crash left is removed', async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   mkdirSync(`${where.work}/work`, { mode: 0 })
   build(`${where.work}/work`, {
     '#1': 'a half copy',
@@ -98,7 +98,7 @@ t.test('what a crash left is removed', async t => {
 })
 
 t.test('what cannot be removed stays, and is no harm', async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   mkdirSync(`${where.work}/work`)
   build(`${where.work}/work`, {
     '#1': file('x', { flags: 0x10 }),
@@ -115,7 +115,7 @@ t.test('what cannot be removed stays, and is no harm', async t => {
 })
 
 t.test('volatile', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const mark = `${where.work}/work/incompat/volatile/dirty`
   const union = open(t, optionsOf(where, { volatile: true }))
   t.ok(existsSync(mark), 'is marked at once')
@@ -136,7 +136,7 @@ t.test('volatile', { skip: skipParity }, async t => {
   t.notOk(existsSync(mark))
   again.close()
 
-  const other = unionFolders(t, { lower: [LOWER] })
+  const other = unionDirectories(t, { lower: [LOWER] })
   t.equal(mountKernel(other, 'volatile'), 0)
   sys.umount(other.merged)
   refused(t, optionsOf(other), 'workdir', 'EINVAL')
@@ -145,7 +145,7 @@ t.test('volatile', { skip: skipParity }, async t => {
 })
 
 t.test('a union that only reads leaves no trace', async t => {
-  const where = unionFolders(t, { lower: [LOWER], upper: { u: 'u', e: whiteout } })
+  const where = unionDirectories(t, { lower: [LOWER], upper: { u: 'u', e: whiteout } })
   const before = openFds()
   const linkTime = (): bigint => lstatSync(`${where.lower[0]}/d/s`, { bigint: true }).atimeNs
   const past = linkTime()
@@ -180,13 +180,13 @@ t.test('a union that only reads leaves no trace', async t => {
 })
 
 t.test('a union that cannot be opened leaves nothing open', async t => {
-  const where = unionFolders(t, { lower: [LOWER, {}] })
+  const where = unionDirectories(t, { lower: [LOWER, {}] })
   writeFileSync(`${where.top}/file`, '')
   refused(t, optionsOf(where, { lower: [`${where.top}/none`] }), 'lowerdir', 'ENOENT')
   refused(t, optionsOf(where, { upper: `${where.top}/file` }), 'upperdir', 'ENOTDIR')
   writeFileSync(`${where.work}/work`, 'in the way')
   refused(t, optionsOf(where), 'workdir', 'ENOTDIR')
-  const other = unionFolders(t, { lower: [LOWER] })
+  const other = unionDirectories(t, { lower: [LOWER] })
   writeFileSync(`${other.work}/index`, 'in the way')
   refused(t, optionsOf(other), 'workdir', 'ENOTDIR')
 })
@@ -197,7 +197,7 @@ const noNamespace =
 
 /** Root gives its rights up there: it has none over what belongs to others. */
 t.test('an ordinary user', { skip: noNamespace }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [
       {
         'd/': dir({ mode: 0o777 }),
@@ -236,16 +236,16 @@ const steps = async (fs: Fs): Promise<unknown[]> => [
 
 /** Where no device can be made: kernel overlayfs refuses 0/0, RENAME_WHITEOUT and handles. */
 t.test('an upper layer on overlayfs', { skip: skipParity }, async t => {
-  const below = unionFolders(t, { lower: [{}] })
+  const below = unionDirectories(t, { lower: [{}] })
   t.equal(mountKernel(below), 0)
-  const lower = unionFolders(t, { lower: [LOWER, { 'd/b/low': 'low', 'x/y': 'y' }] }).lower
-  const where: UnionFolders = {
+  const lower = unionDirectories(t, { lower: [LOWER, { 'd/b/low': 'low', 'x/y': 'y' }] }).lower
+  const where: UnionDirectories = {
     ...below,
     lower,
     upper: `${below.merged}/upper`,
     work: `${below.merged}/work`,
   }
-  const plain = unionFolders(t, { lower: [{}] })
+  const plain = unionDirectories(t, { lower: [{}] })
   const options = { redirectDir: 'on', volatile: true, index: false } as const
   const reference = open(t, { ...optionsOf(plain, options), lower })
   const expected = await steps(reference)
@@ -273,8 +273,8 @@ t.test('an upper layer on overlayfs', { skip: skipParity }, async t => {
   reference.close()
 })
 
-t.test('xattr whiteouts and an opaque folder', async t => {
-  const where = unionFolders(t, {
+t.test('xattr whiteouts and an opaque directory', async t => {
+  const where = unionDirectories(t, {
     lower: [{ 'd/low': 'low', 'e/f': 'f', 'e/g/h': 'h' }],
     upper: { 'd/': opaque(), 'd/old': 'old', 'd/left': xattrWhiteout() },
   })
@@ -313,8 +313,8 @@ t.test('a nested union: marks of the inner one are kept apart', { skip: skipPari
 })
 
 t.test('two unions at once', async t => {
-  const one = unionFolders(t, { lower: [LOWER] })
-  const two = { ...unionFolders(t, { lower: [{}] }), lower: one.lower }
+  const one = unionDirectories(t, { lower: [LOWER] })
+  const two = { ...unionDirectories(t, { lower: [{}] }), lower: one.lower }
   const a = open(t, optionsOf(one, { volatile: true }))
   const b = open(t, optionsOf(two, { volatile: true }))
   t.equal(await a.write('e', 'A'), 1)

@@ -5,7 +5,15 @@ import t from 'tap'
 import { Attr, Opened, SetAttr, SetAttrValid as V, StatFsOut } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
 import type { Fs } from '../../../helpers/fs-calls.js'
-import { acl, dir, file, PAST, symlink, unionFolders, type Layer } from '../../../helpers/layers.js'
+import {
+  acl,
+  dir,
+  file,
+  PAST,
+  symlink,
+  unionDirectories,
+  type Layer,
+} from '../../../helpers/layers.js'
 import {
   alternate,
   compare,
@@ -101,7 +109,7 @@ t.test('setting and removing', { skip: skipParity }, async t => {
 })
 
 t.test('sizes', async t => {
-  const union = open(t, optionsOf(unionFolders(t, { lower: [LOWER] })))
+  const union = open(t, optionsOf(unionDirectories(t, { lower: [LOWER] })))
   const id = union.id('d/f')
   const buf = Buffer.alloc(100)
   t.equal(union.ops.getxattr(id, 'trusted.b', buf, 0, 0), 2)
@@ -120,7 +128,7 @@ t.test('sizes', async t => {
 })
 
 t.test('a list that is empty before copy-up has no size after it', async t => {
-  const union = open(t, optionsOf(unionFolders(t, { lower: [{ 'd/f': 'text' }] })))
+  const union = open(t, optionsOf(unionDirectories(t, { lower: [{ 'd/f': 'text' }] })))
   const sizes = () =>
     ['d', 'd/f'].map(path => union.ops.listxattr(union.id(path), Buffer.alloc(0), 0, 0, true))
   t.strictSame(sizes(), [0, 0])
@@ -152,7 +160,7 @@ t.test('ACLs', { skip: skipParity }, async t => {
     await fs.setxattr('d/f', DEFAULT, some),
     await fs.setxattr('d/f', ACCESS, 'nonsense'),
   ])
-  const where = unionFolders(t, { lower: [{ f: file('f', { mode: 0o2755 }) }] })
+  const where = unionDirectories(t, { lower: [{ f: file('f', { mode: 0o2755 }) }] })
   const union = open(t, optionsOf(where))
   const value = Buffer.from(some, 'latin1')
   const id = union.id('f')
@@ -196,7 +204,7 @@ t.test('attributes', { skip: skipParity }, async t => {
 })
 
 t.test('statfs', async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const real = sys.statfs(where.upper)
   for (const options of [optionsOf(where), readOnlyOptions(where)]) {
     const union = open(t, options)
@@ -223,7 +231,7 @@ const chattr = async (fs: Fs, path: string, on: number, off = 0): Promise<number
   return flags < 0 ? flags : fs.setFlags(path, (flags & ~off) | on)
 }
 
-/** Everything that a flag of a file or its folder may forbid, where not the VFS does before. */
+/** Everything that a flag of a file or its directory may forbid, where not the VFS does before. */
 const attempts = async (fs: Fs, path: string, inside: string): Promise<unknown[]> => [
   await fs.getFlags(path),
   ...(path === inside
@@ -306,7 +314,7 @@ t.test('immutable and append-only', { skip: skipParity }, async t => {
 })
 
 t.test('a flagged file stays removable in the upper layer', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [{ f: 'f', 'd/': dir() }] })
+  const where = unionDirectories(t, { lower: [{ f: 'f', 'd/': dir() }] })
   const union = open(t, optionsOf(where))
   t.equal(await chattr(union, 'f', IMMUTABLE), 0)
   t.equal(await chattr(union, 'd', APPEND | NODUMP), 0)
@@ -329,7 +337,7 @@ t.test('a flagged file stays removable in the upper layer', { skip: skipParity }
   t.strictSame(await union.listxattr('f'), [])
 })
 
-t.test('a copy keeps the flags of its lower file or folder', { skip: skipParity }, async t => {
+t.test('a copy keeps the flags of its lower file or directory', { skip: skipParity }, async t => {
   const lower: Layer = {
     f: file('text', { flags: NOATIME | NODUMP }),
     'dir/': dir({ flags: NOATIME }),
@@ -346,13 +354,13 @@ t.test('a copy keeps the flags of its lower file or folder', { skip: skipParity 
 })
 
 t.test('flags on what has none', { skip: skipParity }, async t => {
-  const union = open(t, optionsOf(unionFolders(t, { lower: [LOWER] })))
+  const union = open(t, optionsOf(unionDirectories(t, { lower: [LOWER] })))
   t.equal(await union.getFlags('d/s'), -E.ENOTTY)
   t.equal(await union.setFlags('d/s', 0), -E.ENOTTY)
 })
 
 t.test('open files', async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: { u: file('upper', { mode: 0o4755 }) },
     lower: [{ l: 'lower', suid: file('suid', { mode: 0o6755 }), plain: 'plain' }],
   })
@@ -382,17 +390,17 @@ t.test('open files', async t => {
     t.equal(ops.fallocate(writer.fh, 0, -1, 5), -E.EINVAL)
     t.equal(await union.run(() => ops.fsync(writer.fh, true)), 0)
     t.equal(await union.run(() => ops.syncfs()), 0)
-    const folder = new Opened()
+    const directory = new Opened()
     t.equal(await union.run(() => ops.fsyncdir(1, false)), 0)
     for (const { fh } of [reader, writer, append]) ops.release(fh)
-    t.equal(await union.run(() => ops.open(1, 0, false, folder)), -E.EISDIR)
-    t.equal(ops.open(4711, 0, false, folder), -E.ESTALE)
+    t.equal(await union.run(() => ops.open(1, 0, false, directory)), -E.EISDIR)
+    t.equal(ops.open(4711, 0, false, directory), -E.ESTALE)
     t.strictSame(ops.counts(), NOTHING_OPEN)
     union.close()
   })
 
   await t.test('holes are found', async t => {
-    const holes = unionFolders(t, {
+    const holes = unionDirectories(t, {
       lower: [{ f: file('start', { pieces: [[1 << 20, 'middle']], size: 3 << 20 }) }],
     })
     const union = open(t, optionsOf(holes))
@@ -417,7 +425,7 @@ t.test('open files', async t => {
   })
 
   await t.test('write-back that brings nothing new copies nothing up', async t => {
-    const lower = unionFolders(t, { lower: [{ f: file('f', { mtime: PAST }), g: 'g' }] })
+    const lower = unionDirectories(t, { lower: [{ f: file('f', { mtime: PAST }), g: 'g' }] })
     const union = open(t, optionsOf(lower), { writeback: true })
     const [id, attr] = [union.id('f'), new Attr()]
     const told = Object.assign(new SetAttr(), { mtimeSec: PAST.sec, mtimeNsec: PAST.nsec })
@@ -487,7 +495,7 @@ t.test('open files', async t => {
 })
 
 t.test('a metadata-only copy while it is read', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [{ f: 'the data' }] })
+  const where = unionDirectories(t, { lower: [{ f: 'the data' }] })
   t.equal(mountKernel(where, 'metacopy=on'), 0)
   sys.fchmodat(sys.AT_FDCWD, `${where.merged}/f`, 0o600)
   sys.umount(where.merged)

@@ -30,7 +30,7 @@ import type { Union } from '../../../../src/overlay/union.js'
 import { E } from '../../../../src/sys/errno.js'
 import { Stat } from '../../../../src/sys/stat.js'
 import { CAP, withCaller } from '../../../helpers/callers.js'
-import { PAST, file, scratch, unionFolders } from '../../../helpers/layers.js'
+import { PAST, file, scratch, unionDirectories } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { openFds, optionsOf } from '../../../helpers/union.js'
 import { pendingOf, skipUnions, stateOf } from '../support.js'
@@ -210,7 +210,7 @@ t.test('pages are written back once, where somebody has written', async t => {
 t.test('for reading nothing is opened before it is read', { skip: skipUnions }, async t => {
   const { u, ops, find } = stateOf(
     t,
-    optionsOf(unionFolders(t, { lower: [{ f: 'lower', g: 'gone', m: 'more' }] }), {
+    optionsOf(unionDirectories(t, { lower: [{ f: 'lower', g: 'gone', m: 'more' }] }), {
       volatile: true,
     }),
   )
@@ -246,7 +246,7 @@ t.test('for reading nothing is opened before it is read', { skip: skipUnions }, 
 })
 
 t.test('who may not read everything is told at open', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{ f: 'lower' }] })
+  const where = unionDirectories(t, { lower: [{ f: 'lower' }] })
   const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const table = new HandleTable()
   const out = new Opened()
@@ -262,7 +262,7 @@ t.test('who may not read everything is told at open', { skip: skipUnions }, asyn
 
 t.test('whether somebody has opened it before', { skip: skipUnions }, async t => {
   const lower = { a: 'four', b: 'four', c: 'four', d: 'four', e: 'four', long: 'x'.repeat(70_000) }
-  const where = unionFolders(t, { lower: [lower] })
+  const where = unionDirectories(t, { lower: [lower] })
   const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const out = new Opened()
   const table = new HandleTable()
@@ -305,7 +305,7 @@ t.test(
   'a new file that the kernel will write is opened for writing when it has to be',
   { skip: skipUnions },
   async t => {
-    const where = unionFolders(t, { lower: [{ from: 'source' }] })
+    const where = unionDirectories(t, { lower: [{ from: 'source' }] })
     const { ops, find } = stateOf(t, optionsOf(where), false, true)
     const caller = { uid: 0, gid: 0, pid: 1, umask: 0 }
     const text = Buffer.from('text')
@@ -363,7 +363,9 @@ t.test(
 )
 
 t.test('opening', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{ f: file('text', { mode: 0o6755, uid: 5 }), g: 'g' }] })
+  const where = unionDirectories(t, {
+    lower: [{ f: file('text', { mode: 0o6755, uid: 5 }), g: 'g' }],
+  })
   const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const table = new HandleTable()
   const out = new Opened()
@@ -392,7 +394,7 @@ t.test('opening', { skip: skipUnions }, async t => {
 })
 
 t.test('what somebody has open for writing needs no name', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{ f: 'lower', g: 'other' }] })
+  const where = unionDirectories(t, { lower: [{ f: 'lower', g: 'other' }] })
   const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const [writer, reader] = [new Opened(), new Opened()]
   const attr = new Attr()
@@ -439,7 +441,7 @@ t.test('whether there is a capability is known of who writes', { skip: skipUnion
   const name = 'security.capability'
   // struct vfs_cap_data: revision 2, CAP_NET_RAW permitted
   const value = Buffer.from('0000000200200000000000000000000000000000', 'hex')
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [{ f: 'none', capable: file('has', { xattrs: { [name]: value.latin1Slice() } }) }],
   })
   const { ops, find } = stateOf(t, optionsOf(where, { volatile: true }))

@@ -7,7 +7,7 @@ import { Protect } from '../../../../src/overlay/inode/node.js'
 import { ofNode, type Result } from '../../../../src/overlay/ops.js'
 import { standingCache, StandingHandles } from '../../../../src/overlay/file/inode-files.js'
 import { E } from '../../../../src/sys/errno.js'
-import { unionFolders } from '../../../helpers/layers.js'
+import { unionDirectories } from '../../../helpers/layers.js'
 import { openFds, optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
@@ -17,7 +17,7 @@ const handle = (got: FileHandle | Result): FileHandle => {
 }
 
 t.test('a handle for each node that is used', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{ f: 'f', g: 'g', h: 'h', 'd/x': 'x' }] })
+  const where = unionDirectories(t, { lower: [{ f: 'f', g: 'g', h: 'h', 'd/x': 'x' }] })
   const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const table = new StandingHandles(u, standingCache(2))
   const [f, g, h] = [find('f'), find('g'), find('h')]
@@ -36,7 +36,7 @@ t.test('a handle for each node that is used', { skip: skipUnions }, async t => {
   table.forgotten(g)
   t.strictSame([table.size, g.handles], [1, null])
   table.closeAll()
-  t.ok(openFds().length <= before + 1, 'but for a folder of the upper layer')
+  t.ok(openFds().length <= before + 1, 'but for a directory of the upper layer')
   g.protect = Protect.APPEND
   t.equal(table.writing(ofNode(g.id), false), -E.EPERM)
   t.equal(handle(table.writing(ofNode(g.id), true)).writable, true, 'late pages are taken')

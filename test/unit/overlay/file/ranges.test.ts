@@ -13,7 +13,7 @@ import {
   type Result,
 } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
-import { unionFolders } from '../../../helpers/layers.js'
+import { unionDirectories } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { pendingOf, resultOf, skipUnions, stateOf } from '../support.js'
@@ -22,12 +22,12 @@ const { O } = sys
 const MIB = 1 << 20
 
 t.test('a long copy', { skip: skipUnions }, async t => {
-  const folders = unionFolders(t, { lower: [{}] })
+  const directories = unionDirectories(t, { lower: [{}] })
   const data = Buffer.alloc(40 * MIB + 5)
   for (let at = 0; at < data.length; at += 4096) data.writeUInt32LE(at, at)
-  fs.writeFileSync(`${folders.lower[0]}/from`, data)
-  fs.writeFileSync(`${folders.upper}/to`, 'to be changed')
-  const { u, ops } = stateOf(t, optionsOf(folders, { volatile: true }), true)
+  fs.writeFileSync(`${directories.lower[0]}/from`, data)
+  fs.writeFileSync(`${directories.upper}/to`, 'to be changed')
+  const { u, ops } = stateOf(t, optionsOf(directories, { volatile: true }), true)
   const opened = (name: string, flags: number): { id: number; fh: number } => {
     const out = new Entry()
     t.equal(ops.lookup(1, name, out), 0)
@@ -44,7 +44,7 @@ t.test('a long copy', { skip: skipUnions }, async t => {
   t.equal(copy(data.length - 7, 2 ** 31), 7, 'also one that ends with the file')
   t.equal(copy(data.length, 2 ** 31), 0)
 
-  const before = fs.statSync(`${folders.upper}/to`).mtimeMs
+  const before = fs.statSync(`${directories.upper}/to`).mtimeMs
   const pending = pendingOf(() => copy(1, 2 ** 31 - 4096))
   t.equal(pending.answer, true)
   const set = new SetAttr()
@@ -69,19 +69,19 @@ t.test('a long copy', { skip: skipUnions }, async t => {
   t.equal(await resultOf(pending, () => ops.runCallbacks()), data.length - 1)
   t.same(over, [0, 0], 'the count is no answer of theirs')
   t.equal(u.nodes.get(to.id), undefined)
-  const got = fs.readFileSync(`${folders.upper}/to`)
+  const got = fs.readFileSync(`${directories.upper}/to`)
   t.equal(got.length, data.length + 2)
   t.ok(got.subarray(3).equals(data.subarray(1)), 'the bytes')
   t.equal(got.latin1Slice(0, 3), 'to ')
-  t.equal(fs.statSync(`${folders.upper}/to`).mtimeMs, before, 'the kernel keeps the time')
+  t.equal(fs.statSync(`${directories.upper}/to`).mtimeMs, before, 'the kernel keeps the time')
 })
 
 t.test('nobody waits for a copy any more', { skip: skipUnions }, async t => {
-  const folders = unionFolders(t, { lower: [{}] })
-  fs.writeFileSync(`${folders.upper}/from`, '')
-  fs.truncateSync(`${folders.upper}/from`, 512 * MIB)
-  fs.writeFileSync(`${folders.upper}/to`, '')
-  const { ops, find } = stateOf(t, optionsOf(folders, { volatile: true }))
+  const directories = unionDirectories(t, { lower: [{}] })
+  fs.writeFileSync(`${directories.upper}/from`, '')
+  fs.truncateSync(`${directories.upper}/from`, 512 * MIB)
+  fs.writeFileSync(`${directories.upper}/to`, '')
+  const { ops, find } = stateOf(t, optionsOf(directories, { volatile: true }))
   const open = (name: string, flags: number): number => {
     const file = new Opened()
     t.equal(ops.open(find(name).id, flags, false, file), 0)
@@ -96,28 +96,28 @@ t.test('nobody waits for a copy any more', { skip: skipUnions }, async t => {
 })
 
 t.test('much space', { skip: skipUnions }, async t => {
-  const folders = unionFolders(t, { lower: [{}] })
-  fs.writeFileSync(`${folders.upper}/f`, '')
-  const { ops, find } = stateOf(t, optionsOf(folders, { volatile: true }))
+  const directories = unionDirectories(t, { lower: [{}] })
+  fs.writeFileSync(`${directories.upper}/f`, '')
+  const { ops, find } = stateOf(t, optionsOf(directories, { volatile: true }))
   const file = new Opened()
   t.equal(ops.open(find('f').id, O.RDWR, false, file), 0)
   const pending = pendingOf(() => ops.fallocate(file.fh, 0, 0, 20 * MIB))
   t.equal(await resultOf(pending, () => ops.runCallbacks()), 0)
-  t.equal(fs.statSync(`${folders.upper}/f`).size, 20 * MIB)
+  t.equal(fs.statSync(`${directories.upper}/f`).size, 20 * MIB)
   const refused = pendingOf(() => ops.fallocate(file.fh, 0, -1, 20 * MIB))
   t.equal(await resultOf(refused, () => ops.runCallbacks()), -E.EINVAL)
 })
 
 t.test('the space of a large file is given back by a thread', { skip: skipUnions }, async t => {
-  const folders = unionFolders(t, { lower: [{}] })
+  const directories = unionDirectories(t, { lower: [{}] })
   for (const name of ['early', 'late', 'replaced']) {
-    fs.writeFileSync(`${folders.upper}/${name}`, '')
-    const fd = fs.openSync(`${folders.upper}/${name}`, 'r+')
+    fs.writeFileSync(`${directories.upper}/${name}`, '')
+    const fd = fs.openSync(`${directories.upper}/${name}`, 'r+')
     if (name !== 'late') t.equal(sys.fallocate(fd, 0, 0, 80 * MIB), 0)
     fs.closeSync(fd)
   }
-  fs.writeFileSync(`${folders.upper}/small`, '')
-  const { u, ops } = stateOf(t, optionsOf(folders, { volatile: true }))
+  fs.writeFileSync(`${directories.upper}/small`, '')
+  const { u, ops } = stateOf(t, optionsOf(directories, { volatile: true }))
   const lookup = (name: string): number => {
     const out = new Entry()
     t.equal(ops.lookup(1, name, out), 0)

@@ -14,7 +14,7 @@ import {
 } from '../../../../src/overlay/ops.js'
 import { FALLOC_FL_KEEP_SIZE } from '../../../../src/sys/constants.js'
 import { E } from '../../../../src/sys/errno.js'
-import { unionFolders } from '../../../helpers/layers.js'
+import { unionDirectories } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { pendingOf, resultOf, skipUnions, stateOf, type State } from '../support.js'
@@ -24,16 +24,16 @@ const MIB = 1 << 20
 const LARGE = 80 * MIB
 
 /** A union with a large file `f` and a small one `g`. */
-const withLarge = (t: Parameters<typeof unionFolders>[0], writeback = false) => {
-  const folders = unionFolders(t, { lower: [{}] })
-  const real = `${folders.upper}/f`
+const withLarge = (t: Parameters<typeof unionDirectories>[0], writeback = false) => {
+  const directories = unionDirectories(t, { lower: [{}] })
+  const real = `${directories.upper}/f`
   fs.writeFileSync(real, 'first')
   const fd = fs.openSync(real, 'r+')
   t.equal(sys.fallocate(fd, 0, 0, LARGE), 0)
   fs.closeSync(fd)
-  fs.writeFileSync(`${folders.upper}/g`, '')
+  fs.writeFileSync(`${directories.upper}/g`, '')
   fs.chmodSync(real, 0o6777)
-  const state = stateOf(t, optionsOf(folders, { volatile: true }), writeback)
+  const state = stateOf(t, optionsOf(directories, { volatile: true }), writeback)
   const id = (name: string): number => {
     const out = new Entry()
     t.equal(state.ops.lookup(1, name, out), 0)

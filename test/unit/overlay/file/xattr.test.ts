@@ -10,7 +10,7 @@ import {
   setxattr,
 } from '../../../../src/overlay/file/xattr.js'
 import { E } from '../../../../src/sys/errno.js'
-import { acl, dir, file, marked, unionFolders, type Layer } from '../../../helpers/layers.js'
+import { acl, dir, file, marked, unionDirectories, type Layer } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf, readOnlyOptions } from '../../../helpers/union.js'
 import { skipUnions, stateOf, type State } from '../support.js'
@@ -55,7 +55,7 @@ const on = ({ u, find }: State, path: string) => {
 }
 
 t.test('what users see', { skip: skipUnions }, async t => {
-  const state = stateOf(t, readOnlyOptions(unionFolders(t, { lower: [LOWER] })))
+  const state = stateOf(t, readOnlyOptions(unionDirectories(t, { lower: [LOWER] })))
   const f = on(state, 'f')
   t.strictSame(f.list(), ['trusted.t', 'user.a'])
   t.strictSame(f.list(false), ['user.a'])
@@ -73,7 +73,7 @@ t.test('what users see', { skip: skipUnions }, async t => {
 })
 
 t.test('what users write', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const state = stateOf(t, optionsOf(where, { volatile: true }))
   const f = on(state, 'f')
   t.equal(f.remove('user.none'), -E.ENODATA)
@@ -97,7 +97,7 @@ t.test('what users write', { skip: skipUnions }, async t => {
 })
 
 t.test('the default ACL is known until it changes', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const state = stateOf(t, optionsOf(where, { volatile: true }))
   const d = on(state, 'd')
   const { u } = state
@@ -114,7 +114,7 @@ t.test('the default ACL is known until it changes', { skip: skipUnions }, async 
 t.test('set-group-id goes with an ACL of somebody who is not in the group', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const upper = { f: file('', { mode: 0o2755, gid: 77 }), 'd/': dir({ mode: 0o2755, gid: 77 }) }
-  const where = unionFolders(t, { lower: [{}], upper })
+  const where = unionDirectories(t, { lower: [{}], upper })
   const state = stateOf(t, optionsOf(where, { volatile: true }))
   const mode = (name: string): number => fs.statSync(`${where.upper}/${name}`).mode & 0o7777
   const value = acl('u::rwx,u:9:r-x,g::r-x,m::r-x,o::r-x')

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { Notifier } from '../../../../src/overlay/ops.js'
 import { Entry, Opened } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
-import { unionFolders } from '../../../helpers/layers.js'
+import { unionDirectories } from '../../../helpers/layers.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
@@ -12,7 +12,7 @@ const FILE = 0o100644
 
 t.test('the kernel is asked to forget what nobody uses', { skip: skipUnions }, async t => {
   const names = Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`d/f${i}`, 'text']))
-  const where = unionFolders(t, { lower: [{ ...names, 'e/g': 'g' }] })
+  const where = unionDirectories(t, { lower: [{ ...names, 'e/g': 'g' }] })
   const { u, ops } = stateOf(t, optionsOf(where, { volatile: true }))
   const asked: number[] = []
   const notifier: Notifier = {
@@ -35,13 +35,13 @@ t.test('the kernel is asked to forget what nobody uses', { skip: skipUnions }, a
   t.strictSame(
     asked,
     [e, ...files.slice(1, 21)],
-    'the oldest half, no open file, no folder of others',
+    'the oldest half, no open file, no directory of others',
   )
   ops.release(opened.fh)
 })
 
 t.test('no further nodes are made', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{ known: 'k', other: 'o' }] })
+  const where = unionDirectories(t, { lower: [{ known: 'k', other: 'o' }] })
   const { u, ops } = stateOf(t, optionsOf(where, { volatile: true }))
   const out = new Entry()
   const opened = new Opened()

@@ -15,7 +15,7 @@ import {
   file,
   link,
   symlink,
-  unionFolders,
+  unionDirectories,
   type Layer,
 } from '../../../helpers/layers.js'
 import {
@@ -185,8 +185,8 @@ t.test('names in several layers', { skip: skipParity }, async t => {
     ])
 })
 
-t.test('a name in a folder that cannot be copied up', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+t.test('a name in a directory that cannot be copied up', { skip: skipParity }, async t => {
+  const where = unionDirectories(t, { lower: [LOWER] })
   // A value that the kernel neither reads nor copies.
   sys.setxattr(
     { path: `${where.lower[0]}/a`, follow: false },
@@ -241,7 +241,7 @@ t.test('over remounts by either', { skip: skipParity }, async t => {
 })
 
 t.test('the index goes with the last name', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const index = (): string[] => readdirSync(`${where.work}/index`)
   let union = open(t, optionsOf(where))
   t.equal(await union.write('a/1', 'x'), 1)
@@ -267,7 +267,7 @@ t.test('the index goes with the last name', { skip: skipParity }, async t => {
 })
 
 t.test('open while its names go', async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const union = open(t, optionsOf(where))
   const reader = (await union.open('a/1', sys.O.RDONLY)) as Opened
   const writer = (await union.open('b/3', sys.O.RDWR)) as Opened
@@ -281,7 +281,7 @@ t.test('open while its names go', async t => {
 })
 
 t.test('a crash between the index and the name', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   let union = open(t, optionsOf(where))
   t.equal(await union.write('a/1', 'x'), 1)
   union.close()
@@ -299,7 +299,7 @@ t.test('a crash between the index and the name', { skip: skipParity }, async t =
 })
 
 t.test('an index entry that nothing leads to', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   let union = open(t, optionsOf(where))
   t.equal(await union.write('a/1', 'x'), 1)
   union.close()
@@ -313,7 +313,7 @@ t.test('an index entry that nothing leads to', { skip: skipParity }, async t => 
 })
 
 t.test('without an index every known name follows', async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   let union = open(t, optionsOf(where, { index: false }))
   for (const name of NAMES) union.id(name)
   t.equal(await union.write('a/1', 'x'), 1)
@@ -341,19 +341,19 @@ t.test('without an index other names keep the lower file', { skip: skipParity },
     }
     return [...seen, numbers.size, await fs.list('a'), await fs.list('b')]
   }
-  const where = unionFolders(t, scene)
+  const where = unionDirectories(t, scene)
   const union = open(t, optionsOf(where, { index: false }))
   const ours = await change(union)
   union.close()
   const again = open(t, optionsOf(where, { index: false }))
   t.strictSame(await look(again, NAMES), [[1, 6, 'xinked'], -2, [1, 6, 'yinked']], 'remounted')
   again.close()
-  const theirs = unionFolders(t, scene)
+  const theirs = unionDirectories(t, scene)
   t.strictSame(ours, await withKernel(theirs, 'index=off', change))
 })
 
 t.test('the lower layers on another file system', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const memory = `${where.top}/memory`
   mkdirSync(memory)
   t.equal(sys.mount('none', memory, 'tmpfs', 0, ''), 0)
@@ -386,18 +386,18 @@ t.test('the lower layers on another file system', { skip: skipParity }, async t 
 })
 
 t.test('the names of a file are what was added and not removed', async t => {
-  const folders = [1, 2, 3].map(id => new Node(id, sys.S.IFDIR, id))
+  const directories = [1, 2, 3].map(id => new Node(id, sys.S.IFDIR, id))
   const step = fc.record({
     what: fc.constantFrom('add', 'add', 'add', 'remove', 'up', 'prefer'),
-    folder: fc.nat(2),
+    directory: fc.nat(2),
     name: fc.constantFrom('a', 'b', 'c', 'd', 'e', 'f', 'g'),
     upper: fc.boolean(),
   })
   const property = fc.property(fc.array(step, { maxLength: 80 }), steps => {
     const links = new Links()
     const model = new Map<string, boolean>()
-    for (const { what, folder, name, upper } of steps) {
-      const parent = folders[folder] as Node
+    for (const { what, directory, name, upper } of steps) {
+      const parent = directories[directory] as Node
       const key = `${parent.id}/${name}`
       const one = links.get(parent, name)
       if ((one === undefined) === model.has(key)) return false
@@ -473,7 +473,7 @@ t.test('nothing that is done for a name goes through the others', async t => {
 t.test('looking up and removing the names of a file', { skip: skipParity }, async t => {
   const names = Array.from({ length: 2_000 }, (_, i) => `n${i}`)
   for (const at of ['upper', 'lower'] as const) {
-    const where = unionFolders(t, {
+    const where = unionDirectories(t, {
       upper: at === 'upper' ? { f: 'x' } : {},
       lower: [at === 'upper' ? {} : { f: 'x' }],
     })

@@ -2,7 +2,7 @@ import * as fs from 'node:fs'
 import t from 'tap'
 import { Attr, ROOT_ID } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
-import { file, unionFolders } from '../../../helpers/layers.js'
+import { file, unionDirectories } from '../../../helpers/layers.js'
 import { NOTHING_OPEN } from '../../../helpers/parity.js'
 import { open, optionsOf } from '../../../helpers/union.js'
 import * as sys from '../../../helpers/syscalls.js'
@@ -14,7 +14,7 @@ for (const writeback of [false, true]) {
 
   t.test(`a file that was changed beneath is another node, ${kind}`, async t => {
     for (const layer of ['lower', 'upper'] as const) {
-      const where = unionFolders(t, { lower: [{ a: file('1'), b: file('1') }], upper: {} })
+      const where = unionDirectories(t, { lower: [{ a: file('1'), b: file('1') }], upper: {} })
       const real = layer === 'lower' ? where.lower[0] : where.upper
       const union = open(t, optionsOf(where), { writeback })
       for (const name of ['a', 'b']) fs.writeFileSync(`${real}/${name}`, 'content')
@@ -35,7 +35,7 @@ for (const writeback of [false, true]) {
   })
 
   t.test(`what the union changes itself stays the same node, ${kind}`, async t => {
-    const where = unionFolders(t, {
+    const where = unionDirectories(t, {
       lower: [Object.fromEntries(Array.from('abcdefgh', name => [name, file('content')]))],
       upper: {},
     })
@@ -63,7 +63,7 @@ for (const writeback of [false, true]) {
 }
 
 t.test('all names of a lower file get the new node at once', async t => {
-  const where = unionFolders(t, { lower: [{ a: file('1') }], upper: {} })
+  const where = unionDirectories(t, { lower: [{ a: file('1') }], upper: {} })
   const [lower] = where.lower
   fs.linkSync(`${lower}/a`, `${lower}/b`)
   const union = open(t, optionsOf(where))

@@ -12,7 +12,7 @@ import {
   link,
   scratch,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
   type Layer,
 } from '../../../helpers/layers.js'
@@ -32,7 +32,7 @@ const LOWER: Layer = {
 
 t.test('forget', async t => {
   await t.test('a node lives as long as its lookups and its children', async t => {
-    const union = open(t, optionsOf(unionFolders(t, { lower: [LOWER] })))
+    const union = open(t, optionsOf(unionDirectories(t, { lower: [LOWER] })))
     const { ops } = union
     const count = (): number => ops.counts().nodes
     const a = union.lookup(ROOT_ID, 'a') as Entry
@@ -58,8 +58,8 @@ t.test('forget', async t => {
     t.type(union.lookup(ROOT_ID, 's'), Entry)
   })
 
-  await t.test('a folder that is forgotten has no descriptor open', async t => {
-    const union = open(t, optionsOf(unionFolders(t, { lower: [LOWER], upper: { a: dir() } })))
+  await t.test('a directory that is forgotten has no descriptor open', async t => {
+    const union = open(t, optionsOf(unionDirectories(t, { lower: [LOWER], upper: { a: dir() } })))
     const { ops } = union
     const before = openFds()
     const a = union.lookup(ROOT_ID, 'a') as Entry
@@ -71,7 +71,7 @@ t.test('forget', async t => {
   })
 
   await t.test('open files are kept', async t => {
-    const union = open(t, optionsOf(unionFolders(t, { lower: [LOWER] })))
+    const union = open(t, optionsOf(unionDirectories(t, { lower: [LOWER] })))
     const { ops } = union
     const file = (await union.open('a/b/g', sys.O.RDONLY)) as Opened
     union.id('a/b/c')
@@ -89,10 +89,10 @@ t.test('forget', async t => {
   })
 
   await t.test('all names of a file are one node', async t => {
-    const union = open(t, optionsOf(unionFolders(t, { lower: [LOWER] })))
+    const union = open(t, optionsOf(unionDirectories(t, { lower: [LOWER] })))
     const ids = ['a/h1', 'a/h2', 'b/h3'].map(path => union.id(path))
     t.equal(new Set(ids).size, 1)
-    t.equal(union.ops.counts().nodes, 4, 'the root, two folders, one file')
+    t.equal(union.ops.counts().nodes, 4, 'the root, two directories, one file')
     union.forgetAll()
     t.strictSame(union.ops.counts(), NOTHING_OPEN)
     t.equal(await union.write('b/h3', 'H'), 1)
@@ -105,7 +105,10 @@ t.test('forget', async t => {
   await t.test(
     'unlinked nodes answer until they are forgotten, and leave no descriptor',
     async t => {
-      const where = unionFolders(t, { lower: [LOWER], upper: { u: 'upper', 'dir/x': whiteout } })
+      const where = unionDirectories(t, {
+        lower: [LOWER],
+        upper: { u: 'upper', 'dir/x': whiteout },
+      })
       const before = openFds()
       const union = open(t, optionsOf(where, { volatile: true }))
       const opened = openFds()
@@ -119,25 +122,25 @@ t.test('forget', async t => {
         t.equal(out.attr.nlink, nlink)
       }
       t.equal(union.ops.lookup(ids[3] as number, 'x', out), 0)
-      t.equal(out.nodeId, 0, 'a removed folder has nothing in it')
+      t.equal(out.nodeId, 0, 'a removed directory has nothing in it')
       const names: string[] = []
       union.ops.readdir(ids[3] as number, 0, { add: name => names.push(name) > 0 })
       t.strictSame(names, ['.', '..'])
       t.equal(union.ops.mkdir(callerOf(ROOT), ids[3] as number, 'y', 0o755, out), -E.ENOENT)
       union.forgetAll()
       t.strictSame(union.ops.counts(), NOTHING_OPEN)
-      const folders = openFds().filter(target => target.startsWith(where.top))
+      const directories = openFds().filter(target => target.startsWith(where.top))
       const had = opened.filter(target => target.startsWith(where.top))
-      const deleted = folders.filter(target => target.endsWith('(deleted)'))
+      const deleted = directories.filter(target => target.endsWith('(deleted)'))
       t.strictSame(deleted, [])
-      t.ok(folders.length >= had.length)
+      t.ok(directories.length >= had.length)
       union.close()
       t.strictSame(await leftOpen(before), [])
     },
   )
 
   await t.test('close with everything open', async t => {
-    const where = unionFolders(t, { lower: [LOWER], upper: { u: 'upper' } })
+    const where = unionDirectories(t, { lower: [LOWER], upper: { u: 'upper' } })
     const before = openFds()
     const union = open(t, optionsOf(where))
     for (const path of ['a/b/c/f', 'u', 'a/h2']) await union.open(path, sys.O.RDWR)
@@ -149,7 +152,7 @@ t.test('forget', async t => {
   })
 })
 
-t.test('a tiny cache of folder descriptors', async t => {
+t.test('a tiny cache of directory descriptors', async t => {
   const lower: Layer[] = [{}, {}]
   const upper: Layer = {}
   for (let i = 0; i < 30; i++) {
@@ -158,7 +161,7 @@ t.test('a tiny cache of folder descriptors', async t => {
     lower[1] = { ...lower[1], [`${path}/two`]: `${i}` }
     if (i % 2 === 0) upper[`${path}/up`] = `${i}`
   }
-  const where = unionFolders(t, { lower, upper })
+  const where = unionDirectories(t, { lower, upper })
   const before = openFds()
   const union = open(t, optionsOf(where, { redirectDir: 'on' }), { most: 8 })
   const opened = openFds().length
@@ -180,8 +183,8 @@ t.test('a tiny cache of folder descriptors', async t => {
   t.equal(await union.rename('x1', 'x0/x1'), 0)
   t.equal(await union.rename('x0', 'y'), 0)
   for (let i = 0; i < 30; i++) {
-    const folder = ['y', 'y/x1', 'x2'][i % 3]
-    const path = `${folder}/y${i % 5}/z${i}/w`
+    const directory = ['y', 'y/x1', 'x2'][i % 3]
+    const path = `${directory}/y${i % 5}/z${i}/w`
     t.strictSame(await union.list(path), i % 2 === 0 ? ['made', 'up'] : ['made'])
     t.match(await union.read(`y/moved${i}`), /^new/)
   }
@@ -197,9 +200,9 @@ t.test('a tiny cache of folder descriptors', async t => {
 const longName = (i: number): string => String(i).padEnd(200, i % 2 === 0 ? 'x' : 'y')
 
 t.test('trees deeper than PATH_MAX', async t => {
-  const where = unionFolders(t, { lower: [{}, {}] })
+  const where = unionDirectories(t, { lower: [{}, {}] })
   const depth = 60
-  /** The chain of folders in a layer, with a file at its end. */
+  /** The chain of directories in a layer, with a file at its end. */
   const deep = (top: string): void => {
     let fd = sys.open(top, sys.O.RDONLY | sys.O.DIRECTORY)
     for (let i = 0; i < depth; i++) {
@@ -221,7 +224,7 @@ t.test('trees deeper than PATH_MAX', async t => {
   for (const most of [8, 4096]) {
     const union = open(t, optionsOf(where, { redirectDir: 'on' }), { most })
     t.equal(await union.read(`${path}/file`), 'deep')
-    t.equal(await union.write(`${path}/file`, 'DEEP'), 4, 'copied up with all its folders')
+    t.equal(await union.write(`${path}/file`, 'DEEP'), 4, 'copied up with all its directories')
     t.equal(await union.create(`${path}/new`, 0o600), 0)
     t.equal(await union.mkdir(`${path}/dir`, 0o700), 0)
     t.equal(await union.rename(`${path}/new`, `${names[0]}/new`), 0)
@@ -252,7 +255,7 @@ const inoOfFd = (fd: number): bigint => {
   return typeof stat === 'number' ? 0n : stat.ino
 }
 
-t.test('descriptors of layer folders', async t => {
+t.test('descriptors of layer directories', async t => {
   const top = scratch(t)
   const fd = sys.open(top, sys.O.RDONLY | sys.O.DIRECTORY)
   t.teardown(() => sys.close(fd))
@@ -277,18 +280,19 @@ t.test('descriptors of layer folders', async t => {
   const fds = new DirFds(1)
   const inoOf = (path: string): bigint => BigInt(statSync(`${top}/${path}`).ino)
   t.equal(fds.get(layer.root), fd)
-  const folders = Array.from({ length: 12 }, (_, i) => make(layer.root, `d${i}`))
-  const sub = make(folders[0] as RealDir, 'sub')
-  for (const [i, folder] of folders.entries()) t.equal(inoOfFd(fds.get(folder)), inoOf(`d${i}`))
+  const directories = Array.from({ length: 12 }, (_, i) => make(layer.root, `d${i}`))
+  const sub = make(directories[0] as RealDir, 'sub')
+  for (const [i, directory] of directories.entries())
+    t.equal(inoOfFd(fds.get(directory)), inoOf(`d${i}`))
   t.equal(openFds().length, before.length + 8, 'never more than eight, never fewer at most')
-  t.equal(fds.get(folders[11] as RealDir), fds.get(folders[11] as RealDir))
+  t.equal(fds.get(directories[11] as RealDir), fds.get(directories[11] as RealDir))
 
   renameSync(`${top}/d0`, `${top}/d0moved`)
   t.equal(fds.get(sub), -E.ENOENT, 'it cannot be found under its old name')
-  ;(folders[0] as RealDir).name = 'd0moved'
+  ;(directories[0] as RealDir).name = 'd0moved'
   t.equal(inoOfFd(fds.get(sub)), inoOf('d0moved/sub'), 'but under the one that it is told')
 
-  const one = folders[1] as RealDir
+  const one = directories[1] as RealDir
   fds.drop(one)
   renameSync(`${top}/d1`, `${top}/away`)
   symlinkSync('away', `${top}/d1`)
@@ -296,7 +300,7 @@ t.test('descriptors of layer folders', async t => {
   one.name = '..'
   t.equal(fds.get(one), -E.EXDEV, 'no way leads out of the layer')
 
-  const two = folders[2] as RealDir
+  const two = directories[2] as RealDir
   const held = fds.get(two)
   t.equal(fds.take(two), held)
   t.equal(fds.take(two), -1)
@@ -307,19 +311,19 @@ t.test('descriptors of layer folders', async t => {
   t.equal(fds.get(two), held)
   two.parent = null
   fds.drop(two)
-  t.equal(fds.get(two), -E.ENOENT, 'a removed folder')
+  t.equal(fds.get(two), -E.ENOENT, 'a removed directory')
 
-  for (const folder of folders.slice(3)) fds.get(folder)
+  for (const directory of directories.slice(3)) fds.get(directory)
   fds.shrink()
   t.equal(openFds().length, before.length + 4)
   fds.closeAll()
   t.strictSame(openFds(), before)
 })
 
-t.test('a process that runs out of descriptors lets folders go', async t => {
+t.test('a process that runs out of descriptors lets directories go', async t => {
   const lower: Layer = {}
   for (let i = 0; i < 60; i++) lower[`d${i}/f`] = `${i}`
-  const union = open(t, optionsOf(unionFolders(t, { lower: [lower] })), { most: 100 })
+  const union = open(t, optionsOf(unionDirectories(t, { lower: [lower] })), { most: 100 })
   union.warm = true
   for (let i = 0; i < 60; i++) union.id(`d${i}/f`)
   const limit = getrlimitNofile()
@@ -344,7 +348,7 @@ t.test('a process that runs out of descriptors lets folders go', async t => {
 })
 
 t.test('nothing is left over after anything', async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [LOWER, { 'a/b/low': 'low', 'd/e/f': 'f' }],
     upper: { 'a/u': 'u', 'd/x': whiteout, 'p/q/': dir() },
   })
@@ -408,14 +412,14 @@ t.test(
   async t => {
     for (const lasts of [true, false]) {
       const told: Node[] = []
-      const nodes = new NodeTable(1, [], lasts ? null : folder => void told.push(folder))
-      const folder = (name: string): Node => {
+      const nodes = new NodeTable(1, [], lasts ? null : directory => void told.push(directory))
+      const directory = (name: string): Node => {
         const node = nodes.create(sys.S.IFDIR, 2, [])
         node.lookups = 1
         nodes.addName(node, nodes.root, name, true)
         return node
       }
-      const [a, b] = [folder('a'), folder('b')]
+      const [a, b] = [directory('a'), directory('b')]
       const forget = (hasOrigin: boolean, linked: boolean): string[] => {
         const file = nodes.create(sys.S.IFREG, 5)
         file.hasOrigin = hasOrigin

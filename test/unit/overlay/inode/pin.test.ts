@@ -3,7 +3,7 @@ import { chmodSync, cpSync, renameSync } from 'node:fs'
 import t from 'tap'
 
 import type { SyscallHook } from '../../../../src/sys/libc.js'
-import { dir, unionFolders } from '../../../helpers/layers.js'
+import { dir, unionDirectories } from '../../../helpers/layers.js'
 
 /** How many of the next calls of openat(2) find no descriptor. */
 let refused = 0
@@ -25,28 +25,35 @@ const { Place } = await import('../../../../src/overlay/union.js')
 const { optionsOf } = await import('../../../helpers/union.js')
 const { skipUnions, stateOf } = await import('../support.js')
 
-t.test('descriptors of folders make room for that of an object', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{}], upper: { 'open/f': 'f', 'a/b/f': '', 'c/f': '' } })
-  chmodSync(`${where.upper}/open`, 0o777)
-  const { u, find } = stateOf(t, optionsOf(where))
-  const node = find('open/f')
-  for (const path of ['a/b/f', 'c/f']) find(path)
-  const place = new Place()
-  for (const by of [pin, pinToRead]) {
-    refused = 1
-    t.equal(by(u, node, place), 0, by.name)
-    t.ok(place.pinned)
-    unpin(place)
-    refused = 2
-    t.equal(by(u, node, place), -EMFILE, 'there is none to be had')
-    t.notOk(place.pinned)
-    unpin(place)
-  }
-  refused = 0
-})
+t.test(
+  'descriptors of directories make room for that of an object',
+  { skip: skipUnions },
+  async t => {
+    const where = unionDirectories(t, {
+      lower: [{}],
+      upper: { 'open/f': 'f', 'a/b/f': '', 'c/f': '' },
+    })
+    chmodSync(`${where.upper}/open`, 0o777)
+    const { u, find } = stateOf(t, optionsOf(where))
+    const node = find('open/f')
+    for (const path of ['a/b/f', 'c/f']) find(path)
+    const place = new Place()
+    for (const by of [pin, pinToRead]) {
+      refused = 1
+      t.equal(by(u, node, place), 0, by.name)
+      t.ok(place.pinned)
+      unpin(place)
+      refused = 2
+      t.equal(by(u, node, place), -EMFILE, 'there is none to be had')
+      t.notOk(place.pinned)
+      unpin(place)
+    }
+    refused = 0
+  },
+)
 
-t.test('each folder that one is merged from is known', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+t.test('each directory that one is merged from is known', { skip: skipUnions }, async t => {
+  const where = unionDirectories(t, {
     lower: [{ 'd/g': '' }, { 'd/f': 'own', 'other/f': 'another' }, { 'e/h': '' }],
     upper: { 'moved/': dir({ xattrs: { 'trusted.overlay.redirect': '/e' } }) },
   })
@@ -58,22 +65,22 @@ t.test('each folder that one is merged from is known', { skip: skipUnions }, asy
     ['moved/h', 2, 'e'],
   ] as const) {
     const file = find(path)
-    const folder = file.parent!
+    const directory = file.parent!
     file.lookups++
-    folder.lookups++
+    directory.lookups++
     t.equal(pinToRead(u, file, place), 0, path)
     unpin(place)
-    const part = folder.dirs[1]!
+    const part = directory.dirs[1]!
     u.fds.drop(part)
     const lower = where.lower[layer]
     renameSync(`${lower}/${name}`, `${lower}/away`)
     cpSync(`${lower}/away`, `${lower}/${name}`, { recursive: true })
-    t.equal(pinToRead(u, file, place), -ESTALE, 'another folder has its place')
+    t.equal(pinToRead(u, file, place), -ESTALE, 'another directory has its place')
     unpin(place)
-    t.equal(ops.lookup(folder.id, file.name, out), -ESTALE, 'so it has nothing that was found')
-    t.equal(ops.getattr(folder.id, -1, out.attr), -ESTALE)
-    t.equal(ops.lookup(1, folder.name, out), 0)
-    t.not(out.nodeId, folder.id, 'looked up again it has what is there now')
+    t.equal(ops.lookup(directory.id, file.name, out), -ESTALE, 'so it has nothing that was found')
+    t.equal(ops.getattr(directory.id, -1, out.attr), -ESTALE)
+    t.equal(ops.lookup(1, directory.name, out), 0)
+    t.not(out.nodeId, directory.id, 'looked up again it has what is there now')
     t.equal(ops.lookup(out.nodeId, file.name, out), 0)
   }
 })

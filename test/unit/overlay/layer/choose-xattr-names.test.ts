@@ -6,7 +6,7 @@ import { chooseMarks, warnOfOthers } from '../../../../src/overlay/layer/choose-
 import { Layer } from '../../../../src/overlay/layer/layer.js'
 import type { UnionOptions } from '../../../../src/overlay/options.js'
 import { E } from '../../../../src/sys/errno.js'
-import { dir, file, link, marked, unionFolders, whiteout } from '../../../helpers/layers.js'
+import { dir, file, link, marked, unionDirectories, whiteout } from '../../../helpers/layers.js'
 import { skipParity, withKernel } from '../../../helpers/parity.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { open, optionsOf, type UnionFs } from '../../../helpers/union.js'
@@ -36,7 +36,7 @@ t.test('which names there are', { skip: skipUnions }, async t => {
     userxattr: UnionOptions['userxattr'],
     given?: number,
   ): string => {
-    const where = unionFolders(t, { upper, lower: [{}] })
+    const where = unionDirectories(t, { upper, lower: [{}] })
     const at = (path: string): number => {
       const fd = fs.openSync(path, 'r')
       t.teardown(() => fs.closeSync(fd))
@@ -89,7 +89,7 @@ t.test('an upper layer with marks of its own', { skip: skipUnions }, async t => 
     one: 'link',
     two: link('one'),
   }
-  const where = unionFolders(t, { upper: own('trusted'), lower: [lower] })
+  const where = unionDirectories(t, { upper: own('trusted'), lower: [lower] })
   let union = open(t, optionsOf(where, { redirectDir: 'on', fsync: false }))
   const look = async (): Promise<unknown> => ({
     root: await union.list(''),
@@ -127,7 +127,7 @@ t.test('an upper layer with marks of its own', { skip: skipUnions }, async t => 
   t.strictSame(await look(), before, 'mounted anew')
   union.close()
 
-  const above = unionFolders(t, { lower: [] })
+  const above = unionDirectories(t, { lower: [] })
   const stacked = { ...above, lower: [where.upper, ...where.lower] }
   union = open(t, optionsOf(stacked, { fsync: false }))
   t.strictSame(await union.list(''), ['e', 'f', 'moved', 'one', 'two'], 'as a lower layer')
@@ -149,7 +149,7 @@ t.test('names of the other kind are a user’s', { skip: skipUnions }, async t =
     },
     lower: [{ white: 'w', 'd/a': 'a' }],
   }
-  const union = open(t, optionsOf(unionFolders(t, scene), { fsync: false }))
+  const union = open(t, optionsOf(unionDirectories(t, scene), { fsync: false }))
   t.strictSame(await union.list(''), ['d', 'white'])
   t.strictSame(await union.list('d'), ['a'])
   t.strictSame(await attributesOf(union, 'white'), { 'trusted.tsoverlay.whiteout': 'y' })
@@ -158,7 +158,7 @@ t.test('names of the other kind are a user’s', { skip: skipUnions }, async t =
     upper: { ...own('trusted'), white: whiteout, 'd/': marked({ opaque: 'y' }) },
     lower: [{ white: 'w', 'd/a': 'a' }],
   }
-  const reverse = open(t, optionsOf(unionFolders(t, kernels), { fsync: false }))
+  const reverse = open(t, optionsOf(unionDirectories(t, kernels), { fsync: false }))
   t.strictSame(await reverse.list(''), ['d'], 'a device is a whiteout everywhere')
   t.strictSame(await reverse.list('d'), ['a'])
   t.strictSame(await attributesOf(reverse, 'd'), { 'trusted.overlay.opaque': 'y' })
@@ -169,7 +169,7 @@ t.test(
   'nobody makes a layer one of the other kind through the union',
   { skip: skipUnions },
   async t => {
-    const where = unionFolders(t, { lower: [{ 'd/f': 'f' }] })
+    const where = unionDirectories(t, { lower: [{ 'd/f': 'f' }] })
     const options = optionsOf(where, { redirectDir: 'on', fsync: false })
     let union = open(t, options)
     t.equal(await union.rename('d', 'e'), 0)
@@ -192,7 +192,7 @@ t.test(
 
 t.test('marks that users could have written', { skip: skipUnions }, async t => {
   const xattrs = { 'user.tsoverlay.redirect': '/secret' }
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: { ...own('user'), 'd/': dir({ xattrs }) },
     lower: [{ 'secret/s': 's' }],
   })
@@ -207,10 +207,10 @@ t.test('marks that users could have written', { skip: skipUnions }, async t => {
 })
 
 t.test('lower files that have no handles', { skip: skipParity }, async t => {
-  const inner = unionFolders(t, {
+  const inner = unionDirectories(t, {
     lower: [{ one: 'link', two: link('one'), three: link('one'), 'z/o': 'oo', 'z/p': link('z/o') }],
   })
-  const where = unionFolders(t, { lower: [{}] })
+  const where = unionDirectories(t, { lower: [{}] })
   await withKernel(inner, '', async () => {
     const at = { ...where, lower: [inner.merged] }
     let union = open(t, optionsOf(at, { fsync: false }))

@@ -2,7 +2,7 @@ import t from 'tap'
 
 import { BoundedCache } from '../../../../src/overlay/layer/bounded-cache.js'
 import {
-  folderBudget,
+  directoryBudget,
   HELD,
   MOST_EACH,
   setLimit,
@@ -20,14 +20,14 @@ t.test('what all threads and unions have together is less than the limit', async
         setLimit(limit)
         cell[THREADS] = threads
         cell[HELD] = held
-        const each = folderBudget() + standingBudget()
+        const each = directoryBudget() + standingBudget()
         t.ok(each * threads + held < limit, `${limit}, ${threads} threads, ${held} held`)
       }
     }
   }
-  t.equal(folderBudget(), MOST_EACH)
+  t.equal(directoryBudget(), MOST_EACH)
   setLimit(64)
-  t.equal(folderBudget(), 16, 'what one operation needs')
+  t.equal(directoryBudget(), 16, 'what one operation needs')
 })
 
 const key = (name: string): { name: string } => ({ name })

@@ -26,13 +26,17 @@ const rig = (t: Test, max = 8) => {
     fds.closeAll()
     fs.closeSync(fd)
   })
-  /** The folder of a path, made if it is not there. */
-  const folder = (path: string): RealDir => {
+  /** The directory of a path, made if it is not there. */
+  const directory = (path: string): RealDir => {
     sys.mkdirat(fd, path, 0o755)
     const at = path.lastIndexOf('/')
-    return new RealDir(layer, at < 0 ? layer.root : folder(path.slice(0, at)), path.slice(at + 1))
+    return new RealDir(
+      layer,
+      at < 0 ? layer.root : directory(path.slice(0, at)),
+      path.slice(at + 1),
+    )
   }
-  return { top, layer, fds, folder }
+  return { top, layer, fds, directory }
 }
 /** How many there are: some lead to paths that are too long to be read. */
 const openFds = (): number => fs.readdirSync('/proc/self/fd').length
@@ -43,18 +47,18 @@ const inodeOf = (fd: number): bigint | number => {
 }
 const inodeAt = (path: string): bigint => (sys.lstat(sys.AT_FDCWD, path) as sys.Stat).ino
 
-t.test('folders are opened again, however many there are and however deep', async t => {
-  const { top, fds, folder } = rig(t)
+t.test('directories are opened again, however many there are and however deep', async t => {
+  const { top, fds, directory } = rig(t)
   const before = openFds()
   const names = Array.from({ length: 30 }, (_, i) => `d\xff${i}`)
-  const dirs = names.map(folder)
+  const dirs = names.map(directory)
   for (let round = 0; round < 2; round++)
     for (const [i, dir] of dirs.entries())
       t.equal(inodeOf(fds.get(dir)), inodeAt(`${top}/${names[i]}`))
   t.equal(openFds() - before, 8, 'and no more stay open')
 
   // Deeper than one path can name.
-  let at = folder('deep')
+  let at = directory('deep')
   for (let depth = 0; depth < 40; depth++) {
     const name = 'n'.repeat(200)
     sys.mkdirat(fds.get(at), name, 0o755)
@@ -66,19 +70,19 @@ t.test('folders are opened again, however many there are and however deep', asyn
 })
 
 t.test('a descriptor stays open over the next seven calls', async t => {
-  const { fds, folder } = rig(t, 1)
-  const first = folder('first')
+  const { fds, directory } = rig(t, 1)
+  const first = directory('first')
   const fd = fds.get(first)
   const inode = inodeOf(fd)
-  for (let i = 0; i < 7; i++) fds.get(folder(`d${i}`))
+  for (let i = 0; i < 7; i++) fds.get(directory(`d${i}`))
   t.equal(inodeOf(fd), inode)
 })
 
 t.test('nothing leads through a symlink or out of the layer', async t => {
-  const { top, layer, fds, folder } = rig(t)
+  const { top, layer, fds, directory } = rig(t)
   fs.symlinkSync('/', `${top}/link`)
   fs.writeFileSync(`${top}/file`, '')
-  folder('d')
+  directory('d')
   const at = (...names: string[]): number =>
     fds.get(names.reduce((dir, name) => new RealDir(layer, dir, name), layer.root))
   t.equal(at('link'), -E.ENOTDIR)
@@ -88,16 +92,16 @@ t.test('nothing leads through a symlink or out of the layer', async t => {
   t.equal(at('none'), -E.ENOENT)
   t.equal(at('d', 'none'), -E.ENOENT)
   t.equal(fds.get(layer.root), layer.fd)
-  const removed = folder('d')
+  const removed = directory('d')
   removed.parent = null
-  t.equal(fds.get(removed), -E.ENOENT, 'a folder that was removed')
+  t.equal(fds.get(removed), -E.ENOENT, 'a directory that was removed')
   t.equal(fds.get(new RealDir(layer, removed, 'x')), -E.ENOENT, 'and what was in it')
 })
 
 t.test('who owns a descriptor', async t => {
-  const { top, fds, folder } = rig(t)
+  const { top, fds, directory } = rig(t)
   const before = openFds()
-  const dir = folder('d')
+  const dir = directory('d')
   const own = sys.open(`${top}/d`, sys.O.RDONLY)
   fds.adopt(dir, sys.open(top, sys.O.RDONLY))
   fds.adopt(dir, own)
@@ -111,7 +115,7 @@ t.test('who owns a descriptor', async t => {
   fds.drop(dir)
   fds.drop(dir)
   t.equal(openFds(), before)
-  for (let i = 0; i < 8; i++) fds.get(folder(`d${i}`))
+  for (let i = 0; i < 8; i++) fds.get(directory(`d${i}`))
   fds.shrink()
   t.equal(openFds(), before + 4, 'half of them, to begin with')
   fds.closeAll()

@@ -2,9 +2,9 @@ import t from 'tap'
 
 import {
   examine,
-  folder,
+  directory,
   Found,
-  readFolderMarks,
+  readDirectoryMarks,
 } from '../../../../src/overlay/layer/lookup-layer.js'
 import { RealDir } from '../../../../src/overlay/layer/layer.js'
 import { E } from '../../../../src/sys/errno.js'
@@ -16,15 +16,15 @@ import {
   marked,
   opaque,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
   xattrWhiteout,
 } from '../../../helpers/layers.js'
 import { readOnlyOptions } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-t.test('what a folder of a layer has under a name', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+t.test('what a directory of a layer has under a name', { skip: skipUnions }, async t => {
+  const where = unionDirectories(t, {
     lower: [
       {
         'file\xff': 'x',
@@ -50,18 +50,18 @@ t.test('what a folder of a layer has under a name', { skip: skipUnions }, async 
   for (const name of ['link', 'null', 'not empty', 'both', 'file\xff'])
     t.equal(found(name), Found.FILE, name)
   t.equal(st.size, 1, 'with its attributes')
-  t.equal(found('d'), Found.FOLDER)
+  t.equal(found('d'), Found.DIRECTORY)
   t.equal(found('none'), Found.NOTHING)
   t.equal(found('n'.repeat(256)), Found.NOTHING, 'as the kernel')
   const under = (name: string): number => examine(u, new RealDir(root.layer, root, name), 'x', st)
-  t.equal(under('gone'), Found.NOTHING, 'a folder that is not there')
-  t.equal(under('file\xff'), -E.ENOTDIR, 'no folder')
+  t.equal(under('gone'), Found.NOTHING, 'a directory that is not there')
+  t.equal(under('file\xff'), -E.ENOTDIR, 'no directory')
   t.equal(under('link'), -E.ENOTDIR, 'a symlink is not followed')
   t.equal(examine(u, new RealDir(root.layer, null, 'd'), 'x', st), Found.NOTHING, 'one removed')
 })
 
-t.test('the marks of a folder', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+t.test('the marks of a directory', { skip: skipUnions }, async t => {
+  const where = unionDirectories(t, {
     lower: [
       {
         'plain/': dir(),
@@ -86,8 +86,8 @@ t.test('the marks of a folder', { skip: skipUnions }, async t => {
   const root = u.lowers[0]!.root
   const marks = (name: string, last = false): unknown[] => {
     const child = new RealDir(root.layer, root, name)
-    const result = readFolderMarks(u, child, root, name, last)
-    return [result, folder.opaque, folder.redirect, child.xattrWhiteouts, child.impure]
+    const result = readDirectoryMarks(u, child, root, name, last)
+    return [result, directory.opaque, directory.redirect, child.xattrWhiteouts, child.impure]
   }
   t.strictSame(marks('plain'), [0, false, '', false, false])
   for (const name of ['user', 'old'])

@@ -18,7 +18,7 @@ import {
 import { openRegular, reopenRegular } from '../../../../src/overlay/layer/open-regular.js'
 import { E } from '../../../../src/sys/errno.js'
 import * as c from '../../../../src/sys/libc.js'
-import { scratch, unionFolders } from '../../../helpers/layers.js'
+import { scratch, unionDirectories } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { pendingOf, resultOf, skipUnions, stateOf, type State } from '../support.js'
@@ -41,9 +41,9 @@ t.test('what a descriptor refers to is opened again, whatever has become of its 
     const fd = kept(t, reopenRegular(path, flags, null))
     t.equal(fs.readFileSync(fd, 'latin1'), 'text')
   }
-  const folder = kept(t, sys.open(top, O.PATH))
+  const directory = kept(t, sys.open(top, O.PATH))
   for (const flags of [O.RDONLY, O.WRONLY, O.RDONLY | O.DIRECTORY])
-    t.equal(reopenRegular(folder, flags, null), -E.ESTALE)
+    t.equal(reopenRegular(directory, flags, null), -E.ESTALE)
   t.equal(reopenRegular(1_000_000, O.RDONLY, null), -E.ENOENT)
 })
 
@@ -89,32 +89,35 @@ const OTHERS: Record<string, (path: string) => void> = {
   'a device': path => sys.mknodat(sys.AT_FDCWD, path, S.IFCHR | 0o666, 1, 3),
   'a whiteout': path => sys.mknodat(sys.AT_FDCWD, path, S.IFCHR, 0, 0),
   'a symlink': path => fs.symlinkSync('target', path),
-  'a folder': path => fs.mkdirSync(path),
+  'a directory': path => fs.mkdirSync(path),
 }
 
 t.test('nothing but a regular file is opened', { skip: skipUnions }, async t => {
   const top = scratch(t)
   fs.writeFileSync(`${top}/target`, 'text')
-  const folder = kept(t, sys.open(top, O.PATH))
+  const directory = kept(t, sys.open(top, O.PATH))
   for (const [what, make] of Object.entries(OTHERS)) {
     make(`${top}/f`)
     for (const flags of [O.RDONLY, O.RDONLY | O.NOATIME, O.WRONLY, O.RDWR])
-      t.equal(openRegular(folder, 'f', flags, null), -E.ESTALE, `${what}, ${flags}`)
+      t.equal(openRegular(directory, 'f', flags, null), -E.ESTALE, `${what}, ${flags}`)
     fs.rmSync(`${top}/f`, { recursive: true })
   }
-  t.equal(fs.readFileSync(kept(t, openRegular(folder, 'target', O.RDONLY, null)), 'latin1'), 'text')
+  t.equal(
+    fs.readFileSync(kept(t, openRegular(directory, 'target', O.RDONLY, null)), 'latin1'),
+    'text',
+  )
 })
 
 t.test('a lease is not waited for', async t => {
   const top = scratch(t)
   fs.writeFileSync(`${top}/f`, 'text')
-  const folder = kept(t, sys.open(top, O.PATH))
+  const directory = kept(t, sys.open(top, O.PATH))
   const path = kept(t, sys.open(`${top}/f`, O.PATH))
   const giveBack = lease(t, `${top}/f`)
-  t.equal(openRegular(folder, 'f', O.RDONLY, null), -E.EAGAIN)
+  t.equal(openRegular(directory, 'f', O.RDONLY, null), -E.EAGAIN)
   t.equal(reopenRegular(path, O.RDWR, null), -E.EAGAIN)
   giveBack()
-  kept(t, openRegular(folder, 'f', O.RDONLY, null))
+  kept(t, openRegular(directory, 'f', O.RDONLY, null))
   kept(t, reopenRegular(path, O.RDWR, null))
 })
 
@@ -175,10 +178,10 @@ t.test('a union waits for nothing that took the place of a file', { skip: skipUn
         // Its mode is changed as well as the file's would be: that takes no open.
         if (how === 'chmod' && where === 'upper') continue
         await t.test(`${what} in ${where}: ${how}`, async t => {
-          const folders = unionFolders(t, { lower: [{}] })
-          const path = `${where === 'upper' ? folders.upper : folders.lower[0]}/f`
+          const directories = unionDirectories(t, { lower: [{}] })
+          const path = `${where === 'upper' ? directories.upper : directories.lower[0]}/f`
           fs.writeFileSync(path, 'text')
-          const state = stateOf(t, optionsOf(folders, { volatile: true }))
+          const state = stateOf(t, optionsOf(directories, { volatile: true }))
           const id = idOf(state)
           fs.rmSync(path)
           make(path)
@@ -196,10 +199,10 @@ t.test('a lease parks who opens the file, and nobody else', { skip: skipUnions }
     for (const [how, open] of Object.entries(OPENERS)) {
       if (how === 'chmod' && where === 'upper') continue
       await t.test(`${where}: ${how}`, async t => {
-        const folders = unionFolders(t, { lower: [{}] })
-        const path = `${where === 'upper' ? folders.upper : folders.lower[0]}/f`
+        const directories = unionDirectories(t, { lower: [{}] })
+        const path = `${where === 'upper' ? directories.upper : directories.lower[0]}/f`
         fs.writeFileSync(path, 'text')
-        const state = stateOf(t, optionsOf(folders, { volatile: true }))
+        const state = stateOf(t, optionsOf(directories, { volatile: true }))
         const { ops } = state
         const id = idOf(state)
         const giveBack = lease(t, path)
@@ -228,20 +231,20 @@ t.test('a lease parks who opens the file, and nobody else', { skip: skipUnions }
 })
 
 t.test('who does not want to wait is told', { skip: skipUnions }, async t => {
-  const folders = unionFolders(t, { lower: [{}] })
-  fs.writeFileSync(`${folders.upper}/f`, 'text')
-  const state = stateOf(t, optionsOf(folders, { volatile: true }))
+  const directories = unionDirectories(t, { lower: [{}] })
+  fs.writeFileSync(`${directories.upper}/f`, 'text')
+  const state = stateOf(t, optionsOf(directories, { volatile: true }))
   const id = idOf(state)
-  lease(t, `${folders.upper}/f`)
+  lease(t, `${directories.upper}/f`)
   t.equal(state.ops.open(id, O.RDWR | O.NONBLOCK, false, new Opened()), -E.EAGAIN)
 })
 
 t.test('many leases take one thread', { skip: skipUnions }, async t => {
-  const folders = unionFolders(t, { lower: [{}] })
-  fs.writeFileSync(`${folders.upper}/f`, 'text')
-  const { u, ops, find } = stateOf(t, optionsOf(folders, { volatile: true }))
+  const directories = unionDirectories(t, { lower: [{}] })
+  fs.writeFileSync(`${directories.upper}/f`, 'text')
+  const { u, ops, find } = stateOf(t, optionsOf(directories, { volatile: true }))
   const { id } = find('f')
-  const giveBack = lease(t, `${folders.upper}/f`)
+  const giveBack = lease(t, `${directories.upper}/f`)
   const waiting = Array.from({ length: 50 }, () =>
     pendingOf(() => ops.open(id, O.RDWR, false, new Opened())),
   )
@@ -252,11 +255,11 @@ t.test('many leases take one thread', { skip: skipUnions }, async t => {
 })
 
 t.test('marks that are there already are not opened', { skip: skipUnions }, async t => {
-  const folders = unionFolders(t, { lower: [{}] })
-  fs.writeFileSync(`${folders.lower[0]}/f`, 'text')
-  const { ops, find } = stateOf(t, optionsOf(folders, { whiteout: 'wh' }))
+  const directories = unionDirectories(t, { lower: [{}] })
+  fs.writeFileSync(`${directories.lower[0]}/f`, 'text')
+  const { ops, find } = stateOf(t, optionsOf(directories, { whiteout: 'wh' }))
   find('f')
-  OTHERS['a FIFO']?.(`${folders.upper}/.wh.f`)
+  OTHERS['a FIFO']?.(`${directories.upper}/.wh.f`)
   t.equal(ops.unlink(1, 'f'), 0)
   t.equal(ops.lookup(1, 'f', new Entry()), 0)
 })

@@ -11,7 +11,7 @@ import {
   indexName,
   originIno,
 } from '../../../../src/overlay/layer/origin.js'
-import { dir, fifo, link, symlink, unionFolders, whiteout } from '../../../helpers/layers.js'
+import { dir, fifo, link, symlink, unionDirectories, whiteout } from '../../../helpers/layers.js'
 import { withKernel, skipParity } from '../../../helpers/parity.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { openFds, readOnlyOptions } from '../../../helpers/union.js'
@@ -31,8 +31,8 @@ const encodeOrigin = (...args: Parameters<typeof encode>): Buffer | null => {
   return origin
 }
 
-const prepared = (t: Parameters<typeof unionFolders>[0]) => {
-  const where = unionFolders(t, { lower: [LOWER, { below: 'x' }] })
+const prepared = (t: Parameters<typeof unionDirectories>[0]) => {
+  const where = unionDirectories(t, { lower: [LOWER, { below: 'x' }] })
   const { u } = stateOf(t, readOnlyOptions(where))
   const [layer, below] = u.lowers as [Layer, Layer]
   return { where, u, layer, below }
@@ -114,7 +114,7 @@ t.test('a file system without handles has no origins', { skip: skipUnions }, asy
 })
 
 t.test('the kernel writes the same', { skip: skipParity }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const mark = (path: string): Buffer | number =>
     sys.getxattr({ path: `${where.upper}/${path}`, follow: false }, 'trusted.overlay.origin')
   await withKernel(where, 'index=on,uuid=on', kernel => {

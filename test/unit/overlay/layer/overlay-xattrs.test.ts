@@ -104,20 +104,20 @@ t.test('on real objects', { skip: skipUnions }, async t => {
     t.equal(marks.value(fd, 'plain', 'origin'), bytes)
   })
 
-  t.test('making a folder opaque', async t => {
-    const folder = fs.openSync(`${top}/old`, 'r')
-    t.teardown(() => fs.closeSync(folder))
-    t.equal(marks.canSet(folder), 1)
+  t.test('making a directory opaque', async t => {
+    const directory = fs.openSync(`${top}/old`, 'r')
+    t.teardown(() => fs.closeSync(directory))
+    t.equal(marks.canSet(directory), 1)
     t.strictSame(
-      listxattrNames(folder, ''),
+      listxattrNames(directory, ''),
       ['user.fuseoverlayfs.opaque'],
       'a probe leaves nothing',
     )
-    t.equal(marks.setXattrWhiteouts(folder), 0)
-    t.equal(marks.opaque(folder, '', false), 'x')
+    t.equal(marks.setXattrWhiteouts(directory), 0)
+    t.equal(marks.opaque(directory, '', false), 'x')
     t.equal(marks.setOpaque(fd, 'old'), 0)
-    t.equal(marks.setXattrWhiteouts(folder), 0)
-    t.equal(marks.opaque(folder, '', false), 'y', 'one that is opaque stays so')
+    t.equal(marks.setXattrWhiteouts(directory), 0)
+    t.equal(marks.opaque(directory, '', false), 'y', 'one that is opaque stays so')
     const proc = fs.openSync('/proc/self', 'r')
     t.teardown(() => fs.closeSync(proc))
     t.equal(marks.canSet(proc), 0)

@@ -1,4 +1,4 @@
-/** A node, and a folder's descriptor, stand for one real object, whatever takes its name (identity.ts). */
+/** A node, and a directory's descriptor, stand for one real object, whatever takes its name (identity.ts). */
 
 import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -9,7 +9,7 @@ import { Attr, Entry, SetAttr, SetAttrValid as V } from '../../../../src/overlay
 import { fstatx } from '../../../../src/sys/at.js'
 import { E } from '../../../../src/sys/errno.js'
 import { Stat } from '../../../../src/sys/stat.js'
-import { dir, file, scratch, unionFolders } from '../../../helpers/layers.js'
+import { dir, file, scratch, unionDirectories } from '../../../helpers/layers.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { pendingOf, resultOf, skipUnions, stateOf } from '../support.js'
 
@@ -41,8 +41,8 @@ t.test('a number that is used again is another object', async t => {
   t.ok(isSame(it, st), 'a file system without times of birth')
 })
 
-t.test('a folder that takes the name of another', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+t.test('a directory that takes the name of another', { skip: skipUnions }, async t => {
+  const where = unionDirectories(t, {
     lower: [
       { 'lower/f': '', 'copied/f': '', 'moved/f': '', 'target/f': '' },
       { 'lower/g': '', 'target/g': '' },
@@ -91,7 +91,7 @@ t.test('a folder that takes the name of another', { skip: skipUnions }, async t 
 
 t.test('a copy has the owner and the mode of what was copied', { skip: skipUnions }, async t => {
   const own = file('own'.repeat(1 << 20), { mode: 0o644, uid: 7, gid: 7 })
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [{ f: own, program: file('program', { mode: 0o4755, xattrs: { 'user.a': 'b' } }) }],
   })
   const { ops, find } = stateOf(t, optionsOf(where))
@@ -131,7 +131,7 @@ t.test('a number on another device is another object', async t => {
   }
 })
 
-/** A kernel overlayfs over these layers, relative to a new folder; unmounted at the end of the test. */
+/** A kernel overlayfs over these layers, relative to a new directory; unmounted at the end of the test. */
 const kernelUnion = (t: Test, lowers: string[], upper = ''): string => {
   const top = scratch(t)
   const run = (program: string, ...args: string[]): void =>
@@ -156,7 +156,7 @@ const kernelUnion = (t: Test, lowers: string[], upper = ''): string => {
 }
 
 t.test('a lower layer of several devices', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{}] })
+  const where = unionDirectories(t, { lower: [{}] })
   const merged = kernelUnion(t, ['one', 'two'])
   const { ops, find } = stateOf(t, { ...optionsOf(where), lower: [merged] })
   const [one, two] = [0, 1].map(i => fs.statSync(`${merged}/up${i}/f`))
@@ -173,7 +173,7 @@ t.test('a lower layer of several devices', { skip: skipUnions }, async t => {
 })
 
 t.test('an upper layer in the lower content of another union', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{}] })
+  const where = unionDirectories(t, { lower: [{}] })
   const merged = kernelUnion(t, ['one'], 'other')
   const options = { ...optionsOf(where), upper: `${merged}/up0`, work: `${merged}/work0` }
   const { ops, find } = stateOf(t, options)

@@ -2,12 +2,12 @@ import t from 'tap'
 
 import type { RealDir } from '../../../../src/overlay/layer/layer.js'
 import { followRedirect, walk } from '../../../../src/overlay/layer/redirect.js'
-import { marked, opaque, unionFolders, whiteout, type Layer } from '../../../helpers/layers.js'
+import { marked, opaque, unionDirectories, whiteout, type Layer } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { readOnlyOptions } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-/** Where a real folder is: `LAYER:PATH`. */
+/** Where a real directory is: `LAYER:PATH`. */
 const placeOf = (dir: RealDir): string => {
   const names: string[] = []
   for (let at: RealDir = dir; at.parent !== null; at = at.parent) names.unshift(at.name)
@@ -15,7 +15,7 @@ const placeOf = (dir: RealDir): string => {
 }
 
 const follow = (t: Parameters<typeof stateOf>[0], lower: Layer[], redirect: string, above = 0) => {
-  const where = unionFolders(t, { lower })
+  const where = unionDirectories(t, { lower })
   const { u } = stateOf(t, readOnlyOptions(where))
   const dirs: RealDir[] = []
   const ino = followRedirect(u, redirect, above, dirs)
@@ -32,25 +32,25 @@ const follow = (t: Parameters<typeof stateOf>[0], lower: Layer[], redirect: stri
 
 const cases: Record<string, [lower: Layer[], above: number, found: string[]]> = {
   'in every layer that has it': [
-    [{ 'a/b/': '' }, { a: 'no folder' }, { 'a/b/': '' }],
+    [{ 'a/b/': '' }, { a: 'no directory' }, { 'a/b/': '' }],
     0,
     ['1:a/b'],
   ],
   'past one that knows nothing of it': [[{}, { 'a/x/': '' }, { 'a/b/': '' }], 0, ['3:a/b']],
   'only below': [[{ 'a/b/': '' }, { 'a/b/': '' }, { 'a/b/': '' }], 2, ['3:a/b']],
-  'not below an opaque folder': [[{ 'a/b/': opaque() }, { 'a/b/': '' }], 0, ['1:a/b']],
-  'not below an opaque folder on the way': [
+  'not below an opaque directory': [[{ 'a/b/': opaque() }, { 'a/b/': '' }], 0, ['1:a/b']],
+  'not below an opaque directory on the way': [
     [{ 'a/': opaque(), 'a/b/': '' }, { 'a/b/': '' }],
     0,
     ['1:a/b'],
   ],
   'not below a whiteout': [[{ 'a/b': whiteout }, { 'a/b/': '' }], 0, []],
-  'where a further redirect of the folder leads': [
+  'where a further redirect of the directory leads': [
     [{ 'a/b/': marked({ redirect: '/c/d' }) }, { 'a/b/': '', 'c/d/': '' }],
     0,
     ['1:a/b', '2:c/d'],
   ],
-  'where a folder on the way was called otherwise': [
+  'where a directory on the way was called otherwise': [
     [
       { 'a/': marked({ redirect: 'z\xff' }), 'a/b/': '' },
       { 'a/b/': '', 'z\xff/b/': '' },
@@ -58,7 +58,7 @@ const cases: Record<string, [lower: Layer[], above: number, found: string[]]> = 
     0,
     ['1:a/b', '2:z\xff/b'],
   ],
-  'past an opaque folder from which an absolute redirect leads out': [
+  'past an opaque directory from which an absolute redirect leads out': [
     [
       { 'a/': opaque(), 'a/b/': marked({ redirect: '/c' }) },
       { 'a/b/': '', 'c/': '' },
@@ -79,7 +79,7 @@ for (const [name, [lower, above, found]] of Object.entries(cases))
   })
 
 t.test('a mark that is no redirect ends the walk', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{ 'a/': marked({ redirect: '..' }) }, {}] })
+  const where = unionDirectories(t, { lower: [{ 'a/': marked({ redirect: '..' }) }, {}] })
   const { u } = stateOf(t, readOnlyOptions(where))
   t.strictSame(walk(u, u.lowers[0]!, ['a']), { dir: null, stop: true, below: ['a'] })
   const root = walk(u, u.lowers[0]!, [])

@@ -7,7 +7,14 @@ import t, { type Test } from 'tap'
 import { isSystemRoot, othersWrite, trustIn } from '../../../../src/overlay/layer/trust.js'
 import { E } from '../../../../src/sys/errno.js'
 import type { Fs } from '../../../helpers/fs-calls.js'
-import { dir, file, marked, unionFolders, type Layer, type Spec } from '../../../helpers/layers.js'
+import {
+  dir,
+  file,
+  marked,
+  unionDirectories,
+  type Layer,
+  type Spec,
+} from '../../../helpers/layers.js'
 import { skipParity, withKernel } from '../../../helpers/parity.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { open, optionsOf } from '../../../helpers/union.js'
@@ -95,11 +102,11 @@ t.test(
   { skip: skipParity },
   async t => {
     const scene = layers('user')
-    const where = unionFolders(t, scene)
+    const where = unionDirectories(t, scene)
     const paths = pathsOf(scene)
     const union = open(t, optionsOf(where, { userxattr: true, index: false, fsync: false }))
     const ours = await see(union, paths)
-    t.strictSame(await union.read('absolute/f'), -E.EPERM, 'what is below a folder of mode 0700')
+    t.strictSame(await union.read('absolute/f'), -E.EPERM, 'what is below a directory of mode 0700')
     t.strictSame(union.complaints, [])
     union.close()
     const theirs = await withKernel(where, 'userxattr', kernel => see(kernel, paths))
@@ -110,7 +117,7 @@ t.test(
 
 t.test('trusted marks are believed as the kernel does', { skip: skipParity }, async t => {
   const scene = layers('trusted')
-  const where = unionFolders(t, scene)
+  const where = unionDirectories(t, scene)
   const paths = pathsOf(scene)
   const union = open(t, optionsOf(where, { index: false, fsync: false }))
   const ours = await see(union, paths)
@@ -149,7 +156,7 @@ t.test('marks of users say nothing to a trusted union', { skip: skipParity }, as
     'old opaque/a': 'a',
     'x/w': 'w',
   })
-  const where = unionFolders(t, scene)
+  const where = unionDirectories(t, scene)
   const paths = [...pathsOf(scene), '']
   const union = open(t, optionsOf(where, { index: false, fsync: false }))
   const ours = await see(union, paths)
@@ -163,7 +170,7 @@ t.test('marks of users say nothing to a trusted union', { skip: skipParity }, as
 })
 
 t.test('root is refused what it could not believe', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{}] })
+  const where = unionDirectories(t, { lower: [{}] })
   for (const redirectDir of ['on', 'follow'] as const)
     t.throws(() => stateOf(t, optionsOf(where, { userxattr: true, redirectDir })), {
       code: 'EINVAL',
@@ -186,7 +193,7 @@ const redirected = (redirect: string, mode = 0o755): Spec => marked({ redirect }
 
 /** What an ordinary mounter finds behind the marks of different owners: 0, or an errno. */
 const looks = (t: Test, shared: boolean): Record<string, number> => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: {
       'own/': redirected('/secret/inner'),
       'other/': redirected('/secret/inner'),
@@ -266,10 +273,10 @@ const PLACES = [
 
 const markOf = (uid: number): Spec => file('', { uid, gid: uid })
 
-t.test('a mark in a folder for all hides what its owner could take away', async t => {
+t.test('a mark in a directory for all hides what its owner could take away', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const sticky = dir({ mode: 0o1777, uid: 5 })
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [
       {
         'root/': sticky,

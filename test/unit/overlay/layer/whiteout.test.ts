@@ -18,7 +18,7 @@ import {
   dir,
   file,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
   xattrWhiteout,
 } from '../../../helpers/layers.js'
@@ -32,7 +32,7 @@ t.test('names', async t => {
 })
 
 t.test('objects', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [
       {
         char: whiteout,
@@ -40,7 +40,7 @@ t.test('objects', { skip: skipUnions }, async t => {
         user: xattrWhiteout('user'),
         long: file('', { xattrs: { 'user.overlay.whiteout': 'y'.repeat(600) } }),
         full: file('x', { xattrs: { 'trusted.overlay.whiteout': 'y' } }),
-        'folder/': dir({ xattrs: { 'trusted.overlay.whiteout': 'y' } }),
+        'directory/': dir({ xattrs: { 'trusted.overlay.whiteout': 'y' } }),
         link: symlink('char'),
         other: device('char', 0, 1),
         block: device('block', 0, 0),
@@ -62,10 +62,10 @@ t.test('objects', { skip: skipUnions }, async t => {
   t.strictSame(marks(true, false), ['char', 'long', 'user'])
 })
 
-t.test('a folder is probed name by name, and read whole when that gets long', async t => {
+t.test('a directory is probed name by name, and read whole when that gets long', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const longest = 'n'.repeat(251)
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [{ '.wh.gone\xff': '', [`.wh.${longest}`]: '', '.wh..wh..opq': '', plain: '' }],
   })
   const { u, complaints } = stateOf(t, readOnlyOptions(where))
@@ -85,11 +85,11 @@ t.test('a folder is probed name by name, and read whole when that gets long', as
   const unreadable = new RealDir(layer, null, '')
   for (let i = 0; i < 20; i++) t.equal(hasDotWhiteout(u, unreadable, -1, 'x'), -E.EBADF)
   t.equal(unreadable.dotWhiteouts, undefined)
-  t.ok(complaints.length > 0, 'a folder that cannot be read')
+  t.ok(complaints.length > 0, 'a directory that cannot be read')
 })
 
-t.test('a folder that holds the mark is opaque', async t => {
-  const where = unionFolders(t, { lower: [{ 'd/.wh..wh..opq': '', 'e/': '', f: '' }] })
+t.test('a directory that holds the mark is opaque', async t => {
+  const where = unionDirectories(t, { lower: [{ 'd/.wh..wh..opq': '', 'e/': '', f: '' }] })
   const fd = fs.openSync(where.lower[0]!, 'r')
   t.teardown(() => fs.closeSync(fd))
   t.strictSame(

@@ -12,7 +12,7 @@ import {
   link,
   opaque,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
   xattrWhiteout,
   type Layer,
@@ -28,7 +28,7 @@ const { S, O } = sys
 const MAKE: Record<string, (fs: Fs, path: string, mode: number, who: Who) => unknown> = {
   file: (fs, path, mode, who) => fs.create(path, mode, who),
   'made file': (fs, path, mode, who) => fs.mknod(path, S.IFREG | mode, 0, 0, who),
-  folder: (fs, path, mode, who) => fs.mkdir(path, mode, who),
+  directory: (fs, path, mode, who) => fs.mkdir(path, mode, who),
   fifo: (fs, path, mode, who) => fs.mknod(path, S.IFIFO | mode, 0, 0, who),
   socket: (fs, path, mode, who) => fs.mknod(path, S.IFSOCK | mode, 0, 0, who),
   device: (fs, path, mode, who) => (who.uid === 0 ? fs.mknod(path, S.IFCHR | mode, 1, 3, who) : 0),
@@ -56,12 +56,12 @@ const PARENTS: Record<string, Partial<Spec>> = {
   },
 }
 /** Where the parent is, and what is under the names that are made. */
-const SITES: Record<string, { upper: boolean; lower: boolean; below?: 'file' | 'folder' }> = {
+const SITES: Record<string, { upper: boolean; lower: boolean; below?: 'file' | 'directory' }> = {
   upper: { upper: true, lower: false },
   merged: { upper: true, lower: true },
   lower: { upper: false, lower: true },
   'over a deleted file': { upper: true, lower: true, below: 'file' },
-  'over a deleted folder': { upper: true, lower: true, below: 'folder' },
+  'over a deleted directory': { upper: true, lower: true, below: 'directory' },
 }
 
 t.test('everything made by everybody everywhere', { skip: skipParity }, async t => {
@@ -70,17 +70,17 @@ t.test('everything made by everybody everywhere', { skip: skipParity }, async t 
   const lower: Layer = {}
   for (const [p, parent] of Object.entries(PARENTS))
     for (const [s, site] of Object.entries(SITES)) {
-      const folder = `${p} ${s}`
-      if (site.upper) upper[`${folder}/`] = dir(parent)
-      if (site.lower) lower[`${folder}/`] = dir(parent)
+      const directory = `${p} ${s}`
+      if (site.upper) upper[`${directory}/`] = dir(parent)
+      if (site.lower) lower[`${directory}/`] = dir(parent)
       for (const type of Object.keys(MAKE))
         for (const mode of type === 'symlink' ? [0o777] : MODES)
           for (const [w, who] of Object.entries(CALLERS)) {
-            const path = `${folder}/${type} ${mode.toString(8)} ${w}`
+            const path = `${directory}/${type} ${mode.toString(8)} ${w}`
             cases.push({ path, type, mode, who })
             if (site.below !== undefined) upper[path] = whiteout
             if (site.below === 'file') lower[path] = 'deleted'
-            if (site.below === 'folder') lower[`${path}/deleted`] = 'deleted'
+            if (site.below === 'directory') lower[`${path}/deleted`] = 'deleted'
           }
     }
   for (const warm of [true, false]) {
@@ -224,7 +224,7 @@ t.test('names that begin with .wh. hide nothing', { skip: skipParity }, async t 
 })
 
 t.test('such names of a lower layer, and what hides', async t => {
-  const first = unionFolders(t, { lower: [{ a: 'a', b: 'b', 'd/c': 'c' }] })
+  const first = unionDirectories(t, { lower: [{ a: 'a', b: 'b', 'd/c': 'c' }] })
   let union = open(t, optionsOf(first))
   t.equal(await union.create('.wh.a', 0o600), 0)
   t.equal(await union.mkdir('.wh.dir', 0o755), 0)
@@ -232,7 +232,7 @@ t.test('such names of a lower layer, and what hides', async t => {
   union.close()
   // What another program has put there hides, as ever.
   writeFileSync(`${first.upper}/.wh.b`, '')
-  const second = unionFolders(t, { lower: [{}] })
+  const second = unionDirectories(t, { lower: [{}] })
   union = open(t, { ...optionsOf(second), lower: [first.upper, ...first.lower] })
   for (let n = 0; n < 2; n++) {
     t.strictSame(await union.list(''), ['.wh.a', '.wh.dir', 'a', 'd'])
@@ -254,7 +254,7 @@ t.test('such names of a lower layer, and what hides', async t => {
 })
 
 t.test('names that are kept for whiteouts', async t => {
-  const where = unionFolders(t, { lower: [{ foo: 'foo' }] })
+  const where = unionDirectories(t, { lower: [{ foo: 'foo' }] })
   const union = open(t, optionsOf(where, { whiteout: 'wh' }))
   for (const name of ['.wh.foo', '.wh.', '.wh..wh..opq']) {
     for (const [type, make] of Object.entries(MAKE))
@@ -266,7 +266,7 @@ t.test('names that are kept for whiteouts', async t => {
 })
 
 t.test('without an upper layer nothing is made', async t => {
-  const where = unionFolders(t, { lower: [{ 'd/f': 'f' }, { g: 'g' }] })
+  const where = unionDirectories(t, { lower: [{ 'd/f': 'f' }, { g: 'g' }] })
   for (const options of [readOnlyOptions(where), optionsOf(where, { readOnly: true })]) {
     const union = open(t, options)
     for (const [type, make] of Object.entries(MAKE))
@@ -293,7 +293,7 @@ t.test('without an upper layer nothing is made', async t => {
 })
 
 t.test('create', async t => {
-  const where = unionFolders(t, { upper: { u: 'upper' }, lower: [{ l: 'lower', d: '' }] })
+  const where = unionDirectories(t, { upper: { u: 'upper' }, lower: [{ l: 'lower', d: '' }] })
   const union = open(t, optionsOf(where))
   const caller = callerOf(ROOT)
   const make = async (
@@ -331,7 +331,7 @@ t.test('create', async t => {
 })
 
 t.test('files without a name', async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: { 'd/gone': whiteout },
     lower: [{ 'd/gone': 'g', 'd/there': 't', 'low/x': 'x' }],
   })
@@ -379,8 +379,8 @@ t.test('files without a name', async t => {
   t.equal(statSync(`${where.upper}/d/gone`).nlink, 2)
 })
 
-t.test('in folders that are gone', async t => {
-  const where = unionFolders(t, { upper: { 'u/': dir() }, lower: [{ 'l/': dir(), f: 'f' }] })
+t.test('in directories that are gone', async t => {
+  const where = unionDirectories(t, { upper: { 'u/': dir() }, lower: [{ 'l/': dir(), f: 'f' }] })
   const union = open(t, optionsOf(where))
   for (const path of ['u', 'l']) {
     const id = union.id(path)
@@ -416,7 +416,7 @@ t.test('whiteouts of other forms in the upper layer make way', async t => {
     for (const form of ['dot', 'xattr']) lower[`${form} ${type}/old`] = 'old'
     lower[`d/dot ${type}/old`] = 'old'
   }
-  const where = unionFolders(t, { upper, lower: [lower] })
+  const where = unionDirectories(t, { upper, lower: [lower] })
   const names = Object.keys(lower)
     .map(path => path.replace('/old', ''))
     .filter(path => path !== 'd/x')

@@ -76,7 +76,7 @@ t.test('which layer a name comes from', async t => {
     [1, 2, 3],
   )
   t.equal(layerOf('none'), Infinity)
-  t.equal(listings.topmost(8, 'c'), 0, 'another folder')
+  t.equal(listings.topmost(8, 'c'), 0, 'another directory')
   listings.end(7, 3)
   t.equal(layerOf('c'), 3)
   listings.end(7, 2)

@@ -13,7 +13,7 @@ import {
   opaque,
   scratch,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
   xattrWhiteout,
   type Layer,
@@ -31,7 +31,7 @@ import {
 } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-/** The files that the union shows, with their content; folders without any end in `/`. */
+/** The files that the union shows, with their content; directories without any end in `/`. */
 const shown = async (union: UnionFs): Promise<Record<string, string>> => {
   const tree = await union.tree()
   const out: Record<string, string> = {}
@@ -53,7 +53,7 @@ const see = async (
   layers: { lower: Layer[]; upper?: Layer },
   expected: Record<string, string>,
 ): Promise<void> => {
-  const where = unionFolders(t, layers)
+  const where = unionDirectories(t, layers)
   const union = open(t, optionsOf(where))
   t.strictSame(await shown(union), expected, name)
   t.strictSame(union.ops.counts(), NOTHING_OPEN, `${name}: nothing stays known`)
@@ -74,7 +74,7 @@ t.test('as the kernel sees it', { skip: skipParity }, async t => {
         { 'd/y': 'y3', 'd/dir/g': 'g' },
       ],
     },
-    'opaque folders in all layers': {
+    'opaque directories in all layers': {
       upper: { 'a/': opaque(), 'a/u': 'u', 'b/u': 'u' },
       lower: [
         { 'a/l1': '1', 'b/': opaque(), 'b/l1': '1', 'c/l1': '1', 'd/e/l1': '1' },
@@ -96,7 +96,7 @@ t.test('as the kernel sees it', { skip: skipParity }, async t => {
         { 'a/hidden': 'h', 'between/hidden': '3' },
       ],
     },
-    'xattr whiteouts in lower folders': {
+    'xattr whiteouts in lower directories': {
       lower: [
         {
           './': marked({ opaque: 'x' }),
@@ -117,7 +117,7 @@ t.test('as the kernel sees it', { skip: skipParity }, async t => {
   }
 })
 
-t.test('an xattr whiteout in an unmarked folder is not found', { skip: skipParity }, async t => {
+t.test('an xattr whiteout in an unmarked directory is not found', { skip: skipParity }, async t => {
   const lower: Layer[] = [
     { gone: xattrWhiteout(), 'd/gone': xattrWhiteout(), 'd/full': file('text', WHITEOUT_XATTR) },
     { gone: 'g', 'd/gone': 'g' },
@@ -131,7 +131,7 @@ t.test('an xattr whiteout in an unmarked folder is not found', { skip: skipParit
   ])
 })
 
-t.test('other forms of whiteouts and opaque folders', async t => {
+t.test('other forms of whiteouts and opaque directories', async t => {
   const bottom: Layer = { gone: 'g', stays: 's', 'd/a': 'a', 'd/b': 'b', 'gone dir/f': 'f' }
   const expected = { stays: 's', 'd/b': 'b' }
   const below = { ...expected, 'd/b': 'b' }
@@ -227,7 +227,7 @@ t.test('other forms of whiteouts and opaque folders', async t => {
 })
 
 t.test('names of whiteouts cannot be looked up', async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: { '.wh.a': '', 'd/.wh..wh..opq': '' },
     lower: [{ a: 'a', '.wh.b': '', 'd/x': 'x' }],
   })
@@ -238,7 +238,7 @@ t.test('names of whiteouts cannot be looked up', async t => {
   t.strictSame(await union.list('d'), [])
 })
 
-t.test('many probes of a folder with and without .wh. marks', async t => {
+t.test('many probes of a directory with and without .wh. marks', async t => {
   const lower: Layer = { 'plain/': dir(), 'marks/': dir() }
   const upper: Layer = {}
   for (let i = 0; i < 40; i++) {
@@ -247,7 +247,7 @@ t.test('many probes of a folder with and without .wh. marks', async t => {
     if (i % 2 === 0) upper[`marks/.wh.f${i}`] = ''
     upper[`plain/own${i}`] = 'o'
   }
-  const where = unionFolders(t, { upper, lower: [lower] })
+  const where = unionDirectories(t, { upper, lower: [lower] })
   const union = open(t, optionsOf(where))
   for (let i = 0; i < 40; i++) {
     t.equal(await union.read(`marks/f${i}`), i % 2 === 0 ? -E.ENOENT : 'f')
@@ -256,7 +256,7 @@ t.test('many probes of a folder with and without .wh. marks', async t => {
   }
 })
 
-/** A folder with a redirect. */
+/** A directory with a redirect. */
 const to = (redirect: string, more: Record<string, string> = {}): Spec =>
   marked({ redirect, ...more })
 
@@ -307,22 +307,22 @@ t.test('redirects', { skip: skipParity }, async t => {
       upper: { 'a/': to('/old/sub') },
       lower: [{ old: whiteout }, { 'old/sub/f': 'f' }],
     },
-    'through an opaque folder': {
+    'through an opaque directory': {
       upper: { 'a/': to('/old/sub'), old: whiteout },
       lower: [{ 'old/': opaque(), 'old/sub/f': 'f' }, { 'old/sub/g': 'g' }],
     },
-    'past an opaque folder by an absolute one': {
+    'past an opaque directory by an absolute one': {
       upper: { 'a/': to('/x/m/e'), x: whiteout, old: whiteout, 'b/': to('/y/m/e'), y: whiteout },
       lower: [
         { 'x/': opaque(), 'x/m/': to('/old'), 'y/': opaque(), 'y/m/': to('name') },
         { 'old/e/f': 'f', 'x/m/e/no': 'no', 'y/name/e/no': 'no' },
       ],
     },
-    'to an opaque folder': {
+    'to an opaque directory': {
       upper: { 'a/': to('/old'), old: whiteout },
       lower: [{ 'old/': opaque(), 'old/f': 'f' }, { 'old/g': 'g' }],
     },
-    'on an opaque folder': {
+    'on an opaque directory': {
       upper: { 'a/': to('/old', { opaque: 'y' }), 'a/u': 'u', old: whiteout },
       lower: [{ 'old/f': 'f', 'a/g': 'g' }],
     },
@@ -345,12 +345,12 @@ t.test('redirects', { skip: skipParity }, async t => {
     const upper: Layer = {}
     const lower: Layer = { 'a/b/f': 'f', etc: 'etc' }
     for (const [i, value] of values.entries()) {
-      upper[`folder${i}/`] = to(value)
+      upper[`directory${i}/`] = to(value)
       upper[`file${i}`] = meta({ redirect: value })
       lower[`file${i}`] = 'text'
-      lower[`folder${i}/x`] = 'x'
+      lower[`directory${i}/x`] = 'x'
     }
-    const where = unionFolders(t, { upper, lower: [lower] })
+    const where = unionDirectories(t, { upper, lower: [lower] })
     const paths = Object.keys(upper).map(path => path.replace('/', ''))
     const expected = await withKernel(where, 'metacopy=on', fs =>
       paths.map(path => (typeof fs.stat(path) === 'number' ? 'refused' : 'there')),
@@ -363,7 +363,7 @@ t.test('redirects', { skip: skipParity }, async t => {
     }
   })
 
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: { 'new/': to('/a'), 'plain/f': 'f', 'rel/': to('a') },
     lower: [{ 'a/f': 'f', 'low/': to('/a') }, { 'a/g': 'g' }],
   })
@@ -381,7 +381,7 @@ t.test('redirects', { skip: skipParity }, async t => {
 })
 
 t.test('metadata-only copies', { skip: skipParity }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [
       {
         f: 'the data',
@@ -469,7 +469,7 @@ t.test('metadata-only copies', { skip: skipParity }, async t => {
 })
 
 t.test('a hard link whose other name has a metadata-only copy', { skip: skipParity }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [{ h1: file('linked', { mode: 0o644 }), 'd/h2': link('h1'), h3: link('h1') }],
   })
   await withKernel(where, 'metacopy=on,index=on', fs => {
@@ -495,11 +495,11 @@ t.test('a hard link whose other name has a metadata-only copy', { skip: skipPari
 
 t.test('a metadata-only copy without data', { skip: skipParity }, async t => {
   const layers = {
-    upper: { none: meta(), 'to/none': meta({ redirect: '/gone' }), folder: meta() },
-    lower: [{ 'folder/x': 'x' }],
+    upper: { none: meta(), 'to/none': meta({ redirect: '/gone' }), directory: meta() },
+    lower: [{ 'directory/x': 'x' }],
   }
-  const where = unionFolders(t, layers)
-  const paths = ['none', 'to/none', 'folder']
+  const where = unionDirectories(t, layers)
+  const paths = ['none', 'to/none', 'directory']
   const expected = await withKernel(where, 'metacopy=on', fs => paths.map(path => fs.stat(path)))
   const union = open(t, optionsOf(where))
   for (const [i, path] of paths.entries()) t.equal(await union.stat(path), expected[i], path)
@@ -568,9 +568,9 @@ t.test('names of any bytes', { skip: skipParity }, async t => {
 
 const ctimeOf = (path: string): bigint => lstatSync(path, { bigint: true }).ctimeNs
 
-t.test('a merged folder gets its origin before its attributes are told', async t => {
+t.test('a merged directory gets its origin before its attributes are told', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
-  const where = unionFolders(t, { upper: { 'd/e/': dir() }, lower: [{ 'd/e/': dir() }] })
+  const where = unionDirectories(t, { upper: { 'd/e/': dir() }, lower: [{ 'd/e/': dir() }] })
   const { ops, notified } = stateOf(t, optionsOf(where))
   const told = (parent: number, name: string): [id: number, ctime: bigint] => {
     const out = new Entry()
@@ -588,7 +588,7 @@ t.test('a merged folder gets its origin before its attributes are told', async t
 })
 
 t.test('what changes in the layers beneath is seen', async t => {
-  const where = unionFolders(t, { upper: { 'd/': dir() }, lower: [{ 'd/f': 'f', g: 'g' }] })
+  const where = unionDirectories(t, { upper: { 'd/': dir() }, lower: [{ 'd/f': 'f', g: 'g' }] })
   const union = open(t, optionsOf(where))
   union.warm = true
   t.equal(await union.read('d/f'), 'f')
@@ -605,9 +605,9 @@ t.test('what changes in the layers beneath is seen', async t => {
   t.equal(union.ops.lookup(ROOT_ID, 'x'.repeat(256), out), -E.ENAMETOOLONG)
 })
 
-t.test('a folder that has lost its name is not removed by it', { skip: skipUnions }, async t => {
+t.test('a directory that has lost its name is not removed by it', { skip: skipUnions }, async t => {
   for (const keepsBirths of [true, false]) {
-    const where = unionFolders(t, { lower: [{}], upper: { 'd/': dir() } })
+    const where = unionDirectories(t, { lower: [{}], upper: { 'd/': dir() } })
     const { u, ops, find } = stateOf(t, optionsOf(where))
     Object.assign(u.upper!, { keepsBirths })
     find('d').lookups++

@@ -1,19 +1,19 @@
-/** Of which layers a folder's names are. What is listed, and what not: readdir.test.ts. */
+/** Of which layers a directory's names are. What is listed, and what not: readdir.test.ts. */
 
 import { writeFileSync } from 'node:fs'
 import t from 'tap'
-import { unionFolders, whiteout, type Layer } from '../../../helpers/layers.js'
+import { unionDirectories, whiteout, type Layer } from '../../../helpers/layers.js'
 import { open, optionsOf, type UnionFs } from '../../../helpers/union.js'
 
 const ENOENT = -2
 
 /** All names, read to the end. */
-const listOf = (union: UnionFs, folder: number): string[] => {
+const listOf = (union: UnionFs, directory: number): string[] => {
   const names: string[] = []
   let last = 0
   for (let before = -1; before !== last;) {
     before = last
-    union.ops.readdir(folder, last, {
+    union.ops.readdir(directory, last, {
       add: (name, _ino, _type, next) => {
         names.push(name)
         last = next
@@ -24,21 +24,21 @@ const listOf = (union: UnionFs, folder: number): string[] => {
   return names.slice(2).toSorted()
 }
 
-/** Five layers of a folder, each with a file of its own and one that all have. */
+/** Five layers of a directory, each with a file of its own and one that all have. */
 const LOWER = ['a', 'b', 'c', 'd', 'e'].map((name): Layer => ({
   [`d/${name}`]: name,
   'd/all': name,
 }))
 
 t.test('of many layers, only those are asked that a listing tells of', async t => {
-  const folders = unionFolders(t, { upper: { 'd/u': 'u' }, lower: LOWER })
-  const union = open(t, optionsOf(folders))
-  const folder = union.id('d')
-  const list = (): string[] => listOf(union, folder)
+  const directories = unionDirectories(t, { upper: { 'd/u': 'u' }, lower: LOWER })
+  const union = open(t, optionsOf(directories))
+  const directory = union.id('d')
+  const list = (): string[] => listOf(union, directory)
   const all = ['a', 'all', 'b', 'c', 'd', 'e', 'u']
   t.strictSame(list(), all)
   // Nobody may do that while a layer is in use; it shows which layer is not asked any more.
-  for (const name of ['ghost', 'e']) writeFileSync(`${folders.lower[1]}/d/${name}`, 'ghost')
+  for (const name of ['ghost', 'e']) writeFileSync(`${directories.lower[1]}/d/${name}`, 'ghost')
   t.equal(await union.read('d/ghost'), ENOENT)
   for (const name of 'abcde') t.equal(await union.read(`d/${name}`), name)
   t.equal(await union.read('d/all'), 'a')
@@ -54,60 +54,64 @@ t.test('of many layers, only those are asked that a listing tells of', async t =
   t.equal(await union.read('d/ghost'), 'ghost', 'listed anew, it is known')
 })
 
-t.test('a folder that is moved has another name in the layers', async t => {
-  const LOWERS = ['a', 'b', 'c', 'd'].map((name): Layer => ({ [`d/folder/${name}`]: name }))
-  const folders = unionFolders(t, { upper: { 'd/u': 'u' }, lower: LOWERS })
-  const union = open(t, { ...optionsOf(folders), redirectDir: 'on' })
-  const folder = union.id('d')
-  t.strictSame(listOf(union, folder), ['folder', 'u'])
-  t.equal(await union.rename('d/folder', 'd/moved', 0), 0)
+t.test('a directory that is moved has another name in the layers', async t => {
+  const LOWERS = ['a', 'b', 'c', 'd'].map((name): Layer => ({ [`d/directory/${name}`]: name }))
+  const directories = unionDirectories(t, { upper: { 'd/u': 'u' }, lower: LOWERS })
+  const union = open(t, { ...optionsOf(directories), redirectDir: 'on' })
+  const directory = union.id('d')
+  t.strictSame(listOf(union, directory), ['directory', 'u'])
+  t.equal(await union.rename('d/directory', 'd/moved', 0), 0)
   for (const name of 'abcd') t.equal(await union.read(`d/moved/${name}`), name)
-  t.equal(await union.read('d/folder/a'), ENOENT)
-  t.strictSame(listOf(union, folder), ['moved', 'u'])
+  t.equal(await union.read('d/directory/a'), ENOENT)
+  t.strictSame(listOf(union, directory), ['moved', 'u'])
   for (const name of 'abcd') t.equal(await union.read(`d/moved/${name}`), name)
 })
 
-t.test('who looks up many names in many layers has the folder listed', async t => {
+t.test('who looks up many names in many layers has the directory listed', async t => {
   for (const upper of [{ 'd/u': 'u' }, {}]) {
-    const folders = unionFolders(t, { upper, lower: LOWER })
-    const union = open(t, optionsOf(folders))
+    const directories = unionDirectories(t, { upper, lower: LOWER })
+    const union = open(t, optionsOf(directories))
     union.id('d')
     for (let i = 0; i < 5; i++) t.equal(await union.read(`d/none-${i}`), ENOENT)
-    writeFileSync(`${folders.lower[1]}/d/ghost`, 'ghost')
+    writeFileSync(`${directories.lower[1]}/d/ghost`, 'ghost')
     t.equal(await union.read('d/ghost'), ENOENT)
     for (const name of 'abcde') t.equal(await union.read(`d/${name}`), name)
     t.equal(await union.unlink('d/c'), 0)
     t.equal(await union.read('d/c'), ENOENT)
   }
   // Of two layers none is asked in vain.
-  const folders = unionFolders(t, { upper: { 'd/u': 'u' }, lower: LOWER.slice(0, 1) })
-  const union = open(t, optionsOf(folders))
+  const directories = unionDirectories(t, { upper: { 'd/u': 'u' }, lower: LOWER.slice(0, 1) })
+  const union = open(t, optionsOf(directories))
   union.id('d')
   for (let i = 0; i < 30; i++) t.equal(await union.read(`d/none-${i}`), ENOENT)
-  writeFileSync(`${folders.lower[0]}/d/ghost`, 'ghost')
+  writeFileSync(`${directories.lower[0]}/d/ghost`, 'ghost')
   t.equal(await union.read('d/ghost'), 'ghost')
 })
 
-t.test('the first name of a folder that very many layers have does so', async t => {
+t.test('the first name of a directory that very many layers have does so', async t => {
   const layers = Array.from({ length: 16 }, (_, i): Layer => ({
     [`d/${i}`]: String(i),
     'd/all': String(i),
   }))
-  Object.assign(layers[3]!, { 'd/5': whiteout, 'd/.wh.6': '', 'd/folder/3': '3' })
-  Object.assign(layers[8]!, { 'd/folder/8': '8', 'd/.wh.folder': '', 'd/4': 'lower' })
-  Object.assign(layers[12]!, { 'd/folder/12': '12' })
+  Object.assign(layers[3]!, { 'd/5': whiteout, 'd/.wh.6': '', 'd/directory/3': '3' })
+  Object.assign(layers[8]!, { 'd/directory/8': '8', 'd/.wh.directory': '', 'd/4': 'lower' })
+  Object.assign(layers[12]!, { 'd/directory/12': '12' })
   for (const upper of [{ 'd/7': whiteout, 'd/u': 'u' }, {}]) {
-    const folders = unionFolders(t, { upper, lower: layers })
-    const union = open(t, optionsOf(folders))
+    const directories = unionDirectories(t, { upper, lower: layers })
+    const union = open(t, optionsOf(directories))
     union.id('d')
     t.equal(await union.read('d/none'), ENOENT)
-    writeFileSync(`${folders.lower[1]}/d/ghost`, 'ghost')
+    writeFileSync(`${directories.lower[1]}/d/ghost`, 'ghost')
     t.equal(await union.read('d/ghost'), ENOENT)
     const hidden = ['5', '6', ...('d/7' in upper ? ['7'] : [])]
     for (let i = 0; i < 16; i++)
       t.equal(await union.read(`d/${i}`), hidden.includes(`${i}`) ? ENOENT : `${i}`, `${i}`)
     t.equal(await union.read('d/all'), '0')
-    t.strictSame(await union.list('d/folder'), ['3', '8'], 'a mark hides what is below its layer')
+    t.strictSame(
+      await union.list('d/directory'),
+      ['3', '8'],
+      'a mark hides what is below its layer',
+    )
     t.equal(await union.unlink('d/9'), 0)
     t.equal(await union.read('d/9'), ENOENT)
   }

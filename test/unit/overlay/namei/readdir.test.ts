@@ -18,7 +18,7 @@ import {
   opaque,
   socket,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
   type Layer,
 } from '../../../helpers/layers.js'
@@ -30,13 +30,13 @@ import { callerOf, open, optionsOf, readOnlyOptions, type UnionFs } from '../../
 /** Names that one reading gives, at most `room` of them from a cookie on. */
 const readSome = (
   union: UnionFs,
-  folder: number,
+  directory: number,
   cookie: number,
   room = Infinity,
 ): { names: string[]; cookie: number } => {
   const names: string[] = []
   let last = cookie
-  union.ops.readdir(folder, cookie, {
+  union.ops.readdir(directory, cookie, {
     add: (name, _ino, _type, next) => {
       if (names.length >= room) return false
       names.push(name)
@@ -48,10 +48,10 @@ const readSome = (
 }
 
 /** Everything through readings of `room` names. */
-const readAll = (union: UnionFs, folder: number, room: number): string[] => {
+const readAll = (union: UnionFs, directory: number, room: number): string[] => {
   const all: string[] = []
   for (let cookie = 0; ;) {
-    const some = readSome(union, folder, cookie, room)
+    const some = readSome(union, directory, cookie, room)
     if (some.names.length === 0) return all
     all.push(...some.names)
     cookie = some.cookie
@@ -68,7 +68,7 @@ const LAYERS: { upper: Layer; lower: Layer[] } = {
 const NAMES = ['.', '..', 'both', 'l', 'll', 'sub', 'u']
 
 t.test('names of all layers, each once, in readings of any size', async t => {
-  const union = open(t, optionsOf(unionFolders(t, LAYERS)))
+  const union = open(t, optionsOf(unionDirectories(t, LAYERS)))
   const d = union.id('d')
   for (const room of [1, 2, 3, 100]) {
     const names = readAll(union, d, room)
@@ -84,7 +84,7 @@ t.test('names of all layers, each once, in readings of any size', async t => {
 })
 
 t.test('changes show from the next start on', async t => {
-  const where = unionFolders(t, LAYERS)
+  const where = unionDirectories(t, LAYERS)
   const union = open(t, optionsOf(where))
   union.warm = true
   const d = union.id('d')
@@ -105,12 +105,12 @@ t.test('changes show from the next start on', async t => {
   t.ok(readSome(union, d, 0).names.includes('beneath'), 'also of the layers')
 })
 
-/** A place for each of `count` names of a folder that holds them all, in the order of a listing. */
+/** A place for each of `count` names of a directory that holds them all, in the order of a listing. */
 const NUMBERED = Array.from({ length: 500 }, (_, i) => `file-${i}`)
 
 t.test('a place is good for every reader, whatever happens in between', async t => {
   const layer: Layer = Object.fromEntries(NUMBERED.map(name => [`d/${name}`, '']))
-  const where = unionFolders(t, { upper: layer, lower: [{ 'd/file-7': 'l', 'other/': dir() }] })
+  const where = unionDirectories(t, { upper: layer, lower: [{ 'd/file-7': 'l', 'other/': dir() }] })
   const union = open(t, optionsOf(where, { volatile: true }))
   const d = union.id('d')
   const whole = readAll(union, d, 1000)
@@ -135,14 +135,14 @@ t.test('a place is good for every reader, whatever happens in between', async t 
 })
 
 t.test('listings that were begun and left', async t => {
-  const folders = Array.from({ length: 200 }, (_, i) => `d${i}`)
+  const directories = Array.from({ length: 200 }, (_, i) => `d${i}`)
   const layer: Layer = {}
-  for (const folder of folders)
-    for (const name of ['a', 'b', 'c', 'd']) layer[`${folder}/${name}`] = ''
-  const union = open(t, optionsOf(unionFolders(t, { lower: [layer] })))
-  const begun = folders.map(folder => ({
-    id: union.id(folder),
-    some: readSome(union, union.id(folder), 0, 3),
+  for (const directory of directories)
+    for (const name of ['a', 'b', 'c', 'd']) layer[`${directory}/${name}`] = ''
+  const union = open(t, optionsOf(unionDirectories(t, { lower: [layer] })))
+  const begun = directories.map(directory => ({
+    id: union.id(directory),
+    some: readSome(union, union.id(directory), 0, 3),
   }))
   for (const { id, some } of begun) {
     const names = [...some.names, ...readAll(union, id, 2)]
@@ -193,7 +193,7 @@ t.test('types and numbers are those of lookup', { skip: skipParity }, async t =>
     for (const warm of [true, false])
       await compare(t, `${name}, ${warm}`, { ...scene, warm, memory: true }, changes)
 
-  const union = open(t, optionsOf(unionFolders(t, { lower: [kinds, { 'k/more': 'm' }] })))
+  const union = open(t, optionsOf(unionDirectories(t, { lower: [kinds, { 'k/more': 'm' }] })))
   const check = async (name: string): Promise<void> => {
     const tree = await union.tree()
     for (const node of tree.nodes.values()) {
@@ -210,7 +210,7 @@ t.test('types and numbers are those of lookup', { skip: skipParity }, async t =>
 })
 
 t.test('. and ..', async t => {
-  const union = open(t, optionsOf(unionFolders(t, LAYERS)))
+  const union = open(t, optionsOf(unionDirectories(t, LAYERS)))
   const dots = (path: string): Ino[] => {
     const listing = union.listing(union.id(path))
     if (typeof listing === 'number') throw new Error(path)
@@ -226,7 +226,7 @@ t.test('. and ..', async t => {
 })
 
 t.test('readdirplus', async t => {
-  const union = open(t, optionsOf(unionFolders(t, LAYERS)))
+  const union = open(t, optionsOf(unionDirectories(t, LAYERS)))
   const d = union.id('d')
   const before = union.ops.counts().nodes
   interface Plus {
@@ -279,7 +279,7 @@ t.test('readdirplus', async t => {
   t.strictSame(vanished, [0], 'a name that vanished has no attributes')
 })
 
-/** Folders and files that can be listed, and that lookup fails for. */
+/** Directories and files that can be listed, and that lookup fails for. */
 const BROKEN: Layer = {
   'd/good': 'g',
   'd/redirect/': marked({ redirect: '../x' }),
@@ -293,15 +293,15 @@ const EIO = -5
 t.test('names that lookup fails for', { skip: skipParity }, async t => {
   const impure: Layer = { 'd/': marked({ impure: 'y' }), ...BROKEN }
   const scenes: Record<string, { upper?: Layer; lower: Layer[]; at: 'upper' | 'lower' }> = {
-    'a lower folder': { lower: [BROKEN, {}], at: 'lower' },
-    'an upper folder': { upper: BROKEN, lower: [{}], at: 'upper' },
-    'an impure folder': { upper: impure, lower: [{}], at: 'upper' },
-    'a merged folder': { upper: BROKEN, lower: [{ 'd/l': 'l' }], at: 'upper' },
-    'an impure merged folder': { upper: impure, lower: [{ 'd/l': 'l' }], at: 'upper' },
-    'two lower folders': { lower: [BROKEN, { 'd/l': 'l' }], at: 'lower' },
+    'a lower directory': { lower: [BROKEN, {}], at: 'lower' },
+    'an upper directory': { upper: BROKEN, lower: [{}], at: 'upper' },
+    'an impure directory': { upper: impure, lower: [{}], at: 'upper' },
+    'a merged directory': { upper: BROKEN, lower: [{ 'd/l': 'l' }], at: 'upper' },
+    'an impure merged directory': { upper: impure, lower: [{ 'd/l': 'l' }], at: 'upper' },
+    'two lower directories': { lower: [BROKEN, { 'd/l': 'l' }], at: 'lower' },
   }
   for (const [name, { at, ...scene }] of Object.entries(scenes)) {
-    const where = unionFolders(t, scene)
+    const where = unionDirectories(t, scene)
     const union = open(t, optionsOf(where))
     const layer = at === 'upper' ? where.upper : where.lower[0]
     const real = (entry: string): number => lstatSync(`${layer}/d/${entry}`).ino
@@ -335,7 +335,7 @@ t.test('names that lookup fails for', { skip: skipParity }, async t => {
 })
 
 t.test('a file system that tells no inode numbers', async t => {
-  const { u, ops, find } = stateOf(t, optionsOf(unionFolders(t, { lower: [BROKEN, {}] })))
+  const { u, ops, find } = stateOf(t, optionsOf(unionDirectories(t, { lower: [BROKEN, {}] })))
   const { id } = find('d')
   const names = ['good', 'redirect', 'gone']
   const entries = names.map(name => ({
@@ -355,24 +355,24 @@ t.test('a file system that tells no inode numbers', async t => {
 })
 
 t.test('a lookup that has to wait', async t => {
-  const { u, ops, find } = stateOf(t, optionsOf(unionFolders(t, { lower: [BROKEN, {}] })))
-  const folder = find('d')
+  const { u, ops, find } = stateOf(t, optionsOf(unionDirectories(t, { lower: [BROKEN, {}] })))
+  const directory = find('d')
   const good = find('d/good')
   const pending = new Pending(u.pool.submit({ kind: 'syncfs', fd: -1 }), true)
-  const children = folder.children as Map<string, Node>
+  const children = directory.children as Map<string, Node>
   const get = children.get.bind(children)
   let allowed = 0
   children.get = name => {
     if (allowed-- === 0) throw pending
     return get(name)
   }
-  u.listings.keep(folder.id, [
+  u.listings.keep(directory.id, [
     { name: 'good', ino: 1, inoKnown: true, type: 8, layer: 1, cookie: 3 },
     { name: 'redirect', ino: 1, inoKnown: true, type: 4, layer: 1, cookie: 4 },
   ])
   const read = (): string[] => {
     const names: string[] = []
-    ops.readdirplus(folder.id, 2, { room: () => true, add: name => void names.push(name) })
+    ops.readdirplus(directory.id, 2, { room: () => true, add: name => void names.push(name) })
     return names
   }
   t.equal(pendingOf(read), pending, 'the first one is waited for')
@@ -382,14 +382,14 @@ t.test('a lookup that has to wait', async t => {
   t.equal(good.lookups, 1, 'and counted once')
 })
 
-t.test('large folders', { skip: skipParity }, async t => {
+t.test('large directories', { skip: skipParity }, async t => {
   const layers: Layer[] = [{}, {}]
   for (let i = 0; i < 3000; i++) {
     const layer = layers[i % 2] as Layer
     layer[`d/${i}`] = ''
     if (i % 10 === 0) layers[0] = { ...layers[0], [`d/${i + 1}`]: whiteout }
   }
-  const where = unionFolders(t, { lower: layers })
+  const where = unionDirectories(t, { lower: layers })
   const union = open(t, optionsOf(where))
   const d = union.id('d')
   const names = readAll(union, d, 77)
@@ -399,8 +399,8 @@ t.test('large folders', { skip: skipParity }, async t => {
   t.equal((readOnly.listing(readOnly.id('d')) as unknown[]).length, 3002 - 300)
 })
 
-t.test('folders that cannot be listed', async t => {
-  const union = open(t, optionsOf(unionFolders(t, LAYERS)))
+t.test('directories that cannot be listed', async t => {
+  const union = open(t, optionsOf(unionDirectories(t, LAYERS)))
   const none = { add: () => false, room: () => false }
   for (const node of [union.id('d/u'), 999]) {
     t.equal(union.ops.readdir(node, 0, none), -20)
@@ -417,7 +417,7 @@ t.test('folders that cannot be listed', async t => {
 })
 
 t.test('what a listing meets is not told with it', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [{}],
     upper: {
       'd/': dir({ xattrs: { 'trusted.overlay.impure': 'y' } }),

@@ -1,40 +1,40 @@
-/** Removing a folder of the upper layer loses nothing that somebody puts into it meanwhile (workdir.ts). */
+/** Removing a directory of the upper layer loses nothing that somebody puts into it meanwhile (workdir.ts). */
 
 import * as fs from 'node:fs'
 import t from 'tap'
 
 import { E } from '../../../../src/sys/errno.js'
-import { unionFolders } from '../../../helpers/layers.js'
+import { unionDirectories } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-t.test('of a folder only whiteouts are removed with it', { skip: skipUnions }, async t => {
+t.test('of a directory only whiteouts are removed with it', { skip: skipUnions }, async t => {
   for (const whiteout of ['char', 'xattr', 'wh'] as const) {
-    const where = unionFolders(t, { lower: [{ 'd/f': '', 'e/f': '' }] })
+    const where = unionDirectories(t, { lower: [{ 'd/f': '', 'e/f': '' }] })
     const { u, complaints } = stateOf(t, { ...optionsOf(where), whiteout })
     const { work, upper } = u
     if (work === null || upper === null) throw new Error('read-only')
     for (const [how, remove] of [
-      ['removed', (name: string) => work.removeFolder(upper.fd, name)],
-      ['hidden', (name: string) => work.whiteout(upper.fd, name, 'folder')],
+      ['removed', (name: string) => work.removeDirectory(upper.fd, name)],
+      ['hidden', (name: string) => work.whiteout(upper.fd, name, 'directory')],
     ] as const) {
       const name = `${whiteout} ${how}`
-      const folder = `${where.upper}/${name}`
-      fs.mkdirSync(`${folder}/inner`, { recursive: true })
-      fs.writeFileSync(`${folder}/inner/f`, 'kept')
+      const directory = `${where.upper}/${name}`
+      fs.mkdirSync(`${directory}/inner`, { recursive: true })
+      fs.writeFileSync(`${directory}/inner/f`, 'kept')
       t.equal(work.whiteout(sys.openat(upper.fd, name, sys.O.PATH), 'gone', 'nothing'), 0)
-      const before = fs.readdirSync(folder, { recursive: true })
+      const before = fs.readdirSync(directory, { recursive: true })
       t.equal(remove(name), -E.ENOTEMPTY, name)
       t.strictSame(
-        fs.readdirSync(folder, { recursive: true }),
+        fs.readdirSync(directory, { recursive: true }),
         before,
         `${name}: all of it is there`,
       )
-      t.equal(fs.readFileSync(`${folder}/inner/f`, 'latin1'), 'kept')
-      fs.rmSync(`${folder}/inner`, { recursive: true })
+      t.equal(fs.readFileSync(`${directory}/inner/f`, 'latin1'), 'kept')
+      fs.rmSync(`${directory}/inner`, { recursive: true })
       t.equal(remove(name), 0, name)
-      const there = sys.lstat(sys.AT_FDCWD, folder)
+      const there = sys.lstat(sys.AT_FDCWD, directory)
       t.notOk(typeof there !== 'number' && (there.mode & 0o170000) === 0o040000)
       if (how === 'removed' || whiteout === 'wh') t.equal(there, -E.ENOENT)
     }

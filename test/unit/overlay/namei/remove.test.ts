@@ -12,7 +12,7 @@ import {
   marked,
   opaque,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
   xattrWhiteout,
   type Layer,
@@ -38,35 +38,39 @@ const THINGS: Record<string, Thing> = {
   'lowest file': { lowest: { '': 'll' } },
   'covering file': { upper: { '': 'u' }, lower: { '': 'l' } },
   'file over a whiteout': { upper: { '': 'u' }, lower: { '': whiteout }, lowest: { '': 'll' } },
-  'file over a folder': { upper: { '': 'u' }, lower: { '/x': 'l' } },
+  'file over a directory': { upper: { '': 'u' }, lower: { '/x': 'l' } },
   'upper symlink': { upper: { '': symlink('x') }, lower: { '': 'l' } },
   'lower symlink': { lower: { '': symlink('x') } },
   'lower fifo': { lower: { '': fifo() } },
   'deleted file': { upper: { '': whiteout }, lower: { '': 'l' } },
   'file deleted below': { lower: { '': whiteout }, lowest: { '': 'll' } },
-  'empty upper folder': { upper: { '/': dir() } },
-  'empty lower folder': { lower: { '/': dir() } },
-  'empty merged folder': { upper: { '/': dir() }, lower: { '/': dir() }, lowest: { '/': dir() } },
-  'empty opaque folder': { upper: { '/': opaque() }, lower: { '/x': 'x' } },
-  'empty folder over a file': { upper: { '/': dir() }, lower: { '': 'l' } },
-  'folder full of whiteouts': {
+  'empty upper directory': { upper: { '/': dir() } },
+  'empty lower directory': { lower: { '/': dir() } },
+  'empty merged directory': {
+    upper: { '/': dir() },
+    lower: { '/': dir() },
+    lowest: { '/': dir() },
+  },
+  'empty opaque directory': { upper: { '/': opaque() }, lower: { '/x': 'x' } },
+  'empty directory over a file': { upper: { '/': dir() }, lower: { '': 'l' } },
+  'directory full of whiteouts': {
     upper: { '/x': whiteout, '/y': whiteout, '/z/': dir() },
     lower: { '/x': 'x', '/y/deep': 'y', '/z': whiteout },
   },
-  'emptied folder': {
+  'emptied directory': {
     upper: { '/x': whiteout, '/y': whiteout },
     lower: { '/x': 'x', '/y/deep': 'y' },
     lowest: { '/x': 'x', '/z': 'z' },
   },
-  'really emptied folder': {
+  'really emptied directory': {
     upper: { '/x': whiteout, '/y': whiteout },
     lower: { '/x': 'x', '/y/deep': 'y' },
     lowest: { '/x': 'x' },
   },
-  'lower folder emptied by a lower one': { lower: { '/x': whiteout }, lowest: { '/x': 'x' } },
-  'full upper folder': { upper: { '/x': 'x' } },
-  'full lower folder': { lower: { '/x': 'x' } },
-  'full lowest folder': { upper: { '/': dir() }, lowest: { '/x': 'x' } },
+  'lower directory emptied by a lower one': { lower: { '/x': whiteout }, lowest: { '/x': 'x' } },
+  'full upper directory': { upper: { '/x': 'x' } },
+  'full lower directory': { lower: { '/x': 'x' } },
+  'full lowest directory': { upper: { '/': dir() }, lowest: { '/x': 'x' } },
 }
 
 const put = (to: Layer, path: string, things: Thing['upper']): void => {
@@ -77,8 +81,8 @@ const put = (to: Layer, path: string, things: Thing['upper']): void => {
 const AFTER: Record<string, (fs: Fs, path: string) => unknown> = {
   nothing: () => 0,
   'a file': async (fs, path) => [await fs.create(path, 0o644), await fs.write(path, 'new')],
-  'a folder': async (fs, path) => [await fs.mkdir(path, 0o755), await fs.list(path)],
-  'a folder, removed too': async (fs, path) => [
+  'a directory': async (fs, path) => [await fs.mkdir(path, 0o755), await fs.list(path)],
+  'a directory, removed too': async (fs, path) => [
     await fs.mkdir(path, 0o755),
     await fs.create(`${path}/x`, 0o644),
     await fs.unlink(`${path}/x`),
@@ -98,10 +102,10 @@ t.test('everything is removed from everywhere', { skip: skipParity }, async t =>
         for (const where of ['upper', 'lower', 'merged']) {
           if (where === 'upper' && (thing.lower ?? thing.lowest) !== undefined) continue
           if (where === 'lower' && thing.upper !== undefined) continue
-          const folder = `${name}, ${call}, ${after}, ${where}`
-          const path = `${folder}/it`
-          if (where !== 'lower') upper[`${folder}/`] = dir()
-          if (where !== 'upper') lower[`${folder}/`] = dir()
+          const directory = `${name}, ${call}, ${after}, ${where}`
+          const path = `${directory}/it`
+          if (where !== 'lower') upper[`${directory}/`] = dir()
+          if (where !== 'upper') lower[`${directory}/`] = dir()
           put(upper, path, thing.upper)
           put(lower, path, thing.lower)
           put(lowest, path, thing.lowest)
@@ -127,7 +131,7 @@ t.test('everything is removed from everywhere', { skip: skipParity }, async t =>
     }
 })
 
-t.test('folders of more names than fit one reading', { skip: skipParity }, async t => {
+t.test('directories of more names than fit one reading', { skip: skipParity }, async t => {
   const lower: Layer = {}
   for (let i = 0; i < 1500; i++) lower[`d/${'long name '.repeat(8)}${i}`] = ''
   for (const form of ['char', 'wh', 'xattr'] as const) {
@@ -176,7 +180,7 @@ t.test('deleted names are hidden as layers too', { skip: skipParity }, async t =
     'move/m': 'm',
   }
   for (const form of ['char', 'xattr', 'wh'] as const) {
-    const where = unionFolders(t, { lower: [lower] })
+    const where = unionDirectories(t, { lower: [lower] })
     const options = { whiteout: form, redirectDir: 'on', volatile: true } as const
     const union = open(t, optionsOf(where, options))
     await deletions(union)
@@ -200,7 +204,7 @@ t.test('deleted names are hidden as layers too', { skip: skipParity }, async t =
 })
 
 t.test('what is open stays', async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: { 'd/x': whiteout, 'd/u': 'upper', 'e/': dir() },
     lower: [{ 'd/x': 'x', 'd/l': 'lower', f: 'f' }],
   })
@@ -240,7 +244,7 @@ t.test('one whiteout serves for all', async t => {
   const lower: Layer = {}
   for (let i = 0; i < 50; i++) lower[`f${i}`] = ''
   for (const form of ['char', 'xattr'] as const) {
-    const where = unionFolders(t, { lower: [lower] })
+    const where = unionDirectories(t, { lower: [lower] })
     const union = open(t, optionsOf(where, { whiteout: form, volatile: true }))
     for (let i = 0; i < 50; i++) t.equal(await union.unlink(`f${i}`), 0)
     const whiteouts = readdirSync(where.upper).map(name => statSync(`${where.upper}/${name}`))
@@ -258,7 +262,7 @@ t.test('one whiteout serves for all', async t => {
 })
 
 t.test('.wh. marks of the other program do not come back', async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: { '.wh.a': '', 'd/.wh.x': '', 'd/.wh..wh..opq': '', '.wh.gone': '' },
     lower: [{ a: 'a', 'd/x': 'x', 'd/y': 'y' }],
   })
@@ -267,7 +271,7 @@ t.test('.wh. marks of the other program do not come back', async t => {
     t.strictSame(await union.list(''), ['d'])
     t.equal(await union.create('a', 0o644, ROOT), 0)
     t.equal(await union.unlink('a'), 0)
-    t.equal(await union.rmdir('d'), 0, 'a folder with nothing but marks is empty')
+    t.equal(await union.rmdir('d'), 0, 'a directory with nothing but marks is empty')
     t.equal(await union.mkdir('d', 0o755), 0)
     t.equal(await union.create('d/x', 0o644), 0)
     t.equal(await union.unlink('d/x'), 0)
@@ -283,7 +287,7 @@ t.test('.wh. marks of the other program do not come back', async t => {
 })
 
 t.test('xattr whiteouts that another left in the upper layer', async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: {
       'd/': marked({ opaque: 'x' }),
       'd/a': xattrWhiteout(),
@@ -308,20 +312,23 @@ t.test('xattr whiteouts that another left in the upper layer', async t => {
 })
 
 t.test(
-  'a file whose folder can’t be opened stays, with the error of that',
+  'a file whose directory can’t be opened stays, with the error of that',
   { skip: skipUnions },
   async t => {
     const upper = { 'd/f': 'f' }
-    const { u, ops, find, close } = stateOf(t, optionsOf(unionFolders(t, { lower: [{}], upper })))
-    const folder = find('d')
+    const { u, ops, find, close } = stateOf(
+      t,
+      optionsOf(unionDirectories(t, { lower: [{}], upper })),
+    )
+    const directory = find('d')
     const file = find('d/f')
-    for (const node of [folder, file]) node.lookups++
+    for (const node of [directory, file]) node.lookups++
     const get = u.fds.get.bind(u.fds)
-    u.fds.get = real => (real === folder.upperDir && file.anchor >= 0 ? -E.EMFILE : get(real))
-    t.equal(ops.unlink(folder.id, 'f'), -E.EMFILE)
+    u.fds.get = real => (real === directory.upperDir && file.anchor >= 0 ? -E.EMFILE : get(real))
+    t.equal(ops.unlink(directory.id, 'f'), -E.EMFILE)
     u.fds.get = get
     t.equal(file.anchor, -1, 'its descriptor is closed')
-    t.equal(ops.unlink(folder.id, 'f'), 0)
+    t.equal(ops.unlink(directory.id, 'f'), 0)
     close()
   },
 )

@@ -10,7 +10,7 @@ import {
   link,
   opaque,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
   type Layer,
   type Spec,
@@ -33,15 +33,15 @@ const SOURCES: Record<string, Thing> = {
   'covering file': { upper: { '': 'u' }, lower: { '': 'l' } },
   'lower hard link': { lower: { '': 'h', '.other': link('') } },
   'lower symlink': { lower: { '': symlink('some/where') } },
-  'upper folder': { upper: { '/f': 'u' } },
-  'lower folder': { lower: { '/f': 'l', '/sub/g': 'g' } },
-  'merged folder': {
+  'upper directory': { upper: { '/f': 'u' } },
+  'lower directory': { lower: { '/f': 'l', '/sub/g': 'g' } },
+  'merged directory': {
     upper: { '/f': 'u', '/gone': whiteout },
     lower: { '/f': 'l', '/gone': 'l', '/g': 'l' },
     lowest: { '/h': 'll' },
   },
-  'lowest folders': { lower: { '/g': 'l' }, lowest: { '/h': 'll' } },
-  'opaque folder': { upper: { '/': opaque(), '/f': 'u' }, lower: { '/g': 'l' } },
+  'lowest directories': { lower: { '/g': 'l' }, lowest: { '/h': 'll' } },
+  'opaque directory': { upper: { '/': opaque(), '/f': 'u' }, lower: { '/g': 'l' } },
 }
 
 const TARGETS: Record<string, Thing> = {
@@ -50,18 +50,18 @@ const TARGETS: Record<string, Thing> = {
   'lower file': { lower: { '': 'tl' } },
   'covering file': { upper: { '': 'tu' }, lower: { '': 'tl' } },
   'lower hard link': { lower: { '': 'th', '.other': link('') } },
-  'empty upper folder': { upper: { '/': dir({ mode: 0o711 }) } },
-  'empty lower folder': { lower: { '/': dir() } },
-  'emptied folder': {
+  'empty upper directory': { upper: { '/': dir({ mode: 0o711 }) } },
+  'empty lower directory': { lower: { '/': dir() } },
+  'emptied directory': {
     upper: { '/': dir({ mode: 0o700 }), '/x': whiteout },
     lower: { '/x': 'x' },
     lowest: { '/': dir() },
   },
-  'empty opaque folder': { upper: { '/': opaque() }, lower: { '/x': 'x' } },
-  'full lower folder': { lower: { '/x': 'x' } },
-  'full merged folder': { upper: { '/y': 'y' }, lower: { '/x': 'x' } },
+  'empty opaque directory': { upper: { '/': opaque() }, lower: { '/x': 'x' } },
+  'full lower directory': { lower: { '/x': 'x' } },
+  'full merged directory': { upper: { '/y': 'y' }, lower: { '/x': 'x' } },
   'whiteout over a file': { upper: { '': whiteout }, lower: { '': 'tl' } },
-  'whiteout over a folder': { upper: { '': whiteout }, lower: { '/x': 'x' } },
+  'whiteout over a directory': { upper: { '': whiteout }, lower: { '/x': 'x' } },
   'deeper whiteout': { lower: { '': whiteout }, lowest: { '/x': 'x' } },
 }
 
@@ -73,17 +73,17 @@ const FLAGS: Record<string, number> = {
 
 /** Flags that say the same of many targets are tried with some of them. */
 const SOME: Record<string, string[]> = {
-  'no replace': ['nothing', 'lower file', 'full lower folder', 'whiteout over a folder'],
+  'no replace': ['nothing', 'lower file', 'full lower directory', 'whiteout over a directory'],
 }
 const NOT: Record<string, string[]> = {
-  exchange: ['nothing', 'whiteout over a file', 'deeper whiteout', 'full lower folder'],
+  exchange: ['nothing', 'whiteout over a file', 'deeper whiteout', 'full lower directory'],
 }
 
-/** In which folders the two names are: merged, of the upper layer alone, of a lower layer alone. */
+/** In which directories the two names are: merged, of the upper layer alone, of a lower layer alone. */
 interface Setting {
   upper: boolean
   lower: boolean
-  sameFolder: boolean
+  sameDirectory: boolean
 }
 
 interface Case {
@@ -101,7 +101,7 @@ const prefixed = (to: Layer, path: string, things: Thing['upper']): void => {
   }
 }
 
-/** All combinations, each in a folder of its own, in one set of layers. */
+/** All combinations, each in a directory of its own, in one set of layers. */
 const matrix = (setting: Setting): { layers: Pick<Scenario, 'lower' | 'upper'>; cases: Case[] } => {
   const upper: Layer = {}
   const lower: Layer = {}
@@ -115,10 +115,10 @@ const matrix = (setting: Setting): { layers: Pick<Scenario, 'lower' | 'upper'>; 
         if (!setting.lower && (source.lower ?? target.lower) !== undefined) continue
         const top = `${s} to ${g}, ${f}`
         const from = `${top}/a/old`
-        const to = `${top}/${setting.sameFolder ? 'a' : 'b'}/new`
-        for (const folder of new Set([from, to].map(path => path.replace(/\/\w+$/, '/')))) {
-          if (setting.upper) upper[folder] = dir()
-          if (setting.lower) lower[folder] = dir({ mode: 0o750 })
+        const to = `${top}/${setting.sameDirectory ? 'a' : 'b'}/new`
+        for (const directory of new Set([from, to].map(path => path.replace(/\/\w+$/, '/')))) {
+          if (setting.upper) upper[directory] = dir()
+          if (setting.lower) lower[directory] = dir({ mode: 0o750 })
         }
         for (const [path, thing] of [[from, source] as const, [to, target] as const]) {
           prefixed(upper, path, thing.upper)
@@ -160,10 +160,10 @@ const AFTER: Record<string, (fs: Fs, one: Case, renamed: number) => unknown> = {
 }
 
 const SETTINGS: Record<string, Setting> = {
-  'in one merged folder': { upper: true, lower: true, sameFolder: true },
-  'across merged folders': { upper: true, lower: true, sameFolder: false },
-  'across lower folders': { upper: false, lower: true, sameFolder: false },
-  'across upper folders': { upper: true, lower: false, sameFolder: false },
+  'in one merged directory': { upper: true, lower: true, sameDirectory: true },
+  'across merged directories': { upper: true, lower: true, sameDirectory: false },
+  'across lower directories': { upper: false, lower: true, sameDirectory: false },
+  'across upper directories': { upper: true, lower: false, sameDirectory: false },
 }
 
 /** What is combined with what: not everything, since each is a few hundred renames. */
@@ -175,11 +175,11 @@ const RUNS: {
   after?: string[]
 }[] = [
   { settings: Object.keys(SETTINGS) },
-  { warm: false, settings: ['in one merged folder', 'across merged folders'] },
-  { redirectDir: 'off', settings: ['in one merged folder', 'across merged folders'] },
+  { warm: false, settings: ['in one merged directory', 'across merged directories'] },
+  { redirectDir: 'off', settings: ['in one merged directory', 'across merged directories'] },
   ...(['wh', 'xattr'] as const).map(form => ({
     whiteout: form,
-    settings: ['in one merged folder', 'across merged folders', 'across lower folders'],
+    settings: ['in one merged directory', 'across merged directories', 'across lower directories'],
     after: ['the old name made again', 'renamed on', 'removed'],
   })),
 ]
@@ -211,7 +211,7 @@ t.test('every kind of thing over every other', { skip: skipParity }, async t => 
       }
 })
 
-t.test('folders moved again and again, with their children', { skip: skipParity }, async t => {
+t.test('directories moved again and again, with their children', { skip: skipParity }, async t => {
   const lower: Layer[] = [
     {
       'a/sub/deep/f': 'f',
@@ -224,13 +224,13 @@ t.test('folders moved again and again, with their children', { skip: skipParity 
     { 'a/sub/deep/low': 'low', 'a/h': 'h', 'pure/hidden': 'no', 'c/d/e/k': 'k' },
   ]
   const moves: Record<string, [from: string, to: string, flags?: number][]> = {
-    'out of a moved folder': [
+    'out of a moved directory': [
       ['a', 'z'],
       ['z/sub', 'sub2'],
       ['sub2/deep', 'b/deep'],
       ['b/deep', 'z/deep'],
     ],
-    'into a moved folder': [
+    'into a moved directory': [
       ['a', 'b/a'],
       ['c', 'b/a/c'],
       ['b/a/c/d', 'b/a/c/d2'],
@@ -317,7 +317,7 @@ t.test('what no rename does', { skip: skipParity }, async t => {
 })
 
 t.test('names of whiteouts are not made by renames either', async t => {
-  const where = unionFolders(t, { lower: [{ f: 'f', g: 'g' }] })
+  const where = unionDirectories(t, { lower: [{ f: 'f', g: 'g' }] })
   const union = open(t, optionsOf(where, { whiteout: 'wh' }))
   t.equal(await union.rename('f', '.wh.g'), -E.EINVAL)
   t.equal(await union.rename('f', '.wh..wh..opq'), -E.EINVAL)
@@ -326,7 +326,7 @@ t.test('names of whiteouts are not made by renames either', async t => {
 })
 
 t.test('open files go where their names go', async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [{ 'a/f': 'lower', 'b/g': 'other' }],
     upper: { 'b/u': 'upper' },
   })
@@ -350,10 +350,10 @@ t.test('open files go where their names go', async t => {
 
 t.test('a target that can’t be replaced is let go', { skip: skipUnions }, async t => {
   const upper = { 'from/f': 'f', 'from/d/': dir(), 'into/f': 'g', 'into/d/': dir() }
-  const { u, ops, find, close } = stateOf(t, optionsOf(unionFolders(t, { lower: [{}], upper })))
+  const { u, ops, find, close } = stateOf(t, optionsOf(unionDirectories(t, { lower: [{}], upper })))
   const from = find('from')
   const into = find('into')
-  for (const folder of [from, into]) folder.lookups++
+  for (const directory of [from, into]) directory.lookups++
   for (const name of ['f', 'd']) {
     const target = find(`into/${name}`)
     const get = u.fds.get.bind(u.fds)

@@ -10,7 +10,7 @@ import {
   link,
   marked,
   opaque,
-  unionFolders,
+  unionDirectories,
   whiteout,
   type Spec,
 } from '../../../helpers/layers.js'
@@ -33,7 +33,7 @@ const copy = (text: string, redirect?: string): Spec =>
   })
 
 t.test('which layer serves a name, and why', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     upper: {
       both: file('upper'),
       gone: whiteout,
@@ -50,7 +50,7 @@ t.test('which layer serves a name, and why', { skip: skipUnions }, async t => {
         both: file('one'),
         'd/gone': whiteout,
         'd/one': file('one'),
-        blocked: file('no folder'),
+        blocked: file('no directory'),
         'far/a': file('a'),
       },
       {
@@ -91,9 +91,9 @@ t.test('which layer serves a name, and why', { skip: skipUnions }, async t => {
   t.match(which(state, '/both/below'), { path: '/both', whole: false, type: 'file' })
   t.strictSame(found('/none'), ['nothing', 'nothing', 'nothing'])
 
-  const folders = which(state, '/d')
-  t.equal(folders.type, 'folder')
-  t.strictSame(folders.served, [
+  const directories = which(state, '/d')
+  t.equal(directories.type, 'directory')
+  t.strictSame(directories.served, [
     { layer: 0, path: `${where.upper}/d` },
     { layer: 1, path: `${one}/d` },
     { layer: 2, path: `${two}/d` },
@@ -102,13 +102,17 @@ t.test('which layer serves a name, and why', { skip: skipUnions }, async t => {
 
   const cut = which(state, '/cut')
   t.strictSame(cut.served, [{ layer: 0, path: `${where.upper}/cut` }])
-  t.match(cut.steps, [{ found: 'folder', opaque: true }, { found: 'hidden' }, { found: 'hidden' }])
+  t.match(cut.steps, [
+    { found: 'directory', opaque: true },
+    { found: 'hidden' },
+    { found: 'hidden' },
+  ])
   t.strictSame(found('/cut/low'), ['nothing', 'unreached', 'unreached'])
   t.strictSame(which(state, '/blocked').served, [{ layer: 0, path: `${where.upper}/blocked` }])
-  t.strictSame(found('/blocked'), ['folder', 'hidden', 'hidden'])
+  t.strictSame(found('/blocked'), ['directory', 'hidden', 'hidden'])
 
   const moved = which(state, '/moved')
-  t.match(moved.steps[0], { found: 'folder', redirect: '/old' })
+  t.match(moved.steps[0], { found: 'directory', redirect: '/old' })
   t.strictSame(moved.served, [
     { layer: 0, path: `${where.upper}/moved` },
     { layer: 2, path: `${two}/old` },
@@ -123,7 +127,7 @@ t.test('which layer serves a name, and why', { skip: skipUnions }, async t => {
   })
   t.match(which(state, '/'), {
     path: '/',
-    type: 'folder',
+    type: 'directory',
     served: [{ layer: 0 }, { layer: 1 }, { layer: 2 }],
     steps: [],
   })
@@ -141,7 +145,7 @@ t.test('which layer serves a name, and why', { skip: skipUnions }, async t => {
 })
 
 t.test('a copy with several names', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [{ a: file('text'), 'd/b': link('a'), [Buffer.from('ü \n').latin1Slice()]: file('x') }],
   })
   const state = stateOf(t, optionsOf(where, { fsync: false }))

@@ -57,13 +57,13 @@ t.test(
         defaults,
         fc.integer({ min: 0, max: 0o777 }),
         fc.boolean(),
-        (text, perm, folder) => {
+        (text, perm, directory) => {
           const value = bytes(text)
           const name = String(run++)
           sys.setxattr({ path: top, follow: true }, ACL_DEFAULT, value, 0)
-          const type = folder ? sys.S.IFDIR : sys.S.IFREG
+          const type = directory ? sys.S.IFDIR : sys.S.IFREG
           const make = (fd: number, mode: number): number =>
-            folder ? sys.mkdirat(fd, name, mode) : sys.mknodat(fd, name, type | mode, 0, 0)
+            directory ? sys.mkdirat(fd, name, mode) : sys.mknodat(fd, name, type | mode, 0, 0)
           make(dir, perm)
           const created = applyDefaultAcl(value, type | perm)
           make(staged, 0)

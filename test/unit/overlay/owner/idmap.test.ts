@@ -4,7 +4,15 @@ import type { IdRange, OwnerOptions } from '../../../../src/overlay/options.js'
 import { checkId, checkRanges, makeOwners, UNMAPPED } from '../../../../src/overlay/owner/idmap.js'
 import { E } from '../../../../src/sys/errno.js'
 import type { Who } from '../../../helpers/fs-calls.js'
-import { acl, dir, fifo, file, symlink, unionFolders, type Layer } from '../../../helpers/layers.js'
+import {
+  acl,
+  dir,
+  fifo,
+  file,
+  symlink,
+  unionDirectories,
+  type Layer,
+} from '../../../helpers/layers.js'
 import { isRoot } from '../../../helpers/mount.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { diffTrees, readTree, type Tree } from '../../../helpers/tree.js'
@@ -133,7 +141,7 @@ const random = (seed: number) => (below: number) => {
   return Math.floor((seed / 2 ** 32) * below)
 }
 
-const FOLDERS = ['', 'd', 'acl', 'acl/new0', 'd/new1']
+const DIRECTORIES = ['', 'd', 'acl', 'acl/new0', 'd/new1']
 const USERS = [0, 1, 5, 998, 70_000, 70_009]
 const GROUPS = [0, 3, 6, 59_999]
 
@@ -142,8 +150,8 @@ const drive = async (fs: UnionFs, ids: Ids, seed: number): Promise<unknown[]> =>
   const of = <T>(list: readonly T[]): T => list[pick(list.length)] as T
   const results: unknown[] = []
   for (let i = 0; i < 120; i++) {
-    const folder = of(FOLDERS)
-    const path = (name: string): string => (folder === '' ? name : `${folder}/${name}`)
+    const directory = of(DIRECTORIES)
+    const path = (name: string): string => (directory === '' ? name : `${directory}/${name}`)
     const name = path(of(['f', 's', 'p', 'foreign', 'new0', 'new1', 'new2']))
     const who = ids(of(USERS), of(GROUPS))
     const mode = of([0o644, 0o2755, 0o600, 0o6777])
@@ -174,8 +182,8 @@ const drive = async (fs: UnionFs, ids: Ids, seed: number): Promise<unknown[]> =>
 t.test('the same calls with and without a mapping', { skip: !isRoot && 'needs root' }, async t => {
   for (const seed of [1, 2, 3, 4, 5, 6]) {
     const change = { volatile: true, whiteout: seed % 2 === 0 ? 'xattr' : 'auto' } as const
-    const plainAt = unionFolders(t, { lower: [LOWER] })
-    const mappedAt = { ...unionFolders(t, { lower: [] }), lower: plainAt.lower }
+    const plainAt = unionDirectories(t, { lower: [LOWER] })
+    const mappedAt = { ...unionDirectories(t, { lower: [] }), lower: plainAt.lower }
     const plain = open(t, optionsOf(plainAt, change))
     const mapped = open(t, optionsOf(mappedAt, { ...change, owners: MAPPING }))
     const expected = await drive(plain, plainIds, seed)
@@ -195,7 +203,7 @@ t.test('the same calls with and without a mapping', { skip: !isRoot && 'needs ro
 })
 
 t.test('ids without a mapping', { skip: !isRoot && 'needs root' }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const fs = open(t, optionsOf(where, { volatile: true, owners: MAPPING }))
   const foreign = (): unknown => sys.lstat(sys.AT_FDCWD, `${where.upper}/d/foreign`)
   t.match(await fs.stat('d/foreign'), { uid: OVERFLOW, gid: OVERFLOW })
@@ -216,7 +224,7 @@ t.test('ids without a mapping', { skip: !isRoot && 'needs root' }, async t => {
   const root: Who = { uid: 0, gid: 0, umask: 0 }
   t.equal(await fs.mkdir('d/n', 0o755, root), 0, 'root has no id on disk')
   const made = (): unknown => sys.lstat(sys.AT_FDCWD, `${where.upper}/d/n`)
-  t.match(made(), { uid: OVERFLOW, gid: 3 }, "the group is the folder's")
+  t.match(made(), { uid: OVERFLOW, gid: 3 }, "the group is the directory's")
   t.equal(await fs.chown('d/n', 0, 0), over)
   t.equal(await fs.chown('d/n', 1000, 200_000), 0, 'but can give it to somebody who has')
   t.match(made(), { uid: 0, gid: 0 })
@@ -244,7 +252,7 @@ const capability = (root?: number): string => {
 }
 
 t.test('the root of a file capability', { skip: !isRoot && 'needs root' }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [
       {
         plain: file('', { xattrs: { [CAPABILITY]: capability() } }),
@@ -271,7 +279,7 @@ t.test('the root of a file capability', { skip: !isRoot && 'needs root' }, async
 })
 
 t.test('squashed', { skip: !isRoot && 'needs root' }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const fs = open(t, optionsOf(where, { volatile: true, owners: { squashUid: 0, squashGid: 9 } }))
   const disk = (path: string): unknown => sys.lstat(sys.AT_FDCWD, `${where.upper}/${path}`)
   for (const node of (await fs.tree()).nodes.values())
@@ -283,7 +291,7 @@ t.test('squashed', { skip: !isRoot && 'needs root' }, async t => {
   t.match(disk('n'), { uid: 14, gid: 15 })
   t.match(await fs.stat('n'), { uid: 0, gid: 9 })
 
-  const both = unionFolders(t, { lower: [LOWER] })
+  const both = unionDirectories(t, { lower: [LOWER] })
   const mixed = open(t, optionsOf(both, { volatile: true, owners: { ...MAPPING, squashUid: 1 } }))
   t.match(await mixed.stat('d/f'), { uid: 1, gid: 200_006 })
   t.equal(await mixed.chown('d/f', 65534, 200_001), 0, 'what has no id on disk stays as it is')

@@ -9,9 +9,9 @@ import {
   file,
   link,
   symlink,
-  unionFolders,
+  unionDirectories,
   whiteout,
-  type UnionFolders,
+  type UnionDirectories,
 } from '../../../helpers/layers.js'
 import { open, optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
@@ -28,19 +28,19 @@ const LAYERS = {
   },
 }
 
-const recordsOf = (where: UnionFolders): string[] => fs.readdirSync(`${where.work}/work`)
+const recordsOf = (where: UnionDirectories): string[] => fs.readdirSync(`${where.work}/work`)
 const modeOf = (path: string): number => fs.statSync(path).mode & 0o7777
 const inoOf = (path: string): number => fs.lstatSync(path).ino
 
-/** Folders with records of a mount that was ended. */
-const leave = (where: UnionFolders, ...records: string[]): void => {
+/** Directories with records of a mount that was ended. */
+const leave = (where: UnionDirectories, ...records: string[]): void => {
   fs.mkdirSync(`${where.work}/work`, { recursive: true })
   for (const [i, said] of records.entries())
     fs.symlinkSync(said, `${where.work}/work/#lent.${(i + 1).toString(16)}`)
 }
 
 t.test('a record that is made is one that is understood', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, LAYERS)
+  const where = unionDirectories(t, LAYERS)
   const options = optionsOf(where, { volatile: false })
   const { u, close } = stateOf(t, options)
   const upper = u.upper!.fd
@@ -70,7 +70,7 @@ t.test('a record that is made is one that is understood', { skip: skipUnions }, 
 })
 
 t.test('a record does no more than its owner could', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, LAYERS)
+  const where = unionDirectories(t, LAYERS)
   const outside = `${where.top}/outside`
   fs.writeFileSync(outside, 'outside', { mode: 0o700 })
   const [d, f] = [inoOf(`${where.upper}/d`), inoOf(`${where.upper}/d/f`)]
@@ -109,7 +109,7 @@ t.test('a record does no more than its owner could', { skip: skipUnions }, async
     fs.symlinkSync(said, `${where.work}/work/${name}`)
     fs.lchownSync(`${where.work}/work/${name}`, 1234, 1234)
   }
-  fs.mkdirSync(`${where.work}/work/#lent.folder/sub`, { recursive: true })
+  fs.mkdirSync(`${where.work}/work/#lent.directory/sub`, { recursive: true })
   fs.writeFileSync(`${where.work}/work/#lent.file`, `500 700 ${d} d`)
   const union = open(t, optionsOf(where))
   t.strictSame([outside, `${where.upper}/d`, `${where.upper}/d/f`].map(modeOf), modes)
@@ -125,7 +125,7 @@ t.test('a record does no more than its owner could', { skip: skipUnions }, async
 })
 
 t.test('a path that is too long for a record fails nothing', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{}] })
+  const where = unionDirectories(t, { lower: [{}] })
   const { u, close } = stateOf(t, optionsOf(where))
   const deep = Array.from({ length: 12 }, () => 'n'.repeat(200)).join('/')
   fs.mkdirSync(`${where.upper}/${deep}`, { recursive: true })
@@ -138,7 +138,7 @@ t.test('a path that is too long for a record fails nothing', { skip: skipUnions 
 })
 
 t.test('what belongs to the owner of the record is put back', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, LAYERS)
+  const where = unionDirectories(t, LAYERS)
   const d = `${where.upper}/d`
   fs.chownSync(d, 1234, 1234)
   leave(where, `500 700 ${inoOf(d)} none//d`)
@@ -148,7 +148,7 @@ t.test('what belongs to the owner of the record is put back', { skip: skipUnions
 })
 
 t.test('what is in the index is recorded, too', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, { lower: [{ a: 'a', b: link('a') }] })
+  const where = unionDirectories(t, { lower: [{ a: 'a', b: link('a') }] })
   let union = open(t, optionsOf(where, { index: true }))
   t.equal(await union.chmod('a', 0o600), 0)
   union.close()
@@ -164,10 +164,10 @@ t.test('what is in the index is recorded, too', { skip: skipUnions }, async t =>
   t.strictSame(recordsOf(where), [])
 })
 
-t.test('a move over a folder is ended', { skip: skipUnions }, async t => {
+t.test('a move over a directory is ended', { skip: skipUnions }, async t => {
   const lower = [{ 'replaced/low': 'low' }]
   for (const form of ['char', 'xattr', 'wh'] as const) {
-    const where = unionFolders(t, { upper: { 'replaced/low': whiteout }, lower })
+    const where = unionDirectories(t, { upper: { 'replaced/low': whiteout }, lower })
     leave(where, `hide ${inoOf(`${where.upper}/replaced`)} replaced`)
     const union = open(t, optionsOf(where, { whiteout: form }))
     t.equal(await union.read('replaced/low'), -E.ENOENT, form)
@@ -179,8 +179,8 @@ t.test('a move over a folder is ended', { skip: skipUnions }, async t => {
   }
 })
 
-t.test('what was put into such a folder meanwhile stays', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, LAYERS)
+t.test('what was put into such a directory meanwhile stays', { skip: skipUnions }, async t => {
+  const where = unionDirectories(t, LAYERS)
   leave(where, `hide ${inoOf(`${where.upper}/replaced`)} replaced`)
   const union = open(t, optionsOf(where))
   t.equal(await union.read('replaced/x'), 'x')

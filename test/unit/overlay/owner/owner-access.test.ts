@@ -3,7 +3,7 @@ import { statSync } from 'node:fs'
 import t from 'tap'
 
 import type { SyscallHook } from '../../../../src/sys/libc.js'
-import { dir, file, unionFolders } from '../../../helpers/layers.js'
+import { dir, file, unionDirectories } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 
 const EACCES = 13
@@ -28,7 +28,7 @@ const { optionsOf } = await import('../../../helpers/union.js')
 const { skipUnions, stateOf } = await import('../support.js')
 
 t.test('the kernel is told of a ctime that a loan moves', { skip: skipUnions }, async t => {
-  const where = unionFolders(t, {
+  const where = unionDirectories(t, {
     lower: [{}],
     upper: { f: file('f', { mode: 0o200 }), 'd/': dir({ mode: 0o300 }) },
   })

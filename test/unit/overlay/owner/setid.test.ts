@@ -48,7 +48,7 @@ for (const [name, who] of Object.entries(callers))
       }
   })
 
-t.test('a folder keeps all of them', async t => {
+t.test('a directory keeps all of them', async t => {
   const st = { mode: sys.S.IFDIR | 0o6777, uid: 5, gid: 5 }
   t.equal(privilegesLeft(st.mode, st.uid, st.gid, { uid: 1, gid: 1, pid: 0, umask: 0 }), st.mode)
 })

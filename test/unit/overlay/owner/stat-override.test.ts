@@ -21,7 +21,7 @@ import {
   PAST,
   socket,
   symlink,
-  unionFolders,
+  unionDirectories,
   type Layer,
   type Spec,
 } from '../../../helpers/layers.js'
@@ -91,7 +91,7 @@ const random = (seed: number) => (below: number) => {
   return Math.floor((seed / 2 ** 32) * below)
 }
 
-const FOLDERS = ['', 'd', 'acl', 'acl/new0', 'd/new1']
+const DIRECTORIES = ['', 'd', 'acl', 'acl/new0', 'd/new1']
 const NAMES = ['f', 's', 'p', 'sock', 'null', 'disk', 'none', 'h1', 'h2', 'cap', 'new0', 'new1']
 
 const drive = async (fs: UnionFs, seed: number): Promise<unknown[]> => {
@@ -99,8 +99,8 @@ const drive = async (fs: UnionFs, seed: number): Promise<unknown[]> => {
   const of = <T>(list: readonly T[]): T => list[pick(list.length)] as T
   const results: unknown[] = []
   for (let i = 0; i < 150; i++) {
-    const folder = of(FOLDERS)
-    const path = (name: string): string => (folder === '' ? name : `${folder}/${name}`)
+    const directory = of(DIRECTORIES)
+    const path = (name: string): string => (directory === '' ? name : `${directory}/${name}`)
     const name = path(of(NAMES))
     const who: Who = { uid: of([0, 1, 5, 70_000]), gid: of([0, 3, 6]), umask: of([0, 0o027]) }
     const mode = of([0o644, 0o2755, 0o600, 0o6777, 0o040])
@@ -135,8 +135,8 @@ const natural = (d: Difference): boolean => d.field === 'atime' || d.field === '
 t.test('the same calls, with owners in the inode and in an attribute', { skip }, async t => {
   for (const level of [1, 2] as const)
     for (const seed of [1, 2, 3, 4]) {
-      const plainAt = unionFolders(t, { lower: [LOWER] })
-      const where = { ...unionFolders(t, { lower: [] }), lower: plainAt.lower }
+      const plainAt = unionDirectories(t, { lower: [LOWER] })
+      const where = { ...unionDirectories(t, { lower: [] }), lower: plainAt.lower }
       const change = { volatile: true, whiteout: seed % 2 === 0 ? 'xattr' : 'auto' } as const
       const plain = open(t, optionsOf(plainAt, change))
       const options = optionsOf(where, { ...change, xattrPermissions: level })
@@ -171,7 +171,7 @@ t.test('the same calls, with owners in the inode and in an attribute', { skip },
 })
 
 t.test('attributes that only the union may write', { skip }, async t => {
-  const where = unionFolders(t, { lower: [LOWER] })
+  const where = unionDirectories(t, { lower: [LOWER] })
   const fs = open(t, optionsOf(where, { volatile: true, xattrPermissions: 2 }))
   const names = [
     STAT,
@@ -207,11 +207,11 @@ t.test('which layers have such attributes', { skip }, async t => {
     wrong: file('', { xattrs: { [STAT]: 'nonsense' } }),
     'd/': dir({ xattrs: { [STAT]: '1:1:1777:file' } }),
   })
-  const marked = unionFolders(t, { lower: [layers({ [STAT]: '3:4:0711:dir' })] })
+  const marked = unionDirectories(t, { lower: [layers({ [STAT]: '3:4:0711:dir' })] })
   const fs = open(t, optionsOf(marked, { volatile: true, xattrPermissions: 2 }))
   t.match(await fs.stat('f'), { uid: 7, gid: 8, mode: S.IFREG | 0o4711 })
   t.match(await fs.stat('null'), { mode: S.IFCHR | 0o666, rdev: 0x100003 })
-  t.match(await fs.stat('d'), { mode: S.IFDIR | 0o1777 }, 'a folder stays one')
+  t.match(await fs.stat('d'), { mode: S.IFDIR | 0o1777 }, 'a directory stays one')
   t.match(await fs.stat('wrong'), -E.EINVAL)
   t.match(await fs.stat(''), { uid: 3, gid: 4, mode: S.IFDIR | 0o711 }, "the lower root's")
   t.same(sys.getxattr({ path: marked.upper, follow: false }, STAT), Buffer.from('3:4:0711:dir'))
@@ -226,14 +226,17 @@ t.test('which layers have such attributes', { skip }, async t => {
     Buffer.from('5:5:0666:char-1-3'),
   )
 
-  const plain = unionFolders(t, { lower: [layers({})] })
+  const plain = unionDirectories(t, { lower: [layers({})] })
   const other = open(t, optionsOf(plain, { volatile: true, xattrPermissions: 2 }))
   t.match(await other.stat('f'), { uid: 0, gid: 0, mode: S.IFREG | 0o644 }, 'no mark on the root')
   t.match(await other.stat('wrong'), { uid: 0 })
   const root = sys.getxattr({ path: plain.upper, follow: false }, STAT)
   t.same(root, Buffer.from('0:0:0755:dir'))
 
-  const off = open(t, optionsOf(unionFolders(t, { lower: [layers({ [STAT]: '3:4:711' })] }), {}))
+  const off = open(
+    t,
+    optionsOf(unionDirectories(t, { lower: [layers({ [STAT]: '3:4:711' })] }), {}),
+  )
   t.match(await off.stat('f'), { uid: 0, mode: S.IFREG | 0o644 }, 'without the option')
   t.equal(await off.getxattr('f', STAT), '7:8:4711:file')
 })
@@ -257,9 +260,9 @@ t.test('what others could have written does not make root’s files', { skip }, 
     long: said('0'.repeat(500)),
     'for all to write': said('1000:1000:4755:file', { uid: 0, gid: 0, mode: 0o666 }),
     'for the group to write': said('0:0:4755:file', { uid: 0, gid: 100, mode: 0o664 }),
-    'folder/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '0:0:0755:dir' } }),
-    'own folder/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '1000:1000:0700:dir' } }),
-    'folder for all/': dir({ mode: 0o777, xattrs: { [STAT]: '1:1:0755:dir' } }),
+    'directory/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '0:0:0755:dir' } }),
+    'own directory/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '1000:1000:0700:dir' } }),
+    'directory for all/': dir({ mode: 0o777, xattrs: { [STAT]: '1:1:0755:dir' } }),
     'sticky/': dir({ mode: 0o1777, xattrs: { [STAT]: '1:1:0755:dir' } }),
   }
   const { IFREG, IFDIR } = S
@@ -277,9 +280,9 @@ t.test('what others could have written does not make root’s files', { skip }, 
     long: [1000, 1000, IFREG | 0o644],
     'for all to write': [0, 0, IFREG | 0o666],
     'for the group to write': [0, 100, IFREG | 0o664],
-    folder: [1000, 1000, IFDIR | 0o755],
-    'own folder': [1000, 1000, IFDIR | 0o700],
-    'folder for all': [0, 0, IFDIR | 0o777],
+    directory: [1000, 1000, IFDIR | 0o755],
+    'own directory': [1000, 1000, IFDIR | 0o700],
+    'directory for all': [0, 0, IFDIR | 0o777],
     sticky: [1, 1, IFDIR | 0o755],
   }
   const root = dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '1000:1000:0777:dir' } })
@@ -288,8 +291,8 @@ t.test('what others could have written does not make root’s files', { skip }, 
       lower: [{ './': root }],
       [where]: where === 'upper' ? objects : [{ './': root, ...objects }],
     }
-    const folders = unionFolders(t, { upper: {}, ...layers })
-    const union = open(t, optionsOf(folders, { volatile: true, xattrPermissions: 2 }))
+    const directories = unionDirectories(t, { upper: {}, ...layers })
+    const union = open(t, optionsOf(directories, { volatile: true, xattrPermissions: 2 }))
     const look = async (told: string): Promise<void> => {
       for (const [path, [uid, gid, mode]] of Object.entries(shown)) {
         t.match(await union.stat(path), { uid, gid, mode }, `${where}, ${path}${told}`)
@@ -310,7 +313,7 @@ t.test('what others could have written does not make root’s files', { skip }, 
 })
 
 t.test('nobody else may write to what is on disk', { skip }, async t => {
-  const where = unionFolders(t, { lower: [{ './': dir(), old: file('x', { mode: 0o666 }) }] })
+  const where = unionDirectories(t, { lower: [{ './': dir(), old: file('x', { mode: 0o666 }) }] })
   const union = open(t, optionsOf(where, { volatile: true, xattrPermissions: 2 }))
   const named = acl('u::rwx,u:5:rwx,g::rwx,m::rwx,o::rwx')
   t.equal(await union.mkdir('d', 0o777), 0)
@@ -352,7 +355,7 @@ t.test(
   'what is said of another object with the name does not count',
   { skip: skipUnions },
   async t => {
-    const where = unionFolders(t, {
+    const where = unionDirectories(t, {
       upper: { secret: keeping('5:6:0600:file'), theirs: keeping('7:7:0666:file') },
       lower: [{}],
     })
