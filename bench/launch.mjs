@@ -1,5 +1,6 @@
-// `npm run bench`: compiles the benchmark where it has changed, and runs it. Plain JavaScript starts in
-// a tenth of a loader's time, and the benchmark starts processes of its own for every pass.
+// `npm run bench`: compiles the benchmark where it has changed, and runs it. Plain JavaScript
+// starts in a tenth of a loader's time, and the benchmark starts processes of its own for every
+// pass.
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

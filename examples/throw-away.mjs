@@ -1,6 +1,7 @@
-// Runs a command in a copy-on-write view of a directory: tests that write, a dry run. Every change that the command makes there is
-// shown and thrown away. It is no sandbox: the command has your rights, and everything outside of the directory, also the
-// directory itself by its own path, is open to it as ever.
+// Runs a command in a copy-on-write view of a directory: tests that write, a dry run. Every change
+// that the command makes there is shown and thrown away. It is no sandbox: the command has your
+// rights, and everything outside of the directory, also the directory itself by its own path, is
+// open to it as ever.
 //
 //   node examples/throw-away.mjs DIRECTORY COMMAND [ARGUMENT...]
 import { spawnSync } from 'node:child_process'
@@ -28,7 +29,8 @@ try {
   } finally {
     await view.unmount({ lazy: true }) // also if the command left a process behind
   }
-  // All that the command changed lies in the upper directory; a device 0/0 stands for what it removed.
+  // All that the command changed lies in the upper directory; a device 0/0 stands for what it
+  // removed.
   for (const name of fs.readdirSync(upper, { recursive: true }).toSorted()) {
     const stat = fs.lstatSync(`${upper}/${name}`)
     if (stat.isDirectory()) continue

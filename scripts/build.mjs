@@ -1,7 +1,8 @@
 /**
- * Builds dist/: the library's declarations, in one file, and what runs by esbuild. Every program and every thread is one file,
- * since much of the time in which a mount is made goes into loading modules, one by one. All but the library are
- * CommonJS: the loader of ES modules takes a thread another 40 ms to start.
+ * Builds dist/: the library's declarations, in one file, and what runs by esbuild. Every program
+ * and every thread is one file, since much of the time in which a mount is made goes into loading
+ * modules, one by one. All but the library are CommonJS: the loader of ES modules takes a thread
+ * another 40 ms to start.
  */
 
 import { execFile } from 'node:child_process'
@@ -95,11 +96,15 @@ const licenceOf = async name => {
   return `${name} ${version}\n\n${text}`
 }
 
-/** What stands for the build's hash until that is known; as long as it, so that source maps stay right. */
+/**
+ * What stands for the build's hash until that is known; as long as it, so that source maps stay
+ * right.
+ */
 const HASH = '@@@BUILD-HASH@@@'
 
 /**
- * Writes the hash of all that was built into the program: a server serves clients of its own build alone. The library has no server.
+ * Writes the hash of all that was built into the program: a server serves clients of its own build
+ * alone. The library has no server.
  */
 const writeHash = async () => {
   const files = (await readdir(dist, { recursive: true })).filter(name => /\.(cjs|js)$/.test(name))

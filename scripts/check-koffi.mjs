@@ -1,5 +1,6 @@
-// Before an installation: where npm leaves optional packages out (--omit=optional), koffi has no binary, and its own script
-// then looks for CMake and ends in an error that does not say what to do. This one says it in a line.
+// Before an installation: where npm leaves optional packages out (--omit=optional), koffi has no
+// binary, and its own script then looks for CMake and ends in an error that does not say what to
+// do. This one says it in a line.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # What scripts/podman.sh and scripts/docker.sh have in common. They source it; $label and $top are set when a step runs.
 
-# ---- Steps. Each is a function that runs in a subshell with `set -e`; what it checks goes through `same`.
+# ---- Steps. Each is a function that runs in a subshell with `set -e`; what it checks goes through
+# `same`.
 
 passed=0
 failed=0

@@ -1,5 +1,5 @@
-// `npm run demo`: a union of three layers, and what creating, editing and deleting does to each of them.
-// Works in a directory of its own and leaves nothing behind.
+// `npm run demo`: a union of three layers, and what creating, editing and deleting does to each of
+// them. Works in a directory of its own and leaves nothing behind.
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'

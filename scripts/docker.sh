@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# Docker with tsoverlay in the place of fuse-overlayfs, for its storage driver of that name: images made, built, run, changed,
-# compared, saved, and taken away again. All containers share a resident server. No network is used: the image is a busybox.
+# Docker with tsoverlay in the place of fuse-overlayfs, for its storage driver of that name: images
+# made, built, run, changed, compared, saved, and taken away again. All containers share a resident
+# server. No network is used: the image is a busybox.
 #
 # Usage: scripts/docker.sh
 #   MOUNT_PROGRAM     another one, such as fuse-overlayfs, for comparison
 #   TMPDIR            where images and containers are kept; not a container's own overlay
 #   VERBOSE           also shows what a step that went well had to say
 #
-# Needs root, /dev/fuse, node, dockerd, docker, containerd, runc and a static busybox. dockerd has namespaces of its own for mounts,
-# processes and the network, and its own cgroup, so that nothing of the machine is changed. Each step prints `ok` or
-# `FAILED`; the last line is `N passed, N failed`, and the exit status is 0 if nothing failed. Where docker can run no container at all,
+# Needs root, /dev/fuse, node, dockerd, docker, containerd, runc and a static busybox. dockerd has
+# namespaces of its own for mounts, processes and the network, and its own cgroup, so that nothing
+# of the machine is changed. Each step prints `ok` or `FAILED`; the last line is `N passed, N
+# failed`, and the exit status is 0 if nothing failed. Where docker can run no container at all,
 # with whatever storage driver, the last line begins with `skipped:` and the exit status is 77.
 set -u
 script=$(realpath "$0")
@@ -174,7 +176,8 @@ readonly_() {
     $'from the image\ntouch: /data/x: Read-only file system'
 }
 
-# Stopped containers and images are there for the next dockerd, and what it does not know of is not mounted.
+# Stopped containers and images are there for the next dockerd, and what it does not know of is not
+# mounted.
 daemon() {
   docker run --network none --name stays base sh -c 'echo stays >/data/stays'
   stop_daemon
@@ -273,7 +276,8 @@ stop_daemon() {
   return 1
 }
 
-# Whether containers can be run here. That is no question of the mount program, so it is asked without one.
+# Whether containers can be run here. That is no question of the mount program, so it is asked
+# without one.
 find_runtime() {
   if ! start_daemon vfs; then
     skip "docker: dockerd does not start here: $(grep -av 'level=info' "$top/dockerd.log" | tail -1)"

@@ -1,7 +1,9 @@
-// Finds, in the sources, what could lead a system call out of the layers: paths through /proc/self/fd, and calls that
-// follow the last component of a path. Only the wrappers in src/sys may have either. Part of `npm run lint`.
+// Finds, in the sources, what could lead a system call out of the layers: paths through
+// /proc/self/fd, and calls that follow the last component of a path. Only the wrappers in src/sys
+// may have either. Part of `npm run lint`.
 //
-// Usage: node scripts/lint-paths.mjs        prints FILE:LINE: what is wrong; the exit status is 1 if something is
+// Usage: node scripts/lint-paths.mjs prints FILE:LINE: what is wrong; the exit status is 1 if
+// something is
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { relative } from 'node:path'
@@ -40,7 +42,10 @@ const IMPORTS = {
   statPath: { users: [], reason: 'only for paths which the administrator gave' },
 }
 
-/** Functions of libc that follow the last component: whose path must be a whole magic link, /proc/self/fd/N. */
+/**
+ * Functions of libc that follow the last component: whose path must be a whole magic link,
+ * /proc/self/fd/N.
+ */
 const FOLLOWING = {
   truncate: ['src/sys/truncate.ts'],
   chmod: ['src/sys/setattr.ts'],

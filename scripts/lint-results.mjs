@@ -1,6 +1,7 @@
-// Finds calls whose result is thrown away, though it may say that a system call failed. Where that is meant, `void` says so,
-// and a comment why. close(2) is left out: the descriptor is gone whatever it answers. So is the signal of an eventfd, which fails
-// only where it has been given as often as can be counted.
+// Finds calls whose result is thrown away, though it may say that a system call failed. Where that
+// is meant, `void` says so, and a comment why. close(2) is left out: the descriptor is gone
+// whatever it answers. So is the signal of an eventfd, which fails only where it has been given as
+// often as can be counted.
 //
 // Usage: node scripts/lint-results.mjs    (part of `npm run lint`)
 import { dirname, join, relative } from 'node:path'
@@ -16,14 +17,19 @@ const { fileNames, options } = ts.parseJsonConfigFileContent(config, ts.sys, roo
 const program = ts.createProgram(fileNames, options)
 const checker = program.getTypeChecker()
 
-/** Whether the declared type of what is called has `Result` in it: an alias of number, so only its name tells. */
+/**
+ * Whether the declared type of what is called has `Result` in it: an alias of number, so only its
+ * name tells.
+ */
 const givesResult = call => {
   const declaration = checker.getResolvedSignature(call)?.declaration
   const type = declaration?.type?.getText() ?? ''
   return /\bResult\b/.test(type)
 }
 
-/** What a statement throws away: the call itself, or the last of `a && b`, `a ? b : c`, `a || b`. */
+/**
+ * What a statement throws away: the call itself, or the last of `a && b`, `a ? b : c`, `a || b`.
+ */
 const thrownAway = expression => {
   if (ts.isParenthesizedExpression(expression)) return thrownAway(expression.expression)
   if (ts.isConditionalExpression(expression))

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The package as users get it: packed, looked at, installed in an empty directory, and mounted with there, by its
-# programs and its library, with each Node that is named.
+# The package as users get it: packed, looked at, installed in an empty directory, and mounted with
+# there, by its programs and its library, with each Node that is named.
 #
 # Usage: scripts/package.sh [--fetch] [NODE...]
 #   NODE              the path of a node to try, beside the one in PATH
 #   --fetch           also Node 22 and 24, from the npm registry
 #
-# The dependencies come from npm's cache if they are there. Mounting needs root and /dev/fuse. Each step prints `ok`
-# or `FAILED`; the last line is `N passed, N failed`, and the exit status is 0 if nothing failed. Where the
-# dependencies cannot be had, the last line begins with `skipped:` and the exit status is 77.
+# The dependencies come from npm's cache if they are there. Mounting needs root and /dev/fuse. Each
+# step prints `ok` or `FAILED`; the last line is `N passed, N failed`, and the exit status is 0 if
+# nothing failed. Where the dependencies cannot be had, the last line begins with `skipped:` and the
+# exit status is 77.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 repository=$PWD
@@ -112,9 +113,10 @@ esnext bundler
 END
 }
 
-# Without koffi's binaries, which are optional packages, and without a compiler. An installation says what to do, where
-# npm runs the scripts of packages: from 11.19 on only of those that are allowed to (older ones do not know the setting).
-# npm says it at the level "notice": `npm test --silent` hands its own level on.
+# Without koffi's binaries, which are optional packages, and without a compiler. An installation
+# says what to do, where npm runs the scripts of packages: from 11.19 on only of those that are
+# allowed to (older ones do not know the setting). npm says it at the level "notice": `npm test
+# --silent` hands its own level on.
 omitted() {
   clean_path
   mkdir "$top/omitted" && cd "$top/omitted"

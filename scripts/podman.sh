@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Podman and buildah with tsoverlay as their mount program: images made, run, changed, compared, built,
-# and taken away again, first by root, then by an ordinary user ("rootless"). No network is used: the image
-# is a busybox.
+# Podman and buildah with tsoverlay as their mount program: images made, run, changed, compared,
+# built, and taken away again, first by root, then by an ordinary user ("rootless"). No network is
+# used: the image is a busybox.
 #
-# Usage: scripts/podman.sh [root|rootless|nested][:SERVER]...         (root and rootless)
-#   nested            root, with images and containers in a union, as in a container
-#   SERVER            what serves the unions: `own`, a process for each (the default); `lingers`, the resident server of the first one;
-#                     `stays`, one of `server start`
-#   MOUNT_PROGRAM     another one, such as fuse-overlayfs, for comparison
-#   TMPDIR            where images and containers are kept; not a container's own overlay
-#   VERBOSE           also shows what a step that went well had to say
+# Usage: scripts/podman.sh [root|rootless|nested][:SERVER]... (root and rootless) nested root, with
+# images and containers in a union, as in a container SERVER what serves the unions: `own`, a
+# process for each (the default); `lingers`, the resident server of the first one; `stays`, one of
+# `server start` MOUNT_PROGRAM another one, such as fuse-overlayfs, for comparison TMPDIR where
+# images and containers are kept; not a container's own overlay VERBOSE also shows what a step that
+# went well had to say
 #
-# Needs root, /dev/fuse, node, podman, buildah, a static busybox, and newuidmap (package uidmap) for `rootless`.
-# It works in a mount namespace of its own: the ordinary user is one of that namespace alone, and no file of the
-# machine is changed. Each step prints `ok` or `FAILED`; the last line is `N passed, N failed`, and the exit status
-# is 0 if nothing failed. Where podman can run no container at all, with whatever mount program, the last line begins
-# with `skipped:` and the exit status is 77.
+# Needs root, /dev/fuse, node, podman, buildah, a static busybox, and newuidmap (package uidmap) for
+# `rootless`. It works in a mount namespace of its own: the ordinary user is one of that namespace
+# alone, and no file of the machine is changed. Each step prints `ok` or `FAILED`; the last line is
+# `N passed, N failed`, and the exit status is 0 if nothing failed. Where podman can run no
+# container at all, with whatever mount program, the last line begins with `skipped:` and the exit
+# status is 77.
 set -u
 script=$(realpath "$0")
 repository=${script%/scripts/*}
@@ -256,7 +256,8 @@ servers() {
   return 0
 }
 
-# How the server of unions is told from here: rootless, it lives in the user namespace that podman has made.
+# How the server of unions is told from here: rootless, it lives in the user namespace that podman
+# has made.
 server() { as_owner "'$repository/dist/cli/tsoverlay' server $1"; }
 
 start_server() {
@@ -325,8 +326,8 @@ files_of_servers() {
 
 # The directories and variables of podman and buildah, all of them below $top.
 surroundings() {
-  # Podman runs itself to clean up after a container, and forgets some variables for that: the configuration lies
-  # where an ordinary user's is looked for.
+  # Podman runs itself to clean up after a container, and forgets some variables for that: the
+  # configuration lies where an ordinary user's is looked for.
   local configuration=$top/home/.config/containers
   mkdir -p "$configuration" "$top"/{bin,tmp,overlay}
   chmod 711 "$top/overlay" # mapped users go through it
@@ -354,7 +355,8 @@ END
 
 # containers_conf RUNTIME CGROUPS
 containers_conf() {
-  # Limits above our own are refused where root may not raise them; podman lowers that of processes itself.
+  # Limits above our own are refused where root may not raise them; podman lowers that of processes
+  # itself.
   local files processes
   files=$(ulimit -Hn) processes=$(ulimit -Hu)
   [ "$files" != unlimited ] && [ "$files" -lt 1048576 ] || files=1048576
@@ -373,8 +375,8 @@ image_copy_tmp_dir = "$top/tmp"
 END
 }
 
-# Finds a way in which containers can be run here. That is no question of the mount program, so it is asked
-# without one.
+# Finds a way in which containers can be run here. That is no question of the mount program, so it
+# is asked without one.
 find_runtime() {
   local runtime cgroups said
   storage_conf vfs
@@ -439,7 +441,8 @@ if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
   who=${1%%:*} server=${1#*:} top=$2
   export TSOVERLAY_SERVER=
   [ "$server" = own ] || TSOVERLAY_SERVER=unions
-  # Podman refuses long paths for what it keeps while it runs, and the user may not reach those of root.
+  # Podman refuses long paths for what it keeps while it runs, and the user may not reach those of
+  # root.
   mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/{user/0,user/$uid,scratch,tsoverlay} || exit 2
   mount --bind "$top" /run/scratch && mount --bind "$repository" /run/tsoverlay || exit 2
   top=/run/scratch script=/run/tsoverlay/${script#"$repository/"}

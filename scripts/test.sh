@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Builds, runs the tests, and looks for what they left behind.
 #
-# Usage: scripts/test.sh [unit|mount|faults|differential]...        (all of them)
-#   TMPDIR            where layers and mounts are made; a file system that takes whiteout devices and
-#                     trusted.* attributes (not a container's own overlay)
-#   DIFFERENTIAL      more options for the differential test, such as "--seeds 60 --calls 1500"
-#   LIMIT             for all of it, in seconds (4200; long differential runs need more): what is not done by then has failed
-#   SUMMARY_FILE      the last line goes into this file instead of to standard output
+# Usage: scripts/test.sh [unit|mount|faults|differential]... (all of them) TMPDIR where layers and
+# mounts are made; a file system that takes whiteout devices and trusted.* attributes (not a
+# container's own overlay) DIFFERENTIAL more options for the differential test, such as "--seeds 60
+# --calls 1500" LIMIT for all of it, in seconds (4200; long differential runs need more): what is
+# not done by then has failed SUMMARY_FILE the last line goes into this file instead of to standard
+# output
 #
 # The last line is `N passed, N failed`; the exit status is 0 if nothing failed.
 set -u
@@ -80,7 +80,8 @@ describe() {
   done
 } 2>/dev/null
 
-# Ends the connections of this run's mounts: a process that waits for their answer can't be killed before.
+# Ends the connections of this run's mounts: a process that waits for their answer can't be killed
+# before.
 abort_connections() {
   local device
   mountpoint -q /sys/fs/fuse/connections || mount -t fusectl fusectl /sys/fs/fuse/connections 2>/dev/null
@@ -92,8 +93,8 @@ abort_connections() {
     done 2>/dev/null
 }
 
-# watch PID QUIET FILE: waits for a child of this script. Where FILE has had no new result of a test file for QUIET
-# seconds, or the time for all of it is over, it says what hangs and ends that.
+# watch PID QUIET FILE: waits for a child of this script. Where FILE has had no new result of a test
+# file for QUIET seconds, or the time for all of it is over, it says what hangs and ends that.
 watch() {
   local child=$1 quiet=$2 out=$3 results=0 now since=$SECONDS pid
   while kill -0 "$child" 2>/dev/null; do

@@ -1,4 +1,6 @@
-/** Errors that are shown to whoever asked for a mount. Errors of requests are numbers (see ops.ts). */
+/**
+ * Errors that are shown to whoever asked for a mount. Errors of requests are numbers (see ops.ts).
+ */
 
 /**
  * A mount that can't be made: which option, which path, and what to do about it. `message` is one
@@ -6,7 +8,9 @@
  */
 export class MountError extends Error {
   override readonly name = 'MountError'
-  /** The option at fault (`lowerdir`, `upperdir`, `workdir`, `mountpoint`, …), where there is one. */
+  /**
+   * The option at fault (`lowerdir`, `upperdir`, `workdir`, `mountpoint`, …), where there is one.
+   */
   readonly option: string | undefined
   /** The path at fault, where there is one. */
   readonly path: string | undefined

@@ -1,4 +1,7 @@
-/** What is done with containers: several podman commands, or a build, from the first command to the end of the last one. */
+/**
+ * What is done with containers: several podman commands, or a build, from the first command to the
+ * end of the last one.
+ */
 
 import * as fs from 'node:fs'
 import { cli } from '../run/environment.js'

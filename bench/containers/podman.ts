@@ -1,6 +1,7 @@
 /**
- * Podman and buildah with a storage of their own for each file system. No network is used: the image is a busybox.
- * All settings lie below the benchmark's directories, so that images and containers of the machine are not touched.
+ * Podman and buildah with a storage of their own for each file system. No network is used: the
+ * image is a busybox. All settings lie below the benchmark's directories, so that images and
+ * containers of the machine are not touched.
  */
 
 import { execFileSync } from 'node:child_process'

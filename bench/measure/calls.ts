@@ -1,11 +1,12 @@
 /**
  * The system calls that clients make, with as little as possible between the clock and the kernel.
  *
- * A call of Node's own fs costs more than one to a warm kernel file system, and its stat asks for the time of birth as
- * well, which the usual tools do not; one workload uses it for that. Through koffi a call costs about as much as from C.
- * Paths are made into buffers before the clock starts.
+ * A call of Node's own fs costs more than one to a warm kernel file system, and its stat asks for
+ * the time of birth as well, which the usual tools do not; one workload uses it for that. Through
+ * koffi a call costs about as much as from C. Paths are made into buffers before the clock starts.
  *
- * A call that fails throws: a file system which answers fast because it answers with errors has no time.
+ * A call that fails throws: a file system which answers fast because it answers with errors has no
+ * time.
  */
 
 // oxlint-disable-next-line no-restricted-imports -- the clients share no code with what is measured
@@ -129,8 +130,8 @@ export const DT = { UNKNOWN: 0, DIR: 4 } as const
 const DIRENTS = 32768
 
 /**
- * Reads a directory to its end. `each` gets names that are only valid until it returns; `.` and `..` are
- * left out. Reentrant: a directory may be read while another one is.
+ * Reads a directory to its end. `each` gets names that are only valid until it returns; `.` and
+ * `..` are left out. Reentrant: a directory may be read while another one is.
  */
 export const readDir = (fd: number, each: (name: Path, type: number) => void): void => {
   const buffer = Buffer.allocUnsafeSlow(DIRENTS)
@@ -176,13 +177,16 @@ export const becomeReaper = (): void =>
   void must(c.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 'prctl')
 
 const WNOHANG = 1
-/** Takes note of the end of a child, which adds what it has used to that of those that have ended. */
+/**
+ * Takes note of the end of a child, which adds what it has used to that of those that have ended.
+ */
 export const collect = (pid: number): void => void c.waitpid(pid, null, WNOHANG)
 
 const time = new BigInt64Array(2)
 /**
- * Processor seconds of another process with all its threads; 0 if it is gone. The process's own clock
- * (see clock_getcpuclockid(3)) is exact, where /proc/PID/stat counts in hundredths of a second.
+ * Processor seconds of another process with all its threads; 0 if it is gone. The process's own
+ * clock (see clock_getcpuclockid(3)) is exact, where /proc/PID/stat counts in hundredths of a
+ * second.
  */
 export const cpuOf = (pid: number): number => {
   const CPUCLOCK_SCHED = 2

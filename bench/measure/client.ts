@@ -12,7 +12,10 @@ const PATIENCE_MS = 180_000
 
 const main = fileURLToPath(new URL('client-main.js', import.meta.url))
 
-/** Starts client processes as they are needed: one that has failed may still have files open, and is replaced. */
+/**
+ * Starts client processes as they are needed: one that has failed may still have files open, and is
+ * replaced.
+ */
 export class Client {
   #child: ChildProcess | null = null
 

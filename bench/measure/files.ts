@@ -1,4 +1,7 @@
-/** What clients do with files and directories, made of single system calls as the usual tools make them. */
+/**
+ * What clients do with files and directories, made of single system calls as the usual tools make
+ * them.
+ */
 
 import * as sys from './calls.js'
 
@@ -27,8 +30,8 @@ export const writeFile = (at: sys.Path, length: number, sync = false): void => {
 }
 
 /**
- * Everything below a directory, each with its attributes, as `find -size`: one open directory at a time on
- * each level, a stat on (directory, name). Returns how many there are.
+ * Everything below a directory, each with its attributes, as `find -size`: one open directory at a
+ * time on each level, a stat on (directory, name). Returns how many there are.
  */
 export const walk = (dir: number): number => {
   let count = 0
@@ -46,8 +49,8 @@ export const walk = (dir: number): number => {
 }
 
 /**
- * Removes everything below a directory, as `rm -rf`: what the listing calls no directory is not looked at.
- * Returns how many there were.
+ * Removes everything below a directory, as `rm -rf`: what the listing calls no directory is not
+ * looked at. Returns how many there were.
  */
 export const removeBelow = (dir: number): number => {
   const names: { name: sys.Path; isDirectory: boolean }[] = []

@@ -2,7 +2,10 @@
 
 import type { Place } from '../works/work.js'
 
-/** The steps of a run are made ready together, before the mount; each is started by a message of its own. */
+/**
+ * The steps of a run are made ready together, before the mount; each is started by a message of its
+ * own.
+ */
 export type ToClient =
   { type: 'prepare'; work: string; run: number; place: Place } | { type: 'start'; step: number }
 

@@ -1,6 +1,7 @@
 /**
- * The processes that the one who measures has started, and what they have used. It is the reaper of all of them: a server
- * whose parent has ended becomes its child, so that none is missed, and what the ended ones have used is known.
+ * The processes that the one who measures has started, and what they have used. It is the reaper of
+ * all of them: a server whose parent has ended becomes its child, so that none is missed, and what
+ * the ended ones have used is known.
  */
 
 import * as fs from 'node:fs'
@@ -89,7 +90,9 @@ export interface Holding {
   threads: number
 }
 
-/** What all processes below this one have used; and what they hold, but for one and those below it. */
+/**
+ * What all processes below this one have used; and what they hold, but for one and those below it.
+ */
 export const usage = (apart: number | undefined): Holding & { cpu: number } => {
   const all = descendants()
   const cpu = cpuOfAll(all)
@@ -139,7 +142,8 @@ export const untilServersEnded = async (
 ): Promise<boolean> => {
   const end = performance.now() + patienceMs
   for (let servers; (servers = serversOf(apart)).length > 0;) {
-    // To look at all processes of the machine is work, so as long as these are there, only they are looked at.
+    // To look at all processes of the machine is work, so as long as these are there, only they are
+    // looked at.
     for (const { pid } of servers)
       while (isRunning(pid)) {
         if (performance.now() > end) return false

@@ -15,7 +15,10 @@ export const find = (
   state: State,
 ): Result | undefined => results.find(result => result.system === system && result.state === state)
 
-/** How many times as long as the base in the same state it takes; undefined: one of them was not measured. */
+/**
+ * How many times as long as the base in the same state it takes; undefined: one of them was not
+ * measured.
+ */
 export const ratioOf = (
   row: Pick<Row, 'results'>,
   base: string,

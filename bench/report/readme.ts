@@ -1,4 +1,7 @@
-/** The tables of README.md: medians of tsoverlay, in multiples of the one that all are compared with. */
+/**
+ * The tables of README.md: medians of tsoverlay, in multiples of the one that all are compared
+ * with.
+ */
 
 import type { Pass } from '../run/options.js'
 import type { State } from '../run/records.js'
@@ -14,7 +17,9 @@ const PASSES = ['free', 'pinned'] as const satisfies readonly Pass[]
 
 const keyOf = ({ work, step }: Row): string => `${work}\n${step}`
 
-/** A line for each row, with what each pass has of it. What takes longer than the base stands out. */
+/**
+ * A line for each row, with what each pass has of it. What takes longer than the base stands out.
+ */
 const tableOf = (
   report: Report,
   isIn: (row: Row) => boolean,

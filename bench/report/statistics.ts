@@ -11,7 +11,9 @@ export interface Result {
   ms: number[]
   median: number
   least: number
-  /** Medians: processor time of all processes, in milliseconds; what servers hold, memory in KiB. */
+  /**
+   * Medians: processor time of all processes, in milliseconds; what servers hold, memory in KiB.
+   */
   cpu: number
   memory: number
   processes: number

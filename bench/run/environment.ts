@@ -13,7 +13,10 @@ export const root: string = (() => {
 
 /** The built program. */
 export const cli = `${root}/dist/cli/tsoverlay`
-/** The environment without what would instrument the Node processes of one file system and not of others. */
+/**
+ * The environment without what would instrument the Node processes of one file system and not of
+ * others.
+ */
 export const plainEnvironment = (): NodeJS.ProcessEnv => {
   const { NODE_OPTIONS: _options, NODE_V8_COVERAGE: _coverage, ...env } = process.env
   return env

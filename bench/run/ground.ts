@@ -1,4 +1,7 @@
-/** The directories of unions on one medium: lower layers that are built once, all others fresh for every mount. */
+/**
+ * The directories of unions on one medium: lower layers that are built once, all others fresh for
+ * every mount.
+ */
 
 import * as fs from 'node:fs'
 import type { Layers } from '../systems/system.js'

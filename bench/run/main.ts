@@ -1,7 +1,7 @@
 /**
- * The command `npm run bench`. It starts itself again for each pass: with all processors, and pinned to one; and writes
- * the report. Exit status 0: all was measured that this project and the kernel have to do; 1: something of it failed;
- * 2: bad arguments.
+ * The command `npm run bench`. It starts itself again for each pass: with all processors, and
+ * pinned to one; and writes the report. Exit status 0: all was measured that this project and the
+ * kernel have to do; 1: something of it failed; 2: bad arguments.
  */
 
 import { spawn } from 'node:child_process'

@@ -12,7 +12,10 @@ import { works } from '../works/index.js'
 import { hasProgram, root } from './environment.js'
 import { makerOf, MEDIA, type Medium } from './scratch.js'
 
-/** How often everything is measured, if nothing else is said; what a work says of its turns is for so many rounds. */
+/**
+ * How often everything is measured, if nothing else is said; what a work says of its turns is for
+ * so many rounds.
+ */
 export const ROUNDS = 5
 const QUICK_ROUNDS = 1
 

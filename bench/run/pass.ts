@@ -64,7 +64,10 @@ interface Unit {
   name: string
   systems: readonly System[]
   turns: number | undefined
-  /** Before the first turn: the client has run its own part of it once, and starts nobody's clock with code that is cold. */
+  /**
+   * Before the first turn: the client has run its own part of it once, and starts nobody's clock
+   * with code that is cold.
+   */
   rehearse?(): Promise<void>
   run(system: System, round: number): Promise<void>
 }
@@ -88,7 +91,10 @@ const unitOf = (work: Work): Unit => ({
   run: system => turnOf(work, system, sayFound(work.name, system)).run(),
 })
 
-/** Storages are made when the first job begins: the other works are measured without podman's mounts. */
+/**
+ * Storages are made when the first job begins: the other works are measured without podman's
+ * mounts.
+ */
 let storages: Promise<Map<string, Storage>> | null = null
 const withPodman = systems.filter(({ mountProgram }) => mountProgram !== undefined)
 

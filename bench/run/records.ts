@@ -3,9 +3,10 @@
 import type { Holding } from '../measure/processes.js'
 
 /**
- * What was before a piece of work. Of tsoverlay: `first` in a server that has just been started, `further` in one that has served a
- * mount before, `steady` after the same work in the same mount. File systems without such a server have `first` and `steady`.
- * Of containers: `started`, after `tsoverlay server start`; `cgroups`, each command in a cgroup of its own.
+ * What was before a piece of work. Of tsoverlay: `first` in a server that has just been started,
+ * `further` in one that has served a mount before, `steady` after the same work in the same mount.
+ * File systems without such a server have `first` and `steady`. Of containers: `started`, after
+ * `tsoverlay server start`; `cgroups`, each command in a cgroup of its own.
  */
 export type State = 'first' | 'further' | 'steady' | 'started' | 'cgroups'
 
@@ -22,7 +23,10 @@ export interface Sample extends Case, Holding {
   state: State
   operations: number
   ms: number
-  /** Processor seconds of all processes. What comes first in a mount counts from the start of its command. */
+  /**
+   * Processor seconds of all processes. What comes first in a mount counts from the start of its
+   * command.
+   */
   cpu: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * The directory in which everything happens: a tmpfs of its own, or a file system in a loop image. However the
- * process ends (short of SIGKILL) the mounts below it and the directory go.
+ * The directory in which everything happens: a tmpfs of its own, or a file system in a loop image.
+ * However the process ends (short of SIGKILL) the mounts below it and the directory go.
  */
 
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -40,7 +40,9 @@ const waitHere = (ms: number): void => {
 
 export class Scratch {
   readonly top: string
-  /** A word that nobody else has: of the resident server, of control groups, of directories in /run. */
+  /**
+   * A word that nobody else has: of the resident server, of control groups, of directories in /run.
+   */
   readonly name: string
   readonly #tasks: (() => void)[] = []
 
@@ -57,7 +59,9 @@ export class Scratch {
     this.#tasks.push(task)
   }
 
-  /** Makes a file system to work on. Access times are off: layers would be written by being read. */
+  /**
+   * Makes a file system to work on. Access times are off: layers would be written by being read.
+   */
   makeMedium(medium: Medium, scale: number): string {
     const directory = `${this.top}/${medium}`
     fs.mkdirSync(directory)
@@ -73,8 +77,9 @@ export class Scratch {
   }
 
   /**
-   * Makes what is on a medium cold and lets nothing that was written before be written later, without
-   * touching the caches of the rest of the machine. A tmpfs is never cold. Nothing is mounted there.
+   * Makes what is on a medium cold and lets nothing that was written before be written later,
+   * without touching the caches of the rest of the machine. A tmpfs is never cold. Nothing is
+   * mounted there.
    */
   refresh(medium: Medium): void {
     if (medium === 'tmpfs') return

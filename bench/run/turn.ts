@@ -1,4 +1,7 @@
-/** One file system has its turn at one work: mounts that are made for it, its steps at once, and the end of all servers. */
+/**
+ * One file system has its turn at one work: mounts that are made for it, its steps at once, and the
+ * end of all servers.
+ */
 
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Client } from '../measure/client.js'

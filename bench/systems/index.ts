@@ -16,10 +16,15 @@ export interface Choice {
 }
 
 export const OWN = 'tsoverlay'
-/** What the others are compared with: what podman uses today where the kernel's overlayfs can't be. */
+/**
+ * What the others are compared with: what podman uses today where the kernel's overlayfs can't be.
+ */
 export const BASE = 'fuse-overlayfs'
 
-/** The first line with a number in it of what a program says to `--version`; null where there is no such program. */
+/**
+ * The first line with a number in it of what a program says to `--version`; null where there is no
+ * such program.
+ */
 const versionOf = (program: string): string | null => {
   const { error, stdout, stderr } = spawnSync(program, ['--version'], { encoding: 'utf8' })
   if (error !== undefined) return null
@@ -80,8 +85,8 @@ const podmanTakes = (program: string, command: string): Pick<System, 'mountProgr
 }
 
 /**
- * A peer from the command line: `name=command`, where {lower} (joined with colons), {upper}, {work} and
- * {mnt} stand for the directories. A command of one word is called as fuse-overlayfs is.
+ * A peer from the command line: `name=command`, where {lower} (joined with colons), {upper}, {work}
+ * and {mnt} stand for the directories. A command of one word is called as fuse-overlayfs is.
  * @throws {Error} it is not of this form, or there is no such program
  */
 export const parsePeer = (text: string): System => {

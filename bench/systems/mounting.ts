@@ -1,4 +1,7 @@
-/** Runs commands, mounts file systems by them, and takes them away again with everything the commands have started. */
+/**
+ * Runs commands, mounts file systems by them, and takes them away again with everything the
+ * commands have started.
+ */
 
 import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -83,7 +86,10 @@ export const unmount = async (mountpoint: string): Promise<void> => {
   }
 }
 
-/** Ends servers: most end with their mounts; a resident one waits for further mounts until it is told to go. */
+/**
+ * Ends servers: most end with their mounts; a resident one waits for further mounts until it is
+ * told to go.
+ */
 export const endServers = async (
   system: System,
   client: number | undefined,

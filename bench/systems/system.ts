@@ -2,7 +2,10 @@
 
 /** The directories of one union. */
 export interface Layers {
-  /** The top one first. Relative to the working directory of the command: many long paths are more than mount(2) takes. */
+  /**
+   * The top one first. Relative to the working directory of the command: many long paths are more
+   * than mount(2) takes.
+   */
   lowers: readonly string[]
   upper: string
   work: string
@@ -17,7 +20,10 @@ export interface System {
   version: string
   /** The words of a command that returns when the mount is live. */
   command: (layers: Layers, ownServer?: boolean) => string[]
-  /** The program as podman's mount_program; null: the kernel needs none; undefined: it takes other arguments. */
+  /**
+   * The program as podman's mount_program; null: the kernel needs none; undefined: it takes other
+   * arguments.
+   */
   mountProgram?: string | null
 }
 

@@ -1,4 +1,7 @@
-/** A second client: a thread that looks at another file every millisecond, and says how long the slowest look took. */
+/**
+ * A second client: a thread that looks at another file every millisecond, and says how long the
+ * slowest look took.
+ */
 
 import { parentPort, workerData } from 'node:worker_threads'
 import * as sys from '../measure/calls.js'

@@ -10,7 +10,10 @@ import { scaled, step, type Lowers, type Place, type Step, type Work } from './w
 
 const sizeOf = (scale: number): number => scaled((256 << 20) / CHUNK, scale) * CHUNK
 
-/** More than a second client looks at while the file is copied up, so that each look is the first one. */
+/**
+ * More than a second client looks at while the file is copied up, so that each look is the first
+ * one.
+ */
 const OTHERS = 10_000
 
 /** A file that is not sparse, and others. */

@@ -1,4 +1,7 @@
-/** The lower layers that works share. All of them are made by plain writes, before anything is mounted. */
+/**
+ * The lower layers that works share. All of them are made by plain writes, before anything is
+ * mounted.
+ */
 
 import * as fs from 'node:fs'
 import { CHUNK, outbox, writeFile } from '../measure/files.js'
@@ -11,7 +14,10 @@ const smallContent = outbox.subarray(0, SMALL)
 const DIRECTORIES = 50
 export const FILES_PER_DIRECTORY = 40
 
-/** The tree that one run works on. It is not the root: there some unions keep a directory of their own. */
+/**
+ * The tree that one run works on. It is not the root: there some unions keep a directory of their
+ * own.
+ */
 export const topOf = (root: string, run = 0): string => `${root}/tree${run}`
 
 /** Directories of the tree of a run. */

@@ -1,4 +1,6 @@
-/** A client that works in one mount until it is told to stop: a thread, which says when it is ready. */
+/**
+ * A client that works in one mount until it is told to stop: a thread, which says when it is ready.
+ */
 
 import { once } from 'node:events'
 import { parentPort, workerData } from 'node:worker_threads'

@@ -31,7 +31,10 @@ const lookIntoEach: Step['prepare'] = ({ roots, scale }, run) => {
 /** How often the other mount has been asked for something when the clock starts. */
 const UNDER_WAY = 1000
 
-/** A second client works in the first mount without an end; the time is that of work in the second one. */
+/**
+ * A second client works in the first mount without an end; the time is that of work in the second
+ * one.
+ */
 const underLoad: Step['prepare'] = async (place, run) => {
   const [busy = '', root = ''] = place.roots
   const work = await readSmall({ ...place, root }, run)

@@ -1,4 +1,7 @@
-/** Several clients at the same time. They are threads of the client process: each has system calls of its own. */
+/**
+ * Several clients at the same time. They are threads of the client process: each has system calls
+ * of its own.
+ */
 
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
@@ -7,7 +10,10 @@ import type { Share } from './parallel-client.js'
 import type { JobName } from './parallel-jobs.js'
 import { step, type Step, type Work } from './work.js'
 
-/** Starts the clients and waits until they are ready; what is timed lasts until the last one is done. */
+/**
+ * Starts the clients and waits until they are ready; what is timed lasts until the last one is
+ * done.
+ */
 export const together =
   (clients: number, job: JobName): Step['prepare'] =>
   async (place, run) => {

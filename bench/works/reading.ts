@@ -20,7 +20,10 @@ const walkBy =
 
 export const walkTree = walkBy(top => inDirectory(top, walk))
 
-/** As programs in JavaScript do it: names, and then an lstat of each path, which asks for the time of birth as well. */
+/**
+ * As programs in JavaScript do it: names, and then an lstat of each path, which asks for the time
+ * of birth as well.
+ */
 const walkAsNode = (directory: string): number => {
   let count = 0
   for (const name of fs.readdirSync(directory)) {

@@ -19,7 +19,9 @@ export interface Place {
   scale: number
 }
 
-/** How many operations a step has made; and its time, in milliseconds, where that is not all of it. */
+/**
+ * How many operations a step has made; and its time, in milliseconds, where that is not all of it.
+ */
 export type Done = number | { operations: number; ms: number }
 
 /** The part of a step between the two looks at the clock. */
@@ -27,11 +29,15 @@ export type Timed = () => Done | Promise<Done>
 
 export interface Step {
   name: string
-  /** As it stands in the report; empty: it makes something ready for the next one, and is no row. */
+  /**
+   * As it stands in the report; empty: it makes something ready for the next one, and is no row.
+   */
   title: string
   /**
-   * Makes ready what is not to be timed: names, buffers. It is called before the mount is made, so it doesn't look into it.
-   * @param run how often the steps have run in this mount before; each run has files of its own to work on
+   * Makes ready what is not to be timed: names, buffers. It is called before the mount is made, so
+   * it doesn't look into it.
+   * @param run how often the steps have run in this mount before; each run has files of its own to
+   *   work on
    */
   prepare(place: Place, run: number): Timed | Promise<Timed>
 }
@@ -48,7 +54,10 @@ export interface Work {
   name: string
   lowers: Lowers
   steps: readonly Step[]
-  /** How often the steps run in one mount (RUNS); the last run is the steady one. One: there is no steady one. */
+  /**
+   * How often the steps run in one mount (RUNS); the last run is the steady one. One: there is no
+   * steady one.
+   */
   runs?: number
   /** How many mounts there are at the same time (1), each with an upper layer of its own. */
   mounts?: number
@@ -58,7 +67,9 @@ export interface Work {
   idleMs?: number
   /** Each mount of tsoverlay asks for a process of its own. */
   ownServer?: true
-  /** How many turns it has where others have ROUNDS (run/options.ts); as many, if nothing is said. */
+  /**
+   * How many turns it has where others have ROUNDS (run/options.ts); as many, if nothing is said.
+   */
   turns?: number
   /** Programs that it runs; on a machine without one of them it is left out. */
   programs?: readonly string[]

@@ -1,6 +1,7 @@
 /**
- * The process that was asked for a mount in the background and waits for it, seen from the server: a shell
- * (tsoverlay.sh) or Node (daemon.ts). It is the server's parent, and gets a signal when the mount is live.
+ * The process that was asked for a mount in the background and waits for it, seen from the server:
+ * a shell (tsoverlay.sh) or Node (daemon.ts). It is the server's parent, and gets a signal when the
+ * mount is live.
  */
 
 import { closeSync, fstatSync, lstatSync, readlinkSync, unlinkSync } from 'node:fs'
@@ -44,8 +45,9 @@ export const takeStarting = (): Locked | undefined => {
 }
 
 /**
- * Keeps the file locked for which other launchers wait. The file goes when they may go on, or this process ends. What this process starts does not have
- * it: Node closes what it has inherited where it starts another program.
+ * Keeps the file locked for which other launchers wait. The file goes when they may go on, or this
+ * process ends. What this process starts does not have it: Node closes what it has inherited where
+ * it starts another program.
  * @returns has them go on
  */
 export const keepLocked = (file: Locked | undefined): (() => void) => {
@@ -76,7 +78,10 @@ export const takeUnanswered = (): number => {
   return pid
 }
 
-/** Tells it; false where it is gone, and nobody knows of the mount: another process may have its number by now. */
+/**
+ * Tells it; false where it is gone, and nobody knows of the mount: another process may have its
+ * number by now.
+ */
 export const tellLive = (launcher: number): boolean => {
   // Not imported by its name, which would keep the number that it had at the start.
   if (process.ppid !== launcher) return false

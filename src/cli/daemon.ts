@@ -1,7 +1,8 @@
 /**
- * Serving in the background, by Node where it runs anyway; tsoverlay.sh does the same. The first process starts a
- * second one, which leaves its terminal by setsid(2), and ends when that one says that the mount is live, or has failed.
- * Errors reach the user through the standard error that both share until then.
+ * Serving in the background, by Node where it runs anyway; tsoverlay.sh does the same. The first
+ * process starts a second one, which leaves its terminal by setsid(2), and ends when that one says
+ * that the mount is live, or has failed. Errors reach the user through the standard error that both
+ * share until then.
  */
 
 import { spawn } from 'node:child_process'
@@ -18,8 +19,9 @@ const NO_THREADS =
   "it can't have the threads or the memory that it needs (ulimit -u, ulimit -v, or pids.max of the cgroup)"
 
 /**
- * Node waits for ever where it gets a process and not all of the threads that it starts with. So long it may take to
- * run the server's first line, in milliseconds, which closes what it was given as descriptor 3 (descriptors.ts).
+ * Node waits for ever where it gets a process and not all of the threads that it starts with. So
+ * long it may take to run the server's first line, in milliseconds, which closes what it was given
+ * as descriptor 3 (descriptors.ts).
  */
 const START_MS = 10_000
 
@@ -33,7 +35,8 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
   const server = fileURLToPath(entryPoint('cli/server'))
   // Node 20 reads these at every start: 40 ms for all of a system's. The server talks to nobody.
   const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
-  // Whoever interrupts the wait wants no mount. It is heard from before there is a server, which would outlive this process.
+  // Whoever interrupts the wait wants no mount. It is heard from before there is a server, which
+  // would outlive this process.
   let interrupted = false
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {

@@ -1,6 +1,6 @@
 /**
- * Descriptors that the process did not open itself. A server lives long: one that keeps, say, the write end
- * of somebody's pipe would make its reader wait for ever.
+ * Descriptors that the process did not open itself. A server lives long: one that keeps, say, the
+ * write end of somebody's pipe would make its reader wait for ever.
  */
 
 import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -38,9 +38,9 @@ const list = (): Descriptor[] => {
 }
 
 /**
- * Which of them were inherited. Node opens its own with O_CLOEXEC, but sets that flag on some of the
- * inherited ones too, so the kind decides as well: Node's own are anonymous inodes, /dev/null, and pipes
- * of which it has both ends.
+ * Which of them were inherited. Node opens its own with O_CLOEXEC, but sets that flag on some of
+ * the inherited ones too, so the kind decides as well: Node's own are anonymous inodes, /dev/null,
+ * and pipes of which it has both ends.
  */
 export const foreignDescriptors = (
   descriptors: readonly Descriptor[],
@@ -63,7 +63,8 @@ export const foreignDescriptors = (
 }
 
 /**
- * Closes what was inherited above standard error. Must run before the process opens anything of its own.
+ * Closes what was inherited above standard error. Must run before the process opens anything of its
+ * own.
  * @param keep descriptors to leave open all the same
  */
 export const closeForeignDescriptors = (keep: readonly number[] = []): void => {

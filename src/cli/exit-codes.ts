@@ -5,7 +5,10 @@ export const ExitCode = {
   USAGE: 1,
   /** A fault of the program itself: the server died of an error. */
   INTERNAL: 2,
-  /** Unmounted, but the server has not ended: the same mount lives on elsewhere. umount(8) has no such status. */
+  /**
+   * Unmounted, but the server has not ended: the same mount lives on elsewhere. umount(8) has no
+   * such status.
+   */
   STILL_SERVED: 3,
   /** Interrupted while the mount was being made; there is none. */
   INTERRUPTED: 8,

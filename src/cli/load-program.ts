@@ -1,4 +1,7 @@
-/** The program's code, which has a file of its own: programs load it when they have begun what takes longer. */
+/**
+ * The program's code, which has a file of its own: programs load it when they have begun what takes
+ * longer.
+ */
 
 import { fileURLToPath } from 'node:url'
 

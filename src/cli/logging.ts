@@ -1,7 +1,7 @@
 /**
- * Loggers of the command line. pino is loaded only where somebody reads what it writes: a log file or the
- * foreground. A server in the background without a log file tells warnings and errors to the system's log, and to
- * who waits for the mount.
+ * Loggers of the command line. pino is loaded only where somebody reads what it writes: a log file
+ * or the foreground. A server in the background without a log file tells warnings and errors to the
+ * system's log, and to who waits for the mount.
  */
 
 import { existsSync } from 'node:fs'
@@ -72,7 +72,10 @@ const toSystem = (level: LogLevel | undefined, tell: (line: string) => void): Lo
 /** It has names of files that not everybody may see. */
 const LOG_MODE = 0o600
 
-/** How many characters are kept for a file that can't be written for the moment; later lines are lost. */
+/**
+ * How many characters are kept for a file that can't be written for the moment; later lines are
+ * lost.
+ */
 const LOG_BACKLOG = 1024 * 1024
 
 const toFile = async (

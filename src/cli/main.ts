@@ -1,15 +1,18 @@
 #!/usr/bin/env node
 /**
- * The `tsoverlay` program, where tsoverlay.sh does not know what to do by itself. A mount in the background is handed to
- * a second process at once, before anything else is loaded: this one only waits for it (daemon.ts). Everything
- * else happens here.
+ * The `tsoverlay` program, where tsoverlay.sh does not know what to do by itself. A mount in the
+ * background is handed to a second process at once, before anything else is loaded: this one only
+ * waits for it (daemon.ts). Everything else happens here.
  */
 
 import { exit } from 'node:process'
 
 import { takeCall } from './invocation.js'
 
-/** `mount` without `-f`, no remount, and no question for help. In doubt false: program.ts looks properly. */
+/**
+ * `mount` without `-f`, no remount, and no question for help. In doubt false: program.ts looks
+ * properly.
+ */
 const isBackgroundMount = ([command, ...rest]: readonly string[]): boolean =>
   command === 'mount' &&
   !rest.some(

@@ -138,7 +138,8 @@ const RETRY_MS = 50
 
 /**
  * Starts the mount.
- * @param late the process of a server that was asked in vain, or 0: it may have made the mount all the same, and takes it away
+ * @param late the process of a server that was asked in vain, or 0: it may have made the mount all
+ *   the same, and takes it away
  * @throws {MountError}
  */
 const startAfter = async (late: number, options: StartOptions): Promise<Mount> => {

@@ -1,6 +1,6 @@
 /**
- * The second process of a mount in the background: the same program with the same arguments, which tells the first
- * one that the mount is live. Started by tsoverlay.sh and daemon.ts only.
+ * The second process of a mount in the background: the same program with the same arguments, which
+ * tells the first one that the mount is live. Started by tsoverlay.sh and daemon.ts only.
  */
 
 import { exit } from 'node:process'

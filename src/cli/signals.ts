@@ -1,7 +1,7 @@
 /**
- * What signals do to a server. The first of SIGTERM, SIGINT and SIGHUP unmounts all that it serves; what is busy
- * is taken out of the tree and served until the last open file is closed. The second one ends the server
- * at once. In no case a mount without a server is left in the tree.
+ * What signals do to a server. The first of SIGTERM, SIGINT and SIGHUP unmounts all that it serves;
+ * what is busy is taken out of the tree and served until the last open file is closed. The second
+ * one ends the server at once. In no case a mount without a server is left in the tree.
  */
 
 import { writeFileSync } from 'node:fs'

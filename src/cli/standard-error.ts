@@ -8,8 +8,8 @@ import { dup2 } from '../sys/io.js'
 const STANDARD_ERROR = 2
 
 /**
- * What `dropStandardError` puts there. It is opened before anything is mounted: a process that has no descriptor left has
- * no mount then either.
+ * What `dropStandardError` puts there. It is opened before anything is mounted: a process that has
+ * no descriptor left has no mount then either.
  * @throws {MountError} with the errno of open(2)
  */
 export const openNowhere = (): number => {
@@ -22,8 +22,8 @@ export const openNowhere = (): number => {
 }
 
 /**
- * Lets go of the terminal or pipe behind standard error; later lines go nowhere. In one step: the union's
- * thread opens files at the same time, and one that got the number 2 would be written to.
+ * Lets go of the terminal or pipe behind standard error; later lines go nowhere. In one step: the
+ * union's thread opens files at the same time, and one that got the number 2 would be written to.
  * @param nowhere a descriptor of /dev/null, which is closed
  */
 export const dropStandardError = (nowhere = openNowhere()): void => {

@@ -1,4 +1,7 @@
-/** The server of a mount that stays for further ones: what makes it known, and how it makes a mount for a client. */
+/**
+ * The server of a mount that stays for further ones: what makes it known, and how it makes a mount
+ * for a client.
+ */
 
 import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
 
@@ -50,8 +53,8 @@ export interface StayOptions {
   /** The process of a server that has not answered, or 0. */
   unanswered: number
   /**
-   * It was started to stay (`server start`): then clients of every cgroup are taken; else those of the own one, unless systemd gives this
-   * process one.
+   * It was started to stay (`server start`): then clients of every cgroup are taken; else those of
+   * the own one, unless systemd gives this process one.
    */
   stays: boolean
   signals: Signals
@@ -77,7 +80,8 @@ const OWN_TROUBLE: ReadonlySet<string> = new Set([
 const OOM_SCORE = -500
 
 /**
- * Serves until there is nothing to serve any more. Where the process can't be made known, it returns at once.
+ * Serves until there is nothing to serve any more. Where the process can't be made known, it
+ * returns at once.
  * @returns why it can't be made known, or undefined when all is over
  */
 export const stay = async (options: StayOptions): Promise<string | undefined> => {
@@ -150,10 +154,15 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
   return undefined
 }
 
-/** From here on a further mount gets another server: half of where unions have to give nodes back (overlay/inode/heap.ts). */
+/**
+ * From here on a further mount gets another server: half of where unions have to give nodes back
+ * (overlay/inode/heap.ts).
+ */
 const MUCH_HEAP = 1 / 4
 
-/** As `ResidentOptions.lacks`. At least half of the descriptors are for what the unions have open. */
+/**
+ * As `ResidentOptions.lacks`. At least half of the descriptors are for what the unions have open.
+ */
 const lacks = (): string | undefined => {
   if (descriptorsHeld() > getrlimitNofileHard() / 2) return 'descriptors'
   return heapTaken() > MUCH_HEAP ? 'memory' : undefined
@@ -200,7 +209,8 @@ interface Around {
 
 /**
  * Mounts for a client.
- * @returns a text: why it has to have a server of its own; a number: the exit status of a mount that failed
+ * @returns a text: why it has to have a server of its own; a number: the exit status of a mount
+ *   that failed
  */
 const mountFor = async (
   client: Client,
@@ -284,7 +294,10 @@ interface Coming {
 
 const underWay = new Set<Coming>()
 
-/** Why a union may not be made beside those that are being made: one of the two would lead through the other. */
+/**
+ * Why a union may not be made beside those that are being made: one of the two would lead through
+ * the other.
+ */
 const whyOwnAmong = (one: Coming): string | undefined => {
   const others = [...underWay]
   const mountpoints = others.map(other => other.mountpoint)
@@ -305,7 +318,10 @@ const realOf = (path: string): string => {
   }
 }
 
-/** Whether a client would have the same fusermount3 run. In doubt it would not: its PATH may lead to what does not answer. */
+/**
+ * Whether a client would have the same fusermount3 run. In doubt it would not: its PATH may lead to
+ * what does not answer.
+ */
 const hasSameFusermount = ({ PATH = '' }: Called['env'], machine: Machine): boolean =>
   PATH === (process.env['PATH'] ?? '') ||
   (whyOwn(
@@ -317,5 +333,7 @@ const hasSameFusermount = ({ PATH = '' }: Called['env'], machine: Machine): bool
 /** In place of a working directory: which paths start from it is seen by that. */
 const HERE = '/\0'
 
-/** Who may not make private mounts of the layers sees through a union what is mounted below them. */
+/**
+ * Who may not make private mounts of the layers sees through a union what is mounted below them.
+ */
 const seesMountsBelow = (): boolean => process.geteuid?.() !== 0 || !inInitialNamespace()

@@ -1,4 +1,7 @@
-/** The system's log, syslog(3): one datagram for each line, to whoever reads /dev/log (journald, rsyslogd, ...). */
+/**
+ * The system's log, syslog(3): one datagram for each line, to whoever reads /dev/log (journald,
+ * rsyslogd, ...).
+ */
 
 import { writeSync } from 'node:fs'
 import { pid } from 'node:process'
@@ -31,7 +34,10 @@ const stamp = (now: Date): string => {
 const plain = (_key: string, value: unknown): unknown =>
   typeof value === 'bigint' ? String(value) : value
 
-/** One line of the log. JSON has no line breaks; what a message has of them, and of other controls, becomes blanks. */
+/**
+ * One line of the log. JSON has no line breaks; what a message has of them, and of other controls,
+ * becomes blanks.
+ */
 export const systemLine = (
   told: Told,
   fields: Record<string, unknown>,
@@ -45,8 +51,8 @@ export const systemLine = (
 }
 
 /**
- * Passes lines on to the system's log, which is opened for the first of them. Where there is none, or it has no room,
- * they are lost: a server waits for nobody.
+ * Passes lines on to the system's log, which is opened for the first of them. Where there is none,
+ * or it has no room, they are lost: a server waits for nobody.
  * @param level the least that is passed on
  */
 export const systemLogger = (level: LogLevel, path = SYSTEM_LOG): Logger => {

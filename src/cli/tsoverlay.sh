@@ -1,14 +1,15 @@
 #!/bin/sh
-# The program `tsoverlay`, and `fuse-overlayfs` and `mount.tsoverlay` by other names. A mount in the background is first asked of the
-# resident server of this user, where there is one: that starts no Node. Else this shell starts a server and waits for it; as Node
-# is slow to start, it takes the place of a first process. It knows the two commonest command lines of a mount in the
-# background; everything else, and whatever it is not sure of, goes to main.cjs.
+# The program `tsoverlay`, and `fuse-overlayfs` and `mount.tsoverlay` by other names. A mount in the
+# background is first asked of the resident server of this user, where there is one: that starts no
+# Node. Else this shell starts a server and waits for it; as Node is slow to start, it takes the
+# place of a first process. It knows the two commonest command lines of a mount in the background;
+# everything else, and whatever it is not sure of, goes to main.cjs.
 
 build=@@@BUILD-HASH@@@
 
-# One program is started for all that is to be read. Where that fails (busybox reads one link at a time; there is no /proc), no server is
-# asked.
-# Without a locale, whose files take longer to load than all the rest.
+# One program is started for all that is to be read. Where that fails (busybox reads one link at a
+# time; there is no /proc), no server is asked. Without a locale, whose files take longer to load
+# than all the rest.
 cgroups=
 if links=$(LC_ALL=C readlink -f -- /proc/self/ns/cgroup /proc/self/ns/mnt /proc/self/ns/pid /proc/self/ns/net /proc/self/ns/time /proc/self/ns/user "$0" 2>/dev/null); then
   key=$build
@@ -34,7 +35,8 @@ here=${self%/*}
 export TSOVERLAY_CALLED_AS="${0##*/}"
 unset TSOVERLAY_STARTING TSOVERLAY_UNANSWERED
 
-# Whether the resident server may be asked. It reads the command line itself, and refuses what is not for it.
+# Whether the resident server may be asked. It reads the command line itself, and refuses what is
+# not for it.
 may_ask() {
   case $TSOVERLAY_CALLED_AS:${1-} in
     mount.* | fuse-overlayfs:* | *:mount) options=1 ;;
@@ -50,12 +52,14 @@ may_ask() {
   [ -n "$options" ]
 }
 
-# The directory of the resident server: see src/resident/runtime-directory.ts. Everything in it is this user's own, and so is what leads there.
+# The directory of the resident server: see src/resident/runtime-directory.ts. Everything in it is
+# this user's own, and so is what leads there.
 find_server() {
   top=
   name=${TSOVERLAY_SERVER-tsoverlay}
   case $name in '' | .* | */*) return 1 ;; esac
-  # The number of the initial user namespace (kernel: PROC_USER_INIT_INO); /proc/sys is root's there.
+  # The number of the initial user namespace (kernel: PROC_USER_INIT_INO); /proc/sys is root's
+  # there.
   if [ "$number" = 4026531837 ] && [ -O /proc/sys ]; then
     base=/run
   else
@@ -93,8 +97,8 @@ runs() {
   [ "${20}" = "$began" ]
 }
 
-# Ends what was started to wait, and does not wait for that. One that was waited for is no child any more: another process may have its
-# number.
+# Ends what was started to wait, and does not wait for that. One that was waited for is no child any
+# more: another process may have its number.
 rest() {
   for child in $timer $writer; do
     read -r stat <"/proc/$child/stat" || continue
@@ -115,17 +119,19 @@ take_answer() {
   exit "$told"
 }
 
-# Takes the request back: a server that comes too late finds the file, and unmounts again. It may have been first.
+# Takes the request back: a server that comes too late finds the file, and unmounts again. It may
+# have been first.
 withdraw() {
   set -C
   { true >"$answer"; } 2>/dev/null || [ ! -e "$answer" ] || take_answer
   set +C
 }
 
-# Asks the server, with its pipe as descriptor 3, which it looks for. It says by a signal that there is an answer, or, without one, that it
-# has begun: by one that is ignored where nobody waits for it, since this process may have become Node by then. Whoever opens or writes
-# a pipe may have to wait for ever: `<>` never does, and another process writes, which has it open for nothing else, so that it ends
-# with the server.
+# Asks the server, with its pipe as descriptor 3, which it looks for. It says by a signal that there
+# is an answer, or, without one, that it has begun: by one that is ignored where nobody waits for
+# it, since this process may have become Node by then. Whoever opens or writes a pipe may have to
+# wait for ever: `<>` never does, and another process writes, which has it open for nothing else, so
+# that it ends with the server.
 ask() {
   # Also whether it was the server's pipe that was opened, and no other process has its number.
   is_running || {
@@ -138,7 +144,8 @@ ask() {
   passed=0
   writer=
   timer=
-  # A signal that was ignored when this shell began can't be caught, and one that is blocked does not come.
+  # A signal that was ignored when this shell began can't be caught, and one that is blocked does
+  # not come.
   heard=
   trap 'heard=1' URG
   kill -s URG $$
@@ -169,7 +176,8 @@ ask() {
     fi
     [ $status -le 128 ] || continue # the signal
     passed=$((passed + 1))
-    # One that has not begun may lack a processor. But where the pipe is full, so that the writer still has it open, it does not read.
+    # One that has not begun may lack a processor. But where the pipe is full, so that the writer
+    # still has it open, it does not read.
     if [ $((passed % ticks)) = 0 ] && { [ $passed -ge $((15 * ticks)) ] || ! is_running ||
       { [ -z "$begun" ] && { [ $passed -ge $((5 * ticks)) ] || [ -e /proc/$writer/fd/4 ]; }; }; }; then
       withdraw
@@ -198,8 +206,9 @@ in_background() {
   done
 }
 
-# Several clients that find no server would start one each. The first one locks a file, and its server keeps the lock until it can be asked; the others
-# wait for that, but not for long, and once. Where there is no flock(1), or one that can't wait, nobody waits.
+# Several clients that find no server would start one each. The first one locks a file, and its
+# server keeps the lock until it can be asked; the others wait for that, but not for long, and once.
+# Where there is no flock(1), or one that can't wait, nobody waits.
 take_turn() {
   [ -n "$top" ] || return 1
   [ -d "$top" ] || mkdir -m 700 "$top" || return 1
@@ -227,10 +236,11 @@ if [ -n "$key" ] && may_ask "$@"; then
   fi
 fi
 
-# Node needs a process and six threads to start. Where it gets the process and not five of the threads, it waits for
-# ever, before it runs any of the program (src/node_platform.cc:WorkerThreadsTaskRunner). So as many processes are tried at a time, where
-# the limits are not known to leave room: ulimit -u and pids.max count both alike. With less memory (bytes) or descriptors than here it
-# waits or dies.
+# Node needs a process and six threads to start. Where it gets the process and not five of the
+# threads, it waits for ever, before it runs any of the program
+# (src/node_platform.cc:WorkerThreadsTaskRunner). So as many processes are tried at a time, where
+# the limits are not known to leave room: ulimit -u and pids.max count both alike. With less memory
+# (bytes) or descriptors than here it waits or dies.
 can_start() {
   why=
   processes=
@@ -263,7 +273,8 @@ has_room() {
     # The threads of all users.
     read -r line </proc/loadavg && set -- $line && all=${4#*/} && [ "$processes" -gt $((all + 64)) ] || return 1
   }
-  # Another namespace than the first (kernel: PROC_CGROUP_INIT_INO) hides cgroups that this one lies in, and their limits.
+  # Another namespace than the first (kernel: PROC_CGROUP_INIT_INO) hides cgroups that this one lies
+  # in, and their limits.
   [ "$cgroups" = 4026531835 ] || return 1
   kind=
   while IFS=: read -r line kind group; do

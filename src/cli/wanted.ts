@@ -1,4 +1,7 @@
-/** What a command line of `tsoverlay mount` asks for, and its logs: the same for the first mount of a server and for further ones. */
+/**
+ * What a command line of `tsoverlay mount` asks for, and its logs: the same for the first mount of
+ * a server and for further ones.
+ */
 
 import { statSync } from 'node:fs'
 
@@ -61,7 +64,10 @@ export const layersOf = ({ options: { union } }: Wanted): string[] =>
 export const pathsOf = (wanted: Wanted): string[] =>
   [...layersOf(wanted), wanted.mountpoint, wanted.logFile].filter(path => path !== undefined)
 
-/** Whether its log is no file: who opens or writes a FIFO or a terminal may have to wait. To be asked where the path may be looked at. */
+/**
+ * Whether its log is no file: who opens or writes a FIFO or a terminal may have to wait. To be
+ * asked where the path may be looked at.
+ */
 export const logMayWait = ({ logFile }: Wanted): boolean => {
   try {
     return logFile !== undefined && !statSync(logFile).isFile()
@@ -72,7 +78,9 @@ export const logMayWait = ({ logFile }: Wanted): boolean => {
 
 export interface Logs {
   log: Logger
-  /** The same, and who waits for the mount is told of warnings and errors, until `quiet` is called. */
+  /**
+   * The same, and who waits for the mount is told of warnings and errors, until `quiet` is called.
+   */
   told: Logger
   level: LogLevel
   quiet: () => void

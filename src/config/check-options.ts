@@ -1,4 +1,7 @@
-/** What a caller of the library may have passed that its types do not allow: a key that is not known, a wrong type. */
+/**
+ * What a caller of the library may have passed that its types do not allow: a key that is not
+ * known, a wrong type.
+ */
 
 import { MountError } from '../errors.js'
 import { logLevels } from '../log.js'

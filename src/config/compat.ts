@@ -1,9 +1,12 @@
 /**
- * The command line of fuse-overlayfs, which mount(8) uses too: `[-f] [-d] -o OPTIONS [SOURCE] MOUNTPOINT`,
- * without a command, becomes `mount ...`. Pure, and imports nothing: every start goes through here.
+ * The command line of fuse-overlayfs, which mount(8) uses too: `[-f] [-d] -o OPTIONS [SOURCE]
+ * MOUNTPOINT`, without a command, becomes `mount ...`. Pure, and imports nothing: every start goes
+ * through here.
  */
 
-/** The name under which this program takes the place of fuse-overlayfs: each call of it is a mount. */
+/**
+ * The name under which this program takes the place of fuse-overlayfs: each call of it is a mount.
+ */
 const ALIAS = 'fuse-overlayfs'
 
 /** The version of fuse-overlayfs whose options are understood. */
@@ -54,8 +57,8 @@ export const readCall = (
 }
 
 /**
- * As a helper of mount(8), `mount.tsoverlay SOURCE MOUNTPOINT [-sfnv] [-t TYPE] -o OPTIONS`. What `-f` means to
- * fuse-overlayfs it does not mean there.
+ * As a helper of mount(8), `mount.tsoverlay SOURCE MOUNTPOINT [-sfnv] [-t TYPE] -o OPTIONS`. What
+ * `-f` means to fuse-overlayfs it does not mean there.
  */
 const asHelper = (
   args: readonly string[],

@@ -1,4 +1,7 @@
-/** Names of mount options that have no value of their own here: what each means, and which are known at all. */
+/**
+ * Names of mount options that have no value of their own here: what each means, and which are known
+ * at all.
+ */
 
 import { mountFlagWords } from './mount-flags.js'
 
@@ -39,7 +42,10 @@ export const impliedFlags: ReadonlyMap<string, readonly ('nosuid' | 'nodev' | 'n
     ['group', ['nosuid', 'nodev']],
   ])
 
-/** SELinux labels. As fuse-overlayfs does, they are accepted where programs call it, and go no further. */
+/**
+ * SELinux labels. As fuse-overlayfs does, they are accepted where programs call it, and go no
+ * further.
+ */
 export const labels: ReadonlySet<string> = new Set([
   'context',
   'fscontext',

@@ -1,10 +1,10 @@
 /**
- * The value of `-o`: kernel overlayfs' options and escapes, mount flags, and what FUSE adds. Parsing
- * touches no file; paths come out absolute but otherwise as they were given (no `..` is folded, since
- * the component before it may be a symlink).
+ * The value of `-o`: kernel overlayfs' options and escapes, mount flags, and what FUSE adds.
+ * Parsing touches no file; paths come out absolute but otherwise as they were given (no `..` is
+ * folded, since the component before it may be a symlink).
  *
- * A name that is not known or not offered is returned in `ignored` (see unknown-options.ts); a value that can't be is
- * a MountError.
+ * A name that is not known or not offered is returned in `ignored` (see unknown-options.ts); a
+ * value that can't be is a MountError.
  */
 
 import { geteuid } from 'node:process'
@@ -43,7 +43,10 @@ export interface ParsedOptions {
   allowOther: boolean | undefined
   /** MS_* bits of mount(2). */
   mountFlags: number
-  /** How long the kernel may keep names and attributes, in seconds. `undefined`: the transport's own. */
+  /**
+   * How long the kernel may keep names and attributes, in seconds. `undefined`: the transport's
+   * own.
+   */
   timeout: number | undefined
   tuning: Tuning
   /** `undefined`: as the command line says, or by default. */

@@ -5,8 +5,8 @@ import type { IdRange } from '../overlay/options.js'
 import { checkId, checkRanges } from '../overlay/owner/idmap.js'
 
 /**
- * DISK:SHOWN:LENGTH, several joined by colons. A colon at the beginning says nothing: containers/storage
- * writes one.
+ * DISK:SHOWN:LENGTH, several joined by colons. A colon at the beginning says nothing:
+ * containers/storage writes one.
  * @throws {MountError}
  */
 export const parseRanges = (option: string, value: string): IdRange[] => {

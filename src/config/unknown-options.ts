@@ -5,14 +5,15 @@ import { isMountFlag } from './mount-flags.js'
 import { knownNames, notOffered } from './option-words.js'
 
 /**
- * What becomes of an option that is not known. `refuse`: an error (`tsoverlay mount`). `tell`: a line, as
- * fuse-overlayfs does; but a layer whose name is misspelt is an error. `pass`: a line (`--sloppy`).
+ * What becomes of an option that is not known. `refuse`: an error (`tsoverlay mount`). `tell`: a
+ * line, as fuse-overlayfs does; but a layer whose name is misspelt is an error. `pass`: a line
+ * (`--sloppy`).
  */
 export type OnUnknown = 'refuse' | 'tell' | 'pass'
 
 /**
- * How many letters have to be put in, left out, replaced or exchanged with their neighbour to make one word of the other
- * (optimal string alignment).
+ * How many letters have to be put in, left out, replaced or exchanged with their neighbour to make
+ * one word of the other (optimal string alignment).
  */
 export const distance = (a: string, b: string): number => {
   let [older, old] = [[] as number[], Array.from({ length: b.length + 1 }, (_, i) => i)]

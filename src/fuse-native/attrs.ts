@@ -1,6 +1,6 @@
 /**
- * Attributes in the numbers that the package can carry. It writes all of them into arrays of 32-bit numbers, and
- * times in milliseconds, without a sign.
+ * Attributes in the numbers that the package can carry. It writes all of them into arrays of 32-bit
+ * numbers, and times in milliseconds, without a sign.
  */
 
 import { Attr, type StatFsOut } from '../overlay/ops.js'
@@ -10,9 +10,9 @@ import type { PackageStat, PackageStatfs } from './package.js'
 const TWO_32 = 0x1_0000_0000
 
 /**
- * Inode numbers of 32 bits. One that is larger gets a number of its own, from the top downwards, for as long as the
- * mount lives: cutting it would give the same number to files of different layers, and who copies hard links
- * would take them for one.
+ * Inode numbers of 32 bits. One that is larger gets a number of its own, from the top downwards,
+ * for as long as the mount lives: cutting it would give the same number to files of different
+ * layers, and who copies hard links would take them for one.
  */
 export class Inos {
   readonly #large = new Map<Ino, number>()
@@ -33,7 +33,10 @@ export class Inos {
 const milliseconds = (sec: number, nsec: number): number =>
   Math.max(0, sec * 1000 + Math.floor(nsec / 1_000_000))
 
-/** As the C library and the kernel (new_encode_dev) have it; FUSE has no more than 32 bits for it either. */
+/**
+ * As the C library and the kernel (new_encode_dev) have it; FUSE has no more than 32 bits for it
+ * either.
+ */
 const deviceNumber = (major: number, minor: number): number =>
   (((major & 0xfff) << 8) | (minor & 0xff) | ((minor & 0xfff00) << 12)) >>> 0
 
@@ -56,7 +59,9 @@ export const statOf = (attr: Attr, inos: Inos): PackageStat => ({
 
 const none = new Attr()
 
-/** What a listing tells of an entry: its number, and its type in the bits that a mode has for it. */
+/**
+ * What a listing tells of an entry: its number, and its type in the bits that a mode has for it.
+ */
 export const listedStat = (ino: Ino, type: number, inos: Inos): PackageStat => {
   const stat = statOf(none, inos)
   stat.mode = type << 12

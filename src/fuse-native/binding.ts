@@ -26,15 +26,16 @@ import type {
 import type { Session } from './session.js'
 
 /**
- * Where `atime` and `mtime` are in `fuse_thread_locals_t` of fuse-native.c, on machines of 64 bits: milliseconds as
- * size_t, those before 1970 wrapped around. Nine pointers and numbers, three identifiers and a device come first.
+ * Where `atime` and `mtime` are in `fuse_thread_locals_t` of fuse-native.c, on machines of 64 bits:
+ * milliseconds as size_t, those before 1970 wrapped around. Nine pointers and numbers, three
+ * identifiers and a device come first.
  */
 const ATIME_AT = 104
 const MTIME_AT = 112
 
 /**
- * Both times of a `utimens`, in milliseconds; undefined where the structure is not the one that is known, which the
- * access time shows: it is there, and is told in the right way, too.
+ * Both times of a `utimens`, in milliseconds; undefined where the structure is not the one that is
+ * known, which the access time shows: it is there, and is told in the right way, too.
  */
 export const timesOf = (
   thread: Buffer | undefined,

@@ -22,8 +22,8 @@ const SAME_ID = 0xffff_ffff
 const TARGET_MAX = 4096
 
 /**
- * libfuse counts the name that it has given to a removed file among its links, and takes it off again
- * (lib/fuse.c:fuse_lib_getattr). Here it is none of them.
+ * libfuse counts the name that it has given to a removed file among its links, and takes it off
+ * again (lib/fuse.c:fuse_lib_getattr). Here it is none of them.
  */
 const countHidden = (s: Session, dentry: Dentry | Result): void => {
   if (typeof dentry !== 'number' && dentry.hidden && s.attr.nlink > 0) s.attr.nlink++
@@ -134,8 +134,9 @@ export const attrHandlers = (s: Session): Attributes => {
 }
 
 /**
- * Without FUSE_POSIX_ACL, which libfuse 2 does not ask for, the kernel goes by the mode alone. An ACL that
- * nobody enforces must not be taken: its mask is in the group's bits, so that the group would get more than it gives.
+ * Without FUSE_POSIX_ACL, which libfuse 2 does not ask for, the kernel goes by the mode alone. An
+ * ACL that nobody enforces must not be taken: its mask is in the group's bits, so that the group
+ * would get more than it gives.
  */
 const isAcl = (name: ByteString): boolean => name === ACL_ACCESS || name === ACL_DEFAULT
 
@@ -172,7 +173,8 @@ export const listxattr = (s: Session, path: string, into: Buffer): Result => {
   const id = s.node(path)
   if (id < 0) return id
   const list = Buffer.allocUnsafe(LIST_MAX)
-  // Who asks is not told. To hide names from root would have copies lose them; reading one takes root anyway.
+  // Who asks is not told. To hide names from root would have copies lose them; reading one takes
+  // root anyway.
   const r = s.ops.listxattr(id, list, 0, LIST_MAX, true)
   if (r < 0) return r
   const names = list.latin1Slice(0, r).split('\0').slice(0, -1)

@@ -67,7 +67,8 @@ export const nameHandlers = (s: Session): Names => {
   return {
     create(path, mode, done) {
       const call = (): Result => {
-        // How it is opened is not told. The kernel itself sees to it that nobody does with it what they may not.
+        // How it is opened is not told. The kernel itself sees to it that nobody does with it what
+        // they may not.
         const r = make(path, ({ directory, name }) =>
           s.ops.create(s.caller, directory.id, name, mode & 0o7777, O_RDWR, s.entry, s.opened),
         )

@@ -2,7 +2,8 @@
  * The table of handlers. Of those that the package knows these are left out:
  *
  * - access: with `default_permissions` the kernel never asks;
- * - flush: nothing is held back until a close. Not to be asked is libfuse's ENOSYS, and the kernel's last question.
+ * - flush: nothing is held back until a close. Not to be asked is libfuse's ENOSYS, and the
+ *   kernel's last question.
  */
 
 import { attrHandlers, xattrHandlers } from './handlers-attr.js'

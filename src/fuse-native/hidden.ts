@@ -1,13 +1,14 @@
 /**
- * Files that are removed while they are open. libfuse tells no inode, only paths, so it needs a name for them: instead
- * of removing an open file it renames it, in its directory, to `.fuse_hidden` and sixteen hexadecimal digits, and removes
- * that at the last close (lib/fuse.c:hide_node). Here no such file is ever made: the union keeps a removed file by its
+ * Files that are removed while they are open. libfuse tells no inode, only paths, so it needs a
+ * name for them: instead of removing an open file it renames it, in its directory, to
+ * `.fuse_hidden` and sixteen hexadecimal digits, and removes that at the last close
+ * (lib/fuse.c:hide_node). Here no such file is ever made: the union keeps a removed file by its
  * handles, so the name is removed at once, and the other one is only known to paths.ts.
  *
- * Before a rename over an open file libfuse does the same to the file that is in the way, in a step of its own; if the
- * rename then failed, that file would be lost. So the removal waits for what the same thread of libfuse asks next: the
- * rename, which then replaces the file itself, in one step. Everything else that anyone asks, and 20 ms without a
- * question, have the file removed first.
+ * Before a rename over an open file libfuse does the same to the file that is in the way, in a step
+ * of its own; if the rename then failed, that file would be lost. So the removal waits for what the
+ * same thread of libfuse asks next: the rename, which then replaces the file itself, in one step.
+ * Everything else that anyone asks, and 20 ms without a question, have the file removed first.
  */
 
 import type { Logger } from '../log.js'
@@ -58,8 +59,8 @@ export class Hidden {
   }
 
   /**
-   * Whether a rename by this thread to this place is the one that the file was put out of the way for. Until
-   * `renamed` it stays where it is then.
+   * Whether a rename by this thread to this place is the one that the file was put out of the way
+   * for. Until `renamed` it stays where it is then.
    */
   claim(thread: unknown, to: Place): boolean {
     const waiting = this.#waiting

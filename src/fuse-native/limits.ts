@@ -1,6 +1,7 @@
 /**
- * What can't be had through the package, each with its reason. It is said when the transport is chosen, and listed in
- * SEMANTICS.md; test/differential/tolerated.ts has what of it is to be seen there.
+ * What can't be had through the package, each with its reason. It is said when the transport is
+ * chosen, and listed in SEMANTICS.md; test/differential/tolerated.ts has what of it is to be seen
+ * there.
  */
 
 /** In one line, for the log. */

@@ -1,6 +1,6 @@
 /**
- * A union mounted through the package, in the main thread of a process of its own (process.ts), and served until the
- * connection to the kernel ends.
+ * A union mounted through the package, in the main thread of a process of its own (process.ts), and
+ * served until the connection to the kernel ends.
  */
 
 import { readdirSync, readlinkSync } from 'node:fs'
@@ -19,7 +19,10 @@ import { libfuseOptions } from './options.js'
 import { loadPackage } from './package.js'
 import { Session } from './session.js'
 
-/** The package can't tell the kernel anything unasked; nothing is cached that would have to be taken back. */
+/**
+ * The package can't tell the kernel anything unasked; nothing is cached that would have to be taken
+ * back.
+ */
 const nobody: Notifier = { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null }
 
 /** Descriptors of /dev/fuse: the package does not say which one it got. */

@@ -1,7 +1,8 @@
 /**
- * Names between the union, where they are bytes, and the package, which has them as JavaScript strings: every
- * path is decoded as UTF-8 before it gets here, and what is not UTF-8 is U+FFFD by then, which could have been
- * anything. So a name with U+FFFD is refused, and one that is no UTF-8 is never handed over.
+ * Names between the union, where they are bytes, and the package, which has them as JavaScript
+ * strings: every path is decoded as UTF-8 before it gets here, and what is not UTF-8 is U+FFFD by
+ * then, which could have been anything. So a name with U+FFFD is refused, and one that is no UTF-8
+ * is never handed over.
  */
 
 import { isUtf8 } from 'node:buffer'

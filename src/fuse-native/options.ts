@@ -39,7 +39,10 @@ const REMOUNTED = MS_NODIRATIME | MS_STRICTATIME | MS_NOSYMFOLLOW
 const PER_MOUNT =
   MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_RELATIME | REMOUNTED
 
-/** Flags of the mount that libfuse has no words for, together with those it has; 0 where there are none. */
+/**
+ * Flags of the mount that libfuse has no words for, together with those it has; 0 where there are
+ * none.
+ */
 export const laterFlags = (flags: number): number =>
   (flags & REMOUNTED) === 0 ? 0 : flags & PER_MOUNT
 
@@ -58,7 +61,8 @@ const text = (options: ServeOptions, flags: number): string => {
     'use_ino',
     'big_writes',
     `max_write=${Math.min(MAX_WRITE, options.tuning.maxWrite)}`,
-    // Names change through the mount alone. Attributes do not: another name of the file is another inode to the kernel.
+    // Names change through the mount alone. Attributes do not: another name of the file is another
+    // inode to the kernel.
     `entry_timeout=${timeout}`,
     `negative_timeout=${timeout}`,
     'attr_timeout=0',
@@ -71,7 +75,10 @@ const refuse = (option: string, reason: string): never => {
   throw new MountError(`${option}: ${reason}; use transport=kernel`, { option, code: 'EINVAL' })
 }
 
-/** The package's one argument for libfuse. @throws {MountError} where the package can't carry something */
+/**
+ * The package's one argument for libfuse. @throws {MountError} where the package can't carry
+ * something
+ */
 export const libfuseOptions = (options: ServeOptions, flags: number): string => {
   if (options.io === 'passthrough')
     return refuse('io=passthrough', 'fuse-native has no passthrough')

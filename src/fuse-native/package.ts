@@ -1,6 +1,6 @@
 /**
- * The npm package fuse-native 2.2.6 itself: how it is loaded, and the part of its interface that is used. It
- * ships no types; these are those of its README, its index.js and its fuse-native.c.
+ * The npm package fuse-native 2.2.6 itself: how it is loaded, and the part of its interface that is
+ * used. It ships no types; these are those of its README, its index.js and its fuse-native.c.
  */
 
 import { createRequire } from 'node:module'
@@ -11,14 +11,20 @@ import { preload } from '../sys/library.js'
 /** The only version there will be: the package is not maintained any more. */
 export const PACKAGE = 'fuse-native@2.2.6'
 
-/** The argument for a C-side waiter: wakes the thread of libfuse that has asked, with 0 or more, or -errno. */
+/**
+ * The argument for a C-side waiter: wakes the thread of libfuse that has asked, with 0 or more, or
+ * -errno.
+ */
 export type Signal = (result: number, ...values: unknown[]) => void
 
 /** What a handler calls in the end: a result, or -errno, and what the operation yields. */
 export type Done = (result: number) => void
 export type DoneWith<T> = (result: number, value?: T) => void
 
-/** The package turns it into a struct stat: 32 bits for all but size, blocks and times (milliseconds). */
+/**
+ * The package turns it into a struct stat: 32 bits for all but size, blocks and times
+ * (milliseconds).
+ */
 export interface PackageStat {
   mode: number
   uid: number
@@ -49,8 +55,8 @@ export interface PackageStatfs {
 }
 
 /**
- * The handlers that are used. `getxattr`, `listxattr`, `fgetattr` and `utimens` are only named here, to have them
- * asked for: see binding.ts.
+ * The handlers that are used. `getxattr`, `listxattr`, `fgetattr` and `utimens` are only named
+ * here, to have them asked for: see binding.ts.
  */
 export interface Operations {
   statfs(path: string, done: DoneWith<PackageStatfs>): void
@@ -107,10 +113,15 @@ export interface Operations {
   rmdir(path: string, done: Done): void
 }
 
-/** Called by the C side: its structure for the thread that asks (as a Buffer), the operation, its arguments. */
+/**
+ * Called by the C side: its structure for the thread that asks (as a Buffer), the operation, its
+ * arguments.
+ */
 export type RawHandler = (thread: Buffer, opcode: number, ...args: unknown[]) => void
 
-/** What the class has that is used or replaced here; names with an underscore are its own internals. */
+/**
+ * What the class has that is used or replaced here; names with an underscore are its own internals.
+ */
 export interface FuseInstance {
   _handlers: (RawHandler | undefined)[]
   /** The C side's structure for the mount. */
@@ -156,9 +167,10 @@ const codeOf = (error: unknown): string | undefined =>
 /**
  * Loads the package, for the first time in this process.
  *
- * Its binary wants `libfuse.so.2`, which the loader looks for among the system's libraries, not beside the binary,
- * where the package has it under another file name. Once that file is loaded, its soname is what the loader finds: so
- * no system package is needed, and always the same libfuse is used.
+ * Its binary wants `libfuse.so.2`, which the loader looks for among the system's libraries, not
+ * beside the binary, where the package has it under another file name. Once that file is loaded,
+ * its soname is what the loader finds: so no system package is needed, and always the same libfuse
+ * is used.
  *
  * @throws {MountError} it is not there, or does not load here
  */

@@ -1,7 +1,8 @@
 /**
- * Paths to nodes. libfuse tells a path with every request; the union knows inodes by number, and keeps those that
- * were looked up until they are given back. In place of the kernel's dentries there is a tree of the names that were
- * used last: each holds one lookup of its node. A directory stays as long as there are names below it.
+ * Paths to nodes. libfuse tells a path with every request; the union knows inodes by number, and
+ * keeps those that were looked up until they are given back. In place of the kernel's dentries
+ * there is a tree of the names that were used last: each holds one lookup of its node. A directory
+ * stays as long as there are names below it.
  */
 
 import {
@@ -59,7 +60,10 @@ export class Paths {
     return this.#recent.size
   }
 
-  /** The name at the end of a path, or -errno: -ENOENT, -ENOTDIR, or -EILSEQ where its bytes are not known. */
+  /**
+   * The name at the end of a path, or -errno: -ENOENT, -ENOTDIR, or -EILSEQ where its bytes are not
+   * known.
+   */
   find(path: string): Dentry | Result {
     const bytes = toBytes(path)
     return bytes === undefined ? -E.EILSEQ : this.#walk(bytes)

@@ -1,7 +1,7 @@
 /**
- * The process of a union that is mounted through fuse-native: started by serve.ts, which it talks to over the channel
- * that Node gives to a child. It lets no signal end it: whoever started it unmounts, and the end of the mount is its
- * own.
+ * The process of a union that is mounted through fuse-native: started by serve.ts, which it talks
+ * to over the channel that Node gives to a child. It lets no signal end it: whoever started it
+ * unmounts, and the end of the mount is its own.
  */
 
 import { plainError, remoteLogger, type FromWorker, type ServeOptions } from '../server/messages.js'
@@ -25,8 +25,8 @@ const send = (message: FromProcess, then: () => void = () => {}): void => {
 }
 
 /**
- * libfuse's thread may still be taking its things apart, while a regular exit would have the libraries do so as well.
- * There is nothing left to be saved.
+ * libfuse's thread may still be taking its things apart, while a regular exit would have the
+ * libraries do so as well. There is nothing left to be saved.
  */
 const end = (error?: unknown): void =>
   send(
@@ -48,8 +48,9 @@ const start = async (options: ServeOptions): Promise<void> => {
     log.error({ err: error }, 'a fault of the program')
     void leave(options.mountpoint, error)
   })
-  // Who has started this is gone. What it left mounted (which only one that was killed does) is dead with it, as a
-  // mount is whose own server was killed: below it there may be a directory that nobody must write to by mistake.
+  // Who has started this is gone. What it left mounted (which only one that was killed does) is
+  // dead with it, as a mount is whose own server was killed: below it there may be a directory that
+  // nobody must write to by mistake.
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
   try {
     live = await mountNative(options, log)

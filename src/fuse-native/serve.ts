@@ -1,9 +1,11 @@
 /**
- * A mount through fuse-native, seen from the program: starts the process that serves it, hears its log, and unmounts.
+ * A mount through fuse-native, seen from the program: starts the process that serves it, hears its
+ * log, and unmounts.
  *
- * A process, where the kernel transport has a thread: the package runs its handlers on the default event loop of the
- * process, so it can live in a main thread only. In the program's own one, a synchronous call on the own mount would
- * wait for itself for ever; and what goes wrong on the C side (an assertion, a crash) would end the program.
+ * A process, where the kernel transport has a thread: the package runs its handlers on the default
+ * event loop of the process, so it can live in a main thread only. In the program's own one, a
+ * synchronous call on the own mount would wait for itself for ever; and what goes wrong on the C
+ * side (an assertion, a crash) would end the program.
  */
 
 import { fork, type ChildProcess } from 'node:child_process'
@@ -29,7 +31,8 @@ const entry = entryPoint('fuse-native/process')
 export const startServer = async (options: ServeOptions, log: Logger): Promise<Server> => {
   const server = new Serving(options, log)
   await server.ready
-  // The package says so before the kernel has taken the answer to INIT, which would set it back; whoever asks waits for that.
+  // The package says so before the kernel has taken the answer to INIT, which would set it back;
+  // whoever asks waits for that.
   await statfs(options.mountpoint).catch(() => {})
   if (server.device !== undefined) tuneBdi(server.device, log)
   remount(options, log)
@@ -74,7 +77,8 @@ class Serving implements Server {
     this.closed.catch(() => {})
 
     const before = mountedDevice(this.mountpoint)
-    // Detached, by setsid(2): what is typed at a terminal is not for it. Nothing of the program's is held open.
+    // Detached, by setsid(2): what is typed at a terminal is not for it. Nothing of the program's
+    // is held open.
     this.#child = fork(entry, [], {
       cwd: '/',
       detached: true,
@@ -156,7 +160,10 @@ class Serving implements Server {
     return this.#failure
   }
 
-  /** It goes by itself when the channel is closed; a mount that is live is taken away by exit-guard.ts. */
+  /**
+   * It goes by itself when the channel is closed; a mount that is live is taken away by
+   * exit-guard.ts.
+   */
   readonly #onExit = (): void => {
     if (!this.#live) this.#child.kill('SIGKILL')
   }

@@ -1,6 +1,7 @@
 /**
- * The union behind the package's handlers: runs an operation, waits where the union has to wait, and has an answer in
- * every case. Nothing is thrown out of a handler: what is not known is logged with its stack, and answered EIO.
+ * The union behind the package's handlers: runs an operation, waits where the union has to wait,
+ * and has an answer in every case. Nothing is thrown out of a handler: what is not known is logged
+ * with its stack, and answered EIO.
  */
 
 import { countLinks } from '../fuse/protocol/encode.js'

@@ -11,7 +11,10 @@ export interface Tuning {
   readonly staticNlink: boolean
   /** Bytes of data in the largest WRITE request. */
   readonly maxWrite: number
-  /** Open and close files without a message, in `cached` mode. Of itself this is so where it changes nothing. */
+  /**
+   * Open and close files without a message, in `cached` mode. Of itself this is so where it changes
+   * nothing.
+   */
   readonly noOpen: boolean
 }
 
@@ -21,8 +24,8 @@ export const PAGE = 4096
 export const PIPE_SIZE = 1024 * 1024
 
 /**
- * Bytes of data in the largest request: with a page for its header it fits into a pipe. The kernel's own limit
- * (fs.fuse.max_pages_limit) is one page more.
+ * Bytes of data in the largest request: with a page for its header it fits into a pipe. The
+ * kernel's own limit (fs.fuse.max_pages_limit) is one page more.
  */
 export const MAX_IO = PIPE_SIZE - PAGE
 

@@ -1,6 +1,7 @@
 /**
- * Mounts of this process whose end is under way: unmounting waits for it, but not for long, and under load a server needs longer
- * to close its layers. Whoever mounts the same upper directory then waits for that, where lock.ts would refuse it.
+ * Mounts of this process whose end is under way: unmounting waits for it, but not for long, and
+ * under load a server needs longer to close its layers. Whoever mounts the same upper directory
+ * then waits for that, where lock.ts would refuse it.
  */
 
 import { realpathSync } from 'node:fs'
@@ -58,8 +59,8 @@ export const noteLive = (
 }
 
 /**
- * Whether it is mounted nowhere any more, neither here nor in a mount namespace that was copied. The device number alone does
- * not tell: once it is free, a later mount gets it.
+ * Whether it is mounted nowhere any more, neither here nor in a mount namespace that was copied.
+ * The device number alone does not tell: once it is free, a later mount gets it.
  */
 const isGone = (own: Own): boolean => {
   const { device, mountpoint } = own.place
@@ -72,7 +73,8 @@ const isGone = (own: Own): boolean => {
 }
 
 /**
- * Waits for mounts of this process that have one of the directories, but are mounted nowhere any more.
+ * Waits for mounts of this process that have one of the directories, but are mounted nowhere any
+ * more.
  * @param directories an upper and a work directory
  * @param patience for how long at most, in milliseconds
  */

@@ -1,7 +1,8 @@
 /**
- * Whether a kernel overlayfs or a fuse-overlayfs uses a directory as its upper or work directory. Neither takes a lock that can be
- * seen (lock.ts finds another tsoverlay), but /proc tells: of the former the mount options, of the latter the command line. A
- * directory that is a lower layer there does not count.
+ * Whether a kernel overlayfs or a fuse-overlayfs uses a directory as its upper or work directory.
+ * Neither takes a lock that can be seen (lock.ts finds another tsoverlay), but /proc tells: of the
+ * former the mount options, of the latter the command line. A directory that is a lower layer there
+ * does not count.
  */
 
 import * as fs from 'node:fs'
@@ -29,7 +30,10 @@ const MOST_NAMESPACES = 256
 const PATIENCE_MS = 3000
 const POLL_MS = 10
 
-/** Device and inode of a directory: the same for every name of it. Empty: there is none, or it can't be seen. */
+/**
+ * Device and inode of a directory: the same for every name of it. Empty: there is none, or it can't
+ * be seen.
+ */
 const keyOf = (path: string): string => {
   try {
     const stat = fs.statSync(path, { bigint: true, throwIfNoEntry: false })
@@ -98,9 +102,10 @@ const sameAs = (wanted: readonly Wanted[], key: string): Wanted | undefined =>
   key === '' ? undefined : wanted.find(one => one.key === key)
 
 /**
- * A relative path in the mount options starts where the mounter worked, which nothing tells any more. But the root of an
- * overlay has the inode number and the times of its upper directory (kernel: ovl_get_root, ovl_getattr).
- * That root may itself be a directory that another one lies in.
+ * A relative path in the mount options starts where the mounter worked, which nothing tells any
+ * more. But the root of an overlay has the inode number and the times of its upper directory
+ * (kernel: ovl_get_root, ovl_getattr). That root may itself be a directory that another one lies
+ * in.
  */
 const showsRootOf = (directory: string, mountpoint: string): boolean => {
   try {
@@ -156,7 +161,10 @@ const argumentsOf = (pid: number): string[] => {
   }
 }
 
-/** The values of `-o`, cut at commas and without libfuse's escapes (fuse_opt.c: process_real_option_group). */
+/**
+ * The values of `-o`, cut at commas and without libfuse's escapes (fuse_opt.c:
+ * process_real_option_group).
+ */
 export const mountOptionsOf = (args: readonly string[]): string[] =>
   args
     .flatMap((arg, i) =>
@@ -174,7 +182,8 @@ const foundIn = (option: string, pid: number, wanted: readonly Wanted[]): Wanted
   const value = /^(?:upperdir|workdir)=(.+)$/s.exec(option)?.[1]
   if (value === undefined) return undefined
   if (value.startsWith('/')) return sameAs(wanted, keyOf(`/proc/${pid}/root${value}`))
-  // In the background it works in `/`, wherever it was started. But it has the directories open: the upper one, and `work` in the other.
+  // In the background it works in `/`, wherever it was started. But it has the directories open:
+  // the upper one, and `work` in the other.
   const name = posix.normalize(value).replace(/^(\.\.\/)+/, '')
   const [end, isWork] = option.startsWith('w') ? [posix.join(name, 'work'), true] : [name, false]
   const keys = openPaths(pid)

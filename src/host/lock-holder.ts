@@ -1,6 +1,6 @@
 /**
- * Who holds the lock of an upper or work directory (lock.ts), and waiting for one that is about to let go. It goes by /proc alone, and
- * takes no lock.
+ * Who holds the lock of an upper or work directory (lock.ts), and waiting for one that is about to
+ * let go. It goes by /proc alone, and takes no lock.
  */
 
 import { readFileSync, statSync } from 'node:fs'
@@ -19,13 +19,16 @@ export interface Holder {
   mountpoints: string[]
   /** The process that answers the kernel for it, where that is another. */
   server?: number
-  /** The mount that has the lock, where the process says so: it may have others. '' says that none has. */
+  /**
+   * The mount that has the lock, where the process says so: it may have others. '' says that none
+   * has.
+   */
   device?: string
 }
 
 /**
- * How long to wait for a holder whose mount is gone already: umount(8) returns before the server has
- * closed its files.
+ * How long to wait for a holder whose mount is gone already: umount(8) returns before the server
+ * has closed its files.
  */
 export const PATIENCE_MS = 3000
 const POLL_MS = 10
@@ -58,8 +61,9 @@ export const wait = (patience: number, look: () => Held | false): void => {
 }
 
 /**
- * Whether a directory lies in one that another tsoverlay has locked (kernel: ovl_check_layer). /proc tells: to try the locks would have a
- * mount that begins meanwhile find them taken. Anybody may lock a directory, so it counts only for a server of a FUSE mount.
+ * Whether a directory lies in one that another tsoverlay has locked (kernel: ovl_check_layer).
+ * /proc tells: to try the locks would have a mount that begins meanwhile find them taken. Anybody
+ * may lock a directory, so it counts only for a server of a FUSE mount.
  *
  * @param above the directories that the upper and the work directory lie in
  * @param impatient one that is about to end is not waited for
@@ -88,7 +92,10 @@ const lockers = (numbers: ReadonlySet<string>): number[] =>
     .map(fields => Number(fields![1]))
     .filter(pid => pid > 0)
 
-/** Which of the directories a process has locked. It is looked at by its descriptors: the device in /proc/locks is not always that of stat(2). */
+/**
+ * Which of the directories a process has locked. It is looked at by its descriptors: the device in
+ * /proc/locks is not always that of stat(2).
+ */
 const lockedBy = (
   pid: number,
   above: readonly Wanted[],

@@ -1,6 +1,7 @@
 /**
- * The lock that keeps two unions from writing into one upper or work directory. The lock is flock(2) on the directories
- * themselves: nothing is created, and it ends with the process however that ends.
+ * The lock that keeps two unions from writing into one upper or work directory. The lock is
+ * flock(2) on the directories themselves: nothing is created, and it ends with the process however
+ * that ends.
  */
 
 import { fstatSync } from 'node:fs'
@@ -33,11 +34,13 @@ export const lockUpper = (
 }
 
 /**
- * Locks the upper directory of a union that only reads: nobody writes there meanwhile. The lock is a shared one, which tells such a
- * union from one that writes; two of them exclude each other all the same, as in kernel overlayfs with `index=on`.
+ * Locks the upper directory of a union that only reads: nobody writes there meanwhile. The lock is
+ * a shared one, which tells such a union from one that writes; two of them exclude each other all
+ * the same, as in kernel overlayfs with `index=on`.
  *
  * @param upperFd a descriptor of the upper layer, not O_PATH; the lock lives as long as that
- * @param workFd a descriptor of the work directory, which is only looked at; negative: it can't be opened
+ * @param workFd a descriptor of the work directory, which is only looked at; negative: it can't be
+ *   opened
  * @throws {MountError} EBUSY: a live mount has one of them
  */
 export const lockReader = (

@@ -8,7 +8,9 @@ import type { Marker } from './markers.js'
 
 let made = 0
 
-/** @returns to be called when the mount has ended; it goes without where there is no descriptor left */
+/**
+ * @returns to be called when the mount has ended; it goes without where there is no descriptor left
+ */
 export const mark = (marker: Marker): (() => void) => {
   const fd = namedDescriptor(`tsoverlay:${marker.device}:${made++}`)
   if (fd < 0) return () => {}

@@ -1,7 +1,8 @@
 /**
- * What a process says about its mounts, for others to see: an open file in memory for each, whose name begins with `tsoverlay:`, and
- * whose text says what it is. It is closed when the mount has ended and its layers are closed. /proc/PID/fd shows
- * it; nothing is left of it when the process ends, however that does. mark.ts makes one.
+ * What a process says about its mounts, for others to see: an open file in memory for each, whose
+ * name begins with `tsoverlay:`, and whose text says what it is. It is closed when the mount has
+ * ended and its layers are closed. /proc/PID/fd shows it; nothing is left of it when the process
+ * ends, however that does. mark.ts makes one.
  */
 
 import { statSync } from 'node:fs'
@@ -22,7 +23,9 @@ export interface Marker {
   io: string
   /** When it was mounted, in milliseconds. */
   since: number
-  /** The descriptor of the pipe for questions (resident/questions.ts); -1 or missing: there is none. */
+  /**
+   * The descriptor of the pipe for questions (resident/questions.ts); -1 or missing: there is none.
+   */
   questions?: number
 }
 

@@ -1,6 +1,6 @@
 /**
- * Mounts in the mount namespaces of other processes, as far as /proc lets this one look. For messages, and for checks
- * before a mount is made; never while a request is served.
+ * Mounts in the mount namespaces of other processes, as far as /proc lets this one look. For
+ * messages, and for checks before a mount is made; never while a request is served.
  */
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -18,7 +18,10 @@ export interface Namespace {
 /** Of the flags in /proc/PID/stat (kernel: include/linux/sched.h). */
 const PF_KTHREAD = 0x200000
 
-/** The kernel's own threads, as far as it tells: children of process 2. In a pid namespace of its own that is any process. */
+/**
+ * The kernel's own threads, as far as it tells: children of process 2. In a pid namespace of its
+ * own that is any process.
+ */
 const kernelThreads = (): ReadonlySet<string> => {
   try {
     const flags = readFileSync('/proc/2/stat', 'latin1')
@@ -31,7 +34,10 @@ const kernelThreads = (): ReadonlySet<string> => {
   }
 }
 
-/** The process ids that /proc shows, without the kernel's own threads: those have no namespaces of their own. */
+/**
+ * The process ids that /proc shows, without the kernel's own threads: those have no namespaces of
+ * their own.
+ */
 export const processes = (): number[] => {
   try {
     const kernel = kernelThreads()
@@ -89,8 +95,8 @@ export interface Whereabouts {
 }
 
 /**
- * Where FUSE file systems are mounted, by their devices as mountinfo names them: `0:40`. The number of one that has ended may be
- * that of another file system by now.
+ * Where FUSE file systems are mounted, by their devices as mountinfo names them: `0:40`. The number
+ * of one that has ended may be that of another file system by now.
  */
 export const whereabouts = (devices: ReadonlySet<string>): Whereabouts[] =>
   namespaces().flatMap(({ pid, own, mounts }) =>

@@ -1,4 +1,7 @@
-/** The unions that are mounted where this process lives, and what serves them, as far as /proc lets it look. */
+/**
+ * The unions that are mounted where this process lives, and what serves them, as far as /proc lets
+ * it look.
+ */
 
 import { processes } from './mount-namespaces.js'
 import { markersOf, type Found } from './markers.js'

@@ -1,6 +1,6 @@
 /**
- * Which process serves which FUSE mount, as far as /proc tells. For messages and for waiting, never for
- * decisions about data.
+ * Which process serves which FUSE mount, as far as /proc tells. For messages and for waiting, never
+ * for decisions about data.
  */
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -26,8 +26,8 @@ export const fuseMountsOf = (pid: number, device?: string): string[] => {
 }
 
 /**
- * The FUSE connections whose descriptors a process has open, as devices (`0:40`). `undefined`: it has
- * such descriptors, but this kernel does not say of which connection (older ones do not).
+ * The FUSE connections whose descriptors a process has open, as devices (`0:40`). `undefined`: it
+ * has such descriptors, but this kernel does not say of which connection (older ones do not).
  */
 export const fuseConnectionsOf = (pid: number): Set<string> | undefined => {
   const connections = new Set<string>()
@@ -63,11 +63,16 @@ export const titleOf = (pid: number): string => {
   }
 }
 
-/** The title of a server of one mount, before the mountpoint, and of one that serves others as well, before all of them. */
+/**
+ * The title of a server of one mount, before the mountpoint, and of one that serves others as well,
+ * before all of them.
+ */
 const ONE = 'tsoverlay mount '
 const SEVERAL = 'tsoverlay server '
 
-/** The title of a server. The mountpoint comes first: a title is cut where the command line ended. */
+/**
+ * The title of a server. The mountpoint comes first: a title is cut where the command line ended.
+ */
 export const titleFor = (mountpoint: string, options: readonly string[]): string =>
   `${ONE}${mountpoint} -o ${options.join(',')}`
 
@@ -77,12 +82,18 @@ export const titleForAll = (mountpoints: readonly string[]): string =>
 /** Whether a title is that of a process which serves one mount and ends with it. */
 export const endsWithMount = (title: string): boolean => title.startsWith(ONE)
 
-/** Whether a title names a mount, for where the kernel does not say whose connection a descriptor is. */
+/**
+ * Whether a title names a mount, for where the kernel does not say whose connection a descriptor
+ * is.
+ */
 export const isNamedIn = (mount: MountInfo, title: string): boolean =>
   `${title} `.startsWith(`${ONE}${mount.mountpoint} `) ||
   (title.startsWith(SEVERAL) && `${title} `.includes(` ${mount.mountpoint} `))
 
-/** A process that serves for another one, which has started it, calls itself so and names its mountpoint. */
+/**
+ * A process that serves for another one, which has started it, calls itself so and names its
+ * mountpoint.
+ */
 export const SERVANT = 'tsoverlay-fuse-native'
 
 /** The process that a user knows as the server: it holds the mount, whoever answers the kernel. */
@@ -111,8 +122,8 @@ export const serversOf = (mount: MountInfo): number[] => {
 }
 
 /**
- * Whether a server may write through a mount. Where it does not say so (markers.ts), it holds the locks of an upper and a work directory
- * then (lock.ts).
+ * Whether a server may write through a mount. Where it does not say so (markers.ts), it holds the
+ * locks of an upper and a work directory then (lock.ts).
  */
 export const servesWritable = (pid: number, device: string): boolean => {
   const marker = markerOf(pid, device)

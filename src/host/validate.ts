@@ -1,8 +1,8 @@
 /**
- * What can be wrong with the directories of a union, found before anything is opened for good, created or
- * mounted. Every fault is one MountError that names the option, the path and the way out; the codes are
- * the errnos that kernel overlayfs answers (fs/overlayfs/super.c: ovl_get_upper, ovl_get_workdir,
- * ovl_check_layer, ovl_check_overlapping_layers).
+ * What can be wrong with the directories of a union, found before anything is opened for good,
+ * created or mounted. Every fault is one MountError that names the option, the path and the way
+ * out; the codes are the errnos that kernel overlayfs answers (fs/overlayfs/super.c: ovl_get_upper,
+ * ovl_get_workdir, ovl_check_layer, ovl_check_overlapping_layers).
  */
 
 import * as fs from 'node:fs'
@@ -27,8 +27,8 @@ interface Place {
   device: bigint
   mountId: number
   /**
-   * Where it lies in its own file system, whatever is mounted where: the file system's device and the
-   * path from its root. Sees through bind mounts, as the kernel's look at dentries does.
+   * Where it lies in its own file system, whatever is mounted where: the file system's device and
+   * the path from its root. Sees through bind mounts, as the kernel's look at dentries does.
    */
   inside: string | undefined
 }
@@ -81,9 +81,9 @@ export const validateUnion = (
 }
 
 /**
- * Checks the directory to mount on. It may itself be a layer (layers are opened before the mount hides
- * them), and layers may lie below it; it must not lie below a layer, or the server would walk into its
- * own mount and wait for itself.
+ * Checks the directory to mount on. It may itself be a layer (layers are opened before the mount
+ * hides them), and layers may lie below it; it must not lie below a layer, or the server would walk
+ * into its own mount and wait for itself.
  * @throws {MountError} for the first thing that is wrong
  */
 export const validateMountpoint = (
@@ -274,8 +274,8 @@ const contains = (outer: Place, inner: Place): boolean =>
   isBelow(inner, outer) || ancestors(inner.real).some(path => statKey(path) === outer.key)
 
 /**
- * No layer twice, none inside another, none inside the work directory's own parts. Each directory's way up is
- * walked once, so that hundreds of layers cost hundreds of walks.
+ * No layer twice, none inside another, none inside the work directory's own parts. Each directory's
+ * way up is walked once, so that hundreds of layers cost hundreds of walks.
  */
 const checkSeparate = (layers: Place[], work: Place | undefined): void => {
   const byKey = new Map<string, Place>()
@@ -291,7 +291,8 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
     byKey.set(layer.key, layer)
     if (layer.inside !== undefined) byInside.set(layer.inside, layer)
   }
-  // The work directory itself must lie in no layer. Below it, only `work` and `index` belong to the union.
+  // The work directory itself must lie in no layer. Below it, only `work` and `index` belong to the
+  // union.
   const traps = new Map(byKey)
   const insideTraps = new Map(byInside)
   if (work !== undefined) {
@@ -337,8 +338,9 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
 }
 
 /**
- * The directories of its file system that a directory lies in, whatever is mounted where (kernel: ovl_check_layer goes up by dentries). What is
- * above the root of its mount is seen where another mount shows it.
+ * The directories of its file system that a directory lies in, whatever is mounted where (kernel:
+ * ovl_check_layer goes up by dentries). What is above the root of its mount is seen where another
+ * mount shows it.
  */
 const wantedAbove = (place: Place, mounts: readonly MountInfo[]): Wanted[] => {
   const { option, path } = place

@@ -120,7 +120,8 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     const lower = layer !== upper
     const bits = layer.marks.read(layer.fd, '', lower)
     if (bits < 0) throw unreadable(layer, bits)
-    // An upper root that was made opaque elsewhere has whiteouts all the same: as a root it is merged.
+    // An upper root that was made opaque elsewhere has whiteouts all the same: as a root it is
+    // merged.
     if ((bits & Mark.OPAQUE) !== 0 && (!lower || layer.marks.opaque(layer.fd, '', lower) === 'x'))
       layer.root.xattrWhiteouts = true
   }
@@ -149,7 +150,8 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   })
   const merged = cut < 0 ? stacked : stacked.slice(0, cut + 1)
   const st = new Stat()
-  // The root shows the number of the upper root, with nothing constant over copy-up (kernel: ovl_get_root).
+  // The root shows the number of the upper root, with nothing constant over copy-up (kernel:
+  // ovl_get_root).
   const top = (upper ?? lowers[0]) as Layer
   const topStated = fstatx(top.fd, st)
   if (topStated < 0) throw unreadable(top, topStated)
@@ -265,8 +267,9 @@ function openDirectory(option: string, path: string, opened: number[]): number {
 }
 
 /**
- * Whether a path is reached through an idmapped mount. Podman makes those for lower layers where the kernel can,
- * and asks for the same mapping once more: it holds for the upper layer, which has none.
+ * Whether a path is reached through an idmapped mount. Podman makes those for lower layers where
+ * the kernel can, and asks for the same mapping once more: it holds for the upper layer, which has
+ * none.
  */
 const isIdmapped = (path: string): boolean =>
   mountAt(path)?.options.split(',').includes('idmapped') === true
@@ -281,8 +284,8 @@ function mountAt(path: string): MountInfo | undefined {
 }
 
 /**
- * A lower layer is reached through a private read-only mount where the process may make one: then the
- * kernel itself refuses every write to it. Else it is opened as it is.
+ * A lower layer is reached through a private read-only mount where the process may make one: then
+ * the kernel itself refuses every write to it. Else it is opened as it is.
  */
 function openPrivate(path: string, opened: number[]): Result {
   const tree = clonePrivate(path)
@@ -304,9 +307,10 @@ interface Writable {
 }
 
 /**
- * The upper and the work directory are reached through a private mount where the process may make one: then what is mounted
- * below them is not seen, and access times move as the union's flags say. It is one mount of a directory that has both in it,
- * since no rename leads from one mount into another. (Kernel: ovl_get_upper, ovl_get_workdir.) Else they are opened as they are.
+ * The upper and the work directory are reached through a private mount where the process may make
+ * one: then what is mounted below them is not seen, and access times move as the union's flags say.
+ * It is one mount of a directory that has both in it, since no rename leads from one mount into
+ * another. (Kernel: ovl_get_upper, ovl_get_workdir.) Else they are opened as they are.
  *
  * @throws {MountError} also where every read is to move a time, and some would not
  */
@@ -334,7 +338,10 @@ function openWritable(options: UnionOptions, deps: UnionDeps, opened: number[]):
 
 const RESOLVE_INSIDE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
-/** Opens two directories anew through a private mount of the next directory that both are in; or -errno. */
+/**
+ * Opens two directories anew through a private mount of the next directory that both are in; or
+ * -errno.
+ */
 function cloneOver(
   directories: readonly [number, number],
   flags: number,
@@ -399,7 +406,8 @@ function makeLayer(
   const uuid = Buffer.alloc(16)
   const identified = ioctl(fd, FS_IOC_GETFSUUID, answer)
   if (identified >= 0 && answer[0] === 16) answer.copy(uuid, 0, 1)
-  // A handle of a FUSE file system holds a number that another object has once its server was started again.
+  // A handle of a FUSE file system holds a number that another object has once its server was
+  // started again.
   const fs = new StatFs()
   const handled = nameToHandle(fd, '', handle)
   const asked = statfs(fd, fs)
@@ -428,8 +436,9 @@ function makeLayer(
 }
 
 /**
- * Whether the inode numbers of a file system are those of its layers, and each is one file's: fuse-overlayfs shows them without
- * the layers' devices. A server of somebody else may show any: who mounts one chooses its type, too.
+ * Whether the inode numbers of a file system are those of its layers, and each is one file's:
+ * fuse-overlayfs shows them without the layers' devices. A server of somebody else may show any:
+ * who mounts one chooses its type, too.
  */
 function isUnion(mount: MountInfo | undefined): boolean {
   if (mount === undefined || mount.type === 'overlay') return mount !== undefined
@@ -507,8 +516,8 @@ function openWork(
 }
 
 /**
- * Says on the upper root over which lower layer it lies: the index means nothing over another one (kernel:
- * ovl_verify_origin, which then refuses to mount).
+ * Says on the upper root over which lower layer it lies: the index means nothing over another one
+ * (kernel: ovl_verify_origin, which then refuses to mount).
  */
 function markRootOrigin(upper: Layer, lower: Layer | undefined, marks: MarkReader): Result {
   const present = marks.value(upper.fd, '', 'origin')
@@ -518,7 +527,10 @@ function markRootOrigin(upper: Layer, lower: Layer | undefined, marks: MarkReade
   return marks.set(upper.fd, '', 'origin', origin.toString('latin1'))
 }
 
-/** Leaves `work/incompat/volatile/dirty`, which makes the next mount refuse (kernel: ovl_create_volatile_dirty). */
+/**
+ * Leaves `work/incompat/volatile/dirty`, which makes the next mount refuse (kernel:
+ * ovl_create_volatile_dirty).
+ */
 function markVolatile(workFd: number, path: string): void {
   let fd = workFd
   for (const name of ['incompat', 'volatile']) {

@@ -17,8 +17,8 @@ export type Result = number
 export type NodeId = number
 
 /**
- * An open file; 0 means none. Below 0 it is the file of a node that nobody has opened (`ofNode`): for data where the union
- * was told that the kernel sends no OPEN.
+ * An open file; 0 means none. Below 0 it is the file of a node that nobody has opened (`ofNode`):
+ * for data where the union was told that the kernel sends no OPEN.
  */
 export type Fh = number
 
@@ -29,7 +29,10 @@ export const UNREAD_MAX = 0x3fff_ffff
 
 export const ofNode = (node: NodeId): Fh => -node
 
-/** Who asks. `uid` and `gid` are file system ids; `umask` is only meaningful where something is created. */
+/**
+ * Who asks. `uid` and `gid` are file system ids; `umask` is only meaningful where something is
+ * created.
+ */
 export interface Caller {
   uid: number
   gid: number
@@ -55,7 +58,10 @@ export class Entry {
 /** The answer to open, create and tmpfile. */
 export class Opened {
   fh: Fh = 0
-  /** The descriptor of the real file that serves this handle, until the node is copied up. -1: `realFile` opens it. */
+  /**
+   * The descriptor of the real file that serves this handle, until the node is copied up. -1:
+   * `realFile` opens it.
+   */
   fd = -1
   /** The handle may write. */
   writable = false
@@ -64,13 +70,17 @@ export class Opened {
   /** The real file lies in the upper layer. */
   upper = false
   /**
-   * It will serve this node for as long as the node lives, and may be read by the kernel itself: it is the
-   * upper layer's; or nothing is ever copied up, and reading does not move the access time of the lower file.
+   * It will serve this node for as long as the node lives, and may be read by the kernel itself: it
+   * is the upper layer's; or nothing is ever copied up, and reading does not move the access time
+   * of the lower file.
    */
   lasting = false
   /** The real file has set-id bits or a security.capability which a write must be able to drop. */
   privileged = false
-  /** The file's size as it was told last, at most `UNREAD_MAX`, if nobody has opened the node before; else -1. */
+  /**
+   * The file's size as it was told last, at most `UNREAD_MAX`, if nobody has opened the node
+   * before; else -1.
+   */
   unread = -1
 }
 
@@ -129,8 +139,8 @@ export interface DirPlusSink {
   /** Whether an entry of this name still fits: asked before the entry is looked up. */
   room(name: ByteString): boolean
   /**
-   * Called after `room` said yes. `entry.nodeId` 0 means "no attributes for this one" (`.`, `..`, or a
-   * name that vanished); otherwise the entry counts as one lookup.
+   * Called after `room` said yes. `entry.nodeId` 0 means "no attributes for this one" (`.`, `..`,
+   * or a name that vanished); otherwise the entry counts as one lookup.
    */
   add(name: ByteString, ino: Ino, type: number, cookie: number, entry: Entry): void
 }
@@ -140,14 +150,14 @@ export interface Notifier {
   /** Attributes that the transport may have cached for this node are no longer true. */
   attrChanged(node: NodeId): void
   /**
-   * What to write, and where, to have the kernel write back and drop the pages that it caches of this
-   * node; null where it caches none. The write waits for requests that the union has to serve, so it is
-   * for another thread.
+   * What to write, and where, to have the kernel write back and drop the pages that it caches of
+   * this node; null where it caches none. The write waits for requests that the union has to serve,
+   * so it is for another thread.
    */
   dropPages(node: NodeId): { fd: number; bytes: Uint8Array } | null
   /**
-   * The same to have the kernel forget nodes that nobody uses; null where it can't be asked. What it has of a node is written
-   * back first.
+   * The same to have the kernel forget nodes that nobody uses; null where it can't be asked. What
+   * it has of a node is written back first.
    */
   forgetNodes(nodes: readonly NodeId[]): { fd: number; bytes: Uint8Array } | null
 }
@@ -166,7 +176,8 @@ export interface Job {
  * Thrown (never returned) by an operation that must wait for a job. Nothing has been changed that a
  * second call would not find as it needs it: the transport keeps the request, goes on with others,
  * and when the job is done
- * - answers with the job's result (a count where the operation has one), where `answer` is set or the job failed;
+ * - answers with the job's result (a count where the operation has one), where `answer` is set or
+ *   the job failed;
  * - else calls the same operation again.
  */
 export class Pending {
@@ -184,11 +195,15 @@ export interface Kept {
 }
 
 /**
- * A union with lower layers on file systems that may keep a call waiting for as long as they like: any of its operations may throw
- * Pending, more than once. The transport says which request an operation is called for.
+ * A union with lower layers on file systems that may keep a call waiting for as long as they like:
+ * any of its operations may throw Pending, more than once. The transport says which request an
+ * operation is called for.
  */
 export interface SlowRequests {
-  /** Before the operations of a request. `kept`: what `suspend` gave when it was parked; null the first time. */
+  /**
+   * Before the operations of a request. `kept`: what `suspend` gave when it was parked; null the
+   * first time.
+   */
   begin(kept: Kept | null): void
   /** The request is parked. */
   suspend(): Kept | null
@@ -207,7 +222,9 @@ export interface Requester {
 export interface Ops extends Requester {
   /** Null: all layers answer by themselves. */
   readonly slow: SlowRequests | null
-  /** The name's inode; a name that does not exist gives 0 with `out.nodeId` 0. Counts one lookup. */
+  /**
+   * The name's inode; a name that does not exist gives 0 with `out.nodeId` 0. Counts one lookup.
+   */
   lookup(parent: NodeId, name: ByteString, out: Entry): Result
   /** Takes back `count` lookups. */
   forget(node: NodeId, count: number): void
@@ -227,7 +244,10 @@ export interface Ops extends Requester {
   ): Result
   mkdir(caller: Caller, parent: NodeId, name: ByteString, mode: number, out: Entry): Result
   symlink(caller: Caller, parent: NodeId, name: ByteString, target: ByteString, out: Entry): Result
-  /** Creates a regular file and opens it; -ESTALE where the name exists, without O_EXCL: who may open that has not been checked. */
+  /**
+   * Creates a regular file and opens it; -ESTALE where the name exists, without O_EXCL: who may
+   * open that has not been checked.
+   */
   create(
     caller: Caller,
     parent: NodeId,
@@ -266,19 +286,25 @@ export interface Ops extends Requester {
    */
   open(node: NodeId, flags: number, killPriv: boolean, opened: Opened): Result
   /**
-   * The descriptor that `read` would read from, opened now where that was not needed yet; or -errno. It never waits: -EAGAIN
-   * where `read` would have to.
+   * The descriptor that `read` would read from, opened now where that was not needed yet; or
+   * -errno. It never waits: -EAGAIN where `read` would have to.
    */
   realFile(fh: Fh): Result
   /**
-   * The kernel has pages of its own for mappings of this file, and keeps no time for them: what is written there comes
-   * later than what was asked for after it.
+   * The kernel has pages of its own for mappings of this file, and keeps no time for them: what is
+   * written there comes later than what was asked for after it.
    */
   mappable(fh: Fh): void
   release(fh: Fh): void
-  /** What was told of this node is no longer so: opening it fails with ESTALE until its name was looked up again. */
+  /**
+   * What was told of this node is no longer so: opening it fails with ESTALE until its name was
+   * looked up again.
+   */
   outdated(node: NodeId): void
-  /** Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the end. (P) */
+  /**
+   * Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the
+   * end. (P)
+   */
   read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: Off): Result
   /**
    * `killPriv`: drop set-id bits as write(2) by an unprivileged user does. `late`: the kernel wrote
@@ -293,7 +319,10 @@ export interface Ops extends Requester {
     killPriv: boolean,
     late: boolean,
   ): Result
-  /** Syncing changes nothing, and need not be asked for: the upper layer is in memory, or nobody wants it. */
+  /**
+   * Syncing changes nothing, and need not be asked for: the upper layer is in memory, or nobody
+   * wants it.
+   */
   readonly syncIsFree: boolean
   /** (P) */
   fsync(fh: Fh, datasync: boolean): Result
@@ -309,15 +338,20 @@ export interface Ops extends Requester {
   copyFileRange(fhIn: Fh, offIn: Off, fhOut: Fh, offOut: Off, length: number, flags: number): Result
 
   /**
-   * Entries after `cookie` (0: from the start), `.` and `..` among them. A cookie means the same place
-   * for as long as its name is there, to everyone.
+   * Entries after `cookie` (0: from the start), `.` and `..` among them. A cookie means the same
+   * place for as long as its name is there, to everyone.
    */
   readdir(node: NodeId, cookie: number, sink: DirSink): Result
   readdirplus(node: NodeId, cookie: number, sink: DirPlusSink): Result
 
-  /** Copies the value into `buf` from `offset` and returns its length; `room` 0 asks for the length. */
+  /**
+   * Copies the value into `buf` from `offset` and returns its length; `room` 0 asks for the length.
+   */
   getxattr(node: NodeId, name: ByteString, buf: Buffer, offset: number, room: number): Result
-  /** NUL-terminated names; as getxattr. `trusted`: who asks, or whether they may see trusted.* names. */
+  /**
+   * NUL-terminated names; as getxattr. `trusted`: who asks, or whether they may see trusted.*
+   * names.
+   */
   listxattr(
     node: NodeId,
     buf: Buffer,
@@ -325,7 +359,9 @@ export interface Ops extends Requester {
     room: number,
     trusted: boolean | Caller,
   ): Result
-  /** `killSgid`: the ACL that is set clears the set-group-id bit (FUSE_SETXATTR_ACL_KILL_SGID). (P) */
+  /**
+   * `killSgid`: the ACL that is set clears the set-group-id bit (FUSE_SETXATTR_ACL_KILL_SGID). (P)
+   */
   setxattr(
     node: NodeId,
     name: ByteString,
@@ -341,16 +377,22 @@ export interface Ops extends Requester {
   setFlags(node: NodeId, flags: number): Result
   statfs(out: StatFsOut): Result
 
-  /** A descriptor that becomes readable when a job is done; `runCallbacks` then runs their callbacks. */
+  /**
+   * A descriptor that becomes readable when a job is done; `runCallbacks` then runs their
+   * callbacks.
+   */
   readonly wakeFd: number
   runCallbacks(): void
   /** Whether a job is under way: `wakeFd` is to be watched. */
   readonly busy: boolean
-  /** Whether a job of those is a message to the kernel that is to be taken before it gets further answers, if it can be. */
+  /**
+   * Whether a job of those is a message to the kernel that is to be taken before it gets further
+   * answers, if it can be.
+   */
   readonly telling: boolean
   /**
-   * Closes descriptors that are opened again when they are needed, since something has failed with EMFILE or ENFILE. False:
-   * there are none.
+   * Closes descriptors that are opened again when they are needed, since something has failed with
+   * EMFILE or ENFILE. False: there are none.
    */
   makeRoom(): boolean
   /** Closes every descriptor of every layer, and the locks. */

@@ -37,7 +37,10 @@ export interface UnionOptions {
   index: boolean
   /** Others than the mounter may use the union (allow_other). */
   shared: boolean
-  /** Use the `user.overlay.` prefix instead of `trusted.overlay.`. `auto`: where that can't be written. */
+  /**
+   * Use the `user.overlay.` prefix instead of `trusted.overlay.`. `auto`: where that can't be
+   * written.
+   */
   userxattr: boolean | 'auto'
   /** Never sync; leaves the kernel's `incompat/volatile` mark while mounted. */
   volatile: boolean
@@ -47,7 +50,10 @@ export interface UnionOptions {
   readOnly: boolean
   /** Keep owner, mode and type in an attribute: 1 `security.`, 2 `user.`; 0: in the inode. */
   xattrPermissions: XattrPermissions
-  /** Wait for no other process that is about to let go of a directory. Who serves others as well must not wait. */
+  /**
+   * Wait for no other process that is about to let go of a directory. Who serves others as well
+   * must not wait.
+   */
   impatient?: boolean
   /** Default: owners are those on disk. */
   owners?: OwnerOptions

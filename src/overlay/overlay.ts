@@ -166,7 +166,10 @@ export class Overlay implements Ops {
     return node?.isDir === true ? node : undefined
   }
 
-  /** What a request changes or opens by its number. Of a superseded one the kernel has to look the name up again. */
+  /**
+   * What a request changes or opens by its number. Of a superseded one the kernel has to look the
+   * name up again.
+   */
   #current(id: NodeId): Node | undefined {
     const node = this.#u.nodes.get(id)
     return node?.superseded === true ? undefined : node

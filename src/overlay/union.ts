@@ -1,9 +1,9 @@
 /**
  * The state that all operations of a union share, and how a node's real object is addressed.
  *
- * Everything here belongs to one thread and every operation runs to its end (or throws `Pending` before
- * it changed anything), so there are no locks. What may happen between a `Pending` and the second try:
- * any other operation, on the same node too.
+ * Everything here belongs to one thread and every operation runs to its end (or throws `Pending`
+ * before it changed anything), so there are no locks. What may happen between a `Pending` and the
+ * second try: any other operation, on the same node too.
  */
 
 import { fstatx, statxat } from '../sys/at.js'
@@ -31,7 +31,10 @@ import type { Trust } from './layer/trust.js'
 import type { SlowLayers } from './jobs/slow-layers.js'
 import type { Workdir } from './copy-up/workdir.js'
 
-/** Where a real object is: a name in an open directory, or, with name '', what the descriptor refers to. */
+/**
+ * Where a real object is: a name in an open directory, or, with name '', what the descriptor refers
+ * to.
+ */
 export class Place {
   fd = -1
   name: ByteString = ''
@@ -70,19 +73,30 @@ export interface Union {
   readonly pool: IoPool
   /** Null: all lower layers answer by themselves. */
   readonly slow: SlowLayers | null
-  /** A copy's number can't be found again by its origin, so it gets another one when the kernel has forgotten it. */
+  /**
+   * A copy's number can't be found again by its origin, so it gets another one when the kernel has
+   * forgotten it.
+   */
   readonly losesNumbers: boolean
   /** What a directory lists has got another inode number: nobody goes by the old listing. */
   readonly renumbered: (directory: Node) => void
   /** How many messages about such numbers the kernel has not taken yet. */
   readonly telling: { count: number }
-  /** The kernel writes back pages: it also reads through descriptors that a client opened write-only. */
+  /**
+   * The kernel writes back pages: it also reads through descriptors that a client opened
+   * write-only.
+   */
   readonly writeback: boolean
   /** The kernel is to read and write files of the upper layer itself. */
   readonly passthrough: boolean
-  /** Files are opened and closed without a message: requests for data name a node (inode-files.ts). */
+  /**
+   * Files are opened and closed without a message: requests for data name a node (inode-files.ts).
+   */
   readonly noOpen: boolean
-  /** This process may read every file, so that opening one for reading cannot be refused for want of a right. */
+  /**
+   * This process may read every file, so that opening one for reading cannot be refused for want of
+   * a right.
+   */
   readonly readsAll: boolean
   /** The upper is on tmpfs, or all syncing is off: fsync costs nothing there. */
   readonly syncIsFree: boolean
@@ -91,11 +105,17 @@ export interface Union {
   /** Scratch: the attributes that the last lookup or stat found. Valid until the next call. */
   readonly st: Stat
   readonly place: Place
-  /** The answer that is being made will tell this node's attributes: no need of a notice that they change. */
+  /**
+   * The answer that is being made will tell this node's attributes: no need of a notice that they
+   * change.
+   */
   answering: Node | null
   /** What was copied up. */
   readonly copied: CopyCounts
-  /** The node whose lower file was the last to be seen without any extended attribute (metacopy.ts:settleData), or 0. */
+  /**
+   * The node whose lower file was the last to be seen without any extended attribute
+   * (metacopy.ts:settleData), or 0.
+   */
   bare: NodeId
 }
 
@@ -157,8 +177,9 @@ export function layerOf(u: Union, node: Node): Layer | null {
 }
 
 /**
- * The union has just changed a node's object, whose attributes are in `st`. In an upper layer that lies in another union, it may
- * have been copied up there by that, and have another number: it is the same object still.
+ * The union has just changed a node's object, whose attributes are in `st`. In an upper layer that
+ * lies in another union, it may have been copied up there by that, and have another number: it is
+ * the same object still.
  */
 export function identifyAgain(u: Union, node: Node, st: Stat): void {
   const layer = u.upper
@@ -168,7 +189,9 @@ export function identifyAgain(u: Union, node: Node, st: Stat): void {
   if (node.upperKey !== null) u.nodes.registerUpper(node, upperKey(st, layer))
 }
 
-/** Inode numbers below this leave room for the file system's number above them in a safe integer. */
+/**
+ * Inode numbers below this leave room for the file system's number above them in a safe integer.
+ */
 const PLAIN_INO_LIMIT = 2 ** 44
 
 /**

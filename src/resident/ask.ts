@@ -1,4 +1,7 @@
-/** Asks a process about its mounts: questions.ts says how. Whatever is in the way, the answer is only missing. */
+/**
+ * Asks a process about its mounts: questions.ts says how. Whatever is in the way, the answer is
+ * only missing.
+ */
 
 import { randomBytes } from 'node:crypto'
 
@@ -21,7 +24,10 @@ export const ask = (
   device?: string,
 ): Promise<Answers | undefined> => put<Counters>(pid, fd, device === undefined ? [] : [device])
 
-/** Which layers of a mount serve a path, which begins at its root. Undefined also where the path is too long to ask for. */
+/**
+ * Which layers of a mount serve a path, which begins at its root. Undefined also where the path is
+ * too long to ask for.
+ */
 export const askWhich = async (
   pid: number,
   fd: number | undefined,

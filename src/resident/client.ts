@@ -1,7 +1,8 @@
 /**
- * The process that asks for a mount, a shell of whatever name that runs tsoverlay.sh. It writes its number and nothing else; all that it wants is read
- * from /proc. That it is the one who asks is shown by the pipe of requests, which it has open as long as it waits: who may open that may
- * look into the server.
+ * The process that asks for a mount, a shell of whatever name that runs tsoverlay.sh. It writes its
+ * number and nothing else; all that it wants is read from /proc. That it is the one who asks is
+ * shown by the pipe of requests, which it has open as long as it waits: who may open that may look
+ * into the server.
  */
 
 import { readlinkSync, statSync } from 'node:fs'
@@ -42,7 +43,8 @@ export class Client {
   static find(pid: number, pipe: string): Client | undefined {
     // It has the pipe open as well.
     if (pid === process.pid) return undefined
-    // First: what /proc tells of the number from here on is told of this process, as long as it lives.
+    // First: what /proc tells of the number from here on is told of this process, as long as it
+    // lives.
     const pidfd = pidfdOpen(pid)
     if (pidfd < 0) return undefined
     const client = new Client(pid, startOf(pid) ?? '', pidfd, pipe)
@@ -52,8 +54,9 @@ export class Client {
   }
 
   /**
-   * Whether it still waits: it lives, and has the pipe open. A process that may not be looked into, such as one with more capabilities, is
-   * taken at its word if it runs a script: it has no identity, and so is told to start a server of its own.
+   * Whether it still waits: it lives, and has the pipe open. A process that may not be looked into,
+   * such as one with more capabilities, is taken at its word if it runs a script: it has no
+   * identity, and so is told to start a server of its own.
    */
   waits(): boolean {
     return (hasOpen(this.pid, this.#pipe) ?? this.#isScript) && !this.hasEnded
@@ -103,7 +106,8 @@ export class Client {
   }
 
   /**
-   * Its working directory by name. Undefined where the name leads elsewhere: it was removed, moved or is hidden by a mount.
+   * Its working directory by name. Undefined where the name leads elsewhere: it was removed, moved
+   * or is hidden by a mount.
    * @param isSafe says whether a path may be looked at
    */
   here(isSafe: (path: string) => boolean = () => true): string | undefined {

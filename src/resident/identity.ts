@@ -1,6 +1,7 @@
 /**
- * What a process may do and where it lives, as far as it makes a difference to a mount. A server acts for those alone who
- * are its own like in all of it: whatever it does for them they could have done themselves.
+ * What a process may do and where it lives, as far as it makes a difference to a mount. A server
+ * acts for those alone who are its own like in all of it: whatever it does for them they could have
+ * done themselves.
  */
 
 import { closeSync, constants, fstatSync, openSync, readFileSync, readlinkSync } from 'node:fs'
@@ -38,9 +39,10 @@ export const placeOf = (path: string): string => {
 }
 
 /**
- * Of /proc/PID/limits, what a server would do less of than its client: write larger files, take more memory, live longer. Others are left out,
- * since they limit the processes of a user, or a server that is shared takes less of what they limit; and podman raises and lowers some
- * of them for what it starts: `Max processes`, `Max open files`.
+ * Of /proc/PID/limits, what a server would do less of than its client: write larger files, take
+ * more memory, live longer. Others are left out, since they limit the processes of a user, or a
+ * server that is shared takes less of what they limit; and podman raises and lowers some of them
+ * for what it starts: `Max processes`, `Max open files`.
  */
 const LIMITS = ['Max cpu time', 'Max file size', 'Max data size', 'Max address space'] as const
 
@@ -88,8 +90,9 @@ export const identityOf = (pid: number | 'self'): Identity | undefined => {
 }
 
 /**
- * Whether processes that have as many seccomp filters as this identity have the same ones. The kernel tells nobody what they are. Filters are
- * inherited, and none is ever taken off: those of process 1 are the container's, and who has no more of them has no others.
+ * Whether processes that have as many seccomp filters as this identity have the same ones. The
+ * kernel tells nobody what they are. Filters are inherited, and none is ever taken off: those of
+ * process 1 are the container's, and who has no more of them has no others.
  * @param init the status of process 1
  */
 export const filtersAreShared = (

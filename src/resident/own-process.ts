@@ -1,9 +1,10 @@
 /**
- * Whether a union may be served beside others. Not where one of its files lies on a FUSE or network file system, which answers when
- * it likes and would keep the others waiting; nor where it may depend on a mount of this very server, which would wait
- * for itself. A path counts with all directories that it leads through. That is decided by /proc/self/mountinfo and sysfs,
- * before anything is looked at which may not answer: a component is looked at when it is known where it lies. In doubt a union has its own
- * process.
+ * Whether a union may be served beside others. Not where one of its files lies on a FUSE or network
+ * file system, which answers when it likes and would keep the others waiting; nor where it may
+ * depend on a mount of this very server, which would wait for itself. A path counts with all
+ * directories that it leads through. That is decided by /proc/self/mountinfo and sysfs, before
+ * anything is looked at which may not answer: a component is looked at when it is known where it
+ * lies. In doubt a union has its own process.
  */
 
 import {
@@ -57,7 +58,10 @@ const ON_DEVICE: ReadonlySet<string> = new Set([
   'erofs',
 ])
 
-/** Disks: the names that the kernel gives them. Not nbd or rbd, behind which is a network or a program. */
+/**
+ * Disks: the names that the kernel gives them. Not nbd or rbd, behind which is a network or a
+ * program.
+ */
 const DISK = /^(sd|hd|vd|xvd|nvme|mmcblk|sr|zram|ram|pmem|dasd|mtdblock)/
 
 /** Symlinks in one path; the kernel's MAXSYMLINKS. */
@@ -69,7 +73,10 @@ export interface Machine {
   mounts: readonly MountInfo[]
   /** Where sysfs is mounted. */
   sys: string
-  /** The mount that this process has its root directory on. It is older than the process, and so depends on no mount of it. */
+  /**
+   * The mount that this process has its root directory on. It is older than the process, and so
+   * depends on no mount of it.
+   */
   rootMount: number
 }
 
@@ -121,8 +128,8 @@ export const whyOwn = (
 }
 
 /**
- * The same for what is mounted below a layer, now or later, where the union sees that: who may not make private mounts of layers
- * does.
+ * The same for what is mounted below a layer, now or later, where the union sees that: who may not
+ * make private mounts of layers does.
  * @param layers real paths
  * @param mountpoint a real path
  * @param others layers of unions that are served already
@@ -240,7 +247,8 @@ class Walk {
       if (file === undefined || !file.startsWith('/') || file.endsWith(' (deleted)'))
         return `${about}, in a file that can't be told`
       const why = this.whyNot(file, level + 1)
-      // Of a mount that was taken out of the tree, or another root directory, the kernel tells a name that leads nowhere here.
+      // Of a mount that was taken out of the tree, or another root directory, the kernel tells a
+      // name that leads nowhere here.
       if (why === undefined && !isFile(file)) return `${about}, in a file that can't be told`
       return why === undefined ? undefined : `${about}, in ${file}, which ${why}`
     }

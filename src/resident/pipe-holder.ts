@@ -1,7 +1,9 @@
 /**
- * The process by whose /proc/PID/fd clients open the pipe of requests. That is the server, but where they could not: a process that has changed whom it acts for
- * (setfsuid(2)) lets nobody look into it from then on but who has CAP_SYS_PTRACE (kernel: commit_creds, set_dumpable), and clients
- * have no more capabilities than the server. Then another process holds the pipe, which does nothing but end with the server.
+ * The process by whose /proc/PID/fd clients open the pipe of requests. That is the server, but
+ * where they could not: a process that has changed whom it acts for (setfsuid(2)) lets nobody look
+ * into it from then on but who has CAP_SYS_PTRACE (kernel: commit_creds, set_dumpable), and clients
+ * have no more capabilities than the server. Then another process holds the pipe, which does
+ * nothing but end with the server.
  */
 
 import { spawn } from 'node:child_process'
@@ -25,7 +27,10 @@ export interface PipeHolder {
 /** The number of the pipe in the other process. */
 const FD = 3
 
-/** @param into is never closed: its number must not become another file's, which somebody would write to */
+/**
+ * @param into is never closed: its number must not become another file's, which somebody would
+ *   write to
+ */
 export const holdPipe = (
   into: number,
   needsAnother = !hasCap(CAP_SYS_PTRACE) && hasAnyCap(),

@@ -11,7 +11,10 @@ export const readProc = (pid: number | 'self', name: string): string | undefined
   }
 }
 
-/** When a process was started, in ticks since the machine was: with its number it names the process for good. */
+/**
+ * When a process was started, in ticks since the machine was: with its number it names the process
+ * for good.
+ */
 export const startOf = (pid: number | 'self'): string | undefined =>
   // The name of the program, in parentheses, may hold anything.
   readProc(pid, 'stat')
@@ -19,8 +22,8 @@ export const startOf = (pid: number | 'self'): string | undefined =>
     .split(' ')[19]
 
 /**
- * Whether a process other than this one and its children lives in this one's user and mount namespaces. Processes that this one may not look
- * into do not count: they can't be its clients.
+ * Whether a process other than this one and its children lives in this one's user and mount
+ * namespaces. Processes that this one may not look into do not count: they can't be its clients.
  */
 export const hasNeighbours = (): boolean => {
   const own = namespacesOf('self')

@@ -1,8 +1,10 @@
 /**
- * What a process tells others about its mounts when they ask: counters. Who asks writes a line to a pipe of the process, which they open by
- * /proc/PID/fd: `TOKEN`, and the device of a mount, or nothing for all; for one mount also a path, in base64url. The answer is an open file in memory whose name has the token, and
- * whose text is JSON: by device. So the kernel's rules for /proc/PID/fd say who may ask (the same user, and root), and nothing is
- * left when the process ends, however that does. ask.ts asks.
+ * What a process tells others about its mounts when they ask: counters. Who asks writes a line to a
+ * pipe of the process, which they open by /proc/PID/fd: `TOKEN`, and the device of a mount, or
+ * nothing for all; for one mount also a path, in base64url. The answer is an open file in memory
+ * whose name has the token, and whose text is JSON: by device. So the kernel's rules for
+ * /proc/PID/fd say who may ask (the same user, and root), and nothing is left when the process
+ * ends, however that does. ask.ts asks.
  */
 
 import { writeSync } from 'node:fs'

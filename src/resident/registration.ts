@@ -1,10 +1,12 @@
 /**
- * How a server makes itself known: a directory of its own (runtime-directory.ts) with a file `pid`, which tells the process and
- * where the pipe of requests is open. There is one for each kind of client; who comes second stays unknown. The directory comes and goes as
- * a whole, by rename(2), and while it changes the directory above is locked.
+ * How a server makes itself known: a directory of its own (runtime-directory.ts) with a file `pid`,
+ * which tells the process and where the pipe of requests is open. There is one for each kind of
+ * client; who comes second stays unknown. The directory comes and goes as a whole, by rename(2),
+ * and while it changes the directory above is locked.
  *
- * Clients open the pipe by /proc/PID/fd. So the kernel asks what it asks of ptrace(2), in their name: who is confined in ways that /proc does not tell,
- * such as a Landlock domain, reaches no server outside of it.
+ * Clients open the pipe by /proc/PID/fd. So the kernel asks what it asks of ptrace(2), in their
+ * name: who is confined in ways that /proc does not tell, such as a Landlock domain, reaches no
+ * server outside of it.
  */
 
 import {
@@ -57,7 +59,10 @@ const cell = new Int32Array(new SharedArrayBuffer(4))
 const openDirectory = (path: string): number =>
   openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_CLOEXEC)
 
-/** Runs `change` while no other server changes the directory above. False: it is locked for too long. */
+/**
+ * Runs `change` while no other server changes the directory above. False: it is locked for too
+ * long.
+ */
 const locked = (top: string, change: () => void): boolean => {
   const fd = openDirectory(top)
   try {
@@ -74,7 +79,10 @@ const locked = (top: string, change: () => void): boolean => {
 
 /** Where requests go. */
 interface Pipe {
-  /** The descriptor that requests are read from. The other end stays open: so it never comes to an end. */
+  /**
+   * The descriptor that requests are read from. The other end stays open: so it never comes to an
+   * end.
+   */
   from: number
   /** As /proc/PID/fd names it. */
   name: string
@@ -155,7 +163,10 @@ export class Registration {
     return made
   }
 
-  /** Whether the directory is still this server's. Another one takes the place of one that does not answer. */
+  /**
+   * Whether the directory is still this server's. Another one takes the place of one that does not
+   * answer.
+   */
   get isKnown(): boolean {
     try {
       return inodeOf(this.directory) === this.#inode
@@ -169,7 +180,9 @@ export class Registration {
     this.#holder.onEnd(lost)
   }
 
-  /** Lets no further client find this server. Those that have found it may still ask, until `end`. */
+  /**
+   * Lets no further client find this server. Those that have found it may still ask, until `end`.
+   */
   hide(): void {
     this.#change(() => {
       if (this.isKnown) writePid(this.directory, this.#kind)

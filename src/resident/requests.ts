@@ -1,8 +1,10 @@
 /**
- * Requests of clients, and the answers to them. A request is a line with a number of a process, written in one piece. The answer is
- * a file `answer.PID` in the server's directory: the exit status, or `own` (the client shall start a server of its own), and lines for
- * standard error. A signal tells the client to look for it; one that finds nothing there knows that its request was taken, and waits
- * longer. A client that waits no more makes that file itself: open(2) with O_EXCL decides which of the two was first.
+ * Requests of clients, and the answers to them. A request is a line with a number of a process,
+ * written in one piece. The answer is a file `answer.PID` in the server's directory: the exit
+ * status, or `own` (the client shall start a server of its own), and lines for standard error. A
+ * signal tells the client to look for it; one that finds nothing there knows that its request was
+ * taken, and waits longer. A client that waits no more makes that file itself: open(2) with O_EXCL
+ * decides which of the two was first.
  */
 
 import { rmSync, writeFileSync } from 'node:fs'
@@ -15,8 +17,9 @@ import { Client } from './client.js'
 import type { Registration } from './registration.js'
 
 /**
- * What tells a client to look for its answer. It is ignored by whatever does not expect it: a client that has given up may run Node by
- * the time that it is sent, whom SIGUSR1 would have open a port for debuggers.
+ * What tells a client to look for its answer. It is ignored by whatever does not expect it: a
+ * client that has given up may run Node by the time that it is sent, whom SIGUSR1 would have open a
+ * port for debuggers.
  */
 const LOOK = constants.signals.SIGURG
 
@@ -97,7 +100,10 @@ export class Requests {
     this.#waiting.push([client, timer])
   }
 
-  /** One after the other: much of a mount is done without a pause, and timers have to be heard between two. */
+  /**
+   * One after the other: much of a mount is done without a pause, and timers have to be heard
+   * between two.
+   */
   #next(): void {
     if (this.#underWay >= MOST) return
     const [client, timer] = this.#waiting.shift() ?? []

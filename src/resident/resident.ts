@@ -1,6 +1,7 @@
 /**
- * A server that stays when its first mount is live, takes further ones, and ends when it has had none for a while, or when it is told
- * to. What a mount is, and how it is made, is the caller's affair.
+ * A server that stays when its first mount is live, takes further ones, and ends when it has had
+ * none for a while, or when it is told to. What a mount is, and how it is made, is the caller's
+ * affair.
  */
 
 import { fileURLToPath } from 'node:url'
@@ -70,7 +71,10 @@ export class Resident {
   #neighbours: NodeJS.Timeout | undefined
   readonly #watch: NodeJS.Timeout
   #resolve: () => void = () => {}
-  /** Resolves when this process has nothing left to do: it has no mount, and nobody finds it any more. */
+  /**
+   * Resolves when this process has nothing left to do: it has no mount, and nobody finds it any
+   * more.
+   */
   readonly ended: Promise<void>
 
   private constructor(

@@ -1,7 +1,9 @@
 /**
- * The directory in which a resident server is found: `BASE/NAME/BUILD-MNT-PID-NET-TIME-USER`, where all but the first are the numbers of its
- * namespaces: what is told of a process in /proc is told in terms of them. tsoverlay.sh finds it by the same rules. BASE is a directory that nobody else can change: /run for root of
- * the initial user namespace, whatever the environment says, else $XDG_RUNTIME_DIR.
+ * The directory in which a resident server is found: `BASE/NAME/BUILD-MNT-PID-NET-TIME-USER`, where
+ * all but the first are the numbers of its namespaces: what is told of a process in /proc is told
+ * in terms of them. tsoverlay.sh finds it by the same rules. BASE is a directory that nobody else
+ * can change: /run for root of the initial user namespace, whatever the environment says, else
+ * $XDG_RUNTIME_DIR.
  */
 
 import { existsSync, lstatSync, mkdirSync, readlinkSync } from 'node:fs'
@@ -10,14 +12,17 @@ import { inInitialNamespace } from '../sys/proc.js'
 import { build } from './build.js'
 
 /**
- * In the environment: NAME, one component of a path (`tsoverlay`). Servers of different names know nothing of each other. Empty: no
- * resident server is asked, and none is left.
+ * In the environment: NAME, one component of a path (`tsoverlay`). Servers of different names know
+ * nothing of each other. Empty: no resident server is asked, and none is left.
  */
 export const NAME = 'TSOVERLAY_SERVER'
 
 const DEFAULT_NAME = 'tsoverlay'
 
-/** The namespaces that the names of the directories tell, in their order. Linux before 5.6 has none for time. */
+/**
+ * The namespaces that the names of the directories tell, in their order. Linux before 5.6 has none
+ * for time.
+ */
 export const namespaceKinds = ['mnt', 'pid', 'net', 'time', 'user'].filter(kind =>
   existsSync(`/proc/self/ns/${kind}`),
 )
@@ -35,7 +40,9 @@ const self = (): Who => ({
   env: process.env,
 })
 
-/** Why a directory is not one's own: another owner, a symlink, others may enter. Undefined: it is. */
+/**
+ * Why a directory is not one's own: another owner, a symlink, others may enter. Undefined: it is.
+ */
 export const whyForeign = (path: string, uid: number): string | undefined => {
   try {
     const stat = lstatSync(path)

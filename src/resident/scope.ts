@@ -1,6 +1,7 @@
 /**
- * A cgroup of the server's own. One that was started by a command of somebody's session or container would end with that one's
- * scope. systemd gives a process a scope of its own when it is asked.
+ * A cgroup of the server's own. One that was started by a command of somebody's session or
+ * container would end with that one's scope. systemd gives a process a scope of its own when it is
+ * asked.
  */
 
 import { spawn } from 'node:child_process'

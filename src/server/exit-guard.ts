@@ -1,6 +1,6 @@
 /**
- * No mount outlives its server: when the process exits while mounts are live, they are taken out of the
- * tree first. (A process that is killed has no such chance.)
+ * No mount outlives its server: when the process exits while mounts are live, they are taken out of
+ * the tree first. (A process that is killed has no such chance.)
  */
 
 import { closeSync, openSync } from 'node:fs'
@@ -20,8 +20,9 @@ let detach: ((mountpoint: string) => void) | undefined
 
 /**
  * Watches over a mount until it is closed.
- * @param abandon ends the server. A program's own open file would keep it waiting for the program's end, which
- *   waits for it: fusermount3 cannot abort a connection (MNT_FORCE), and a lazy unmount alone does not end it
+ * @param abandon ends the server. A program's own open file would keep it waiting for the program's
+ *   end, which waits for it: fusermount3 cannot abort a connection (MNT_FORCE), and a lazy unmount
+ *   alone does not end it
  * @param device what is mounted, as /proc/self/mountinfo names it
  */
 export const guardExit = async (

@@ -1,6 +1,7 @@
 /**
- * Which unions of a thread give nodes back when its heap has little room left (overlay/inode/heap.ts): the largest. Where the kernel
- * needs all of them, or can't be asked, those that have more than their part get no further ones, and the others do.
+ * Which unions of a thread give nodes back when its heap has little room left
+ * (overlay/inode/heap.ts): the largest. Where the kernel needs all of them, or can't be asked,
+ * those that have more than their part get no further ones, and the others do.
  */
 
 import { heap as threadHeap } from '../overlay/inode/heap.js'

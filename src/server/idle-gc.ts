@@ -1,7 +1,7 @@
 /**
- * Giving memory back. The engine collects garbage when it needs room, and while a program is idle; the
- * union's thread never is in the engine's eyes, as its event loop does not turn. So what millions of
- * forgotten nodes took would stay with the process. Here it is told when to look.
+ * Giving memory back. The engine collects garbage when it needs room, and while a program is idle;
+ * the union's thread never is in the engine's eyes, as its event loop does not turn. So what
+ * millions of forgotten nodes took would stay with the process. Here it is told when to look.
  */
 
 import { heap } from '../overlay/inode/heap.js'

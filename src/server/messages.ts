@@ -1,6 +1,4 @@
-/**
- * What the main thread and the union's thread tell each other.
- */
+/** What the main thread and the union's thread tell each other. */
 
 import { MountError } from '../errors.js'
 import type { Logger, LogLevel } from '../log.js'
@@ -34,7 +32,10 @@ export interface ServeOptions {
   tuning: Tuning
 }
 
-/** To a union's thread, about the union of that number; each is followed by a signal on the thread's `wakeFd`. */
+/**
+ * To a union's thread, about the union of that number; each is followed by a signal on the thread's
+ * `wakeFd`.
+ */
 export type ToThread = { union: number } & ToWorker
 
 /** What a thread is started with. */
@@ -56,7 +57,10 @@ export type FromThread =
   | { type: 'compiled'; compiled: Compiled }
   | { type: 'union'; union: number; message: FromWorker }
 
-/** What a thread tells the main one in shared memory, by index: how busy it is, in thousandths, and when it said so (ms of Date.now(), 32 bits). */
+/**
+ * What a thread tells the main one in shared memory, by index: how busy it is, in thousandths, and
+ * when it said so (ms of Date.now(), 32 bits).
+ */
 export const LOAD = 0
 export const LOAD_AT = 1
 /** What is taken of the heap that the engine gives the thread, in thousandths. */

@@ -1,5 +1,6 @@
 /**
- * The library's `mount()`: checks, the server, and a handle on it. The command line goes the same way.
+ * The library's `mount()`: checks, the server, and a handle on it. The command line goes the same
+ * way.
  */
 
 import { closeSync, constants, openSync, realpathSync } from 'node:fs'
@@ -35,11 +36,16 @@ export type IoMode = 'auto' | 'passthrough' | 'cached'
 export type Transport = 'kernel' | 'fuse-native'
 
 export interface MountOptions {
-  /** The read-only layers, top first; at least one. Relative paths start at the working directory. */
+  /**
+   * The read-only layers, top first; at least one. Relative paths start at the working directory.
+   */
   lower: string | readonly string[]
   /** The writable layer. Without it the union is read-only. */
   upper?: string
-  /** An empty directory on the file system of `upper`, for the union's own use; required with `upper`. */
+  /**
+   * An empty directory on the file system of `upper`, for the union's own use; required with
+   * `upper`.
+   */
   work?: string
   /** The directory to mount on. */
   mountpoint: string
@@ -52,23 +58,23 @@ export interface MountOptions {
   /** Keep hard links whole over copy-up and remount. Default: true. */
   index?: boolean
   /**
-   * Use `user.overlay.` attributes instead of `trusted.overlay.`. Default: where those can't be written,
-   * which is so for an ordinary user and in a user namespace.
+   * Use `user.overlay.` attributes instead of `trusted.overlay.`. Default: where those can't be
+   * written, which is so for an ordinary user and in a user namespace.
    */
   userxattr?: boolean
   /** Never sync: faster, and after a crash the upper layer is lost. Default: false. */
   volatile?: boolean
   /**
-   * User ids of the layers as the union shows them, and back: what is created or changed through it gets
-   * the id on disk. An id in no range is shown as the kernel's overflow id (65534), and setting or
-   * creating with one fails with EOVERFLOW. Default: as they are on disk.
+   * User ids of the layers as the union shows them, and back: what is created or changed through it
+   * gets the id on disk. An id in no range is shown as the kernel's overflow id (65534), and
+   * setting or creating with one fails with EOVERFLOW. Default: as they are on disk.
    */
   uidMapping?: readonly IdRange[]
   /** Group ids, as `uidMapping`. */
   gidMapping?: readonly IdRange[]
   /**
-   * Show everything as belonging to this user. What is created or changed has its own owner on disk, where
-   * that can be.
+   * Show everything as belonging to this user. What is created or changed has its own owner on
+   * disk, where that can be.
    */
   squashToUid?: number
   /** Show everything as belonging to this group. */
@@ -76,20 +82,24 @@ export interface MountOptions {
   /** `squashToUid: 0` and `squashToGid: 0`, where they are not given. Default: false. */
   squashToRoot?: boolean
   /**
-   * Keep owner, mode and type in an attribute of the upper layer, for who may not give files away or make
-   * devices. 1: `security.fuseoverlayfs.override_stat`, which takes CAP_SYS_ADMIN; 2:
-   * `user.containers.override_stat`, as containers/storage has it. Lower layers are read so where their
-   * root has the attribute. Default: 0, the inode's own are kept and shown.
+   * Keep owner, mode and type in an attribute of the upper layer, for who may not give files away
+   * or make devices. 1: `security.fuseoverlayfs.override_stat`, which takes CAP_SYS_ADMIN; 2:
+   * `user.containers.override_stat`, as containers/storage has it. Lower layers are read so where
+   * their root has the attribute. Default: 0, the inode's own are kept and shown.
    */
   xattrPermissions?: XattrPermissions
   /** Default: `auto`. */
   io?: IoMode
   /**
-   * Open and close files without a message to the server, in the mode `cached`. What open(2) would refuse, a write or the
-   * close after it refuses then. Default: only where it changes nothing. See SEMANTICS.md.
+   * Open and close files without a message to the server, in the mode `cached`. What open(2) would
+   * refuse, a write or the close after it refuses then. Default: only where it changes nothing. See
+   * SEMANTICS.md.
    */
   noOpen?: boolean
-  /** Default: `kernel`. The other one needs the package fuse-native, and cannot do all that this one does. */
+  /**
+   * Default: `kernel`. The other one needs the package fuse-native, and cannot do all that this one
+   * does.
+   */
   transport?: Transport
   /** The source that /proc/mounts shows. Default: `tsoverlay`. */
   fsname?: string
@@ -99,15 +109,23 @@ export interface MountOptions {
   allowOther?: boolean
   /** Mount flags such as `nosuid`, `nodev`, `noexec`, `noatime`. A later word wins. */
   flags?: readonly MountFlag[]
-  /** How long the kernel may keep names and attributes, in seconds. Default: the transport's own. */
+  /**
+   * How long the kernel may keep names and attributes, in seconds. Default: the transport's own.
+   */
   timeout?: number
   /** Receives what the server has to say (pino's shape). Default: nothing is logged. */
   logger?: Logger
-  /** The lowest level that the server sends to `logger`. Default: `info`, or `silent` without a logger. */
+  /**
+   * The lowest level that the server sends to `logger`. Default: `info`, or `silent` without a
+   * logger.
+   */
   logLevel?: LogLevel
 }
 
-/** A key that MountOptions does not have is an error of types also where the options come in a variable. */
+/**
+ * A key that MountOptions does not have is an error of types also where the options come in a
+ * variable.
+ */
 export type NoOtherKeys<T extends MountOptions> = T & {
   readonly [K in Exclude<keyof T, keyof MountOptions>]: never
 }
@@ -119,21 +137,24 @@ export interface Mount extends AsyncDisposable {
   /** The data mode in use. */
   readonly io: 'passthrough' | 'cached'
   /**
-   * Resolves when the mount has ended, whoever ended it, and every layer is closed; rejects when the
-   * server died of an error.
+   * Resolves when the mount has ended, whoever ended it, and every layer is closed; rejects when
+   * the server died of an error.
    */
   readonly closed: Promise<void>
   /**
    * Unmounts, and waits until the server is gone (not with `lazy`). Does nothing when the mount has
    * ended already.
-   * @param options `lazy`: take the mount out of the tree at once; files that are open go on working,
-   *   and `closed` resolves when the last of them is closed
-   * @throws {MountError} `EBUSY`: somebody has a file open or works in a directory of it (without `lazy`)
+   * @param options `lazy`: take the mount out of the tree at once; files that are open go on
+   *   working, and `closed` resolves when the last of them is closed
+   * @throws {MountError} `EBUSY`: somebody has a file open or works in a directory of it (without
+   *   `lazy`)
    */
   unmount(options?: { lazy?: boolean }): Promise<void>
   /** Counters of the server: numbers of nodes, handles, requests. The names may change. */
   stats(): Promise<Record<string, number>>
-  /** For `await using`: unmounts, lazily where it is busy; does not wait for files that stay open. */
+  /**
+   * For `await using`: unmounts, lazily where it is busy; does not wait for files that stay open.
+   */
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -227,7 +248,10 @@ const workingDirectory = (): string => {
 /** Servers that are not this process. */
 const others = new WeakMap<Mount, Server>()
 
-/** Ends a server at once, where it has a process of its own; else false. Who has files open there gets ENOTCONN. */
+/**
+ * Ends a server at once, where it has a process of its own; else false. Who has files open there
+ * gets ENOTCONN.
+ */
 export const killServer = (handle: Mount): boolean => others.get(handle)?.kill?.() ?? false
 
 /** What `startMount` needs: paths are absolute, words are parsed. */
@@ -325,8 +349,8 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
 
 /**
  * The `Mount` around a server.
- * @param device what is mounted, as /proc/self/mountinfo names it: unmounting goes by path, and must not
- *   hit what somebody else has mounted on top
+ * @param device what is mounted, as /proc/self/mountinfo names it: unmounting goes by path, and
+ *   must not hit what somebody else has mounted on top
  * @param onLazy called before it is unmounted lazily
  */
 export const handleOf = (server: Server, device?: string, onLazy = (): void => {}): Mount => {

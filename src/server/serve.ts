@@ -1,6 +1,4 @@
-/**
- * A mount, seen from the main thread: starts the union's thread, hears its log, and unmounts.
- */
+/** A mount, seen from the main thread: starts the union's thread, hears its log, and unmounts. */
 
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
@@ -35,15 +33,18 @@ export interface Server {
    */
   readonly closed: Promise<void>
   /**
-   * Unmounts. A busy mount rejects with a MountError (EBUSY) unless `lazy`: then it leaves the tree at
-   * once and is served until the last user has gone.
+   * Unmounts. A busy mount rejects with a MountError (EBUSY) unless `lazy`: then it leaves the tree
+   * at once and is served until the last user has gone.
    */
   unmount(options?: { lazy?: boolean }): Promise<void>
   /** Ends the server whatever is still open, at once; the process is about to end. */
   abandon(): void
   /** Counters: requests by opcode, and so on. */
   stats(): Promise<Stats>
-  /** Which layers serve a path; its names from the root on. Undefined: nobody tells. Not every transport can. */
+  /**
+   * Which layers serve a path; its names from the root on. Undefined: nobody tells. Not every
+   * transport can.
+   */
   explain?(names: ByteString[]): Promise<Answer | undefined>
   /** Where it has a process of its own: ends that at once. False: it is gone already. */
   kill?(): boolean
@@ -52,7 +53,8 @@ export interface Server {
 /**
  * Starts a union; resolves when the mount is live.
  * @param early a thread that waits for something to serve
- * @param share its thread may serve other unions, too: nothing of this one can wait for one of those, nor the other way round
+ * @param share its thread may serve other unions, too: nothing of this one can wait for one of
+ *   those, nor the other way round
  */
 export const startServer = async (
   options: ServeOptions,

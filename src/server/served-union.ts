@@ -1,5 +1,6 @@
 /**
- * One union in its thread: opened, mounted, served by the thread's loop, and closed. Whatever fails ends this union alone.
+ * One union in its thread: opened, mounted, served by the thread's loop, and closed. Whatever fails
+ * ends this union alone.
  */
 
 import { MountError } from '../errors.js'
@@ -271,9 +272,9 @@ export class ServedUnion implements Weighed {
   #close(end: End): void {
     if (this.#over) return
     this.#over = true
-    // First the connection: whoever waits for an answer, also the unmounting here, is let go, and the kernel lets go of
-    // the files that it reads itself. Then the layers: umount(8) does not wait for this thread, and whoever called it may
-    // unmount the file system of the layers next.
+    // First the connection: whoever waits for an answer, also the unmounting here, is let go, and
+    // the kernel lets go of the files that it reads itself. Then the layers: umount(8) does not
+    // wait for this thread, and whoever called it may unmount the file system of the layers next.
     if (this.#fd >= 0) close(this.#fd)
     this.#session?.data?.close()
     if (end !== 'unmounted') detach(this.#options.mountpoint, this.#device)

@@ -1,8 +1,8 @@
 /**
- * The threads of unions. One can be started before anybody knows what it is to serve, since to start a thread and load
- * its code takes longer than to find that out. A thread serves one union, or several that agreed to share it; one that serves
- * nothing any more is kept for the next union: its code is warm, and the foreign-function library never gives back what it
- * maps for a thread.
+ * The threads of unions. One can be started before anybody knows what it is to serve, since to
+ * start a thread and load its code takes longer than to find that out. A thread serves one union,
+ * or several that agreed to share it; one that serves nothing any more is kept for the next union:
+ * its code is warm, and the foreign-function library never gives back what it maps for a thread.
  */
 
 import { writeSync } from 'node:fs'
@@ -27,12 +27,15 @@ import { entryPoint } from '../sys/entry-points.js'
 const entry = entryPoint('server/worker-main')
 
 /**
- * For objects that are new, in MiB: few live on, since almost nothing is made for a request, and what the engine takes by
- * default (48) stays with a server that is idle.
+ * For objects that are new, in MiB: few live on, since almost nothing is made for a request, and
+ * what the engine takes by default (48) stays with a server that is idle.
  */
 const YOUNG_MB = 3
 
-/** A thread that is busier than so many thousandths gets no further union where another thread can be had. */
+/**
+ * A thread that is busier than so many thousandths gets no further union where another thread can
+ * be had.
+ */
 const BUSY = 500
 /** A word about that holds for so long, in milliseconds: a thread that sleeps says nothing. */
 const STALE_MS = 2000
@@ -49,7 +52,10 @@ export interface UnionListener {
 
 const threads = new Set<UnionThread>()
 
-/** By index, THREADS and HELD: from these each thread knows what is its own part (overlay/layer/descriptor-budget.ts). */
+/**
+ * By index, THREADS and HELD: from these each thread knows what is its own part
+ * (overlay/layer/descriptor-budget.ts).
+ */
 const budgets = new Int32Array(new SharedArrayBuffer(8))
 
 /** Threads that have more than their part by now give it back. */
@@ -93,7 +99,8 @@ export class UnionThread {
    * @throws {MountError} EAGAIN: the process gets no further thread
    */
   constructor(keeps = false) {
-    // A process that ends while a thread loads the library would be aborted. Also a thread that nobody waits for may do so.
+    // A process that ends while a thread loads the library would be aborted. Also a thread that
+    // nobody waits for may do so.
     if (!watchesExit) process.on('exit', () => void settle())
     watchesExit = true
     try {
@@ -198,8 +205,8 @@ export class UnionThread {
   }
 
   /**
-   * Has it look for messages, and at what its part is. By eventfd(2), without the foreign-function library, which this thread
-   * may not have loaded yet.
+   * Has it look for messages, and at what its part is. By eventfd(2), without the foreign-function
+   * library, which this thread may not have loaded yet.
    */
   wake(): void {
     if (this.#wakeFd < 0) return
@@ -222,7 +229,10 @@ export class UnionThread {
  */
 export const startEarly = (): UnionThread => new UnionThread(true).take()
 
-/** One that several unions share: the one with the fewest that is not busy, or a new one while there are processors left. */
+/**
+ * One that several unions share: the one with the fewest that is not busy, or a new one while there
+ * are processors left.
+ */
 const sharedThread = (): UnionThread => {
   const shared = [...threads].filter(thread => thread.shared)
   const fewest = (some: UnionThread[]): UnionThread | undefined =>
@@ -237,7 +247,8 @@ const sharedThread = (): UnionThread => {
 }
 
 /**
- * A thread that serves a union: the one that was started early, if it lives, or one that is idle, or a new one.
+ * A thread that serves a union: the one that was started early, if it lives, or one that is idle,
+ * or a new one.
  * @param share it may serve others, too: nothing of the union can wait for one of those
  * @throws {MountError} there is none
  */

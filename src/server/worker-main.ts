@@ -1,7 +1,8 @@
 /**
- * Where a union's thread begins: it loads its code, the foreign-function library among it, while the main one finds out what to
- * serve. A process must not end while one of its threads is just doing so (sys/loading.ts), as might be with options that are
- * refused. Its event loop turns while it serves nothing.
+ * Where a union's thread begins: it loads its code, the foreign-function library among it, while
+ * the main one finds out what to serve. A process must not end while one of its threads is just
+ * doing so (sys/loading.ts), as might be with options that are refused. Its event loop turns while
+ * it serves nothing.
  */
 
 import { fileURLToPath } from 'node:url'
@@ -15,9 +16,15 @@ import { BUILT, entryPoint } from '../sys/entry-points.js'
 
 type Code = typeof import('./worker.js')
 
-/** So long after the last union's end the memory that it took is given back, in milliseconds, unless another has come. */
+/**
+ * So long after the last union's end the memory that it took is given back, in milliseconds, unless
+ * another has come.
+ */
 const TIDY_MS = 1000
-/** So long after a union is live its code is kept, in milliseconds: by then it has done what most mounts are made for. */
+/**
+ * So long after a union is live its code is kept, in milliseconds: by then it has done what most
+ * mounts are made for.
+ */
 const KEEP_MS = 1000
 
 const { load, budgets, keeps } = workerData as ThreadData

@@ -1,5 +1,6 @@
 /**
- * A union's thread: makes unions, mounts them, and serves them until they are unmounted, several at a time by one loop.
+ * A union's thread: makes unions, mounts them, and serves them until they are unmounted, several at
+ * a time by one loop.
  */
 
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
@@ -17,8 +18,8 @@ import { MAX_IO } from '../fuse/tuning.js'
 import { Reply, Request } from '../fuse/protocol/wire.js'
 
 /**
- * The kernel refuses to hand out requests to a smaller buffer than one for a WRITE of MAX_IO; beside
- * the data there are headers and, in SETXATTR, at most 64 KiB and a name.
+ * The kernel refuses to hand out requests to a smaller buffer than one for a WRITE of MAX_IO;
+ * beside the data there are headers and, in SETXATTR, at most 64 KiB and a name.
  */
 const REQUEST_SIZE = MAX_IO + 64 * 1024
 /** Data is read to behind the header; copies of struct fuse_direntplus need no more. */
@@ -36,7 +37,8 @@ export class ServingThread {
 
   /**
    * @param load where it says how busy it is (thread.ts)
-   * @param budgets what it shares with other threads of the process (overlay/layer/descriptor-budget.ts)
+   * @param budgets what it shares with other threads of the process
+   *   (overlay/layer/descriptor-budget.ts)
    * @param onLive called when a union is live
    */
   constructor(port: MessagePort, load: Int32Array, budgets: Int32Array, onLive: () => void) {
@@ -103,7 +105,10 @@ export class ServingThread {
     this.#letGo()
   }
 
-  /** While others are served, no event loop turns that would let go of what has been under way for one that has ended. */
+  /**
+   * While others are served, no event loop turns that would let go of what has been under way for
+   * one that has ended.
+   */
   readonly #letGo = (): void => {
     if (this.#unions.size > 0 && !isSettled()) this.#loop.after(LEFT_MS, this.#letGo)
   }
@@ -122,7 +127,10 @@ export class ServingThread {
     heap.collect()
   }
 
-  /** Says so when nothing of the unions that have ended is under way any more, where it could not before. */
+  /**
+   * Says so when nothing of the unions that have ended is under way any more, where it could not
+   * before.
+   */
   async settle(): Promise<void> {
     if (isSettled()) return
     await leftovers()

@@ -1,11 +1,11 @@
 /**
- * File names: the *at family. An object is addressed by an open directory and one name in it (or by a
- * descriptor), never by a path, and a symlink at that name is never followed: nothing that someone
- * else renames meanwhile can lead a call elsewhere. The two exceptions are for paths which the
- * administrator gave: `openPath` and `statPath`.
+ * File names: the *at family. An object is addressed by an open directory and one name in it (or by
+ * a descriptor), never by a path, and a symlink at that name is never followed: nothing that
+ * someone else renames meanwhile can lead a call elsewhere. The two exceptions are for paths which
+ * the administrator gave: `openPath` and `statPath`.
  *
- * Every function mirrors the system call it is named after and gives its result or -errno (`Result`);
- * EINTR is retried. A name that does not fit in a path gives -ENAMETOOLONG.
+ * Every function mirrors the system call it is named after and gives its result or -errno
+ * (`Result`); EINTR is retried. A name that does not fit in a path gives -ENAMETOOLONG.
  */
 
 import {
@@ -54,7 +54,10 @@ export const fdPath = (fd: number): string => `/proc/self/fd/${fd}`
 /** Of so many bytes the kernel tells a path at most. */
 const PATH_MAX = 4096
 
-/** The path of what a descriptor refers to, which may lead elsewhere by now; '' where it can't be told. */
+/**
+ * The path of what a descriptor refers to, which may lead elsewhere by now; '' where it can't be
+ * told.
+ */
 export const pathOf = (fd: number): ByteString => {
   const text = Buffer.allocUnsafeSlow(PATH_MAX)
   return text.latin1Slice(0, Math.max(0, readText(AT_FDCWD, fdPath(fd), text)))
@@ -75,8 +78,8 @@ const open = (dirfd: number, name: ByteString, flags: number, mode: number): Res
 }
 
 /**
- * openat(2) with O_CLOEXEC and O_NOFOLLOW added: a symlink gives -ELOOP, or with O_PATH a descriptor of
- * the symlink itself. `mode` is subject to the umask.
+ * openat(2) with O_CLOEXEC and O_NOFOLLOW added: a symlink gives -ELOOP, or with O_PATH a
+ * descriptor of the symlink itself. `mode` is subject to the umask.
  */
 export const openat = (dirfd: number, name: ByteString, flags: number, mode = 0): Result => {
   const all = flags | O_CLOEXEC | O_NOFOLLOW
@@ -87,17 +90,24 @@ export const openat = (dirfd: number, name: ByteString, flags: number, mode = 0)
   return (flags & MAKES) === 0 ? result : changed(result)
 }
 
-/** open(2) of a path which the administrator gave, in UTF-8: symlinks are followed. O_CLOEXEC is added. */
+/**
+ * open(2) of a path which the administrator gave, in UTF-8: symlinks are followed. O_CLOEXEC is
+ * added.
+ */
 export const openPath = (path: string, flags: number, mode = 0): Result =>
   open(AT_FDCWD, toByteString(path), flags | O_CLOEXEC, mode)
 
-/** readlink(2) of a descriptor's link in /proc: where its object lies, as text. Nothing is opened by it. */
+/**
+ * readlink(2) of a descriptor's link in /proc: where its object lies, as text. Nothing is opened by
+ * it.
+ */
 export const readFdPath = (fd: number, buf: Buffer): Result => readlinkat(AT_FDCWD, fdPath(fd), buf)
 
 /**
- * openat2(2) with O_CLOEXEC added. How symlinks are treated is up to `flags` and `resolve` (RESOLVE_*);
- * unlike `openat` it refuses unknown flags and, without O_CREAT or O_TMPFILE, a mode other than 0.
- * -EAGAIN: `..` under RESOLVE_BENEATH or RESOLVE_IN_ROOT, while something was mounted or renamed: to be asked again.
+ * openat2(2) with O_CLOEXEC added. How symlinks are treated is up to `flags` and `resolve`
+ * (RESOLVE_*); unlike `openat` it refuses unknown flags and, without O_CREAT or O_TMPFILE, a mode
+ * other than 0. -EAGAIN: `..` under RESOLVE_BENEATH or RESOLVE_IN_ROOT, while something was mounted
+ * or renamed: to be asked again.
  */
 export const openat2 = (
   dirfd: number,
@@ -176,9 +186,9 @@ export const mkdirat = (dirfd: number, name: ByteString, mode: number): Result =
 }
 
 /**
- * mknodat(2): a file, fifo, socket or device by the S_IFMT bits of `mode`, whose permission bits are
- * subject to the umask. -EINVAL for a device number beyond the kernel's 12 and 20 bits. A whiteout
- * (S_IFCHR, 0, 0) needs no privilege since Linux 5.8.
+ * mknodat(2): a file, fifo, socket or device by the S_IFMT bits of `mode`, whose permission bits
+ * are subject to the umask. -EINVAL for a device number beyond the kernel's 12 and 20 bits. A
+ * whiteout (S_IFCHR, 0, 0) needs no privilege since Linux 5.8.
  */
 export const mknodat = (
   dirfd: number,
@@ -221,8 +231,8 @@ export const linkat = (
 }
 
 /**
- * linkat(2) of what a descriptor refers to (O_PATH and O_TMPFILE will do). AT_EMPTY_PATH, which needs
- * CAP_DAC_READ_SEARCH and gives ENOENT without it; then through /proc/self/fd.
+ * linkat(2) of what a descriptor refers to (O_PATH and O_TMPFILE will do). AT_EMPTY_PATH, which
+ * needs CAP_DAC_READ_SEARCH and gives ENOENT without it; then through /proc/self/fd.
  */
 export const linkFd = (fd: number, newdirfd: number, newname: ByteString): Result => {
   if (!putB(newname)) return -E.ENAMETOOLONG

@@ -1,7 +1,7 @@
 /**
- * The calling thread's effective capabilities, capabilities(7). Linux keeps credentials per thread, and
- * capset(2) with pid 0 is about the calling thread only: a worker thread may drop what its work must not
- * have while the others keep it. Re-exported by proc.ts.
+ * The calling thread's effective capabilities, capabilities(7). Linux keeps credentials per thread,
+ * and capset(2) with pid 0 is about the calling thread only: a worker thread may drop what its work
+ * must not have while the others keep it. Re-exported by proc.ts.
  */
 
 import {

@@ -1,7 +1,7 @@
 /**
- * Files of the build are run with the code that the engine has compiled of them before: to compile them takes a large part of the time in
- * which a mount is made. The code lies with the package, and is believed as far as that: it counts where the package's
- * owner alone can have written it.
+ * Files of the build are run with the code that the engine has compiled of them before: to compile
+ * them takes a large part of the time in which a mount is made. The code lies with the package, and
+ * is believed as far as that: it counts where the package's owner alone can have written it.
  */
 
 import {

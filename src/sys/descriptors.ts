@@ -1,4 +1,7 @@
-/** What other processes have open, as far as /proc lets this one look. Layers are never reached this way. */
+/**
+ * What other processes have open, as far as /proc lets this one look. Layers are never reached this
+ * way.
+ */
 
 import {
   closeSync,
@@ -20,7 +23,10 @@ import { namedDescriptor } from './pidfd.js'
 /** By which another process opens what is open there. */
 export const pathOf = (pid: number, fd: string | number): string => `/proc/${pid}/fd/${fd}`
 
-/** The numbers of a process' descriptors, and what they lead to; none where it is gone, or somebody else's. */
+/**
+ * The numbers of a process' descriptors, and what they lead to; none where it is gone, or somebody
+ * else's.
+ */
 export const descriptorsOf = (pid: number): [fd: string, target: string][] => {
   let fds: string[]
   try {
@@ -43,8 +49,9 @@ export const descriptorsOf = (pid: number): [fd: string, target: string][] => {
 const MOST_TEXT = 16 * 1024 * 1024
 
 /**
- * The text of a file in memory (memfd_create(2)) that is open there. Undefined: it is closed by now, or something else. A file of any file system
- * can have such a name, and to ask one in userspace even for a size may take for ever; so the mount is asked for first.
+ * The text of a file in memory (memfd_create(2)) that is open there. Undefined: it is closed by
+ * now, or something else. A file of any file system can have such a name, and to ask one in
+ * userspace even for a size may take for ever; so the mount is asked for first.
  */
 export const readDescriptor = (pid: number, fd: string): string | undefined => {
   let seen = -1
@@ -65,7 +72,9 @@ export const readDescriptor = (pid: number, fd: string): string | undefined => {
   }
 }
 
-/** The mount that a descriptor of this process was reached through; its file system is not asked. */
+/**
+ * The mount that a descriptor of this process was reached through; its file system is not asked.
+ */
 const mountOf = (fd: number): string | undefined =>
   /^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1]
 
@@ -82,8 +91,9 @@ const mountOfMemory = (): string | undefined => {
 }
 
 /**
- * Writes a line into a pipe that is open there. False: it is no pipe, or not that of the process' own user, or full. Another user's process
- * may have open what root alone may write to, so nothing else is opened for that.
+ * Writes a line into a pipe that is open there. False: it is no pipe, or not that of the process'
+ * own user, or full. Another user's process may have open what root alone may write to, so nothing
+ * else is opened for that.
  */
 export const tellPipe = (pid: number, fd: number, line: string): boolean => {
   let seen = -1
@@ -105,8 +115,9 @@ export const tellPipe = (pid: number, fd: number, line: string): boolean => {
 }
 
 /**
- * Whether a process has something open, by the name that /proc/PID/fd tells. Undefined: it may not be looked into, or is gone. Another
- * process of the same user may have its numbers listed, and not what they lead to.
+ * Whether a process has something open, by the name that /proc/PID/fd tells. Undefined: it may not
+ * be looked into, or is gone. Another process of the same user may have its numbers listed, and not
+ * what they lead to.
  */
 export const hasOpen = (pid: number, target: string): boolean | undefined => {
   try {

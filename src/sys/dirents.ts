@@ -1,6 +1,4 @@
-/**
- * Reading directories: getdents64(2) and an iterator over what it wrote.
- */
+/** Reading directories: getdents64(2) and an iterator over what it wrote. */
 
 import { E } from './errno.js'
 import { fail, NR, syscall3 } from './libc.js'
@@ -69,7 +67,9 @@ export class Dirents {
     this.#name = undefined
   }
 
-  /** Goes to the next record; false when there is none left. The getters below are valid after true. */
+  /**
+   * Goes to the next record; false when there is none left. The getters below are valid after true.
+   */
   next(): boolean {
     const at = this.#next
     if (at >= this.#end) return false
@@ -106,7 +106,10 @@ export class Dirents {
     return this.buffer[this.#at + TYPE]!
   }
 
-  /** The NUL after the name: in the record's last 8 bytes, the ones after it are padding of any value. */
+  /**
+   * The NUL after the name: in the record's last 8 bytes, the ones after it are padding of any
+   * value.
+   */
   #nameEnd(): number {
     const { buffer } = this
     let i = Math.max(this.#at + NAME, this.#next - 8)

@@ -31,7 +31,10 @@ export class Epoll {
     this.fd = fd < 0 ? fail() : fd
   }
 
-  /** @param number what `number()` gives for it: a safe integer below 2^32; `events`: EPOLLIN, or 0 for errors alone */
+  /**
+   * @param number what `number()` gives for it: a safe integer below 2^32; `events`: EPOLLIN, or 0
+   *   for errors alone
+   */
   add(fd: number, number: number, events = EPOLLIN): Result {
     return this.#control(EPOLL_CTL_ADD, fd, number, events)
   }

@@ -1,6 +1,6 @@
 /**
- * Error numbers of Linux on x86-64 and arm64 (asm-generic/errno-base.h, asm-generic/errno.h: the two
- * agree), their names and the C library's messages. A leaf module: no imports, no FFI.
+ * Error numbers of Linux on x86-64 and arm64 (asm-generic/errno-base.h, asm-generic/errno.h: the
+ * two agree), their names and the C library's messages. A leaf module: no imports, no FFI.
  *
  * The system calls of this directory return `-E.Exxx`; see libc.ts.
  */

@@ -1,6 +1,4 @@
-/**
- * Waiting: eventfd(2) and poll(2) on two descriptors. Re-exported by io.ts.
- */
+/** Waiting: eventfd(2) and poll(2) on two descriptors. Re-exported by io.ts. */
 
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from './constants.js'
 import { E } from './errno.js'
@@ -40,9 +38,9 @@ export const eventfdDrain = (fd: number): Result => {
 const READY = POLLIN | POLLERR | POLLHUP | POLLNVAL
 
 /**
- * poll(2): waits until one of two descriptors can be read or is broken (error, hang-up, not open). The
- * result has bit 1 for `fdA` and bit 2 for `fdB`; 0 after `timeoutMs` milliseconds (-1: no limit).
- * A negative descriptor is ignored. A signal starts the wait anew.
+ * poll(2): waits until one of two descriptors can be read or is broken (error, hang-up, not open).
+ * The result has bit 1 for `fdA` and bit 2 for `fdB`; 0 after `timeoutMs` milliseconds (-1: no
+ * limit). A negative descriptor is ignored. A signal starts the wait anew.
  */
 export const poll2 = (fdA: number, fdB: number, timeoutMs: number): Result => {
   let r
@@ -66,9 +64,9 @@ export const isBroken = (fd: number): boolean => {
 }
 
 /**
- * poll(2) on a thread of koffi's, for a program that has an event loop: waits until `brokenFd` is broken (error,
- * hang-up), which is bit 1 of the result, or `readableFd` can be read, which is bit 2. Data on the former wakes
- * nobody.
+ * poll(2) on a thread of koffi's, for a program that has an event loop: waits until `brokenFd` is
+ * broken (error, hang-up), which is bit 1 of the result, or `readableFd` can be read, which is bit
+ * 2. Data on the former wakes nobody.
  */
 export const watch2 = (brokenFd: number, readableFd: number): Promise<Result> =>
   new Promise((resolve, reject) => {

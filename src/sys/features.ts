@@ -1,6 +1,6 @@
 /**
- * System calls newer than the oldest kernel this runs on (5.10): whether they are there and we may call
- * them. Asked when first needed, and remembered.
+ * System calls newer than the oldest kernel this runs on (5.10): whether they are there and we may
+ * call them. Asked when first needed, and remembered.
  */
 
 import { E } from './errno.js'
@@ -15,8 +15,8 @@ export const features: {
   fchmodat2: boolean | undefined
 } = { xattrat: undefined, fchmodat2: undefined }
 
-// On the descriptor -1, with arguments that are looked at later. Some seccomp filters refuse unknown calls with EPERM instead of ENOSYS: only EBADF
-// is a yes.
+// On the descriptor -1, with arguments that are looked at later. Some seccomp filters refuse
+// unknown calls with EPERM instead of ENOSYS: only EBADF is a yes.
 const exists = (nr: number): boolean =>
   syscall5(nr, -1, dotName, 0, 0, 0) < 0 && fail() === -E.EBADF
 

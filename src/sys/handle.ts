@@ -1,6 +1,4 @@
-/**
- * File handles: name_to_handle_at(2), open_by_handle_at(2).
- */
+/** File handles: name_to_handle_at(2), open_by_handle_at(2). */
 
 import { AT_EMPTY_PATH, O_CLOEXEC } from './constants.js'
 import { E } from './errno.js'
@@ -21,9 +19,10 @@ const structAddress = rawAddress(struct)
 export let lastHandleType = 0
 
 /**
- * name_to_handle_at(2), of the object itself where `name` is a symlink; '' is what `dirfd` refers to.
- * Writes the handle's bytes to `buf` and its type to `lastHandleType`. The handle's length.
- * -EOPNOTSUPP: the file system has no handles. -EOVERFLOW: `buf` is too short (128 is always enough).
+ * name_to_handle_at(2), of the object itself where `name` is a symlink; '' is what `dirfd` refers
+ * to. Writes the handle's bytes to `buf` and its type to `lastHandleType`. The handle's length.
+ * -EOPNOTSUPP: the file system has no handles. -EOVERFLOW: `buf` is too short (128 is always
+ * enough).
  */
 export const nameToHandle = (dirfd: number, name: ByteString, buf: Buffer): Result => {
   const slow = slowFile(dirfd)
@@ -70,8 +69,8 @@ const handleOf = (dirfd: number, name: ByteString, buf: Buffer): Result => {
 
 /**
  * open_by_handle_at(2) with O_CLOEXEC: a descriptor of the object a handle stands for, on the file
- * system that `mountFd` lies on (an open file or directory; O_PATH gives -EBADF). `flags` are O_*: with
- * O_PATH also a symlink can be opened. Needs CAP_DAC_READ_SEARCH. -ESTALE: the object is gone.
+ * system that `mountFd` lies on (an open file or directory; O_PATH gives -EBADF). `flags` are O_*:
+ * with O_PATH also a symlink can be opened. Needs CAP_DAC_READ_SEARCH. -ESTALE: the object is gone.
  */
 export const openByHandle = (
   mountFd: number,

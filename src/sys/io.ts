@@ -1,10 +1,11 @@
 /**
- * File descriptors: reading, writing, space, flags. Buffers are Uint8Arrays (Buffers) with an explicit
- * range; a range outside the buffer gives -EFAULT, as a bad address would, and nothing is touched.
+ * File descriptors: reading, writing, space, flags. Buffers are Uint8Arrays (Buffers) with an
+ * explicit range; a range outside the buffer gives -EFAULT, as a bad address would, and nothing is
+ * touched.
  *
- * Every function mirrors the system call it is named after and gives its result or -errno (`Result`);
- * EINTR is retried except by `close`. Reads and writes may be short, as in the man pages. Offsets and
- * sizes are bytes (`Off`).
+ * Every function mirrors the system call it is named after and gives its result or -errno
+ * (`Result`); EINTR is retried except by `close`. Reads and writes may be short, as in the man
+ * pages. Offsets and sizes are bytes (`Off`).
  */
 
 import {
@@ -27,8 +28,8 @@ export { eventfd, eventfdDrain, eventfdSignal, isBroken, poll2, watch2 } from '.
 export type { Result } from './types.js'
 
 /**
- * close(2). Never retried: on Linux the descriptor is gone even after EINTR or EIO, and its number may
- * already belong to someone else.
+ * close(2). Never retried: on Linux the descriptor is gone even after EINTR or EIO, and its number
+ * may already belong to someone else.
  */
 export const close = (fd: number): Result => {
   const slow = slowFile(fd)
@@ -124,8 +125,8 @@ export const writev2 = (
 }
 
 /**
- * lseek(2) with SEEK_*: the new position, or -errno; -EINVAL for one from 2^63 on, which tmpfs gives as a negative number, and of
- * a slow file from 2^53 on.
+ * lseek(2) with SEEK_*: the new position, or -errno; -EINVAL for one from 2^63 on, which tmpfs
+ * gives as a negative number, and of a slow file from 2^53 on.
  */
 export const lseek = (fd: number, pos: Off, whence: number): Off => {
   const slow = slowFile(fd)
@@ -165,7 +166,9 @@ export const fallocate = (fd: number, mode: number, off: Off, len: Off): Result 
   return r
 }
 
-/** fsync(2), also of a directory (not O_PATH). An error is reported once: it means data may be lost. */
+/**
+ * fsync(2), also of a directory (not O_PATH). An error is reported once: it means data may be lost.
+ */
 export const fsync = (fd: number): Result => {
   let r
   do r = c.fsync(fd)
@@ -190,8 +193,8 @@ export const syncfs = (fd: number): Result => {
 }
 
 /**
- * copy_file_range(2) between explicit offsets: bytes copied, maybe fewer than `len`; 0 at the end of the
- * source. -EXDEV or -EOPNOTSUPP: not between these two, copy by read and write.
+ * copy_file_range(2) between explicit offsets: bytes copied, maybe fewer than `len`; 0 at the end
+ * of the source. -EXDEV or -EOPNOTSUPP: not between these two, copy by read and write.
  */
 export const copyFileRange = (
   fdIn: number,
@@ -218,8 +221,9 @@ const ioctlRaw = (fd: number, request: number, arg: number): Result => {
 }
 
 /**
- * ioctl(2) with a buffer, or null for none. -EFAULT where the buffer is shorter than the size which the
- * request number encodes (_IOC_SIZE); requests that encode none are the caller's responsibility.
+ * ioctl(2) with a buffer, or null for none. -EFAULT where the buffer is shorter than the size which
+ * the request number encodes (_IOC_SIZE); requests that encode none are the caller's
+ * responsibility.
  */
 export const ioctl = (fd: number, request: number, buf: Uint8Array | null): Result => {
   if (buf === null) return ioctlRaw(fd, request, 0)
@@ -227,7 +231,10 @@ export const ioctl = (fd: number, request: number, buf: Uint8Array | null): Resu
   return ioctlRaw(fd, request, addressOf(buf))
 }
 
-/** FICLONE, ioctl_ficlone(2): makes `dstFd` share all data of `srcFd`. -EOPNOTSUPP, -EXDEV: it cannot. */
+/**
+ * FICLONE, ioctl_ficlone(2): makes `dstFd` share all data of `srcFd`. -EOPNOTSUPP, -EXDEV: it
+ * cannot.
+ */
 export const ficlone = (dstFd: number, srcFd: number): Result => ioctlRaw(dstFd, FICLONE, srcFd)
 
 /** FICLONERANGE. `length` 0: up to the source's end. All numbers multiples of the block size. */
@@ -290,7 +297,10 @@ export const dup = (fd: number): Result => {
   return copy
 }
 
-/** dup3(2) with O_CLOEXEC: `to` becomes a copy of `fd`, which is closed. 0 or -errno, and then both are as before. */
+/**
+ * dup3(2) with O_CLOEXEC: `to` becomes a copy of `fd`, which is closed. 0 or -errno, and then both
+ * are as before.
+ */
 export const moveTo = (fd: number, to: number): Result => {
   let r
   do r = c.dup3(fd, to, O_CLOEXEC)
@@ -300,7 +310,10 @@ export const moveTo = (fd: number, to: number): Result => {
   return 0
 }
 
-/** dup2(2): `to` becomes a copy of `fd`, inherited by programs; what it was is closed in the same step. */
+/**
+ * dup2(2): `to` becomes a copy of `fd`, inherited by programs; what it was is closed in the same
+ * step.
+ */
 export const dup2 = (fd: number, to: number): Result => {
   let r
   do r = c.dup2(fd, to)

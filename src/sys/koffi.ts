@@ -1,6 +1,6 @@
 /**
- * The foreign-function library, loaded. Its binary is a package of its own for each platform, which npm leaves out with
- * `--omit=optional`. Imports nothing that needs it.
+ * The foreign-function library, loaded. Its binary is a package of its own for each platform, which
+ * npm leaves out with `--omit=optional`. Imports nothing that needs it.
  */
 
 import { readFileSync } from 'node:fs'

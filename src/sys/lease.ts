@@ -1,6 +1,4 @@
-/**
- * Asking whether a file is open for writing anywhere, by way of fcntl(2) F_SETLEASE.
- */
+/** Asking whether a file is open for writing anywhere, by way of fcntl(2) F_SETLEASE. */
 
 import { AT_FDCWD, O_CLOEXEC, O_NOATIME, O_NONBLOCK, O_RDONLY } from './constants.js'
 import { E } from './errno.js'
@@ -25,9 +23,10 @@ export const reopenForReading = (fd: number, flags = 0): Result => {
 }
 
 /**
- * Whether anyone has the file open for writing, or mapped so: 1 or 0. `fd` must be open for reading only.
- * A read lease is granted to no file that is (fs/locks.c:check_conflicting_open); it is given back at
- * once. -EINVAL: the file system has no leases. -EACCES: neither owner of the file nor CAP_LEASE.
+ * Whether anyone has the file open for writing, or mapped so: 1 or 0. `fd` must be open for reading
+ * only. A read lease is granted to no file that is (fs/locks.c:check_conflicting_open); it is given
+ * back at once. -EINVAL: the file system has no leases. -EACCES: neither owner of the file nor
+ * CAP_LEASE.
  */
 export const isOpenForWriting = (fd: number): Result => {
   if (c.fcntl(fd, F_SETSIG, SIGURG) < 0) return fail()

@@ -2,8 +2,8 @@
  * The bindings: every C function this project calls, declared through koffi, and nothing else. Only
  * the files of src/sys use it; they add the policy (flags, retries, bounds, results as -errno).
  *
- * How to call through koffi, and why it is done so here. Measured with koffi 3.3.4, Node 20.20, x64,
- * ns per call:
+ * How to call through koffi, and why it is done so here. Measured with koffi 3.3.4, Node 20.20,
+ * x64, ns per call:
  *
  *   a call without arguments 17, each argument about 6, getppid(2) 114 in all
  *   pointer parameter of memchr(3)    declared `void *`, given a Buffer              50
@@ -15,16 +15,17 @@
  *
  * So:
  * - Pointers are declared as `int64` and passed as numbers (user addresses are below 2^56: exact).
- *   The address of a buffer is asked once (scratch.ts), and a part of it is address + offset.
- *   Such an address says nothing to the garbage collector: see `addressOf` for what keeps it valid.
+ *   The address of a buffer is asked once (scratch.ts), and a part of it is address + offset. Such
+ *   an address says nothing to the garbage collector: see `addressOf` for what keeps it valid.
  * - errno is the thread's own cell, found with __errno_location() and mapped as an Int32Array when
  *   the module is loaded. Modules are instantiated per worker thread, and a koffi call runs on the
  *   thread that makes it, so it is the right cell. It is read only after a result of -1, at once.
- * - 64-bit parameters take JS numbers: koffi converts a double to int64 exactly up to 2^53. Offsets beyond that are bigints.
- * - Calls that one of the C libraries (glibc, musl) wraps in a surprising way, or that are too new for
- *   them, go through syscall(3) by number; it costs one argument more. Variadic functions (openat,
- *   ioctl, fcntl, syscall) are declared with fixed parameters: on x64 and arm64 Linux integer
- *   arguments of a variadic function are passed like any other.
+ * - 64-bit parameters take JS numbers: koffi converts a double to int64 exactly up to 2^53. Offsets
+ *   beyond that are bigints.
+ * - Calls that one of the C libraries (glibc, musl) wraps in a surprising way, or that are too new
+ *   for them, go through syscall(3) by number; it costs one argument more. Variadic functions
+ *   (openat, ioctl, fcntl, syscall) are declared with fixed parameters: on x64 and arm64 Linux
+ *   integer arguments of a variadic function are passed like any other.
  * - No parameter is a koffi string except on the cold paths of mount.ts.
  */
 
@@ -36,8 +37,8 @@ import type { Off } from './types.js'
 const koffi = loadKoffi(createRequire(import.meta.url))
 
 declare global {
-  // Node's own, undocumented but as old as Buffer; @types/node leaves them out. They spare the look-up
-  // of the encoding in toString and write.
+  // Node's own, undocumented but as old as Buffer; @types/node leaves them out. They spare the
+  // look-up of the encoding in toString and write.
   interface Buffer<TArrayBuffer extends ArrayBufferLike = ArrayBufferLike> {
     latin1Slice(start?: number, end?: number): string
     latin1Write(text: string, offset?: number, length?: number): number
@@ -93,9 +94,10 @@ const TYPES: Record<string, string> = { i: 'int', u: 'uint32', l: 'int64' }
 type Declared = ReturnType<typeof lib.func>
 
 /**
- * A test's hook: it is given each function of this file once, when the file is loaded, and what it returns is called
- * in its place, so that calls can be traced, delayed, failed or ended (test/faults). `failWith` sets errno and gives the -1
- * of a failed call. Only code of the same thread can set it; without one no call is wrapped.
+ * A test's hook: it is given each function of this file once, when the file is loaded, and what it
+ * returns is called in its place, so that calls can be traced, delayed, failed or ended
+ * (test/faults). `failWith` sets errno and gives the -1 of a failed call. Only code of the same
+ * thread can set it; without one no call is wrapped.
  */
 export type SyscallHook = (
   name: string,
@@ -117,9 +119,7 @@ const declare = (name: string, result: string, params: string[]): Declared => {
   return hook === undefined ? call : hook(name, call, failWith)
 }
 
-/**
- * Declares one function. `signature` is the letter of the result and those of the parameters.
- */
+/** Declares one function. `signature` is the letter of the result and those of the parameters. */
 const bind = (name: string, signature: string): Declared => {
   const [result = 'int', ...params] = Array.from(signature, c => TYPES[c] ?? c)
   return declare(name, result, params)
@@ -239,7 +239,9 @@ const errnoCell = new Int32Array(koffi.view(errnoLocation(), 4))
 /** The Result of a call that has just returned -1: -errno. Nothing may be called in between. */
 export const fail = (): number => -errnoCell[0]!
 
-/** The address of a buffer's memory; 0 for an empty one. About 40 ns: see `addressOf` in scratch.ts. */
+/**
+ * The address of a buffer's memory; 0 for an empty one. About 40 ns: see `addressOf` in scratch.ts.
+ */
 export const rawAddress = (buffer: ArrayBufferLike | ArrayBufferView): number =>
   Number(koffi.address(buffer))
 

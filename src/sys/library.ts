@@ -5,7 +5,10 @@ import koffi from 'koffi'
 /** A library is unloaded when nothing refers to it any more. */
 const kept: unknown[] = []
 
-/** dlopen(3), for good. Who needs a library of the same soname gets this one. False: it can't be loaded. */
+/**
+ * dlopen(3), for good. Who needs a library of the same soname gets this one. False: it can't be
+ * loaded.
+ */
 export const preload = (path: string): boolean => {
   try {
     kept.push(koffi.load(path))

@@ -1,7 +1,8 @@
 /**
- * How many threads are just loading the foreign-function library. One that is ended in the middle of that takes the
- * process with it: the engine then refuses what the library asks of it, and the library answers that with abort(3).
- * So whoever ends threads, or the process, waits for them. It takes some tens of milliseconds.
+ * How many threads are just loading the foreign-function library. One that is ended in the middle
+ * of that takes the process with it: the engine then refuses what the library asks of it, and the
+ * library answers that with abort(3). So whoever ends threads, or the process, waits for them. It
+ * takes some tens of milliseconds.
  */
 
 import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads'

@@ -1,6 +1,4 @@
-/**
- * mount(2) and umount2(2). Rare: strings are passed as they are.
- */
+/** mount(2) and umount2(2). Rare: strings are passed as they are. */
 
 import { toByteString } from './at.js'
 import {
@@ -46,8 +44,8 @@ export const umount = (target: string, flags = 0): Result =>
   c.umount2(target, flags) < 0 ? fail() : 0
 
 /**
- * umount2(2) on a thread of koffi's: unmounting a FUSE file system may wait for its server, and must
- * not block the thread which is to answer.
+ * umount2(2) on a thread of koffi's: unmounting a FUSE file system may wait for its server, and
+ * must not block the thread which is to answer.
  */
 export const umountAsync = (target: string, flags = 0): Promise<Result> =>
   new Promise((resolve, reject) => {
@@ -59,9 +57,9 @@ export const umountAsync = (target: string, flags = 0): Promise<Result> =>
   })
 
 /**
- * Whether this process may mount in its mount namespace: CAP_SYS_ADMIN must count in the user namespace that
- * owns it, which the capability sets alone do not say. fsopen(2) asks for that first and dislikes its flags
- * after. undefined: the kernel has no fsopen(2) (before 5.2).
+ * Whether this process may mount in its mount namespace: CAP_SYS_ADMIN must count in the user
+ * namespace that owns it, which the capability sets alone do not say. fsopen(2) asks for that first
+ * and dislikes its flags after. undefined: the kernel has no fsopen(2) (before 5.2).
  */
 export const mayMount = (): boolean | undefined => {
   if (c.syscall3(NR.fsopen, emptyName, 0x7fff_ffff, 0) >= 0) return true // it never succeeds
@@ -71,19 +69,23 @@ export const mayMount = (): boolean | undefined => {
 
 const OPEN_TREE_CLONE = 1
 const MOUNT_ATTR_RDONLY = 0x01
-/** Together with MOUNT_ATTR_NODIRATIME all that a mount says of access times; in `ATIME` 0 is relatime. */
+/**
+ * Together with MOUNT_ATTR_NODIRATIME all that a mount says of access times; in `ATIME` 0 is
+ * relatime.
+ */
 const MOUNT_ATTR_ATIME = 0x70
 const MOUNT_ATTR_NOATIME = 0x10
 const MOUNT_ATTR_STRICTATIME = 0x20
 const MOUNT_ATTR_NODIRATIME = 0x80
 
 /**
- * A private mount of a directory, without the mounts below it: open_tree(2) with OPEN_TREE_CLONE, then mount_setattr(2). It
- * belongs to the descriptor alone, an O_PATH one, and goes with the last descriptor opened through it. Nothing that is
- * mounted elsewhere comes up in it (kernel overlayfs: clone_private_mount).
+ * A private mount of a directory, without the mounts below it: open_tree(2) with OPEN_TREE_CLONE,
+ * then mount_setattr(2). It belongs to the descriptor alone, an O_PATH one, and goes with the last
+ * descriptor opened through it. Nothing that is mounted elsewhere comes up in it (kernel overlayfs:
+ * clone_private_mount).
  *
- * Needs CAP_SYS_ADMIN, in the user namespace that owns the mounts, and Linux 5.12: -EPERM, -ENOSYS. -EINVAL: the mount
- * may not be cloned, or not without what is mounted below the directory.
+ * Needs CAP_SYS_ADMIN, in the user namespace that owns the mounts, and Linux 5.12: -EPERM, -ENOSYS.
+ * -EINVAL: the mount may not be cloned, or not without what is mounted below the directory.
  *
  * @param name where the directory is, as an address
  */
@@ -103,9 +105,9 @@ const cloneMount = (dirfd: number, name: number, set: number, clear: number): Re
 }
 
 /**
- * A private, read-only mount of the directory `path` (UTF-8). What is done through it cannot write, whatever the caller's
- * rights, nor moves an access time. NOATIME would add nothing to that, and is refused in a user namespace, where the flags
- * of mounts from outside are locked.
+ * A private, read-only mount of the directory `path` (UTF-8). What is done through it cannot write,
+ * whatever the caller's rights, nor moves an access time. NOATIME would add nothing to that, and is
+ * refused in a user namespace, where the flags of mounts from outside are locked.
  *
  * @returns as `cloneMount`
  */
@@ -113,11 +115,13 @@ export const clonePrivate = (path: string): Result =>
   putA(toByteString(path)) ? cloneMount(AT_FDCWD, nameA, MOUNT_ATTR_RDONLY, 0) : -E.ENAMETOOLONG
 
 /**
- * A private mount of the directory behind a descriptor, which is as writable as that. Access times move through it as MS_*
- * flags say, and not as they would there (kernel: path_mount, ovl_get_upper).
+ * A private mount of the directory behind a descriptor, which is as writable as that. Access times
+ * move through it as MS_* flags say, and not as they would there (kernel: path_mount,
+ * ovl_get_upper).
  *
  * @param flags undefined: as they would there
- * @returns as `cloneMount`. -EPERM also where the flags are locked: in a user namespace, of mounts from outside
+ * @returns as `cloneMount`. -EPERM also where the flags are locked: in a user namespace, of mounts
+ *   from outside
  */
 export const cloneWritable = (fd: number, flags?: number): Result => {
   if (flags === undefined) return cloneMount(fd, emptyName, 0, 0)
@@ -139,8 +143,9 @@ const FSCONFIG_SET_STRING = 1
 const FSCONFIG_CMD_CREATE = 6
 
 /**
- * A descriptor of the root of a new tmpfs that is mounted nowhere, and goes with the last descriptor in it:
- * fsopen(2), fsconfig(2), fsmount(2). `size` is what it holds at most, as tmpfs' option of that name.
+ * A descriptor of the root of a new tmpfs that is mounted nowhere, and goes with the last
+ * descriptor in it: fsopen(2), fsconfig(2), fsmount(2). `size` is what it holds at most, as tmpfs'
+ * option of that name.
  *
  * Needs CAP_SYS_ADMIN over the mount namespace, and Linux 5.2: -EPERM, -ENOSYS.
  */

@@ -1,6 +1,6 @@
 /**
- * Processes by descriptor, pidfd_open(2): a number of a process can be given to another one, a descriptor can't. And
- * descriptors with a name that other processes can see, memfd_create(2).
+ * Processes by descriptor, pidfd_open(2): a number of a process can be given to another one, a
+ * descriptor can't. And descriptors with a name that other processes can see, memfd_create(2).
  */
 
 import * as c from './libc.js'

@@ -1,6 +1,6 @@
 /**
- * The process and the calling thread: whose files are created, limits, affinity. Credentials are per
- * thread on Linux, and so is the state kept here (modules are instantiated per worker thread).
+ * The process and the calling thread: whose files are created, limits, affinity. Credentials are
+ * per thread on Linux, and so is the state kept here (modules are instantiated per worker thread).
  */
 
 import { readFileSync } from 'node:fs'
@@ -24,8 +24,8 @@ let fsuid = -1
 let fsgid = -1
 
 /**
- * setfsgid(2) of this thread; the previous id. Like the system call it cannot say that it failed: ask
- * with -1, which is no id.
+ * setfsgid(2) of this thread; the previous id. Like the system call it cannot say that it failed:
+ * ask with -1, which is no id.
  */
 export const setfsgid = (gid: number): Result => {
   const previous = c.setfsgid(gid)
@@ -53,8 +53,8 @@ let grantedUid = -1
 let grantedGid = -1
 
 /**
- * Changes what differs and keeps the capabilities. The calls cannot say that they failed; asking costs
- * 110 ns each. 0, or -EPERM with nothing or the gid changed.
+ * Changes what differs and keeps the capabilities. The calls cannot say that they failed; asking
+ * costs 110 ns each. 0, or -EPERM with nothing or the gid changed.
  */
 const become = (uid: number, gid: number, check: boolean): Result => {
   if (gid !== fsgid) {
@@ -82,13 +82,14 @@ const become = (uid: number, gid: number, check: boolean): Result => {
 const saved: number[] = []
 
 /**
- * Makes `uid` and `gid` the owner of what this thread creates, until `popFsIds`, as kernel overlayfs'
- * override_creds does: the thread keeps its effective capabilities (in particular CAP_DAC_OVERRIDE: it
- * may still do what the daemon may) and its supplementary groups (setgroups(2) cannot be undone in an
- * unprivileged user namespace). Calls may be nested; each needs its pop, also after an error.
+ * Makes `uid` and `gid` the owner of what this thread creates, until `popFsIds`, as kernel
+ * overlayfs' override_creds does: the thread keeps its effective capabilities (in particular
+ * CAP_DAC_OVERRIDE: it may still do what the daemon may) and its supplementary groups (setgroups(2)
+ * cannot be undone in an unprivileged user namespace). Calls may be nested; each needs its pop,
+ * also after an error.
  *
- * Same ids as now: no system call. Another uid and gid: 3.6 us including the pop, since each change of
- * credentials costs the kernel 0.7 us and there are 5 (two ids, capset, and the ids back).
+ * Same ids as now: no system call. Another uid and gid: 3.6 us including the pop, since each change
+ * of credentials costs the kernel 0.7 us and there are 5 (two ids, capset, and the ids back).
  *
  * 0, or -EPERM: the ids were refused (no CAP_SETUID or CAP_SETGID, or not mapped in the user
  * namespace) and are as before.
@@ -117,14 +118,19 @@ export const popFsIds = (): void => {
   void become(uid, gid, false)
 }
 
-/** Takes a capability out of this thread's effective set; `raiseCap` can bring it back. 0 or -errno. */
+/**
+ * Takes a capability out of this thread's effective set; `raiseCap` can bring it back. 0 or -errno.
+ */
 export const dropCap = (cap: number): Result => {
   grantedUid = -1
   grantedGid = -1
   return dropEffective(cap)
 }
 
-/** Whether this is the initial user namespace, where alone some capabilities count: it maps every id. */
+/**
+ * Whether this is the initial user namespace, where alone some capabilities count: it maps every
+ * id.
+ */
 export const inInitialNamespace = (): boolean => {
   try {
     return /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'latin1'))
@@ -142,15 +148,17 @@ export const geteuid = (): number => c.geteuid()
 const CLONE_FS = 0x200
 
 /**
- * unshare(CLONE_FS): from here on this thread has its own umask and working directory, and changing them
- * does not touch the rest of the process.
+ * unshare(CLONE_FS): from here on this thread has its own umask and working directory, and changing
+ * them does not touch the rest of the process.
  */
 export const unshareFs = (): Result => {
   const r = syscall1(NR.unshare, CLONE_FS)
   return r < 0 ? fail() : 0
 }
 
-/** setsid(2): leaves the terminal; the new session's id. -EPERM for the leader of a process group. */
+/**
+ * setsid(2): leaves the terminal; the new session's id. -EPERM for the leader of a process group.
+ */
 export const setsid = (): Result => {
   const r = c.setsid()
   return r < 0 ? fail() : r
@@ -162,7 +170,10 @@ export const umask = (mode: number): number => c.umask(mode)
 /** gettid(2): the kernel's id of this thread. */
 export const gettid = (): number => syscall1(NR.gettid, 0)
 
-/** sched_yield(2): lets another thread that waits for this processor go first; at once if there is none. */
+/**
+ * sched_yield(2): lets another thread that waits for this processor go first; at once if there is
+ * none.
+ */
 export const schedYield = (): void => void c.schedYield()
 
 const RLIMIT_NOFILE = 7
@@ -178,8 +189,8 @@ export const getrlimitNofileHard = (): Result =>
   c.getrlimit(RLIMIT_NOFILE, words) < 0 ? fail() : rlimit(2)
 
 /**
- * setrlimit(2): how many descriptors the process may open. Beyond the hard limit that is raised as well,
- * which needs CAP_SYS_RESOURCE: -EPERM.
+ * setrlimit(2): how many descriptors the process may open. Beyond the hard limit that is raised as
+ * well, which needs CAP_SYS_RESOURCE: -EPERM.
  */
 export const setrlimitNofile = (soft: number): Result => {
   if (c.getrlimit(RLIMIT_NOFILE, words) < 0) return fail()
@@ -189,7 +200,9 @@ export const setrlimitNofile = (soft: number): Result => {
   return c.setrlimit(RLIMIT_NOFILE, words) < 0 ? fail() : 0
 }
 
-/** Raises the soft limit of descriptors to the hard one, which takes no privilege. What it is then. */
+/**
+ * Raises the soft limit of descriptors to the hard one, which takes no privilege. What it is then.
+ */
 export const raiseNofile = (): Result => {
   const hard = getrlimitNofileHard()
   // What came of it is asked next.
@@ -201,10 +214,11 @@ export const raiseNofile = (): Result => {
 const DESCRIPTORS = 8192
 
 /**
- * Has the kernel make room for 8,192 descriptors at once, or as many as the process may open. Its table doubles
- * when it is full (64, 128, 256 ...), and of a process with threads that waits until every processor has passed
- * through the scheduler (fs/file.c:expand_fdtable, synchronize_rcu): 4 to 32 ms in which whoever opens something stands
- * still. Here a thread of koffi's does. Where that fails, the table grows when it has to.
+ * Has the kernel make room for 8,192 descriptors at once, or as many as the process may open. Its
+ * table doubles when it is full (64, 128, 256 ...), and of a process with threads that waits until
+ * every processor has passed through the scheduler (fs/file.c:expand_fdtable, synchronize_rcu): 4
+ * to 32 ms in which whoever opens something stands still. Here a thread of koffi's does. Where that
+ * fails, the table grows when it has to.
  */
 export const widenDescriptorTable = (): Promise<void> =>
   new Promise(resolve => {
@@ -226,5 +240,8 @@ export const schedSetaffinity = (tid: number, cpuMask: number | bigint): Result 
   return c.schedSetaffinity(tid, 8, words) < 0 ? fail() : 0
 }
 
-/** Gives memory back to the system that the C library keeps for later: malloc_trim(3), where there is one. */
+/**
+ * Gives memory back to the system that the C library keeps for later: malloc_trim(3), where there
+ * is one.
+ */
 export const trimMemory = (): void => void c.mallocTrim?.(0)

@@ -1,10 +1,11 @@
 /**
- * Memory for arguments: where names and small structures lie while a system call reads or writes them,
- * and the addresses of callers' buffers. Internal to src/sys.
+ * Memory for arguments: where names and small structures lie while a system call reads or writes
+ * them, and the addresses of callers' buffers. Internal to src/sys.
  *
  * One block per thread (modules are instantiated per worker thread), allocated when the module is
- * loaded. Calls are synchronous and call nothing back, so its slots are free again as soon as a call
- * has returned. `Buffer.allocUnsafeSlow` of this size lies outside the JS heap and never moves.
+ * loaded. Calls are synchronous and call nothing back, so its slots are free again as soon as a
+ * call has returned. `Buffer.allocUnsafeSlow` of this size lies outside the JS heap and never
+ * moves.
  */
 
 import { rawAddress } from './libc.js'
@@ -44,8 +45,8 @@ export const i32 = new Int32Array(block.buffer, block.byteOffset + WORDS, 128)
 export const u64 = new BigUint64Array(block.buffer, block.byteOffset + WORDS, 64)
 
 /**
- * Up to here a loop over the characters is faster than Buffer.latin1Write (42 ns whatever the length,
- * the loop 5 ns and 1.6 per character).
+ * Up to here a loop over the characters is faster than Buffer.latin1Write (42 ns whatever the
+ * length, the loop 5 ns and 1.6 per character).
  */
 const LOOP_MAX = 22
 
@@ -81,8 +82,9 @@ const PROC_PREFIX = '/proc/self/fd/'
 block.latin1Write(PROC_PREFIX, PROC)
 
 /**
- * Writes "/proc/self/fd/<fd>" to `procPath`: a magic link to the object the descriptor refers to, whatever its names are
- * now. To follow it is safe, also where that is a symlink, which is not followed in its turn.
+ * Writes "/proc/self/fd/<fd>" to `procPath`: a magic link to the object the descriptor refers to,
+ * whatever its names are now. To follow it is safe, also where that is a symlink, which is not
+ * followed in its turn.
  */
 export const putProcFd = (fd: number): void => {
   const at = PROC + PROC_PREFIX.length
@@ -90,8 +92,9 @@ export const putProcFd = (fd: number): void => {
 }
 
 /**
- * Writes "/proc/self/fd/<fd>/<name>" to `procPath`, for calls that follow no last component, such as lgetxattr(2), and
- * for no others: `scripts/lint-paths.mjs` knows who they are. False where the name is too long for a path.
+ * Writes "/proc/self/fd/<fd>/<name>" to `procPath`, for calls that follow no last component, such
+ * as lgetxattr(2), and for no others: `scripts/lint-paths.mjs` knows who they are. False where the
+ * name is too long for a path.
  */
 export const putProcName = (fd: number, name: ByteString): boolean => {
   let at = PROC + PROC_PREFIX.length
@@ -125,13 +128,14 @@ let address2 = 0
 /**
  * The address of a view's first byte; meaningless for an empty view.
  *
- * Valid as long as the memory is: V8 never moves an ArrayBuffer's memory, and the small typed arrays
- * which it keeps inside the (moving) JS heap get such a buffer when `.buffer` is first read, which
- * happens here. The caller holds the view during its call, so the memory is not freed. A detached
- * buffer has length 0: callers compare with the view's length before each call (`inBounds`).
+ * Valid as long as the memory is: V8 never moves an ArrayBuffer's memory, and the small typed
+ * arrays which it keeps inside the (moving) JS heap get such a buffer when `.buffer` is first read,
+ * which happens here. The caller holds the view during its call, so the memory is not freed. A
+ * detached buffer has length 0: callers compare with the view's length before each call
+ * (`inBounds`).
  *
- * 2 ns for the last two views, 30 ns for another view of a known buffer; about 1 us for a buffer seen for
- * the first time, so buffers are to be kept, or taken from a pool (Buffer.allocUnsafe).
+ * 2 ns for the last two views, 30 ns for another view of a known buffer; about 1 us for a buffer
+ * seen for the first time, so buffers are to be kept, or taken from a pool (Buffer.allocUnsafe).
  */
 export const addressOf = (view: Uint8Array): number => {
   if (view === view1) return address1

@@ -64,7 +64,10 @@ export const fchmod = (fd: number, mode: number): Result => {
   return r
 }
 
-/** fchownat(2), of a symlink itself. An id of -1 stays unchanged. Clears set-id bits as chown(2) does. */
+/**
+ * fchownat(2), of a symlink itself. An id of -1 stays unchanged. Clears set-id bits as chown(2)
+ * does.
+ */
 export const fchownat = (dirfd: number, name: ByteString, uid: number, gid: number): Result => {
   if (!putA(name)) return -E.ENAMETOOLONG
   let r
@@ -91,8 +94,8 @@ const putTimes = (asec: number, ansec: number, msec: number, mnsec: number): voi
 
 /**
  * utimensat(2), of a symlink itself: access and modification time in seconds since 1970 (may be
- * negative) and nanoseconds (0 .. 999999999, UTIME_NOW or UTIME_OMIT; else -EINVAL). The file system
- * clamps what it cannot store.
+ * negative) and nanoseconds (0 .. 999999999, UTIME_NOW or UTIME_OMIT; else -EINVAL). The file
+ * system clamps what it cannot store.
  */
 export const utimensat = (
   dirfd: number,
@@ -110,7 +113,9 @@ export const utimensat = (
   return r
 }
 
-/** futimens(3), also of an O_PATH descriptor (Linux 5.8; before, -ENOENT for one). See `utimensat`. */
+/**
+ * futimens(3), also of an O_PATH descriptor (Linux 5.8; before, -ENOENT for one). See `utimensat`.
+ */
 export const futimens = (
   fd: number,
   asec: number,

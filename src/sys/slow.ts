@@ -1,7 +1,8 @@
 /**
- * Descriptors whose file system may keep a call waiting for as long as it likes: one in userspace, or on the network. Whoever
- * serves others in the meantime registers them here, and is asked before a call is made on one. What is opened below such a
- * descriptor, or is a copy of it, is registered as well. Where there are none, that costs a look at the size of a map.
+ * Descriptors whose file system may keep a call waiting for as long as it likes: one in userspace,
+ * or on the network. Whoever serves others in the meantime registers them here, and is asked before
+ * a call is made on one. What is opened below such a descriptor, or is a copy of it, is registered
+ * as well. Where there are none, that costs a look at the size of a map.
  *
  * Calls that change something are made as they are: layers of such file systems are only read.
  */
@@ -24,7 +25,10 @@ export type SlowCall =
   | { op: 'flags' }
   | { op: 'statfs'; room: number }
 
-/** What stands for a registered descriptor. Each function may throw instead of waiting; `direct` makes the call itself. */
+/**
+ * What stands for a registered descriptor. Each function may throw instead of waiting; `direct`
+ * makes the call itself.
+ */
 export interface SlowFile {
   /** A call with a number as its result, and maybe bytes in `out`. */
   ask(call: SlowCall, out: Uint8Array | null, direct: () => Result): Result

@@ -1,5 +1,6 @@
 /**
- * A pair of sockets, a descriptor received over one, and a socket for messages to a named one: unix(7), SCM_RIGHTS.
+ * A pair of sockets, a descriptor received over one, and a socket for messages to a named one:
+ * unix(7), SCM_RIGHTS.
  */
 
 import { E } from './errno.js'
@@ -35,8 +36,9 @@ export const messagePair = (): [number, number] | number => pair(SOCK_SEQPACKET 
 const PATH_SIZE = 108
 
 /**
- * socket(2), connect(2): a datagram socket that sends to the one at `path`, O_CLOEXEC, which never waits: write(2) says
- * EAGAIN. -EPROTOTYPE: another kind of socket is there; -ECONNREFUSED: nobody reads it.
+ * socket(2), connect(2): a datagram socket that sends to the one at `path`, O_CLOEXEC, which never
+ * waits: write(2) says EAGAIN. -EPROTOTYPE: another kind of socket is there; -ECONNREFUSED: nobody
+ * reads it.
  */
 export const datagramsTo = (path: string): Result => {
   const name = Buffer.from(path)
@@ -53,9 +55,10 @@ export const datagramsTo = (path: string): Result => {
   return error
 }
 
-// Places in `words`: struct msghdr {u64 name; u32 namelen, pad; u64 iov, iovlen, control, controllen; u32 flags},
-// struct iovec {u64 base, len}, one byte of data, struct cmsghdr {u64 len; u32 level, type} and a descriptor.
-// (musl has 32-bit lengths and padding where glibc has 64 bits: the same bytes on a little-endian machine.)
+// Places in `words`: struct msghdr {u64 name; u32 namelen, pad; u64 iov, iovlen, control,
+// controllen; u32 flags}, struct iovec {u64 base, len}, one byte of data, struct cmsghdr {u64 len;
+// u32 level, type} and a descriptor. (musl has 32-bit lengths and padding where glibc has 64 bits:
+// the same bytes on a little-endian machine.)
 const IOV = 56
 const BYTE = 72
 const CONTROL = 80
@@ -63,8 +66,9 @@ const CONTROL_SIZE = 24
 const CMSG_LEN = 20
 
 /**
- * recvmsg(2): a descriptor that was sent with one byte, O_CLOEXEC here. Does not wait: -EAGAIN. -EPIPE: the
- * other end was closed, and nothing was sent; -EPROTO: something without a descriptor was.
+ * recvmsg(2): a descriptor that was sent with one byte, O_CLOEXEC here. Does not wait: -EAGAIN.
+ * -EPIPE: the other end was closed, and nothing was sent; -EPROTO: something without a descriptor
+ * was.
  */
 export const receiveFd = (socket: number): Result => {
   u32.fill(0, 0, (CONTROL + CONTROL_SIZE) / 4)

@@ -1,6 +1,7 @@
 /**
- * Pipes, and splice(2): bytes move between a file and a pipe as references to pages, without being copied to
- * this process and back. Calls never wait for room in a pipe nor for bytes in it: -EAGAIN instead.
+ * Pipes, and splice(2): bytes move between a file and a pipe as references to pages, without being
+ * copied to this process and back. Calls never wait for room in a pipe nor for bytes in it: -EAGAIN
+ * instead.
  */
 
 import { O_CLOEXEC, O_NONBLOCK } from './constants.js'
@@ -34,15 +35,18 @@ const call = (from: number, offIn: number, to: number, offOut: number, length: n
 export const splice = (from: number, to: number, length: number): Result =>
   call(from, 0, to, 0, length)
 
-/** splice(2) of a file's bytes at `pos` into a pipe: bytes moved, maybe fewer; 0 at or beyond the end. */
+/**
+ * splice(2) of a file's bytes at `pos` into a pipe: bytes moved, maybe fewer; 0 at or beyond the
+ * end.
+ */
 export const spliceFrom = (file: number, pos: Off, pipeIn: number, length: number): Result => {
   putOff(0, pos)
   return call(file, words, pipeIn, 0, length)
 }
 
 /**
- * vmsplice(2): puts memory into a pipe by reference. What it holds when it is read from the pipe counts, so
- * it may still be changed.
+ * vmsplice(2): puts memory into a pipe by reference. What it holds when it is read from the pipe
+ * counts, so it may still be changed.
  */
 export const vmsplice = (
   pipeIn: number,

@@ -1,10 +1,10 @@
 /**
- * struct statx as a reusable object: one is allocated per place that needs one, filled by the calls of
- * at.ts as often as wanted, and read through getters that allocate nothing in the usual case. Whoever passes all of it
- * on copies its words.
+ * struct statx as a reusable object: one is allocated per place that needs one, filled by the calls
+ * of at.ts as often as wanted, and read through getters that allocate nothing in the usual case.
+ * Whoever passes all of it on copies its words.
  *
- * 64-bit fields are read as two 32-bit halves: an inode number is exact always (`Ino`), sizes, block
- * counts and seconds are exact up to 2^53.
+ * 64-bit fields are read as two 32-bit halves: an inode number is exact always (`Ino`), sizes,
+ * block counts and seconds are exact up to 2^53.
  */
 
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './constants.js'
@@ -219,7 +219,10 @@ export class Stat extends Statx {
   get devMinor(): number {
     return this.words[35]!
   }
-  /** The device as one number: different devices have different ones. The kernel's minors have 20 bits. */
+  /**
+   * The device as one number: different devices have different ones. The kernel's minors have 20
+   * bits.
+   */
   get dev(): number {
     return this.words[34]! * 0x10_0000 + this.words[35]!
   }

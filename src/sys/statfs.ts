@@ -1,6 +1,4 @@
-/**
- * fstatfs(2).
- */
+/** fstatfs(2). */
 
 import { E } from './errno.js'
 import { fail, fstatfs } from './libc.js'

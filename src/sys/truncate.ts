@@ -1,6 +1,6 @@
 /**
- * truncate(2) of a name. The system call itself follows a symlink in the last component and has no form that does not,
- * so the file is opened first.
+ * truncate(2) of a name. The system call itself follows a symlink in the last component and has no
+ * form that does not, so the file is opened first.
  */
 
 import {
@@ -26,12 +26,14 @@ const STATX_TYPE_SIZE = 0x201
 const st = new Stat()
 
 /**
- * Cuts or extends the regular file (dirfd, name), or with name '' what the descriptor refers to, which may be O_PATH.
- * Unlike ftruncate(2) it leaves it to the file system whether a size that stays is a change.
+ * Cuts or extends the regular file (dirfd, name), or with name '' what the descriptor refers to,
+ * which may be O_PATH. Unlike ftruncate(2) it leaves it to the file system whether a size that
+ * stays is a change.
  *
  * @param size bytes
- * @returns 0 or -errno: -ESTALE where the object is no regular file (a symlink is not followed, a FIFO not waited for),
- * -EAGAIN while the holder of a lease is asked to give it back, -EACCES and -ETXTBSY as truncate(2)
+ * @returns 0 or -errno: -ESTALE where the object is no regular file (a symlink is not followed, a
+ *   FIFO not waited for), -EAGAIN while the holder of a lease is asked to give it back, -EACCES and
+ *   -ETXTBSY as truncate(2)
  */
 export const truncateat = (dirfd: number, name: ByteString, size: Off): Result => {
   const fd = openToCut(dirfd, name)
@@ -69,7 +71,8 @@ const open = (dirfd: number, name: ByteString): Result => {
 
 /** For a file that was just opened: `st` has its size. */
 const cut = (fd: number, size: Off): Result => {
-  // ftruncate(2) sets the time of the change in any case. The magic link leads to this file, whatever its names are now.
+  // ftruncate(2) sets the time of the change in any case. The magic link leads to this file,
+  // whatever its names are now.
   const stays = st.size64 === size
   if (stays) putProcFd(fd)
   let r

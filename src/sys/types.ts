@@ -1,6 +1,4 @@
-/**
- * The vocabulary of src/sys: what its functions take and return.
- */
+/** The vocabulary of src/sys: what its functions take and return. */
 
 /**
  * What a system call gave: >= 0 is success (the value is the call's own), < 0 is -errno
@@ -9,8 +7,8 @@
 export type Result = number
 
 /**
- * Bytes as a string, one char (0..255, latin1) per byte, without NUL. File names are bytes: decoding
- * them as UTF-8 would make names which are not UTF-8 unreachable.
+ * Bytes as a string, one char (0..255, latin1) per byte, without NUL. File names are bytes:
+ * decoding them as UTF-8 would make names which are not UTF-8 unreachable.
  */
 export type ByteString = string
 
@@ -20,7 +18,9 @@ export type ByteString = string
  */
 export type Ino = number | bigint
 
-/** An offset in a file, or its size: a number while it is a safe integer, else a bigint, below 2^63. */
+/**
+ * An offset in a file, or its size: a number while it is a safe integer, else a bigint, below 2^63.
+ */
 export type Off = number | bigint
 
 /** The offset `n` bytes behind another one. */

@@ -87,7 +87,9 @@ export type Action =
   | { op: 'compare' }
   /** Unmounts and mounts again; `swap`: each mounts the layers of the other. */
   | { op: 'remount'; swap: boolean }
-  /** Unmounts, makes the upper layer the top one of the lower layers, and mounts with a new upper. */
+  /**
+   * Unmounts, makes the upper layer the top one of the lower layers, and mounts with a new upper.
+   */
   | { op: 'push' }
 
 export interface Call {

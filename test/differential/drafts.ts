@@ -1,7 +1,7 @@
 /**
  * What calls there may be. An arbitrary draws a draft: a call whose paths and slots are still open
- * ("the third known directory"), to be settled against what is there when its turn comes. What runs, is
- * reported and gets reduced is the settled call.
+ * ("the third known directory"), to be settled against what is there when its turn comes. What
+ * runs, is reported and gets reduced is the settled call.
  */
 
 import * as fc from 'fast-check'
@@ -182,8 +182,8 @@ export interface DraftOptions {
   /** It is asked through the package fuse-native. */
   native: boolean
   /**
-   * The upper layer becomes a lower one. Not together with hard links in the layers: which of the names gets
-   * the copy, a FUSE server cannot know, and as a lower layer it makes a difference.
+   * The upper layer becomes a lower one. Not together with hard links in the layers: which of the
+   * names gets the copy, a FUSE server cannot know, and as a lower layer it makes a difference.
    */
   pushes: boolean
   /** Files become immutable and append-only: it changes what much else may do. */

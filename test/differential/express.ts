@@ -1,6 +1,7 @@
 /**
- * What can't be had through the package fuse-native is taken out of layers and calls: it would be refused, or done
- * otherwise, and nothing that comes after could be compared. The reasons are in tolerated.ts: NOT_EXPRESSED.
+ * What can't be had through the package fuse-native is taken out of layers and calls: it would be
+ * refused, or done otherwise, and nothing that comes after could be compared. The reasons are in
+ * tolerated.ts: NOT_EXPRESSED.
  */
 
 import { isUtf8 } from 'node:buffer'
@@ -9,7 +10,10 @@ import { O, UTIME_NOW, UTIME_OMIT } from '../helpers/syscalls.js'
 import type { Action, Call, Place } from './calls.js'
 import type { EntrySpec, StackSpec } from './stack.js'
 
-/** Bytes that are not UTF-8 are taken for Latin-1 and encoded: other names, as different from each other. */
+/**
+ * Bytes that are not UTF-8 are taken for Latin-1 and encoded: other names, as different from each
+ * other.
+ */
 const text = (bytes: string): string =>
   isUtf8(Buffer.from(bytes, 'latin1')) ? bytes : Buffer.from(bytes, 'utf8').toString('latin1')
 

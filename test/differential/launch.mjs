@@ -1,4 +1,5 @@
-// Compiles the differential test and runs it: plain JavaScript starts in a tenth of a loader's time.
+// Compiles the differential test and runs it: plain JavaScript starts in a tenth of a loader's
+// time.
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'

@@ -1,6 +1,6 @@
 /**
- * The command `npm run differential`: random layers, random calls, kernel overlayfs and a candidate side
- * by side. Exit status 0: no difference; 1: there was one; 2: bad arguments.
+ * The command `npm run differential`: random layers, random calls, kernel overlayfs and a candidate
+ * side by side. Exit status 0: no difference; 1: there was one; 2: bad arguments.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'

@@ -5,7 +5,9 @@ import * as sys from '../helpers/syscalls.js'
 import type { LayerPaths } from './stack.js'
 import { inUserNamespace } from './userns.js'
 
-/** What both sides are told; `metacopy` is for the kernel alone, the other one has to understand it. */
+/**
+ * What both sides are told; `metacopy` is for the kernel alone, the other one has to understand it.
+ */
 export interface UnionOptions {
   redirectDir: 'on' | 'off'
   metacopy: boolean
@@ -46,8 +48,8 @@ const umountPatiently = (mountpoint: string): void => {
 
 /**
  * index=on keeps hard links whole over copy-up, which is what a union without excuses does; noatime
- * because access times of layers would depend on what was read through which mount before. In a user
- * namespace `userxattr` leaves neither index nor redirects.
+ * because access times of layers would depend on what was read through which mount before. In a
+ * user namespace `userxattr` leaves neither index nor redirects.
  */
 export const kernelMounter: Mounter = {
   fuse: false,
@@ -63,7 +65,8 @@ export const kernelMounter: Mounter = {
     for (let tries = 0; ; tries++) {
       const result = sys.mount('overlay', mountpoint, 'overlay', sys.MS.NOATIME, data)
       if (result >= 0) return
-      // A mount that was ended just before keeps its layers while another mount namespace has a copy of it.
+      // A mount that was ended just before keeps its layers while another mount namespace has a
+      // copy of it.
       if (result !== -EBUSY || tries >= 500)
         throw new MountFailed(`mount of kernel overlayfs: errno ${-result}`)
       pause(20)
@@ -81,7 +84,9 @@ const isMounted = (mountpoint: string): boolean => {
 }
 
 const LOCK_EX_NB = 6
-/** A server may live a moment longer than its mount; as long as it does it holds the upper layer. */
+/**
+ * A server may live a moment longer than its mount; as long as it does it holds the upper layer.
+ */
 const waitForRelease = (layers: LayerPaths): void => {
   if (layers.upper === null) return
   const fd = sys.open(layers.upper, sys.O.RDONLY | sys.O.DIRECTORY)
@@ -91,8 +96,8 @@ const waitForRelease = (layers: LayerPaths): void => {
 }
 
 /**
- * A command that returns when the mount is live. `{layers}` in its words becomes lowerdir=… and, where
- * there is one, upperdir=…,workdir=…; `{redirect}` on or off; `{mnt}` the mountpoint.
+ * A command that returns when the mount is live. `{layers}` in its words becomes lowerdir=… and,
+ * where there is one, upperdir=…,workdir=…; `{redirect}` on or off; `{mnt}` the mountpoint.
  */
 export const commandMounter = (
   command: string,

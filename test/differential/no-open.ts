@@ -1,6 +1,7 @@
 /**
- * With `noopen` (`--noopen`) nobody is told that a file is opened. What only an open can be refused for is taken out of
- * the calls: nothing that comes after could be compared, since one side has a descriptor and the other none.
+ * With `noopen` (`--noopen`) nobody is told that a file is opened. What only an open can be refused
+ * for is taken out of the calls: nothing that comes after could be compared, since one side has a
+ * descriptor and the other none.
  */
 
 import type { Action, Call } from './calls.js'

@@ -17,7 +17,10 @@ export interface Side {
   slots: number[]
   /** The inode number that the slot's file had when it was opened. */
   slotInos: bigint[]
-  /** The candidate is one whose client would not take over the time of a truncation to the same size. */
+  /**
+   * The candidate is one whose client would not take over the time of a truncation to the same
+   * size.
+   */
   writeBack: boolean
   /** Overlayfs copies up metadata alone, and the data when a file is opened for writing. */
   metacopy: boolean
@@ -556,7 +559,9 @@ const isProtectedAndOpen = (side: Side, action: Action): boolean => {
     side.slotInos.includes(stat.ino)
   )
 }
-/** Overlayfs may move the times of both directories of a rename that it refuses: they get others. */
+/**
+ * Overlayfs may move the times of both directories of a rename that it refuses: they get others.
+ */
 export const settleTimes = (side: Side, action: Action, outcome: Outcome): void => {
   // What the file system refuses may have counted as a change before it was asked.
   if (action.op === 'fallocate' && outcome.ret === EOPNOTSUPP)
@@ -571,8 +576,8 @@ const hasInvalidCapability = (side: Side, place: Place): boolean =>
   sys.getxattr({ path: procPath(side, place), follow: true }, CAPABILITY) === EINVAL
 
 /**
- * A file in a directory with a capability that cannot be copied. If it has other names, or had, the candidate changes it by
- * those, or in the index.
+ * A file in a directory with a capability that cannot be copied. If it has other names, or had, the
+ * candidate changes it by those, or in the index.
  */
 const hasAnotherWay = (side: Side, place: Place): boolean => {
   const stat = sys.lstat(baseOf(side, place), place.path)
@@ -584,13 +589,17 @@ const hasAnotherWay = (side: Side, place: Place): boolean => {
   )
 }
 
-/** Whether overlayfs refused what has no reason in the union itself: then the candidate is not asked. */
+/**
+ * Whether overlayfs refused what has no reason in the union itself: then the candidate is not
+ * asked.
+ */
 export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean => {
   if (outcome.ret === ENOTEMPTY && (action.op === 'rmdir' || action.op === 'rename')) {
     const found = list(side, action.op === 'rmdir' ? action.place : action.to, 32768, 0)
     return found.ret === 0 && found.fields['entries']?.split('\n').length === 2
   }
-  // To remove a directory with whiteouts in it, overlayfs makes one without, and copies all attributes.
+  // To remove a directory with whiteouts in it, overlayfs makes one without, and copies all
+  // attributes.
   if (outcome.ret === EINVAL && (action.op === 'rmdir' || action.op === 'rename'))
     return hasInvalidCapability(side, action.op === 'rmdir' ? action.place : action.to)
   if (outcome.ret === EXDEV && side.metacopy && RENAMES.has(action.op)) return true
@@ -619,7 +628,10 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
 
 const CHANGES_BY_SLOT = new Set(['fchmod', 'fchown', 'futimens', 'fsetxattr', 'fremovexattr'])
 
-/** A FIFO or directory that is open and has lost its name: overlayfs may copy it up to there all the same. */
+/**
+ * A FIFO or directory that is open and has lost its name: overlayfs may copy it up to there all the
+ * same.
+ */
 const wouldComeBack = (side: Side, action: Action): boolean => {
   if (!('slot' in action) || !CHANGES_BY_SLOT.has(action.op)) return false
   const fd = fdOf(side, action.slot)
@@ -631,7 +643,10 @@ const wouldComeBack = (side: Side, action: Action): boolean => {
   return typeof path === 'string' && path.endsWith(' (deleted)')
 }
 
-/** A file that got into the upper layer since the mount, or is not in there yet: it bears its origin's number. */
+/**
+ * A file that got into the upper layer since the mount, or is not in there yet: it bears its
+ * origin's number.
+ */
 const isFromBelow = (side: Side, fd: number): boolean => {
   const path = sys.readlinkat(sys.AT_FDCWD, `/proc/self/fd/${fd}`)
   const stat = sys.fstat(fd)

@@ -1,4 +1,6 @@
-/** Layer stacks: what they may look like (fast-check arbitraries) and how they get onto the disk. */
+/**
+ * Layer stacks: what they may look like (fast-check arbitraries) and how they get onto the disk.
+ */
 
 import * as fc from 'fast-check'
 import { dirname } from 'node:path/posix'
@@ -321,8 +323,8 @@ const makeNode = (dir: number, entry: EntrySpec): boolean => {
 }
 
 /**
- * Makes the layer in the existing empty directory `root`. What cannot be made (its parent is a file, the
- * name is taken) is left out: the same in every build of the same entries.
+ * Makes the layer in the existing empty directory `root`. What cannot be made (its parent is a
+ * file, the name is taken) is left out: the same in every build of the same entries.
  */
 export const buildLayer = (
   root: string,
@@ -330,8 +332,8 @@ export const buildLayer = (
   /** Whether what lies below goes on in a directory of this path. */
   merges: (directory: string) => boolean,
   /**
-   * What must not lie elsewhere: the kernel knows xattr whiteouts only in merged directories, and takes a
-   * whiteout in another directory of the upper for a file when the directory is removed.
+   * What must not lie elsewhere: the kernel knows xattr whiteouts only in merged directories, and
+   * takes a whiteout in another directory of the upper for a file when the directory is removed.
    */
   onlyMerged: Set<Kind>,
 ): void => {

@@ -1,6 +1,6 @@
 /**
- * Where the candidate may answer otherwise than the kernel's overlayfs. Each has its reason, and a line
- * in SEMANTICS.md.
+ * Where the candidate may answer otherwise than the kernel's overlayfs. Each has its reason, and a
+ * line in SEMANTICS.md.
  */
 
 import { SEEK } from '../helpers/syscalls.js'
@@ -76,8 +76,8 @@ export const NOT_COMPARED: Record<string, string> = {
 }
 
 /**
- * What is not asked at all of a server behind the package fuse-native (libfuse 2), because the package can't express
- * it: express.ts takes it out of layers and calls.
+ * What is not asked at all of a server behind the package fuse-native (libfuse 2), because the
+ * package can't express it: express.ts takes it out of layers and calls.
  */
 export const NOT_EXPRESSED: Record<string, string> = {
   'chown with neither owner nor group': 'libfuse hands on none, so that set-id bits stay',
@@ -97,7 +97,10 @@ export const NOT_EXPRESSED: Record<string, string> = {
   'metacopy=on beside it': 'the comparison would have to set one time without the other',
 }
 
-/** What is not there for root of a user namespace (`--userns`): userns.ts takes it out of layers and calls. */
+/**
+ * What is not there for root of a user namespace (`--userns`): userns.ts takes it out of layers and
+ * calls.
+ */
 export const NOT_IN_USERNS: Record<string, string> = {
   'redirect_dir=on, metacopy=on': 'overlayfs refuses them beside userxattr',
   'hard links in lower layers':

@@ -1,7 +1,8 @@
 /**
- * What is otherwise where both unions are mounted by root of a user namespace (`--userns`): the kernel's overlayfs
- * keeps its marks in `user.` attributes, has neither redirects nor an index, and nobody makes devices. What one of
- * the two can't do there is taken out of layers and calls. The reasons are in tolerated.ts: NOT_IN_USERNS.
+ * What is otherwise where both unions are mounted by root of a user namespace (`--userns`): the
+ * kernel's overlayfs keeps its marks in `user.` attributes, has neither redirects nor an index, and
+ * nobody makes devices. What one of the two can't do there is taken out of layers and calls. The
+ * reasons are in tolerated.ts: NOT_IN_USERNS.
  */
 
 import { readFileSync } from 'node:fs'
@@ -20,7 +21,10 @@ export const inUserNamespace = ((): boolean => {
 /** What the names of overlayfs' own attributes begin with. */
 export const MARKS = inUserNamespace ? 'user.overlay.' : 'trusted.overlay.'
 
-/** A `trusted.` attribute can't be set: its marks are others, and an ordinary one takes the place of the rest. */
+/**
+ * A `trusted.` attribute can't be set: its marks are others, and an ordinary one takes the place of
+ * the rest.
+ */
 const attribute = (name: string): string =>
   name.startsWith('trusted.overlay.')
     ? name.replace('trusted.', 'user.')
@@ -34,7 +38,10 @@ const entry = (e: EntrySpec): EntrySpec => ({
   xattrs: e.xattrs.map(([name, value]): [string, string] => [attribute(name), value]),
 })
 
-/** The stack without what can't be made, and with the options that the kernel takes with `userxattr`. */
+/**
+ * The stack without what can't be made, and with the options that the kernel takes with
+ * `userxattr`.
+ */
 export const stackInUserns = (stack: StackSpec): StackSpec => ({
   lowers: stack.lowers.map(layer => layer.filter(e => e.kind !== 'link').map(entry)),
   upper: stack.upper === null ? null : stack.upper.map(entry),
@@ -45,8 +52,8 @@ export const stackInUserns = (stack: StackSpec): StackSpec => ({
 const isLink = (a: Action): boolean => a.op === 'link' || a.op === 'linkFd'
 
 /**
- * @param links whether files may get another name: not where the upper layer becomes a lower one, since links in a
- *   lower layer part at copy-up
+ * @param links whether files may get another name: not where the upper layer becomes a lower one,
+ *   since links in a lower layer part at copy-up
  */
 export const callInUserns = (call: Call, links: boolean): Call => {
   const a = call.action

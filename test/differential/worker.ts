@@ -1,6 +1,7 @@
 /**
- * Makes the calls: a process of its own, because a call on a union that hangs blocks the whole thread,
- * and because ids and umask change. Started by main.ts, reports to it in JSON lines on descriptor 3.
+ * Makes the calls: a process of its own, because a call on a union that hangs blocks the whole
+ * thread, and because ids and umask change. Started by main.ts, reports to it in JSON lines on
+ * descriptor 3.
  */
 
 import * as fc from 'fast-check'

@@ -1,6 +1,7 @@
 /**
- * The hook in the union's binding of libc (src/sys/libc.ts): traces the calls of an operation, makes one of them fail, holds each
- * up, or kills the process after one. It must be loaded before anything of src.
+ * The hook in the union's binding of libc (src/sys/libc.ts): traces the calls of an operation,
+ * makes one of them fail, holds each up, or kills the process after one. It must be loaded before
+ * anything of src.
  */
 
 import type { SyscallHook } from '../../src/sys/libc.js'
@@ -40,7 +41,9 @@ const BY_NUMBER: Record<number, string> = {
   466: 'removexattrat',
 }
 
-/** What is counted: calls that concern files. Others cannot fail, or are no part of an operation. */
+/**
+ * What is counted: calls that concern files. Others cannot fail, or are no part of an operation.
+ */
 const COUNTED = new Set(
   `close read write pread pwrite writev lseek ftruncate truncate fallocate fsync fdatasync syncfs copy_file_range ioctl dup2
   dup3 fcntl flock splice openat mkdirat symlinkat linkat unlinkat readlinkat fchmod chmod fchownat utimensat fstatfs
@@ -75,7 +78,10 @@ const opens = (name: string, args: number[]): boolean =>
   (name === 'fcntl' && (args[1] === F_DUPFD || args[1] === F_DUPFD_CLOEXEC))
 
 let plan: Plan = { do: 'nothing' }
-/** Whether layers get mounts of their own: to close one takes the kernel longer than all else that an operation does. */
+/**
+ * Whether layers get mounts of their own: to close one takes the kernel longer than all else that
+ * an operation does.
+ */
 let clonesMounts = true
 export const cloneMounts = (on: boolean): void => void (clonesMounts = on)
 const ENOSYS = 38
@@ -171,7 +177,8 @@ export const traced = async <T>(use: () => Promise<T>): Promise<{ result: T; cal
 }
 
 /**
- * Runs `use`, in which call number `n`, counted from 0, fails with `errno`. `hit` is null where there are fewer.
+ * Runs `use`, in which call number `n`, counted from 0, fails with `errno`. `hit` is null where
+ * there are fewer.
  *
  * @returns with the `trail` of what was called afterwards
  */

@@ -1,4 +1,7 @@
-/** Faults that are known and stay, each with its reason. One that is met no more is a fault of this list. */
+/**
+ * Faults that are known and stay, each with its reason. One that is met no more is a fault of this
+ * list.
+ */
 
 import type { Fault } from './run.js'
 import { isUsers } from './scenario.js'

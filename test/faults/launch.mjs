@@ -38,7 +38,10 @@ const giveIds = async child => {
   child.stdin.end('\n')
 }
 
-/** Who runs a mode. The ids of a user namespace are given when it is there: without any a program would start without capabilities. */
+/**
+ * Who runs a mode. The ids of a user namespace are given when it is there: without any a program
+ * would start without capabilities.
+ */
 const AS_ROOT = []
 const AS_USER = ['setpriv', '--reuid=1000', '--regid=1000', '--clear-groups']
 const WHEN_TOLD = ['sh', '-c', 'read -r _ && exec "$@" </dev/null', 'sh']

@@ -1,4 +1,7 @@
-/** The fault injection: every operation, with every call failing and the server killed after every change. */
+/**
+ * The fault injection: every operation, with every call failing and the server killed after every
+ * change.
+ */
 
 // oxlint-disable-next-line import/no-unassigned-import -- it has to be there before anything of the union
 import './hook.js'

@@ -26,7 +26,10 @@ const SECONDS = 60
 
 export const killSelf = (): void => void c.kill(c.getpid(), SIGKILL)
 
-/** V8 keeps its heap from being copied by fork(2). Behind these addresses lie pages of the kernel, of which nothing may be asked. */
+/**
+ * V8 keeps its heap from being copied by fork(2). Behind these addresses lie pages of the kernel,
+ * of which nothing may be asked.
+ */
 const endOfHeap = ((): bigint => {
   const line = fs
     .readFileSync('/proc/self/maps', 'latin1')
@@ -37,8 +40,9 @@ const endOfHeap = ((): bigint => {
 const START_OF_HEAP = 0x10000n
 
 /**
- * Runs `use` in a copy of this process: what it costs to start Node and to load the union is paid once. The copy has this thread
- * alone, so V8 must not wait for others (`node --single-threaded`), and `use` for no input or output of Node's.
+ * Runs `use` in a copy of this process: what it costs to start Node and to load the union is paid
+ * once. The copy has this thread alone, so V8 must not wait for others (`node --single-threaded`),
+ * and `use` for no input or output of Node's.
  *
  * @returns the signal that ended it, or null where `use` came to its end
  */

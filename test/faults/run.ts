@@ -43,7 +43,10 @@ interface Known {
   after: View
   calls: Traced[]
   answer: Answer
-  /** What was found right: a failed call, what was called after it and what was answered. What these have left is the same. */
+  /**
+   * What was found right: a failed call, what was called after it and what was answered. What these
+   * have left is the same.
+   */
   right: Set<string>
   /** What was found of a view. */
   verdicts: Map<View, Verdict>
@@ -151,7 +154,8 @@ const judge = (world: World, { before, after }: Known, now: View): Verdict => {
           ...fromAfter.map(line => `not as after: ${line}`),
         ]
   if (now.stale.length > 0) wrong.push(`work is not clean: ${now.stale.join(' ')}`)
-  // A file may have been copied up, and is in the index then; nothing stays there that no name leads to.
+  // A file may have been copied up, and is in the index then; nothing stays there that no name
+  // leads to.
   const counts = [before.index.length, after.index.length]
   const count = now.index.length
   if (count < Math.min(...counts) || count > Math.max(...counts))

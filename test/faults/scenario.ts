@@ -27,7 +27,10 @@ export interface Scenario {
   run: ((fs: UnionFs) => Promise<Answer>) | null
   /** It fails without a fault, too. */
   refused?: true
-  /** It changes the data of a file: times move with it, until the kernel's write-back says which they are. */
+  /**
+   * It changes the data of a file: times move with it, until the kernel's write-back says which
+   * they are.
+   */
   writes?: true
   /** Where it can be done. Default: everywhere. */
   in?: (mode: Mode) => boolean

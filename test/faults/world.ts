@@ -1,4 +1,7 @@
-/** The directories of one union on a tmpfs of its own, and what is in them: as this union shows it, as the kernel's overlayfs does. */
+/**
+ * The directories of one union on a tmpfs of its own, and what is in them: as this union shows it,
+ * as the kernel's overlayfs does.
+ */
 
 import * as fs from 'node:fs'
 import { join } from 'node:path'
@@ -18,8 +21,8 @@ import type { Mode } from './modes.js'
 import { errnoOf, isUsers, type Scenario } from './scenario.js'
 
 /**
- * Whether the kernel's overlayfs can show the same: an ordinary user can't mount it, and it knows neither owners and modes in
- * attributes nor `.wh.` names.
+ * Whether the kernel's overlayfs can show the same: an ordinary user can't mount it, and it knows
+ * neither owners and modes in attributes nor `.wh.` names.
  */
 const hasKernel = (mode: Mode, options: UnionOptions): boolean =>
   mode !== 'user' && mode !== 'xattr' && options.whiteout !== 'wh'
@@ -196,7 +199,10 @@ export class World {
     return union
   }
 
-  /** What is shown of the directories, with the union opened again: the same as when the same was in them. */
+  /**
+   * What is shown of the directories, with the union opened again: the same as when the same was in
+   * them.
+   */
   async view(): Promise<View> {
     const key = this.#text()
     const known = this.#shown.get(key)
@@ -275,8 +281,9 @@ export class World {
   }
 
   /**
-   * How two views differ, the later one last. Link counts of directories tell how many layers have them. A directory in which
-   * something was made and undone, or copied up, may have the time of that (kernel: ovl_copy_up_workdir, "best effort").
+   * How two views differ, the later one last. Link counts of directories tell how many layers have
+   * them. A directory in which something was made and undone, or copied up, may have the time of
+   * that (kernel: ovl_copy_up_workdir, "best effort").
    */
   differences(a: View, b: View): string[] {
     return [
@@ -310,7 +317,10 @@ export class World {
       .map(show)
   }
 
-  /** Whether it is a directory that has been changed, or a metadata-only copy that has got its data (kernel: the same). */
+  /**
+   * Whether it is a directory that has been changed, or a metadata-only copy that has got its data
+   * (kernel: the same).
+   */
   #isMoved(tree: Tree, path: string): boolean {
     const stat = tree.nodes.get(path)?.stat
     if (stat === undefined || stat.mtime < this.#now) return false

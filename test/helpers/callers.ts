@@ -1,4 +1,7 @@
-/** Who makes a call, down to single capabilities: raw calls, so that only the calling thread changes. */
+/**
+ * Who makes a call, down to single capabilities: raw calls, so that only the calling thread
+ * changes.
+ */
 
 import * as fs from 'node:fs'
 

@@ -1,6 +1,6 @@
 /**
- * FUSE requests and replies as bytes, written from include/uapi/linux/fuse.h apart from src/fuse, which
- * must not check itself. Fields are listed in the order of the structures.
+ * FUSE requests and replies as bytes, written from include/uapi/linux/fuse.h apart from src/fuse,
+ * which must not check itself. Fields are listed in the order of the structures.
  */
 
 import {
@@ -211,7 +211,9 @@ export const LISTING: readonly (readonly [string, number | bigint, number, numbe
   ['\xff\xfe', 78, 2, 0x1_0000_0005, 0],
 ]
 
-/** Records each call with copies of its arguments; `results` says what to return, `throws` to throw. */
+/**
+ * Records each call with copies of its arguments; `results` says what to return, `throws` to throw.
+ */
 export class RecordingOps implements Ops {
   readonly calls: unknown[][] = []
   /** What `mappable` was told. */

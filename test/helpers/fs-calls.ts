@@ -1,7 +1,7 @@
 /**
  * One set of calls by path for two file systems: a mount of the kernel's, here, and a union that is
- * driven without a mount (union.ts). What a call returns is its result or -errno, so that a test can do
- * the same to both and compare.
+ * driven without a mount (union.ts). What a call returns is its result or -errno, so that a test
+ * can do the same to both and compare.
  */
 
 import { readTree, type Tree } from './tree.js'

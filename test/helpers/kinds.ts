@@ -1,4 +1,7 @@
-/** The unions that one and the same test runs on: the kernel's first, which shows that the test is right. */
+/**
+ * The unions that one and the same test runs on: the kernel's first, which shows that the test is
+ * right.
+ */
 
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -55,7 +58,10 @@ export const KINDS: Kind[] = isNative()
         : [{ name: command, kernel: false, mounter: commandMounter(command) }]),
     ]
 
-/** What an open refuses or does elsewhere, and with `noopen` does not: noopen.test.ts has those cases. */
+/**
+ * What an open refuses or does elsewhere, and with `noopen` does not: noopen.test.ts has those
+ * cases.
+ */
 const NOT_NOOPEN = new Map([
   ['copy-up at open, chmod, link, rename and truncate', 'an open copies nothing up'],
   [
@@ -109,7 +115,10 @@ export class Bench {
     return { lowers: this.lowers, upper: this.upper, work: this.work }
   }
 
-  /** `metacopy` is for the kernel alone, which wants redirects with it: tsoverlay always reads such copies. */
+  /**
+   * `metacopy` is for the kernel alone, which wants redirects with it: tsoverlay always reads such
+   * copies.
+   */
   mount({ metacopy = false } = {}): void {
     const redirectDir = metacopy ? 'on' : 'off'
     this.kind.mounter.mount(this.layers(), this.m, { redirectDir, metacopy })
@@ -124,7 +133,10 @@ export class Bench {
     this.mount()
   }
 
-  /** Unmounts and removes everything: at the end of its test, of which tap's teardown knows nothing yet. */
+  /**
+   * Unmounts and removes everything: at the end of its test, of which tap's teardown knows nothing
+   * yet.
+   */
   end(): void {
     try {
       if (mountedOn(this.m).length > 0) this.umount()

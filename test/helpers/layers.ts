@@ -3,9 +3,9 @@
  *
  *     { 'd/': dir({ xattrs: { 'trusted.overlay.opaque': 'y' } }), 'd/f': 'text', gone: whiteout }
  *
- * A key is a path in the layer, one character per byte; with `/` at its end it is a directory, './' is the
- * layer itself. Directories on the way are made as needed. Whatever has no times of its own gets the same
- * ones, long past, so that two copies are alike and every change of a time shows.
+ * A key is a path in the layer, one character per byte; with `/` at its end it is a directory, './'
+ * is the layer itself. Directories on the way are made as needed. Whatever has no times of its own
+ * gets the same ones, long past, so that two copies are alike and every change of a time shows.
  */
 
 import * as fs from 'node:fs'

@@ -1,6 +1,7 @@
 /**
- * Mounts for tests: directories of the test's own, a server in a child process, and an end of all of it that
- * leaves nothing behind. What the server logged is read at the end; a suspicious word fails the test.
+ * Mounts for tests: directories of the test's own, a server in a child process, and an end of all
+ * of it that leaves nothing behind. What the server logged is read at the end; a suspicious word
+ * fails the test.
  */
 
 import { spawn, spawnSync, type ChildProcess, type SpawnOptions } from 'node:child_process'
@@ -17,7 +18,8 @@ export const CLI = fileURLToPath(new URL('../../dist/cli/main.cjs', import.meta.
 /** The built program: what users run. */
 export const PROGRAM = fileURLToPath(new URL('../../dist/cli/tsoverlay', import.meta.url))
 
-// Each server that a test starts ends with its mount, and asks no other, but where a test chooses a name for its servers.
+// Each server that a test starts ends with its mount, and asks no other, but where a test chooses a
+// name for its servers.
 process.env['TSOVERLAY_SERVER'] ??= ''
 
 export const isRoot = process.geteuid?.() === 0
@@ -58,8 +60,8 @@ const onItsWay = (args: readonly string[]): readonly string[] => {
 }
 
 /**
- * For a shell in a mount namespace that was just made: lets go of its copies of what other tests have mounted, which would
- * live on in it.
+ * For a shell in a mount namespace that was just made: lets go of its copies of what other tests
+ * have mounted, which would live on in it.
  */
 export const LET_GO = `
   findmnt -rn -o TARGET | grep /tsoverlay- | tac | while read -r point; do
@@ -112,7 +114,10 @@ const statOf = (path: string): fs.BigIntStats | undefined => {
 const isSame = (one: fs.BigIntStats, other: fs.BigIntStats | undefined): boolean =>
   one.dev === other?.dev && one.ino === other.ino
 
-/** How many files below a directory, or removed ones of its file system, a process has open, through whatever mount. */
+/**
+ * How many files below a directory, or removed ones of its file system, a process has open, through
+ * whatever mount.
+ */
 export const openIn = (pid: number, directory: string): number => {
   const device = statOf(directory)?.dev
   const below = fs
@@ -139,8 +144,8 @@ export interface Scratch {
 const ends = new WeakMap<Test, (() => void | Promise<void>)[]>()
 
 /**
- * A subtest that tidies up while assertions still count (a teardown comes too late for that): whatever
- * `scratch` and `serve` have to say at the end is part of the test.
+ * A subtest that tidies up while assertions still count (a teardown comes too late for that):
+ * whatever `scratch` and `serve` have to say at the end is part of the test.
  */
 export const test = (
   t: Test,
@@ -177,7 +182,8 @@ export const scratch = (t: Test, name = 'test'): Scratch => {
       t.fail(`left mounted: ${line}`)
       spawnSync('umount', ['-l', point])
     }
-    // It has no output in common with the test, whose end would else be awaited as long as this one lives.
+    // It has no output in common with the test, whose end would else be awaited as long as this one
+    // lives.
     const { stderr } = spawnSync('rm', ['-rf', '--one-file-system', top], { encoding: 'utf8' })
     if (stderr !== '') t.fail(stderr)
   })
@@ -280,8 +286,8 @@ export const counters = async (server: Served): Promise<Record<string, number>> 
 }
 
 /**
- * Starts a server in a child process, in the foreground, and waits until the mount is live. At the end of
- * the test it is unmounted, and its log is read.
+ * Starts a server in a child process, in the foreground, and waits until the mount is live. At the
+ * end of the test it is unmounted, and its log is read.
  */
 export const serve = async (
   t: Test,
@@ -306,7 +312,8 @@ export const serve = async (
       }
     }
     const timer = setTimeout(() => {
-      // Another mount namespace, made while the mount was there, has a copy of it: that is not our fault.
+      // Another mount namespace, made while the mount was there, has a copy of it: that is not our
+      // fault.
       const holders = holdersOf(where.merged)
       if (holders.length > 0) t.comment(`held by the namespace of ${holders.join(', ')}`)
       else t.fail('the server did not end after its mount')

@@ -1,7 +1,7 @@
 /**
- * The same calls on kernel overlayfs and on a union, over the same lower layers and equal upper ones:
- * same results, same tree, same bytes on disk, and the same tree after either upper layer is mounted
- * again.
+ * The same calls on kernel overlayfs and on a union, over the same lower layers and equal upper
+ * ones: same results, same tree, same bytes on disk, and the same tree after either upper layer is
+ * mounted again.
  */
 
 import * as fs from 'node:fs'
@@ -43,9 +43,9 @@ const PAUSE_MS = 20
 const TRIES = 3000
 
 /**
- * Mounts the kernel's overlayfs on `merged`. A mount that was ended just before keeps its layers (EBUSY)
- * while a process in a mount namespace of its own, which another test has started, has a copy of it: as long as that
- * lives, on a busy machine some ten seconds.
+ * Mounts the kernel's overlayfs on `merged`. A mount that was ended just before keeps its layers
+ * (EBUSY) while a process in a mount namespace of its own, which another test has started, has a
+ * copy of it: as long as that lives, on a busy machine some ten seconds.
  */
 export const mountKernel = (
   where: Pick<UnionDirectories, 'lower' | 'upper' | 'work' | 'merged'>,
@@ -229,8 +229,8 @@ export const compare = async (
 }
 
 /**
- * One upper layer that is mounted by the kernel and opened by the union in turns, a step each, against
- * one that the kernel alone has had.
+ * One upper layer that is mounted by the kernel and opened by the union in turns, a step each,
+ * against one that the kernel alone has had.
  */
 export const alternate = async (
   t: Test,
@@ -270,7 +270,10 @@ const show = (differences: Difference[], scenario: Scenario): string[] =>
     .filter(d => !mayDiffer(d) && scenario.tolerate?.(d) !== true)
     .map(d => `${d.path}: ${d.field}: kernel ${d.expected}, union ${d.got}`)
 
-/** The kernel gives the number of the real entry where it missed that a directory holds foreign ones. */
+/**
+ * The kernel gives the number of the real entry where it missed that a directory holds foreign
+ * ones.
+ */
 const mayDiffer = (d: Difference): boolean =>
   d.field === 'd_ino == st_ino' && d.expected === 'false'
 
@@ -288,8 +291,8 @@ export const diffLayers = (expected: Tree, got: Tree, now: bigint): Difference[]
 }
 
 /**
- * Names of whiteouts are made up, and the kernel shares one in `index` or `work`. The mark of a volatile
- * mount has no mode there; the union's must stay removable by a user who is not root.
+ * Names of whiteouts are made up, and the kernel shares one in `index` or `work`. The mark of a
+ * volatile mount has no mode there; the union's must stay removable by a user who is not root.
  */
 const diffWork = (expected: string, got: string, now: bigint): Difference[] => {
   const trees = [expected, got].map(path => readTree(path, true))

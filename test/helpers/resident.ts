@@ -84,7 +84,9 @@ const pidIn = (directory: string): number => {
   }
 }
 
-/** To be called before the directories of the test are made, so that mounts are gone when those go. */
+/**
+ * To be called before the directories of the test are made, so that mounts are gone when those go.
+ */
 export const resident = (t: Test, where: Scratch): Resident => {
   const name = `tsoverlay-test-${process.pid}-${count++}`
   const top = `/run/${name}`
@@ -151,7 +153,10 @@ export interface Layers {
   options: string
 }
 
-/** Directories for a union of its own below a directory; the lower one has a file `which` that says its name. */
+/**
+ * Directories for a union of its own below a directory; the lower one has a file `which` that says
+ * its name.
+ */
 export const layersIn = (where: Scratch, name: string): Layers => {
   const top = `${where.top}/${name}`
   const [lower, upper, work, merged] = ['l', 'u', 'w', 'm'].map(part => `${top}/${part}`) as [

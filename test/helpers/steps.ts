@@ -1,6 +1,6 @@
 /**
- * Scripts that print `ok NAME` or `FAILED NAME` for each step, what a failed step had to say, indented, and
- * `N passed, N failed` at last; or `skipped: REASON`, with the exit status 77.
+ * Scripts that print `ok NAME` or `FAILED NAME` for each step, what a failed step had to say,
+ * indented, and `N passed, N failed` at last; or `skipped: REASON`, with the exit status 77.
  */
 
 import { spawn } from 'node:child_process'

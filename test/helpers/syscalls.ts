@@ -1,6 +1,6 @@
 /**
- * System calls as the tests make them: raw, with no policy in between, on purpose apart from src/sys.
- * A result is what the call returned, or -errno. Names are byte strings (latin1, no NUL).
+ * System calls as the tests make them: raw, with no policy in between, on purpose apart from
+ * src/sys. A result is what the call returned, or -errno. Names are byte strings (latin1, no NUL).
  */
 
 import * as fs from 'node:fs'
@@ -316,7 +316,10 @@ export const STATX = {
   SIZE: 0x200,
   ALL: 0xfff,
 } as const
-/** `mask`: what is asked for; all of STATX_BASIC_STATS and STATX_BTIME, unless a caller wants what is cached of a part. */
+/**
+ * `mask`: what is asked for; all of STATX_BASIC_STATS and STATX_BTIME, unless a caller wants what
+ * is cached of a part.
+ */
 export const statx = (
   dir: number,
   path: string,
@@ -477,7 +480,10 @@ export const flock = (fd: number, operation: number): number => done(c.flock(fd,
 const MADV_POPULATE_READ = 22
 const MADV_POPULATE_WRITE = 23
 
-/** A mapping for as long as `use` runs; -errno if there is none, -EFAULT where touching it is SIGBUS. */
+/**
+ * A mapping for as long as `use` runs; -errno if there is none, -EFAULT where touching it is
+ * SIGBUS.
+ */
 export const withMapping = <T>(
   fd: number,
   length: number,
@@ -585,7 +591,10 @@ const socketOf = bind('int socket(int, int, int)')
 const bindTo = bind('int bind(int, void *, uint32_t)')
 const recv = bind('int64_t recv(int, void *, size_t, int)')
 
-/** A socket for datagrams at a path, as syslogd has one; returns a function that takes the next one, if there is any. */
+/**
+ * A socket for datagrams at a path, as syslogd has one; returns a function that takes the next one,
+ * if there is any.
+ */
 export const datagramsAt = (path: string): { next: () => string | undefined; close(): void } => {
   const fd = done(socketOf(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))
   const name = Buffer.alloc(2 + Buffer.byteLength(path) + 1)

@@ -1,6 +1,6 @@
 /**
- * Which way to the kernel the tests of this process go. A test does not ask: the helpers pass it on, and
- * leave out what the way can't express, with its reason.
+ * Which way to the kernel the tests of this process go. A test does not ask: the helpers pass it
+ * on, and leave out what the way can't express, with its reason.
  */
 
 import { spawnSync } from 'node:child_process'

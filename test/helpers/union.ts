@@ -1,7 +1,7 @@
 /**
- * A union without a mount: its operations are called as the kernel's FUSE client calls them, with every
- * name looked up first and every lookup taken back. What is read through it has the form in which
- * trees of real directories are read (real-dir.ts), so that both can be compared.
+ * A union without a mount: its operations are called as the kernel's FUSE client calls them, with
+ * every name looked up first and every lookup taken back. What is read through it has the form in
+ * which trees of real directories are read (real-dir.ts), so that both can be compared.
  */
 
 import * as fs from 'node:fs'
@@ -93,7 +93,10 @@ export class UnionFs implements Fs {
   readonly complaints: Complaint[] = []
   /** Nodes of which the union said that their attributes changed. */
   readonly notified: NodeId[] = []
-  /** The kernel's cache keeps what was looked up, until `forgetAll`. Else each call forgets at its end. */
+  /**
+   * The kernel's cache keeps what was looked up, until `forgetAll`. Else each call forgets at its
+   * end.
+   */
   warm = false
   /** Who calls. */
   who: Who = ROOT
@@ -220,8 +223,8 @@ export class UnionFs implements Fs {
   }
 
   /**
-   * The directory and the last name of a path, and what is there (0: nothing). Symlinks are not followed
-   * but taken for dangling ones.
+   * The directory and the last name of a path, and what is there (0: nothing). Symlinks are not
+   * followed but taken for dangling ones.
    */
   #place(
     path: string,
@@ -362,7 +365,10 @@ export class UnionFs implements Fs {
     return result < 0 ? result : opened
   }
 
-  /** With `noopen` the kernel sends no OPEN: requests name the node, and a truncation is one of its own. */
+  /**
+   * With `noopen` the kernel sends no OPEN: requests name the node, and a truncation is one of its
+   * own.
+   */
   async #openNode(node: NodeId, flags: number, out: Opened): Promise<number> {
     if (!this.#noOpen) return this.run(() => this.ops.open(node, flags, false, out))
     out.fh = -node
@@ -614,8 +620,9 @@ const PAUSE_MS = 100
 const TRIES = 600
 
 /**
- * Tries again while a process in a mount namespace of its own, which another test has started, has a copy of the kernel's mount
- * that was ended just before (parity.ts:mountKernel has the same to wait for).
+ * Tries again while a process in a mount namespace of its own, which another test has started, has
+ * a copy of the kernel's mount that was ended just before (parity.ts:mountKernel has the same to
+ * wait for).
  */
 const whenLetGo = <T>(open: () => T): T => {
   for (let tries = 0; ; tries++)
@@ -668,7 +675,10 @@ export const open = (t: Test, options: UnionOptions, drive: Drive = {}): UnionFs
 /** What threads take that are started meanwhile, and kept. */
 const OF_THREADS = /^(anon_inode:\[event(poll|fd)\]|pipe:.*)$/
 
-/** What is open now that was not before; waits a while for tasks of the pool, which end in their own time. */
+/**
+ * What is open now that was not before; waits a while for tasks of the pool, which end in their own
+ * time.
+ */
 export const leftOpen = async (before: string[]): Promise<string[]> => {
   for (let tries = 0; ; tries++) {
     const left = openFds().filter(target => !OF_THREADS.test(target))

@@ -1,4 +1,6 @@
-/** Lower layers on file systems that lack what the upper one has. All run on kernel overlayfs first. */
+/**
+ * Lower layers on file systems that lack what the upper one has. All run on kernel overlayfs first.
+ */
 
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'

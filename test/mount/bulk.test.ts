@@ -1,4 +1,7 @@
-/** Much data at once: what goes through a pipe, in replies and in requests, are the bytes that the files have. */
+/**
+ * Much data at once: what goes through a pipe, in replies and in requests, are the bytes that the
+ * files have.
+ */
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'

@@ -1,8 +1,9 @@
 /**
- * Who asks. Each call is made by callers who differ in one right, on files that differ in what may be taken from them,
- * here and on kernel overlayfs: both answer the same, show the same right afterwards, part by part as the kernel has it
- * cached, and have the same on disk. A few of all combinations are drawn each time; TSOVERLAY_TEST_DRAWS says how many of each call
- * and caller, TSOVERLAY_TEST_SEED which.
+ * Who asks. Each call is made by callers who differ in one right, on files that differ in what may
+ * be taken from them, here and on kernel overlayfs: both answer the same, show the same right
+ * afterwards, part by part as the kernel has it cached, and have the same on disk. A few of all
+ * combinations are drawn each time; TSOVERLAY_TEST_DRAWS says how many of each call and caller,
+ * TSOVERLAY_TEST_SEED which.
  */
 
 import * as fs from 'node:fs'
@@ -321,7 +322,10 @@ const KINDS: Kind[] = WITH.map(io => ({
 }))
 const KERNEL: Kind = { name: 'kernel overlayfs', kernel: true, mounter: kernelMounter }
 
-/** Without it the server can't see in which call a process is, and takes these for a change of data (SEMANTICS.md). */
+/**
+ * Without it the server can't see in which call a process is, and takes these for a change of data
+ * (SEMANTICS.md).
+ */
 const seesCalls = isEffective(CAP.SYS_PTRACE)
 const isSeen = ({ act }: { act: string }): boolean => seesCalls || !act.endsWith('chown to nobody')
 

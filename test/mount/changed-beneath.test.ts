@@ -1,6 +1,6 @@
 /**
- * A file of a layer that somebody changes beneath a live union: what programs read is what the file was, or what it is,
- * and never a mixture of both.
+ * A file of a layer that somebody changes beneath a live union: what programs read is what the file
+ * was, or what it is, and never a mixture of both.
  */
 
 import * as fs from 'node:fs'

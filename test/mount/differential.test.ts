@@ -1,6 +1,7 @@
 /**
- * The differential test itself: it finds no difference between kernel overlayfs and itself, and finds one
- * in a union that is known to have them. (The runs that count are in `npm run differential`.)
+ * The differential test itself: it finds no difference between kernel overlayfs and itself, and
+ * finds one in a union that is known to have them. (The runs that count are in `npm run
+ * differential`.)
  */
 
 import { spawnSync } from 'node:child_process'

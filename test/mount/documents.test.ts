@@ -1,7 +1,8 @@
 /**
- * The examples of every document, as they stand there, and those of the help and of the library's types. Each one runs in a
- * root of its own: the machine's, with a layer on top that goes, by the kernel's overlayfs, in a namespace of mounts and
- * processes. What is not run says why, in the document.
+ * The examples of every document, as they stand there, and those of the help and of the library's
+ * types. Each one runs in a root of its own: the machine's, with a layer on top that goes, by the
+ * kernel's overlayfs, in a namespace of mounts and processes. What is not run says why, in the
+ * document.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -58,7 +59,10 @@ const blocksOf = (path: string): Block[] => {
 /** What is no program. */
 const plain = new Set(['text', 'toml'])
 
-/** The place that the examples name, and a way to run Node and the program there. `$1`: a directory, `$2`: Node, `$3`: the package. */
+/**
+ * The place that the examples name, and a way to run Node and the program there. `$1`: a directory,
+ * `$2`: Node, `$3`: the package.
+ */
 const setUp = `${LET_GO}
   mount -t tmpfs none "$1"
   mkdir -p "$1"/upper "$1"/work "$1"/root

@@ -1,6 +1,6 @@
 /**
- * In place of fuse-overlayfs, and under mount(8): the command line without a command, and what each of
- * fuse-overlayfs' options does, on real mounts. The table in README.md names these tests.
+ * In place of fuse-overlayfs, and under mount(8): the command line without a command, and what each
+ * of fuse-overlayfs' options does, on real mounts. The table in README.md names these tests.
  */
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
@@ -324,8 +324,9 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
       `${f.top}/fstab`,
       `union ${f.merged} fuse.tsoverlay ${f.options},noauto,nofail,x-systemd.requires=/,dev,suid 0 0\n`,
     )
-    // mount(8) gives its helpers a PATH of its own, which is covered here, in a namespace that goes.
-    // Of a mount that only its mountpoint names it gives them what it reads in /proc/self/mountinfo.
+    // mount(8) gives its helpers a PATH of its own, which is covered here, in a namespace that
+    // goes. Of a mount that only its mountpoint names it gives them what it reads in
+    // /proc/self/mountinfo.
     const script = `
       mount --bind "$1/bin" /usr/local/sbin
       mount -T "$1/fstab" "$1/merged"

@@ -186,7 +186,9 @@ test(t, 'a mount that lives on elsewhere', { skip: skipMounts }, async t => {
 const run = ([program, ...args]: string[]): number | null =>
   spawnSync(program!, args, { encoding: 'utf8' }).status
 
-/** What remounts in a row do, of one kind: the exit statuses, and whether a file can be made then. */
+/**
+ * What remounts in a row do, of one kind: the exit statuses, and whether a file can be made then.
+ */
 const story = (
   start: string[],
   again: (option: string) => string[],
@@ -415,7 +417,10 @@ const more = (t: Parameters<typeof directories>[0]) => {
 test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
   type Directories = ReturnType<typeof more>
 
-  /** As the upper and as the work directory it is refused, for writing and for reading; as a lower one it is not. */
+  /**
+   * As the upper and as the work directory it is refused, for writing and for reading; as a lower
+   * one it is not.
+   */
   const check = async (
     t: Parameters<typeof directories>[0],
     f: Directories,

@@ -1,6 +1,6 @@
 /**
- * An upper layer that runs full: the caller gets ENOSPC, what was there is still there, nothing half
- * done is left in the upper layer or in the workdir, and with room the same call succeeds.
+ * An upper layer that runs full: the caller gets ENOSPC, what was there is still there, nothing
+ * half done is left in the upper layer or in the workdir, and with room the same call succeeds.
  */
 
 import { spawnSync } from 'node:child_process'

@@ -333,7 +333,10 @@ test(t, 'umount: all that are listed', { skip }, async t => {
   t.strictSame(rest, [three.merged, 'status 0', '[]', ''])
 })
 
-/** Runs `tsoverlay top` on a terminal of 24 lines: waits for texts, types keys, sends signals. Needs python3. */
+/**
+ * Runs `tsoverlay top` on a terminal of 24 lines: waits for texts, types keys, sends signals. Needs
+ * python3.
+ */
 const ON_TERMINAL = `
 import fcntl, json, os, pty, re, select, signal, struct, subprocess, sys, termios, time
 steps, command = json.loads(sys.argv[1]), sys.argv[2:]

@@ -1,5 +1,7 @@
-/** Work whose length depends on what there is: a large file that is cut or removed, and a directory of many
- * whiteouts that is removed or replaced, keep nobody else waiting. */
+/**
+ * Work whose length depends on what there is: a large file that is cut or removed, and a directory
+ * of many whiteouts that is removed or replaced, keep nobody else waiting.
+ */
 
 import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -18,7 +20,10 @@ import { isNative } from '../helpers/transport.js'
 
 const MIB = 1 << 20
 const LARGE = 512 * MIB
-/** So many calls of others are answered meanwhile, at least; where they have to wait it is one or two. */
+/**
+ * So many calls of others are answered meanwhile, at least; where they have to wait it is one or
+ * two.
+ */
 const SOME = 10
 
 const skip = skipMounts || (freemem() < 3 * LARGE ? 'needs memory for a large file' : false)
@@ -36,7 +41,10 @@ const inMemory = (t: Test): Directories => {
 const call = async (program: string, ...args: string[]): Promise<number | null> =>
   (await outcomeOf(spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] }))).status
 
-/** How many calls of others are asked and answered from when it begins until `isOver`, while `work` is done. */
+/**
+ * How many calls of others are asked and answered from when it begins until `isOver`, while `work`
+ * is done.
+ */
 const answeredDuring = async (
   directory: string,
   work: () => Promise<unknown>,
@@ -127,7 +135,8 @@ for (const io of ['cached', 'passthrough']) {
     }
     for (const [directory, work] of Object.entries(ways)) {
       let over = false
-      // In the directory that has it the kernel itself lets nobody look names up that it does not know.
+      // In the directory that has it the kernel itself lets nobody look names up that it does not
+      // know.
       fs.statSync(at('other'))
       const answered = await answeredDuring(
         at('other'),

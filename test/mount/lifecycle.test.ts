@@ -1,6 +1,6 @@
 /**
- * A mount's life as its user sees it: the command line and the library, from the first word to the last
- * trace, on real mounts.
+ * A mount's life as its user sees it: the command line and the library, from the first word to the
+ * last trace, on real mounts.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -318,7 +318,8 @@ const startAsleep = async (t: Test) => {
 test(t, 'asleep', { skip: skipMounts }, async t => {
   await test(t, 'messages, jobs and requests are heard, and nothing happens without', async t => {
     const { f, server } = await startAsleep(t)
-    // In the first seconds it may keep its compiled code, and others may have the kernel drop its caches.
+    // In the first seconds it may keep its compiled code, and others may have the kernel drop its
+    // caches.
     let before: string
     await until('a second in which nothing happens', () => {
       before = spentBy(server)
@@ -1003,8 +1004,8 @@ test(t, 'kill -9 of the server', { skip: skipMounts }, async t => {
     const path = `${f.merged}/f${i}`
     if (!fs.existsSync(path)) continue // between unlink and create
     const found = fs.readFileSync(path, 'utf8')
-    // A copy is whole, whatever the writer had time to add; what the writer itself wrote anew may be
-    // cut short, as on any file system.
+    // A copy is whole, whatever the writer had time to add; what the writer itself wrote anew may
+    // be cut short, as on any file system.
     t.ok(
       found === text || found === `${text}y` || 'z'.repeat(300_000).startsWith(found),
       `f${i}: ${found.length} bytes of ${found[0]}`,

@@ -1,4 +1,7 @@
-/** Where a server's log goes: a file, by the command line and by mount options, and the system's log. */
+/**
+ * Where a server's log goes: a file, by the command line and by mount options, and the system's
+ * log.
+ */
 
 import { spawn, spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'

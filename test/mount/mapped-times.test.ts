@@ -1,6 +1,6 @@
 /**
- * When a file that is written through a shared mapping was modified: moved by the store, or by what brings it to the
- * server, and never over a time that was set after the store.
+ * When a file that is written through a shared mapping was modified: moved by the store, or by what
+ * brings it to the server, and never over a time that was set after the store.
  */
 
 import * as fs from 'node:fs'

@@ -1,6 +1,7 @@
 /**
- * Unions in unions: what is done in one that lies in another has to be what is done in one on plain directories: names, contents
- * and link counts, before and after both were mounted anew. Each pair runs test/fixtures/nested.sh in a mount namespace of its own.
+ * Unions in unions: what is done in one that lies in another has to be what is done in one on plain
+ * directories: names, contents and link counts, before and after both were mounted anew. Each pair
+ * runs test/fixtures/nested.sh in a mount namespace of its own.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -59,8 +60,9 @@ const isForAll = ([, inner, where, ...options]: Pair): boolean =>
   !ROOTS.test(options.join()) && (where === 'all' || inner === 'kernel')
 
 /**
- * What says what is right, on plain directories: for the union under test kernel overlayfs with its index, and each of the others
- * for itself. The kernel has no index where the lower layer lies in a FUSE file system, nor in a user namespace.
+ * What says what is right, on plain directories: for the union under test kernel overlayfs with its
+ * index, and each of the others for itself. The kernel has no index where the lower layer lies in a
+ * FUSE file system, nor in a user namespace.
  */
 const REFERENCES: Record<Exclude<Kind, 'plain'>, [pair: Pair, userNamespace: boolean][]> = {
   tsoverlay: [
@@ -87,8 +89,8 @@ const referenceOf = (inner: Kind, userNamespace: boolean): Promise<Outcome> => {
 }
 
 /**
- * Without what tells of files with several links. fuse-overlayfs shows the number of names that it happens to know, which may
- * be one: then its mount, as a layer, says that there are no others.
+ * Without what tells of files with several links. fuse-overlayfs shows the number of names that it
+ * happens to know, which may be one: then its mount, as a layer, says that there are no others.
  */
 const withoutLinks = (text: string): string =>
   text

@@ -1,6 +1,7 @@
 /**
- * Files that are opened and closed without a message (`noopen`). What is the same as with messages is tested by the
- * regressions, the full disk and the differential test, which run in this mode, too.
+ * Files that are opened and closed without a message (`noopen`). What is the same as with messages
+ * is tested by the regressions, the full disk and the differential test, which run in this mode,
+ * too.
  */
 
 import { spawnSync } from 'node:child_process'

@@ -1,6 +1,6 @@
 /**
- * Whom files belong to, on real mounts: mappings and squashing, as fuse-overlayfs' options say it. The table
- * in README.md names these tests.
+ * Whom files belong to, on real mounts: mappings and squashing, as fuse-overlayfs' options say it.
+ * The table in README.md names these tests.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -457,7 +457,8 @@ test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
     if ln -s x link 2>/dev/null; then stat -c '%u:%g' link; else echo no link; fi
     cd /; umount "$1"
   `
-  // The device is root's alone in many places; the one here is of a mount namespace of the test's own.
+  // The device is root's alone in many places; the one here is of a mount namespace of the test's
+  // own.
   const start = `
     mkdir "$1/dev"; mount -t tmpfs tmpfs "$1/dev"
     mknod "$1/dev/fuse" c 10 229; chmod 666 "$1/dev/fuse"; mount --bind "$1/dev/fuse" /dev/fuse
@@ -478,7 +479,8 @@ test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
       f.merged,
       script,
     ].concat([...NODE, CLI, '-o', options, f.merged]),
-    // A bash whose standard input is a socket reads ~/.bashrc, and root's home is closed to this user.
+    // A bash whose standard input is a socket reads ~/.bashrc, and root's home is closed to this
+    // user.
     { encoding: 'utf8', timeout: 60_000, env: { ...process.env, HOME: '/nonexistent' } },
   )
   t.equal(stderr, '')

@@ -1,6 +1,6 @@
 /**
- * What unions in userspace have got wrong, each as a test of its own. All run on kernel overlayfs first
- * (index=on): what fails there is a mistake of the test.
+ * What unions in userspace have got wrong, each as a test of its own. All run on kernel overlayfs
+ * first (index=on): what fails there is a mistake of the test.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -773,7 +773,8 @@ const REGRESSIONS: Regression[] = [
     name: 'an empty directory over a lower one of the same name stays what it is in a second layer',
     lowers: 2,
     run(t, b) {
-      // What a commit makes of a directory that was removed and made again: opaque, and empty or not.
+      // What a commit makes of a directory that was removed and made again: opaque, and empty or
+      // not.
       const [top, bottom] = b.lowers as [string, string]
       fs.mkdirSync(`${bottom}/d/old`, { recursive: true })
       fs.mkdirSync(`${top}/d`)

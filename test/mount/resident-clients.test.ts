@@ -248,7 +248,8 @@ test(t, "a runtime directory that is not the client's own", { skip: skipMounts }
   t.notOk(fs.existsSync(server.top))
   fs.rmSync(`${home}/${server.name}`, { recursive: true })
 
-  // A symlink of his, to a directory of his; then one in the path to it; then a directory of another user.
+  // A symlink of his, to a directory of his; then one in the path to it; then a directory of
+  // another user.
   fs.mkdirSync(`${home}/real`)
   const links = {
     link: 'real',

@@ -1,4 +1,7 @@
-/** What a client or its options must not do to others: to processes that are not its own, and to mounts of the same server. */
+/**
+ * What a client or its options must not do to others: to processes that are not its own, and to
+ * mounts of the same server.
+ */
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -130,7 +133,10 @@ const timeless = (where: Scratch): { PATH: string } => {
 
 const ofMount = (f: Layers): string[] => ['mount', '--linger', '0', '-o', f.options, f.merged]
 
-/** Runs a program in a Landlock domain that lets nobody make a symlink, without no_new_privs; status 99: there is no Landlock. */
+/**
+ * Runs a program in a Landlock domain that lets nobody make a symlink, without no_new_privs; status
+ * 99: there is no Landlock.
+ */
 const CONFINE =
   '$a = pack("Q", 1 << 12); $f = syscall(444, $a, 8, 0); $f >= 0 && syscall(446, $f, 0) == 0 or exit 99; exec @ARGV'
 const confined = ['perl', '-e', CONFINE]

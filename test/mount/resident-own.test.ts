@@ -1,6 +1,7 @@
 /**
- * Unions that have a process of their own although there is a resident server: where one of their files may depend on a mount of that
- * server, or lies where nobody knows when an answer comes. Each is used as well: it would stand still if it were wrong.
+ * Unions that have a process of their own although there is a resident server: where one of their
+ * files may depend on a mount of that server, or lies where nobody knows when an answer comes. Each
+ * is used as well: it would stand still if it were wrong.
  */
 
 import { spawnSync } from 'node:child_process'

@@ -1,4 +1,7 @@
-/** The resident server: how mounts are handed over to it, and what becomes of them when one of the two fails. */
+/**
+ * The resident server: how mounts are handed over to it, and what becomes of them when one of the
+ * two fails.
+ */
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -190,7 +193,10 @@ test(t, 'a server that is stopped', { skip: skipMounts }, async t => {
 const asks = (pid: number): boolean =>
   descriptorsOf(pid).some(([fd, target]) => fd === '3' && target.startsWith('pipe:'))
 
-/** Whether it has found the server running, too: the next that it does is to start what writes the request. */
+/**
+ * Whether it has found the server running, too: the next that it does is to start what writes the
+ * request.
+ */
 const writes = (pid: number): boolean =>
   asks(pid) && spawnSync('pgrep', ['-P', String(pid)]).status === 0
 
@@ -292,7 +298,8 @@ test(t, 'a client that is interrupted has no mount', { skip: skipMounts }, async
     if (status === 0) t.same(await server.run('umount', f.merged), quiet)
     await until('no mount', () => server.mounts().length === 1)
     t.equal(mountedOn(f.merged).length, 0)
-    // A late mount that is still being taken back would keep the next client waiting for the stopped server.
+    // A late mount that is still being taken back would keep the next client waiting for the
+    // stopped server.
     await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
   }
   t.strictSame(server.mounts(), [first.merged])
@@ -315,7 +322,8 @@ test(t, 'clients that are killed while they wait', { skip: skipMounts }, async t
   const last = layersIn(where, 'last')
   t.same(await server.run(...ofMount(last)), quiet)
   await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
-  // Such a mount was answered before the client was killed, or the server still takes it back: both are seen for a moment.
+  // Such a mount was answered before the client was killed, or the server still takes it back: both
+  // are seen for a moment.
   const mounted = () => all.filter(f => mountedOn(f.merged).length > 0)
   t.comment(`${mounted().length} were mounted before they were killed`)
   await until('the end of those', () => {

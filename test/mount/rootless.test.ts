@@ -1,7 +1,7 @@
 /**
- * Mounts of an ordinary user: by fusermount3, and as root of a user namespace. Each test is a shell script that
- * runs as nobody, in a mount namespace of its own where /dev/fuse is open to everybody; its `ok` lines are
- * assertions.
+ * Mounts of an ordinary user: by fusermount3, and as root of a user namespace. Each test is a shell
+ * script that runs as nobody, in a mount namespace of its own where /dev/fuse is open to everybody;
+ * its `ok` lines are assertions.
  */
 
 import { spawnSync, type ChildProcess } from 'node:child_process'
@@ -26,7 +26,10 @@ const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
 
 type Way = 'fusermount3' | 'user namespace'
 
-/** Run by root: what the user needs, then the user. $1 the scratch directory, $2 fuse.conf, $3 Node, $4 the way. */
+/**
+ * Run by root: what the user needs, then the user. $1 the scratch directory, $2 fuse.conf, $3 Node,
+ * $4 the way.
+ */
 const SETUP = `
 set -e
 mount --make-rprivate /

@@ -1,6 +1,6 @@
 /**
- * Several unions of one server: each shows and keeps what a plain directory would after the same calls, whatever the others do
- * at the same time, and whatever happens to them.
+ * Several unions of one server: each shows and keeps what a plain directory would after the same
+ * calls, whatever the others do at the same time, and whatever happens to them.
  */
 
 import { spawnSync } from 'node:child_process'

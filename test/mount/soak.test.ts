@@ -1,4 +1,7 @@
-/** A small run of the soak test: many clients of the resident server, some of them killed or stopped. `npm run soak` is all of it. */
+/**
+ * A small run of the soak test: many clients of the resident server, some of them killed or
+ * stopped. `npm run soak` is all of it.
+ */
 
 import { spawn } from 'node:child_process'
 import * as fs from 'node:fs'

@@ -1,6 +1,6 @@
 /**
- * Short files are given to the kernel with the answer to their first OPEN: nothing is asked for with READ, and what
- * programs read is what the files have.
+ * Short files are given to the kernel with the answer to their first OPEN: nothing is asked for
+ * with READ, and what programs read is what the files have.
  */
 
 import { spawn } from 'node:child_process'

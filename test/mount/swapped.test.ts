@@ -1,7 +1,8 @@
 /**
- * An ordinary user owns a directory of a layer, in which root has files: he may give their names to others, and so put root's
- * file where the union knows one of his own. The kernel goes on deciding by the attributes that it was told of his. Nothing of
- * root's is read or changed that way; and a name that was replaced in good faith leads to what is there now.
+ * An ordinary user owns a directory of a layer, in which root has files: he may give their names to
+ * others, and so put root's file where the union knows one of his own. The kernel goes on deciding
+ * by the attributes that it was told of his. Nothing of root's is read or changed that way; and a
+ * name that was replaced in good faith leads to what is there now.
  */
 
 import * as fs from 'node:fs'
@@ -55,8 +56,8 @@ const edit = (file: string, text: string): void => {
 }
 
 /**
- * What the user does with his file after the swap: `file` through the mount, `swap` when the time has come. What he gets to
- * see is the result.
+ * What the user does with his file after the swap: `file` through the mount, `swap` when the time
+ * has come. What he gets to see is the result.
  */
 const ATTEMPTS: Record<string, (file: string, swap: () => void) => unknown> = {
   read: (file, swap) => {

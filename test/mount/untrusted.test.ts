@@ -1,6 +1,7 @@
 /**
- * Root's mounts over layers in which an ordinary user has directories of his own: what he puts there gives him nothing that
- * he did not have. The rules are those of SEMANTICS.md, "What layers are believed".
+ * Root's mounts over layers in which an ordinary user has directories of his own: what he puts
+ * there gives him nothing that he did not have. The rules are those of SEMANTICS.md, "What layers
+ * are believed".
  */
 
 import { spawnSync } from 'node:child_process'
@@ -38,7 +39,10 @@ const shell = (script: string, cwd: string): void => {
   if (status !== 0) throw new Error(stderr)
 }
 
-/** A secret of root's in the lower layer and one beside the layers, and a directory `home` of the user's in all layers. */
+/**
+ * A secret of root's in the lower layer and one beside the layers, and a directory `home` of the
+ * user's in all layers.
+ */
 const scene = (t: Test): Directories => {
   const where = directories(t, 'untrusted')
   fs.chmodSync(where.top, 0o755)
@@ -101,7 +105,8 @@ test(
       )
       t.notMatch(seen, /secret/, options)
       t.notMatch(seen, /^f$/m, options)
-      // It is not even looked at (kernel: ovl_lookup), but for where the mark is an attribute of the user's as any other.
+      // It is not even looked at (kernel: ovl_lookup), but for where the mark is an attribute of
+      // the user's as any other.
       const looked = asUser('stat -c %s merged/home/whole-*', where.top)
       const refused = /whole-lower.*not permitted\n.*whole-upper.*not permitted\n/
       t.match(looked, options === 'userxattr' ? refused : /^6\n6\n$/)

@@ -1,6 +1,6 @@
 /**
- * How the upper layer is reached: access times move as the union's mount flags say, and what is mounted below the
- * layer is not seen. Beside kernel overlayfs on the same file system.
+ * How the upper layer is reached: access times move as the union's mount flags say, and what is
+ * mounted below the layer is not seen. Beside kernel overlayfs on the same file system.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -79,7 +79,10 @@ const fill = (layer: string): void => {
 /** Longer than a tick of the clock that times are taken from. */
 const pause = (): Promise<void> => new Promise(done => setTimeout(done, 30))
 
-/** Which actions move the access time, in the union and in the layer: `Y` or `-` for each of three times. */
+/**
+ * Which actions move the access time, in the union and in the layer: `Y` or `-` for each of three
+ * times.
+ */
 const movesOf = async (f: Directories, layer: string): Promise<Record<string, string>> => {
   const moves: Record<string, string> = {}
   for (const [name, , act] of ACTIONS) {
@@ -173,7 +176,9 @@ const onTmpfs = (t: Test, flags: number): Directories => {
   return { ...own, lower, upper, work, merged, options }
 }
 
-/** What shows in a union of what is mounted below its upper layer, before and after the union is. */
+/**
+ * What shows in a union of what is mounted below its upper layer, before and after the union is.
+ */
 const mountBelow = async (t: Test, f: Directories, mount: () => Promise<void> | void) => {
   const secret = `${f.top}/secret`
   fs.mkdirSync(secret)

@@ -1,4 +1,7 @@
-/** What one caller has to wait for keeps nobody else waiting: layers on slow file systems, FIFOs, leases. */
+/**
+ * What one caller has to wait for keeps nobody else waiting: layers on slow file systems, FIFOs,
+ * leases.
+ */
 
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
@@ -42,7 +45,8 @@ const slowLayer = async (t: Test): Promise<SlowLayer> => {
   t.equal(line, 'ready\n')
   const delay = async (ms: number): Promise<void> => {
     server.stdin?.write(`${ms}\n`)
-    // It has read the line when it answers something that was asked later; what it says about that is in nobody's way.
+    // It has read the line when it answers something that was asked later; what it says about that
+    // is in nobody's way.
     await new Promise(done => setTimeout(done, 200))
   }
   const options = `lowerdir=${slow}:${f.lower},upperdir=${f.upper},workdir=${f.work}`
@@ -53,7 +57,10 @@ const slowLayer = async (t: Test): Promise<SlowLayer> => {
 const run = (program: string, ...args: string[]): ChildProcess =>
   spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
 
-/** How many milliseconds the quickest of some calls in a directory of no slow layer took; the slowest, too. */
+/**
+ * How many milliseconds the quickest of some calls in a directory of no slow layer took; the
+ * slowest, too.
+ */
 const quickStats = async (directory: string): Promise<{ best: number; worst: number }> => {
   const times: number[] = []
   for (let n = 0; n < 8; n++) {
@@ -178,7 +185,10 @@ for (const io of MODES) {
   })
 }
 
-/** Files of a slow layer that a process has open: the layer is mounted privately, so that their paths begin in it. */
+/**
+ * Files of a slow layer that a process has open: the layer is mounted privately, so that their
+ * paths begin in it.
+ */
 const filesOf = (pid: number): string[] =>
   fs.readdirSync(`/proc/${pid}/fd`).flatMap(fd => {
     try {

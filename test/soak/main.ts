@@ -1,7 +1,8 @@
 /**
- * The command `npm run soak`: many clients mount and unmount at once through one resident server; some are killed at a random
- * moment, some are stopped for a while. Each mount that is there shows its own files, and at the end nothing is left: no mount, no
- * process, no file, no descriptor, no memory. Exit status 0: all was right; 1: it was not; 2: bad arguments.
+ * The command `npm run soak`: many clients mount and unmount at once through one resident server;
+ * some are killed at a random moment, some are stopped for a while. Each mount that is there shows
+ * its own files, and at the end nothing is left: no mount, no process, no file, no descriptor, no
+ * memory. Exit status 0: all was right; 1: it was not; 2: bad arguments.
  */
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
@@ -57,7 +58,10 @@ const [clients, mounts, seed, mostMemory] = (['clients', 'mounts', 'seed', 'memo
 const PATIENCE = 60_000
 /** What is spent before an ordinary signal comes: about as long as a mount takes. */
 const SOON = 120
-/** A client gives up a server that has not said within 10 s that it has begun; the stopped ones are not to be among them. */
+/**
+ * A client gives up a server that has not said within 10 s that it has begun; the stopped ones are
+ * not to be among them.
+ */
 const STOPPED = 1500
 
 const name = `tsoverlay-soak-${process.pid}`
@@ -220,8 +224,8 @@ const mountOnce = async (f: Directories, random: Random): Promise<void> => {
   const status = await client.ended
   if (client.errors() !== '') fault(`${f.id}: ${client.errors()}`)
   if (kind < 3 && status !== '0') {
-    // It may be mounted: the server's answer and the signal cross each other. Where it is taken back, that has happened when the
-    // answer is gone.
+    // It may be mounted: the server's answer and the signal cross each other. Where it is taken
+    // back, that has happened when the answer is gone.
     if (!['8', ...FATAL].includes(status)) fault(`${f.id}: killed, status ${status}`)
     unsure.push(f)
     return
@@ -248,7 +252,10 @@ const round = async (what: string, many: number): Promise<void> => {
   await settle()
 }
 
-/** Takes away what the killed clients have left mounted, and waits until the server has nothing to do. */
+/**
+ * Takes away what the killed clients have left mounted, and waits until the server has nothing to
+ * do.
+ */
 const settle = async (): Promise<void> => {
   await until('clients, and servers but the one', () => {
     for (const path of mountpoints()) if (path !== first.merged) spawnSync('umount', [path])

@@ -34,8 +34,8 @@ const integrityOf = (archive: string): string =>
   `sha512-${createHash('sha512').update(fs.readFileSync(archive)).digest('base64')}`
 
 /**
- * A project with a lock file, and the cache, which holds what the lock file names by its digest: that is
- * where npm looks first, so nobody is asked for the address beside it.
+ * A project with a lock file, and the cache, which holds what the lock file names by its digest:
+ * that is where npm looks first, so nobody is asked for the address beside it.
  */
 const PROJECT: Lowers = {
   name: 'npm-project',

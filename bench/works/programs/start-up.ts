@@ -1,4 +1,6 @@
-/** Starting node and python: hundreds of modules, looked for in a chain of places, opened and read. */
+/**
+ * Starting node and python: hundreds of modules, looked for in a chain of places, opened and read.
+ */
 
 import * as fs from 'node:fs'
 import { scaled, step, type Lowers, type Step, type Work } from '../work.js'

@@ -1,4 +1,7 @@
-/** Runs the programs that works consist of. Their start is part of the time, the same for all file systems. */
+/**
+ * Runs the programs that works consist of. Their start is part of the time, the same for all file
+ * systems.
+ */
 
 import { spawnSync } from 'node:child_process'
 import { plainEnvironment } from '../../run/environment.js'
@@ -14,7 +17,9 @@ export interface Surroundings {
   input?: string
 }
 
-/** The environment without the settings of whoever started the benchmark: `npm run` exports its own. */
+/**
+ * The environment without the settings of whoever started the benchmark: `npm run` exports its own.
+ */
 const environment = (more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => ({
   ...Object.fromEntries(
     Object.entries(plainEnvironment()).filter(([name]) => !/^(npm_|GIT_|PYTHON)/i.test(name)),

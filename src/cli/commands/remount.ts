@@ -1,6 +1,7 @@
 /**
- * `remount` among the mount options: the mount that is there gets other flags, as mount(2) with MS_REMOUNT changes them on a
- * kernel overlayfs. Nothing is mounted, no server is started, and options of the union stay as they are.
+ * `remount` among the mount options: the mount that is there gets other flags, as mount(2) with
+ * MS_REMOUNT changes them on a kernel overlayfs. Nothing is mounted, no server is started, and
+ * options of the union stay as they are.
  */
 
 import { MountError } from '../../errors.js'
@@ -25,9 +26,9 @@ import { checkUnknown, type OnUnknown } from '../../config/unknown-options.js'
 const WORD = 'remount'
 
 /**
- * What the kernel shows of a FUSE mount beside its flags (fs/fuse/inode.c: fuse_show_options), or is told by its mounter. mount(8)
- * passes on what it reads in /proc/self/mountinfo: these change nothing. `default_permissions` and `allow_other` are options here,
- * too.
+ * What the kernel shows of a FUSE mount beside its flags (fs/fuse/inode.c: fuse_show_options), or
+ * is told by its mounter. mount(8) passes on what it reads in /proc/self/mountinfo: these change
+ * nothing. `default_permissions` and `allow_other` are options here, too.
  */
 const SHOWN = /^(?:user_id|group_id|max_read|blksize|rootmode|fd)=\d+$/
 
@@ -42,8 +43,8 @@ const wordsOf = (options: string): string[] => {
 }
 
 /**
- * The MS_* bits that a mount gets: those that it has, changed by the words that are given, the last one first. mount(8) names
- * all of them.
+ * The MS_* bits that a mount gets: those that it has, changed by the words that are given, the last
+ * one first. mount(8) names all of them.
  */
 export const remountFlags = (there: string, lists: readonly string[]): number =>
   [...wordsOf(there), ...lists.flatMap(splitOptions)].filter(isMountFlag).reduce(addMountFlag, 0)

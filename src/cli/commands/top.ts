@@ -117,7 +117,8 @@ export const screenOf = (
     .slice(0, rows)
     .map(line => Array.from(line).slice(0, columns).join(''))
 
-// The other screen, without a cursor; lines that are longer than counted, as wide characters are, do not wrap.
+// The other screen, without a cursor; lines that are longer than counted, as wide characters are,
+// do not wrap.
 const ENTER = '\u001B[?1049h\u001B[?25l\u001B[?7l'
 const LEAVE = '\u001B[?7h\u001B[?25h\u001B[?1049l'
 const HOME = '\u001B[H'

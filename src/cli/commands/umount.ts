@@ -18,12 +18,16 @@ import { workingDirectory } from '../working-directory.js'
 /** How long to wait for the server to close its files after the mount is gone. */
 const PATIENCE_MS = 10_000
 const POLL_MS = 5
-/** How long to wait before looking for the same mount elsewhere: another one may have its device number when it is gone. */
+/**
+ * How long to wait before looking for the same mount elsewhere: another one may have its device
+ * number when it is gone.
+ */
 const GRACE_MS = 100
 
 /**
- * Unmounts, and waits for the server to close the layers, so that they can be used at once; one that serves nothing else
- * ends then. Where the same mount lives on elsewhere, or the server does not close them, it says so.
+ * Unmounts, and waits for the server to close the layers, so that they can be used at once; one
+ * that serves nothing else ends then. Where the same mount lives on elsewhere, or the server does
+ * not close them, it says so.
  *
  * @param lazy take the mount out of the tree although it is busy, and do not wait
  * @param device which mount is meant, as mountinfo names it; else whatever is on top there
@@ -118,15 +122,18 @@ const isOf =
   (marker: Found): boolean =>
     marker.device === device
 
-/** Whether the device number is that of another union by now: the kernel gives it away again before the layers are closed. */
+/**
+ * Whether the device number is that of another union by now: the kernel gives it away again before
+ * the layers are closed.
+ */
 const isAnother = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
   serversOf(mount).some(pid =>
     markersOf(pid).some(marker => isOf(mount)(marker) && !names.has(marker.name)),
   )
 
 /**
- * Whether a server of this mount alone has ended, or one that goes on has closed the layers, or a program that marks no mounts the
- * connection.
+ * Whether a server of this mount alone has ended, or one that goes on has closed the layers, or a
+ * program that marks no mounts the connection.
  */
 const gone = async (pid: number, mount: MountInfo, markers: readonly Found[]): Promise<boolean> => {
   for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {

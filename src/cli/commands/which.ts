@@ -13,7 +13,10 @@ import { oneWord, table } from '../table.js'
 import { workingDirectory } from '../working-directory.js'
 
 export interface Which extends Omit<Explanation, 'path' | 'whole'> {
-  /** What is told about: the file, or the first name on the way to it that is missing or no directory. */
+  /**
+   * What is told about: the file, or the first name on the way to it that is missing or no
+   * directory.
+   */
   path: string
   mountpoint: string
 }

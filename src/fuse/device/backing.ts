@@ -20,8 +20,8 @@ import type { RealFiles } from '../session/io-mode.js'
 const map = Buffer.allocUnsafeSlow(16).fill(0)
 
 /**
- * Why this process cannot have passthrough on this kernel; undefined where it probably can, which the
- * answer to INIT confirms.
+ * Why this process cannot have passthrough on this kernel; undefined where it probably can, which
+ * the answer to INIT confirms.
  *
  * @param fd /dev/fuse, not mounted yet: the ioctl is then refused as such, unless it is unknown
  */
@@ -38,15 +38,17 @@ export const passthroughRefusal = (fd: number): string | undefined => {
 }
 
 /**
- * The `stackDepth` of INIT: with 1, overlayfs can still be stacked on the mount. A FUSE file system that passes its own
- * files through is stacked, too (fs/fuse/backing.c answers ELOOP where the real file lies as deep as that).
+ * The `stackDepth` of INIT: with 1, overlayfs can still be stacked on the mount. A FUSE file system
+ * that passes its own files through is stacked, too (fs/fuse/backing.c answers ELOOP where the real
+ * file lies as deep as that).
  */
 export const stackDepthOver = (fsType: number): 1 | 2 =>
   fsType === OVERLAYFS_SUPER_MAGIC || fsType === FUSE_SUPER_MAGIC ? 2 : 1
 
 /**
- * Whether files of this file system are only passed through on request. Of a FUSE file system each open would be a
- * request to its server all the same, and two that are passed through in a stack leave no room for a third.
+ * Whether files of this file system are only passed through on request. Of a FUSE file system each
+ * open would be a request to its server all the same, and two that are passed through in a stack
+ * leave no room for a third.
  */
 export const prefersCache = (fsType: number): boolean => fsType === FUSE_SUPER_MAGIC
 
@@ -56,7 +58,10 @@ export class DeviceFiles implements RealFiles {
   readonly opensUnnamed: boolean
   #warned = false
 
-  /** @param upperType the type of the file system that the real files are on (statfs(2)), 0 where that is not known */
+  /**
+   * @param upperType the type of the file system that the real files are on (statfs(2)), 0 where
+   *   that is not known
+   */
   constructor(fd: number, log: Logger, upperType = 0) {
     this.#fd = fd
     this.#log = log
@@ -64,8 +69,9 @@ export class DeviceFiles implements RealFiles {
   }
 
   /**
-   * The kernel opens the file anew for every handle, and only takes its place from the descriptor. But it
-   * keeps that: one for writing would have the file count as written to (execve(2) fails, leases too).
+   * The kernel opens the file anew for every handle, and only takes its place from the descriptor.
+   * But it keeps that: one for writing would have the file count as written to (execve(2) fails,
+   * leases too).
    */
   openBacking(fd: number, writable: boolean): number {
     const reading = writable ? reopenForReading(fd) : -1
@@ -75,9 +81,9 @@ export class DeviceFiles implements RealFiles {
   }
 
   /**
-   * With the id the kernel keeps this thread's credentials and does all i/o with them. Set-id bits that
-   * appear after the open are dropped all the same: before a write it asks for that with a SETATTR
-   * (file_remove_privs), which tells who writes.
+   * With the id the kernel keeps this thread's credentials and does all i/o with them. Set-id bits
+   * that appear after the open are dropped all the same: before a write it asks for that with a
+   * SETATTR (file_remove_privs), which tells who writes.
    */
   #openId(fd: number): number {
     map.writeInt32LE(fd, 0)

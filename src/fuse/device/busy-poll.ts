@@ -1,9 +1,10 @@
 /**
- * Whether to look again before going to sleep. A caller that has its answer mostly asks for the next
- * thing within microseconds, and to wake a sleeping thread up on another processor takes longer than to
- * find the answer (measured: 36 of 58 µs, of a lookup through an idle 2-processor virtual machine). So
- * where requests come close together the thread keeps looking for a moment, giving way to whoever wants
- * its processor; where they do not, it sleeps at once, as it does when all is quiet.
+ * Whether to look again before going to sleep. A caller that has its answer mostly asks for the
+ * next thing within microseconds, and to wake a sleeping thread up on another processor takes
+ * longer than to find the answer (measured: 36 of 58 µs, of a lookup through an idle 2-processor
+ * virtual machine). So where requests come close together the thread keeps looking for a moment,
+ * giving way to whoever wants its processor; where they do not, it sleeps at once, as it does when
+ * all is quiet.
  */
 
 import { availableParallelism } from 'node:os'

@@ -1,6 +1,7 @@
 /**
- * One connection to the kernel: reads its requests, has them handled, writes the replies, one request at a time. Requests
- * that the union has parked wait here. When it is read from is the loop's business (loop.ts).
+ * One connection to the kernel: reads its requests, has them handled, writes the replies, one
+ * request at a time. Requests that the union has parked wait here. When it is read from is the
+ * loop's business (loop.ts).
  */
 
 import { readFileSync } from 'node:fs'
@@ -14,13 +15,22 @@ import { PARKED, type Session } from '../session/session.js'
 import type { ReplyPipe } from './splice-read.js'
 import type { Request } from '../protocol/wire.js'
 
-/** While a job is under way it is looked after so often, in milliseconds: a thread that died tells nobody. */
+/**
+ * While a job is under way it is looked after so often, in milliseconds: a thread that died tells
+ * nobody.
+ */
 const JOB_MS = 500
 
-/** How long a message to the kernel may take before others are answered; it may itself wait for one of them, in milliseconds. */
+/**
+ * How long a message to the kernel may take before others are answered; it may itself wait for one
+ * of them, in milliseconds.
+ */
 const TELL_MS = 200
 
-/** Where single requests came one after the other, every so many looks whether there is a second one. */
+/**
+ * Where single requests came one after the other, every so many looks whether there is a second
+ * one.
+ */
 const LOOK_EVERY = 8
 
 /** A request that waits for a job. */
@@ -33,7 +43,8 @@ interface Parked {
 
 /**
  * Why a connection has ended: the file system was unmounted; the connection was aborted (through
- * /sys/fs/fuse/connections, or umount -f), which leaves a dead mount; the loop was told to end it; it has failed.
+ * /sys/fs/fuse/connections, or umount -f), which leaves a dead mount; the loop was told to end it;
+ * it has failed.
  */
 export type End = 'unmounted' | 'aborted' | 'stopped' | Error
 
@@ -62,7 +73,10 @@ export class Connection implements Member {
   #ending: End = 'stopped'
   /** The time at which a job is looked after, in milliseconds of performance.now(). */
   #lookAt = Infinity
-  /** Until then the kernel is to take a message first; 0: there is none; Infinity: it has taken too long. */
+  /**
+   * Until then the kernel is to take a message first; 0: there is none; Infinity: it has taken too
+   * long.
+   */
   #hearsUntil = 0
   /** Several requests wait at a time. */
   #deep = false
@@ -240,8 +254,8 @@ export class Connection implements Member {
 
   /**
    * FUSE_INTERRUPT: the caller has a signal. One that kills it ends the wait, as in
-   * fs/overlayfs/copy_up.c; any other does not, or system calls that never fail with EINTR elsewhere
-   * would do so here. The job goes on in either case.
+   * fs/overlayfs/copy_up.c; any other does not, or system calls that never fail with EINTR
+   * elsewhere would do so here. The job goes on in either case.
    */
   #interrupt(req: Request): void {
     const low = req.u32(0)
@@ -258,7 +272,10 @@ export class Connection implements Member {
   }
 }
 
-/** SIGKILL in a mask of /proc/PID/status. kernel/signal.c:complete_signal() sets it for any deadly signal. */
+/**
+ * SIGKILL in a mask of /proc/PID/status. kernel/signal.c:complete_signal() sets it for any deadly
+ * signal.
+ */
 const SIGKILL_BIT = 1 << 8
 
 /** Whether a thread is about to be killed, or is gone. */

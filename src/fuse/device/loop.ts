@@ -1,8 +1,10 @@
 /**
- * The loop of a union's thread: it serves all connections of the thread, one request at a time, and waits for the next
- * by epoll(7). A connection that has many requests gives way to the others after a burst.
+ * The loop of a union's thread: it serves all connections of the thread, one request at a time, and
+ * waits for the next by epoll(7). A connection that has many requests gives way to the others after
+ * a burst.
  *
- * Its event loop never turns while it serves; messages of the main thread are fetched when `wakeFd` says so.
+ * Its event loop never turns while it serves; messages of the main thread are fetched when `wakeFd`
+ * says so.
  */
 
 import { MountError } from '../../errors.js'
@@ -40,7 +42,10 @@ export interface Member {
 /** So many requests of one connection, and the others have their turn. */
 const BURST = 64
 
-/** Numbers of the epoll instance: `2n` for the requests of the n-th member, `2n + 1` for its wake-up descriptor. */
+/**
+ * Numbers of the epoll instance: `2n` for the requests of the n-th member, `2n + 1` for its wake-up
+ * descriptor.
+ */
 const WAKE_UP = 1
 
 interface Seat {
@@ -112,7 +117,10 @@ export class Loop {
     this.#timers.set(callback, performance.now() + ms)
   }
 
-  /** Serves until there is no member: whoever waits for the end of the last one would wait for what is to be called back, too. */
+  /**
+   * Serves until there is no member: whoever waits for the end of the last one would wait for what
+   * is to be called back, too.
+   */
   run(): void {
     this.#onMessages()
     while (this.#seats.size > 0) this.#turn()

@@ -5,7 +5,10 @@ import { close } from '../../sys/io.js'
 import { pipe, setPipeSize } from '../../sys/splice.js'
 import { PAGE, PIPE_SIZE } from '../tuning.js'
 
-/** Below so many bytes of data nothing is gained: the copy costs no more than the additional system calls. */
+/**
+ * Below so many bytes of data nothing is gained: the copy costs no more than the additional system
+ * calls.
+ */
 export const MIN_SPLICED = 64 * 1024
 
 /** Each page takes a slot, also one that is used in part. */

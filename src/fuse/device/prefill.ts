@@ -1,12 +1,14 @@
 /**
- * The contents of a short file are given to the kernel with the answer to its first OPEN (FUSE_NOTIFY_STORE), so that
- * no READ has to be asked and waited for.
+ * The contents of a short file are given to the kernel with the answer to its first OPEN
+ * (FUSE_NOTIFY_STORE), so that no READ has to be asked and waited for.
  *
- * The kernel locks the pages for that. Who holds such a lock may be waiting for this thread: a READ that is not
- * answered yet, or pages that are written back. So it is done for a node of which there can be no pages: it was never opened before.
+ * The kernel locks the pages for that. Who holds such a lock may be waiting for this thread: a READ
+ * that is not answered yet, or pages that are written back. So it is done for a node of which there
+ * can be no pages: it was never opened before.
  *
- * Kernels without "fuse: Initialize beyond-EOF page contents before setting uptodate" (6.11 and some stable releases) leave
- * what is behind the file's end on its last page as the memory was. So it is done by kernels alone that surely have it.
+ * Kernels without "fuse: Initialize beyond-EOF page contents before setting uptodate" (6.11 and
+ * some stable releases) leave what is behind the file's end on its last page as the memory was. So
+ * it is done by kernels alone that surely have it.
  */
 
 import { UNREAD_MAX, type NodeId, type Opened, type Ops } from '../../overlay/ops.js'
@@ -20,7 +22,10 @@ import { Reply } from '../protocol/wire.js'
 
 /** Where the contents are in a message. */
 const AT = OUT_HEADER_SIZE + NOTIFY_STORE_OUT_SIZE
-/** Bytes of the longest file that is given. Beyond this nothing is gained, and who wants a file's head alone has it all read. */
+/**
+ * Bytes of the longest file that is given. Beyond this nothing is gained, and who wants a file's
+ * head alone has it all read.
+ */
 export const MAX_STORED = 32 * 1024
 
 /** That of Linux 6.12. */
@@ -49,8 +54,10 @@ export class PageStore {
   }
 
   /**
-   * @param opened what `ops` has answered to an OPEN for reading, of a file whose pages the kernel may keep
-   * @returns false: the file has another length than the kernel was told, so a layer was changed beneath the union
+   * @param opened what `ops` has answered to an OPEN for reading, of a file whose pages the kernel
+   *   may keep
+   * @returns false: the file has another length than the kernel was told, so a layer was changed
+   *   beneath the union
    */
   give(node: NodeId, opened: Opened, ops: Ops): boolean {
     const size = opened.unread

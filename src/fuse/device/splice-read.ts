@@ -1,7 +1,8 @@
 /**
- * Large READs: the data goes from the page cache of the real file into the kernel's reply by reference, through
- * a pipe, and is copied there once. By read(2) and write(2) it would be copied twice, through a buffer of this
- * process. Pages are never moved (SPLICE_F_MOVE): the kernel would take them out of the real file's cache.
+ * Large READs: the data goes from the page cache of the real file into the kernel's reply by
+ * reference, through a pipe, and is copied there once. By read(2) and write(2) it would be copied
+ * twice, through a buffer of this process. Pages are never moved (SPLICE_F_MOVE): the kernel would
+ * take them out of the real file's cache.
  */
 
 import { offPlus, type Off } from '../../sys/types.js'
@@ -31,11 +32,11 @@ export class ReplyPipe {
   }
 
   /**
-   * Puts a reply with a file's data into the pipe. The header is there by reference: what the reply's buffer
-   * holds when it is sent counts, so the length may be corrected. (Should the memory have become another page
-   * meanwhile, as after fork(2), the kernel sees the header as it was, and refuses a length that is not true.)
-   * How many bytes of data there are, less than `length` only at the file's end; below 0: this can't be done, and
-   * there is nothing in the pipe.
+   * Puts a reply with a file's data into the pipe. The header is there by reference: what the
+   * reply's buffer holds when it is sent counts, so the length may be corrected. (Should the memory
+   * have become another page meanwhile, as after fork(2), the kernel sees the header as it was, and
+   * refuses a length that is not true.) How many bytes of data there are, less than `length` only
+   * at the file's end; below 0: this can't be done, and there is nothing in the pipe.
    */
   load(rep: Reply, fd: number, length: number, pos: Off): number {
     // Nobody has large files that far out.

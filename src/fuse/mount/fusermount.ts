@@ -1,7 +1,7 @@
 /**
- * Mounting and unmounting by fusermount3, the set-user-id program of libfuse, for who may not call mount(2)
- * (libfuse: util/fusermount.c, lib/mount.c). It opens the device, mounts it and hands its descriptor over on
- * a socket that it finds through _FUSE_COMMFD.
+ * Mounting and unmounting by fusermount3, the set-user-id program of libfuse, for who may not call
+ * mount(2) (libfuse: util/fusermount.c, lib/mount.c). It opens the device, mounts it and hands its
+ * descriptor over on a socket that it finds through _FUSE_COMMFD.
  */
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
@@ -47,8 +47,8 @@ const isExecutable = (path: string): boolean => {
 }
 
 /**
- * Whether the machine lets ordinary users open their mounts to others: a line of its own in /etc/fuse.conf.
- * True also where that can't be read; then fusermount3 says it.
+ * Whether the machine lets ordinary users open their mounts to others: a line of its own in
+ * /etc/fuse.conf. True also where that can't be read; then fusermount3 says it.
  */
 export const othersAllowed = (conf = CONF): boolean => {
   try {
@@ -65,7 +65,10 @@ export const notForOthers = (): MountError =>
     { option: 'allow_other', code: 'EPERM' },
   )
 
-/** The flags it takes words for. It sets nosuid and nodev itself; other times of access are the server's affair. */
+/**
+ * The flags it takes words for. It sets nosuid and nodev itself; other times of access are the
+ * server's affair.
+ */
 const WORDS: readonly (readonly [flag: number, word: string])[] = [
   [MS_RDONLY, 'ro'],
   [MS_NOEXEC, 'noexec'],

@@ -1,6 +1,6 @@
 /**
- * Opening /dev/fuse and mounting it, with mount(2) (fs/fuse/inode.c:fuse_parse_param()) or by way of
- * fusermount3, and unmounting.
+ * Opening /dev/fuse and mounting it, with mount(2) (fs/fuse/inode.c:fuse_parse_param()) or by way
+ * of fusermount3, and unmounting.
  */
 
 import { MountError } from '../../errors.js'
@@ -129,8 +129,8 @@ export const unmountAsync = async (mountpoint: string, flags: number): Promise<n
 }
 
 /**
- * Takes a mount that nobody serves any more out of the tree. Only if it is still there: below it, or
- * above, there may be another.
+ * Takes a mount that nobody serves any more out of the tree. Only if it is still there: below it,
+ * or above, there may be another.
  *
  * @param device what `mountedDevice` said of it
  */

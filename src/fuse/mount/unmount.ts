@@ -1,6 +1,4 @@
-/**
- * Unmounting, as whoever holds a server does it: the kernel's answer, and the server's end.
- */
+/** Unmounting, as whoever holds a server does it: the kernel's answer, and the server's end. */
 
 import { MountError } from '../../errors.js'
 import { MNT_DETACH } from '../../sys/constants.js'
@@ -8,8 +6,8 @@ import { E, errnoMessage, errnoName } from '../../sys/errno.js'
 import { unmountAsync } from './mount.js'
 
 /**
- * How long `unmountServer` waits for the server's end: a copy of the mount in another mount namespace keeps
- * it alive, and no one can say for how long.
+ * How long `unmountServer` waits for the server's end: a copy of the mount in another mount
+ * namespace keeps it alive, and no one can say for how long.
  */
 const END_MS = 2000
 

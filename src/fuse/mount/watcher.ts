@@ -1,7 +1,7 @@
 /**
- * A small process beside the server that outlives it: should the server be killed, it takes all mounts away that were made by fusermount3.
- * (The auto_unmount of fusermount3 looks whether the mount is dead with rights that a mount which lets nobody else in does not
- * give it; libfuse 3.14.)
+ * A small process beside the server that outlives it: should the server be killed, it takes all
+ * mounts away that were made by fusermount3. (The auto_unmount of fusermount3 looks whether the
+ * mount is dead with rights that a mount which lets nobody else in does not give it; libfuse 3.14.)
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -9,9 +9,9 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { findFusermount } from './fusermount.js'
 
 /**
- * What the shell runs first. The server then writes calls of these functions; where its pipe ends, the shell does, too. `watch` has a number, and
- * the device and the mountpoint as mountinfo has them, and the mountpoint. A mount is taken away if it is still the topmost
- * one on its directory.
+ * What the shell runs first. The server then writes calls of these functions; where its pipe ends,
+ * the shell does, too. `watch` has a number, and the device and the mountpoint as mountinfo has
+ * them, and the mountpoint. A mount is taken away if it is still the topmost one on its directory.
  */
 const FUNCTIONS = `trap '' HUP INT TERM
 watched=
@@ -76,7 +76,8 @@ const start = (mountpoint: string): Watcher | undefined => {
 }
 
 /**
- * Has the watcher take a mount away when this process is killed. All mounts of the process have one watcher, which ends with the last of them.
+ * Has the watcher take a mount away when this process is killed. All mounts of the process have one
+ * watcher, which ends with the last of them.
  *
  * @param device what is mounted, as major:minor
  * @returns to be called when the mount has gone in another way

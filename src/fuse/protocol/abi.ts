@@ -1,8 +1,8 @@
 /**
- * The numbers of include/uapi/linux/fuse.h, protocol 7.31 to 7.45: opcodes, flags, sizes and offsets of
- * the structures. Offsets of request structures count from the body, which follows the 40-byte header;
- * those of reply structures from the start of the structure. All integers are little endian (the
- * machine's own; only x64 and arm64 are supported).
+ * The numbers of include/uapi/linux/fuse.h, protocol 7.31 to 7.45: opcodes, flags, sizes and
+ * offsets of the structures. Offsets of request structures count from the body, which follows the
+ * 40-byte header; those of reply structures from the start of the structure. All integers are
+ * little endian (the machine's own; only x64 and arm64 are supported).
  */
 
 export const KERNEL_MAJOR = 7
@@ -74,7 +74,10 @@ for (const [name, opcode] of Object.entries(Opcode)) names[opcode] = name
 /** For logs and statistics. */
 export const opcodeName = (opcode: number): string => names[opcode] ?? `OP_${opcode}`
 
-/** struct fuse_in_header {u32 len, opcode; u64 unique, nodeid; u32 uid, gid, pid; u16 extlen, padding} */
+/**
+ * struct fuse_in_header {u32 len, opcode; u64 unique, nodeid; u32 uid, gid, pid; u16 extlen,
+ * padding}
+ */
 export const IN_HEADER_SIZE = 40
 /** struct fuse_out_header {u32 len; s32 error; u64 unique} */
 export const OUT_HEADER_SIZE = 16
@@ -158,7 +161,9 @@ export const NOTIFY_STORE = 4
 export const NOTIFY_STORE_OUT_SIZE = 24
 
 // Requests of ioctl(2) on the device
-/** _IOW(229, 1, struct fuse_backing_map {s32 fd; u32 flags; u64 padding}): returns the backing id */
+/**
+ * _IOW(229, 1, struct fuse_backing_map {s32 fd; u32 flags; u64 padding}): returns the backing id
+ */
 export const DEV_IOC_BACKING_OPEN = 0x4010e501
 /** _IOW(229, 2, u32) */
 export const DEV_IOC_BACKING_CLOSE = 0x4004e502
@@ -214,8 +219,8 @@ export const InitFlag2 = {
 } as const
 
 /**
- * The INIT flags which are never asked for, and what would be wrong or is missing. With the flags of
- * init.ts this is every flag up to 7.45.
+ * The INIT flags which are never asked for, and what would be wrong or is missing. With the flags
+ * of init.ts this is every flag up to 7.45.
  */
 export const REFUSED_INIT_FLAGS: Readonly<
   Partial<Record<keyof typeof InitFlag | keyof typeof InitFlag2, string>>

@@ -1,7 +1,7 @@
 /**
  * Decoding of what more than one number has to be taken from: names, and the structures that the
- * union's operations take. Pure functions of a request's bytes; the caller has checked that the fixed
- * part of the body is there.
+ * union's operations take. Pure functions of a request's bytes; the caller has checked that the
+ * fixed part of the body is there.
  */
 
 import type { ByteString, Caller, SetAttr } from '../../overlay/ops.js'
@@ -16,7 +16,9 @@ export const decodeName = (req: Request, offset: number): ByteString | undefined
   return name === '.' || name === '..' || name.includes('/') ? undefined : name
 }
 
-/** Any NUL-terminated string but the empty one: the name of an attribute, the target of a symlink. */
+/**
+ * Any NUL-terminated string but the empty one: the name of an attribute, the target of a symlink.
+ */
 export const decodeText = (req: Request, offset: number): ByteString | undefined => {
   const end = req.nul(offset)
   return end <= offset ? undefined : req.text(offset, end)

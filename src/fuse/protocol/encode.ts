@@ -1,6 +1,6 @@
 /**
- * Encoding of the structures in replies, each at an offset of the reply's buffer; its size is what the
- * function returns where it varies, else a constant of abi.ts.
+ * Encoding of the structures in replies, each at an offset of the reply's buffer; its size is what
+ * the function returns where it varies, else a constant of abi.ts.
  */
 
 import type {
@@ -42,7 +42,9 @@ export class Validity {
 /** Not at all. */
 export const NEVER = new Validity(0)
 
-/** With static_nlink a directory has one link, wherever it is told of; none, when it was removed. */
+/**
+ * With static_nlink a directory has one link, wherever it is told of; none, when it was removed.
+ */
 export const countLinks = (attr: Attr, { staticNlink }: Tuning): void => {
   if (staticNlink && attr.nlink > 1 && (attr.mode & S_IFMT) === S_IFDIR) attr.nlink = 1
 }
@@ -192,7 +194,8 @@ export class DirPlusPacker implements DirPlusSink {
   }
   add(name: ByteString, ino: Ino, type: number, cookie: number, entry: Entry): void {
     const node = entry.nodeId
-    // Without a node the kernel takes the name alone: no timeout, which would be one of a negative entry.
+    // Without a node the kernel takes the name alone: no timeout, which would be one of a negative
+    // entry.
     if (node === 0) {
       this.#rep.zero(this.#at, this.#at + ENTRY_OUT_SIZE)
     } else {

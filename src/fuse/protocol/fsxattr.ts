@@ -32,7 +32,10 @@ const XFLAGS = PAIRS.reduce((set, [xflag]) => set | xflag, 0)
 export const fsxOfFlags = (flags: number): number =>
   PAIRS.reduce((set, [xflag, flag]) => ((flags & flag) !== 0 ? set | xflag : set), 0)
 
-/** The FS_*_FL which an inode is to have: those that FS_XFLAG_* can tell from it, others as they are. */
+/**
+ * The FS_*_FL which an inode is to have: those that FS_XFLAG_* can tell from it, others as they
+ * are.
+ */
 export const flagsOfFsx = (xflags: number, now: number): number =>
   PAIRS.reduce((set, [xflag, flag]) => ((xflags & xflag) !== 0 ? set | flag : set & ~flag), now) >>>
   0

@@ -16,7 +16,9 @@ import {
 import { MAX_IO, MIN_WRITE, PAGE } from '../tuning.js'
 import type { Reply, Request } from './wire.js'
 
-/** How file data travels: through the kernel's page cache of the mount, or past it to the real file. */
+/**
+ * How file data travels: through the kernel's page cache of the mount, or past it to the real file.
+ */
 export type IoMode = 'passthrough' | 'cached'
 
 /** What the mount would like. */
@@ -32,7 +34,10 @@ export interface InitWish {
   maxWrite?: number
   /** Open and close files without a message, in `cached` mode. Default: false. */
   noOpen?: boolean
-  /** The kernel keeps no listing and no link's text: each reading is to move an access time. Default: false. */
+  /**
+   * The kernel keeps no listing and no link's text: each reading is to move an access time.
+   * Default: false.
+   */
   strictAtime?: boolean
 }
 
@@ -85,7 +90,10 @@ const WANTED =
   InitFlag.HANDLE_KILLPRIV_V2 +
   InitFlag.SETXATTR_EXT +
   InitFlag.INIT_EXT
-/** NO_EXPORT_SUPPORT: as kernel overlayfs without nfs_export, which encodes file ids but decodes none. */
+/**
+ * NO_EXPORT_SUPPORT: as kernel overlayfs without nfs_export, which encodes file ids but decodes
+ * none.
+ */
 const WANTED2 = InitFlag2.DIRECT_IO_ALLOW_MMAP + InitFlag2.NO_EXPORT_SUPPORT
 
 /** `again`: the kernel is newer than major version 7 and will ask again. */
@@ -117,7 +125,8 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
   if (noOpen) flags = (flags | InitFlag.NO_OPEN_SUPPORT) & ~InitFlag.ATOMIC_O_TRUNC
   if (passthrough) flags2 |= InitFlag2.PASSTHROUGH
   if (writeback) flags |= InitFlag.WRITEBACK_CACHE
-  // With write-back the kernel believes its own sizes and times; else new ones have it drop what it has cached before.
+  // With write-back the kernel believes its own sizes and times; else new ones have it drop what it
+  // has cached before.
   flags |= offered & (writeback ? InitFlag.EXPLICIT_INVAL_DATA : InitFlag.AUTO_INVAL_DATA)
 
   return {

@@ -1,9 +1,10 @@
 /**
  * What is sent to the kernel unasked, fs/fuse/notify.c (fs/fuse/dev.c up to 6.18).
  *
- * From the serving thread itself only an inode's attributes are invalidated (offset -1): the kernel then
- * marks the inode and returns. Invalidating pages waits for their write-back, and
- * FUSE_NOTIFY_INVAL_ENTRY for the directory's lock; the holder of either may be waiting for this thread.
+ * From the serving thread itself only an inode's attributes are invalidated (offset -1): the kernel
+ * then marks the inode and returns. Invalidating pages waits for their write-back, and
+ * FUSE_NOTIFY_INVAL_ENTRY for the directory's lock; the holder of either may be waiting for this
+ * thread.
  */
 
 import type { NodeId, Notifier } from '../../overlay/ops.js'
@@ -37,7 +38,10 @@ export const writeInvalPages = (rep: Reply, node: NodeId): number => {
   return length
 }
 
-/** struct fuse_notify_prune_out, and the numbers of nodes. Those that nobody uses leave the kernel's cache. */
+/**
+ * struct fuse_notify_prune_out, and the numbers of nodes. Those that nobody uses leave the kernel's
+ * cache.
+ */
 export const writePrune = (rep: Reply, nodes: readonly NodeId[]): number => {
   const at = OUT_HEADER_SIZE + NOTIFY_PRUNE_OUT_SIZE
   const length = at + nodes.length * 8
@@ -59,7 +63,9 @@ export class DeviceNotifier implements Notifier {
     this.#log = log
   }
 
-  /** From now on notifications go to this device; before there is a mount there is nothing to tell. */
+  /**
+   * From now on notifications go to this device; before there is a mount there is nothing to tell.
+   */
   attach(fd: number): void {
     this.#fd = fd
   }

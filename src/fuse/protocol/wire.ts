@@ -1,7 +1,7 @@
 /**
- * Bytes in and out: a request as it was read from the device, with bounds-checked access, and a reply
- * that is being written into a buffer made once. 32-bit words are read and written through typed arrays
- * at aligned offsets; 64-bit integers as two of them.
+ * Bytes in and out: a request as it was read from the device, with bounds-checked access, and a
+ * reply that is being written into a buffer made once. 32-bit words are read and written through
+ * typed arrays at aligned offsets; 64-bit integers as two of them.
  */
 
 import type { Kept } from '../../overlay/ops.js'
@@ -22,8 +22,8 @@ const PID = 8
 const BODY = IN_HEADER_SIZE / 4
 
 /**
- * A request. Offsets count bytes of the body. What lies beyond the request's end reads as 0 (numbers)
- * or undefined (names): callers check the size of the fixed part once, with `bodyLength`.
+ * A request. Offsets count bytes of the body. What lies beyond the request's end reads as 0
+ * (numbers) or undefined (names): callers check the size of the fixed part once, with `bodyLength`.
  */
 export class Request {
   readonly buf: Buffer
@@ -69,7 +69,9 @@ export class Request {
   get unique(): string {
     return uniqueText(this.uniqueLow, this.uniqueHigh)
   }
-  /** A number that was given to the kernel by the union, hence a safe integer; else it is unknown. */
+  /**
+   * A number that was given to the kernel by the union, hence a safe integer; else it is unknown.
+   */
   get nodeid(): number {
     return this.#u32[NODEID + 1]! * HIGH + this.#u32[NODEID]!
   }
@@ -134,8 +136,8 @@ const encodeDev = (major: number, minor: number): number =>
   (minor & 0xff) | (major << 8) | ((minor & 0xfff00) << 12)
 
 /**
- * A reply. Offsets count bytes of the buffer, the first 16 of which are the header; the writers do not
- * check bounds (a typed array ignores what is outside): the buffer is larger than any reply.
+ * A reply. Offsets count bytes of the buffer, the first 16 of which are the header; the writers do
+ * not check bounds (a typed array ignores what is outside): the buffer is larger than any reply.
  */
 export class Reply {
   readonly buf: Buffer

@@ -53,8 +53,8 @@ const readlink: Handle = (s, req, rep) => s.ops.readlink(req.nodeid, rep.buf, AT
 const isAcl = (name: ByteString): boolean => name === ACL_ACCESS || name === ACL_DEFAULT
 
 /**
- * What there is to say of an attribute before the union is asked; 0: nothing. ENOSYS tells the kernel
- * never to ask again: it then says EOPNOTSUPP itself.
+ * What there is to say of an attribute before the union is asked; 0: nothing. ENOSYS tells the
+ * kernel never to ask again: it then says EOPNOTSUPP itself.
  */
 const xattrRefusal = ({ tuning }: Session, name: ByteString): number => {
   if (!tuning.xattrs) return -E.ENOSYS
@@ -75,7 +75,9 @@ const setxattr: Handle = (s, req) => {
   return s.ops.setxattr(req.nodeid, name, req.bytes(start, size), req.u32(4), killSgid)
 }
 
-/** GETXATTR and LISTXATTR: the data itself, or (room 0) struct fuse_getxattr_out with its length. */
+/**
+ * GETXATTR and LISTXATTR: the data itself, or (room 0) struct fuse_getxattr_out with its length.
+ */
 const xattrOut = (rep: Reply, room: number, r: number): number => {
   if (r < 0) return r
   if (room > 0) return r > room ? -E.ERANGE : r
@@ -128,8 +130,8 @@ const removexattr: Handle = (s, req) => {
 }
 
 /**
- * struct fuse_ioctl_out before `size` bytes of data. fs/fuse/ioctl.c:fuse_priv_ioctl() takes exactly as
- * many as it has room for.
+ * struct fuse_ioctl_out before `size` bytes of data. fs/fuse/ioctl.c:fuse_priv_ioctl() takes
+ * exactly as many as it has room for.
  */
 const ioctlOut = (rep: Reply, size: number): number => {
   rep.zero(AT, AT + abi.IOCTL_OUT_SIZE)

@@ -1,6 +1,4 @@
-/**
- * Requests about open files and directories. Part of the table in handlers.ts.
- */
+/** Requests about open files and directories. Part of the table in handlers.ts. */
 
 import { ofNode, type Fh } from '../../overlay/ops.js'
 import { O_ACCMODE, O_RDONLY } from '../../sys/constants.js'
@@ -20,7 +18,9 @@ const MAX = Number.MAX_SAFE_INTEGER
 /** The largest count of bytes that one request moves (the kernel's MAX_RW_COUNT). */
 const MAX_COUNT = 0x7fff_f000
 
-/** The file of a request: what an OPEN has given it, or 0 and the node itself where none is sent. */
+/**
+ * The file of a request: what an OPEN has given it, or 0 and the node itself where none is sent.
+ */
 const fileOf = (s: Session, fh: number, node: number): Fh =>
   fh === 0 && s.negotiated?.noOpen === true ? ofNode(node) : fh
 

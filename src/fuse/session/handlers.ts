@@ -1,7 +1,7 @@
 /**
- * The table of opcodes: how large the fixed part of a request's body is, and what is done with it. A
- * handler decodes, calls one operation of the union, and encodes; it returns the number of bytes that
- * follow the reply's header, or -errno.
+ * The table of opcodes: how large the fixed part of a request's body is, and what is done with it.
+ * A handler decodes, calls one operation of the union, and encodes; it returns the number of bytes
+ * that follow the reply's header, or -errno.
  *
  * ENOSYS means "never ask again" to the kernel and is used so; what merely does not work here gets
  * EOPNOTSUPP.
@@ -95,8 +95,8 @@ const interrupt: Handle = () => NO_REPLY
 const never: Handle = () => -E.ENOSYS
 
 /**
- * Places in a listing are good for everyone: no directory has to be opened (FUSE_NO_OPENDIR_SUPPORT). But the kernel keeps the
- * listing of one that was not.
+ * Places in a listing are good for everyone: no directory has to be opened
+ * (FUSE_NO_OPENDIR_SUPPORT). But the kernel keeps the listing of one that was not.
  */
 const openDir: Handle = (s, _req, rep) => {
   if (s.wish.strictAtime !== true) return -E.ENOSYS

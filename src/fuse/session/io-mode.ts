@@ -6,8 +6,8 @@
  * - while one is open, every other open of the inode must be passthrough too;
  * - while a cached handle is open, none may be passthrough.
  *
- * In `cached` mode every handle uses the page cache, which nobody changes behind its back, and nothing
- * is kept here. In `passthrough` mode (then the page cache is write-through):
+ * In `cached` mode every handle uses the page cache, which nobody changes behind its back, and
+ * nothing is kept here. In `passthrough` mode (then the page cache is write-through):
  *
  * | open of                                | goes                                             |
  * |----------------------------------------|--------------------------------------------------|
@@ -18,24 +18,27 @@
  * | a file of the upper layer              | passthrough; cached if the kernel gives no id    |
  * | the same, made without a name there    | cached, if the upper layer is on FUSE            |
  *
- * Where there are copy-ups, a lower file never gets a backing id, so that none is shared across one.
+ * Where there are copy-ups, a lower file never gets a backing id, so that none is shared across
+ * one.
  *
  * Files of the upper layer are passed through for reading as well. A shared mapping made through a
- * passthrough handle is one of the real file and outlives the handle, unseen; pages cached here would
- * not show what is written through it. (It is also the faster way: no READ requests.)
+ * passthrough handle is one of the real file and outlives the handle, unseen; pages cached here
+ * would not show what is written through it. (It is also the faster way: no READ requests.)
  *
- * A backing id is kept for a while after the last handle was closed: files are often opened again, and
- * making an id takes three system calls. It keeps the real file from being freed, and its inode in the kernel's memory, so it
- * goes with the node (`forget`) at the latest, and all unions of a thread keep so many together.
+ * A backing id is kept for a while after the last handle was closed: files are often opened again,
+ * and making an id takes three system calls. It keeps the real file from being freed, and its inode
+ * in the kernel's memory, so it goes with the node (`forget`) at the latest, and all unions of a
+ * thread keep so many together.
  *
- * Set-id bits: the kernel writes with the server's credentials, which may keep them. Where there are any
- * (Opened.privileged) a writable handle gets DIRECT_IO in addition: data then comes in WRITE requests,
- * which tell whether the writer may keep them, and only mappings are passed through. For bits that
- * appear while the file is open the kernel sends a SETATTR without attributes before such a write.
+ * Set-id bits: the kernel writes with the server's credentials, which may keep them. Where there
+ * are any (Opened.privileged) a writable handle gets DIRECT_IO in addition: data then comes in
+ * WRITE requests, which tell whether the writer may keep them, and only mappings are passed
+ * through. For bits that appear while the file is open the kernel sends a SETATTR without
+ * attributes before such a write.
  *
- * A mapping changes times and blocks unseen, and only a handle opened O_RDWR can be mapped for writing:
- * from when a passthrough one is opened until no one has the real file open for writing any more, the
- * node's attributes may not be cached (`attrsVolatile`).
+ * A mapping changes times and blocks unseen, and only a handle opened O_RDWR can be mapped for
+ * writing: from when a passthrough one is opened until no one has the real file open for writing
+ * any more, the node's attributes may not be cached (`attrsVolatile`).
  */
 
 import type { Fh, NodeId, Notifier, Opened } from '../../overlay/ops.js'
@@ -53,13 +56,16 @@ export interface RealFiles {
   /** Another descriptor of the file, for reading, or -errno. */
   reopen(fd: number): number
   /**
-   * The kernel may open a real file with O_TMPFILE, as it does for who has made it so: false for a FUSE file system, whose
-   * server is asked to open it with that flag and may refuse (ENOTDIR: O_DIRECTORY is a part of it).
+   * The kernel may open a real file with O_TMPFILE, as it does for who has made it so: false for a
+   * FUSE file system, whose server is asked to open it with that flag and may refuse (ENOTDIR:
+   * O_DIRECTORY is a part of it).
    */
   readonly opensUnnamed: boolean
   /** Whether the file can be opened with O_DIRECT. */
   hasDirectIo(fd: number): boolean
-  /** Whether anyone may still write through a descriptor or mapping. Closes `fd`, one of `reopen`. */
+  /**
+   * Whether anyone may still write through a descriptor or mapping. Closes `fd`, one of `reopen`.
+   */
   mayBeWritten(fd: number): boolean
 }
 
@@ -106,7 +112,8 @@ export class IdleIds {
 
 const threadIdle = new IdleIds()
 
-// What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor, if it had one.
+// What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor, if
+// it had one.
 const CACHED = 1
 const PASSTHROUGH = 2
 const MAPPABLE = 4
@@ -147,8 +154,8 @@ export class DataMode {
   }
 
   /**
-   * A file was opened or (`created`, attributes going with the same reply) created. Returns the FOPEN_*
-   * flags and sets `backingId`; or -errno, and the handle is to be closed.
+   * A file was opened or (`created`, attributes going with the same reply) created. Returns the
+   * FOPEN_* flags and sets `backingId`; or -errno, and the handle is to be closed.
    *
    * @param flags those of open(2)
    */

@@ -2,8 +2,9 @@
  * The protocol as a function of bytes: `handle` takes a request and fills a reply. No descriptor is
  * read or written here; device.ts does that.
  *
- * Whatever comes in, an answer goes out and nothing is thrown: a request that is malformed gets EINVAL,
- * an unknown one ENOSYS, and an operation that throws is logged with its stack and answered EIO.
+ * Whatever comes in, an answer goes out and nothing is thrown: a request that is malformed gets
+ * EINVAL, an unknown one ENOSYS, and an operation that throws is logged with its stack and answered
+ * EIO.
  */
 
 import type { MountError } from '../../errors.js'
@@ -53,8 +54,8 @@ export const NOTHING = 0
 export const PARKED = -1
 
 /**
- * How often a request is tried again that finds no descriptor. Some need several, and what is closed to make room may be
- * the one that was opened just before.
+ * How often a request is tried again that finds no descriptor. Some need several, and what is
+ * closed to make room may be the one that was opened just before.
  */
 const ROOMS = 24
 
@@ -83,7 +84,9 @@ export interface SessionOptions {
   tuning?: Tuning
   /** Hears how many nodes the kernel has given back. Default: one of its own. */
   tidy?: Tidy
-  /** Called with what INIT has brought: what decides on the way of data, or why it can't be served. */
+  /**
+   * Called with what INIT has brought: what decides on the way of data, or why it can't be served.
+   */
   onInit: (negotiated: Negotiated) => DataMode | MountError
 }
 
@@ -142,8 +145,8 @@ export class Session {
   }
 
   /**
-   * Whether a file that was just opened can be mapped for writing in pages of the mount, of which the kernel keeps no time
-   * (it does with write-back).
+   * Whether a file that was just opened can be mapped for writing in pages of the mount, of which
+   * the kernel keeps no time (it does with write-back).
    *
    * @param fopen FOPEN_*, as it is answered
    * @param flags those of open(2)
@@ -158,8 +161,8 @@ export class Session {
 
   /**
    * Handles one request. The length of the reply in `this.reply`; NOTHING where there is none to be
-   * sent; PARKED where the union has to wait (`this.pending`), and the request is to be handled again or
-   * answered with `answer`.
+   * sent; PARKED where the union has to wait (`this.pending`), and the request is to be handled
+   * again or answered with `answer`.
    */
   handle(req: Request): number {
     if (req.length < IN_HEADER_SIZE) {
@@ -235,8 +238,8 @@ export class Session {
   }
 
   /**
-   * The kernel no longer wanted the reply that was just made: what it would have given back some day
-   * (lookups, handles) is taken back now.
+   * The kernel no longer wanted the reply that was just made: what it would have given back some
+   * day (lookups, handles) is taken back now.
    */
   undelivered(req: Request): void {
     const { buf } = this.reply

@@ -1,7 +1,7 @@
 /**
- * Copy-up: a lower object becomes an upper one. Everything is built in the workdir and published by one
- * link or rename, parents first; whatever fails before that leaves the union as it was. Analogous to
- * fs/overlayfs/copy_up.c.
+ * Copy-up: a lower object becomes an upper one. Everything is built in the workdir and published by
+ * one link or rename, parents first; whatever fails before that leaves the union as it was.
+ * Analogous to fs/overlayfs/copy_up.c.
  */
 
 import {
@@ -67,7 +67,8 @@ const linkTarget = Buffer.allocUnsafeSlow(4096)
 /**
  * Copies a node up, whatever it is.
  *
- * @param withData false: the data is about to be thrown away (O_TRUNC), so none of a lower file is copied
+ * @param withData false: the data is about to be thrown away (O_TRUNC), so none of a lower file is
+ *   copied
  * @throws Pending while the data of a large file is being copied
  */
 export function copyUp(u: Union, node: Node, withData = true): Result {
@@ -96,7 +97,10 @@ function copyUpNow(u: Union, node: Node, withData: boolean): Result {
   return node.isReg ? copyUpRegular(u, node, withData) : copyUpSpecial(u, node)
 }
 
-/** Has a directory ready for the copy: another name's, where that of the first one cannot be copied up. */
+/**
+ * Has a directory ready for the copy: another name's, where that of the first one cannot be copied
+ * up.
+ */
 function ensurePlace(u: Union, node: Node, parent: Node): Result {
   const result = ensureUpperDir(u, parent)
   if (result >= 0 || node.links === null) return result
@@ -123,7 +127,8 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
   // As `finishRegular` wants it; the data may be in another layer, but then it looks itself.
   const layer = u.amends && !node.metacopy ? (node.lowerDir?.layer ?? null) : null
   let result = fstatx(src, source)
-  // The kernel may have pages and a size of what the file was before, which its writes would be added to.
+  // The kernel may have pages and a size of what the file was before, which its writes would be
+  // added to.
   if (result >= 0 && !node.metacopy && isOther(u, node, source)) {
     node.version = CHANGED
     result = -E.ESTALE
@@ -201,8 +206,8 @@ function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Resu
  * Metadata and name for a copied regular file.
  *
  * @param src the file with the data, open
- * @param born the mode that the copy was made with, while `source` has the lower file's attributes; -1:
- * neither is known
+ * @param born the mode that the copy was made with, while `source` has the lower file's attributes;
+ *   -1: neither is known
  */
 function finishRegular(
   u: Union,
@@ -218,7 +223,8 @@ function finishRegular(
   if (lower === null) return -E.EIO
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
-  // Whoever may write to the directory may have given the name to another file since: what is open is the one.
+  // Whoever may write to the directory may have given the name to another file since: what is open
+  // is the one.
   const open = node.metacopy ? -1 : src
   const at = node.metacopy ? fd : src
   const name = node.metacopy ? node.lowerName : ''
@@ -236,7 +242,8 @@ function finishRegular(
   if (result >= 0) result = fstatx(tmp, copy)
   if (result < 0) return result
   if (unlinked) {
-    // It has no name any more: the copy never gets one either (kernel: ovl_copy_up of a disconnected file).
+    // It has no name any more: the copy never gets one either (kernel: ovl_copy_up of a
+    // disconnected file).
     const anchor = dup(tmp)
     if (anchor < 0) return anchor
     node.anchor = anchor
@@ -287,8 +294,8 @@ function copyUpSpecial(u: Union, node: Node): Result {
 }
 
 /**
- * Gives the finished copy its place: for a file with several links first in the index, from which its
- * names are linked; else directly under its name.
+ * Gives the finished copy its place: for a file with several links first in the index, from which
+ * its names are linked; else directly under its name.
  *
  * @param put gives the copy (fromFd, temp) its first name
  */
@@ -346,9 +353,10 @@ function installLinks(u: Union, node: Node, put: Put, fromFd: number, temp: Byte
 }
 
 /**
- * A copy that no index leads to is a file of its own: it has the number and the links of its inode, and names that were not
- * known go on showing the lower file (kernel: ovl_getattr, with index=off). Else they would show the copy for as long as
- * the kernel happens to remember it, and what is written by such a name would be gone from it afterwards.
+ * A copy that no index leads to is a file of its own: it has the number and the links of its inode,
+ * and names that were not known go on showing the lower file (kernel: ovl_getattr, with index=off).
+ * Else they would show the copy for as long as the kernel happens to remember it, and what is
+ * written by such a name would be gone from it afterwards.
  */
 function part(u: Union, node: Node): void {
   node.nlinkAdjust = 0
@@ -361,8 +369,9 @@ function part(u: Union, node: Node): void {
 }
 
 /**
- * Brings a file with several links into the index, and this name of it into the upper layer, before the name is hidden:
- * nowhere else is the union's link count kept once the node is forgotten, and it falls with the upper inode's (kernel: ovl_nlink_start).
+ * Brings a file with several links into the index, and this name of it into the upper layer, before
+ * the name is hidden: nowhere else is the union's link count kept once the node is forgotten, and
+ * it falls with the upper inode's (kernel: ovl_nlink_start).
  *
  * @throws Pending where a large file must be copied up first
  */

@@ -15,10 +15,11 @@ export const takesLong = (u: Union, src: number, size: Off): boolean =>
   size > INLINE_COPY || !u.syncIsFree || isSlow(src)
 
 /**
- * Copies `size` bytes of a node's data from one descriptor to another, and closes both at the end. Until
- * then the node has a job, for which everybody waits who wants to change it.
+ * Copies `size` bytes of a node's data from one descriptor to another, and closes both at the end.
+ * Until then the node has a job, for which everybody waits who wants to change it.
  *
- * @param finish runs on the union's thread when the data is there, or is not; its result is the job's
+ * @param finish runs on the union's thread when the data is there, or is not; its result is the
+ *   job's
  * @throws Pending always
  */
 export function copyInBackground(

@@ -20,8 +20,8 @@ export function copyDense(src: number, dst: number, size: number): Result {
 }
 
 /**
- * Copies `size` bytes from the start of `src` to `dst`, an empty file, leaving holes as holes.
- * A source that is shorter than `size` gives a file with a hole at its end.
+ * Copies `size` bytes from the start of `src` to `dst`, an empty file, leaving holes as holes. A
+ * source that is shorter than `size` gives a file with a hole at its end.
  *
  * @returns 0 or -errno
  */
@@ -47,7 +47,8 @@ export function copyData(src: number, dst: number, size: Off, sync: boolean): Re
 /**
  * copy_file_range(2) of a whole piece, for all of which one call would hold locks for long.
  *
- * @returns how many bytes were copied, fewer than `length` at the end of the source; or -errno of the first
+ * @returns how many bytes were copied, fewer than `length` at the end of the source; or -errno of
+ *   the first
  */
 export function copyPiece(
   src: number,
@@ -72,8 +73,8 @@ function copyRange(src: number, dst: number, from: Off, to: Off): Off {
   let pos = from
   while (pos < to) {
     const n = copyFileRange(src, pos, dst, pos, Math.min(CHUNK, offDistance(pos, to)))
-    // The end, or a file that can only be read; two file systems that cannot copy between each other; a
-    // kernel that refuses this pair.
+    // The end, or a file that can only be read; two file systems that cannot copy between each
+    // other; a kernel that refuses this pair.
     if (n === 0 || n === -E.EXDEV || n === -E.EINVAL || n === -E.ENOSYS || n === -E.EOPNOTSUPP)
       return copyByHand(src, dst, pos, to)
     if (n < 0) return n

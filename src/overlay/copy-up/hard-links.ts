@@ -1,6 +1,6 @@
 /**
- * The names of a copied-up file that has several, and its link count in `workdir/index`. Analogous to
- * the hard link parts of fs/overlayfs/copy_up.c and util.c.
+ * The names of a copied-up file that has several, and its link count in `workdir/index`. Analogous
+ * to the hard link parts of fs/overlayfs/copy_up.c and util.c.
  */
 
 import { linkat, statxat } from '../../sys/at.js'
@@ -17,8 +17,9 @@ const st = new Stat()
 
 /**
  * Gives the names that are known their place too. A request tells the inode, not the name that was
- * used: whoever takes the upper layer for itself (a commit, a diff) must find the change under that name
- * as well. A name that cannot be linked keeps its lower file, which only the index then leads past.
+ * used: whoever takes the upper layer for itself (a commit, a diff) must find the change under that
+ * name as well. A name that cannot be linked keeps its lower file, which only the index then leads
+ * past.
  *
  * @returns how many were linked; -errno if none of several was
  */
@@ -67,7 +68,10 @@ export function ensureUpperName(u: Union, node: Node, parent: Node, name: ByteSt
   return 0
 }
 
-/** Has the index say the union's link count by that of the lower inode: the upper one gets a name that is none more in the union. */
+/**
+ * Has the index say the union's link count by that of the lower inode: the upper one gets a name
+ * that is none more in the union.
+ */
 function countByLower(u: Union, node: Node): Result {
   const { lowerDir, indexKey } = node
   if (indexKey === null || u.work === null || lowerDir === null) return 0
@@ -80,15 +84,18 @@ function countByLower(u: Union, node: Node): Result {
 }
 
 /**
- * Has the index say the union's link count by that of the upper inode. To be called before that one gets or loses a name, and
- * the union with it (kernel: ovl_nlink_start).
+ * Has the index say the union's link count by that of the upper inode. To be called before that one
+ * gets or loses a name, and the union with it (kernel: ovl_nlink_start).
  */
 export function startNlink(u: Union, node: Node): Result {
   if (node.indexKey === null || u.work === null) return 0
   return setNlinkMark(u, u.work.indexFd, node.indexKey, 'U', node.nlinkAdjust)
 }
 
-/** The same after names were linked (kernel: ovl_link_up). What was said before is right, too, for who finds the lower inode. */
+/**
+ * The same after names were linked (kernel: ovl_link_up). What was said before is right, too, for
+ * who finds the lower inode.
+ */
 export function settleNlink(u: Union, node: Node): void {
   const result = startNlink(u, node)
   if (result < 0) u.log.debug({ errno: -result }, 'best effort: a link count stays relative')

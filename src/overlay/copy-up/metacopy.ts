@@ -1,6 +1,6 @@
 /**
- * Metadata-only copies (`overlay.metacopy`), which the kernel makes and this union reads: where their
- * data is, and giving it to them. Analogous to fs/overlayfs/namei.c:ovl_lookup() and
+ * Metadata-only copies (`overlay.metacopy`), which the kernel makes and this union reads: where
+ * their data is, and giving it to them. Analogous to fs/overlayfs/namei.c:ovl_lookup() and
  * copy_up.c:ovl_copy_up_meta_inode_data().
  */
 
@@ -33,9 +33,10 @@ const scratch = new Stat()
 const found: Identity = { real: 0, birth: 0 }
 
 /**
- * The redirect of a metadata-only copy, '' for none; null where the file is none. All of it is read from one descriptor: whoever may
- * write to the directory may give the name to another file meanwhile, whose redirect would lead to data that is shown
- * with the owner and the mode of this one.
+ * The redirect of a metadata-only copy, '' for none; null where the file is none. All of it is read
+ * from one descriptor: whoever may write to the directory may give the name to another file
+ * meanwhile, whose redirect would lead to data that is shown with the owner and the mode of this
+ * one.
  *
  * @returns -EPERM where it is not believed, -ESTALE where another file has the name
  */
@@ -63,8 +64,8 @@ function readCopy(
 }
 
 /**
- * The data of a metadata-only copy: the first full regular file below, by redirect or by name.
- * Sets the node's lower place (kernel: ovl_lookup, metacopy).
+ * The data of a metadata-only copy: the first full regular file below, by redirect or by name. Sets
+ * the node's lower place (kernel: ovl_lookup, metacopy).
  *
  * @param of the copy, which is (real, realName)
  */
@@ -123,8 +124,9 @@ export function findData(
 }
 
 /**
- * Lookup leaves open whether a lower file that has all its blocks is a metadata-only copy: nearly none is, and most files are
- * looked at and no more. To be called before the data of a node is used.
+ * Lookup leaves open whether a lower file that has all its blocks is a metadata-only copy: nearly
+ * none is, and most files are looked at and no more. To be called before the data of a node is
+ * used.
  *
  * @returns 0, or -errno (-EIO: it is one, and its data is nowhere)
  */
@@ -153,7 +155,10 @@ export function setData(node: Node, dir: RealDir, name: ByteString, of: Identity
   return 0
 }
 
-/** Opens the data of a metadata-only copy. Where another file has its name by now, the next lookup finds it anew. */
+/**
+ * Opens the data of a metadata-only copy. Where another file has its name by now, the next lookup
+ * finds it anew.
+ */
 export function openData(u: Union, node: Node, data: RealFile, flags: number): Result {
   const fd = u.fds.get(data.dir)
   const opened = fd < 0 ? fd : openRegular(fd, data.name, flags, data)
@@ -184,11 +189,13 @@ function openUpper(u: Union, node: Node): Result {
 }
 
 /**
- * Gives a metadata-only copy in the upper layer its data. Until it has all of it the mark stays, and
- * with it the lower file is what is read. That is so where the data is about to be cut, too (kernel: ovl_setattr): there is no
- * step in which an empty copy loses its data and its mark at once.
+ * Gives a metadata-only copy in the upper layer its data. Until it has all of it the mark stays,
+ * and with it the lower file is what is read. That is so where the data is about to be cut, too
+ * (kernel: ovl_setattr): there is no step in which an empty copy loses its data and its mark at
+ * once.
  *
- * @throws Pending while the data of a large file is being copied, or somebody has a lease on either file
+ * @throws Pending while the data of a large file is being copied, or somebody has a lease on either
+ *   file
  */
 export function completeMetacopy(u: Union, node: Node): Result {
   const src = openSource(u, node)

@@ -1,6 +1,6 @@
 /**
- * What a copy has besides its data: owner, mode, extended attributes with ACLs and capabilities, times, and
- * the marks of its origin. Analogous to the second half of fs/overlayfs/copy_up.c.
+ * What a copy has besides its data: owner, mode, extended attributes with ACLs and capabilities,
+ * times, and the marks of its origin. Analogous to the second half of fs/overlayfs/copy_up.c.
  */
 
 import { fchmod, fchmodat, fchown, fchownat, futimens, openat, utimensat } from '../../sys/at.js'
@@ -49,7 +49,8 @@ import type { Union } from '../union.js'
  * @param st the lower object's attributes
  * @param dstName '' for a file that is open, not only with O_PATH
  * @param src the lower object, where it is open for reading
- * @param born the mode that the copy was made with, in the work directory; -1: nothing is known of the copy
+ * @param born the mode that the copy was made with, in the work directory; -1: nothing is known of
+ *   the copy
  *
  * Analogous to copy_up.c:ovl_copy_up_metadata().
  */
@@ -90,7 +91,8 @@ export function copyMetadata(
   if (origin !== null) {
     result = setAttribute(dstFd, dstName, u.marks.names.origin, origin)
     if (result < 0 && !isXattrRefusal(result)) return result
-    // It holds before the copy has its first name, and however many it has got when something fails.
+    // It holds before the copy has its first name, and however many it has got when something
+    // fails.
     if (result >= 0 && node.links !== null && (u.work?.indexFd ?? -1) >= 0)
       result = setNlinkMark(u, dstFd, dstName, 'L', node.nlinkAdjust)
     if (result < 0 && !isXattrRefusal(result)) return result
@@ -126,8 +128,8 @@ function isOwnedAs(u: Union, st: Stat): boolean {
 }
 
 /**
- * The mode to make a copy's temporary file with: that of the lower file, if the new one gets it, and if
- * its owner may write to it with that. Set-id bits come last, after the owner.
+ * The mode to make a copy's temporary file with: that of the lower file, if the new one gets it,
+ * and if its owner may write to it with that. Set-id bits come last, after the owner.
  */
 export function modeToMake(u: Union, mode: number): number {
   const plain = (mode & 0o7600) === 0o600 && !u.override

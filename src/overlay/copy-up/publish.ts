@@ -14,14 +14,15 @@ import type { Union } from '../union.js'
 const parentTimes = new Stat()
 
 /**
- * Links or moves (fromFd, temp) to (dirfd, name). A function of a module, not one that is made for each call: what the engine
- * has compiled for that goes with the last one there is.
+ * Links or moves (fromFd, temp) to (dirfd, name). A function of a module, not one that is made for
+ * each call: what the engine has compiled for that goes with the last one there is.
  */
 export type Put = (fromFd: number, temp: ByteString, dirfd: number, name: ByteString) => Result
 
 /**
- * Puts (fromFd, temp) under a name into a directory of the upper layer, keeping the directory's times as they were, with the
- * directory marked as one that holds objects of other origin. Its ctime and its size may still change.
+ * Puts (fromFd, temp) under a name into a directory of the upper layer, keeping the directory's
+ * times as they were, with the directory marked as one that holds objects of other origin. Its
+ * ctime and its size may still change.
  */
 export function publish(
   u: Union,

@@ -1,6 +1,7 @@
 /**
- * What a copy-up reads of an object of a slow layer, read before anything is changed for it: until then the operation may be called
- * again, and need not wait (slow.ts). Each call here is one that the copy-up makes.
+ * What a copy-up reads of an object of a slow layer, read before anything is changed for it: until
+ * then the operation may be called again, and need not wait (slow.ts). Each call here is one that
+ * the copy-up makes.
  */
 
 import { fstatx, readlinkat, statxat } from '../../sys/at.js'

@@ -1,6 +1,6 @@
 /**
- * What an earlier mount has left in the workdir, after a crash too: temporary objects, lent modes, moves that were not ended, entries
- * of the index that have no name.
+ * What an earlier mount has left in the workdir, after a crash too: temporary objects, lent modes,
+ * moves that were not ended, entries of the index that have no name.
  */
 
 import { fchmodat, mkdirat, openat, openat2, statxat, unlinkat } from '../../sys/at.js'
@@ -25,12 +25,14 @@ import type { Workdir } from './workdir.js'
 
 const st = new Stat()
 
-/** Left alone when the workdir is emptied: marks of features (kernel: ovl_workdir_cleanup_recurse). */
+/**
+ * Left alone when the workdir is emptied: marks of features (kernel: ovl_workdir_cleanup_recurse).
+ */
 const INCOMPAT = 'incompat'
 
 /**
- * Opens `work` or `index`, which is made where it is not there: without any permission, as the kernel's, unless
- * that would keep out its owner.
+ * Opens `work` or `index`, which is made where it is not there: without any permission, as the
+ * kernel's, unless that would keep out its owner.
  */
 export function openPart(base: number, name: ByteString): { fd: Result; fresh: boolean } {
   const made = mkdirat(base, name, 0)
@@ -40,7 +42,9 @@ export function openPart(base: number, name: ByteString): { fd: Result; fresh: b
   return { fd: openat(base, name, O_RDONLY | O_DIRECTORY), fresh: made >= 0 }
 }
 
-/** Empties `workdir/work`. What can't be removed stays; names that are taken are passed over later. */
+/**
+ * Empties `workdir/work`. What can't be removed stays; names that are taken are passed over later.
+ */
 export function emptyWork(
   base: number,
   fd: number,
@@ -80,7 +84,10 @@ export function endMove(
   if (result < 0) log.warn({ name, errno: -result }, 'a move is only half done')
 }
 
-/** Removes the entries of the index that no name of the union leads to any more: a crash has left them (kernel: orphan index). */
+/**
+ * Removes the entries of the index that no name of the union leads to any more: a crash has left
+ * them (kernel: orphan index).
+ */
 export function removeOrphans(fd: number, marks: MarkReader, log: Logger): Result {
   const orphans: ByteString[] = []
   const listed = listReal(fd, '', name => {

@@ -1,7 +1,7 @@
 /**
- * The workdir: where changes are built before one rename or link publishes them, and where the shared
- * whiteout and the index live. The layout is the kernel's: `workdir/work` for temporary objects (emptied
- * at every mount), `workdir/index` for the inodes of hard links.
+ * The workdir: where changes are built before one rename or link publishes them, and where the
+ * shared whiteout and the index live. The layout is the kernel's: `workdir/work` for temporary
+ * objects (emptied at every mount), `workdir/index` for the inodes of hard links.
  */
 
 import {
@@ -60,7 +60,9 @@ const isNotEmpty = (result: Result): boolean => result === -E.ENOTEMPTY || resul
 export interface Newborn {
   readonly uid: number
   readonly gid: number
-  /** It gets the mode that is asked for: there is no umask, and the directory has no default ACL. */
+  /**
+   * It gets the mode that is asked for: there is no umask, and the directory has no default ACL.
+   */
   readonly keepsMode: boolean
 }
 
@@ -101,8 +103,8 @@ export class Workdir {
   }
 
   /**
-   * Makes `workdir/work`, empties it, puts modes back that an earlier mount has lent, and finds out which form of whiteout
-   * can be written.
+   * Makes `workdir/work`, empties it, puts modes back that an earlier mount has lent, and finds out
+   * which form of whiteout can be written.
    *
    * @param base the workdir, open; on success `closeAll` closes it
    * @param upperFd the upper layer, open as long as the workdir is
@@ -149,8 +151,8 @@ export class Workdir {
   }
 
   /**
-   * Whether the file system stores times as they are given: to the nanosecond, and beyond 2106. Asked with a file that
-   * is made for it.
+   * Whether the file system stores times as they are given: to the nanosecond, and beyond 2106.
+   * Asked with a file that is made for it.
    */
   keepsTimes(): boolean {
     let fd = openat(this.fd, '.', O_TMPFILE | O_RDWR, 0o600)
@@ -168,7 +170,9 @@ export class Workdir {
     return !asked || (st.mtimeSec === sec && st.mtimeNsec === nsec)
   }
 
-  /** Makes something under a temporary name; `make` is tried again under another if that is taken. */
+  /**
+   * Makes something under a temporary name; `make` is tried again under another if that is taken.
+   */
   stage(make: (fd: number, name: ByteString) => Result): { name: ByteString; result: Result } {
     for (;;) {
       const name = this.temp()
@@ -182,7 +186,10 @@ export class Workdir {
     void this.#remove(name)
   }
 
-  /** Removes what lies in the workdir, with whiteouts where it is a directory, but nothing else (kernel: ovl_cleanup_whiteouts). */
+  /**
+   * Removes what lies in the workdir, with whiteouts where it is a directory, but nothing else
+   * (kernel: ovl_cleanup_whiteouts).
+   */
   #remove(name: ByteString): Result {
     let result = unlinkat(this.fd, name)
     if (result === -E.EISDIR || result === -E.EPERM) result = rmdirat(this.fd, name)
@@ -202,8 +209,8 @@ export class Workdir {
   /**
    * A directory of the workdir with all whiteouts that are in it.
    *
-   * @returns -ENOTEMPTY where something else is there as well, and then it hides what it has hidden; another error: it is no directory
-   *   of the union any more
+   * @returns -ENOTEMPTY where something else is there as well, and then it hides what it has
+   *   hidden; another error: it is no directory of the union any more
    */
   #removeWhiteouts(name: ByteString): Result {
     const steps = this.#whiteoutsInPieces(name)
@@ -295,8 +302,8 @@ export class Workdir {
   }
 
   /**
-   * Moves a directory out of the upper tree in one step and removes it, with the whiteouts that it may
-   * still hold.
+   * Moves a directory out of the upper tree in one step and removes it, with the whiteouts that it
+   * may still hold.
    *
    * @returns -ENOTEMPTY where somebody has put something else into it, and then it is where it was
    */
@@ -308,7 +315,10 @@ export class Workdir {
     return this.#putBack(temp, undone)
   }
 
-  /** The same for one that has changed places with what is at (dirfd, name), and is `temp` in the workdir. */
+  /**
+   * The same for one that has changed places with what is at (dirfd, name), and is `temp` in the
+   * workdir.
+   */
   removeReplaced(temp: ByteString, dirfd: number, name: ByteString): Result {
     if (this.#remove(temp) !== -E.ENOTEMPTY) return 0
     const undone = renameOwn(this.fd, temp, dirfd, name, RENAME_EXCHANGE)
@@ -380,7 +390,9 @@ export class Workdir {
     close(this.#base)
   }
 
-  /** Links the shared whiteout to (dirfd, name), making a new one where there is none or it is full. */
+  /**
+   * Links the shared whiteout to (dirfd, name), making a new one where there is none or it is full.
+   */
   #linkWhiteout(dirfd: number, name: ByteString): Result {
     for (let tries = 0; tries < 3; tries++) {
       if (this.#whiteout === '') {
@@ -391,7 +403,8 @@ export class Workdir {
       const result = linkat(this.fd, this.#whiteout, dirfd, name)
       if (result >= 0) return result
       if (result === -E.EPERM || result === -E.EOPNOTSUPP || result === -E.ENOSYS) {
-        // No hard links here: every whiteout is its own inode. One that takes two steps is made in `work`.
+        // No hard links here: every whiteout is its own inode. One that takes two steps is made in
+        // `work`.
         if (this.form !== 'char' && dirfd !== this.fd) return -E.EXDEV
         return this.#makeWhiteout(dirfd, name)
       }

@@ -151,7 +151,8 @@ export function setattr(
     if (result < 0 && copiesEmpty) result = apply(u, node, set, taken, caller, handle)
     if (result < 0) return result
     result = statAt(u, node, place, u.st)
-    // It is done, and an error would say that it is not: attributes that can't be read now are asked for once more.
+    // It is done, and an error would say that it is not: attributes that can't be read now are
+    // asked for once more.
     if (result < 0) result = statAt(u, node, place, u.st)
     if (result < 0) return result
     identifyAgain(u, node, u.st)
@@ -172,8 +173,9 @@ function canOwn(owners: Owners, { valid, uid, gid }: SetAttr): boolean {
 const WRITTEN_BACK = V.FH | V.MTIME | V.CTIME
 
 /**
- * Whether the kernel's write-back brings no other time than there is: of a lower file only the time of the last change of
- * its inode can be new, by the removal of a name above all. Nothing is copied up for that.
+ * Whether the kernel's write-back brings no other time than there is: of a lower file only the time
+ * of the last change of its inode can be new, by the removal of a name above all. Nothing is copied
+ * up for that.
  */
 function bringsNothing(u: Union, node: Node, set: SetAttr): boolean {
   if (!u.writeback || node.upper || (set.valid | V.FH) !== WRITTEN_BACK) return false
@@ -182,8 +184,8 @@ function bringsNothing(u: Union, node: Node, set: SetAttr): boolean {
 }
 
 /**
- * What an immutable or append-only file still lets be changed (kernel: may_setattr): set-id bits are
- * dropped; times that the kernel's write-back brings are only what a write did before.
+ * What an immutable or append-only file still lets be changed (kernel: may_setattr): set-id bits
+ * are dropped; times that the kernel's write-back brings are only what a write did before.
  */
 function allowedOnProtected(u: Union, node: Node, set: SetAttr): boolean {
   const valid = set.valid
@@ -209,9 +211,9 @@ const mayCut = (handle: FileHandle | undefined): handle is FileHandle =>
   handle?.writable === true && !handle.onlyReads
 
 /**
- * Fills `place` with where to change the node's object: a descriptor of it that is open, where that is quicker or the
- * only way. What has another name by now is changed only through a handle that the request names. The caller gives
- * the place to `unpin`.
+ * Fills `place` with where to change the node's object: a descriptor of it that is open, where that
+ * is quicker or the only way. What has another name by now is changed only through a handle that
+ * the request names. The caller gives the place to `unpin`.
  */
 function find(u: Union, node: Node, valid: number, handle: FileHandle | undefined): Result {
   let fd = (valid & V.SIZE) === 0 ? writersFd(node) : mayCut(handle) ? handle.fd : -1
@@ -270,8 +272,8 @@ function apply(
   let result: Result = 0
   const { fd, name } = place
   if ((valid & V.SIZE) !== 0) {
-    // Where the kernel keeps the times of written files, it says so if it counts this as a change; if
-    // not, the real file must not say otherwise after a remount.
+    // Where the kernel keeps the times of written files, it says so if it counts this as a change;
+    // if not, the real file must not say otherwise after a remount.
     const keepTime = u.writeback && (valid & V.MTIME) === 0
     result = u.override ? dropCapability(u.upper, fd, name) : 0
     if (result < 0) return result
@@ -286,7 +288,10 @@ function apply(
     if (result < 0) return result
   }
   let done = (valid & V.SIZE) !== 0
-  /** What is done before can't be undone, and an error would say that nothing is: it is tried once more. */
+  /**
+   * What is done before can't be undone, and an error would say that nothing is: it is tried once
+   * more.
+   */
   const step = (run: () => Result): Result => {
     const first = run()
     const last = first < 0 && done ? run() : first
@@ -324,7 +329,10 @@ function apply(
   return step(() => setTimes(fd, name, set))
 }
 
-/** Before a change of data: the capability goes, and set-id bits where they are not among what is left. */
+/**
+ * Before a change of data: the capability goes, and set-id bits where they are not among what is
+ * left.
+ */
 function takeBeforeWrite(u: Union, at: Place, before: number, left: number): Result {
   const { fd, name } = at
   let result = takeCapability(u, at)
@@ -479,8 +487,8 @@ export function setFlags(u: Union, node: Node, flags: number): Result {
   if (result >= 0 && protect !== node.protect) result = saveProtect(u, fd, '', protect)
   close(fd)
   if (result < 0) return result
-  // The time of this; and new attributes have the kernel ask before the next write, which it may believe that it need
-  // not (S_NOSEC).
+  // The time of this; and new attributes have the kernel ask before the next write, which it may
+  // believe that it need not (S_NOSEC).
   changed(u, node)
   node.protect = protect
   return 0

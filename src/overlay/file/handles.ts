@@ -56,12 +56,15 @@ export class FileHandle {
   readonly fh: Fh
   readonly node: Node
   /**
-   * The real file; replaced when the node is copied up. -1: it was not needed yet (`realFd` opens it), which
-   * only a handle for reading may say.
+   * The real file; replaced when the node is copied up. -1: it was not needed yet (`realFd` opens
+   * it), which only a handle for reading may say.
    */
   fd: number
   readonly writable: boolean
-  /** The descriptor is open for reading alone, though the handle may write: `HandleTable.writing` opens it anew. */
+  /**
+   * The descriptor is open for reading alone, though the handle may write: `HandleTable.writing`
+   * opens it anew.
+   */
   onlyReads = false
   /** Its place among the node's (handle-list.ts). */
   slot = 0
@@ -69,7 +72,9 @@ export class FileHandle {
   readonly keepsTime: boolean
   /** The file was seen, or made, without a capability, and nobody has set one since. */
   incapable = false
-  /** Writes through mappings of it may come late, and nothing tells of them before (`Ops.mappable`). */
+  /**
+   * Writes through mappings of it may come late, and nothing tells of them before (`Ops.mappable`).
+   */
   mappable = false
 
   constructor(fh: Fh, node: Node, fd: number, writable: boolean, keepsTime = false) {
@@ -163,22 +168,24 @@ const st = new Stat()
 const place = new Place()
 
 /**
- * Flags that make no sense on the real descriptor: it is there already, and offsets are explicit. O_DIRECTORY is a part of
- * O_TMPFILE, which another union asks with that has this one below it: its kernel opens the new file with the flags of its caller.
+ * Flags that make no sense on the real descriptor: it is there already, and offsets are explicit.
+ * O_DIRECTORY is a part of O_TMPFILE, which another union asks with that has this one below it: its
+ * kernel opens the new file with the flags of its caller.
  */
 const NOT_FOR_REAL = O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_DIRECTORY | O_TRUNC | O_ACCMODE
 
 /** What to open the real file with, for a client's flags. */
 export function realFlags(u: Union, flags: number): number {
   const mode = flags & O_ACCMODE
-  // With write-back the kernel fills up partly written pages: it reads too; so does who opens later, where all share one.
+  // With write-back the kernel fills up partly written pages: it reads too; so does who opens
+  // later, where all share one.
   const real = (u.writeback || u.noOpen) && mode === O_WRONLY ? O_RDWR : mode
   return (flags & ~NOT_FOR_REAL & 0o7777777) | real
 }
 
 /**
- * Takes the data of an open file, and before that what goes with it. Not by O_TRUNC: first it has to be known which file
- * that is.
+ * Takes the data of an open file, and before that what goes with it. Not by O_TRUNC: first it has
+ * to be known which file that is.
  *
  * @throws Pending where that may take long; then `fd` is closed
  */
@@ -201,8 +208,9 @@ function cutOpen(
 }
 
 /**
- * Opens a regular file; a writable open copies it up first. For reading nothing is opened yet, where the server may
- * read everything: most files that are opened again are read from the kernel's cache.
+ * Opens a regular file; a writable open copies it up first. For reading nothing is opened yet,
+ * where the server may read everything: most files that are opened again are read from the kernel's
+ * cache.
  */
 export function openFile(
   u: Union,
@@ -215,7 +223,10 @@ export function openFile(
   const mode = flags & O_ACCMODE
   const truncate = (flags & O_TRUNC) !== 0
   const writable = mode !== O_RDONLY
-  /** The copy has no data from the start: an error would say that it has, so what is left is tried once more. */
+  /**
+   * The copy has no data from the start: an error would say that it has, so what is left is tried
+   * once more.
+   */
   let copiesEmpty = false
   if (node.version === CHANGED) return -E.ESTALE
   if (writable || truncate) {
@@ -228,7 +239,8 @@ export function openFile(
     if (copied < 0) return copied
     if (truncate) changedHere(node)
   } else if (u.readsAll && !isOnSlow(u, node)) {
-    // A name that another object has by now is looked up again: when data is read, it is too late for that.
+    // A name that another object has by now is looked up again: when data is read, it is too late
+    // for that.
     let result = locate(u, node, place)
     if (result >= 0) result = statPlace(place, st)
     if (result >= 0 && !isSame(node, st)) result = -E.ESTALE
@@ -274,9 +286,13 @@ function isOnSlow(u: Union, node: Node): boolean {
   return node.metacopy ? node.data?.dir.layer.slow === true : layerOf(u, node)?.slow === true
 }
 
-/** The descriptor of a handle's real file, opened now where it was not needed before; or -errno, as `openReal`. */
+/**
+ * The descriptor of a handle's real file, opened now where it was not needed before; or -errno, as
+ * `openReal`.
+ */
 export function realFd(u: Union, handle: FileHandle): Result {
-  // The kernel would put what there is now beside pages that it has, and cut it to the size that it keeps.
+  // The kernel would put what there is now beside pages that it has, and cut it to the size that it
+  // keeps.
   if (handle.node.version === CHANGED && u.writeback) return -E.ESTALE
   if (handle.fd >= 0) return handle.fd
   const fd = openReal(u, handle.node, handle.keepsTime ? O_RDONLY | O_NOATIME : O_RDONLY)
@@ -298,7 +314,8 @@ export function openReal(u: Union, node: Node, flags: number): Result {
       ? flags
       : flags | (node.upper && u.upper !== null ? u.upper.readFlags : O_NOATIME)
   const result = openRealOnce(u, node, wants)
-  // Where the kernel can't look the name up again, as for a READ, it does so when it is used the next time.
+  // Where the kernel can't look the name up again, as for a READ, it does so when it is used the
+  // next time.
   if (result === -E.ESTALE) changed(u, node)
   if (result !== -E.EMFILE && result !== -E.ENFILE) return result
   u.fds.shrink()
@@ -386,14 +403,16 @@ export function writeFile(
   notBusy(handle.node)
   const kept = late && handle.node.capable ? keptCapability(handle.fd) : -E.ENODATA
   if (typeof kept === 'number' && kept !== -E.ENODATA) return kept
-  // Before the data, as in the kernel: a write that fails may have taken them, none that succeeds leaves them.
+  // Before the data, as in the kernel: a write that fails may have taken them, none that succeeds
+  // leaves them.
   const dropped = length === 0 ? 0 : dropForWrite(u, handle.node, handle.fd, late, killFor)
   if (dropped < 0) return dropped
   const known = (u.writeback || late) && fstatx(handle.fd, st) >= 0
   const { mode, mtimeSec, mtimeNsec } = st
   const done = writeAll(handle.fd, buf, offset, length, pos)
   if (done < 0) return done
-  // Who wrote late pages by write(2) has given capability and set-id bits up then; by a mapping nobody does.
+  // Who wrote late pages by write(2) has given capability and set-id bits up then; by a mapping
+  // nobody does.
   if (typeof kept !== 'number') restoreCapability(u, handle.fd, kept)
   if (late && known && (mode & (S_ISUID | S_ISGID)) !== 0) restoreSetId(u, handle.fd, mode)
   // As in ranges.ts, without a closure for every write.
@@ -429,8 +448,8 @@ export function lseekFile(u: Union, handle: FileHandle, offset: Off, whence: num
 }
 
 /**
- * Makes sure that the real file has all that was written: the kernel may still hold some of it back, with write-back
- * all that was written, else what was written through mappings.
+ * Makes sure that the real file has all that was written: the kernel may still hold some of it
+ * back, with write-back all that was written, else what was written through mappings.
  *
  * @throws Pending once, while it writes back
  */
@@ -459,8 +478,8 @@ export const openHandle = (
   preferred !== undefined && preferred.fd >= 0 ? preferred : withDescriptor(node.handles)
 
 /**
- * A descriptor by which the node's object in the upper layer is reached without a walk to its name: that of whoever
- * has it open for writing. Else -1.
+ * A descriptor by which the node's object in the upper layer is reached without a walk to its name:
+ * that of whoever has it open for writing. Else -1.
  */
 export function writersFd(node: Node): number {
   const first = node.handles?.[0]

@@ -1,11 +1,13 @@
 /**
- * Data of files that nobody opens: with `noopen` the kernel sends neither OPEN nor RELEASE, and its requests for data
- * name the node alone. The union keeps a handle of its own for each node that was read or written lately. It is opened by
- * the first request that needs it, gives way to one that may write when that comes, is replaced at copy-up as any
- * handle is, and goes when the kernel forgets the node or others need the room.
+ * Data of files that nobody opens: with `noopen` the kernel sends neither OPEN nor RELEASE, and its
+ * requests for data name the node alone. The union keeps a handle of its own for each node that was
+ * read or written lately. It is opened by the first request that needs it, gives way to one that
+ * may write when that comes, is replaced at copy-up as any handle is, and goes when the kernel
+ * forgets the node or others need the room.
  *
- * Since nobody says who has a file open, every node has to be reachable until it is forgotten: a removed one of the
- * upper layer by its anchor (remove.ts:holdLast), one of a lower layer by its place there.
+ * Since nobody says who has a file open, every node has to be reachable until it is forgotten: a
+ * removed one of the upper layer by its anchor (remove.ts:holdLast), one of a lower layer by its
+ * place there.
  */
 
 import { O_NOATIME, O_RDONLY, O_RDWR } from '../../sys/constants.js'
@@ -51,8 +53,9 @@ export class StandingHandles extends HandleTable {
   }
 
   /**
-   * Late pages of a protected file were written before it was, or through a mapping: no writer is there to be told, and
-   * they are taken. Every other write is refused, also by O_APPEND, which nobody tells either.
+   * Late pages of a protected file were written before it was, or through a mapping: no writer is
+   * there to be told, and they are taken. Every other write is refused, also by O_APPEND, which
+   * nobody tells either.
    */
   override writing(fh: Fh, late: boolean): FileHandle | Result {
     const node = this.#node(fh)
@@ -81,7 +84,9 @@ export class StandingHandles extends HandleTable {
     return node === undefined ? -E.ESTALE : node.isReg ? node : -E.EBADF
   }
 
-  /** What was opened for a request that says so, as CREATE does, stays open too, and has no number. */
+  /**
+   * What was opened for a request that says so, as CREATE does, stays open too, and has no number.
+   */
   override add(node: Node, fd: number, writable: boolean): FileHandle {
     const handle = new FileHandle(0, node, fd, writable)
     if (fd < 0) return handle

@@ -1,8 +1,9 @@
 /**
- * Changes of whole ranges of a file: copy_file_range(2) and fallocate(2). What may take long is done by a thread of the pool, on
- * descriptors of its own, since the handle may be closed meanwhile. Whoever changes the same file by a system call waits in the
- * kernel, which locks the inode until it is answered (fs/fuse/file.c:__fuse_copy_file_range, fuse_file_fallocate); late pages
- * of it that are written back wait for `Node.busy`.
+ * Changes of whole ranges of a file: copy_file_range(2) and fallocate(2). What may take long is
+ * done by a thread of the pool, on descriptors of its own, since the handle may be closed
+ * meanwhile. Whoever changes the same file by a system call waits in the kernel, which locks the
+ * inode until it is answered (fs/fuse/file.c:__fuse_copy_file_range, fuse_file_fallocate); late
+ * pages of it that are written back wait for `Node.busy`.
  */
 
 import { fstatx } from '../../sys/at.js'
@@ -37,9 +38,9 @@ const PIECE = 32 << 20
 const st = new Stat()
 
 /**
- * Before a real file's data is changed: what is to be done after that, with a descriptor of it. With write-back the kernel
- * keeps the time of that itself and brings it with a request of its own, before or after this: the real file's stays until
- * then. Or -errno.
+ * Before a real file's data is changed: what is to be done after that, with a descriptor of it.
+ * With write-back the kernel keeps the time of that itself and brings it with a request of its own,
+ * before or after this: the real file's stays until then. Or -errno.
  */
 function beforeChange(u: Union, handle: FileHandle): ((fd: number) => void) | Result {
   const dropped = u.override ? dropCapability(u.upper, handle.fd, '') : 0

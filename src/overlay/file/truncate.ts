@@ -1,7 +1,8 @@
 /**
- * Truncations that give much space back: a thread of the pool does them, and the operation is called again when that is
- * done. Then the file has its size already, and what belongs to the change is done as for any other. Whoever changes the
- * same file meanwhile, or needs the lock of its inode otherwise, waits for `Node.busy`.
+ * Truncations that give much space back: a thread of the pool does them, and the operation is
+ * called again when that is done. Then the file has its size already, and what belongs to the
+ * change is done as for any other. Whoever changes the same file meanwhile, or needs the lock of
+ * its inode otherwise, waits for `Node.busy`.
  */
 
 import { fstatx, statxat } from '../../sys/at.js'

@@ -1,6 +1,6 @@
 /**
- * Extended attributes as users see them: the union's own marks are hidden, and a user's attribute of
- * the same prefix is stored under an escaped name. Analogous to fs/overlayfs/xattrs.c.
+ * Extended attributes as users see them: the union's own marks are hidden, and a user's attribute
+ * of the same prefix is stored under an escaped name. Analogous to fs/overlayfs/xattrs.c.
  */
 
 import { CAP_SYS_ADMIN, S_ISGID } from '../../sys/constants.js'
@@ -56,8 +56,9 @@ export function getxattr(
   offset: number,
   room: number,
 ): Result {
-  // Nobody was told at open that this file can't be written. Before a write the kernel asks for the length of this one;
-  // where there is one it has it removed, and write(2) fails as that does (file_remove_privs).
+  // Nobody was told at open that this file can't be written. Before a write the kernel asks for the
+  // length of this one; where there is one it has it removed, and write(2) fails as that does
+  // (file_remove_privs).
   if (u.noOpen && node.protect !== 0 && room === 0 && name === CAPABILITY) return CAPABILITY_SIZE
   // The same question, of a file that somebody has open to write to it.
   if (room === 0 && name === CAPABILITY && node.handles?.[0]?.incapable === true) return -E.ENODATA
@@ -82,8 +83,9 @@ export function getxattr(
 }
 
 /**
- * A union has ACLs, and an object of a file system that has none is one without (kernel: do_ovl_get_acl). The kernel asks before
- * it goes by the mode, and any other error is the caller's then.
+ * A union has ACLs, and an object of a file system that has none is one without (kernel:
+ * do_ovl_get_acl). The kernel asks before it goes by the mode, and any other error is the caller's
+ * then.
  */
 const orNoAcl = (name: ByteString, found: Result): Result =>
   found === -E.EOPNOTSUPP && (name === ACL_ACCESS || name === ACL_DEFAULT) ? -E.ENODATA : found
@@ -119,8 +121,8 @@ function putValue(value: Buffer, buf: Buffer, offset: number, room: number): Res
 }
 
 /**
- * `trusted`: who asks, or whether they may see trusted.* names, which takes CAP_SYS_ADMIN in the initial user namespace
- * (kernel: ovl_can_list). Where there are none nobody has to find that out.
+ * `trusted`: who asks, or whether they may see trusted.* names, which takes CAP_SYS_ADMIN in the
+ * initial user namespace (kernel: ovl_can_list). Where there are none nobody has to find that out.
  */
 export function listxattr(
   u: Union,
@@ -155,8 +157,9 @@ export function listxattr(
     if (visible !== real && !credible) continue
     if (visible !== '') list += marks.unescape(visible) + '\0'
   }
-  // The kernel counts what is hidden, too (ovl_listxattr). Here a copy-up between a program's two calls, for the size and
-  // for the list, would happen often enough to matter: cp(1) dies of a list that grows from nothing.
+  // The kernel counts what is hidden, too (ovl_listxattr). Here a copy-up between a program's two
+  // calls, for the size and for the list, would happen often enough to matter: cp(1) dies of a list
+  // that grows from nothing.
   if (room === 0) return list.length
   return list.length > room ? -E.ERANGE : buf.latin1Write(list, offset)
 }
@@ -210,9 +213,9 @@ export function setxattr(
 }
 
 /**
- * Sets an access ACL whose permissions the upper file system does not all give to the mode: the one that is shown is kept in an
- * attribute, or set-group-id goes (the kernel says so for either ACL; a default one says nothing of the mode; kernel:
- * posix_acl_update_mode). The object is at `place`.
+ * Sets an access ACL whose permissions the upper file system does not all give to the mode: the one
+ * that is shown is kept in an attribute, or set-group-id goes (the kernel says so for either ACL; a
+ * default one says nothing of the mode; kernel: posix_acl_update_mode). The object is at `place`.
  *
  * @param value as it is shown; `stored`: with the ids on disk
  */
@@ -249,7 +252,8 @@ function setAcl(
 /** @throws Pending where a large file must be copied up first */
 export function removexattr(u: Union, node: Node, name: ByteString, caller: Caller): Result {
   if (isReadOnly(u)) return -E.EROFS
-  // The kernel asks for the same before a write, which what was open before may still do, where that is known.
+  // The kernel asks for the same before a write, which what was open before may still do, where
+  // that is known.
   const byWrite = name === CAPABILITY && !u.noOpen && isOpenToWrite(node)
   if (node.protect !== 0 && !byWrite) return -E.EPERM
   if (realName(u, layerOf(u, node), name) === '') return -E.ENODATA
@@ -288,7 +292,10 @@ export function removexattr(u: Union, node: Node, name: ByteString, caller: Call
   }
 }
 
-/** Kernel: ovl_set_acl(). Who takes the ACL of what is at `place` away and is not in the group loses set-group-id, be there an ACL or not. */
+/**
+ * Kernel: ovl_set_acl(). Who takes the ACL of what is at `place` away and is not in the group loses
+ * set-group-id, be there an ACL or not.
+ */
 function losesSetGid(u: Union, node: Node, caller: Caller): boolean {
   if (statAt(u, node, place, u.st) < 0 || (u.st.mode & S_ISGID) === 0) return false
   return !isMember(caller, shownUid(u, u.st), shownGid(u, u.st))

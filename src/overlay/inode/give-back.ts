@@ -1,11 +1,17 @@
-/** Nodes that only the kernel's cache keeps are given back: the kernel is asked to forget them, and does so by FORGET. */
+/**
+ * Nodes that only the kernel's cache keeps are given back: the kernel is asked to forget them, and
+ * does so by FORGET.
+ */
 
 import { series } from '../jobs/pool.js'
 import type { IoTask } from '../jobs/task.js'
 import type { NodeId, Result } from '../ops.js'
 import type { Union } from '../union.js'
 
-/** Nodes of one message. The kernel takes its time for each, and a thread does other things between two messages. */
+/**
+ * Nodes of one message. The kernel takes its time for each, and a thread does other things between
+ * two messages.
+ */
 const AT_ONCE = 1024
 
 /**

@@ -1,6 +1,7 @@
 /**
- * The open files of a node, in an order: first those that may write, then those that have a descriptor, then the rest. So
- * the first one tells whether anybody may write, and whether there is a descriptor; and to take one out takes no search.
+ * The open files of a node, in an order: first those that may write, then those that have a
+ * descriptor, then the rest. So the first one tells whether anybody may write, and whether there is
+ * a descriptor; and to take one out takes no search.
  */
 
 import type { FileHandle } from '../file/handles.js'
@@ -74,7 +75,10 @@ export function removeHandle(list: FileHandle[], handle: FileHandle): void {
 /** Whether somebody has the node open for writing. */
 export const isOpenToWrite = (node: Node): boolean => node.handles?.[0]?.writable === true
 
-/** Whether somebody has it open who may map it in pages of which the kernel keeps no time (`Ops.mappable`). */
+/**
+ * Whether somebody has it open who may map it in pages of which the kernel keeps no time
+ * (`Ops.mappable`).
+ */
 export function isMappable(node: Node): boolean {
   for (const handle of node.handles ?? []) {
     if (!handle.writable) return false

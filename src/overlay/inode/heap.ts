@@ -1,6 +1,7 @@
 /**
- * What the engine's heap of this thread can hold. The engine ends a thread that needs more, and with it all of its unions; so
- * they give back what the kernel can do without before that, and make nothing new where that does not help.
+ * What the engine's heap of this thread can hold. The engine ends a thread that needs more, and
+ * with it all of its unions; so they give back what the kernel can do without before that, and make
+ * nothing new where that does not help.
  */
 
 import { getHeapStatistics, setFlagsFromString } from 'node:v8'
@@ -24,10 +25,15 @@ const measure = (): number => {
 
 /** New objects of some hundred bytes each: after so many it is measured again. */
 const EVERY = 4096
-/** Parts of what it can hold: from here on the kernel is asked to forget, and nothing new is made. */
+/**
+ * Parts of what it can hold: from here on the kernel is asked to forget, and nothing new is made.
+ */
 const HIGH = 1 / 2
 const FULL = 3 / 4
-/** A collection takes as long as the heap is large, so it has to have grown by this part of the limit since the last. */
+/**
+ * A collection takes as long as the heap is large, so it has to have grown by this part of the
+ * limit since the last.
+ */
 const WORTH = 1 / 16
 
 export class Heap {

@@ -4,11 +4,12 @@ import type { Node } from './node.js'
 import type { Union } from '../union.js'
 
 /**
- * Tells the kernel that what it has cached of a node's attributes is no longer true: mode, owner, size, times, link count.
- * To be called after every change that the answer under way does not tell itself. An inode that the kernel does not
- * know has nothing cached.
+ * Tells the kernel that what it has cached of a node's attributes is no longer true: mode, owner,
+ * size, times, link count. To be called after every change that the answer under way does not tell
+ * itself. An inode that the kernel does not know has nothing cached.
  *
- * From the union's thread this never waits: the kernel only marks the inode (fuse/protocol/notify.ts).
+ * From the union's thread this never waits: the kernel only marks the inode
+ * (fuse/protocol/notify.ts).
  */
 export function changed(u: Union, node: Node): void {
   if (node.lookups > 0 && node !== u.answering) u.notifier.attrChanged(node.id)

@@ -1,6 +1,7 @@
 /**
- * The names of a file that has, or had, several. What is done for one name takes no longer the more names there are: the names
- * are a chain, those in the upper layer first, and with more than a few of them a map leads to each.
+ * The names of a file that has, or had, several. What is done for one name takes no longer the more
+ * names there are: the names are a chain, those in the upper layer first, and with more than a few
+ * of them a map leads to each.
  */
 
 import type { Node } from './node.js'
@@ -10,7 +11,10 @@ import type { ByteString } from '../ops.js'
 export interface Link {
   readonly parent: Node
   readonly name: ByteString
-  /** The upper directory has this name too; false where a lower layer alone provides it. Set by `Links` alone. */
+  /**
+   * The upper directory has this name too; false where a lower layer alone provides it. Set by
+   * `Links` alone.
+   */
   inUpper: boolean
   before: Link | null
   after: Link | null

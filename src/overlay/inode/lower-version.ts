@@ -1,15 +1,17 @@
 /**
- * Layers that change beneath a live union. The kernel keeps pages of a file by its inode, and with write-back it also
- * keeps the size that it was told first. So a node stands for one version of a real file: where somebody else has changed or replaced
- * that, the next lookup of the name gives another node, of which the kernel knows no size and no page. Whoever
- * has the old one open goes on with that.
+ * Layers that change beneath a live union. The kernel keeps pages of a file by its inode, and with
+ * write-back it also keeps the size that it was told first. So a node stands for one version of a
+ * real file: where somebody else has changed or replaced that, the next lookup of the name gives
+ * another node, of which the kernel knows no size and no page. Whoever has the old one open goes on
+ * with that.
  *
- * The version is remembered whenever attributes are told, hence before any page is read that belongs to them. A file of
- * a lower layer is changed by nobody here, so that any difference is somebody else's. One of the upper layer is: its
- * size and time count while nobody has it open; in passthrough, where the kernel has no pages of it, its inode number alone.
+ * The version is remembered whenever attributes are told, hence before any page is read that
+ * belongs to them. A file of a lower layer is changed by nobody here, so that any difference is
+ * somebody else's. One of the upper layer is: its size and time count while nobody has it open; in
+ * passthrough, where the kernel has no pages of it, its inode number alone.
  *
- * Without write-back the kernel believes new sizes, and drops its pages with them (FUSE_AUTO_INVAL_DATA): that serves whoever has
- * the file open.
+ * Without write-back the kernel believes new sizes, and drops its pages with them
+ * (FUSE_AUTO_INVAL_DATA): that serves whoever has the file open.
  */
 
 import { S_IFLNK, S_IFREG } from '../../sys/constants.js'
@@ -44,13 +46,19 @@ function hash(words: Uint32Array, data: boolean, change: boolean): number {
   return (Math.imul(h ^ (h >>> 15), 0x85ebca6b) >>> 2) | 1
 }
 
-/** Of what has neither data nor a target, a change of times says nothing: FIFOs and sockets are used so. */
+/**
+ * Of what has neither data nor a target, a change of times says nothing: FIFOs and sockets are used
+ * so.
+ */
 function versionOf(u: Union, node: Node, st: Stat): number {
   const hasData = node.type === S_IFREG || node.type === S_IFLNK
   return hash(st.words, hasData && (!node.upper || !u.passthrough), hasData && !node.upper)
 }
 
-/** Whether attributes that were just read are those of another file, or version, than the node stands for. */
+/**
+ * Whether attributes that were just read are those of another file, or version, than the node
+ * stands for.
+ */
 export function isOther(u: Union, node: Node, st: Stat): boolean {
   const { version } = node
   return version !== 0 && (version === CHANGED || version !== versionOf(u, node, st))
@@ -71,20 +79,24 @@ export function changedHere(node: Node): void {
 
 /** Whether the union's own writes change what the version is made of. */
 function changesUnseen(u: Union, node: Node): boolean {
-  // Nobody says who has a file open: a lower one may have been written to, and the pages come later.
+  // Nobody says who has a file open: a lower one may have been written to, and the pages come
+  // later.
   if (u.noOpen && u.work !== null) return true
   return node.upper && !u.passthrough && node.handles !== null
 }
 
-/** Takes a name from a node that no longer has it in the layers. The kernel may go on knowing the node by it until it is told another one. */
+/**
+ * Takes a name from a node that no longer has it in the layers. The kernel may go on knowing the
+ * node by it until it is told another one.
+ */
 export function takeName(u: Union, node: Node, parent: Node, name: ByteString): void {
   if (node.lookups > 0) (parent.untold ??= new Set()).add(name)
   u.nodes.removeName(node, parent, name)
 }
 
 /**
- * Takes all names from a node whose real file has changed. Requests that name it by its number alone have the kernel look
- * the name up again (ESTALE).
+ * Takes all names from a node whose real file has changed. Requests that name it by its number
+ * alone have the kernel look the name up again (ESTALE).
  */
 export function supersede(u: Union, node: Node): void {
   if (node.links !== null)

@@ -1,7 +1,7 @@
 /**
- * A table for ids that are given out in ascending order and never twice, as those of nodes: pages of
- * slots instead of a hash map, which takes four times as long to grow, and as much memory. A page goes when
- * nothing is on it any more.
+ * A table for ids that are given out in ascending order and never twice, as those of nodes: pages
+ * of slots instead of a hash map, which takes four times as long to grow, and as much memory. A
+ * page goes when nothing is on it any more.
  */
 
 const PAGE = 512

@@ -1,9 +1,9 @@
 /**
- * Nodes: the union's inodes. A directory has the stack of real directories under it; anything else has the
- * one real file that provides it, and the names it goes by.
+ * Nodes: the union's inodes. A directory has the stack of real directories under it; anything else
+ * has the one real file that provides it, and the names it goes by.
  *
- * A node lives while the transport counts lookups of it, while it has known children, and while it is
- * open; what keeps it is checked in one place, `NodeTable.release`.
+ * A node lives while the transport counts lookups of it, while it has known children, and while it
+ * is open; what keeps it is checked in one place, `NodeTable.release`.
  */
 
 import { S_IFDIR, S_IFMT, S_IFREG } from '../../sys/constants.js'
@@ -28,8 +28,8 @@ export interface RealFile extends Identity {
 }
 
 /**
- * What few nodes have. It is made when the first of it is set: there may be millions of nodes, and most
- * are files of a lower layer that were looked at and no more.
+ * What few nodes have. It is made when the first of it is set: there may be millions of nodes, and
+ * most are files of a lower layer that were looked at and no more.
  */
 class Rare {
   defaultAcl: Buffer | null | undefined = undefined
@@ -83,13 +83,19 @@ export class Node implements Identity {
   /** Non-directories that a lower layer provides, or provided: where. */
   lowerDir: RealDir | null = null
   lowerName: ByteString = ''
-  /** A directory, or a file by a name, that a lower layer has too: removing it takes a whiteout. Undefined: not known. */
+  /**
+   * A directory, or a file by a name, that a lower layer has too: removing it takes a whiteout.
+   * Undefined: not known.
+   */
   lowerPositive: boolean | undefined = undefined
   /** The inode number is a lower object's, although the upper layer has it (`overlay.origin`). */
   hasOrigin = false
   /** Open files. */
   handles: FileHandle[] | null = null
-  /** Its size as it was told last, at most `UNREAD_MAX`; -1: it was opened, so the transport may have data of it. */
+  /**
+   * Its size as it was told last, at most `UNREAD_MAX`; -1: it was opened, so the transport may
+   * have data of it.
+   */
   unread = 0
   /** Which version of the real file was told (lower-version.ts); 0: none that could be compared. */
   version = 0
@@ -116,8 +122,8 @@ export class Node implements Identity {
   }
 
   /**
-   * Directories: the default ACL (xattr bytes), null for none, undefined while unknown. Only the union
-   * changes it, and drops this when it does.
+   * Directories: the default ACL (xattr bytes), null for none, undefined while unknown. Only the
+   * union changes it, and drops this when it does.
    */
   get defaultAcl(): Buffer | null | undefined {
     return this.#rare.defaultAcl
@@ -214,7 +220,10 @@ export class Node implements Identity {
   set capable(value) {
     if (value !== this.#rare.capable) this.#own().capable = value
   }
-  /** Another node has taken its names, since the real file was changed by somebody else (lower-version.ts). */
+  /**
+   * Another node has taken its names, since the real file was changed by somebody else
+   * (lower-version.ts).
+   */
   get superseded(): boolean {
     return this.#rare.superseded
   }
@@ -245,7 +254,10 @@ export class Node implements Identity {
     if (value !== this.#rare.bulky) this.#own().bulky = value
   }
 
-  /** Directories: names of which the transport knows another node than they have by now (lower-version.ts:takeName). */
+  /**
+   * Directories: names of which the transport knows another node than they have by now
+   * (lower-version.ts:takeName).
+   */
   get untold(): Set<ByteString> | null {
     return this.#rare.untold
   }
@@ -253,7 +265,10 @@ export class Node implements Identity {
     if (value !== this.#rare.untold) this.#own().untold = value
   }
 
-  /** A job has just done what takes long of a change, as far as it can (truncate.ts, clear-whiteouts.ts): the rest is done at once. */
+  /**
+   * A job has just done what takes long of a change, as far as it can (truncate.ts,
+   * clear-whiteouts.ts): the rest is done at once.
+   */
   get readied(): boolean {
     return this.#rare.readied
   }
@@ -280,7 +295,9 @@ export class Node implements Identity {
     return this.dirs.length > 1 && this.dirs.some(real => real.stale)
   }
 
-  /** Its number is not its upper object's own: the directory that holds it must be marked impure. */
+  /**
+   * Its number is not its upper object's own: the directory that holds it must be marked impure.
+   */
   get foreign(): boolean {
     return this.isDir ? this.dirs.length > 1 : this.hasOrigin
   }
@@ -304,9 +321,10 @@ export class NodeTable {
   full = false
 
   /**
-   * @param numberGone where a copy's number cannot be found again by its origin: called for each directory
-   * with a name that gets another one at the next lookup
-   * @param directoryGone called for each real directory under a directory that nothing needs any more
+   * @param numberGone where a copy's number cannot be found again by its origin: called for each
+   *   directory with a name that gets another one at the next lookup
+   * @param directoryGone called for each real directory under a directory that nothing needs any
+   *   more
    */
   constructor(
     rootIno: Ino,
@@ -357,7 +375,10 @@ export class NodeTable {
     return !this.full || directory.children?.has(name) === true
   }
 
-  /** Nodes that nothing keeps but the transport's cache, the oldest first. A directory is one where no child is known. */
+  /**
+   * Nodes that nothing keeps but the transport's cache, the oldest first. A directory is one where
+   * no child is known.
+   */
   *cached(): Generator<NodeId> {
     for (const node of this.#byId.values()) {
       const { id, lookups, children, handles, job, busy } = node

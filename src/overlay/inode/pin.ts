@@ -16,10 +16,11 @@ const st = new Stat()
 const OTHERS_WRITE = 0o022
 
 /**
- * As `locate`, for whoever changes the object: the place is the very object that the node stands for, whatever becomes of
- * its name. The caller gives it to `unpin`.
+ * As `locate`, for whoever changes the object: the place is the very object that the node stands
+ * for, whatever becomes of its name. The caller gives it to `unpin`.
  *
- * @returns 0 or -errno, and then there is nothing to unpin: -ESTALE where another object has the name
+ * @returns 0 or -errno, and then there is nothing to unpin: -ESTALE where another object has the
+ *   name
  */
 export function pin(u: Union, node: Node, place: Place): Result {
   const located = locate(u, node, place)
@@ -31,7 +32,10 @@ export function pin(u: Union, node: Node, place: Place): Result {
   return hold(u, node, place)
 }
 
-/** The same for whoever only reads: where others can't have given the name to another object, it need not be looked at. */
+/**
+ * The same for whoever only reads: where others can't have given the name to another object, it
+ * need not be looked at.
+ */
 export function pinToRead(u: Union, node: Node, place: Place): Result {
   const located = locate(u, node, place)
   if (located < 0 || place.name === '' || isGuarded(place.fd)) return located
@@ -61,6 +65,8 @@ function hold(u: Union, node: Node, place: Place): Result {
   return 0
 }
 
-/** Whether names in a directory are changed by root and the mounter alone: that spares a descriptor. */
+/**
+ * Whether names in a directory are changed by root and the mounter alone: that spares a descriptor.
+ */
 const isGuarded = (fd: number): boolean =>
   fstatx(fd, st) >= 0 && (st.mode & OTHERS_WRITE) === 0 && (st.uid === 0 || st.uid === geteuid())

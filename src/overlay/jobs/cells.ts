@@ -1,7 +1,8 @@
 /**
- * What the union's thread and a thread for input and output tell each other in memory that they share. The union's thread turns
- * no event loop while it serves: no event tells it that a thread has come to life, or has died. A thread may do neither
- * (it takes four descriptors, and the process may have none left).
+ * What the union's thread and a thread for input and output tell each other in memory that they
+ * share. The union's thread turns no event loop while it serves: no event tells it that a thread
+ * has come to life, or has died. A thread may do neither (it takes four descriptors, and the
+ * process may have none left).
  *
  * One side alone wins: a thread that was given up finds that out before it does anything.
  */
@@ -29,7 +30,10 @@ export const threadCell = (): ThreadCell => {
   return cell
 }
 
-/** Said by the thread, as often as it likes. False: nobody waits for it any more, and it has to do nothing. */
+/**
+ * Said by the thread, as often as it likes. False: nobody waits for it any more, and it has to do
+ * nothing.
+ */
 export const comesAlive = (cell: ThreadCell): boolean =>
   Atomics.compareExchange(cell, LIFE, STARTING, ALIVE) !== GIVEN_UP
 
@@ -47,14 +51,20 @@ export const isDead = (cell: ThreadCell): boolean => Atomics.load(cell, LIFE) ==
 export const begins = (cell: ThreadCell, task: number): void =>
   void Atomics.store(cell, BEGUN, task)
 
-/** Whether a task that was not answered may have been done. The thread is dead, or does nothing any more. */
+/**
+ * Whether a task that was not answered may have been done. The thread is dead, or does nothing any
+ * more.
+ */
 export const hasBegun = (cell: ThreadCell, task: number): boolean =>
   Atomics.load(cell, BEGUN) === task
 
 export const finishes = (cell: ThreadCell, task: number): void =>
   void Atomics.store(cell, DONE, task)
 
-/** Whether the thread does nothing any more for a task and those before it: no answer follows, no signal. */
+/**
+ * Whether the thread does nothing any more for a task and those before it: no answer follows, no
+ * signal.
+ */
 export const isThrough = (cell: ThreadCell, task: number): boolean => {
   const life = Atomics.load(cell, LIFE)
   if (life === DEAD || life === GIVEN_UP) return true

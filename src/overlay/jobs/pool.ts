@@ -1,10 +1,11 @@
 /**
  * Work that may take long (the data of a copy-up, fsync) on threads of its own, so that the union's
- * thread goes on with other requests. A thread gets descriptors and numbers, and answers with a result;
- * it never sees a node. The threads serve other unions as well (threads.ts).
+ * thread goes on with other requests. A thread gets descriptors and numbers, and answers with a
+ * result; it never sees a node. The threads serve other unions as well (threads.ts).
  *
- * Where no thread comes to life (the program's files were replaced or removed under a server that lives, or the
- * process has no descriptors left), the union's thread does the work: slower, but nobody waits for ever.
+ * Where no thread comes to life (the program's files were replaced or removed under a server that
+ * lives, or the process has no descriptors left), the union's thread does the work: slower, but
+ * nobody waits for ever.
  */
 
 import { close, eventfd, eventfdDrain, eventfdSignal } from '../../sys/io.js'
@@ -68,9 +69,10 @@ export class IoPool implements Owner {
   /**
    * Hands a task to a thread.
    *
-   * @param finish runs on the union's thread when the task is done; what it returns is the job's result
-   * @param abandon runs instead where the union is closed before: lets go of the task's descriptors; it is told whether the
-   *   task may have begun
+   * @param finish runs on the union's thread when the task is done; what it returns is the job's
+   *   result
+   * @param abandon runs instead where the union is closed before: lets go of the task's
+   *   descriptors; it is told whether the task may have begun
    */
   submit(
     task: IoTask,
@@ -88,7 +90,10 @@ export class IoPool implements Owner {
     return job
   }
 
-  /** Closes what may take long to close, the last descriptor of a large file without a name above all. */
+  /**
+   * Closes what may take long to close, the last descriptor of a large file without a name above
+   * all.
+   */
   closeLater(fd: number): void {
     // Never closed twice: the number may be another file's by then.
     this.submit({ kind: 'close', fd }, undefined, mayHaveBegun => {
@@ -96,7 +101,10 @@ export class IoPool implements Owner {
     })
   }
 
-  /** A job that ends in a moment; one for all who ask meanwhile, so that they take up no more than one thread. */
+  /**
+   * A job that ends in a moment; one for all who ask meanwhile, so that they take up no more than
+   * one thread.
+   */
   tick(): Job {
     this.#tick ??= this.submit({ kind: 'sleep', ms: TICK_MS }, result => {
       this.#tick = null
@@ -106,8 +114,8 @@ export class IoPool implements Owner {
   }
 
   /**
-   * Runs what is due for every answer that has come. Called when `wakeFd` is readable; and while something is pending
-   * also now and then, since a thread that does not come to life says nothing.
+   * Runs what is due for every answer that has come. Called when `wakeFd` is readable; and while
+   * something is pending also now and then, since a thread that does not come to life says nothing.
    */
   runCallbacks(): void {
     // Whether there was a signal does not matter.
@@ -138,8 +146,8 @@ export class IoPool implements Owner {
   }
 
   /**
-   * Waits for no task. What no thread has begun is not done. Descriptors that a thread uses are closed when it is done with
-   * them, lest their numbers mean other files by then.
+   * Waits for no task. What no thread has begun is not done. Descriptors that a thread uses are
+   * closed when it is done with them, lest their numbers mean other files by then.
    */
   close(): void {
     ends(this.end)
@@ -167,8 +175,8 @@ export interface Submits {
 /**
  * Hands over one task after the other. Between two of them the tasks of others have their turn.
  *
- * @param next gets the result of the last task, 0 at first, and whether nobody waits any more; returns the next task, or the
- * job's result
+ * @param next gets the result of the last task, 0 at first, and whether nobody waits any more;
+ *   returns the next task, or the job's result
  * @param abandon as in `submit`
  */
 export function series(

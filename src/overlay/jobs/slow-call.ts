@@ -116,7 +116,10 @@ export const STATE = 0
 export const LIFE = 1
 const TEXT_LENGTH = 2
 
-/** States: nothing to do; a call is to be made; the same, and nobody looks until he is woken; it was made. */
+/**
+ * States: nothing to do; a call is to be made; the same, and nobody looks until he is woken; it was
+ * made.
+ */
 export const IDLE = 0
 export const ASKED = 1
 export const LEFT = 2

@@ -1,11 +1,14 @@
 /**
- * Lower layers on file systems that may keep a call waiting for as long as they like: in userspace, or on the network. A call on
- * one of their descriptors (sys/slow.ts) is made by a thread (slow-threads.ts). If the answer does not come at once, the call
- * throws Pending out of the operation; when it has come, the transport calls the operation again, from the start, and what it
- * was told before it is told again, up to where it stopped. Lower layers do not change, so that is true still.
+ * Lower layers on file systems that may keep a call waiting for as long as they like: in userspace,
+ * or on the network. A call on one of their descriptors (sys/slow.ts) is made by a thread
+ * (slow-threads.ts). If the answer does not come at once, the call throws Pending out of the
+ * operation; when it has come, the transport calls the operation again, from the start, and what it
+ * was told before it is told again, up to where it stopped. Lower layers do not change, so that is
+ * true still.
  *
- * An operation that has made, removed or moved something is not called again: from there on a call that was not made before
- * is made directly, and waited for. So what will be read of a lower object is read before it is copied up (`readAhead`).
+ * An operation that has made, removed or moved something is not called again: from there on a call
+ * that was not made before is made directly, and waited for. So what will be read of a lower object
+ * is read before it is copied up (`readAhead`).
  */
 
 import { E } from '../../sys/errno.js'
@@ -47,7 +50,10 @@ interface Answer {
 /** A descriptor that a request has opened. */
 interface OpenedFile {
   readonly fd: number
-  /** `fresh`: not used in this run; `used`; `closed`: it was, and is closed at the end of the request. */
+  /**
+   * `fresh`: not used in this run; `used`; `closed`: it was, and is closed at the end of the
+   * request.
+   */
   state: 'fresh' | 'used' | 'closed'
   readonly key: string
 }
@@ -149,7 +155,10 @@ export class SlowLayers implements SlowRequests {
     this.#nodes = nodes
   }
 
-  /** From now on calls on this descriptor, and on what is opened below it, are calls of a slow layer. */
+  /**
+   * From now on calls on this descriptor, and on what is opened below it, are calls of a slow
+   * layer.
+   */
   register(fd: number, isFile: boolean): void {
     slowFiles.set(fd, new Descriptor(this, fd, isFile))
   }
@@ -190,12 +199,17 @@ export class SlowLayers implements SlowRequests {
     ;(kept as Answers).byFd.clear()
   }
 
-  /** The state is such that the operation may be called again: all that it has begun is complete. */
+  /**
+   * The state is such that the operation may be called again: all that it has begun is complete.
+   */
   settled(): void {
     this.#settledAt = changes.count
   }
 
-  /** Runs a step that is complete when it has worked: what comes after it may wait, if that was so before. */
+  /**
+   * Runs a step that is complete when it has worked: what comes after it may wait, if that was so
+   * before.
+   */
   whole(step: () => Result): Result {
     const before = this.#mayWait()
     const result = step()

@@ -1,8 +1,9 @@
 /**
- * Threads for calls and tasks that may wait for a layer's file system (slow.ts), apart from those of the pool, which others need. A
- * call is handed over in shared memory, and its answer is waited for a moment: most file systems in userspace answer at
- * once, and then nothing has to be parked. Threads are started one after the other as they are needed; what finds none waits
- * in a queue, and nobody else with it.
+ * Threads for calls and tasks that may wait for a layer's file system (slow.ts), apart from those
+ * of the pool, which others need. A call is handed over in shared memory, and its answer is waited
+ * for a moment: most file systems in userspace answer at once, and then nothing has to be parked.
+ * Threads are started one after the other as they are needed; what finds none waits in a queue, and
+ * nobody else with it.
  */
 
 import { fileURLToPath } from 'node:url'
@@ -103,7 +104,8 @@ export class SlowThreads {
    * Has a call or a task done.
    *
    * @param patient the answer may be waited for a moment; else there is none before `runCallbacks`
-   * @param done runs on the union's thread, in the middle of this call where the answer was waited for
+   * @param done runs on the union's thread, in the middle of this call where the answer was waited
+   *   for
    * @returns whether that was so
    */
   run(work: SlowWork, patient: boolean, done: Work['done'], abandon = (): void => {}): boolean {

@@ -1,4 +1,7 @@
-/** What a thread of the I/O pool does. Done twice, each task but `close` leaves what it leaves when done once. */
+/**
+ * What a thread of the I/O pool does. Done twice, each task but `close` leaves what it leaves when
+ * done once.
+ */
 
 import { unlinkat } from '../../sys/at.js'
 import { E } from '../../sys/errno.js'

@@ -31,7 +31,9 @@ export interface Owner {
   readonly end: EndCell
   /** The last task that each thread was given. */
   readonly last: Map<IoThread, number>
-  /** Puts the answer aside; runs nothing. @param passed the task was not begun: the union has ended */
+  /**
+   * Puts the answer aside; runs nothing. @param passed the task was not begun: the union has ended
+   */
   answered(item: Submitted, result: Result, passed: boolean): void
   /** No thread does it: the union's own has to. */
   leave(item: Submitted): void
@@ -72,8 +74,8 @@ export interface Answered {
 }
 
 /**
- * What a thread does first (cells.ts:comesAlive), without a file: where its own can't be loaded it says so. It is alive before it loads
- * anything, so that one which is not can be given up at once.
+ * What a thread does first (cells.ts:comesAlive), without a file: where its own can't be loaded it
+ * says so. It is alive before it loads anything, so that one which is not can be given up at once.
  */
 const START = `
   const { workerData } = require('node:worker_threads')
@@ -95,11 +97,17 @@ const START = `
   }
 `
 
-/** A thread is given up that is not alive after so many milliseconds. One that runs the sources is alive when all of them are loaded. */
+/**
+ * A thread is given up that is not alive after so many milliseconds. One that runs the sources is
+ * alive when all of them are loaded.
+ */
 export const START_MS = BUILT ? 5000 : 60_000
 export const ENTRY = entryPoint('overlay/jobs/worker')
 
-/** So many tasks are with a thread: the next one begins without the union's thread, which may be busy. */
+/**
+ * So many tasks are with a thread: the next one begins without the union's thread, which may be
+ * busy.
+ */
 const DEPTH = 2
 
 const isMessage = ({ task }: Submitted): boolean => task.kind === 'write'
@@ -194,7 +202,10 @@ export class IoThread {
     }
   }
 
-  /** Whether it has not come to life in time; then it never does anything. What loads no file ends nothing else, either. */
+  /**
+   * Whether it has not come to life in time; then it never does anything. What loads no file ends
+   * nothing else, either.
+   */
   isLate(): boolean {
     if (!isStarting(this.#cell) || performance.now() < this.#until || !giveUp(this.#cell))
       return false

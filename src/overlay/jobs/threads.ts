@@ -1,8 +1,9 @@
 /**
- * The threads for input and output of all unions that one thread serves. They are started as they are needed and kept: the
- * foreign-function library never gives back what it maps for a thread.
+ * The threads for input and output of all unions that one thread serves. They are started as they
+ * are needed and kept: the foreign-function library never gives back what it maps for a thread.
  *
- * No union's callback runs in the middle of another one's operation: whoever takes an answer puts it aside for its union.
+ * No union's callback runs in the middle of another one's operation: whoever takes an answer puts
+ * it aside for its union.
  */
 
 import { E } from '../../sys/errno.js'
@@ -17,10 +18,14 @@ import type { Result } from '../ops.js'
 /** Threads that have no message to the kernel. */
 const THREADS = 2
 
-/** Where a thread was given up, has died or could not load its files, none is started for so long. */
+/**
+ * Where a thread was given up, has died or could not load its files, none is started for so long.
+ */
 const RETRY_MS = 60_000
 
-/** How often is asked for the end of what is under way for unions that have ended, in milliseconds. */
+/**
+ * How often is asked for the end of what is under way for unions that have ended, in milliseconds.
+ */
 const MOST_PAUSE_MS = 100
 
 const NO_THREAD = 'no thread for input and output can be started'
@@ -55,13 +60,19 @@ export class IoThreads {
     return this.#threads.size
   }
 
-  /** An eventfd that is signalled when something of a union that has ended is done: `isSettled` then lets go of it. Never closed. */
+  /**
+   * An eventfd that is signalled when something of a union that has ended is done: `isSettled` then
+   * lets go of it. Never closed.
+   */
   get endsFd(): number {
     if (this.#endsFd < 0) this.#endsFd = eventfd()
     return this.#endsFd
   }
 
-  /** Starts a thread before there is a task for it, unless one has nothing to do: that takes some tens of milliseconds. */
+  /**
+   * Starts a thread before there is a task for it, unless one has nothing to do: that takes some
+   * tens of milliseconds.
+   */
   start(owner: Owner): void {
     this.#log = owner.log
     this.#pick(false, owner)
@@ -107,7 +118,10 @@ export class IoThreads {
     return this.#ending.size === 0
   }
 
-  /** Settles when nothing of the unions that have ended is under way: in a thread whose event loop turns. */
+  /**
+   * Settles when nothing of the unions that have ended is under way: in a thread whose event loop
+   * turns.
+   */
   leftovers(): Promise<void> {
     this.#leftovers ??= this.#waitForEnds().finally(() => {
       this.#leftovers = null
@@ -153,8 +167,8 @@ export class IoThreads {
   }
 
   /**
-   * A thread does nothing any more. What it has not answered is done by another one, or by the union's own; but nothing is
-   * closed twice: the number may be another file's by then.
+   * A thread does nothing any more. What it has not answered is done by another one, or by the
+   * union's own; but nothing is closed twice: the number may be another file's by then.
    */
   #lose(
     thread: IoThread,
@@ -198,9 +212,10 @@ export class IoThreads {
   }
 
   /**
-   * Undefined: all have enough to do. Null: there is none, and none can be started. A message to the kernel waits for requests
-   * of the kernel, which may wait for other tasks (data written back to a file that is copied up for it): no such task is
-   * put behind one, so all messages go to one thread.
+   * Undefined: all have enough to do. Null: there is none, and none can be started. A message to
+   * the kernel waits for requests of the kernel, which may wait for other tasks (data written back
+   * to a file that is copied up for it): no such task is put behind one, so all messages go to one
+   * thread.
    */
   #pick(telling: boolean, owner: Owner): IoThread | null | undefined {
     const threads = [...this.#threads]

@@ -1,4 +1,7 @@
-/** Tasks that wait for a thread. The unions take turns, so that one with many tasks keeps nobody else waiting for all of them. */
+/**
+ * Tasks that wait for a thread. The unions take turns, so that one with many tasks keeps nobody
+ * else waiting for all of them.
+ */
 
 import type { Owner, Submitted } from './thread.js'
 

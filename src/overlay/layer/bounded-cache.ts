@@ -1,4 +1,7 @@
-/** A cache of what is open, with a bound that may change. What was not used the longest is closed first. */
+/**
+ * A cache of what is open, with a bound that may change. What was not used the longest is closed
+ * first.
+ */
 
 import { LRUCache } from 'lru-cache'
 
@@ -57,7 +60,8 @@ export class BoundedCache<K extends object, V extends object | number> {
       for (const key of [...this.#lru.keys()].filter(isMeant)) this.#lru.delete(key)
       return
     }
-    // Not `clear` or `keys`: the first use of their generators takes longer than all the rest of a union's end.
+    // Not `clear` or `keys`: the first use of their generators takes longer than all the rest of a
+    // union's end.
     while (this.#lru.pop() !== undefined);
   }
 }

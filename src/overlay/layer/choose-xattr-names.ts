@@ -1,6 +1,7 @@
 /**
- * Under which names a union has its marks: `trusted.` or `user.`, with the kernel's `overlay.` or with `tsoverlay.`, where an
- * upper layer does not keep the former. Another union below may take them and keep them to itself.
+ * Under which names a union has its marks: `trusted.` or `user.`, with the kernel's `overlay.` or
+ * with `tsoverlay.`, where an upper layer does not keep the former. Another union below may take
+ * them and keep them to itself.
  */
 
 import { CAP_SYS_ADMIN } from '../../sys/constants.js'
@@ -21,8 +22,9 @@ interface MarkChoice {
 }
 
 /**
- * Whether the root of a layer says that its marks are in this program's own space. A layer never has both: the root of an
- * upper layer that begins with it is marked at once (workdir.ts), and goes on with it wherever it is.
+ * Whether the root of a layer says that its marks are in this program's own space. A layer never
+ * has both: the root of an upper layer that begins with it is marked at once (workdir.ts), and goes
+ * on with it wherever it is.
  */
 const isOwn = (layer: Layer, userPrefix: boolean): boolean => {
   const value = new MarkReader(userPrefix, null, 'tsoverlay.').value(layer.fd, '', 'opaque')
@@ -31,7 +33,8 @@ const isOwn = (layer: Layer, userPrefix: boolean): boolean => {
 }
 
 /**
- * Of itself `user.` is taken where `trusted.` is refused: that belongs to CAP_SYS_ADMIN in the initial user namespace.
+ * Of itself `user.` is taken where `trusted.` is refused: that belongs to CAP_SYS_ADMIN in the
+ * initial user namespace.
  *
  * @param base the work directory, or -1 for a union that writes nothing
  * @throws {MountError} where that can't be found out now

@@ -1,14 +1,19 @@
 /**
- * How many descriptors the unions of this thread may keep open that they can open again. The process has a limit, and
- * its threads share what that leaves. Each has its own copy of this module; what they share is told in memory that they share
- * (server/thread.ts).
+ * How many descriptors the unions of this thread may keep open that they can open again. The
+ * process has a limit, and its threads share what that leaves. Each has its own copy of this
+ * module; what they share is told in memory that they share (server/thread.ts).
  */
 
-/** How many threads serve unions, and how many descriptors their unions need as long as they live. */
+/**
+ * How many threads serve unions, and how many descriptors their unions need as long as they live.
+ */
 export const THREADS = 0
 export const HELD = 1
 
-/** Of a union, beside one for each layer: the connection, the work directory and index, locks, what wakes its thread, and its mark. */
+/**
+ * Of a union, beside one for each layer: the connection, the work directory and index, locks, what
+ * wakes its thread, and its mark.
+ */
 const HELD_EACH = 12
 export const heldBy = (layers: number): number => HELD_EACH + layers
 

@@ -1,7 +1,8 @@
 /**
- * Layers and the real directories in them. A real object is always addressed as (directory descriptor, one
- * name); descriptors of directories are O_PATH, kept in a bounded cache, and reopened from the nearest
- * ancestor that is still open, never through a symlink and never out of the layer.
+ * Layers and the real directories in them. A real object is always addressed as (directory
+ * descriptor, one name); descriptors of directories are O_PATH, kept in a bounded cache, and
+ * reopened from the nearest ancestor that is still open, never through a symlink and never out of
+ * the layer.
  */
 
 import { openat2 } from '../../sys/at.js'
@@ -45,31 +46,57 @@ export class Layer implements Numbering {
   readonly root: RealDir
   /** name_to_handle_at(2) works, so that objects can be named in origin xattrs and in the index. */
   readonly handles: boolean
-  /** There are none, but inode numbers are those of a file system below: another union's (origin.ts:encodeForIndex). */
+  /**
+   * There are none, but inode numbers are those of a file system below: another union's
+   * (origin.ts:encodeForIndex).
+   */
   readonly keepsNumbers: boolean
-  /** False on a FUSE file system and in another union: what is copied up there is born anew (identity.ts). */
+  /**
+   * False on a FUSE file system and in another union: what is copied up there is born anew
+   * (identity.ts).
+   */
   readonly keepsBirths: boolean
-  /** Its inode numbers, or handles, tell which names are one file's. A FUSE server may show one number for several files. */
+  /**
+   * Its inode numbers, or handles, tell which names are one file's. A FUSE server may show one
+   * number for several files.
+   */
   get tellsLinks(): boolean {
     return this.keepsBirths || this.keepsNumbers || this.handles
   }
-  /** False where its file system has no inode flags: what statx(2) says of them is no inode's (erofs calls each immutable). */
+  /**
+   * False where its file system has no inode flags: what statx(2) says of them is no inode's (erofs
+   * calls each immutable).
+   */
   readonly hasFlags: boolean
-  /** It is reached through a private mount (sys/mount.ts): a lower layer read-only, the upper one as the union is mounted. */
+  /**
+   * It is reached through a private mount (sys/mount.ts): a lower layer read-only, the upper one as
+   * the union is mounted.
+   */
   readonly isPrivate: boolean
-  /** What a caller's reading opens a file or directory with: O_NOATIME, where the mount would move times as it likes. */
+  /**
+   * What a caller's reading opens a file or directory with: O_NOATIME, where the mount would move
+   * times as it likes.
+   */
   readonly readFlags: number
   /** Reads what its objects bear. */
   marks = KERNEL_MARKS
   /** The attribute that owners and modes are kept in (stat-override.ts); '': the inodes tell. */
   override: ByteString = ''
-  /** Others than the mounter may have written such attributes, and would gain by it (stat-override.ts:isCredible). */
+  /**
+   * Others than the mounter may have written such attributes, and would gain by it
+   * (stat-override.ts:isCredible).
+   */
   cautious = false
-  /** It was mapped by the mount it is reached through: its ids come as they are shown, and this is the way back. */
+  /**
+   * It was mapped by the mount it is reached through: its ids come as they are shown, and this is
+   * the way back.
+   */
   shownBy: Owners | null = null
   /** Calls on it may wait for somebody else (slow.ts). */
   slow = false
-  /** False where a copy-up has found that files cannot share their extents with the upper layer's. */
+  /**
+   * False where a copy-up has found that files cannot share their extents with the upper layer's.
+   */
   sharesExtents: boolean | undefined = undefined
 
   constructor(init: {
@@ -106,7 +133,9 @@ export class Layer implements Numbering {
   }
 }
 
-/** A directory in a layer. Knows its place, so that its descriptor can be closed and opened again. */
+/**
+ * A directory in a layer. Knows its place, so that its descriptor can be closed and opened again.
+ */
 export class RealDir implements Identity {
   readonly layer: Layer
   /** Null for the layer's root, and for a directory that was removed. */
@@ -115,13 +144,18 @@ export class RealDir implements Identity {
   /** Which directory it is, of all but the layer's root. */
   real: Ino = 0
   birth = 0
-  /** Another directory had its place when it was opened last: whatever is merged from it has to be looked up again. */
+  /**
+   * Another directory had its place when it was opened last: whatever is merged from it has to be
+   * looked up again.
+   */
   stale = false
   /** `overlay.opaque="x"`: regular files in it may be whiteouts by xattr. */
   xattrWhiteouts = false
   /** `overlay.impure`: it may hold objects whose inode number comes from another layer. */
   impure = false
-  /** Names `N` for which `.wh.N` is here; undefined while nobody has looked at the whole directory. */
+  /**
+   * Names `N` for which `.wh.N` is here; undefined while nobody has looked at the whole directory.
+   */
   dotWhiteouts: Set<ByteString> | undefined
   /** How often a single `.wh.` name was probed for while `dotWhiteouts` was undefined. */
   dotProbes = 0
@@ -141,13 +175,19 @@ const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 /** The bounded cache of open directory descriptors: one for all unions of a thread. */
 export class DirFds {
   readonly #cache: BoundedCache<RealDir, number>
-  /** What `get` gave last: most calls ask for the same directory as the one before. It is the youngest entry. */
+  /**
+   * What `get` gave last: most calls ask for the same directory as the one before. It is the
+   * youngest entry.
+   */
   #last: RealDir | null = null
   #lastFd = -1
   /** How many unions have it. */
   #users = 0
 
-  /** @param max how many descriptors may be open at once (at least 8: one operation needs a few); `bound` may say less */
+  /**
+   * @param max how many descriptors may be open at once (at least 8: one operation needs a few);
+   *   `bound` may say less
+   */
   constructor(max: number, bound = () => max) {
     this.#cache = new BoundedCache<RealDir, number>(
       Math.max(8, max),
@@ -172,8 +212,8 @@ export class DirFds {
   }
 
   /**
-   * An O_PATH descriptor of the directory, or -errno. It stays open at least over the next seven calls;
-   * callers do not close it.
+   * An O_PATH descriptor of the directory, or -errno. It stays open at least over the next seven
+   * calls; callers do not close it.
    */
   get(dir: RealDir): Result {
     if (dir === this.#last) return this.#lastFd
@@ -187,7 +227,10 @@ export class DirFds {
     return this.#reopen(dir)
   }
 
-  /** A descriptor of the directory that it can be listed by, once, or -errno. The caller gives it to `put` or closes it. */
+  /**
+   * A descriptor of the directory that it can be listed by, once, or -errno. The caller gives it to
+   * `put` or closes it.
+   */
   openRead(dir: RealDir): Result {
     const cached = this.#cache.get(dir) ?? (dir === dir.layer.root ? dir.layer.fd : -1)
     if (cached >= 0) return openRead(cached, '.', O_DIRECTORY)
@@ -230,8 +273,8 @@ export class DirFds {
   }
 
   /**
-   * Closes the least recently used half: called when the process runs out of descriptors. False: there was nothing to
-   * close.
+   * Closes the least recently used half: called when the process runs out of descriptors. False:
+   * there was nothing to close.
    */
   shrink(): boolean {
     // A walk may be on its way from the last one.
@@ -258,7 +301,8 @@ export class DirFds {
 
   #open(dir: RealDir, flags: number): Result {
     this.#last = null
-    // Walk up to a directory that is open; its fd is touched by get(), so that nothing below evicts it.
+    // Walk up to a directory that is open; its fd is touched by get(), so that nothing below evicts
+    // it.
     const names: ByteString[] = []
     let at: RealDir = dir
     let fd = -1
@@ -280,7 +324,8 @@ export class DirFds {
       const wanted = from === names.length ? flags : DIRECTORY_FLAGS
       let next = openat2(fd, path, wanted, 0, RESOLVE)
       if (next === -E.EMFILE || next === -E.ENFILE) {
-        // A step's own descriptor is not in the cache, the start's may be: it is the newest, so kept.
+        // A step's own descriptor is not in the cache, the start's may be: it is the newest, so
+        // kept.
         this.shrink()
         next = openat2(fd, path, wanted, 0, RESOLVE)
       }

@@ -47,7 +47,8 @@ export const topMarks = { bits: 0 }
 /**
  * What the real directory has under the name, attributes in `st`; or -errno.
  *
- * @param last there is no layer below that has the directory: a `.wh.` name would hide nothing, and is not asked for
+ * @param last there is no layer below that has the directory: a `.wh.` name would hide nothing, and
+ *   is not asked for
  */
 export function examine(u: Union, real: RealDir, name: ByteString, st: Stat, last = false): Result {
   const fd = u.fds.get(real)
@@ -115,6 +116,9 @@ export function readDirectoryMarks(
   return Math.min(hidden, 0)
 }
 
-/** Whether no layer is left in which a redirect could lead anywhere: then it is not looked at (kernel: ovl_lookup). */
+/**
+ * Whether no layer is left in which a redirect could lead anywhere: then it is not looked at
+ * (kernel: ovl_lookup).
+ */
 const isLast = (u: Union, { layer }: RealDir, last: boolean): boolean =>
   u.options.redirectDir === 'nofollow' ? last : layer.index === u.lowers.length

@@ -29,7 +29,10 @@ export function markDotOpaque(fd: number, name: ByteString): Result {
   return makeMark(fd, pathOf(name))
 }
 
-/** Makes an empty file that says all by its name. One that is there, whatever it is, says the same, and is not opened. */
+/**
+ * Makes an empty file that says all by its name. One that is there, whatever it is, says the same,
+ * and is not opened.
+ */
 export function makeMark(fd: number, path: ByteString): Result {
   const mark = openat2(fd, path, O_CREAT | O_EXCL | O_WRONLY, 0, RESOLVE)
   if (mark < 0) return mark === -E.EEXIST ? 0 : mark

@@ -1,7 +1,8 @@
 /**
- * Opening what was a regular file when it was looked up. The owner of a layer's directory may have put something else in
- * its place since: a FIFO, whose open(2) waits for a peer, or a device. And anybody who owns the file may hold a lease
- * on it (fcntl(2) F_SETLEASE), which makes an open wait for him. The union's thread waits for neither.
+ * Opening what was a regular file when it was looked up. The owner of a layer's directory may have
+ * put something else in its place since: a FIFO, whose open(2) waits for a peer, or a device. And
+ * anybody who owns the file may hold a lease on it (fcntl(2) F_SETLEASE), which makes an open wait
+ * for him. The union's thread waits for neither.
  */
 
 import { fstatx, openat, openPath, fdPath } from '../../sys/at.js'
@@ -22,8 +23,8 @@ const st = new Stat()
  * Opens (fd, name), which is to be a regular file; O_NOATIME is left out where it is refused.
  *
  * @param of what the file is to be
- * @returns the descriptor, or -errno: -ESTALE where something else is there now (the kernel then looks the name up
- * again), -EAGAIN while the holder of a lease is asked to give it back
+ * @returns the descriptor, or -errno: -ESTALE where something else is there now (the kernel then
+ *   looks the name up again), -EAGAIN while the holder of a lease is asked to give it back
  */
 export function openRegular(
   fd: number,
@@ -46,7 +47,10 @@ export function reopenRegular(fd: number, flags: number, of: Identity | null): R
   return opened < 0 ? asStale(opened) : check(opened, of)
 }
 
-/** Errors that tell of another type: a FIFO without a reader, a socket, a whiteout; a symlink; a directory. */
+/**
+ * Errors that tell of another type: a FIFO without a reader, a socket, a whiteout; a symlink; a
+ * directory.
+ */
 const asStale = (result: Result): Result =>
   result === -E.ENXIO || result === -E.ELOOP || result === -E.EISDIR ? -E.ESTALE : result
 
@@ -58,8 +62,8 @@ function check(fd: number, of: Identity | null): Result {
 }
 
 /**
- * The result of an open. Nobody says when a lease is given back, so that is asked for again and again: it is broken at
- * the latest after /proc/sys/fs/lease-break-time.
+ * The result of an open. Nobody says when a lease is given back, so that is asked for again and
+ * again: it is broken at the latest after /proc/sys/fs/lease-break-time.
  *
  * @param flags what a caller has opened the file with: with O_NONBLOCK he does not want to wait
  * @throws Pending instead of -EAGAIN

@@ -26,8 +26,8 @@ const handleBuffer = Buffer.allocUnsafeSlow(128)
 const decoded = new Stat()
 
 /**
- * The origin structure of the real object (fd, name) in `layer`. `upper` sets the flag that says "of the upper layer"
- * (kernel: ovl_encode_real_fh, is_upper).
+ * The origin structure of the real object (fd, name) in `layer`. `upper` sets the flag that says
+ * "of the upper layer" (kernel: ovl_encode_real_fh, is_upper).
  *
  * @returns null where its file system has no handles, or it is not on the layer's; or -errno
  */
@@ -52,22 +52,29 @@ export function encodeOrigin(
   return out
 }
 
-/** Whether an object is on a mount below the layer's root, where those can't be left out: its handle means another one here. */
+/**
+ * Whether an object is on a mount below the layer's root, where those can't be left out: its handle
+ * means another one here.
+ */
 function isMounted(layer: Layer, fd: number, name: ByteString): boolean {
   const result = name === '' ? fstatx(fd, identified) : statxat(fd, name, identified)
   return result >= 0 && fstatx(layer.fd, decoded) >= 0 && identified.mntId !== decoded.mntId
 }
 
-/** Where the kernel has a file system's number, so that no file system takes what follows for a handle of its own. */
+/**
+ * Where the kernel has a file system's number, so that no file system takes what follows for a
+ * handle of its own.
+ */
 const OWN_UUID = Buffer.from('tsoverlay inode ', 'latin1')
 const OWN_TYPE = 0xfe
 const OWN_LENGTH = 40
 const identified = new Stat()
 
 /**
- * What the index knows a lower file with several links by: its origin, or, in a layer that lies in another union, where no
- * handle outlasts a mount, its inode number and what tells that it still is the same file. Null, too, for a file of another device
- * than the layer's: numbers of devices change from mount to mount.
+ * What the index knows a lower file with several links by: its origin, or, in a layer that lies in
+ * another union, where no handle outlasts a mount, its inode number and what tells that it still is
+ * the same file. Null, too, for a file of another device than the layer's: numbers of devices
+ * change from mount to mount.
  */
 export function encodeForIndex(layer: Layer, fd: number, name: ByteString): Buffer | Result | null {
   if (!layer.keepsNumbers) return encodeOrigin(layer, fd, name)
@@ -88,8 +95,8 @@ export function encodeForIndex(layer: Layer, fd: number, name: ByteString): Buff
 }
 
 /**
- * Whether an object of each layer can be found by its origin: that takes handles, and CAP_DAC_READ_SEARCH in the
- * initial user namespace.
+ * Whether an object of each layer can be found by its origin: that takes handles, and
+ * CAP_DAC_READ_SEARCH in the initial user namespace.
  */
 export function canFindOrigins(lowers: Layer[]): boolean {
   return lowers.every(layer => {
@@ -117,8 +124,9 @@ interface Origin {
 /**
  * Finds the inode number and link count of what an origin stands for, and the layer it is on.
  *
- * @returns null where the structure is not understood, no layer is on that file system, the object is gone, or this process
- * may not find it (the upper inode's own number is shown then); or -errno
+ * @returns null where the structure is not understood, no layer is on that file system, the object
+ *   is gone, or this process may not find it (the upper inode's own number is shown then); or
+ *   -errno
  */
 export function originIno(value: Buffer, lowers: Layer[]): Origin | Result | null {
   if (value.length < HEADER + 1 || value[0] !== VERSION || value[1] !== MAGIC) return null

@@ -10,7 +10,10 @@ import { OWNER_READ, OWNER_WRITE, withRight } from '../owner/owner-access.js'
 import type { ByteString, Result } from '../ops.js'
 import { markDotOpaque } from './opaque-file.js'
 
-/** Whose names they are: the kernel's, or this program's, for an upper layer where the former are not kept. */
+/**
+ * Whose names they are: the kernel's, or this program's, for an upper layer where the former are
+ * not kept.
+ */
 export type MarkSpace = 'overlay.' | 'tsoverlay.'
 /** fuse-overlayfs 1.x marks opaque directories with this one. */
 const FUSE_OVERLAYFS_OPAQUE = 'user.fuseoverlayfs.opaque'
@@ -29,9 +32,9 @@ export const Mark = {
 } as const
 
 /**
- * What is read under another prefix as well, in lower layers, and only where `user.` is the prefix: what hides.
- * `trusted.` is for root to write. Where it is the prefix, a `user.` mark says nothing, as to the kernel: any user
- * who may write to an object could have set it.
+ * What is read under another prefix as well, in lower layers, and only where `user.` is the prefix:
+ * what hides. `trusted.` is for root to write. Where it is the prefix, a `user.` mark says nothing,
+ * as to the kernel: any user who may write to an object could have set it.
  */
 const FOREIGN = Mark.OPAQUE | Mark.WHITEOUT
 
@@ -67,7 +70,10 @@ export class MarkNames {
   readonly protattr: ByteString
   readonly nlink: ByteString
   readonly upper: ByteString
-  /** Its name begins with `.wh.`, and hides nothing (whiteout.ts:hidesAnother). No other union knows this one. */
+  /**
+   * Its name begins with `.wh.`, and hides nothing (whiteout.ts:hidesAnother). No other union knows
+   * this one.
+   */
   readonly ordinary: ByteString
 
   constructor(prefix: ByteString) {
@@ -85,7 +91,10 @@ export class MarkNames {
   }
 }
 
-/** Reads marks: under one prefix, and in lower layers those that hide under others that are no less trusted. */
+/**
+ * Reads marks: under one prefix, and in lower layers those that hide under others that are no less
+ * trusted.
+ */
 export class MarkReader {
   readonly names: MarkNames
   /** What was read last bears no extended attribute at all. */
@@ -97,7 +106,10 @@ export class MarkReader {
   readonly #users: ByteString
   #skipped: (() => void) | null
 
-  /** @param skipped is told once that a lower layer has a mark which is not read and would hide something */
+  /**
+   * @param skipped is told once that a lower layer has a mark which is not read and would hide
+   *   something
+   */
   constructor(
     userxattr: boolean,
     skipped: (() => void) | null = null,
@@ -112,7 +124,10 @@ export class MarkReader {
     this.#skipped = skipped
   }
 
-  /** Which marks the object bears (bits of `Mark`); 0 also where xattrs are not supported. Or -errno. */
+  /**
+   * Which marks the object bears (bits of `Mark`); 0 also where xattrs are not supported. Or
+   * -errno.
+   */
   read(fd: number, name: ByteString, lower: boolean): Result {
     let buffer = smallList
     let length = listxattrat(fd, name, buffer)
@@ -152,8 +167,9 @@ export class MarkReader {
   }
 
   /**
-   * The value of `overlay.opaque` (`y` or `x`), or '' for none. One that is there but may not be read (of a
-   * lower directory, by an ordinary user) counts as `y`: what may be deleted is not shown. Or -errno.
+   * The value of `overlay.opaque` (`y` or `x`), or '' for none. One that is there but may not be
+   * read (of a lower directory, by an ordinary user) counts as `y`: what may be deleted is not
+   * shown. Or -errno.
    */
   opaque(fd: number, name: ByteString, lower: boolean): string | Result {
     const attributes = [this.names.opaque]
@@ -167,7 +183,10 @@ export class MarkReader {
     return ''
   }
 
-  /** A mark's value as bytes in a string, or null for none; or -errno. One of a lower layer that may not be read is none. */
+  /**
+   * A mark's value as bytes in a string, or null for none; or -errno. One of a lower layer that may
+   * not be read is none.
+   */
   value(
     fd: number,
     name: ByteString,
@@ -189,8 +208,8 @@ export class MarkReader {
   }
 
   /**
-   * Whether objects other than files and directories can bear marks: `user.` is not for them, xattr(7), and fuse-overlayfs gives
-   * the attributes of a symlink to what it points to.
+   * Whether objects other than files and directories can bear marks: `user.` is not for them,
+   * xattr(7), and fuse-overlayfs gives the attributes of a symlink to what it points to.
    */
   get onAll(): boolean {
     return this.isTrusted && this.space === 'overlay.'
@@ -202,8 +221,8 @@ export class MarkReader {
   }
 
   /**
-   * Whether marks can be written at all, here and by whoever mounts (kernel: ovl_make_workdir), and are read back: another
-   * union may take them without a word and keep them to itself.
+   * Whether marks can be written at all, here and by whoever mounts (kernel: ovl_make_workdir), and
+   * are read back: another union may take them without a word and keep them to itself.
    *
    * @returns 1 or 0; or -errno, where that can't be found out now
    */
@@ -217,23 +236,26 @@ export class MarkReader {
   }
 
   /**
-   * Marks a directory under which lower layers would show (kernel: ovl_set_opaque). Where no attribute can be
-   * written, by a file in it, as container layers have it.
+   * Marks a directory under which lower layers would show (kernel: ovl_set_opaque). Where no
+   * attribute can be written, by a file in it, as container layers have it.
    */
   setOpaque(fd: number, name: ByteString): Result {
     const result = this.set(fd, name, 'opaque', 'y')
     return isXattrRefusal(result) ? markDotOpaque(fd, name) : result
   }
 
-  /** Lets the directory have whiteouts by xattr. The same mark says that it is opaque, which it then stays. */
+  /**
+   * Lets the directory have whiteouts by xattr. The same mark says that it is opaque, which it then
+   * stays.
+   */
   setXattrWhiteouts(fd: number): Result {
     const result = setxattrat(fd, '', this.names.opaque, Buffer.from('x'), XATTR_CREATE)
     return result === -E.EEXIST ? 0 : result
   }
 
   /**
-   * Whether an xattr name is the union's own and not to be shown. Escaped names (`overlay.overlay.X`,
-   * kernel: ovl_is_escaped_xattr) are a user's.
+   * Whether an xattr name is the union's own and not to be shown. Escaped names
+   * (`overlay.overlay.X`, kernel: ovl_is_escaped_xattr) are a user's.
    */
   isPrivate(attr: ByteString): boolean {
     return attr.startsWith(this.names.prefix) && !this.isEscaped(attr)
@@ -243,7 +265,10 @@ export class MarkReader {
     return attr.startsWith(this.names.prefix + 'overlay.')
   }
 
-  /** Whether an attribute of the root would tell the next mount that marks have other names (choose-xattr-names.ts). */
+  /**
+   * Whether an attribute of the root would tell the next mount that marks have other names
+   * (choose-xattr-names.ts).
+   */
   saysOther(attr: ByteString): boolean {
     return this.space === 'overlay.' && /^(?:trusted|user)\.tsoverlay\./.test(attr)
   }

@@ -10,7 +10,9 @@ import type { ByteString, Result } from '../ops.js'
 
 const CHUNK = 65536
 
-/** What the last listing has left; to make a new one takes longer than to list a small directory. */
+/**
+ * What the last listing has left; to make a new one takes longer than to list a small directory.
+ */
 let spare: Dirents | null = null
 
 /**
@@ -24,9 +26,9 @@ export function openRead(fd: number, name: ByteString, flags = 0, noAtime = O_NO
 }
 
 /**
- * Takes the entries of a real directory one after the other, until it returns false. An object that does so often is of a
- * class: a function that is made for each directory loses what the engine has compiled for it, for that goes with
- * the last one there is.
+ * Takes the entries of a real directory one after the other, until it returns false. An object that
+ * does so often is of a class: a function that is made for each directory loses what the engine has
+ * compiled for it, for that goes with the last one there is.
  */
 export interface EntryTaker {
   take(name: ByteString, ino: Ino, type: number): boolean

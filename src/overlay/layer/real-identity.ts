@@ -1,12 +1,15 @@
 /**
- * Which real object a node stands for, or a real directory. The kernel decides by the owner and the mode that it was told of a node
- * who may do what; the server then finds the object by its name. Whoever may write to the directory that has the name can
- * put another object there in the meantime, one that belongs to somebody else. So what is opened, read or changed for a node
- * is the object whose attributes were told, or the request fails with ESTALE: the kernel then looks the name up again.
+ * Which real object a node stands for, or a real directory. The kernel decides by the owner and the
+ * mode that it was told of a node who may do what; the server then finds the object by its name.
+ * Whoever may write to the directory that has the name can put another object there in the
+ * meantime, one that belongs to somebody else. So what is opened, read or changed for a node is the
+ * object whose attributes were told, or the request fails with ESTALE: the kernel then looks the
+ * name up again.
  *
- * A number means nothing without its device: a layer may hold several, as subvolumes of btrfs are, and the file systems below
- * another union. And it may be used again once its inode is gone, so the time of birth counts as well. Not where the layer
- * lies in another union, or a server shows it: a file that is copied up there is born anew, by a change of this union, too.
+ * A number means nothing without its device: a layer may hold several, as subvolumes of btrfs are,
+ * and the file systems below another union. And it may be used again once its inode is gone, so the
+ * time of birth counts as well. Not where the layer lies in another union, or a server shows it: a
+ * file that is copied up there is born anew, by a change of this union, too.
  */
 
 import { fstatx } from '../../sys/at.js'
@@ -16,7 +19,10 @@ import { Stat, type Ino, type Statx } from '../../sys/stat.js'
 export interface Identity {
   /** The inode number in its layer. 0: not known, so anything will do. */
   real: Ino
-  /** 31 bits that stand for the device and the time of birth, and then 1; or for the device alone, and then 0. */
+  /**
+   * 31 bits that stand for the device and the time of birth, and then 1; or for the device alone,
+   * and then 0.
+   */
   birth: number
 }
 
@@ -61,7 +67,10 @@ export function isSame(it: Identity, st: Statx): boolean {
 export const upperKey = (st: Stat, layer: Numbering): InodeKey =>
   st.dev === layer.dev ? st.ino : `${st.dev}:${st.ino}`
 
-/** The key of an inode of a lower layer. A server may show one number for several files: there they must be alike, too. */
+/**
+ * The key of an inode of a lower layer. A server may show one number for several files: there they
+ * must be alike, too.
+ */
 export const lowerKey = (st: Stat, layer: Numbering): InodeKey =>
   layer.keepsBirths
     ? upperKey(st, layer)

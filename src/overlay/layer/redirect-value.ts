@@ -1,4 +1,7 @@
-/** What `overlay.redirect` of an object says, checked: nothing else may get where names of layers are expected. */
+/**
+ * What `overlay.redirect` of an object says, checked: nothing else may get where names of layers
+ * are expected.
+ */
 
 import { E } from '../../sys/errno.js'
 import type { Layer } from './layer.js'
@@ -7,7 +10,8 @@ import { believes } from './trust.js'
 import type { Union } from '../union.js'
 
 /**
- * Whether it is a name or an absolute path of names (kernel: ovl_get_redirect_xattr, and what its lookup refuses).
+ * Whether it is a name or an absolute path of names (kernel: ovl_get_redirect_xattr, and what its
+ * lookup refuses).
  *
  * @returns 0, -EINVAL, or -EACCES for `.` and `..`
  */
@@ -23,7 +27,8 @@ export function checkRedirect(value: ByteString): Result {
 /**
  * The redirect of (fd, name), '' for none.
  *
- * @returns -EINVAL or -EACCES for one that is no name and no path; -EPERM for one that is not to be followed
+ * @returns -EINVAL or -EACCES for one that is no name and no path; -EPERM for one that is not to be
+ *   followed
  */
 export function readRedirect(
   u: Union,

@@ -38,8 +38,8 @@ export function followRedirect(
 /**
  * Walks a path of directories down from a layer's root (kernel: ovl_lookup_layer).
  *
- * @returns the directory, or null; whether it ends here; and the path by which the layers below know it,
- * which redirects on the way may have changed
+ * @returns the directory, or null; whether it ends here; and the path by which the layers below
+ *   know it, which redirects on the way may have changed
  */
 export function walk(
   u: Union,
@@ -61,7 +61,8 @@ export function walk(
     else if (redirect !== '') {
       const rest = path.slice(i + 1)
       const absolute = redirect.startsWith('/')
-      // It leads to another place below, past an opaque directory on the way (kernel: ovl_check_redirect).
+      // It leads to another place below, past an opaque directory on the way (kernel:
+      // ovl_check_redirect).
       if (absolute) stop = false
       const above = absolute ? [] : below.slice(0, below.length - rest.length - 1)
       below = [...above, ...redirect.split('/').filter(step => step !== ''), ...rest]

@@ -14,7 +14,10 @@ import { DOT_WHITEOUT } from './whiteout.js'
 const PROBE = '#probe'
 const probed = new Stat()
 
-/** Whether `make` makes something that looks as it should: 1 or 0, or -errno. It is taken away again. */
+/**
+ * Whether `make` makes something that looks as it should: 1 or 0, or -errno. It is taken away
+ * again.
+ */
 function canMake(fd: number, name: ByteString, make: () => Result, check: () => boolean): Result {
   let result = make()
   if (result >= 0) result = statxat(fd, name, probed)
@@ -25,8 +28,9 @@ function canMake(fd: number, name: ByteString, make: () => Result, check: () => 
 }
 
 /**
- * The first form of whiteout that can be written and is read back. In another union no device 0/0 can be made, since
- * it would be a whiteout there (kernel: ovl_mknod), nor in some of them a name that begins with `.wh.`.
+ * The first form of whiteout that can be written and is read back. In another union no device 0/0
+ * can be made, since it would be a whiteout there (kernel: ovl_mknod), nor in some of them a name
+ * that begins with `.wh.`.
  *
  * @returns the form, or -errno
  */
@@ -50,6 +54,7 @@ export function chooseForm(
     {},
     'no form of whiteout can be written here: what a lower layer has can be changed, but not deleted or renamed',
   )
-  // It fails before anything is changed; RENAME_WHITEOUT would leave a hole that shows what lies below.
+  // It fails before anything is changed; RENAME_WHITEOUT would leave a hole that shows what lies
+  // below.
   return 'xattr'
 }

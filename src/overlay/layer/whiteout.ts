@@ -21,14 +21,17 @@ const PROBES = 12
 
 const probe = new Stat()
 
-/** Whether a name is one of the marks' own; such names exist in the union where they hide nothing (`hidesAnother`). */
+/**
+ * Whether a name is one of the marks' own; such names exist in the union where they hide nothing
+ * (`hidesAnother`).
+ */
 export function isDotWhiteoutName(name: ByteString): boolean {
   return name.startsWith(DOT_WHITEOUT)
 }
 
 /**
- * Whether a name that begins with `.wh.` is there and says that another one is deleted. It does not where it was made
- * through a union, which has marked the object, or is itself a whiteout.
+ * Whether a name that begins with `.wh.` is there and says that another one is deleted. It does not
+ * where it was made through a union, which has marked the object, or is itself a whiteout.
  *
  * @param lower it is in a lower layer
  * @returns 1 or 0, or -errno
@@ -46,7 +49,10 @@ export function hidesAnother(
   return (bits & (Mark.ORDINARY | Mark.WHITEOUT)) === 0 ? 1 : 0
 }
 
-/** Whether a union that writes can have names that begin with `.wh.`: not where its own whiteouts have them. */
+/**
+ * Whether a union that writes can have names that begin with `.wh.`: not where its own whiteouts
+ * have them.
+ */
 export const takesDotNames = (u: Union): boolean => u.work !== null && u.work.form !== 'wh'
 
 /**
@@ -95,10 +101,10 @@ function scanDotWhiteouts(u: Union, dir: RealDir, fd: number): Set<ByteString> |
 }
 
 /**
- * Whether a real object is a whiteout: char 0/0, or an empty regular file with `overlay.whiteout`. Only
- * who lists a directory goes by its mark `opaque=x`, as one that looks up a name has the attributes at hand
- * (kernel: ovl_path_is_whiteout). In the upper layer marks with the other prefix are those of a union that has its
- * upper layer in this one.
+ * Whether a real object is a whiteout: char 0/0, or an empty regular file with `overlay.whiteout`.
+ * Only who lists a directory goes by its mark `opaque=x`, as one that looks up a name has the
+ * attributes at hand (kernel: ovl_path_is_whiteout). In the upper layer marks with the other prefix
+ * are those of a union that has its upper layer in this one.
  *
  * @param st its attributes
  * @param lower it is in a lower layer
@@ -117,8 +123,8 @@ export function isWhiteout(
 }
 
 /**
- * A whiteout and something else change places. The whiteout is named first: fuse-overlayfs, as the file system of an upper
- * layer, takes no directory there where the other one is a hard link.
+ * A whiteout and something else change places. The whiteout is named first: fuse-overlayfs, as the
+ * file system of an upper layer, takes no directory there where the other one is a hard link.
  */
 export const exchangeWhiteout = (
   fd: number,
@@ -131,8 +137,9 @@ const STICKY = 0o1000
 const directory = new Stat()
 
 /**
- * Whether a mark counts that hides what is merged with a directory: where its owner could have moved that directory, or what is
- * in it, away. In a directory with the sticky bit others can make names, but not take away those of others.
+ * Whether a mark counts that hides what is merged with a directory: where its owner could have
+ * moved that directory, or what is in it, away. In a directory with the sticky bit others can make
+ * names, but not take away those of others.
  *
  * @param mark its attributes
  * @param within those of the directory that the mark is in
@@ -143,7 +150,10 @@ function isEntitled(mark: Stat, within: Stat, hidden: number): boolean {
   return [0, geteuid(), within.uid, hidden].includes(mark.uid)
 }
 
-/** Whether the directory (fd, name) holds the mark `.wh..wh..opq`: 1 or 0, or -errno. `fd` is its parent's. */
+/**
+ * Whether the directory (fd, name) holds the mark `.wh..wh..opq`: 1 or 0, or -errno. `fd` is its
+ * parent's.
+ */
 export function hasDotOpaque(
   u: Pick<Union, 'marks'>,
   lower: boolean,
@@ -162,8 +172,8 @@ export function hasDotOpaque(
 }
 
 /**
- * Whether the directory NAME, which is there, has a `.wh.NAME` beside it, which hides what lower layers have of it: 1 or 0, or
- * -errno.
+ * Whether the directory NAME, which is there, has a `.wh.NAME` beside it, which hides what lower
+ * layers have of it: 1 or 0, or -errno.
  */
 export function isCutOff(u: Union, dir: RealDir, fd: number, name: ByteString): Result {
   const hidden = hasDotWhiteout(u, dir, fd, name)

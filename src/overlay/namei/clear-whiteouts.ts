@@ -1,7 +1,8 @@
 /**
- * Empty directories of the upper layer that hold whiteouts are replaced by really empty ones before they are removed or replaced. Of a
- * large one what is in it is looked at, and removed, in pieces between which others are answered. Its caller waits, and holds the
- * kernel's locks of the directory and its parent: nobody changes what is in them through the mount.
+ * Empty directories of the upper layer that hold whiteouts are replaced by really empty ones before
+ * they are removed or replaced. Of a large one what is in it is looked at, and removed, in pieces
+ * between which others are answered. Its caller waits, and holds the kernel's locks of the
+ * directory and its parent: nobody changes what is in them through the mount.
  */
 
 import { statxat } from '../../sys/at.js'
@@ -25,12 +26,13 @@ const st = new Stat()
 const LARGE = 1 << 16
 
 /**
- * Whether to look through a directory of the upper layer may keep others waiting. Its attributes are in `u.st`; once: after
- * `clearInBackground` it is done as it can be.
+ * Whether to look through a directory of the upper layer may keep others waiting. Its attributes
+ * are in `u.st`; once: after `clearInBackground` it is done as it can be.
  */
 export function isLargeDirectory(u: Union, node: Node): boolean {
   if (!node.isDir || node.upperDir === null || u.st.size <= LARGE) return false
-  // A `.wh.` form may be there since nothing can change places; what slow layers say is kept by a request.
+  // A `.wh.` form may be there since nothing can change places; what slow layers say is kept by a
+  // request.
   if (u.work === null || u.work.form === 'wh' || u.slow !== null) return false
   const before = node.readied
   node.readied = false
@@ -89,8 +91,8 @@ function* clear(
 }
 
 /**
- * Replaces an empty merged directory in the upper layer, which may hold whiteouts, by one that is really
- * empty, so that a rename can replace it (kernel: ovl_clear_empty).
+ * Replaces an empty merged directory in the upper layer, which may hold whiteouts, by one that is
+ * really empty, so that a rename can replace it (kernel: ovl_clear_empty).
  */
 export function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node): Result {
   const old = swapForEmpty(u, parent, name, node)
@@ -104,7 +106,9 @@ export function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node)
   return 0
 }
 
-/** @returns the name of the old one in the workdir; 0 where it is really empty already; or -errno */
+/**
+ * @returns the name of the old one in the workdir; 0 where it is really empty already; or -errno
+ */
 function swapForEmpty(u: Union, parent: Node, name: ByteString, node: Node): ByteString | Result {
   const upper = node.upperDir
   const into = parent.upperDir

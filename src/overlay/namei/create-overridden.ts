@@ -138,7 +138,9 @@ function stageWithAttribute(
   return result < 0 ? undo(work, staged, result) : staged
 }
 
-/** A symlink, which takes no ordinary user's attribute: its inode has the owner, or there is none. */
+/**
+ * A symlink, which takes no ordinary user's attribute: its inode has the owner, or there is none.
+ */
 function stageWithOwner(
   u: Union,
   work: Workdir,

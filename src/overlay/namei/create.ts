@@ -1,7 +1,7 @@
 /**
- * Making new objects: files, directories, links and the rest. Where the upper directory has nothing under the
- * name, one system call makes the object in its place; over a whiteout it is built in the workdir and
- * swapped in. Analogous to fs/overlayfs/dir.c:ovl_create_or_link().
+ * Making new objects: files, directories, links and the rest. Where the upper directory has nothing
+ * under the name, one system call makes the object in its place; over a whiteout it is built in the
+ * workdir and swapped in. Analogous to fs/overlayfs/dir.c:ovl_create_or_link().
  */
 
 import {
@@ -78,7 +78,7 @@ export function prepare(u: Union, parent: Node, name: ByteString): Result {
  * Makes an object for a caller and puts it into the parent.
  *
  * @returns what `make` returned (a descriptor where it opens one), or -errno. The attributes are in
- * `there` and the new node in `created`.
+ *   `there` and the new node in `created`.
  */
 function make(
   u: Union,
@@ -172,7 +172,8 @@ export function finishDirect(
   name: ByteString,
   mode: number,
 ): boolean {
-  // Lower layers have nothing under the name, so this spares looking, and may fail (kernel: ovl_create_upper).
+  // Lower layers have nothing under the name, so this spares looking, and may fail (kernel:
+  // ovl_create_upper).
   if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
     const result = u.marks.setOpaque(fd, name)
     if (result < 0) u.log.debug({ errno: -result }, 'best effort: a new directory is not opaque')
@@ -182,8 +183,8 @@ export function finishDirect(
 }
 
 /**
- * Builds in the workdir and replaces the whiteout in one step (kernel: ovl_create_over_whiteout). What has a name that
- * begins with `.wh.` is made so, too: without its mark it would hide another.
+ * Builds in the workdir and replaces the whiteout in one step (kernel: ovl_create_over_whiteout).
+ * What has a name that begins with `.wh.` is made so, too: without its mark it would hide another.
  */
 function makeInStages(
   u: Union,
@@ -225,7 +226,9 @@ function makeInStages(
   return result < 0 ? result : staged.result
 }
 
-/** A set-group-id directory gives its group, and to directories its bit (kernel: inode_init_owner). */
+/**
+ * A set-group-id directory gives its group, and to directories its bit (kernel: inode_init_owner).
+ */
 function inheritGroup(
   u: Union,
   parentFd: number,
@@ -264,7 +267,8 @@ function answer(u: Union, node: Node, out: Entry): Result {
   return 0
 }
 
-// What is being made is in variables of the module: a function for each would lose what was compiled for it (real-dir.ts).
+// What is being made is in variables of the module: a function for each would lose what was
+// compiled for it (real-dir.ts).
 let deviceMajor = 0
 let deviceMinor = 0
 const makeNode: Make = (fd, at, mode) => mknodat(fd, at, mode, deviceMajor, deviceMinor)
@@ -338,7 +342,8 @@ export function create(
   const onlyReads = mayWrite && readsFirst(u, mode, flags)
   fileFlags = (onlyReads ? O_RDONLY : realFlags(u, flags)) | O_CREAT | O_EXCL
   const fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), makeFile)
-  // Nobody has checked whether the caller may open what has the name: the kernel does, once it has looked it up.
+  // Nobody has checked whether the caller may open what has the name: the kernel does, once it has
+  // looked it up.
   if (fd === -E.EEXIST && (flags & O_EXCL) === 0) return -E.ESTALE
   if (fd < 0) return fd
   describeNew(handles, created, fd, mayWrite, onlyReads, opened)
@@ -346,8 +351,9 @@ export function create(
 }
 
 /**
- * Whether a new file is opened for reading alone, whatever its creator may: the kernel writes it itself, and takes a descriptor
- * for reading to do so (fuse/device/backing.ts). Not where writes come here, which set-id bits may cause, or have to be synced.
+ * Whether a new file is opened for reading alone, whatever its creator may: the kernel writes it
+ * itself, and takes a descriptor for reading to do so (fuse/device/backing.ts). Not where writes
+ * come here, which set-id bits may cause, or have to be synced.
  */
 const readsFirst = (u: Union, mode: number, flags: number): boolean =>
   u.passthrough && u.readsAll && (mode & 0o6000) === 0 && (flags & O_SYNC) === 0

@@ -1,8 +1,8 @@
 /**
- * Directories that are being listed. Nobody opens or closes a directory here (the kernel does not say when it
- * does), so a place in a listing must mean the same to everyone, at any time: it follows from the name
- * alone, as in ext4's indexed directories. Whoever goes on from a place gets all names behind it, whatever was
- * created, removed or listed by others in between.
+ * Directories that are being listed. Nobody opens or closes a directory here (the kernel does not
+ * say when it does), so a place in a listing must mean the same to everyone, at any time: it
+ * follows from the name alone, as in ext4's indexed directories. Whoever goes on from a place gets
+ * all names behind it, whatever was created, removed or listed by others in between.
  */
 
 import type { Ino } from '../../sys/stat.js'
@@ -78,12 +78,15 @@ function find(entries: readonly Listed[], name: ByteString): Listed | undefined 
 const LISTINGS_MAX = 64
 const NAMES_MAX = 100_000
 
-/** A directory's listing is kept where so many layers have the directory, for what it tells of them. */
+/**
+ * A directory's listing is kept where so many layers have the directory, for what it tells of them.
+ */
 export const MANY_LAYERS = 3
 
 /**
- * Listings that somebody has begun to read, so that the next part need not be made again; and those of directories that
- * many layers have, since they tell which of the layers a name comes from. Lower layers do not change.
+ * Listings that somebody has begun to read, so that the next part need not be made again; and those
+ * of directories that many layers have, since they tell which of the layers a name comes from.
+ * Lower layers do not change.
  */
 export class Listings {
   /** The longest unused first. */
@@ -110,8 +113,9 @@ export class Listings {
   }
 
   /**
-   * The index of the topmost lower layer that may have a name: those above it had none when they were listed. Infinity:
-   * none has it. The upper layer may have it in any case. 0: nothing is known.
+   * The index of the topmost lower layer that may have a name: those above it had none when they
+   * were listed. Infinity: none has it. The upper layer may have it in any case. 0: nothing is
+   * known.
    */
   topmost(directory: NodeId, name: ByteString): number {
     const entries = this.#begun.get(directory)

@@ -61,7 +61,8 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   } else if (result >= 0) {
     covers = finishDirect(u, parent, upper, fd, name, S_IFREG)
   }
-  // Another union may show a new name with another number than the old one, as long as it knows both.
+  // Another union may show a new name with another number than the old one, as long as it knows
+  // both.
   const stated = result < 0 || u.upper?.keepsBirths !== false ? null : statPlace(place, there)
   if (stated !== null && stated >= 0) identifyAgain(u, node, there)
   unpin(place)

@@ -64,8 +64,9 @@ export function findChild(u: Union, parent: Node, name: ByteString): Node | Resu
 }
 
 /**
- * As `findChild`, for whoever takes the name away. In a directory with the sticky bit the kernel goes by the owner that it was told:
- * where another object has the name by now, it has to look the name up again.
+ * As `findChild`, for whoever takes the name away. In a directory with the sticky bit the kernel
+ * goes by the owner that it was told: where another object has the name by now, it has to look the
+ * name up again.
  *
  * @returns also -ESTALE
  */
@@ -77,7 +78,10 @@ export function findTold(u: Union, parent: Node, name: ByteString): Node | Resul
   return -E.ESTALE
 }
 
-/** Of a directory of the upper layer, which is known by its descriptor, whether it still has its name; the attributes stay in `u.st`. */
+/**
+ * Of a directory of the upper layer, which is known by its descriptor, whether it still has its
+ * name; the attributes stay in `u.st`.
+ */
 function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
   const { upperDir } = node
   if (upperDir === null || parent.upperDir === null) return node
@@ -85,7 +89,8 @@ function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
   const stated = fd < 0 ? fd : statxat(fd, upperDir.name, scratch)
   if (stated < 0) return stated === -E.ENOENT ? -E.ESTALE : stated
   if (upperDir.layer.keepsBirths) return isSame(upperDir, scratch) ? node : -E.ESTALE
-  // Below another union a copied directory may get another number, its descriptor then tells that, too.
+  // Below another union a copied directory may get another number, its descriptor then tells that,
+  // too.
   const own = u.fds.get(upperDir)
   const opened = own < 0 ? own : fstatx(own, descriptor)
   if (opened < 0) return opened
@@ -93,8 +98,8 @@ function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
 }
 
 /**
- * As `findChild`, for whoever tells the node and its attributes: where the real file is no longer the one that was told,
- * the name has a new node (lower-version.ts).
+ * As `findChild`, for whoever tells the node and its attributes: where the real file is no longer
+ * the one that was told, the name has a new node (lower-version.ts).
  */
 export function findCurrent(u: Union, parent: Node, name: ByteString): Node | Result {
   let node = findChild(u, parent, name)
@@ -167,9 +172,10 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
 }
 
 /**
- * A merged directory whose upper part was not copied up by any union gets its origin, best effort, so that
- * its number and its place in listings agree wherever the layers are mounted (kernel: ovl_fix_origin). That changes its ctime and
- * its parent's: `u.st` gets the directory's attributes anew.
+ * A merged directory whose upper part was not copied up by any union gets its origin, best effort,
+ * so that its number and its place in listings agree wherever the layers are mounted (kernel:
+ * ovl_fix_origin). That changes its ctime and its parent's: `u.st` gets the directory's attributes
+ * anew.
  */
 function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   const into = parent.upperDir
@@ -209,7 +215,10 @@ function lowerProtect(st: Stat, { hasFlags }: Layer): number {
   )
 }
 
-/** The node of a non-directory whose attributes are in `u.st`; on return they are the union's choice. */
+/**
+ * The node of a non-directory whose attributes are in `u.st`; on return they are the union's
+ * choice.
+ */
 function fileNode(
   u: Union,
   parent: Node,
@@ -262,8 +271,8 @@ function lowerFileNode(
 }
 
 /**
- * A lower name whose inode was copied up under another name: `workdir/index` leads to the upper inode
- * (kernel: ovl_lookup_index).
+ * A lower name whose inode was copied up under another name: `workdir/index` leads to the upper
+ * inode (kernel: ovl_lookup_index).
  *
  * @returns null where there is no such entry
  */
@@ -330,7 +339,10 @@ function indexedNode(
   return node
 }
 
-/** Whether a descriptor of the node, of an open file or what keeps a removed one, is open on this inode. */
+/**
+ * Whether a descriptor of the node, of an open file or what keeps a removed one, is open on this
+ * inode.
+ */
 function holdsOpen(node: Node, st: Stat): boolean {
   const { ino, devMajor, devMinor } = st
   const isOnIt = (fd: number): boolean =>
@@ -356,7 +368,8 @@ function upperFileNode(
   const ino = st.ino
   const upper = upperKey(st, real.layer)
   const known = u.nodes.byUpper(upper)
-  // The last name of an open file whose other names are gone; a number alone may have been used again.
+  // The last name of an open file whose other names are gone; a number alone may have been used
+  // again.
   if (known !== undefined && ((several && isSame(known, st)) || holdsOpen(known, st))) {
     u.nodes.addName(known, parent, name, true)
     const link = known.links?.get(parent, name)
@@ -423,8 +436,8 @@ function abandon(u: Union, node: Node, result: Result): Result {
 }
 
 /**
- * Whether a lower layer would show this name if the upper one did not have it: removing it then takes
- * a whiteout (kernel: ovl_lower_positive).
+ * Whether a lower layer would show this name if the upper one did not have it: removing it then
+ * takes a whiteout (kernel: ovl_lower_positive).
  */
 export function lowerPositive(u: Union, parent: Node, name: ByteString): boolean {
   for (const [i, real] of parent.dirs.entries()) {

@@ -1,4 +1,7 @@
-/** The step that publishes a move in the upper layer, with each form of whiteout. Analogous to the end of fs/overlayfs/dir.c:ovl_rename(). */
+/**
+ * The step that publishes a move in the upper layer, with each form of whiteout. Analogous to the
+ * end of fs/overlayfs/dir.c:ovl_rename().
+ */
 
 import { renameat2, statxat, unlinkat } from '../../sys/at.js'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../../sys/constants.js'
@@ -25,7 +28,10 @@ export interface RealMove {
   newName: ByteString
   /** A lower layer would show under the old name what is moved away. */
   whiteoutOld: boolean
-  /** What the upper layer has in the new place, where that matters; `own`: a whiteout of the form that is written. */
+  /**
+   * What the upper layer has in the new place, where that matters; `own`: a whiteout of the form
+   * that is written.
+   */
   there: 'nothing' | 'file' | 'directory' | 'own whiteout' | 'other whiteout'
   /** A lower layer has what it replaces. */
   replacesLower: boolean
@@ -62,9 +68,10 @@ function moveOnce(u: Union, work: Workdir, node: Node, m: RealMove): Result {
 }
 
 /**
- * Where no one step does all. With nothing in the upper layer in the way, or a whiteout, that goes to the new name first, and
- * changes places with the object. Else the object and what it replaces change places, and a whiteout replaces that: which is left
- * to do is recorded, for the mount after one that was ended in between.
+ * Where no one step does all. With nothing in the upper layer in the way, or a whiteout, that goes
+ * to the new name first, and changes places with the object. Else the object and what it replaces
+ * change places, and a whiteout replaces that: which is left to do is recorded, for the mount after
+ * one that was ended in between.
  */
 function moveBySwap(u: Union, work: Workdir, m: RealMove): Result {
   const { intoFd, newName } = m

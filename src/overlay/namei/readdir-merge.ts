@@ -1,6 +1,6 @@
 /**
- * The names of a directory: those of all layers, each once, without what whiteouts hide. Analogous to
- * fs/overlayfs/readdir.c:ovl_dir_read_merged().
+ * The names of a directory: those of all layers, each once, without what whiteouts hide. Analogous
+ * to fs/overlayfs/readdir.c:ovl_dir_read_merged().
  */
 
 import { statxat } from '../../sys/at.js'
@@ -22,8 +22,9 @@ import { shownIno, type Union } from '../union.js'
 import { DOT_WHITEOUT, hidesAnother, isDotWhiteoutName, isWhiteout } from '../layer/whiteout.js'
 
 /**
- * Where names were looked for in so many layers, all names of a directory together, it is worth listing the directory, once:
- * that takes four system calls a layer, and to look for a name up to three (the directory is opened, `NAME`, `.wh.NAME`).
+ * Where names were looked for in so many layers, all names of a directory together, it is worth
+ * listing the directory, once: that takes four system calls a layer, and to look for a name up to
+ * three (the directory is opened, `NAME`, `.wh.NAME`).
  */
 const LISTED_FROM = 15
 
@@ -101,7 +102,8 @@ abstract class Merging implements EntryTaker {
           suspended = false
         }
       } finally {
-        // It is not gone on with. What is thrown has slow layers keep the descriptor, for another try.
+        // It is not gone on with. What is thrown has slow layers keep the descriptor, for another
+        // try.
         if (suspended) close(fd)
       }
       // Where few layers have the directory, its names will be asked for in each.
@@ -199,8 +201,8 @@ function isHidden(real: RealDir, fd: number, name: ByteString, type: number): Re
 }
 
 /**
- * Whether lookup shows the number of a layer's entry, of whose name no node is known. A file system that tells no
- * numbers in its listings says 0.
+ * Whether lookup shows the number of a layer's entry, of whose name no node is known. A file system
+ * that tells no numbers in its listings says 0.
  */
 function isOwnIno(node: Node, real: RealDir, ino: Ino, type: number): boolean {
   if (ino === 0) return false
@@ -226,7 +228,8 @@ export function listAnew(u: Union, node: Node, read: boolean): Listed[] | Result
   if (node.unlinked) return []
   const names = new Names(u, node, read)
   const result = names.run()
-  // A READDIR has no name that the kernel could look up again: it does so when the directory is used the next time.
+  // A READDIR has no name that the kernel could look up again: it does so when the directory is
+  // used the next time.
   if (result === -E.ESTALE) changed(u, node)
   if (result < 0) return result
   const { entries } = names
@@ -235,15 +238,17 @@ export function listAnew(u: Union, node: Node, read: boolean): Listed[] | Result
 }
 
 /**
- * The index of the topmost lower layer that may have a name of the directory, as `Listings.topmost`. A directory of many
- * layers is listed for that, one of a few when some names were looked up: each would be asked for in every layer.
+ * The index of the topmost lower layer that may have a name of the directory, as
+ * `Listings.topmost`. A directory of many layers is listed for that, one of a few when some names
+ * were looked up: each would be asked for in every layer.
  */
 export function topmostWith(u: Union, node: Node, name: ByteString): number {
   const layers = node.dirs.length
   if (layers < MANY_LAYERS) return 0
   const lower = node.dirs[node.upperDir === null ? 0 : 1] as RealDir
   if (lower.dotWhiteouts === undefined && (lower.dotProbes + 1) * layers >= LISTED_FROM) {
-    // Where it can't be listed, each name is asked for, and an error is that of who wants the names.
+    // Where it can't be listed, each name is asked for, and an error is that of who wants the
+    // names.
     if (typeof listAnew(u, node, false) === 'number') lower.dotProbes = -Infinity
   }
   return u.listings.topmost(node.id, name)

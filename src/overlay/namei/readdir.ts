@@ -1,6 +1,6 @@
 /**
- * Reading directories. Reading from the start makes a new list of the names (readdir-merge.ts). Analogous to
- * fs/overlayfs/readdir.c.
+ * Reading directories. Reading from the start makes a new list of the names (readdir-merge.ts).
+ * Analogous to fs/overlayfs/readdir.c.
  */
 
 import { DT_DIR } from '../../sys/constants.js'
@@ -27,8 +27,8 @@ function entriesFor(u: Union, node: Node, cookie: number): Listed[] | Result {
 }
 
 /**
- * What is listed where no number is known (libfuse: FUSE_UNKNOWN_INO). readdir(3) takes an entry of the number 0 for none:
- * its name would be missing.
+ * What is listed where no number is known (libfuse: FUSE_UNKNOWN_INO). readdir(3) takes an entry of
+ * the number 0 for none: its name would be missing.
  */
 const UNKNOWN_INO = 0xffff_ffff
 
@@ -42,8 +42,8 @@ function dots(node: Node, cookie: number, sink: DirSink): boolean {
 }
 
 /**
- * Has a name looked up whose number only lookup can tell; the node is dropped again if nobody needs it. Where lookup
- * fails, the name is listed all the same, with what the layer's entry says.
+ * Has a name looked up whose number only lookup can tell; the node is dropped again if nobody needs
+ * it. Where lookup fails, the name is listed all the same, with what the layer's entry says.
  *
  * @returns false: the name is gone (kernel: ovl_cache_update(), a stale entry)
  */
@@ -75,7 +75,8 @@ export function readdir(u: Union, node: Node, cookie: number, sink: DirSink): Re
 /**
  * As `findCurrent`, for a name that is listed.
  *
- * @param counted lookups of names before it are in the answer, which can be given as it is: nothing may be waited for
+ * @param counted lookups of names before it are in the answer, which can be given as it is: nothing
+ *   may be waited for
  * @returns undefined where it would have to be waited for
  */
 function childToList(u: Union, node: Node, name: ByteString, counted: boolean) {
@@ -87,7 +88,10 @@ function childToList(u: Union, node: Node, name: ByteString, counted: boolean) {
   }
 }
 
-/** Names of a layer that keeps its callers waiting are given without attributes: each would be waited for. */
+/**
+ * Names of a layer that keeps its callers waiting are given without attributes: each would be
+ * waited for.
+ */
 const isTooSlow = ({ slow }: Union, node: Node): boolean =>
   slow !== null && slow.threads.isTired && node.dirs.some(real => real.layer.slow)
 

@@ -162,7 +162,8 @@ export function nameGone(
   u.nodes.removeName(node, parent, name)
   if (!inUpper) {
     if (node.links === null || (u.work?.indexFd ?? -1) >= 0) node.nlinkAdjust--
-    // The lower inode's own count goes on being shown (kernel: ovl_nlink_start); the FUSE client has taken one off.
+    // The lower inode's own count goes on being shown (kernel: ovl_nlink_start); the FUSE client
+    // has taken one off.
     else changed(u, node)
   }
   if (node.indexKey !== null && u.work !== null) {

@@ -1,4 +1,6 @@
-/** rename, with RENAME_NOREPLACE and RENAME_EXCHANGE. Analogous to fs/overlayfs/dir.c:ovl_rename(). */
+/**
+ * rename, with RENAME_NOREPLACE and RENAME_EXCHANGE. Analogous to fs/overlayfs/dir.c:ovl_rename().
+ */
 
 import { renameat2, statxat } from '../../sys/at.js'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../../sys/constants.js'
@@ -87,7 +89,8 @@ export function rename(
 function checkMovable(u: Union, side: Side): Result {
   const allowed = checkRemovable(u, side.parent, side.node)
   if (allowed < 0) return allowed
-  // Kernel: ovl_can_move(). Without redirects a directory of lower layers cannot be found elsewhere.
+  // Kernel: ovl_can_move(). Without redirects a directory of lower layers cannot be found
+  // elsewhere.
   const merged = side.node.isDir && side.node.mergeOrLower
   return merged && u.options.redirectDir !== 'on' ? -E.EXDEV : 0
 }
@@ -124,7 +127,8 @@ function move(
   if (node.isDir && isWithin(newParent, node)) return -E.EINVAL
   let result = checkMovable(u, old)
   if (result < 0) return result
-  // Which of two reasons comes first is the kernel's order: only a merged target is looked into before.
+  // Which of two reasons comes first is the kernel's order: only a merged target is looked into
+  // before.
   const merged = target !== null && target.isDir && target.mergeOrLower
   const look = (directory: Node): Result =>
     large ? clearInBackground(u, newParent, newName, directory) : checkEmpty(u, directory)
@@ -215,7 +219,8 @@ function moveReal(
 /**
  * What gets a name that begins with `.wh.` is marked as an object whose name hides nothing.
  *
- * @param isFree the union has nothing under the name: if the upper layer does, that hides another, and stays
+ * @param isFree the union has nothing under the name: if the upper layer does, that hides another,
+ *   and stays
  */
 function markMoved(u: Union, node: Node, into: Node, name: ByteString, isFree: boolean): Result {
   if (!isDotWhiteoutName(name)) return 0
@@ -241,8 +246,8 @@ function lookAt(u: Union, work: Workdir, fd: number, name: ByteString): RealMove
 }
 
 /**
- * Marks what is about to move: a directory must not merge with what happens to lie under its new name, or
- * must say where its lower part is.
+ * Marks what is about to move: a directory must not merge with what happens to lie under its new
+ * name, or must say where its lower part is.
  */
 function prepareMoved(u: Union, old: Side, newParent: Node): Result {
   const { node, parent } = old
@@ -264,9 +269,9 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
 }
 
 /**
- * What `overlay.redirect` has to say of a merged directory that moves (kernel: ovl_get_redirect): its old
- * name within the same directory, else its path as the layers right below the upper one know it, which is
- * that of the union, but for what the upper layer has itself moved before.
+ * What `overlay.redirect` has to say of a merged directory that moves (kernel: ovl_get_redirect):
+ * its old name within the same directory, else its path as the layers right below the upper one
+ * know it, which is that of the union, but for what the upper layer has itself moved before.
  *
  * @returns null where the path is too long to be written; or -errno
  */

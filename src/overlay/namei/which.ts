@@ -29,7 +29,10 @@ export interface Real {
 /** What one layer has under the name. */
 export interface Step {
   layer: number
-  /** `unreached`: it does not have the directory, or that is hidden. `hidden`: a layer above ends the name. */
+  /**
+   * `unreached`: it does not have the directory, or that is hidden. `hidden`: a layer above ends
+   * the name.
+   */
   found: 'nothing' | 'whiteout' | 'file' | 'directory' | 'unreached' | 'hidden'
   /** Where it was looked for; null where it was not. */
   path: string | null
@@ -40,7 +43,10 @@ export interface Step {
 }
 
 export interface Explanation {
-  /** What is told about, as a path in the union: what was asked for, or the first name on the way that is missing or no directory. */
+  /**
+   * What is told about, as a path in the union: what was asked for, or the first name on the way
+   * that is missing or no directory.
+   */
   path: string
   /** Whether that is what was asked for. */
   whole: boolean

@@ -69,8 +69,8 @@ export interface Created {
 }
 
 /**
- * Kernel: fs/posix_acl.c:posix_acl_create_masq(). The default ACL becomes the access ACL, cut down by
- * the mode that was asked for.
+ * Kernel: fs/posix_acl.c:posix_acl_create_masq(). The default ACL becomes the access ACL, cut down
+ * by the mode that was asked for.
  */
 export function applyDefaultAcl(defaultAcl: Buffer, mode: number): Created {
   const access = Buffer.from(defaultAcl)

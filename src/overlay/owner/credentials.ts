@@ -14,8 +14,9 @@ let uid = 0
 let gid = 0
 
 /**
- * Makes the caller the owner of what is created next, until `popFsIds`, which is needed after an error, too.
- * Where owners are squashed, who has no id on disk gives what they make to whoever mounts.
+ * Makes the caller the owner of what is created next, until `popFsIds`, which is needed after an
+ * error, too. Where owners are squashed, who has no id on disk gives what they make to whoever
+ * mounts.
  *
  * @returns 0, or -EPERM: this process can't do that for somebody else
  */
@@ -26,13 +27,16 @@ export function actAs(owners: Owners | null, caller: Caller): Result {
   return result < 0 && owners?.squashes === true ? 0 : result
 }
 
-/** Makes the object at (dirfd, name) with this mode (type and permissions); a descriptor or 0, or -errno. */
+/**
+ * Makes the object at (dirfd, name) with this mode (type and permissions); a descriptor or 0, or
+ * -errno.
+ */
 export type Make = (dirfd: number, name: ByteString, mode: number) => Result
 
 /**
- * Runs `make` as the caller: what it creates in the directory `dirfd` under `name` gets the caller's owner and
- * group. A server without CAP_SETUID can do that for its own user alone, with any group that it is in; for
- * others -EPERM, as chown(2) would say, and nothing is made.
+ * Runs `make` as the caller: what it creates in the directory `dirfd` under `name` gets the
+ * caller's owner and group. A server without CAP_SETUID can do that for its own user alone, with
+ * any group that it is in; for others -EPERM, as chown(2) would say, and nothing is made.
  */
 export function makeAs(
   owners: Owners | null,

@@ -1,6 +1,7 @@
 /**
- * Taking set-id bits and file capabilities from files that are written to, or given to somebody. With
- * FUSE_HANDLE_KILLPRIV_V2 the kernel leaves that to the server. It says so in most requests; in one it does not.
+ * Taking set-id bits and file capabilities from files that are written to, or given to somebody.
+ * With FUSE_HANDLE_KILLPRIV_V2 the kernel leaves that to the server. It says so in most requests;
+ * in one it does not.
  */
 
 import { fchmod, fstatx, statxat } from '../../sys/at.js'
@@ -22,7 +23,10 @@ export function modeLeft(u: Union, of: Stat, caller: Caller): number {
   return privilegesLeft(of.mode, shownUid(u, of), shownGid(u, of), caller)
 }
 
-/** Drops from an open file of the upper layer what a write or a truncation by `caller` takes from it. */
+/**
+ * Drops from an open file of the upper layer what a write or a truncation by `caller` takes from
+ * it.
+ */
 export function dropPrivileges(u: Union, node: Node, fd: number, caller: Caller): Result {
   let result = fstatx(fd, st)
   if (result >= 0 && u.override) result = amend(u.upper, fd, '', st)
@@ -53,10 +57,11 @@ const ANY = V.MODE | V.UID | V.GID | V.SIZE | V.ATIME | V.MTIME | V.KILL_SUIDGID
 export const isBare = (valid: number): boolean => (valid & ANY) === 0
 
 /**
- * What a request without attributes is about (kernel: fuse_setattr, which takes ATTR_KILL_SUID and its kind out): chown(2),
- * or a change of data that comes next (file_remove_privs). With write-back the former has a time.
- * Without, it is the system call that tells, where anybody has the file open for writing. Where nothing tells it is a change
- * of data, which the caller would be allowed to make.
+ * What a request without attributes is about (kernel: fuse_setattr, which takes ATTR_KILL_SUID and
+ * its kind out): chown(2), or a change of data that comes next (file_remove_privs). With write-back
+ * the former has a time. Without, it is the system call that tells, where anybody has the file open
+ * for writing. Where nothing tells it is a change of data, which the caller would be allowed to
+ * make.
  */
 export function whatIsBare(u: Union, node: Node, valid: number, caller: Caller): number {
   if (isChown(u, node, valid, caller)) return Bare.CHOWN
@@ -74,8 +79,8 @@ function isChown(u: Union, node: Node, valid: number, caller: Caller): boolean {
 const isNeverWritten = (u: Union, node: Node): boolean => !u.noOpen && !isOpenToWrite(node)
 
 /**
- * Whether a chown that takes set-id bits away is the caller's to make (kernel: notify_change, which makes of that a change of
- * the mode, then setattr_prepare).
+ * Whether a chown that takes set-id bits away is the caller's to make (kernel: notify_change, which
+ * makes of that a change of the mode, then setattr_prepare).
  *
  * @param of the file's attributes
  * @returns 0 or -EPERM
@@ -86,8 +91,9 @@ export function checkChown(u: Union, of: Stat, caller: Caller): Result {
 }
 
 /**
- * The same for the removal of a capability, which the kernel asks for before it tells of a chown (setattr_prepare). Before a
- * change of data and for removexattr(2) it asks in the same words; where nothing tells it is one of those.
+ * The same for the removal of a capability, which the kernel asks for before it tells of a chown
+ * (setattr_prepare). Before a change of data and for removexattr(2) it asks in the same words;
+ * where nothing tells it is one of those.
  *
  * @param of the file's attributes
  * @returns 0 or -EPERM

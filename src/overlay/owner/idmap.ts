@@ -2,10 +2,11 @@
  * Whom files belong to, on disk and as it is shown: ranges of ids, and squashing to one id. A union
  * without any of it has no `Owners` (null), and ids travel as they are.
  *
- * An id that no range has is shown as the overflow id, as the kernel shows it in a user namespace. The
- * other way it is refused, as the kernel refuses it on an idmapped mount: what is written in its place
- * would be another owner. But what root creates, whom no range has, goes to the overflow id on disk, as with
- * fuse-overlayfs: so podman prepares a container for users that it has mapped, and gives it to them then.
+ * An id that no range has is shown as the overflow id, as the kernel shows it in a user namespace.
+ * The other way it is refused, as the kernel refuses it on an idmapped mount: what is written in
+ * its place would be another owner. But what root creates, whom no range has, goes to the overflow
+ * id on disk, as with fuse-overlayfs: so podman prepares a container for users that it has mapped,
+ * and gives it to them then.
  */
 
 import { readFileSync } from 'node:fs'
@@ -18,7 +19,10 @@ import type { IdRange, OwnerOptions } from '../options.js'
 const NO_ID = 0xffff_ffff
 export const ID_MAX = NO_ID - 1
 
-/** What `toDisk` answers for an id that nothing on disk can stand for; to chown(2) it says "leave it". */
+/**
+ * What `toDisk` answers for an id that nothing on disk can stand for; to chown(2) it says "leave
+ * it".
+ */
 export const UNMAPPED = -1
 
 /** User ids or group ids. */
@@ -82,8 +86,8 @@ export class Owners {
   readonly uids: IdMap
   readonly gids: IdMap
   /**
-   * What cannot be stored is no error: everybody is told to be somebody else anyway. Goes for both kinds
-   * of ids, as in fuse-overlayfs.
+   * What cannot be stored is no error: everybody is told to be somebody else anyway. Goes for both
+   * kinds of ids, as in fuse-overlayfs.
    */
   readonly squashes: boolean
 

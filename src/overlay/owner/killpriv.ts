@@ -1,4 +1,7 @@
-/** What a write takes from a file: set-id bits and capabilities; and the time that it sets. Analogous to fs/inode.c:file_remove_privs(). */
+/**
+ * What a write takes from a file: set-id bits and capabilities; and the time that it sets.
+ * Analogous to fs/inode.c:file_remove_privs().
+ */
 
 import { fchmod, fstatx, futimens } from '../../sys/at.js'
 import { S_ISGID, S_ISUID, UTIME_OMIT } from '../../sys/constants.js'
@@ -16,8 +19,8 @@ const st = new Stat()
 const capability = Buffer.allocUnsafeSlow(64)
 
 /**
- * Whether an upper file has what a write by an ordinary user takes away; remembers a capability. Where that can't be found
- * out it counts as one that has. Its attributes are in `out`.
+ * Whether an upper file has what a write by an ordinary user takes away; remembers a capability.
+ * Where that can't be found out it counts as one that has. Its attributes are in `out`.
  */
 export function isPrivileged(u: Union, node: Node, fd: number, out: Stat): boolean {
   const name = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
@@ -46,7 +49,10 @@ export function dropForWrite(
   return result < 0 || killFor === null ? result : dropPrivileges(u, node, fd, killFor)
 }
 
-/** Removes the capability of an upper object as the kernel does before a change of data: not one of no bytes. */
+/**
+ * Removes the capability of an upper object as the kernel does before a change of data: not one of
+ * no bytes.
+ */
 export function takeCapability(u: Union, { fd, name }: Place): Result {
   const attribute = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
   let result = getxattrat(fd, name, attribute, capability)
@@ -58,14 +64,17 @@ export function takeCapability(u: Union, { fd, name }: Place): Result {
 /**
  * The capability that a late write is about to take, or -errno; -ENODATA: none that it takes.
  *
- * An attribute of no bytes is there and can't be read (EINVAL). A write leaves it (security/commoncap.c:cap_inode_need_killpriv).
+ * An attribute of no bytes is there and can't be read (EINVAL). A write leaves it
+ * (security/commoncap.c:cap_inode_need_killpriv).
  */
 export function keptCapability(fd: number): Buffer | Result {
   const value = getxattrValue(fd, '', CAPABILITY)
   return value === -E.EINVAL || value === -E.EOPNOTSUPP ? -E.ENODATA : value
 }
 
-/** Gives a capability back that a late write has taken. Without it the file may do less, not more. */
+/**
+ * Gives a capability back that a late write has taken. Without it the file may do less, not more.
+ */
 export function restoreCapability(u: Union, fd: number, value: Buffer): void {
   let result = fsetxattr(fd, CAPABILITY, value, 0)
   if (result < 0) result = fsetxattr(fd, CAPABILITY, value, 0)
@@ -73,8 +82,8 @@ export function restoreCapability(u: Union, fd: number, value: Buffer): void {
 }
 
 /**
- * Gives set-id bits back that a late write has taken: it takes them where the server has no CAP_FSETID outside of its user
- * namespace (kernel: setattr_should_drop_suidgid).
+ * Gives set-id bits back that a late write has taken: it takes them where the server has no
+ * CAP_FSETID outside of its user namespace (kernel: setattr_should_drop_suidgid).
  */
 export function restoreSetId(u: Union, fd: number, mode: number): void {
   let result = fstatx(fd, st)

@@ -1,14 +1,16 @@
 /**
- * Records of modes that are changed for a moment (owner-access.ts). A record is a symlink in `workdir/work`, made in one step, whose text
- * says which object it is about and what mode it had:
+ * Records of modes that are changed for a moment (owner-access.ts). A record is a symlink in
+ * `workdir/work`, made in one step, whose text says which object it is about and what mode it had:
  *
  *     OCTAL-MODE OCTAL-LENT-MODE INODE PATH[//PATH]
  *
- * with paths in the upper layer, where the object is, or will be; after `index ` it is a name in `workdir/index`. It goes when the mode is put back; where the server was ended
- * before, the next mount does that.
+ * with paths in the upper layer, where the object is, or will be; after `index ` it is a name in
+ * `workdir/index`. It goes when the mode is put back; where the server was ended before, the next
+ * mount does that.
  *
- * Whoever can write to the workdir can write a record, and the next mount may be root's. So a record does no more than its owner
- * could: the object must be the owner's own, and gets no bit that it does not have. A record of a move must be the server's own.
+ * Whoever can write to the workdir can write a record, and the next mount may be root's. So a
+ * record does no more than its owner could: the object must be the owner's own, and gets no bit
+ * that it does not have. A record of a move must be the server's own.
  */
 
 import {
@@ -64,7 +66,10 @@ export interface Loan {
 
 const UNRECORDED: Loan = { lender: null, record: '' }
 
-/** The unions of this thread. A loan is told apart by where the object lies: few are made, and all calls would have to pass one on. */
+/**
+ * The unions of this thread. A loan is told apart by where the object lies: few are made, and all
+ * calls would have to pass one on.
+ */
 const lenders: Lender[] = []
 let counter = 0
 
@@ -98,8 +103,8 @@ function below(directory: ByteString, path: ByteString): ByteString | null {
 }
 
 /**
- * Records that an object is about to get another mode. What is in the work directory alone needs no record: the next mount
- * empties it; nor what has no name any more.
+ * Records that an object is about to get another mode. What is in the work directory alone needs no
+ * record: the next mount empties it; nor what has no name any more.
  *
  * @param spots where the object is, or may be afterwards
  * @param ino the object
@@ -124,7 +129,8 @@ export function recordLoan(spots: Spot[], ino: Ino, mode: number, lent: number):
 }
 
 /**
- * Records that an object moves away from a name of the upper layer, which a whiteout has to take then. The text is
+ * Records that an object moves away from a name of the upper layer, which a whiteout has to take
+ * then. The text is
  *
  *     hide INODE PATH
  *
@@ -142,7 +148,8 @@ function write(lender: Lender, target: ByteString): Loan | Result {
     const name = `${LOAN}${(++counter).toString(16)}`
     const made = symlinkat(target, lender.workFd, name)
     if (made >= 0) return { lender, record: name }
-    // A file system may take less than a path is long: 1024 bytes on XFS. The call itself does without.
+    // A file system may take less than a path is long: 1024 bytes on XFS. The call itself does
+    // without.
     if (made === -E.ENAMETOOLONG) {
       lender.log.debug({ target }, 'a path is too long for a record')
       return UNRECORDED
@@ -151,7 +158,10 @@ function write(lender: Lender, target: ByteString): Loan | Result {
   }
 }
 
-/** @param restored how putting the mode back went; where it did not, the record stays for the next mount */
+/**
+ * @param restored how putting the mode back went; where it did not, the record stays for the next
+ *   mount
+ */
 export function forgetLoan({ lender, record }: Loan, restored: Result): void {
   if (lender === null) return
   if (restored < 0) {
@@ -175,7 +185,9 @@ export const RESOLVE_RECORD =
 export const leadsNowhere = (result: Result): boolean =>
   result === -E.ENOENT || result === -E.ENOTDIR || result === -E.ELOOP || result === -E.EXDEV
 
-/** What a record tells of a move that was not ended: the name that a whiteout is to take; or null. */
+/**
+ * What a record tells of a move that was not ended: the name that a whiteout is to take; or null.
+ */
 export interface Unhidden {
   directory: ByteString
   name: ByteString

@@ -1,10 +1,11 @@
 /**
- * What an ordinary user owns but may not touch by its mode. A union is told to do things that the mode of a
- * real object forbids its own server: a copy-up into a directory without the write permission, a mark on a file
- * that is read-only. Root has CAP_DAC_OVERRIDE for that; an owner can lend himself the right.
+ * What an ordinary user owns but may not touch by its mode. A union is told to do things that the
+ * mode of a real object forbids its own server: a copy-up into a directory without the write
+ * permission, a mark on a file that is read-only. Root has CAP_DAC_OVERRIDE for that; an owner can
+ * lend himself the right.
  *
- * Each loan of an object of the upper layer is recorded before (owner-access-records.ts): a server that is ended meanwhile leaves the
- * record, and the next mount puts the mode back.
+ * Each loan of an object of the upper layer is recorded before (owner-access-records.ts): a server
+ * that is ended meanwhile leaves the record, and the next mount puts the mode back.
  */
 
 import { fchmod, fchmodat, fstatx, openat, renameat2, statxat } from '../../sys/at.js'
@@ -34,11 +35,13 @@ export const OWNER_SEARCH = 0o100
 export const OWNER_LIST = OWNER_READ | OWNER_SEARCH
 
 /**
- * After a step that failed with EACCES: runs it again with these bits in the object's mode, if the object (fd, name)
- * is this process's own. The mode is put back afterwards. For objects of the upper layer and the work directory only.
+ * After a step that failed with EACCES: runs it again with these bits in the object's mode, if the
+ * object (fd, name) is this process's own. The mode is put back afterwards. For objects of the
+ * upper layer and the work directory only.
  *
  * @param name '' for what `fd` itself refers to
- * @param again the step. It is made only here, since few need the loan and a function for each call costs all of them
+ * @param again the step. It is made only here, since few need the loan and a function for each call
+ *   costs all of them
  * @returns what the step returned, or -errno: -EACCES where there is nothing to lend
  */
 export function withRight(fd: number, name: ByteString, bits: number, again: () => Result): Result {
@@ -74,8 +77,8 @@ export const rightToOpen = (flags: number): number => {
 }
 
 /**
- * renameat2(2) of what may be a directory without the write permission: one that gets another parent is
- * written to, since its `..` changes. Its owner lends himself that right.
+ * renameat2(2) of what may be a directory without the write permission: one that gets another
+ * parent is written to, since its `..` changes. Its owner lends himself that right.
  */
 export function renameOwn(
   fromFd: number,

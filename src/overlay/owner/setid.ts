@@ -1,7 +1,8 @@
 /**
- * Set-id bits: who may keep them on a file that is changed, and who may take them away. A request names the caller's
- * thread, and one user and one group of its own; the rest, capabilities above all, is in /proc. That is read only where
- * it decides something: the thread waits for its answer meanwhile, so that it is still there.
+ * Set-id bits: who may keep them on a file that is changed, and who may take them away. A request
+ * names the caller's thread, and one user and one group of its own; the rest, capabilities above
+ * all, is in /proc. That is read only where it decides something: the thread waits for its answer
+ * meanwhile, so that it is still there.
  */
 
 import { readFileSync } from 'node:fs'
@@ -19,8 +20,8 @@ import type { Caller } from '../ops.js'
 
 /**
  * The mode that is left after a write, truncation or chown by `caller` (kernel:
- * setattr_should_drop_suidgid). Without the group's execute bit, set-group-id stays for members of the
- * group.
+ * setattr_should_drop_suidgid). Without the group's execute bit, set-group-id stays for members of
+ * the group.
  *
  * @param uid the file's owner as it is shown
  * @param gid the file's group as it is shown
@@ -102,8 +103,8 @@ const hasEffective = (status: string, cap: number): boolean => {
 const EVERY_ID = /^\s*0\s+0\s+4294967295\s*$/
 
 /**
- * Whether the ids are known in the caller's user namespace, outside of which its capabilities mean nothing (kernel:
- * privileged_wrt_inode_uidgid). -1: not asked for.
+ * Whether the ids are known in the caller's user namespace, outside of which its capabilities mean
+ * nothing (kernel: privileged_wrt_inode_uidgid). -1: not asked for.
  */
 function knowsOwner(caller: Caller, uid: number, gid: number): boolean {
   return (
@@ -113,7 +114,8 @@ function knowsOwner(caller: Caller, uid: number, gid: number): boolean {
 }
 
 function isMapped(map: string, name: string, id: number): boolean {
-  // The one of the server's own namespace is told in ids of its parent's: everything that is shown is known in it.
+  // The one of the server's own namespace is told in ids of its parent's: everything that is shown
+  // is known in it.
   if (map === read({ uid: 0, gid: 0, pid: process.pid, umask: 0 }, name)) return true
   return map.split('\n').some(line => {
     const [, outside = -1, count = 0] = line.trim().split(/\s+/).map(Number)
@@ -122,8 +124,9 @@ function isMapped(map: string, name: string, id: number): boolean {
 }
 
 /**
- * The numbers of chown, fchown, lchown and fchownat, and the others that those have for 32-bit programs. Only of `narrow` is one
- * another call that sends the same requests: lremovexattr on x86-64, fremovexattr on arm64.
+ * The numbers of chown, fchown, lchown and fchownat, and the others that those have for 32-bit
+ * programs. Only of `narrow` is one another call that sends the same requests: lremovexattr on
+ * x86-64, fremovexattr on arm64.
  */
 const CHOWNS: Partial<Record<string, { wide: ReadonlySet<string>; narrow: string }>> = {
   x64: {
@@ -143,8 +146,8 @@ function isChown(call: string, { wide, narrow }: { wide: ReadonlySet<string>; na
 const LOOKS = 100
 
 /**
- * Whether the caller is in chown(2) or one of its kind; undefined where that can't be seen, for want of
- * CAP_SYS_PTRACE above all.
+ * Whether the caller is in chown(2) or one of its kind; undefined where that can't be seen, for
+ * want of CAP_SYS_PTRACE above all.
  */
 export function isInChown(caller: Caller): boolean | undefined {
   const numbers = CHOWNS[process.arch]

@@ -1,4 +1,7 @@
-/** Which layers keep owners and modes in an attribute (stat-override.ts), found when they are opened. */
+/**
+ * Which layers keep owners and modes in an attribute (stat-override.ts), found when they are
+ * opened.
+ */
 
 import { fstatx } from '../../sys/at.js'
 import { E, errnoMessage, errnoName } from '../../sys/errno.js'
@@ -26,14 +29,17 @@ function use(layer: Layer, name: ByteString): void {
   layer.cautious = name !== '' && name !== PRIVILEGED_STAT && isSystemRoot()
 }
 
-/** Lower layers say by their root that attributes in them count; else any owner of a file could write one. */
+/**
+ * Lower layers say by their root that attributes in them count; else any owner of a file could
+ * write one.
+ */
 export function findOverrides(lowers: readonly Layer[]): void {
   for (const layer of lowers) use(layer, STAT_NAMES.find(name => has(layer, name)) ?? '')
 }
 
 /**
- * The upper layer takes part always. Its root gets the attribute of the topmost lower one that has any, or
- * what its inode says, so that it is known as such a layer when it is a lower one later.
+ * The upper layer takes part always. Its root gets the attribute of the topmost lower one that has
+ * any, or what its inode says, so that it is known as such a layer when it is a lower one later.
  *
  * @throws {MountError} where the attribute can't be written
  */

@@ -1,14 +1,16 @@
 /**
- * Owners, modes and types that are kept in an extended attribute instead of the inode, for whoever may not
- * give files away or make devices: fuse-overlayfs' `xattr_permissions`, in the format of containers/storage,
+ * Owners, modes and types that are kept in an extended attribute instead of the inode, for whoever
+ * may not give files away or make devices: fuse-overlayfs' `xattr_permissions`, in the format of
+ * containers/storage,
  *
  *     UID:GID:MODE[:TYPE]    0:5:4755:file    0:6:0660:block-8-0
  *
- * with the mode in octal, and a TYPE of file, dir, symlink, pipe, socket, block-MAJOR-MINOR, char-MAJOR-MINOR.
+ * with the mode in octal, and a TYPE of file, dir, symlink, pipe, socket, block-MAJOR-MINOR,
+ * char-MAJOR-MINOR.
  *
- * A layer takes part whose root bears such an attribute, and the upper one always. Ids in it are those of the
- * disk: mappings come on top. On disk an object has its permissions without set-id bits, and what its owner
- * needs to read and write it.
+ * A layer takes part whose root bears such an attribute, and the upper one always. Ids in it are
+ * those of the disk: mappings come on top. On disk an object has its permissions without set-id
+ * bits, and what its owner needs to read and write it.
  */
 
 import { fchmod, fchmodat, fstatx, openat, statxat } from '../../sys/at.js'
@@ -122,7 +124,10 @@ export function isOverridden(layer: Layer, type: number): boolean {
   return layer.override !== '' && (type !== S_IFLNK || layer.override === PRIVILEGED_STAT)
 }
 
-/** Whether pipes, sockets and devices are regular files in the layer: only those take users' attributes. */
+/**
+ * Whether pipes, sockets and devices are regular files in the layer: only those take users'
+ * attributes.
+ */
 export function specialsAreFiles(layer: Layer): boolean {
   return layer.override !== '' && layer.override !== PRIVILEGED_STAT
 }
@@ -131,9 +136,9 @@ const buffer = Buffer.allocUnsafeSlow(256)
 const inode = new Stat()
 
 /**
- * Whether nobody but the mounter could have written the attributes of an object in which a layer keeps owners, types and
- * capabilities. Where root of the whole system mounts, they would else make a set-user-id program, a device or a
- * capability out of any user's file.
+ * Whether nobody but the mounter could have written the attributes of an object in which a layer
+ * keeps owners, types and capabilities. Where root of the whole system mounts, they would else make
+ * a set-user-id program, a device or a capability out of any user's file.
  *
  * @param st what the inode says
  */
@@ -149,8 +154,8 @@ export function hasCredibleAttributes(layer: Layer, fd: number, name: ByteString
 }
 
 /**
- * What is left of an attribute that the owner of the inode could have written: what he can do by chmod(2), too. Null:
- * nothing.
+ * What is left of an attribute that the owner of the inode could have written: what he can do by
+ * chmod(2), too. Null: nothing.
  */
 function asChmod(said: Override | null, st: Stat): Override | null {
   if (said === null || othersWrite(st) || said.uid !== st.uid || said.gid !== st.gid) return null
@@ -161,8 +166,9 @@ function asChmod(said: Override | null, st: Stat): Override | null {
 const stated: Identity = { real: 0, birth: 0 }
 
 /**
- * Reads the attribute of the object with these attributes into `buffer`. Whoever may write to the directory may have given the
- * name to another object since, and what is said of that one counts for nobody else.
+ * Reads the attribute of the object with these attributes into `buffer`. Whoever may write to the
+ * directory may have given the name to another object since, and what is said of that one counts
+ * for nobody else.
  */
 function readOf(layer: Layer, fd: number, name: ByteString, st: Stat): Result {
   if (name === '') return getxattrat(fd, '', layer.override, buffer)
@@ -175,11 +181,12 @@ function readOf(layer: Layer, fd: number, name: ByteString, st: Stat): Result {
 }
 
 /**
- * Puts what the attribute says in the place of what the inode said. Ids are those of the upper layer then, also
- * where an idmapped mount shows others.
+ * Puts what the attribute says in the place of what the inode said. Ids are those of the upper
+ * layer then, also where an idmapped mount shows others.
  *
  * @param st the inode's attributes
- * @returns 0, or -errno: -EINVAL for an attribute that says nothing that could be shown, -ESTALE where another object has the name
+ * @returns 0, or -errno: -EINVAL for an attribute that says nothing that could be shown, -ESTALE
+ *   where another object has the name
  */
 export function amend(layer: Layer | null, fd: number, name: ByteString, st: Stat): Result {
   if (layer === null) return 0
@@ -281,7 +288,9 @@ export function visibleName(layer: Layer | null, stored: ByteString): ByteString
   return isOverrideName(stored) ? '' : stored
 }
 
-/** Takes away a file capability that the kernel does not know as one: data, or the owner, changes. */
+/**
+ * Takes away a file capability that the kernel does not know as one: data, or the owner, changes.
+ */
 export function dropCapability(layer: Layer | null, fd: number, name: ByteString): Result {
   if (layer?.override !== CONTAINERS_STAT) return 0
   const result = removexattrat(fd, name, `${PREFIX}security.capability`)

@@ -1,6 +1,7 @@
 /**
- * Ids inside the values of extended attributes: the users and groups of POSIX ACLs, and the root user of a
- * file capability. The kernel reads them as it reads owners, so they are translated as owners are.
+ * Ids inside the values of extended attributes: the users and groups of POSIX ACLs, and the root
+ * user of a file capability. The kernel reads them as it reads owners, so they are translated as
+ * owners are.
  */
 
 import { E } from '../../sys/errno.js'
@@ -45,7 +46,8 @@ export function diskValue(
   return known ? disk : -E.EINVAL
 }
 
-// struct vfs_ns_cap_data (linux/capability.h): u32 revision and flags, two pairs of u32, u32 rootid.
+// struct vfs_ns_cap_data (linux/capability.h): u32 revision and flags, two pairs of u32, u32
+// rootid.
 const REVISION_MASK = 0xff00_0000
 const REVISION_2 = 0x0200_0000
 const REVISION_3 = 0x0300_0000
@@ -71,8 +73,9 @@ function withRoot(value: Buffer, root: number): Buffer {
 }
 
 /**
- * Kernel: cap_inode_getsecurity() on an idmapped mount. One for a root that is not shown has no effect
- * there either; as the server can't tell who asks, it is not there, or no such file could be executed.
+ * Kernel: cap_inode_getsecurity() on an idmapped mount. One for a root that is not shown has no
+ * effect there either; as the server can't tell who asks, it is not there, or no such file could be
+ * executed.
  */
 function shownCapability(owners: Owners, value: Buffer): Buffer | Result {
   const root = rootOf(value)

@@ -1,4 +1,7 @@
-/** Making something under a name that is free, deleted, or only in a lower directory; moving something there. */
+/**
+ * Making something under a name that is free, deleted, or only in a lower directory; moving
+ * something there.
+ */
 
 import * as sys from '../../helpers/syscalls.js'
 import type { UnionFs } from '../../helpers/union.js'

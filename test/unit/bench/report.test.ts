@@ -1,4 +1,7 @@
-/** The benchmark's report: from samples to tables. Which numbers a machine has is nobody's business here. */
+/**
+ * The benchmark's report: from samples to tables. Which numbers a machine has is nobody's business
+ * here.
+ */
 
 import * as fs from 'node:fs'
 import { fileURLToPath } from 'node:url'

@@ -1,6 +1,6 @@
 /**
- * A server that comes to nothing, started by Node and by the shell of tsoverlay.sh. Those that live:
- * test/mount/lifecycle.test.ts.
+ * A server that comes to nothing, started by Node and by the shell of tsoverlay.sh. Those that
+ * live: test/mount/lifecycle.test.ts.
  */
 
 import { spawn, spawnSync } from 'node:child_process'

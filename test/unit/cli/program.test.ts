@@ -1,4 +1,6 @@
-/** Exit statuses, and what is written where: the program as a user starts it. Mounts: test/mount. */
+/**
+ * Exit statuses, and what is written where: the program as a user starts it. Mounts: test/mount.
+ */
 
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'

@@ -10,7 +10,9 @@ const { parentPort, workerData } = require('node:worker_threads')
 parentPort.postMessage('ready')
 while (Atomics.load(workerData, 0) === 0) closeSync(openSync('/proc/self/status'))`
 
-/** A thread opens and closes files while the main thread lets go of standard error, again and again. */
+/**
+ * A thread opens and closes files while the main thread lets go of standard error, again and again.
+ */
 const script = (module: string): string => `
 import { readlinkSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'

@@ -1,6 +1,4 @@
-/**
- * A session around a union that records, as the device loop would have it after INIT.
- */
+/** A session around a union that records, as the device loop would have it after INIT. */
 
 import { silentLogger, type Logger } from '../../../src/log.js'
 import { DataMode, type RealFiles } from '../../../src/fuse/session/io-mode.js'

@@ -1,4 +1,7 @@
-/** A thread for input and output that dies when it has done a task, and has not answered: datasync of no descriptor, or a close. */
+/**
+ * A thread for input and output that dies when it has done a task, and has not answered: datasync
+ * of no descriptor, or a close.
+ */
 
 import { workerData, type MessagePort } from 'node:worker_threads'
 

@@ -1,8 +1,9 @@
 /**
- * The part of work.test.ts that an ordinary user runs, who may mount in a user and mount namespace of
- * their own: they are root there, but only over their own files.
+ * The part of work.test.ts that an ordinary user runs, who may mount in a user and mount namespace
+ * of their own: they are root there, but only over their own files.
  *
- * Argument: a lower layer with objects of users that the namespace does not know, where there is one.
+ * Argument: a lower layer with objects of users that the namespace does not know, where there is
+ * one.
  */
 
 import { existsSync } from 'node:fs'

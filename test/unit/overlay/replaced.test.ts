@@ -1,7 +1,8 @@
 /**
- * Who owns a directory of a layer can put something else where the union, or the kernel, has seen an object: a symlink to
- * what is not theirs, a FIFO, another type. Whatever is called then, nothing outside of the layers is read or changed,
- * nothing of a lower layer is changed, and no call waits.
+ * Who owns a directory of a layer can put something else where the union, or the kernel, has seen
+ * an object: a symlink to what is not theirs, a FIFO, another type. Whatever is called then,
+ * nothing outside of the layers is read or changed, nothing of a lower layer is changed, and no
+ * call waits.
  */
 
 import * as fs from 'node:fs'
@@ -178,7 +179,9 @@ const OPERATIONS: Record<string, (on: On) => number> = {
   fsyncdir: on => on.ops.fsyncdir(on.node, false),
 }
 
-/** Everything about the trees that must stay as they are, but for times of access of directories. */
+/**
+ * Everything about the trees that must stay as they are, but for times of access of directories.
+ */
 const snapshot = (...tops: string[]): string =>
   JSON.stringify(
     tops.map(top =>

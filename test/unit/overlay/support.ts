@@ -1,4 +1,7 @@
-/** The state of a union by itself, for tests of the files that work on it; closed at the end of the test. */
+/**
+ * The state of a union by itself, for tests of the files that work on it; closed at the end of the
+ * test.
+ */
 
 import type { Test } from 'tap'
 

@@ -8,7 +8,9 @@ import { silentLogger } from '../../../src/log.js'
 import { defaultUnionOptions } from '../../../src/overlay/options.js'
 import { leftOpen, openFds } from '../../helpers/union.js'
 
-/** Both the main thread's part and the union's thread (worker.ts): a mount that comes to nothing. */
+/**
+ * Both the main thread's part and the union's thread (worker.ts): a mount that comes to nothing.
+ */
 t.test('a union that cannot be made is an error as it was thrown, and nothing is left', async t => {
   const lower = `${t.testdir()}/none`
   const attempt = async (): Promise<void> => {

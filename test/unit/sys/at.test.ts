@@ -1,6 +1,4 @@
-/**
- * src/sys/at.ts against node:fs on the real file system. Needs root.
- */
+/** src/sys/at.ts against node:fs on the real file system. Needs root. */
 
 import * as fs from 'node:fs'
 import t from 'tap'

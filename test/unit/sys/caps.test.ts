@@ -1,4 +1,6 @@
-/** What proc.test.ts does not see: the 64 bits of both words, and each thread by itself. Needs root. */
+/**
+ * What proc.test.ts does not see: the 64 bits of both words, and each thread by itself. Needs root.
+ */
 
 import { readFileSync } from 'node:fs'
 

@@ -1,6 +1,4 @@
-/**
- * src/sys/errno.ts and constants.ts against what node:os and node:fs know.
- */
+/** src/sys/errno.ts and constants.ts against what node:os and node:fs know. */
 
 import { constants as fsConstants } from 'node:fs'
 import { constants as osConstants } from 'node:os'

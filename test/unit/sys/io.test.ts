@@ -1,6 +1,4 @@
-/**
- * src/sys/io.ts on the real file system, and the addresses of buffers (scratch.ts).
- */
+/** src/sys/io.ts on the real file system, and the addresses of buffers (scratch.ts). */
 
 import * as fs from 'node:fs'
 import t from 'tap'

@@ -1,6 +1,4 @@
-/**
- * src/sys/proc.ts, caps.ts and mount.ts. Needs root. What changes the process is undone.
- */
+/** src/sys/proc.ts, caps.ts and mount.ts. Needs root. What changes the process is undone. */
 
 import * as fs from 'node:fs'
 import { once } from 'node:events'

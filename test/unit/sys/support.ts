@@ -1,6 +1,6 @@
 /**
- * A directory of its own for each test, on the real file system, with descriptors that are closed and
- * files that are removed afterwards.
+ * A directory of its own for each test, on the real file system, with descriptors that are closed
+ * and files that are removed afterwards.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'

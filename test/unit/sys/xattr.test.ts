@@ -1,6 +1,4 @@
-/**
- * src/sys/xattr.ts on the real file system. Needs root (trusted.*).
- */
+/** src/sys/xattr.ts on the real file system. Needs root (trusted.*). */
 
 import * as fs from 'node:fs'
 import { release } from 'node:os'

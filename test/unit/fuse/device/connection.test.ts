@@ -1,5 +1,6 @@
 /**
- * The loop and its connections, with pairs of sockets that keep message boundaries in the place of /dev/fuse.
+ * The loop and its connections, with pairs of sockets that keep message boundaries in the place of
+ * /dev/fuse.
  */
 
 // oxlint-disable-next-line no-restricted-imports -- the test's own end of the line

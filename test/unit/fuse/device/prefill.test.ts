@@ -22,7 +22,10 @@ import { recordingLog, rig } from '../support.js'
 const ID = Number(NODE)
 const FH = 0x77
 
-/** struct fuse_out_header with FUSE_NOTIFY_STORE, struct fuse_notify_store_out, and the file's contents */
+/**
+ * struct fuse_out_header with FUSE_NOTIFY_STORE, struct fuse_notify_store_out, and the file's
+ * contents
+ */
 const message = (content: Buffer): Buffer =>
   join(
     u32(40 + content.length), // len

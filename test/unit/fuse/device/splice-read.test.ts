@@ -28,7 +28,9 @@ const rig = (t: Test, content: Buffer) => {
     fs.closeSync(device)
   })
   let at = 0
-  /** As the session and the loop do it. What has arrived, or undefined where the pipe was not taken. */
+  /**
+   * As the session and the loop do it. What has arrived, or undefined where the pipe was not taken.
+   */
   const reply = (length: number, pos: number): Buffer | undefined => {
     rep.header(HEADER + length, 0, 7, 0)
     const n = pipe.load(rep, fd, length, pos)

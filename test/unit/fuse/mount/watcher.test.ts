@@ -19,7 +19,10 @@ const module = bundle(t, 'fuse/mount/watcher')
 const namespace = spawnSync('unshare', ['-m', 'true']).status === 0
 const skip = !namespace && 'needs a mount namespace'
 
-/** Runs code in a process with three mounts, which ends as `signal` says; what fusermount3 was called with. */
+/**
+ * Runs code in a process with three mounts, which ends as `signal` says; what fusermount3 was
+ * called with.
+ */
 const taken = async (code: string, calls: number): Promise<string[]> => {
   const directory = mkdtempSync(`${tmpdir()}/tsoverlay-watch-`)
   t.teardown(() => rmSync(directory, { recursive: true }))

@@ -18,7 +18,9 @@ const opener = (t: Test) => {
   }
 }
 
-/** Pieces of content at any place, some of them beside each other, with holes between the others. */
+/**
+ * Pieces of content at any place, some of them beside each other, with holes between the others.
+ */
 const pieces = fc.array(
   fc.tuple(fc.integer({ min: 0, max: 300_000 }), fc.integer({ min: 1, max: 20_000 })),
   { maxLength: 4 },

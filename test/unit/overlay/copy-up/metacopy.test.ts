@@ -1,4 +1,7 @@
-/** Metadata-only copies get their data while others go on. Where their data is found: lookup.test.ts. */
+/**
+ * Metadata-only copies get their data while others go on. Where their data is found:
+ * lookup.test.ts.
+ */
 
 import { readFileSync, renameSync, statSync } from 'node:fs'
 import t from 'tap'

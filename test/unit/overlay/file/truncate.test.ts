@@ -1,4 +1,7 @@
-/** Truncations that give much space back are jobs; the others are tested in attr.test.ts and handles.test.ts. */
+/**
+ * Truncations that give much space back are jobs; the others are tested in attr.test.ts and
+ * handles.test.ts.
+ */
 
 import * as fs from 'node:fs'
 

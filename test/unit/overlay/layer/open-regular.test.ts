@@ -1,6 +1,6 @@
 /**
- * What may wait in an open is refused or put off: everything here runs in the test's own thread, so that a wait would be one of
- * the whole test.
+ * What may wait in an open is refused or put off: everything here runs in the test's own thread, so
+ * that a wait would be one of the whole test.
  */
 
 import * as fs from 'node:fs'
@@ -121,7 +121,10 @@ t.test('a lease is not waited for', async t => {
   kept(t, reopenRegular(path, O.RDWR, null))
 })
 
-/** Those of a new file. Without its flag for extents ext4 converts the file, which it refuses now and then (EOPNOTSUPP). */
+/**
+ * Those of a new file. Without its flag for extents ext4 converts the file, which it refuses now
+ * and then (EOPNOTSUPP).
+ */
 const usualFlags = ((): number => {
   const path = `${scratch(t)}/f`
   fs.writeFileSync(path, 'text')

@@ -1,4 +1,7 @@
-/** A node, and a directory's descriptor, stand for one real object, whatever takes its name (identity.ts). */
+/**
+ * A node, and a directory's descriptor, stand for one real object, whatever takes its name
+ * (identity.ts).
+ */
 
 import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -131,7 +134,10 @@ t.test('a number on another device is another object', async t => {
   }
 })
 
-/** A kernel overlayfs over these layers, relative to a new directory; unmounted at the end of the test. */
+/**
+ * A kernel overlayfs over these layers, relative to a new directory; unmounted at the end of the
+ * test.
+ */
 const kernelUnion = (t: Test, lowers: string[], upper = ''): string => {
   const top = scratch(t)
   const run = (program: string, ...args: string[]): void =>

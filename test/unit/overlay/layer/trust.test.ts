@@ -1,4 +1,7 @@
-/** Whose redirects and metadata copies are believed, beside kernel overlayfs, and by ordinary mounters. */
+/**
+ * Whose redirects and metadata copies are believed, beside kernel overlayfs, and by ordinary
+ * mounters.
+ */
 
 import * as fs from 'node:fs'
 
@@ -29,7 +32,10 @@ const meta = (prefix: string, redirect?: string): Spec =>
     },
   })
 
-/** Everything that can be wrong, or right, with a redirect or a metadata copy, of an upper layer and of lower ones. */
+/**
+ * Everything that can be wrong, or right, with a redirect or a metadata copy, of an upper layer and
+ * of lower ones.
+ */
 const layers = (prefix: string): { upper: Layer; lower: Layer[] } => {
   const to = (redirect: string): Spec => marked({ redirect }, {}, prefix)
   return {

@@ -1,4 +1,7 @@
-/** A large directory of whiteouts is cleared by a job. What is in it besides stays; small ones are tested in remove-directory.test.ts. */
+/**
+ * A large directory of whiteouts is cleared by a job. What is in it besides stays; small ones are
+ * tested in remove-directory.test.ts.
+ */
 
 import * as fs from 'node:fs'
 

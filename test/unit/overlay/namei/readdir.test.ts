@@ -105,7 +105,9 @@ t.test('changes show from the next start on', async t => {
   t.ok(readSome(union, d, 0).names.includes('beneath'), 'also of the layers')
 })
 
-/** A place for each of `count` names of a directory that holds them all, in the order of a listing. */
+/**
+ * A place for each of `count` names of a directory that holds them all, in the order of a listing.
+ */
 const NUMBERED = Array.from({ length: 500 }, (_, i) => `file-${i}`)
 
 t.test('a place is good for every reader, whatever happens in between', async t => {

@@ -1,4 +1,7 @@
-/** Removing a directory of the upper layer loses nothing that somebody puts into it meanwhile (workdir.ts). */
+/**
+ * Removing a directory of the upper layer loses nothing that somebody puts into it meanwhile
+ * (workdir.ts).
+ */
 
 import * as fs from 'node:fs'
 import t from 'tap'

@@ -79,7 +79,9 @@ const NOT: Record<string, string[]> = {
   exchange: ['nothing', 'whiteout over a file', 'deeper whiteout', 'full lower directory'],
 }
 
-/** In which directories the two names are: merged, of the upper layer alone, of a lower layer alone. */
+/**
+ * In which directories the two names are: merged, of the upper layer alone, of a lower layer alone.
+ */
 interface Setting {
   upper: boolean
   lower: boolean

@@ -20,7 +20,9 @@ const perms = fc
   .map(bits => ['r', 'w', 'x'].map((c, i) => ((bits & (4 >> i)) === 0 ? '-' : c)).join(''))
 const ids = fc.uniqueArray(fc.integer({ min: 1, max: 60_000 }), { maxLength: 3 })
 
-/** A default ACL as the kernel takes it: in order, with a mask where there are more than the three. */
+/**
+ * A default ACL as the kernel takes it: in order, with a mask where there are more than the three.
+ */
 const defaults = fc
   .record({ u: perms, g: perms, o: perms, m: perms, each: perms, users: ids, groups: ids })
   .chain(spec => fc.boolean().map(masked => ({ ...spec, masked })))
