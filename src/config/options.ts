@@ -10,7 +10,7 @@
 import { geteuid } from 'node:process'
 
 import { MountError } from '../errors.js'
-import { defaultTuning, type Tuning } from '../fuse/tuning.js'
+import { defaultTuning, type Tuning } from './tuning.js'
 import { logLevels, type LogLevel } from '../log.js'
 import { addMountFlag, isMountFlag } from './mount-flags.js'
 import type { IoMode } from '../server/mount.js'

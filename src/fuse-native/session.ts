@@ -5,7 +5,7 @@
  */
 
 import { countLinks } from '../fuse/protocol/encode.js'
-import type { Tuning } from '../fuse/tuning.js'
+import type { Tuning } from '../config/tuning.js'
 import type { Logger } from '../log.js'
 import {
   Attr,

@@ -24,7 +24,7 @@ export interface Marker {
   /** When it was mounted, in milliseconds. */
   since: number
   /**
-   * The descriptor of the pipe for questions (resident/questions.ts); -1 or missing: there is none.
+   * The descriptor of the pipe for questions (server/questions.ts); -1 or missing: there is none.
    */
   questions?: number
 }

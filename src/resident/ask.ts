@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto'
 
 import type { Answer } from '../overlay/namei/which.js'
 import { descriptorsOf, readDescriptor, tellPipe } from '../sys/descriptors.js'
-import { answerName, LINE_MAX, type Answers, type Counters } from './questions.js'
+import { answerName, LINE_MAX, type Answers, type Counters } from '../server/questions.js'
 
 /** A server that is stopped, or dead, answers nobody. */
 const PATIENCE_MS = 1000

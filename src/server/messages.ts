@@ -8,7 +8,7 @@ import type { Compiled } from '../sys/code-cache.js'
 import type { Answer } from '../overlay/namei/which.js'
 import type { IoMode } from '../fuse/protocol/init.js'
 import type { MountRequest, MountWay } from '../fuse/mount/mount.js'
-import type { Tuning } from '../fuse/tuning.js'
+import type { Tuning } from '../config/tuning.js'
 
 /** Everything a union's thread needs to know. Can be sent to it. */
 export interface ServeOptions {

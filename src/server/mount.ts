@@ -11,7 +11,7 @@ import { awaitEndings, noteLive } from '../host/endings.js'
 import { MountError } from '../errors.js'
 import { guardExit } from './exit-guard.js'
 import type { Server } from './serve.js'
-import { defaultTuning, type Tuning } from '../fuse/tuning.js'
+import { defaultTuning, type Tuning } from '../config/tuning.js'
 import type { UnionThread } from './thread.js'
 import { silentLogger, type Logger, type LogLevel } from '../log.js'
 import { addMountFlag, type MountFlag } from '../config/mount-flags.js'
@@ -327,7 +327,7 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
   if (device !== undefined) {
     const [{ mark }, { answerFor }] = await Promise.all([
       import('../host/mark.js'),
-      import('../resident/questions.js'),
+      import('./questions.js'),
     ])
     const { fd, end } = answerFor(device, {
       stats: () => server.stats(),

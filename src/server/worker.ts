@@ -14,7 +14,7 @@ import { balance } from './heap-balance.js'
 import { HEAP, LOAD, LOAD_AT, type FromThread, type ToThread } from './messages.js'
 import { Pipe } from '../fuse/device/pipe.js'
 import { ServedUnion, type ThreadParts } from './served-union.js'
-import { MAX_IO } from '../fuse/tuning.js'
+import { MAX_IO } from '../config/tuning.js'
 import { Reply, Request } from '../fuse/protocol/wire.js'
 
 /**

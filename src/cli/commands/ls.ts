@@ -4,7 +4,7 @@ import { readFileSync } from 'node:fs'
 
 import { mountedUnions } from '../../host/mounted-unions.js'
 import { ask } from '../../resident/ask.js'
-import type { Answers } from '../../resident/questions.js'
+import type { Answers } from '../../server/questions.js'
 import { age, oneWord, size, table } from '../table.js'
 
 /** Null: it can't be told. */

@@ -3,7 +3,7 @@
 import { MountError } from '../../errors.js'
 import { mountedUnions } from '../../host/mounted-unions.js'
 import { ask } from '../../resident/ask.js'
-import type { Counters } from '../../resident/questions.js'
+import type { Counters } from '../../server/questions.js'
 import { oneWord, size, table } from '../table.js'
 import { findMount } from './umount.js'
 

@@ -3,7 +3,7 @@
 import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { pipe, setPipeSize } from '../../sys/splice.js'
-import { PAGE, PIPE_SIZE } from '../tuning.js'
+import { PAGE, PIPE_SIZE } from '../../config/tuning.js'
 
 /**
  * Below so many bytes of data nothing is gained: the copy costs no more than the additional system

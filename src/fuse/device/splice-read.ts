@@ -10,7 +10,7 @@ import { E } from '../../sys/errno.js'
 import { splice, spliceFrom, vmsplice } from '../../sys/splice.js'
 import { OUT_HEADER_SIZE } from '../protocol/abi.js'
 import { MIN_SPLICED, Pipe, PIPE_SLOTS } from './pipe.js'
-import { PAGE } from '../tuning.js'
+import { PAGE } from '../../config/tuning.js'
 import type { Reply } from '../protocol/wire.js'
 
 export class ReplyPipe {

@@ -22,7 +22,7 @@ import { E } from '../../sys/errno.js'
 import { close, setNonblock } from '../../sys/io.js'
 import { receiveFd, socketPair } from '../../sys/socket.js'
 import type { MountRequest } from './mount.js'
-import { MAX_IO } from '../tuning.js'
+import { MAX_IO } from '../../config/tuning.js'
 
 const PROGRAM = 'fusermount3'
 const CONF = '/etc/fuse.conf'

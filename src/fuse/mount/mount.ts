@@ -23,7 +23,7 @@ import {
   unmountByHelper,
   unmountByHelperSync,
 } from './fusermount.js'
-import { MAX_IO } from '../tuning.js'
+import { MAX_IO } from '../../config/tuning.js'
 
 const DEVICE = '/dev/fuse'
 

@@ -25,7 +25,7 @@ import {
   STATX_OUT_SIZE,
   WRITE_OUT_SIZE,
 } from './abi.js'
-import { defaultTuning, type Tuning } from '../tuning.js'
+import { defaultTuning, type Tuning } from '../../config/tuning.js'
 import type { Reply } from './wire.js'
 
 /** How long the kernel may believe a name or attributes: seconds and nanoseconds. */

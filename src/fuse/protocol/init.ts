@@ -13,7 +13,7 @@ import {
   KERNEL_MINOR,
   MINOR_MIN,
 } from './abi.js'
-import { MAX_IO, MIN_WRITE, PAGE } from '../tuning.js'
+import { MAX_IO, MIN_WRITE, PAGE } from '../../config/tuning.js'
 import type { Reply, Request } from './wire.js'
 
 /**

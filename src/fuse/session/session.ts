@@ -45,8 +45,8 @@ import {
 } from '../protocol/encode.js'
 import type { ReplyPipe } from '../device/splice-read.js'
 import type { PageStore } from '../device/prefill.js'
-import { Tidy } from '../../server/idle-gc.js'
-import { defaultTuning, type Tuning } from '../tuning.js'
+import { Tidy } from './idle-gc.js'
+import { defaultTuning, type Tuning } from '../../config/tuning.js'
 import type { Reply, Request } from '../protocol/wire.js'
 
 /** What `handle` returns instead of a reply's length. */

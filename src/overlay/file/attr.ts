@@ -43,7 +43,7 @@ import {
   modeLeft,
   statPlace,
   whatIsBare,
-} from '../owner/drop-privileges.js'
+} from '../inode/drop-privileges.js'
 import {
   openHandle,
   settle,
@@ -53,7 +53,7 @@ import {
   type HandleTable,
 } from './handles.js'
 import { isSame } from '../layer/real-identity.js'
-import { takeCapability } from '../owner/killpriv.js'
+import { takeCapability } from '../inode/killpriv.js'
 import { saveProtect } from '../copy-up/metadata.js'
 import { OWNER_WRITE, withRight } from '../owner/owner-access.js'
 import { notBusy, Protect, type Node } from '../inode/node.js'

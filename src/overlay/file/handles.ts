@@ -25,7 +25,7 @@ import { openToCut, truncateat } from '../../sys/truncate.js'
 import { changed } from '../inode/invalidate.js'
 import { copyUp } from '../copy-up/copy-up.js'
 import { cutInBackground, freesMuch } from './truncate.js'
-import { statPlace } from '../owner/drop-privileges.js'
+import { statPlace } from '../inode/drop-privileges.js'
 import {
   addHandle,
   isMappable,
@@ -42,7 +42,7 @@ import {
   keptCapability,
   restoreCapability,
   restoreSetId,
-} from '../owner/killpriv.js'
+} from '../inode/killpriv.js'
 import { rightToOpen, withRight } from '../owner/owner-access.js'
 import { openData, settleData } from '../copy-up/metacopy.js'
 import { Node, notBusy, Protect } from '../inode/node.js'

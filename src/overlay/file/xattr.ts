@@ -15,7 +15,7 @@ import {
 } from '../../sys/xattr.js'
 import { ACL_ACCESS, ACL_DEFAULT, modeOfAcl, putMode } from '../owner/acl.js'
 import { copyUp } from '../copy-up/copy-up.js'
-import { checkCapabilityRemoval } from '../owner/drop-privileges.js'
+import { checkCapabilityRemoval } from '../inode/drop-privileges.js'
 import { isOpenToWrite } from '../inode/handle-list.js'
 import { settle } from './handles.js'
 import { CAPABILITY, diskValue, holdsIds, shownValue } from '../owner/xattr-ids.js'

@@ -8,7 +8,7 @@ import {
   unescapeOption,
 } from '../../../src/config/options.js'
 import { MountError } from '../../../src/errors.js'
-import { defaultTuning } from '../../../src/fuse/tuning.js'
+import { defaultTuning } from '../../../src/config/tuning.js'
 import {
   MS_NOATIME,
   MS_NODEV,

@@ -3,7 +3,7 @@
 import t, { type Test } from 'tap'
 import { handlersOf } from '../../../src/fuse-native/handlers.js'
 import { Session } from '../../../src/fuse-native/session.js'
-import { defaultTuning } from '../../../src/fuse/tuning.js'
+import { defaultTuning } from '../../../src/config/tuning.js'
 import { Pending, type Result } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 import { recordingLog } from '../fuse/support.js'

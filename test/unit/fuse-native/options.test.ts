@@ -1,7 +1,7 @@
 import t from 'tap'
 import { laterFlags, libfuseOptions } from '../../../src/fuse-native/options.js'
 import type { ServeOptions } from '../../../src/server/messages.js'
-import { defaultTuning } from '../../../src/fuse/tuning.js'
+import { defaultTuning } from '../../../src/config/tuning.js'
 import { defaultUnionOptions } from '../../../src/overlay/options.js'
 import {
   MS_NOATIME,

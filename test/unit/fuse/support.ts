@@ -5,7 +5,7 @@ import { DataMode, type RealFiles } from '../../../src/fuse/session/io-mode.js'
 import type { InitWish, IoMode } from '../../../src/fuse/protocol/init.js'
 import { Session } from '../../../src/fuse/session/session.js'
 import type { PageStore } from '../../../src/fuse/device/prefill.js'
-import { defaultTuning, type Tuning } from '../../../src/fuse/tuning.js'
+import { defaultTuning, type Tuning } from '../../../src/config/tuning.js'
 import { Reply, Request } from '../../../src/fuse/protocol/wire.js'
 import { join, OP, RecordingOps, request, u32, zeros } from '../../helpers/frames.js'
 

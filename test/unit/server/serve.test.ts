@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import t from 'tap'
 
 import { startServer } from '../../../src/server/serve.js'
-import { defaultTuning } from '../../../src/fuse/tuning.js'
+import { defaultTuning } from '../../../src/config/tuning.js'
 import { silentLogger } from '../../../src/log.js'
 import { defaultUnionOptions } from '../../../src/overlay/options.js'
 import { leftOpen, openFds } from '../../helpers/union.js'

@@ -1,7 +1,7 @@
 import t from 'tap'
 
 import { Pipe, PIPE_SLOTS } from '../../../../src/fuse/device/pipe.js'
-import { MAX_IO, PAGE } from '../../../../src/fuse/tuning.js'
+import { MAX_IO, PAGE } from '../../../../src/config/tuning.js'
 import { write } from '../../../../src/sys/io.js'
 import { getrlimitNofile, setrlimitNofile } from '../../../../src/sys/proc.js'
 import { openFds } from '../../../helpers/union.js'

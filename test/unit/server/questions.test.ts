@@ -3,7 +3,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'no
 import t from 'tap'
 
 import { ask, askWhich } from '../../../src/resident/ask.js'
-import { answerFor, type Asked } from '../../../src/resident/questions.js'
+import { answerFor, type Asked } from '../../../src/server/questions.js'
 import { pipe } from '../../../src/sys/splice.js'
 
 const descriptors = (): string[] =>

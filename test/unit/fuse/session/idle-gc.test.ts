@@ -1,7 +1,7 @@
 import t from 'tap'
 
-import { Tidy } from '../../../src/server/idle-gc.js'
-import { collectGarbage } from '../../../src/overlay/inode/heap.js'
+import { Tidy } from '../../../../src/fuse/session/idle-gc.js'
+import { collectGarbage } from '../../../../src/overlay/inode/heap.js'
 
 t.test('it collects after enough was forgotten, once', async t => {
   let collected = 0

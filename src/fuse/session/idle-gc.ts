@@ -4,7 +4,7 @@
  * millions of forgotten nodes took would stay with the process. Here it is told when to look.
  */
 
-import { heap } from '../overlay/inode/heap.js'
+import { heap } from '../../overlay/inode/heap.js'
 
 /** So many forgotten nodes are worth a collection: 10 MiB. */
 const WORTH = 20_000

@@ -9,10 +9,10 @@ import { E } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
 import { fsetxattr, getxattrat, getxattrValue, removexattrat } from '../../sys/xattr.js'
 import { dropPrivileges } from './drop-privileges.js'
-import { CAPABILITY } from './xattr-ids.js'
-import type { Node } from '../inode/node.js'
+import { CAPABILITY } from '../owner/xattr-ids.js'
+import type { Node } from './node.js'
 import type { Caller, Result } from '../ops.js'
-import { amend, dropCapability, storedName } from './stat-override.js'
+import { amend, dropCapability, storedName } from '../owner/stat-override.js'
 import type { Place, Union } from '../union.js'
 
 const st = new Stat()
