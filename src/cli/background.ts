@@ -1,40 +1,43 @@
 /**
- * The process that was asked for a mount in the background and waits for it, seen from the server:
- * a shell (tsoverlay.sh) or Node (daemon.ts). It is the server's parent, and gets a signal when the
- * mount is live.
+ * The parent of a background server, as the server sees it: a shell that runs the launcher script
+ * (tsoverlay.sh), or Node (daemon.ts). The parent waits for the mount. The server sends it a signal
+ * when the mount is live.
  */
 
 import { closeSync, fstatSync, lstatSync, readlinkSync, unlinkSync } from 'node:fs'
 import process, { env } from 'node:process'
 
-/** In the server's environment: the process id of its launcher. */
+/** The environment variable with the process id of the server's parent. */
 export const LAUNCHER = 'TSOVERLAY_LAUNCHER'
 
-/** What says that the mount is live. Node keeps SIGUSR1 for itself. */
+/** The signal that reports a live mount. Node reserves SIGUSR1 for its debugger. */
 export const LIVE = 'SIGUSR2'
 
-/** Its process id, for this process alone: what is started later has another parent. */
+/**
+ * Reads the parent's process id and removes it from the environment, because processes that this
+ * server starts later have another parent.
+ */
 export const takeLauncher = (): number => {
   const pid = Number(env[LAUNCHER])
   Reflect.deleteProperty(env, LAUNCHER)
   return pid
 }
 
-/** In the environment: the descriptor of the file that the launcher has locked. */
+/** The environment variable with the descriptor of the lock file that the parent has locked. */
 const STARTING = 'TSOVERLAY_STARTING'
 
-/** A file that is locked through a descriptor of this process. */
+/** A lock file that this process holds through an inherited descriptor. */
 interface Locked {
   fd: number
   path: string
 }
 
-/** Undefined: the launcher has locked none. */
+/** @returns undefined if the parent has locked no file */
 export const takeStarting = (): Locked | undefined => {
   const fd = Number(env[STARTING] ?? -1)
   Reflect.deleteProperty(env, STARTING)
   try {
-    // The environment may come from anywhere.
+    // The environment is untrusted, so the descriptor is checked against the file.
     const path = readlinkSync(`/proc/self/fd/${fd}`)
     const [open, there] = [fstatSync(fd), lstatSync(path)]
     const isIt = there.isFile() && there.ino === open.ino && there.dev === open.dev
@@ -45,10 +48,10 @@ export const takeStarting = (): Locked | undefined => {
 }
 
 /**
- * Keeps the file locked for which other launchers wait. The file goes when they may go on, or this
- * process ends. What this process starts does not have it: Node closes what it has inherited where
- * it starts another program.
- * @returns has them go on
+ * Keeps the lock file locked while other launcher scripts wait for this server. The lock file is
+ * removed when they may continue, or when this process exits. Child processes do not inherit it:
+ * Node closes inherited descriptors when it starts a program.
+ * @returns a function that releases the lock
  */
 export const keepLocked = (file: Locked | undefined): (() => void) => {
   if (file === undefined) return () => {}
@@ -60,7 +63,7 @@ export const keepLocked = (file: Locked | undefined): (() => void) => {
     try {
       unlinkSync(file.path)
     } catch {
-      // gone already
+      // already removed
     }
     closeSync(file.fd)
   }
@@ -68,10 +71,12 @@ export const keepLocked = (file: Locked | undefined): (() => void) => {
   return end
 }
 
-/** In the environment: the process of a resident server that the launcher has asked in vain. */
+/**
+ * The environment variable with the process id of a resident server that did not answer the parent.
+ */
 const UNANSWERED = 'TSOVERLAY_UNANSWERED'
 
-/** That process, or 0. */
+/** @returns that process id, or 0 */
 export const takeUnanswered = (): number => {
   const pid = Number(env[UNANSWERED] ?? 0)
   Reflect.deleteProperty(env, UNANSWERED)
@@ -79,15 +84,16 @@ export const takeUnanswered = (): number => {
 }
 
 /**
- * Tells it; false where it is gone, and nobody knows of the mount: another process may have its
- * number by now.
+ * Signals the parent that the mount is live.
+ * @returns false if the parent has ended. Then no process knows of the mount. The signal is not
+ *   sent, because another process may have the parent's process id.
  */
 export const tellLive = (launcher: number): boolean => {
-  // Not imported by its name, which would keep the number that it had at the start.
+  // Not imported by name: an import would keep the value that it had at start-up.
   if (process.ppid !== launcher) return false
   try {
     return process.kill(launcher, LIVE)
   } catch {
-    return false // gone since
+    return false // the parent has ended since the check
   }
 }

@@ -1,8 +1,8 @@
 /**
- * Serving in the background, by Node where it runs anyway; tsoverlay.sh does the same. The first
- * process starts a second one, which leaves its terminal by setsid(2), and ends when that one says
- * that the mount is live, or has failed. Errors reach the user through the standard error that both
- * share until then.
+ * Starts a background server from Node, if Node already runs; tsoverlay.sh does the same. The first
+ * process starts a second one, the server, which leaves the terminal by setsid(2). The first
+ * process ends when the server reports that the mount is live, or fails. Both share standard error
+ * until then, so that the server's errors reach the user.
  */
 
 import { spawn } from 'node:child_process'
@@ -19,24 +19,25 @@ const NO_THREADS =
   "it can't have the threads or the memory that it needs (ulimit -u, ulimit -v, or pids.max of the cgroup)"
 
 /**
- * Node waits for ever where it gets a process and not all of the threads that it starts with. So
- * long it may take to run the server's first line, in milliseconds, which closes what it was given
- * as descriptor 3 (descriptors.ts).
+ * Node waits forever if it gets a process but not all of the threads that it starts with. This is
+ * the time limit for the server to run its first line, in milliseconds. That line closes the
+ * inherited descriptor 3 (descriptors.ts), which ends the wait.
  */
 const START_MS = 10_000
 
 /**
  * Starts the server and waits until the mount is live or has failed.
- * @param args the program's arguments, as they are
+ * @param args the program's arguments, unchanged
  * @returns the exit status
  */
 export const startInBackground = (args: readonly string[]): Promise<number> => {
   closeForeignDescriptors()
   const server = fileURLToPath(entryPoint('cli/server'))
-  // Node 20 reads these at every start: 40 ms for all of a system's. The server talks to nobody.
+  // Node 20 reads these certificates at every start, which is slow. The server makes no TLS
+  // connections.
   const { NODE_EXTRA_CA_CERTS: _, ...env } = process.env
-  // Whoever interrupts the wait wants no mount. It is heard from before there is a server, which
-  // would outlive this process.
+  // A user that interrupts the wait wants no mount. The handlers are installed before the server
+  // starts: otherwise the server could outlive this process.
   let interrupted = false
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
@@ -53,7 +54,7 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
     late = true
     child.kill('SIGKILL')
   }, START_MS)
-  // Null where there is no child. Only what is read is seen to end.
+  // It is null if spawn failed. The end of the stream is reported only if the stream is read.
   const begun = child.stdio[3] as Readable | null | undefined
   begun
     ?.on('error', () => {})

@@ -1,6 +1,6 @@
 /**
- * Descriptors that the process did not open itself. A server lives long: one that keeps, say, the
- * write end of somebody's pipe would make its reader wait for ever.
+ * Closes inherited descriptors. A server lives long: if it keeps the write end of a pipe of another
+ * program, the pipe's reader never sees the end of the file.
  */
 
 import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -18,7 +18,7 @@ const numbers = (): string[] => {
   try {
     return readdirSync('/proc/self/fd')
   } catch {
-    return [] // /proc is not mounted, or no descriptor is left: what is to be mounted says so
+    return [] // /proc is not mounted, or no descriptor is free: the mount reports the error later
   }
 }
 
@@ -31,16 +31,16 @@ const list = (): Descriptor[] => {
       const flags = Number.parseInt(/^flags:\s*([0-7]+)/m.exec(info)?.[1] ?? '0', 8)
       found.push({ fd: Number(name), target, flags })
     } catch {
-      // the descriptor of this listing, closed by now
+      // the descriptor of this directory listing, already closed
     }
   }
   return found
 }
 
 /**
- * Which of them were inherited. Node opens its own with O_CLOEXEC, but sets that flag on some of
- * the inherited ones too, so the kind decides as well: Node's own are anonymous inodes, /dev/null,
- * and pipes of which it has both ends.
+ * Selects the inherited descriptors. Node opens its own with O_CLOEXEC, but sets that flag on some
+ * inherited descriptors, too. So the type decides as well: Node's own descriptors are anonymous
+ * inodes, /dev/null, and pipes of which this process holds both ends.
  */
 export const foreignDescriptors = (
   descriptors: readonly Descriptor[],
@@ -63,9 +63,9 @@ export const foreignDescriptors = (
 }
 
 /**
- * Closes what was inherited above standard error. Must run before the process opens anything of its
- * own.
- * @param keep descriptors to leave open all the same
+ * Closes the inherited descriptors above standard error. It must run before the process opens any
+ * descriptor of its own.
+ * @param keep descriptors to leave open
  */
 export const closeForeignDescriptors = (keep: readonly number[] = []): void => {
   const channel = Number(process.env['NODE_CHANNEL_FD'] ?? -1)
@@ -73,7 +73,7 @@ export const closeForeignDescriptors = (keep: readonly number[] = []): void => {
     try {
       closeSync(fd)
     } catch {
-      // gone already
+      // already closed
     }
   }
 }

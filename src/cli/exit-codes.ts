@@ -1,18 +1,18 @@
-/** Exit statuses of the command line. The numbers are those of mount(8) and umount(8). */
+/** Exit statuses of the command line, as in mount(8) and umount(8). */
 export const ExitCode = {
   OK: 0,
-  /** Wrong invocation: an unknown command, a missing argument, an option's value that can't be. */
+  /** Wrong invocation: an unknown command, a missing argument, or an invalid option value. */
   USAGE: 1,
-  /** A fault of the program itself: the server died of an error. */
+  /** An internal error: the server died of an exception. */
   INTERNAL: 2,
   /**
-   * Unmounted, but the server has not ended: the same mount lives on elsewhere. umount(8) has no
-   * such status.
+   * Unmounted, but the server still serves the mount, because it exists in another place. umount(8)
+   * has no such status.
    */
   STILL_SERVED: 3,
-  /** Interrupted while the mount was being made; there is none. */
+  /** Interrupted before the mount was live; nothing is mounted. */
   INTERRUPTED: 8,
-  /** The mount could not be made, or could not be taken away. */
+  /** The mount or unmount has failed. */
   FAILED: 32,
 } as const
 

@@ -1,4 +1,4 @@
-/** What the user is told of an error. */
+/** Converts errors to messages and exit statuses. */
 
 import { MountError } from '../errors.js'
 import { ExitCode } from './exit-codes.js'
@@ -11,10 +11,10 @@ export const statusOf = (error: unknown): ExitCode =>
       : ExitCode.FAILED
     : ExitCode.INTERNAL
 
-/** A fault of the program comes with its stack. */
+/** The stack of an error, because an error of the program is reported with its stack. */
 export const stackOf = (error: unknown): string =>
   error instanceof Error ? (error.stack ?? error.message) : String(error)
 
-/** The line that tells of it. */
+/** The line that reports an error to the user. */
 export const lineOf = (error: unknown): string =>
   `tsoverlay: ${error instanceof MountError ? error.message : stackOf(error)}`

@@ -1,10 +1,10 @@
-/** What this process was called with. */
+/** The invocation of this process: its name and arguments. */
 
 import { argv, env } from 'node:process'
 
 import { readCall, type Call } from '../config/compat.js'
 
-/** In the environment: the name by which tsoverlay.sh was called. */
+/** The environment variable with the name under which tsoverlay.sh was invoked. */
 const NAME = 'TSOVERLAY_CALLED_AS'
 
 export const takeCall = (): Call => {

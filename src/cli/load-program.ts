@@ -1,6 +1,6 @@
 /**
- * The program's code, which has a file of its own: programs load it when they have begun what takes
- * longer.
+ * Loads the program's code from its own bundle, so that the entry points can start slower work
+ * first.
  */
 
 import { fileURLToPath } from 'node:url'

@@ -1,7 +1,7 @@
 /**
- * Loggers of the command line. pino is loaded only where somebody reads what it writes: a log file
- * or the foreground. A server in the background without a log file tells warnings and errors to the
- * system's log, and to who waits for the mount.
+ * Loggers of the command line. pino is loaded only for a log file or a server in the foreground. A
+ * background server without a log file sends warnings and errors to the system log, and to the
+ * process that waits for the mount.
  */
 
 import { existsSync } from 'node:fs'
@@ -15,22 +15,22 @@ import { say } from './say.js'
 import { SYSTEM_LOG, systemLogger } from './syslog.js'
 
 export interface LoggingOptions {
-  /** `undefined`: nobody has said. */
+  /** `undefined` if no option sets the level. */
   level: LogLevel | undefined
-  /** Where JSON lines go; appended to. */
+  /** The file to append JSON lines to. */
   file: string | undefined
-  /** The option that names it. */
+  /** The option that named the file. */
   named?: '--log-file' | 'log_file'
   foreground: boolean
-  /** What a new log file is created without; else as umask(2) of this process says. */
+  /** The umask for a new log file; the default is the umask of this process. */
   umask?: number | undefined
-  /** Receives lines for who waits for the mount. */
+  /** Receives lines for the process that waits for the mount. */
   tell?: (line: string) => void
 }
 
 export interface Logging {
   logger: Logger
-  /** What is worth sending to it. */
+  /** The lowest level that is logged. */
   level: LogLevel
   /** Closes the log file. */
   end?: () => void
@@ -51,7 +51,7 @@ export const makeLogger = async ({
   return { level: least, logger: await toStandardError(least) }
 }
 
-/** The system's log is for what somebody has to look at. */
+/** The system log gets only messages that need attention: level `warn` and above. */
 const toSystem = (level: LogLevel | undefined, tell: (line: string) => void): Logging => {
   const atLeast = logLevels.indexOf('warn')
   if (level !== undefined && level !== 'silent') {
@@ -69,13 +69,10 @@ const toSystem = (level: LogLevel | undefined, tell: (line: string) => void): Lo
   return { logger: systemLogger(least), level: least }
 }
 
-/** It has names of files that not everybody may see. */
+/** The log contains names of files that other users must not see. */
 const LOG_MODE = 0o600
 
-/**
- * How many characters are kept for a file that can't be written for the moment; later lines are
- * lost.
- */
+/** How many characters are kept while the file can't be written. Later lines are lost. */
 const LOG_BACKLOG = 1024 * 1024
 
 const toFile = async (
@@ -85,7 +82,7 @@ const toFile = async (
   umask: number,
 ): Promise<Pick<Logging, 'logger' | 'end'>> => {
   const { pino } = await import('pino')
-  // Changed for this one call, which opens the file.
+  // The umask is changed only while the file is opened.
   const before = process.umask(umask)
   try {
     const lines = pino.destination({
@@ -95,7 +92,7 @@ const toFile = async (
       mode: LOG_MODE,
       maxLength: LOG_BACKLOG,
     })
-    // A full disk is no reason to end the mount.
+    // A full disk must not end the mount.
     lines.on('error', () => {})
     return { logger: wrap(pino({ level }, lines)), end: () => lines.end() }
   } catch (error) {
@@ -128,7 +125,9 @@ const toStandardError = async (level: LogLevel): Promise<Logger> => {
 
 const wrap = (logger: PinoLogger): Logger => logger
 
-/** Passes everything on, and tells warnings and errors to the user until `quiet` is called. */
+/**
+ * Passes all messages on, and also sends warnings and errors to the user until `quiet` is called.
+ */
 export const tellWarnings = (
   logger: Logger,
   tell: (line: string) => void = say,

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 /**
- * The `tsoverlay` program, where tsoverlay.sh does not know what to do by itself. A mount in the
- * background is handed to a second process at once, before anything else is loaded: this one only
- * waits for it (daemon.ts). Everything else happens here.
+ * The `tsoverlay` program for the invocations that tsoverlay.sh does not handle itself. A
+ * background mount is handed to a second process before anything else is loaded, and this process
+ * only waits for it (daemon.ts). Every other command runs in this process.
  */
 
 import { exit } from 'node:process'
@@ -10,8 +10,8 @@ import { exit } from 'node:process'
 import { takeCall } from './invocation.js'
 
 /**
- * `mount` without `-f`, no remount, and no question for help. In doubt false: program.ts looks
- * properly.
+ * Whether this is `mount` without `-f`, `remount` or `--help`. If unsure it returns false, because
+ * program.ts parses the command line completely.
  */
 const isBackgroundMount = ([command, ...rest]: readonly string[]): boolean =>
   command === 'mount' &&

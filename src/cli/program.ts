@@ -18,7 +18,10 @@ const version = (): string => {
   return /"version": "([^"]+)"/.exec(text)?.[1] ?? 'unknown'
 }
 
-/** What needs no command. Returns the exit status. */
+/**
+ * Handles an invocation without a command: it prints the version or an error.
+ * @returns the exit status
+ */
 export const answer = (call: Exclude<Call, { kind: 'run' | 'nothing' }>): number => {
   if (call.kind === 'version') {
     console.log(aliasVersion(version()))
@@ -32,8 +35,8 @@ export const answer = (call: Exclude<Call, { kind: 'run' | 'nothing' }>): number
 /**
  * Runs the program.
  * @param args without node and the script
- * @param background in a server in the background: what it was given
- * @returns the exit status, when all is done
+ * @param background the context of a background server
+ * @returns the exit status, after the command has finished
  */
 export const run = async (args: readonly string[], background?: Background): Promise<number> => {
   let status: number = ExitCode.OK
@@ -155,7 +158,7 @@ Examples:
   }
 }
 
-/** A fault of the program comes with its stack; one of the installation without. */
+/** An error of the program is reported with its stack, an error of the installation without. */
 const faultOf = (error: unknown): string => {
   if (!(error instanceof Error)) return String(error)
   return isKoffiMissing(error) ? error.message : (error.stack ?? error.message)

@@ -1,8 +1,8 @@
-/** Lines for the user, written at once, so that none is lost when the process ends right after. */
+/** Synchronous messages to the user, so that no line is lost when the process exits afterwards. */
 
 import { writeSync } from 'node:fs'
 
-/** Writes one line to standard error. A reader that is gone is no reason to fail. */
+/** Writes one line to standard error. A closed reader is ignored. */
 export const say = (line: string): void => {
   const bytes = Buffer.from(`${line}\n`)
   for (let from = 0, tries = 0; from < bytes.length && tries < 100;) {

@@ -1,4 +1,4 @@
-/** `tsoverlay mount`, in the process that serves. */
+/** `tsoverlay mount` in the process that serves the mount. */
 
 import { chdir } from 'node:process'
 
@@ -28,19 +28,22 @@ import {
 } from './wanted.js'
 import { workingDirectory } from './working-directory.js'
 
-/** What a server in the background was given by server.ts. */
+/** The context that server.ts passes to a background server. */
 export interface Background {
-  /** The process that waits for the mount. */
+  /** The process id of the parent, which waits for the mount. */
   launcher: number
-  /** Of startEarly. */
+  /** The union's thread, started by startEarly. */
   thread: UnionThread
-  /** The working directory that it was started in. */
+  /** The working directory at start-up. */
   here: string
-  /** The process of a resident server that has not answered the launcher, or 0. */
+  /** The process id of a resident server that did not answer the parent, or 0. */
   unanswered: number
-  /** Has other launchers go on, which wait until this server can be asked, or can't be at all. */
+  /**
+   * Releases the lock file: other launcher scripts wait until this server accepts requests, or
+   * until it is known that it will not.
+   */
   askable: () => void
-  /** Called when the mount is live and nobody waits for it any more. */
+  /** Called when the mount is live and no process waits for it any more. */
   onLive: () => void
 }
 
@@ -52,7 +55,7 @@ export const serve = async (
   command: MountCommand,
   background: Background | undefined,
 ): Promise<number> => {
-  // In the background server.ts has done so, before it started a thread.
+  // In the background server.ts has closed them, before it started a thread.
   if (background === undefined) closeForeignDescriptors()
   try {
     return await mountAndServe(command, background)
@@ -66,11 +69,11 @@ const mountAndServe = async (
   command: MountCommand,
   background: Background | undefined,
 ): Promise<number> => {
-  // What is typed at a terminal is not for a server.
+  // A new session: signals from the terminal must not reach a background server.
   if (background !== undefined) setsid()
   const wanted = readWanted(command, background?.here ?? workingDirectory())
   for (const line of wanted.lines) say(line)
-  // Before anything is mounted, or opened.
+  // This is decided before anything is mounted or opened.
   const stays = background !== undefined && mayStay(wanted)
   if (!stays) background?.askable()
 
@@ -79,7 +82,7 @@ const mountAndServe = async (
   const signals = handleSignals(told)
   const onFault = (error: Error): void => {
     told.error({ error: stackOf(error) }, 'a fault of the program')
-    process.exit(ExitCode.INTERNAL) // which takes the mount out of the tree: exit-guard.ts
+    process.exit(ExitCode.INTERNAL) // exit-guard.ts then detaches the mount from the tree
   }
   process.on('uncaughtException', onFault)
   const nowhere = command.foreground ? undefined : openNowhere()
@@ -96,10 +99,11 @@ const mountAndServe = async (
   log.info({ mountpoint: mount.mountpoint, io: mount.io, transport: command.transport }, 'mounted')
 
   logs.quiet()
-  // Where nobody waits any more, nobody knows of the mount, and it must not stay.
+  // If the parent has ended, no process knows of the mount, so it is unmounted.
   const known = background === undefined || tellLive(background.launcher)
   if (!known) await mount[Symbol.asyncDispose]()
-  // Last, so that who waits for its end sees no mount that is about to go.
+  // This comes after the unmount: a reader that waits for the end of standard error must not see a
+  // mount that is about to be unmounted.
   if (nowhere !== undefined) dropStandardError(nowhere)
   background?.onLive()
 
@@ -132,14 +136,15 @@ const mountAndServe = async (
   return closed
 }
 
-/** How long a server that comes too late may take to unmount what nobody waits for any more. */
+/** How long to wait for a late server to unmount a mount whose client has given up. */
 const PATIENCE_MS = 5000
 const RETRY_MS = 50
 
 /**
  * Starts the mount.
- * @param late the process of a server that was asked in vain, or 0: it may have made the mount all
- *   the same, and takes it away
+ * @param late the process id of a server that did not answer, or 0. It may have made the mount
+ *   nevertheless, and unmounts it then; until that is done this mount fails with EBUSY and is
+ *   retried.
  * @throws {MountError}
  */
 const startAfter = async (late: number, options: StartOptions): Promise<Mount> => {
@@ -154,7 +159,7 @@ const startAfter = async (late: number, options: StartOptions): Promise<Mount> =
   }
 }
 
-/** Whether the server of a mount may serve others. */
+/** Whether the server of this mount may serve further mounts. */
 const mayStay = (wanted: Wanted): boolean =>
   !wanted.command.ownServer &&
   !wanted.options.ownServer &&

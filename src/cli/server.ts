@@ -1,6 +1,6 @@
 /**
- * The second process of a mount in the background: the same program with the same arguments, which
- * tells the first one that the mount is live. Started by tsoverlay.sh and daemon.ts only.
+ * The second process of a background mount. It runs the same program with the same arguments and
+ * signals its parent when the mount is live. Only tsoverlay.sh and daemon.ts start it.
  */
 
 import { exit } from 'node:process'
@@ -22,7 +22,7 @@ const here = workingDirectory()
 const call = takeCall()
 const launcher = takeLauncher()
 const unanswered = takeUnanswered()
-// The union's thread loads its code while this one finds out what to mount.
+// The union's thread loads its code while the main thread parses the command line.
 const early = (): UnionThread => {
   try {
     return startEarly()
@@ -33,7 +33,10 @@ const early = (): UnionThread => {
 }
 const thread = early()
 
-/** So long after the mount is live the program's compiled code is kept, in milliseconds. */
+/**
+ * The delay after which the program's compiled code is cached once the mount is live, in
+ * milliseconds.
+ */
 const KEEP_MS = 1000
 
 const begin = async (): Promise<number> => {

@@ -1,7 +1,7 @@
 /**
- * What signals do to a server. The first of SIGTERM, SIGINT and SIGHUP unmounts all that it serves;
- * what is busy is taken out of the tree and served until the last open file is closed. The second
- * one ends the server at once. In no case a mount without a server is left in the tree.
+ * Signal handling of a server. The first SIGTERM, SIGINT or SIGHUP unmounts all its mounts. A busy
+ * mount is detached from the tree and served until the last open file is closed. The second signal
+ * ends the server at once. No mount without a server is ever left in the tree.
  */
 
 import { writeFileSync } from 'node:fs'
@@ -10,16 +10,18 @@ import type { Logger } from '../log.js'
 import { killServer, type Mount } from '../server/mount.js'
 import { deviceOn } from '../host/proc-mounts.js'
 
-/** How long a server whose connections were aborted may take to end before it is killed. */
+/** How long a server may take to end after its connections were aborted. It is killed then. */
 const ABORT_MS = 2000
 
 export interface Signals {
   /**
-   * Signals that came before are acted on now.
-   * @param log the mount's own
+   * Adds a mount. Signals received earlier are applied to it now.
+   * @param log the mount's logger
    */
   attach(mount: Mount, log?: Logger): void
-  /** Calls `listener` at the first signal that ends the server; at once where it has come. */
+  /**
+   * Calls `listener` at the first signal that ends the server, or at once if it has been received.
+   */
   onLeave(listener: () => void): void
 }
 
@@ -32,7 +34,7 @@ interface Attached {
 const messageOf = (error: unknown): string =>
   error instanceof Error ? error.message : String(error)
 
-/** Installs the handlers; to be called before anything is mounted. */
+/** Installs the handlers. It must be called before anything is mounted. */
 export const handleSignals = (log: Logger): Signals => {
   const live = new Set<Attached>()
   const listeners: (() => void)[] = []
@@ -92,7 +94,7 @@ const leave = async ({ mount, log }: Attached): Promise<void> => {
 
 const die = (): void => void process.kill(process.pid, 'SIGKILL')
 
-/** Whoever still uses the mounts gets ENOTCONN from here on. */
+/** Ends the mounts at once. Processes that still use them get ENOTCONN. */
 const abort = (which: readonly Attached[], log: Logger): void => {
   const here = which.filter(({ mount }) => !killServer(mount))
   if (here.length === 0) return

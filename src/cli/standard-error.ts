@@ -1,4 +1,4 @@
-/** Standard error of a server in the background, once the mount is live. */
+/** Detaches a background server from standard error after the mount is live. */
 
 import { closeSync, openSync } from 'node:fs'
 
@@ -8,8 +8,8 @@ import { dup2 } from '../sys/io.js'
 const STANDARD_ERROR = 2
 
 /**
- * What `dropStandardError` puts there. It is opened before anything is mounted: a process that has
- * no descriptor left has no mount then either.
+ * Opens /dev/null for `dropStandardError`. It is opened before anything is mounted, so that a
+ * process without a free descriptor fails before the mount exists.
  * @throws {MountError} with the errno of open(2)
  */
 export const openNowhere = (): number => {
@@ -22,9 +22,9 @@ export const openNowhere = (): number => {
 }
 
 /**
- * Lets go of the terminal or pipe behind standard error; later lines go nowhere. In one step: the
- * union's thread opens files at the same time, and one that got the number 2 would be written to.
- * @param nowhere a descriptor of /dev/null, which is closed
+ * Replaces standard error, a terminal or pipe, by /dev/null. It must be atomic (dup2): the union's
+ * thread opens files at the same time, and a file that got descriptor 2 would receive messages.
+ * @param nowhere a descriptor of /dev/null; it is closed
  */
 export const dropStandardError = (nowhere = openNowhere()): void => {
   dup2(nowhere, STANDARD_ERROR)

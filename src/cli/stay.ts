@@ -1,6 +1,5 @@
 /**
- * The server of a mount that stays for further ones: what makes it known, and how it makes a mount
- * for a client.
+ * A server that stays for further mounts: it registers the server, and makes mounts for clients.
  */
 
 import { readFileSync, realpathSync, writeFileSync } from 'node:fs'
@@ -50,23 +49,26 @@ export interface StayOptions {
   first?: Served
   /** In milliseconds. */
   linger: number
-  /** The process of a server that has not answered, or 0. */
+  /** The process id of a server that did not answer, or 0. */
   unanswered: number
   /**
-   * It was started to stay (`server start`): then clients of every cgroup are taken; else those of
-   * the own one, unless systemd gives this process one.
+   * The server was started to stay (`server start`). Then it accepts clients of every cgroup.
+   * Otherwise it accepts only clients of its own cgroup, unless systemd has given it a scope.
    */
   stays: boolean
   signals: Signals
-  /** Of the process. */
+  /** The logger of the process. */
   log: Logger
-  /** A thread that waits for the first mount. */
+  /** A started thread for the first mount. */
   thread?: UnionThread
-  /** @param leave has the server end */
+  /** @param leave makes the server end */
   onRegistered?: (leave: () => void) => void
 }
 
-/** Which errors may be this process' own: another one, with nothing open, may have none of them. */
+/**
+ * Errors that may be caused by the state of this process. Another process, with nothing open, may
+ * not get them, so the client then starts a server of its own.
+ */
 const OWN_TROUBLE: ReadonlySet<string> = new Set([
   'EAGAIN',
   'EBUSY',
@@ -76,13 +78,13 @@ const OWN_TROUBLE: ReadonlySet<string> = new Set([
   'ENOMEM',
 ])
 
-/** The kernel ends processes with more of it first; servers of many mounts come late. */
+/** The kernel kills processes with a higher score first. A server of many mounts is killed late. */
 const OOM_SCORE = -500
 
 /**
- * Serves until there is nothing to serve any more. Where the process can't be made known, it
- * returns at once.
- * @returns why it can't be made known, or undefined when all is over
+ * Registers the server and serves until it has nothing left to serve. It returns at once if it
+ * can't register.
+ * @returns why the server can't register, or undefined after it has ended
  */
 export const stay = async (options: StayOptions): Promise<string | undefined> => {
   const { first, signals, log } = options
@@ -143,7 +145,7 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
   }
   const resident = started
   options.onRegistered?.(() => resident.leave())
-  // A fault in what surrounds the mounts is no reason to end them.
+  // A fault outside the mounts must not end them.
   process.on('uncaughtException', error => {
     log.error({ error: error.stack ?? error.message }, 'a fault of the program')
     resident.leave()
@@ -155,13 +157,14 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
 }
 
 /**
- * From here on a further mount gets another server: half of where unions have to give nodes back
- * (overlay/inode/heap.ts).
+ * Above this fraction of the heap further mounts get another server. It is half of the fraction at
+ * which unions give nodes back (overlay/inode/heap.ts).
  */
 const MUCH_HEAP = 1 / 4
 
 /**
- * As `ResidentOptions.lacks`. At least half of the descriptors are for what the unions have open.
+ * Implements `ResidentOptions.lacks`. At least half of the descriptors are reserved for the files
+ * that the unions open.
  */
 const lacks = (): string | undefined => {
   if (descriptorsHeld() > getrlimitNofileHard() / 2) return 'descriptors'
@@ -170,7 +173,10 @@ const lacks = (): string | undefined => {
 
 const RETRY_MS = 100
 
-/** Unmounts what nobody knows of; where something else was mounted on top, when that is gone. */
+/**
+ * Unmounts a mount that no client knows of. If another mount is on top of it, it is retried until
+ * that mount is gone.
+ */
 const takeAway = async (mount: Mount): Promise<void> => {
   let over = false
   const note = (): void => void (over = true)
@@ -190,7 +196,7 @@ const lowerOomScore = (): void => {
   try {
     if (Number(readFileSync(file, 'latin1')) > OOM_SCORE) writeFileSync(file, String(OOM_SCORE))
   } catch {
-    // not allowed
+    // not permitted
   }
 }
 
@@ -199,18 +205,20 @@ interface Made extends Served {
 }
 
 interface Around {
-  /** What is served already. */
+  /** The mounts that are already served. */
   others: readonly Served[]
   /** Receives lines for the client. */
   tell: (line: string) => void
-  /** One that waits for something to serve, if any; it is taken by that. */
+  /**
+   * Returns a started thread that has nothing to serve yet, or undefined; the mount then owns it.
+   */
   thread: () => UnionThread | undefined
 }
 
 /**
  * Mounts for a client.
- * @returns a text: why it has to have a server of its own; a number: the exit status of a mount
- *   that failed
+ * @returns a text: why the client needs a server of its own; a number: the exit status of a failed
+ *   mount
  */
 const mountFor = async (
   client: Client,
@@ -284,19 +292,19 @@ const mountFor = async (
   }
 }
 
-/** A mount that is being made, and that nobody sees yet. */
+/** A mount that is in progress and not yet visible in mountinfo. */
 interface Coming {
   paths: readonly string[]
   mountpoint: string
-  /** What was mounted when it was asked for: its own mount may be there by now. */
+  /** The mounts at the time of the request: a later list may contain this mount itself. */
   machine: Machine
 }
 
 const underWay = new Set<Coming>()
 
 /**
- * Why a union may not be made beside those that are being made: one of the two would lead through
- * the other.
+ * Why a union may not be mounted while others are in progress: a path of one leads through the
+ * mountpoint of the other.
  */
 const whyOwnAmong = (one: Coming): string | undefined => {
   const others = [...underWay]
@@ -309,7 +317,7 @@ const whyOwnAmong = (one: Coming): string | undefined => {
   )
 }
 
-/** Of a path that may be looked at; as it is where nothing is there. */
+/** The real path of a path that is safe to access; the path itself if it does not exist. */
 const realOf = (path: string): string => {
   try {
     return realpathSync.native(path)
@@ -319,8 +327,8 @@ const realOf = (path: string): string => {
 }
 
 /**
- * Whether a client would have the same fusermount3 run. In doubt it would not: its PATH may lead to
- * what does not answer.
+ * Whether the client would run the same fusermount3. If unsure it returns false: a directory of the
+ * client's PATH may lie on a file system that does not answer.
  */
 const hasSameFusermount = ({ PATH = '' }: Called['env'], machine: Machine): boolean =>
   PATH === (process.env['PATH'] ?? '') ||
@@ -330,10 +338,11 @@ const hasSameFusermount = ({ PATH = '' }: Called['env'], machine: Machine): bool
   ) === undefined &&
     findFusermount(PATH) === findFusermount())
 
-/** In place of a working directory: which paths start from it is seen by that. */
+/** A placeholder for the working directory. It marks the paths that are relative to it. */
 const HERE = '/\0'
 
 /**
- * Who may not make private mounts of the layers sees through a union what is mounted below them.
+ * Whether the union sees mounts below its layers. It does if the server may not make private mounts
+ * of the layers.
  */
 const seesMountsBelow = (): boolean => process.geteuid?.() !== 0 || !inInitialNamespace()

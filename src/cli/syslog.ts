@@ -1,6 +1,6 @@
 /**
- * The system's log, syslog(3): one datagram for each line, to whoever reads /dev/log (journald,
- * rsyslogd, ...).
+ * Logs to the system log as syslog(3) does: one datagram for each line, to the reader of /dev/log
+ * (journald, rsyslogd, ...).
  */
 
 import { writeSync } from 'node:fs'
@@ -17,7 +17,7 @@ const DAEMON = 3 << 3
 const severities = { error: 3, warn: 4, info: 6, debug: 7 } as const
 type Told = keyof typeof severities
 
-/** What a reader of /dev/log takes in any case. */
+/** The datagram size that every reader of /dev/log accepts. */
 const MAX_BYTES = 8192
 
 const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ')
@@ -35,8 +35,8 @@ const plain = (_key: string, value: unknown): unknown =>
   typeof value === 'bigint' ? String(value) : value
 
 /**
- * One line of the log. JSON has no line breaks; what a message has of them, and of other controls,
- * becomes blanks.
+ * Formats one line of the log. JSON contains no line breaks; line breaks and other control
+ * characters in the message become blanks.
  */
 export const systemLine = (
   told: Told,
@@ -51,15 +51,15 @@ export const systemLine = (
 }
 
 /**
- * Passes lines on to the system's log, which is opened for the first of them. Where there is none,
- * or it has no room, they are lost: a server waits for nobody.
- * @param level the least that is passed on
+ * Sends lines to the system log, which is opened for the first line. A line is lost if there is no
+ * system log or if its socket is full: a server never waits for it.
+ * @param level the lowest level that is sent
  */
 export const systemLogger = (level: LogLevel, path = SYSTEM_LOG): Logger => {
   const least = logLevels.indexOf(level)
   let fd = -1
   const send = (line: Buffer): void => {
-    // Twice: whoever read it before may have been started anew.
+    // Two attempts: the reader may have been restarted since the socket was opened.
     for (let tries = 0; tries < 2; tries++) {
       if (fd < 0) fd = datagramsTo(path)
       if (fd < 0) return

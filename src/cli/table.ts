@@ -1,12 +1,18 @@
-/** Text for people: columns, paths on one line, and sizes. */
+/** Text output: columns, paths on one line, sizes and ages. */
 
-/** What would end a line or a column, or steer a terminal, is written as in mountinfo: `\\012`. */
+/**
+ * Escapes characters that would end a line or a column, or control a terminal, as mountinfo does:
+ * `\\012`.
+ */
 export const oneWord = (path: string): string =>
   path.replaceAll(/[ \\\p{Cc}\p{Zl}\p{Zp}]/gu, c =>
     Array.from(Buffer.from(c), byte => `\\${byte.toString(8).padStart(3, '0')}`).join(''),
   )
 
-/** Rows as lines, the first one the headings; columns of numbers are set to the right. */
+/**
+ * Formats rows as lines. The first row has the headings. Columns in `toTheRight` are aligned to the
+ * right.
+ */
 export const table = (
   rows: readonly (readonly string[])[],
   toTheRight: ReadonlySet<number>,
@@ -24,7 +30,7 @@ export const table = (
 
 const UNITS = ['B', 'K', 'M', 'G', 'T', 'P'] as const
 
-/** `12K`, `1.5M`: of 1024 each. */
+/** Formats bytes in units of 1024: `12K`, `1.5M`. */
 export const size = (bytes: number): string => {
   let n = bytes
   let unit = 0
@@ -37,7 +43,7 @@ const MINUTE = 60
 const HOUR = 60 * MINUTE
 const DAY = 24 * HOUR
 
-/** `5s`, `3m`, `2h`, `12d`. */
+/** Formats seconds: `5s`, `3m`, `2h`, `12d`. */
 export const age = (seconds: number): string => {
   if (seconds < MINUTE) return `${Math.floor(seconds)}s`
   if (seconds < HOUR) return `${Math.floor(seconds / MINUTE)}m`

@@ -1,6 +1,6 @@
 /**
- * What a command line of `tsoverlay mount` asks for, and its logs: the same for the first mount of
- * a server and for further ones.
+ * A parsed command line of `tsoverlay mount`, and its loggers. The first mount of a server and
+ * further mounts use the same code.
  */
 
 import { statSync } from 'node:fs'
@@ -17,11 +17,11 @@ export interface MountCommand {
   options: string[]
   foreground: boolean
   onUnknown: OnUnknown
-  /** What the command line says, which comes before the mount options. */
+  /** The options of the command line; they take precedence over the mount options. */
   logLevel: LogLevel | undefined
   logFile: string | undefined
   transport: Transport
-  /** The server serves nothing else. */
+  /** The server serves no other mount. */
   ownServer: boolean
   /** How long the server stays without a mount, in seconds. */
   linger: number
@@ -32,13 +32,13 @@ export interface Wanted {
   options: ParsedOptions
   mountpoint: string
   logFile: string | undefined
-  /** Sentences for the user. */
+  /** Messages for the user. */
   lines: readonly string[]
 }
 
 /**
- * Looks at no file.
- * @param here what relative paths start from
+ * Parses the options; accesses no file.
+ * @param here the directory that relative paths start from
  * @throws {MountError}
  */
 export const readWanted = (command: MountCommand, here: string): Wanted => {
@@ -56,30 +56,31 @@ export const readWanted = (command: MountCommand, here: string): Wanted => {
   }
 }
 
-/** The layers and the work directory. */
+/** The layers and the workdir. */
 export const layersOf = ({ options: { union } }: Wanted): string[] =>
   [...union.lower, union.upper, union.work].filter(path => path !== undefined)
 
-/** All that the server opens or mounts on. */
+/** All paths that the server opens or mounts on. */
 export const pathsOf = (wanted: Wanted): string[] =>
   [...layersOf(wanted), wanted.mountpoint, wanted.logFile].filter(path => path !== undefined)
 
 /**
- * Whether its log is no file: who opens or writes a FIFO or a terminal may have to wait. To be
- * asked where the path may be looked at.
+ * Whether the log file is not a regular file. Opening or writing a FIFO or a terminal may block.
+ * Call it only if the path is safe to access.
  */
 export const logMayWait = ({ logFile }: Wanted): boolean => {
   try {
     return logFile !== undefined && !statSync(logFile).isFile()
   } catch {
-    return false // it is created
+    return false // the file is created later
   }
 }
 
 export interface Logs {
   log: Logger
   /**
-   * The same, and who waits for the mount is told of warnings and errors, until `quiet` is called.
+   * The same logger; it also sends warnings and errors to the process that waits for the mount,
+   * until `quiet` is called.
    */
   told: Logger
   level: LogLevel
@@ -89,8 +90,8 @@ export interface Logs {
 }
 
 /**
- * @param tell receives lines for who waits for the mount
- * @param umask of whom a new log file is; else this process'
+ * @param tell receives lines for the process that waits for the mount
+ * @param umask for a new log file; the default is the umask of this process
  * @throws {MountError} the log file can't be opened
  */
 export const openLogs = async (

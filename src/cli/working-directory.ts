@@ -1,18 +1,18 @@
-/** Where relative paths start from. */
+/** The directory that relative paths start from. */
 
 import { chdir, cwd } from 'node:process'
 
 /**
- * In its place where it was removed: what is looked for in it is not found, and the message says
- * why.
+ * Replaces the working directory if it was removed. Paths relative to it are not found, and the
+ * error message shows the reason.
  */
 const GONE = '/(the working directory was removed)'
 
 let known: string | undefined
 
 /**
- * The working directory that the program was started in. Where that was removed the process leaves
- * it: a thread can't be started there. So this is to be called before one is.
+ * The working directory at start-up. If it was removed the process changes to /, because a thread
+ * can't be started in a removed directory. So call it before starting a thread.
  */
 export const workingDirectory = (): string => {
   if (known !== undefined) return known

@@ -1,6 +1,6 @@
 /**
- * Asks a process about its mounts: questions.ts says how. Whatever is in the way, the answer is
- * only missing.
+ * Asks a server about its mounts; questions.ts defines the protocol. Every failure results in a
+ * missing answer.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -9,14 +9,15 @@ import type { Answer } from '../overlay/namei/which.js'
 import { descriptorsOf, readDescriptor, tellPipe } from '../sys/descriptors.js'
 import { answerName, LINE_MAX, type Answers, type Counters } from '../server/questions.js'
 
-/** A server that is stopped, or dead, answers nobody. */
+/** A server that is stopped or dead never answers. */
 const PATIENCE_MS = 1000
 const POLL_MS = 2
 
 /**
- * What a process tells.
- * @param fd which of its descriptors is the pipe, as it says itself
- * @param device of the mount; else of all
+ * Asks for counters.
+ * @param fd the descriptor of the question pipe in the server, as the marker names it
+ * @param device asks for one mount only; otherwise for all
+ * @returns undefined if no answer arrives in time
  */
 export const ask = (
   pid: number,
@@ -25,8 +26,8 @@ export const ask = (
 ): Promise<Answers | undefined> => put<Counters>(pid, fd, device === undefined ? [] : [device])
 
 /**
- * Which layers of a mount serve a path, which begins at its root. Undefined also where the path is
- * too long to ask for.
+ * Asks which layers of a mount serve a path, which starts at the mount's root.
+ * @returns undefined also if the path is too long for one question
  */
 export const askWhich = async (
   pid: number,
@@ -55,7 +56,7 @@ const put = async <T>(
   return undefined
 }
 
-/** Undefined: it is not there yet, or not written to its end. */
+/** @returns undefined if the answer file does not exist yet, or is incomplete */
 const answerOf = <T>(pid: number, token: string): Answers<T> | undefined => {
   const name = `/memfd:${answerName(token)} `
   const fd = descriptorsOf(pid).find(([, target]) => target.startsWith(name))?.[0]

@@ -1,8 +1,8 @@
-/** Which build of the package this is. */
+/** Identifies the build of the package. */
 
-// The build writes it (scripts/build.mjs): a hash over all that it has made, so that two builds of
-// one version differ.
+// scripts/build.mjs defines it: a hash of all build output, so that two builds of one version
+// differ.
 declare const BUILD_HASH: string
 
-/** Sources that run without a build have none, and ask no server. */
+/** Sources that run without a build have no hash, and ask no server. */
 export const build = typeof BUILD_HASH === 'undefined' ? 'sources' : BUILD_HASH

@@ -1,8 +1,8 @@
 /**
- * The process that asks for a mount, a shell of whatever name that runs tsoverlay.sh. It writes its
- * number and nothing else; all that it wants is read from /proc. That it is the one who asks is
- * shown by the pipe of requests, which it has open as long as it waits: who may open that may look
- * into the server.
+ * The client: a process that asks for a mount, which is a shell that runs tsoverlay.sh under one of
+ * its names. It writes only its process id; the server reads the rest from /proc. The client keeps
+ * the request pipe open while it waits, which identifies it: a process that can open this pipe also
+ * has ptrace access to the server.
  */
 
 import { readlinkSync, statSync } from 'node:fs'
@@ -15,16 +15,19 @@ import { identityOf, placeOf, type Identity } from './identity.js'
 import { readProc, startOf } from './processes.js'
 
 export interface Called {
-  /** What the script was called as, without directories. */
+  /** The name under which the script was invoked, without directories. */
   name: string
   args: readonly string[]
   env: Readonly<Record<string, string>>
 }
 
-/** A process that has asked. */
+/** A process that has sent a request. */
 export class Client {
   readonly pid: number
-  /** When it was started: with `pid` it names the process. Empty: this one may not know. */
+  /**
+   * The start time; together with `pid` it identifies the process. Empty if this server may not
+   * read it.
+   */
   readonly start: string
   readonly #pidfd: number
   readonly #pipe: string
@@ -37,14 +40,13 @@ export class Client {
   }
 
   /**
-   * Undefined: no such process, or none that waits for an answer.
-   * @param pipe where the number was read, as /proc/PID/fd names it
+   * @returns undefined if the process does not exist or does not wait for an answer
+   * @param pipe the name of the request pipe in /proc/PID/fd
    */
   static find(pid: number, pipe: string): Client | undefined {
-    // It has the pipe open as well.
+    // This process has the pipe open, too.
     if (pid === process.pid) return undefined
-    // First: what /proc tells of the number from here on is told of this process, as long as it
-    // lives.
+    // The pidfd comes first: while that process lives, /proc/PID describes it and no other process.
     const pidfd = pidfdOpen(pid)
     if (pidfd < 0) return undefined
     const client = new Client(pid, startOf(pid) ?? '', pidfd, pipe)
@@ -54,15 +56,15 @@ export class Client {
   }
 
   /**
-   * Whether it still waits: it lives, and has the pipe open. A process that may not be looked into,
-   * such as one with more capabilities, is taken at its word if it runs a script: it has no
-   * identity, and so is told to start a server of its own.
+   * Whether the client still waits: it lives and has the pipe open. The server may be unable to
+   * inspect it, for example if it has more capabilities. Then it is enough that it runs a script:
+   * its identity is unreadable, so it is told to start a server of its own.
    */
   waits(): boolean {
     return (hasOpen(this.pid, this.#pipe) ?? this.#isScript) && !this.hasEnded
   }
 
-  /** By what everybody may know. */
+  /** Decided from /proc/PID/cmdline, which every process may read. */
   get #isScript(): boolean {
     return scriptOf(words(readProc(this.pid, 'cmdline'))) !== undefined
   }
@@ -75,7 +77,7 @@ export class Client {
     return identityOf(this.pid)
   }
 
-  /** What its files are created without, as umask(2) has it. */
+  /** The client's umask(2). */
   get umask(): number | undefined {
     const mask = /^Umask:\s*([0-7]+)$/m.exec(readProc(this.pid, 'status') ?? '')?.[1]
     return mask === undefined ? undefined : Number.parseInt(mask, 8)
@@ -86,8 +88,9 @@ export class Client {
   }
 
   /**
-   * What it was called with. Undefined where it does not run the launcher of this package.
-   * @param launcher `dev:ino` of the script
+   * The client's invocation.
+   * @param launcher `dev:ino` of the launcher script
+   * @returns undefined if the client does not run the launcher script of this package
    */
   called(launcher: string): Called | undefined {
     try {
@@ -106,9 +109,9 @@ export class Client {
   }
 
   /**
-   * Its working directory by name. Undefined where the name leads elsewhere: it was removed, moved
-   * or is hidden by a mount.
-   * @param isSafe says whether a path may be looked at
+   * The path of the client's working directory. Undefined if the path leads elsewhere because the
+   * directory was removed, moved or covered by a mount.
+   * @param isSafe says whether a path is safe to access
    */
   here(isSafe: (path: string) => boolean = () => true): string | undefined {
     try {
@@ -120,7 +123,7 @@ export class Client {
     }
   }
 
-  /** 0 or -ESRCH: it has ended. */
+  /** @returns 0, or -ESRCH if the client has ended */
   signal(signal: number): number {
     return pidfdSignal(this.#pidfd, signal)
   }
@@ -130,14 +133,14 @@ export class Client {
   }
 }
 
-/** What a shell runs. */
+/** The script that a shell runs. */
 const scriptOf = ([, word = '']: readonly string[]): string | undefined =>
   word === '' || word.startsWith('-') ? undefined : word
 
-/** Words that end in NUL. */
+/** Splits a list of words that end with NUL. */
 const words = (text: string | undefined): string[] => text?.replace(/\0$/, '').split('\0') ?? []
 
-/** `dev:ino`, which names a file. */
+/** `dev:ino`, which identifies a file. */
 export const fileKey = (path: string): string => {
   const stat = statSync(path, { bigint: true })
   return `${stat.dev}:${stat.ino}`

@@ -1,7 +1,7 @@
 /**
- * What a process may do and where it lives, as far as it makes a difference to a mount. A server
- * acts for those alone who are its own like in all of it: whatever it does for them they could have
- * done themselves.
+ * The identity of a process: its rights and its environment, as far as they matter for a mount. A
+ * server serves only clients with the same identity, so it does nothing for a client that the
+ * client could not do itself.
  */
 
 import { closeSync, constants, fstatSync, openSync, readFileSync, readlinkSync } from 'node:fs'
@@ -26,7 +26,10 @@ const STATUS = [
 
 export type Identity = ReadonlyMap<string, string>
 
-/** The directory behind a link of /proc: the mount it was reached through, and the inode there. */
+/**
+ * Identifies the directory behind a link of /proc: the mount that it is reached through, and its
+ * inode.
+ */
 export const placeOf = (path: string): string => {
   const fd = openSync(path, O_PATH | constants.O_DIRECTORY | O_CLOEXEC)
   try {
@@ -39,21 +42,24 @@ export const placeOf = (path: string): string => {
 }
 
 /**
- * Of /proc/PID/limits, what a server would do less of than its client: write larger files, take
- * more memory, live longer. Others are left out, since they limit the processes of a user, or a
- * server that is shared takes less of what they limit; and podman raises and lowers some of them
- * for what it starts: `Max processes`, `Max open files`.
+ * Lines of /proc/PID/limits. With a lower limit than its client, a server could write smaller
+ * files, use less memory or live shorter. Other limits are left out: they count the processes of a
+ * user, or a shared server uses less of the resource. Also, podman changes `Max processes` and `Max
+ * open files` for its children.
  */
 const LIMITS = ['Max cpu time', 'Max file size', 'Max data size', 'Max address space'] as const
 
 const lineOf = (status: string, name: string): string =>
   new RegExp(`^${name}:[ \\t]*(.*?)[ \\t]*$`, 'm').exec(status)?.[1] ?? ''
 
-/** The soft and the hard one, and the unit. */
+/** The soft limit, the hard limit and the unit. */
 const limitOf = (limits: string, name: string): string =>
   new RegExp(`^${name} +(.*?) *$`, 'm').exec(limits)?.[1]?.replaceAll(/ +/g, ' ') ?? ''
 
-/** All groups: whether a process' own is listed once more makes no difference. */
+/**
+ * All groups. The primary group is included whether or not it is also listed as a supplementary
+ * group.
+ */
 const groupsOf = (status: string): string => {
   const [own = '', more = ''] = ['Gid', 'Groups'].map(
     name => new RegExp(`^${name}:\\s(.*)$`, 'm').exec(status)?.[1] ?? '',
@@ -66,10 +72,10 @@ const groupsOf = (status: string): string => {
     .join(' ')
 }
 
-/** A process without a security module's label has none that can be read. */
+/** The label of the security module; empty if there is none or if it can't be read. */
 const labelOf = (pid: number | 'self'): string => readProc(pid, 'attr/current') ?? ''
 
-/** Undefined: the process is gone, or may not be looked into. */
+/** @returns undefined if the process has ended or can't be inspected */
 export const identityOf = (pid: number | 'self'): Identity | undefined => {
   const status = readProc(pid, 'status')
   const limits = readProc(pid, 'limits')
@@ -90,9 +96,10 @@ export const identityOf = (pid: number | 'self'): Identity | undefined => {
 }
 
 /**
- * Whether processes that have as many seccomp filters as this identity have the same ones. The
- * kernel tells nobody what they are. Filters are inherited, and none is ever taken off: those of
- * process 1 are the container's, and who has no more of them has no others.
+ * Whether all processes with the same number of seccomp filters as this identity have the same
+ * filters. The kernel does not show the filters. But filters are inherited and never removed. The
+ * filters of process 1 are the container's, and a process with as many filters as process 1 has no
+ * others.
  * @param init the status of process 1
  */
 export const filtersAreShared = (
@@ -101,10 +108,10 @@ export const filtersAreShared = (
 ): boolean => {
   if (/^0?$/.test(identity.get('Seccomp') ?? '')) return true
   const filters = identity.get('Seccomp_filters') ?? ''
-  // Linux before 5.9 does not count them.
+  // Linux before 5.9 does not show their number.
   return filters !== '' && lineOf(init, 'Seccomp_filters') === filters
 }
 
-/** What is different first; undefined: nothing is. */
+/** The name of the first different item; undefined if both are equal. */
 export const difference = (one: Identity, other: Identity): string | undefined =>
   [...one.keys()].find(name => one.get(name) !== other.get(name))

@@ -1,10 +1,12 @@
 /**
- * Whether a union may be served beside others. Not where one of its files lies on a FUSE or network
- * file system, which answers when it likes and would keep the others waiting; nor where it may
- * depend on a mount of this very server, which would wait for itself. A path counts with all
- * directories that it leads through. That is decided by /proc/self/mountinfo and sysfs, before
- * anything is looked at which may not answer: a component is looked at when it is known where it
- * lies. In doubt a union has its own process.
+ * Decides whether a shared server may serve a union. A union needs a server of its own in two
+ * cases. First: one of its files lies on a FUSE or network file system, which may block and delay
+ * the other unions. Second: it may depend on a mount of this same server, which could then wait for
+ * itself.
+ *
+ * All directories on a path count. The decision uses /proc/self/mountinfo and sysfs, because a file
+ * system that is accessed may not answer: a path component is accessed only after its file system
+ * has been checked. If unsure the union gets its own process.
  */
 
 import {
@@ -20,7 +22,7 @@ import {
 import { readMountInfo, type MountInfo } from '../host/proc-mounts.js'
 import { placeOf } from './identity.js'
 
-/** In memory, or of the kernel itself: they depend on nothing. */
+/** File systems in memory or of the kernel itself; they depend on no other file system. */
 const MEMORY: ReadonlySet<string> = new Set([
   'tmpfs',
   'ramfs',
@@ -41,7 +43,7 @@ const MEMORY: ReadonlySet<string> = new Set([
   'bpf',
 ])
 
-/** On the one block device that mountinfo names by its number. */
+/** File systems on the single block device whose number mountinfo shows. */
 const ON_DEVICE: ReadonlySet<string> = new Set([
   'ext2',
   'ext3',
@@ -59,23 +61,22 @@ const ON_DEVICE: ReadonlySet<string> = new Set([
 ])
 
 /**
- * Disks: the names that the kernel gives them. Not nbd or rbd, behind which is a network or a
- * program.
+ * Kernel names of disks. nbd and rbd are excluded, because they depend on a network or a program.
  */
 const DISK = /^(sd|hd|vd|xvd|nvme|mmcblk|sr|zram|ram|pmem|dasd|mtdblock)/
 
-/** Symlinks in one path; the kernel's MAXSYMLINKS. */
+/** The limit of symlinks in one path; the kernel's MAXSYMLINKS. */
 const MOST_LINKS = 40
-/** A file system in a file on a file system in a file ... */
+/** The limit of nested file systems (loop devices and device mapper). */
 const MOST_LEVELS = 8
 
 export interface Machine {
   mounts: readonly MountInfo[]
-  /** Where sysfs is mounted. */
+  /** The mountpoint of sysfs. */
   sys: string
   /**
-   * The mount that this process has its root directory on. It is older than the process, and so
-   * depends on no mount of it.
+   * The mount id of this process' root directory. That mount is older than the process, so it
+   * depends on none of the process' mounts.
    */
   rootMount: number
 }
@@ -86,7 +87,7 @@ export const thisMachine = (): Machine => ({
   rootMount: rootMount(),
 })
 
-/** The same machine when this server has mounted there. */
+/** The same machine after this server has mounted on `mountpoints`. */
 export const withMounts = (machine: Machine, mountpoints: readonly string[]): Machine => ({
   ...machine,
   mounts: [...machine.mounts, ...mountpoints.map(mountpoint => ({ ...COMING, mountpoint }))],
@@ -102,7 +103,7 @@ const COMING = {
   superOptions: '',
 }
 
-/** NaN: there is no /proc, and nothing is known of any mount. */
+/** @returns NaN if there is no /proc; then no mount is known */
 const rootMount = (): number => {
   try {
     return Number(placeOf('/').split(':')[0])
@@ -112,8 +113,8 @@ const rootMount = (): number => {
 }
 
 /**
- * Why a union has to have a process of its own, as the end of a sentence; undefined: it need not.
- * @param paths all that it opens, absolute
+ * Why a union needs a process of its own, as the end of a sentence; undefined if it does not.
+ * @param paths all absolute paths that it opens
  */
 export const whyOwn = (
   paths: readonly string[],
@@ -128,11 +129,11 @@ export const whyOwn = (
 }
 
 /**
- * The same for what is mounted below a layer, now or later, where the union sees that: who may not
- * make private mounts of layers does.
+ * The same for mounts below a layer, present or future ones. Call it only if the union sees these
+ * mounts, because the server may not make private mounts of its layers.
  * @param layers real paths
  * @param mountpoint a real path
- * @param others layers of unions that are served already
+ * @param others layers of unions that are already served
  */
 export const whyOwnBelow = (
   layers: readonly string[],
@@ -155,9 +156,9 @@ const isBelow = (path: string, directory: string): boolean =>
 
 class Walk {
   readonly #machine: Machine
-  /** By mountpoint; several where one hides another. */
+  /** Keyed by mountpoint; it has several mounts if one covers another. */
   readonly #on = new Map<string, MountInfo[]>()
-  /** What is known of directories and mounts. */
+  /** Cached results for paths and mounts. */
   readonly #paths = new Map<string, string | undefined>()
   readonly #mounts = new Map<MountInfo, string | undefined>()
 
@@ -188,7 +189,7 @@ class Walk {
       const target = linkAt(next)
       if (target === undefined) at = next
       else if (++links > MOST_LINKS)
-        break // whoever opens it gets ELOOP
+        break // open(2) fails with ELOOP
       else if (isMagic(next)) return 'leads through a link of /proc'
       else {
         left.push(...target.split('/').toReversed())
@@ -198,11 +199,12 @@ class Walk {
     return why
   }
 
-  /** Of what is mounted on a path itself. */
+  /** Checks the mounts on exactly this path. */
   #whyNotOn(path: string, level: number): string | undefined {
     if (this.#paths.has(path)) return this.#paths.get(path)
     const mounts = this.#on.get(path)
-    // No mount there, but for the root directory: of that one something is known in any case.
+    // A path without a mount lies on its parent's file system. The root directory always needs a
+    // known mount.
     const why =
       mounts === undefined
         ? path === '/'
@@ -235,7 +237,7 @@ class Walk {
     let directory: string
     try {
       directory = realpathSync(`${this.#machine.sys}/dev/block/${device}`)
-      // A part of a disk lies in the directory of the disk.
+      // sysfs has a partition in the directory of its disk.
       if (existsSync(`${directory}/partition`))
         directory = directory.slice(0, directory.lastIndexOf('/'))
     } catch {
@@ -247,8 +249,8 @@ class Walk {
       if (file === undefined || !file.startsWith('/') || file.endsWith(' (deleted)'))
         return `${about}, in a file that can't be told`
       const why = this.whyNot(file, level + 1)
-      // Of a mount that was taken out of the tree, or another root directory, the kernel tells a
-      // name that leads nowhere here.
+      // If the file's mount was detached, or belongs to another root directory, the kernel shows a
+      // path that does not lead to the file here.
       if (why === undefined && !isFile(file)) return `${about}, in a file that can't be told`
       return why === undefined ? undefined : `${about}, in ${file}, which ${why}`
     }
@@ -263,7 +265,7 @@ class Walk {
     return DISK.test(name) ? undefined : `${about}, on ${name}`
   }
 
-  /** It may have several devices, and mountinfo shows a number that is none of theirs. */
+  /** btrfs may use several devices, and mountinfo shows an anonymous device number. */
   #whyNotBtrfs(source: string, about: string, level: number): string | undefined {
     const top = `${this.#machine.sys}/fs/btrfs`
     let name: string
@@ -284,7 +286,7 @@ class Walk {
   }
 }
 
-/** Where a symlink leads; undefined: it is none, or nothing is there. */
+/** @returns the target of a symlink; undefined if the path is no symlink or does not exist */
 const linkAt = (path: string): string | undefined => {
   try {
     return lstatSync(path).isSymbolicLink() ? readlinkSync(path) : undefined
@@ -301,7 +303,7 @@ const isFile = (path: string): boolean => {
   }
 }
 
-/** Links of /proc/PID lead to open files and namespaces, whatever their text says. */
+/** Links in /proc/PID lead to open files and namespaces, not to the path in their text. */
 const isMagic = (path: string): boolean => /^\/proc\/\d+\//.test(path)
 
 const textOf = (path: string): string | undefined => {

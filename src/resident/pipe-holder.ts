@@ -1,9 +1,9 @@
 /**
- * The process by whose /proc/PID/fd clients open the pipe of requests. That is the server, but
- * where they could not: a process that has changed whom it acts for (setfsuid(2)) lets nobody look
- * into it from then on but who has CAP_SYS_PTRACE (kernel: commit_creds, set_dumpable), and clients
- * have no more capabilities than the server. Then another process holds the pipe, which does
- * nothing but end with the server.
+ * The process whose /proc/PID/fd the clients use to open the request pipe. It normally is the
+ * server. But the kernel makes a process non-dumpable when it changes its file system credentials
+ * (setfsuid(2); kernel: commit_creds, set_dumpable). From then on only a process with
+ * CAP_SYS_PTRACE can inspect it, and clients have no more capabilities than the server. In that
+ * case a separate process holds the pipe. It does nothing else, and ends with the server.
  */
 
 import { spawn } from 'node:child_process'
@@ -17,19 +17,19 @@ import { startOf } from './processes.js'
 export interface PipeHolder {
   pid: number
   start: string
-  /** What clients open. */
+  /** The path that clients open. */
   path: string
-  /** Calls back when the process has ended. */
+  /** Calls `ended` when the process has ended. */
   onEnd: (ended: () => void) => void
   end: () => void
 }
 
-/** The number of the pipe in the other process. */
+/** The descriptor of the pipe in the holder process. */
 const FD = 3
 
 /**
- * @param into is never closed: its number must not become another file's, which somebody would
- *   write to
+ * @param into the write end. If this process is the holder it is never closed: its descriptor
+ *   number must not be reused for another file, which a client would then write to.
  */
 export const holdPipe = (
   into: number,
@@ -51,8 +51,8 @@ const startHolder = (into: number): PipeHolder => {
     cwd: '/',
     env: {},
   })
-  child.on('error', () => {}) // it has no number then
-  child.stdin?.on('error', () => {}) // it was killed
+  child.on('error', () => {}) // the pid is undefined then
+  child.stdin?.on('error', () => {}) // the holder was killed
   child.unref()
   const input = child.stdin as (NodeJS.WritableStream & { unref?: () => void }) | null
   input?.unref?.()

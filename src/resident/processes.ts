@@ -1,8 +1,8 @@
-/** What /proc says about processes. */
+/** Reads information about processes from /proc. */
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
-/** Bytes of a file of /proc/PID; undefined: the process is gone, or may not be looked into. */
+/** Reads a file of /proc/PID; undefined if the process has ended or can't be inspected. */
 export const readProc = (pid: number | 'self', name: string): string | undefined => {
   try {
     return readFileSync(`/proc/${pid}/${name}`, 'utf8')
@@ -12,18 +12,18 @@ export const readProc = (pid: number | 'self', name: string): string | undefined
 }
 
 /**
- * When a process was started, in ticks since the machine was: with its number it names the process
- * for good.
+ * The start time of a process, in clock ticks since boot. The process id and the start time
+ * identify a process uniquely.
  */
 export const startOf = (pid: number | 'self'): string | undefined =>
-  // The name of the program, in parentheses, may hold anything.
+  // The program's name, in parentheses, may contain any character.
   readProc(pid, 'stat')
     ?.replace(/^.*\) /s, '')
     .split(' ')[19]
 
 /**
- * Whether a process other than this one and its children lives in this one's user and mount
- * namespaces. Processes that this one may not look into do not count: they can't be its clients.
+ * Whether another process, except this process' children, is in the same user and mount namespaces.
+ * Processes that can't be inspected do not count: they can't be clients of this server.
  */
 export const hasNeighbours = (): boolean => {
   const own = namespacesOf('self')

@@ -1,12 +1,12 @@
 /**
- * How a server makes itself known: a directory of its own (runtime-directory.ts) with a file `pid`,
- * which tells the process and where the pipe of requests is open. There is one for each kind of
- * client; who comes second stays unknown. The directory comes and goes as a whole, by rename(2),
- * and while it changes the directory above is locked.
+ * Registers a server so that clients find it: in a directory of its own (runtime-directory.ts) a
+ * file `pid` names the process and the path of its request pipe. There is one directory for each
+ * kind of client, and only the first server registers in it. The directory is created and removed
+ * as a whole, by rename(2), under a lock on its parent directory.
  *
- * Clients open the pipe by /proc/PID/fd. So the kernel asks what it asks of ptrace(2), in their
- * name: who is confined in ways that /proc does not tell, such as a Landlock domain, reaches no
- * server outside of it.
+ * Clients open the pipe through /proc/PID/fd, so the kernel checks their ptrace(2) access. This
+ * covers restrictions that /proc does not show: a process in a Landlock domain can't reach a server
+ * outside of it.
  */
 
 import {
@@ -29,19 +29,19 @@ import { holdPipe, type PipeHolder } from './pipe-holder.js'
 import { startOf } from './processes.js'
 import { prepareDirectory } from './runtime-directory.js'
 
-/** A lock is held for the time of a few system calls, unless its holder is stopped. */
+/** The lock is held for a few system calls only, unless its holder is stopped. */
 const LOCK_TRIES = 50
 const LOCK_MS = 2
 
 export interface Registered {
   pid: number
-  /** It was started by `server start`, and stays. */
+  /** The server was started by `server start`, and stays. */
   stays: boolean
-  /** When it was started. */
+  /** The start time of the process. */
   start: string
 }
 
-/** Who has registered in a directory, and lives. */
+/** The live server that has registered in a directory, if any. */
 export const registeredIn = (directory: string): Registered | undefined => {
   try {
     const [pid, start = '', kind] = readFileSync(`${directory}/pid`, 'latin1').split('\n')
@@ -60,8 +60,8 @@ const openDirectory = (path: string): number =>
   openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | O_CLOEXEC)
 
 /**
- * Runs `change` while no other server changes the directory above. False: it is locked for too
- * long.
+ * Runs `change` with the directory `top` locked against other servers.
+ * @returns false if it is locked for too long
  */
 const locked = (top: string, change: () => void): boolean => {
   const fd = openDirectory(top)
@@ -73,18 +73,18 @@ const locked = (top: string, change: () => void): boolean => {
     change()
     return true
   } finally {
-    close(fd) // and with it the lock
+    close(fd) // this releases the lock
   }
 }
 
-/** Where requests go. */
+/** The request pipe. */
 interface Pipe {
   /**
-   * The descriptor that requests are read from. The other end stays open: so it never comes to an
-   * end.
+   * The read end. This process or the holder keeps the write end open, so the read end never
+   * reaches the end of the file.
    */
   from: number
-  /** As /proc/PID/fd names it. */
+  /** The pipe's name in /proc/PID/fd. */
   name: string
   holder: PipeHolder
 }
@@ -100,11 +100,11 @@ export class Registration {
   readonly directory: string
   /** The descriptor that requests are read from. */
   readonly from: number
-  /** What it leads to, as /proc/PID/fd tells it. */
+  /** The pipe's name in /proc/PID/fd. */
   readonly pipe: string
   readonly #kind: string
   readonly #holder: PipeHolder
-  /** The directory, which keeps its number when it is renamed. */
+  /** The inode of the directory, which stays the same when it is renamed. */
   readonly #inode: bigint
 
   private constructor(
@@ -123,16 +123,16 @@ export class Registration {
 
   /**
    * Registers this process.
-   * @param directory of serverDirectory
-   * @param stays it was started by `server start`
-   * @param unanswered the process of a server that has not answered, whose place is taken
-   * @returns why it can't be
+   * @param directory the result of serverDirectory
+   * @param stays whether it was started by `server start`
+   * @param unanswered the process id of a server that did not answer; this process replaces it
+   * @returns a text: why it can't register
    */
   static make(directory: string, stays = false, unanswered = 0): Registration | string {
     const top = dirname(directory)
     const why = prepareDirectory(top)
     if (why !== undefined) return `${top} ${why}`
-    // A name that no client looks for.
+    // Clients ignore this name.
     const fresh = `${top}/.new-${process.pid}`
     let made: Registration | string = `${top} is locked`
     try {
@@ -142,7 +142,7 @@ export class Registration {
       writePid(fresh, kind, requests.holder)
       locked(top, () => {
         const other = registeredIn(directory)
-        // One that only lingers ends without its place, when its mounts have.
+        // A replaced server that only lingers ends when its mounts have ended.
         const yields = other?.pid === unanswered || (stays && other?.stays === false)
         if (other !== undefined && !yields) {
           made = `process ${other.pid} has registered`
@@ -164,8 +164,8 @@ export class Registration {
   }
 
   /**
-   * Whether the directory is still this server's. Another one takes the place of one that does not
-   * answer.
+   * Whether the directory still belongs to this server. Another server replaces a server that does
+   * not answer.
    */
   get isKnown(): boolean {
     try {
@@ -175,13 +175,14 @@ export class Registration {
     }
   }
 
-  /** Calls back when clients can't reach the pipe any more. */
+  /** Calls `lost` when clients can't reach the pipe any more. */
   onLost(lost: () => void): void {
     this.#holder.onEnd(lost)
   }
 
   /**
-   * Lets no further client find this server. Those that have found it may still ask, until `end`.
+   * Hides this server from further clients. Clients that have already read the `pid` file can send
+   * requests until `end`.
    */
   hide(): void {
     this.#change(() => {
@@ -189,7 +190,10 @@ export class Registration {
     })
   }
 
-  /** Takes the directory away, if it is still this server's. Who reads requests closes the pipe. */
+  /**
+   * Removes the directory if it still belongs to this server. The reader of the requests closes the
+   * pipe.
+   */
   end(): void {
     this.#change(() => {
       if (this.isKnown) discard(this.directory)
@@ -197,19 +201,19 @@ export class Registration {
     this.#holder.end()
   }
 
-  /** Another server may take the place at any time, but not meanwhile. */
+  /** Another server may replace the directory at any time, but not while it is locked. */
   #change(change: () => void): void {
     try {
       locked(dirname(this.directory), change)
     } catch {
-      // the directory above is gone
+      // the parent directory is gone
     }
   }
 }
 
 const inodeOf = (path: string): bigint => lstatSync(path, { bigint: true }).ino
 
-/** In one step for those who read it. Without a holder clients find no pipe. */
+/** Writes the `pid` file atomically. Without a holder the file names no pipe. */
 const writePid = (directory: string, kind: string, holder?: PipeHolder): void => {
   const lines = [process.pid, startOf('self'), kind]
   if (holder !== undefined) lines.push(holder.pid, holder.start, holder.path)
@@ -217,13 +221,13 @@ const writePid = (directory: string, kind: string, holder?: PipeHolder): void =>
   renameSync(`${directory}/.pid`, `${directory}/pid`)
 }
 
-/** In one step for those who look for it. */
+/** Removes the directory atomically. */
 const discard = (directory: string): void => {
   const old = `${dirname(directory)}/.old-${process.pid}`
   try {
     renameSync(directory, old)
   } catch {
-    return // there is none
+    return // it does not exist
   }
   rmSync(old, { recursive: true, force: true })
 }

@@ -1,10 +1,13 @@
 /**
- * Requests of clients, and the answers to them. A request is a line with a number of a process,
- * written in one piece. The answer is a file `answer.PID` in the server's directory: the exit
- * status, or `own` (the client shall start a server of its own), and lines for standard error. A
- * signal tells the client to look for it; one that finds nothing there knows that its request was
- * taken, and waits longer. A client that waits no more makes that file itself: open(2) with O_EXCL
- * decides which of the two was first.
+ * Reads the requests of clients and writes the answers. A request is one line with the client's
+ * process id, written atomically. The answer is a file `answer.PID` in the server's directory. Its
+ * first line is the exit status, or `own` if the client has to start a server of its own; lines for
+ * standard error follow.
+ *
+ * A signal tells the client to look for the file. If the file does not exist yet, the signal means
+ * that the server has taken the request, and the client waits longer. A client that gives up
+ * creates the file itself: O_EXCL and RENAME_NOREPLACE decide whether the client or the server was
+ * first.
  */
 
 import { rmSync, writeFileSync } from 'node:fs'
@@ -17,35 +20,35 @@ import { Client } from './client.js'
 import type { Registration } from './registration.js'
 
 /**
- * What tells a client to look for its answer. It is ignored by whatever does not expect it: a
- * client that has given up may run Node by the time that it is sent, whom SIGUSR1 would have open a
- * port for debuggers.
+ * The signal that tells a client to look for its answer. By default a process ignores it. A client
+ * that has given up may already run Node when the signal arrives; SIGUSR1 would make Node open a
+ * debugger port.
  */
 const LOOK = constants.signals.SIGURG
 
-/** After that the client is told that its request was taken; it waits 2 s for that. */
+/** After this time the client is told that its request was taken. The client waits 2 s for that. */
 const TAKEN_MS = 300
-/** How often to look for clients that have ended, whose files can go. */
+/** How often to look for ended clients, whose files can be removed. */
 const SWEEP_MS = 100
 
 export type Answer =
   | {
       kind: 'own'
-      /** For who looks into the file; the client does not tell it. */
+      /** For a person that reads the file; the client does not print it. */
       why: string
     }
   | {
       kind: 'done'
       status: number
-      /** For standard error. */
+      /** Lines for standard error. */
       lines: readonly string[]
-      /** Where nobody waits for the answer any more. */
+      /** Takes the mount back if the client does not wait for the answer any more. */
       undo?: () => Promise<void>
     }
 
 export type Take = (client: Client) => Promise<Answer>
 
-/** How many mounts are made at the same time. */
+/** The limit of mounts that are in progress at a time. */
 const MOST = 16
 
 /** Longer than any line that a client writes. */
@@ -55,10 +58,10 @@ export class Requests {
   readonly #registration: Registration
   readonly #take: Take
   readonly #input: Socket
-  /** By `PID START`: those that have asked, until they are answered and have ended. */
+  /** The clients, keyed by `PID START`. A client stays until it has been answered and has ended. */
   readonly #clients = new Map<string, Client>()
   readonly #answered = new Set<Client>()
-  /** Those whose turn has not come. */
+  /** Clients whose mount has not been started. */
   readonly #waiting: [client: Client, timer: NodeJS.Timeout][] = []
   #underWay = 0
   #rest = ''
@@ -70,10 +73,12 @@ export class Requests {
     this.#input = new Socket({ fd: registration.from, readable: true, writable: false })
     this.#input.setEncoding('latin1')
     this.#input.on('data', (text: string) => this.#hear(text))
-    this.#input.on('error', () => {}) // then nobody can ask
+    this.#input.on('error', () => {}) // no client can ask after that
   }
 
-  /** How many clients wait, or have not yet ended since they were answered. */
+  /**
+   * The number of clients that wait for an answer, or have been answered and have not ended yet.
+   */
   get size(): number {
     return this.#clients.size
   }
@@ -87,13 +92,13 @@ export class Requests {
 
   #enter(pid: number): void {
     const client = Client.find(pid, this.#registration.pipe)
-    // It has taken its request back, or was answered already.
+    // The client has given up, or has already been answered.
     if (client === undefined) return void this.#drop(this.#pathOf(pid, 'answer'))
     const key = `${client.pid} ${client.start}`
     if (this.#clients.has(key)) return client.close()
     this.#clients.set(key, client)
     this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS)
-    // Where others come first, at once.
+    // If the client has to wait for others, it is told at once.
     const isNext = this.#underWay === 0 && this.#waiting.length === 0
     const tell = (): void => void (client.waits() && client.signal(LOOK))
     const timer = setTimeout(tell, isNext ? TAKEN_MS : 0)
@@ -101,8 +106,8 @@ export class Requests {
   }
 
   /**
-   * One after the other: much of a mount is done without a pause, and timers have to be heard
-   * between two.
+   * Starts one mount per turn of the event loop: a mount contains long synchronous parts, and
+   * timers must run between two mounts.
    */
   #next(): void {
     if (this.#underWay >= MOST) return
@@ -127,14 +132,14 @@ export class Requests {
     if (!committed && answer.kind === 'done') await answer.undo?.()
   }
 
-  /** False: it does not wait any more. */
+  /** @returns false if the client does not wait any more */
   #commit(client: Client, answer: Answer): boolean {
     if (!client.waits()) return false
     const lines = answer.kind === 'own' ? ['own', answer.why] : [answer.status, ...answer.lines]
-    // A client that finds the file finds all of it.
+    // The answer file appears atomically with its whole content.
     const [fresh, file] = [this.#pathOf(client.pid, '.fresh'), this.#pathOf(client.pid, 'answer')]
     try {
-      // A file of this process' own, and none that a link leads to.
+      // `wx` creates a new file and follows no symlink.
       rmSync(fresh, { force: true })
       writeFileSync(fresh, `${lines.join('\n')}\n`, { mode: 0o600, flag: 'wx' })
     } catch {
@@ -150,7 +155,7 @@ export class Requests {
     try {
       rmSync(file, { force: true })
     } catch {
-      // somebody has made a directory of it
+      // another process has created a directory with this name
     }
     return false
   }
@@ -172,7 +177,7 @@ export class Requests {
     this.#sweeper = undefined
   }
 
-  /** Hears nobody any more; for a process that ends. */
+  /** Stops reading requests; for a server that ends. */
   end(): void {
     clearInterval(this.#sweeper)
     this.#input.destroy()

@@ -1,7 +1,6 @@
 /**
- * A server that stays when its first mount is live, takes further ones, and ends when it has had
- * none for a while, or when it is told to. What a mount is, and how it is made, is the caller's
- * affair.
+ * A resident server: it stays after its first mount, accepts further ones, and ends after a time
+ * without a mount, or when it is told to. The caller implements the mounts.
  */
 
 import { fileURLToPath } from 'node:url'
@@ -13,41 +12,49 @@ import { Registration } from './registration.js'
 import { Requests, type Answer } from './requests.js'
 import { serverDirectory } from './runtime-directory.js'
 
-/** Which process it takes: `unanswered` has not answered somebody, and loses its place. */
+/**
+ * Options of a resident server. `unanswered` is the process id of a server that did not answer,
+ * which this one replaces.
+ */
 export interface ResidentOptions {
-  /** How long it stays without a mount, in milliseconds; Infinity: until it is told to end. */
+  /**
+   * How long the server stays without a mount, in milliseconds; Infinity: until it is told to end.
+   */
   linger: number
   unanswered?: number
-  /** It was started to stay: it takes the place of one that lingers. */
+  /** The server was started to stay: it replaces one that only lingers. */
   stays: boolean
-  /** Clients of every cgroup: this process ends with none of theirs. */
+  /** Accept clients of every cgroup, because this process does not end with a client's cgroup. */
   allCgroups: boolean
   take: (client: Client, called: Called) => Promise<Answer>
-  /** What this process has too little of for a further mount, which then gets another server. */
+  /**
+   * The resource that is too scarce for a further mount, which then gets another server; undefined
+   * if there is none.
+   */
   lacks: () => string | undefined
-  /** Told where there are mounts, when that changes. */
+  /** Called with all mountpoints when they change. */
   onChange: (mountpoints: readonly string[]) => void
 }
 
-/** A mount, as far as it matters here. */
+/** The part of a mount that this class uses. */
 export interface Hosted {
   readonly mountpoint: string
-  /** Settles when the mount has ended. */
+  /** Resolves or rejects when the mount has ended. */
   readonly closed: Promise<unknown>
 }
 
-/** After the pipe is out of sight, for clients that have opened it by then. */
+/** The delay after hiding the pipe, for clients that have already opened it. */
 const LAST_REQUESTS_MS = 30
-/** How often to look whether another server has taken the place, or somebody the directory away. */
+/** How often to check that the directory still exists and belongs to this server. */
 const PLACE_MS = 5000
-/** How often a server without mounts looks whether anybody is left that could ask it. */
+/** How often a server without mounts checks whether a possible client exists. */
 const NEIGHBOURS_MS = 1000
 /** How long to wait for clients to read their answers. */
 const LAST_ANSWERS_MS = 1000
 
 const pause = (ms: number): Promise<void> => new Promise(done => setTimeout(done, ms))
 
-/** The script that clients run. */
+/** `dev:ino` of the launcher script, which clients run. */
 const launcher = (): string | undefined => {
   try {
     return fileKey(fileURLToPath(new URL('../cli/tsoverlay', import.meta.url)))
@@ -64,17 +71,14 @@ export class Resident {
   readonly #registration: Registration
   readonly #requests: Requests
   readonly #mounts = new Set<Hosted>()
-  /** Requests whose mounts are being made. */
+  /** The number of requests that are in progress. */
   #underWay = 0
   #ending = false
   #timer: NodeJS.Timeout | undefined
   #neighbours: NodeJS.Timeout | undefined
   readonly #watch: NodeJS.Timeout
   #resolve: () => void = () => {}
-  /**
-   * Resolves when this process has nothing left to do: it has no mount, and nobody finds it any
-   * more.
-   */
+  /** Resolves when the server has no mount left and clients can't find it any more. */
   readonly ended: Promise<void>
 
   private constructor(
@@ -96,14 +100,17 @@ export class Resident {
     process.on('exit', this.#onExit)
     registration.onLost(() => this.leave())
     this.#watch = setInterval(() => {
-      // Nobody finds a server that has lost its place.
+      // A server that was replaced gets no further requests.
       if (!registration.isKnown) this.leave()
     }, PLACE_MS).unref()
     for (const mount of mounts) this.add(mount)
     this.#look()
   }
 
-  /** Makes this process known to clients. A text: why it can't be. */
+  /**
+   * Registers this process.
+   * @returns a text: why it can't register
+   */
   static start(options: ResidentOptions, mounts: readonly Hosted[] = []): Resident | string {
     const directory = serverDirectory()
     if (directory === undefined) return "there is no directory that is this user's alone"
@@ -132,7 +139,7 @@ export class Resident {
     this.#options.onChange([...this.#mounts].map(({ mountpoint }) => mountpoint))
   }
 
-  /** Takes no further mount, and ends with the last one. */
+  /** Accepts no further mount, and ends after the last one. */
   leave(): void {
     if (this.#ending) return
     this.#ending = true
@@ -156,7 +163,7 @@ export class Resident {
     }
   }
 
-  /** Why a client is not taken. */
+  /** Why a client is refused. */
   #refusal(client: Client): string | undefined {
     if (this.#ending) return 'the server ends'
     const identity = client.identity()
@@ -175,11 +182,12 @@ export class Resident {
     this.#timer = undefined
     if (this.#mounts.size > 0 || this.#underWay > 0) return
     if (this.#ending) void this.#end()
-    // Nobody finds a server that has lost its place.
+    // A server that was replaced gets no further requests.
     else if (this.#options.linger === 0 || !this.#registration.isKnown) this.leave()
     else if (this.#options.linger !== Infinity) {
       this.#timer = setTimeout(() => this.leave(), this.#options.linger)
-      // Each command of rootless buildah makes namespaces of its own, which nobody else comes to.
+      // Each command of rootless buildah creates namespaces of its own, which no other process
+      // enters.
       this.#neighbours = setInterval(() => {
         if (!hasNeighbours()) this.leave()
       }, NEIGHBOURS_MS)

@@ -1,8 +1,8 @@
 /**
- * The directory in which a resident server is found: `BASE/NAME/BUILD-MNT-PID-NET-TIME-USER`, where
- * all but the first are the numbers of its namespaces: what is told of a process in /proc is told
- * in terms of them. tsoverlay.sh finds it by the same rules. BASE is a directory that nobody else
- * can change: /run for root of the initial user namespace, whatever the environment says, else
+ * The directory of a resident server: `BASE/NAME/BUILD-MNT-PID-NET-TIME-USER`. The parts after
+ * BUILD are the inode numbers of its namespaces, because the content of /proc/PID depends on them.
+ * tsoverlay.sh uses the same rules. BASE must be a directory that no other user can change: /run
+ * for root of the initial user namespace, regardless of the environment, otherwise
  * $XDG_RUNTIME_DIR.
  */
 
@@ -12,16 +12,15 @@ import { inInitialNamespace } from '../sys/proc.js'
 import { build } from './build.js'
 
 /**
- * In the environment: NAME, one component of a path (`tsoverlay`). Servers of different names know
- * nothing of each other. Empty: no resident server is asked, and none is left.
+ * The environment variable with NAME, one path component (default `tsoverlay`). Servers of
+ * different names are independent. If it is empty no resident server is asked or left running.
  */
 export const NAME = 'TSOVERLAY_SERVER'
 
 const DEFAULT_NAME = 'tsoverlay'
 
 /**
- * The namespaces that the names of the directories tell, in their order. Linux before 5.6 has none
- * for time.
+ * The namespaces in the directory's name, in this order. Linux before 5.6 has no time namespaces.
  */
 export const namespaceKinds = ['mnt', 'pid', 'net', 'time', 'user'].filter(kind =>
   existsSync(`/proc/self/ns/${kind}`),
@@ -29,7 +28,7 @@ export const namespaceKinds = ['mnt', 'pid', 'net', 'time', 'user'].filter(kind 
 
 export interface Who {
   uid: number
-  /** Of the initial user namespace. */
+  /** Whether the process is in the initial user namespace. */
   initial: boolean
   env: Readonly<Record<string, string | undefined>>
 }
@@ -41,7 +40,8 @@ const self = (): Who => ({
 })
 
 /**
- * Why a directory is not one's own: another owner, a symlink, others may enter. Undefined: it is.
+ * Why a directory is not private to the user: another owner, a symlink, or a mode other than 0700.
+ * Undefined if it is private.
  */
 export const whyForeign = (path: string, uid: number): string | undefined => {
   try {
@@ -55,7 +55,7 @@ export const whyForeign = (path: string, uid: number): string | undefined => {
   }
 }
 
-/** `BASE/NAME`; undefined: there is no safe place, or none is wanted. */
+/** `BASE/NAME`; undefined if there is no safe directory or if resident servers are turned off. */
 export const runtimeDirectory = ({ uid, initial, env }: Who = self()): string | undefined => {
   const name = env[NAME] ?? DEFAULT_NAME
   if (name === '' || name.startsWith('.') || name.includes('/')) return undefined
@@ -66,19 +66,19 @@ export const runtimeDirectory = ({ uid, initial, env }: Who = self()): string | 
 }
 
 /**
- * Makes the directory where it is missing.
- * @returns why it can't be used; undefined: it can
+ * Creates the directory if it is missing.
+ * @returns why it can't be used; undefined if it can
  */
 export const prepareDirectory = (path: string, uid = self().uid): string | undefined => {
   try {
     mkdirSync(path, { mode: 0o700 })
   } catch {
-    // it is there, or whyForeign says what is wrong
+    // it exists, or whyForeign reports the error
   }
   return whyForeign(path, uid)
 }
 
-/** The name of the directory of this process' server; undefined: /proc does not tell. */
+/** The name of the directory of this process' server; undefined if /proc can't be read. */
 export const directoryName = (): string | undefined => {
   try {
     const numbers = namespaceKinds.map(kind =>
@@ -90,7 +90,7 @@ export const directoryName = (): string | undefined => {
   }
 }
 
-/** The directory itself. */
+/** The path of the directory. */
 export const serverDirectory = (): string | undefined => {
   const [top, name] = [runtimeDirectory(), directoryName()]
   return top === undefined || name === undefined ? undefined : `${top}/${name}`

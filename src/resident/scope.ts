@@ -1,7 +1,7 @@
 /**
- * A cgroup of the server's own. One that was started by a command of somebody's session or
- * container would end with that one's scope. systemd gives a process a scope of its own when it is
- * asked.
+ * Moves the server to a cgroup of its own. Otherwise a server that a command of a session or
+ * container started would end with the scope of that session or container. On request systemd
+ * creates a scope for a process.
  */
 
 import { spawn } from 'node:child_process'
@@ -42,14 +42,14 @@ export const scopeArguments = (pid: number, user: boolean): string[] => [
 
 /**
  * Moves this process into a scope of its own.
- * @param sign what exists where systemd runs
- * @returns whether it is there
+ * @param sign a path that exists if systemd runs
+ * @returns whether it has been moved
  */
 export const moveToScope = async (sign = '/run/systemd/system'): Promise<boolean> => {
   if (!existsSync(sign)) return false
   const before = readProc('self', 'cgroup')
   if (!(await ran('busctl', scopeArguments(process.pid, process.geteuid?.() !== 0)))) return false
-  // The answer comes before the work is done.
+  // systemd replies before it has moved the process.
   for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
     if (readProc('self', 'cgroup') !== before) return true
     await new Promise(done => setTimeout(done, POLL_MS))

@@ -1,10 +1,11 @@
 /**
- * What a process tells others about its mounts when they ask: counters. Who asks writes a line to a
- * pipe of the process, which they open by /proc/PID/fd: `TOKEN`, and the device of a mount, or
- * nothing for all; for one mount also a path, in base64url. The answer is an open file in memory
- * whose name has the token, and whose text is JSON: by device. So the kernel's rules for
- * /proc/PID/fd say who may ask (the same user, and root), and nothing is left when the process
- * ends, however that does. ask.ts asks.
+ * Answers questions of other processes about the mounts of this process. A question is one line in
+ * a pipe of this process, which the asker opens through /proc/PID/fd: `TOKEN`, and optionally the
+ * device of a mount (otherwise all mounts) and a path of that mount in base64url. Without a path
+ * the question is for counters. The answer is a memfd whose name contains the token. Its content is
+ * JSON, keyed by device. So the kernel's rules for /proc/PID/fd decide which processes may ask (the
+ * same user, and root). Nothing is left behind when this process ends, in any way. ask.ts is the
+ * other side.
  */
 
 import { writeSync } from 'node:fs'
@@ -18,29 +19,29 @@ import { pipe } from '../sys/splice.js'
 
 export type Counters = Record<string, number>
 
-/** By the devices of the mounts. */
+/** Keyed by the device of the mount. */
 export type Answers<T = Counters> = Record<string, T>
 
-/** What can be asked about a mount. */
+/** The questions about a mount. */
 export interface Asked {
   stats: () => Promise<Counters>
-  /** Which layers serve a path; its names from the root on. */
+  /** Which layers serve a path, given as names from the mount's root. */
   explain: (names: ByteString[]) => Promise<Answer | undefined>
 }
 
-/** The name of the file with an answer. */
+/** The name of the memfd with an answer. */
 export const answerName = (token: string): string => `tsoverlay-answer:${token}`
 
-/** A line of who asks. */
+/** The format of a question. */
 const QUESTION = /^([0-9a-f]{16,64})(?: ([0-9]+:[0-9]+)(?: ([A-Za-z0-9_-]+))?)?$/
-/** PIPE_BUF: up to there a line is written in one piece. */
+/** PIPE_BUF: a write up to this size is atomic. */
 export const LINE_MAX = 4096
 
-/** How long an answer is there. */
+/** How long an answer is kept. */
 const ANSWER_MS = 2000
-/** How many are there at a time, at most. */
+/** The limit of answers that are kept at a time. */
 const MOST = 32
-/** A thread may be busy for longer: then nothing is told of its mount. */
+/** A union's thread that is busy for longer gives no answer. */
 const PATIENCE_MS = 500
 
 interface Pipe {
@@ -53,15 +54,15 @@ const answers = new Map<number, NodeJS.Timeout>()
 let open: Pipe | undefined
 
 export interface Answering {
-  /** The number of the pipe's descriptor; -1: there is none. */
+  /** The write end of the pipe; -1 if there is none. */
   fd: number
-  /** To be called when the mount has ended. */
+  /** Call it when the mount has ended. */
   end: () => void
 }
 
 /**
  * Answers questions about a mount until it has ended.
- * @param device as mountinfo names it
+ * @param device as mountinfo shows it
  */
 export const answerFor = (device: string, asked: Asked): Answering => {
   mounts.set(device, asked)
@@ -74,13 +75,13 @@ export const answerFor = (device: string, asked: Asked): Answering => {
   return { fd: open?.into ?? -1, end }
 }
 
-/** A process that has no descriptor left goes without. */
+/** @returns undefined if no descriptor is free; then no questions are answered */
 const listen = (): Pipe | undefined => {
   const ends = pipe()
   if (typeof ends === 'number') return undefined
   const [from, into] = ends
   let rest = ''
-  // The process has the other end open as well: so it never comes to an end.
+  // This process keeps the write end open, so the read end never reaches the end of the file.
   const input = new Socket({ fd: from, readable: true, writable: false })
   input.setEncoding('latin1')
   input.on('data', (text: string) => {
@@ -88,7 +89,7 @@ const listen = (): Pipe | undefined => {
     rest = lines.pop()?.slice(-LINE_MAX) ?? ''
     for (const line of lines) void hear(line)
   })
-  input.on('error', () => {}) // then nobody can ask
+  input.on('error', () => {}) // no process can ask after that
   input.unref()
   return { into, input }
 }
@@ -122,7 +123,7 @@ const hear = async (line: string): Promise<void> => {
   try {
     writeSync(fd, JSON.stringify(told))
   } catch {
-    // then it is no JSON, and nobody reads it
+    // the content is incomplete JSON, which the asker ignores
   }
   const timer = setTimeout(() => {
     answers.delete(fd)
@@ -138,7 +139,7 @@ const namesOf = (path: string): ByteString[] =>
     .split('/')
     .filter(name => name !== '' && name !== '.' && name !== '..')
 
-/** Undefined: it takes too long, or has failed. */
+/** @returns undefined if the answer takes too long or has failed */
 const inTime = <T>(answer: Promise<T>): Promise<T | undefined> =>
   new Promise(resolve => {
     const timer = setTimeout(resolve, PATIENCE_MS, undefined)

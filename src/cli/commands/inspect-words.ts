@@ -1,4 +1,4 @@
-/** The commands that tell about mounts: their words. */
+/** Declares the commands that inspect mounts: their arguments, options and help. */
 
 import { Argument, InvalidArgumentError, Option, type Command } from 'commander'
 
@@ -13,7 +13,7 @@ export interface InspectActions {
 }
 
 const LEAST_DELAY = 0.1
-/** What a timer takes, in seconds. */
+/** The longest delay that a Node timer accepts, in seconds. */
 const MOST_DELAY = 2_147_483
 
 const readDelay = (text: string): number => {

@@ -1,4 +1,4 @@
-/** `tsoverlay ls`: the unions that are mounted here. */
+/** `tsoverlay ls`: lists the unions that are mounted in this mount namespace. */
 
 import { readFileSync } from 'node:fs'
 
@@ -7,23 +7,23 @@ import { ask } from '../../resident/ask.js'
 import type { Answers } from '../../server/questions.js'
 import { age, oneWord, size, table } from '../table.js'
 
-/** Null: it can't be told. */
+/** A value is null if it can't be determined. */
 export interface Listed {
   mountpoint: string
-  /** Top first. */
+  /** The topmost layer comes first. */
   lower: readonly string[] | null
   upper: string | null
   work: string | null
   writable: boolean | null
   io: string | null
   pid: number | null
-  /** When it was mounted, in milliseconds since 1970, and how long ago that is, in seconds. */
+  /** The mount time in milliseconds since 1970, and the time since then in seconds. */
   since: number | null
   age: number | null
   requests: number | null
-  /** Of the server, in bytes; all its mounts share it. */
+  /** The server's memory in bytes; all its mounts share it. */
   memory: number | null
-  /** How many mounts the server has. */
+  /** The number of mounts of the server. */
   mounts: number | null
 }
 
@@ -59,7 +59,7 @@ export const listMounts = async (now = Date.now()): Promise<Listed[]> => {
   )
 }
 
-/** Memory of processes, what they share with others in part (PSS). */
+/** Proportional set size (PSS) of the processes, in bytes. Null if it can't be read. */
 const memoryOf = (pids: readonly number[]): number | null => {
   let sum = 0
   for (const pid of pids) {
@@ -81,7 +81,7 @@ const NUMBERS = new Set([1, 3, 4, 5, 6])
 const text = <T>(value: T | null, show: (value: T) => string = String): string =>
   value === null ? '-' : show(value)
 
-/** For people: what is in a path is not set apart from what is around it. */
+/** The layers as text for a person: commas and colons in paths are not escaped. */
 const layersOf = ({ lower, upper, work }: Listed): string => {
   if (lower === null) return '-'
   const words = [`lowerdir=${lower.join(':')}`]

@@ -1,4 +1,4 @@
-/** The command `mount`: its words, and what they ask for. */
+/** Declares the command `mount` and parses its command line. */
 
 import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 
@@ -23,13 +23,13 @@ export const DEFAULT_LINGER = 60
 
 export const parseLinger = (text: string): number => {
   if (text === 'infinity') return Infinity
-  // Node's timers hold no more milliseconds than 31 bits.
+  // Node's timers take at most 2^31 - 1 milliseconds.
   const seconds = Number(text)
   if (text !== '' && seconds >= 0 && seconds <= 2_000_000) return seconds
   throw new InvalidArgumentError('Write a number of seconds up to 2000000, or infinity.')
 }
 
-/** @param act gets what a command line asks for */
+/** @param act receives the parsed command line */
 export const addMountCommand = (
   program: Command,
   act: (command: MountCommand) => void | Promise<void>,
@@ -45,7 +45,8 @@ export const addMountCommand = (
     )
     .option('-f, --foreground', 'serve in this process; end when the mount ends', false)
     .option('-s, --sloppy', 'let mount options pass that are not known, with a line', false)
-    // As mount(8)'s helper and in place of fuse-overlayfs: compat.ts writes it.
+    // config/compat.ts adds this option if the program runs as mount(8)'s helper or as
+    // fuse-overlayfs.
     .addOption(new Option('--lenient', 'as fuse-overlayfs treats them').default(false).hideHelp())
     .addOption(
       new Option(
@@ -116,9 +117,9 @@ Examples:
 }
 
 /**
- * What a command line of `mount` asks for; nothing is written.
+ * Parses a command line of `mount` without output.
  * @param args without node and the script
- * @returns undefined: it is another command, a wrong one, or a question
+ * @returns undefined if it is another command, invalid, or asks for help or the version
  */
 export const readMountCommand = (args: readonly string[]): MountCommand | undefined => {
   let read: MountCommand | undefined

@@ -1,7 +1,7 @@
 /**
- * `remount` among the mount options: the mount that is there gets other flags, as mount(2) with
- * MS_REMOUNT changes them on a kernel overlayfs. Nothing is mounted, no server is started, and
- * options of the union stay as they are.
+ * The mount option `remount`: changes the flags of an existing mount, as mount(2) with MS_REMOUNT
+ * does on a kernel overlayfs. It mounts nothing and starts no server. The options of the union stay
+ * unchanged.
  */
 
 import { MountError } from '../../errors.js'
@@ -26,30 +26,32 @@ import { checkUnknown, type OnUnknown } from '../../config/unknown-options.js'
 const WORD = 'remount'
 
 /**
- * What the kernel shows of a FUSE mount beside its flags (fs/fuse/inode.c: fuse_show_options), or
- * is told by its mounter. mount(8) passes on what it reads in /proc/self/mountinfo: these change
- * nothing. `default_permissions` and `allow_other` are options here, too.
+ * Options that the kernel shows for a FUSE mount beside its flags (fs/fuse/inode.c:
+ * fuse_show_options), or that a FUSE mounter passes. mount(8) repeats them from
+ * /proc/self/mountinfo; here they are ignored. `default_permissions` and `allow_other` are absent
+ * from this list because tsoverlay has options of these names.
  */
 const SHOWN = /^(?:user_id|group_id|max_read|blksize|rootmode|fd)=\d+$/
 
-/** Whether the values of `-o` ask for it. */
+/** Whether the values of `-o` contain `remount`. */
 export const isRemount = (lists: readonly string[]): boolean =>
   lists.flatMap(splitOptions).includes(WORD)
 
-/** The words for a mount's flags. /proc has none for strictatime. */
+/** The option names for a mount's flags. /proc shows no name for strictatime. */
 const wordsOf = (options: string): string[] => {
   const words = options.split(',')
   return words.some(word => /^(no|rel)atime$/.test(word)) ? words : [...words, 'strictatime']
 }
 
 /**
- * The MS_* bits that a mount gets: those that it has, changed by the words that are given, the last
- * one first. mount(8) names all of them.
+ * Computes the MS_* flags after a remount: the current flags, then the given options. The last
+ * option wins. mount(8) passes all of them.
+ * @param there the mount's options in mountinfo
  */
 export const remountFlags = (there: string, lists: readonly string[]): number =>
   [...wordsOf(there), ...lists.flatMap(splitOptions)].filter(isMountFlag).reduce(addMountFlag, 0)
 
-/** Which reads move access times, as MS_* bits say (kernel: path_mount). */
+/** The MS_* flags that decide which reads update access times (kernel: path_mount). */
 const atimeOf = (flags: number): number => {
   const which = [MS_STRICTATIME, MS_NOATIME].find(bit => (flags & bit) !== 0) ?? MS_RELATIME
   return which | (flags & MS_NODIRATIME)
@@ -58,7 +60,7 @@ const atimeOf = (flags: number): number => {
 /**
  * Changes the flags of the topmost mount on a directory.
  * @param lists the values of `-o`
- * @throws {MountError} and nothing is changed
+ * @throws {MountError} nothing is changed then
  */
 export const remount = (path: string, lists: readonly string[], onUnknown: OnUnknown): void => {
   const others = lists.map(list =>
@@ -66,7 +68,7 @@ export const remount = (path: string, lists: readonly string[], onUnknown: OnUnk
       .filter(item => item !== WORD && !SHOWN.test(item))
       .join(','),
   )
-  const options = parseMountOptions(others, '/') // its paths are not used
+  const options = parseMountOptions(others, '/') // the paths are not used
   for (const line of checkUnknown(options.ignored, options.labels, onUnknown)) say(line)
   const there = findMount(path)
   const { mountpoint } = there
@@ -77,7 +79,7 @@ export const remount = (path: string, lists: readonly string[], onUnknown: OnUnk
       'EROFS',
       'the union was mounted without upperdir or read-only, and can only be mounted anew for writing',
     )
-  // The server has set them on its own mount of the upper layer.
+  // The server has already set the atime flags on its private mount of the upper layer.
   if (atimeOf(flags) !== atimeOf(remountFlags(there.options, [])) && mayBecomeWritable(there))
     throw failure(
       mountpoint,

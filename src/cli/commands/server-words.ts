@@ -1,4 +1,4 @@
-/** The command `server`: its words. */
+/** Declares the command `server`: its arguments, options and help. */
 
 import { Option, type Command } from 'commander'
 

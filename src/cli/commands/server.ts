@@ -1,4 +1,4 @@
-/** `tsoverlay server start`, `stop` and `status`. */
+/** Implements `tsoverlay server start`, `stop` and `status`. */
 
 import { chdir } from 'node:process'
 
@@ -19,7 +19,7 @@ import { dropStandardError, openNowhere } from '../standard-error.js'
 import { stay } from '../stay.js'
 import { systemLogger } from '../syslog.js'
 
-/** How long a server may take to unmount all. */
+/** How long `stop` waits for the server to unmount everything and end. */
 const PATIENCE_MS = 30_000
 const POLL_MS = 10
 const SIGTERM = 15
@@ -40,7 +40,7 @@ export const startServer = async (linger: number, background: Background): Promi
     log,
     thread: background.thread,
     onRegistered: leave => {
-      // Who started it does not know of it.
+      // If the parent has ended, no process expects this server.
       if (!tellLive(background.launcher)) leave()
       dropStandardError(nowhere)
     },
@@ -65,7 +65,7 @@ export const stopServer = async (): Promise<number> => {
   const pidfd = pidfdOpen(pid)
   if (pidfd < 0) return ExitCode.OK
   try {
-    // The number may be another process' by now.
+    // The process id may have been reused.
     if (startOf(pid) !== start) return ExitCode.OK
     if (pidfdSignal(pidfd, SIGTERM) < 0 && !hasEnded(pidfd)) {
       say(`tsoverlay: process ${pid} can't be told to end`)
@@ -84,7 +84,7 @@ export const stopServer = async (): Promise<number> => {
   return ExitCode.STILL_SERVED
 }
 
-/** Exit status of `status` where no server runs: that of an init script (LSB). */
+/** Exit status of `status` if no server runs, as LSB defines it for init scripts. */
 const NOT_RUNNING = 3
 
 export const showServer = (json: boolean): number => {
@@ -94,7 +94,7 @@ export const showServer = (json: boolean): number => {
       ? []
       : markersOf(server.pid).map(
           ({ mountpoint, device, lower, upper, work, writable, io, since }) => ({
-            // It may have been moved since, or taken out of the tree.
+            // The mount may have been moved, or detached from the tree, since it was made.
             mountpoint: fuseMountsOf(server.pid, device)[0] ?? mountpoint,
             lower,
             upper,

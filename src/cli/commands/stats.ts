@@ -1,4 +1,4 @@
-/** `tsoverlay stats`: the counters of one mount. */
+/** `tsoverlay stats`: prints the counters of one mount. */
 
 import { MountError } from '../../errors.js'
 import { mountedUnions } from '../../host/mounted-unions.js'
@@ -9,34 +9,34 @@ import { findMount } from './umount.js'
 
 export interface Operation {
   requests: number
-  /** Null: this transport does not count them by operation. */
+  /** Null if the transport does not count errors by operation. */
   errors: number | null
 }
 
-/** Null: this transport does not count it. */
+/** A value is null if the transport does not count it. */
 export interface MountStats {
   mountpoint: string
   pid: number
   io: string
-  /** When it was mounted, in milliseconds since 1970. */
+  /** The mount time, in milliseconds since 1970. */
   since: number
   requests: number
   errors: number
   /** Requests that wait for a job. */
   waiting: number
-  /** Files and directories that the server knows. */
+  /** Files and directories that the server has nodes for. */
   nodes: number | null
   openFiles: number | null
   copyUps: number | null
   copyUpBytes: number | null
-  /** By name of the request. */
+  /** Keyed by the name of the request. */
   operations: Record<string, Operation>
 }
 
 export type StatsForm = 'text' | 'json' | 'prometheus'
 
 /**
- * The counters of the mount on a directory.
+ * Reads the counters of the mount on a directory.
  * @throws {MountError}
  */
 export const statsOf = async (path: string): Promise<MountStats> => {
@@ -120,7 +120,7 @@ export const asText = (stats: MountStats): string[] => {
   ]
 }
 
-/** A label's value, as the text format of Prometheus wants it. */
+/** Escapes a label's value for Prometheus' text format. */
 const quoted = (value: string): string =>
   `"${value
     .replaceAll('\\', String.raw`\\`)

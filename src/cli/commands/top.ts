@@ -1,4 +1,4 @@
-/** `tsoverlay top`: the unions that are mounted here and how busy they are, again and again. */
+/** `tsoverlay top`: shows the mounted unions and their request rates, and refreshes the display. */
 
 import { constants } from 'node:os'
 
@@ -7,22 +7,22 @@ import { listMounts, type Listed } from './ls.js'
 import { say } from '../say.js'
 import { age, oneWord, size, table } from '../table.js'
 
-/** Null: it can't be told, or not yet. */
+/** A value is null if it can't be determined, or if it is not known yet. */
 export interface Busy extends Listed {
-  /** Requests per second since the look before. */
+  /** Requests per second since the previous sample. */
   rate: number | null
 }
 
-/** What was seen, and when, in milliseconds. */
+/** One sample of all mounts; `at` is in milliseconds. */
 export interface Look {
   at: number
   mounts: readonly Busy[]
 }
 
-/** The same mount in two looks: another one on the same directory counts from 0. */
+/** Identifies a mount in two samples. Another mount on the same directory has another key. */
 const keyOf = ({ pid, since, mountpoint }: Listed): string => `${pid} ${since} ${mountpoint}`
 
-/** @param at of a clock that never goes back */
+/** @param at in milliseconds of a monotonic clock */
 export const lookAgain = (mounts: readonly Listed[], at: number, before?: Look): Look => {
   const known = new Map(before?.mounts.map(one => [keyOf(one), one.requests]))
   const seconds = before === undefined ? 0 : (at - before.at) / 1000
@@ -39,7 +39,7 @@ export const lookAgain = (mounts: readonly Listed[], at: number, before?: Look):
   }
 }
 
-/** By what the lines are sorted: the key, its name, and the order. */
+/** The sort orders, by key: the name to show, and the value to sort by. */
 export const ORDERS = {
   r: { name: 'requests per second', of: (one: Busy) => one.rate },
   t: { name: 'requests in total', of: (one: Busy) => one.requests },
@@ -51,7 +51,7 @@ export type Order = keyof typeof ORDERS
 
 const isOrder = (key: string): key is Order => Object.hasOwn(ORDERS, key)
 
-/** The largest first, what can't be told last; equal ones by their paths. */
+/** Sorts by descending value, with unknown values last; equal values are sorted by path. */
 export const sorted = (mounts: readonly Busy[], order: Order): Busy[] => {
   const { of } = ORDERS[order]
   return mounts.toSorted(
@@ -90,7 +90,7 @@ export const linesOf = ({ mounts }: Look, order: Order): string[] =>
 const sum = (values: Iterable<number>): number => [...values].reduce((all, one) => all + one, 0)
 const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`
 
-/** All of them together. */
+/** Totals over all mounts. */
 const summaryOf = ({ mounts }: Look): string => {
   const memory = new Map(mounts.map(({ pid, memory: bytes }) => [pid, bytes ?? 0]))
   memory.delete(null)
@@ -100,7 +100,7 @@ const summaryOf = ({ mounts }: Look): string => {
   return `${count(mounts.length, 'mount')}, ${count(memory.size, 'server')}, ${rate} requests/s, ${size(sum(memory.values()))} memory`
 }
 
-/** The lines of one screen, as many as it has rows, cut where it ends. */
+/** The lines of one screen, cut to the number of rows and columns. */
 export const screenOf = (
   look: Look,
   order: Order,
@@ -117,8 +117,8 @@ export const screenOf = (
     .slice(0, rows)
     .map(line => Array.from(line).slice(0, columns).join(''))
 
-// The other screen, without a cursor; lines that are longer than counted, as wide characters are,
-// do not wrap.
+// Switches to the alternate screen, hides the cursor and turns off line wrap. Lines that are wider
+// than counted (wide characters) then do not wrap.
 const ENTER = '\u001B[?1049h\u001B[?25l\u001B[?7l'
 const LEAVE = '\u001B[?7h\u001B[?25h\u001B[?1049l'
 const HOME = '\u001B[H'
@@ -129,14 +129,14 @@ const CTRL_C = '\u0003'
 const CTRL_Z = '\u001A'
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const
 
-/** A terminal whose keys are read one by one. */
+/** A terminal in raw mode, so that single keys can be read. */
 class Terminal {
   readonly #input = process.stdin
   readonly #output = process.stdout
   #isOurs = false
 
   get size(): { columns: number; rows: number } {
-    // 0: nobody has said.
+    // The size is 0 if the terminal does not report one.
     return { columns: this.#output.columns || 80, rows: this.#output.rows || 24 }
   }
 
@@ -147,7 +147,7 @@ class Terminal {
     this.#output.write(ENTER)
   }
 
-  /** As it was before. */
+  /** Restores the terminal's previous state. */
   giveBack(): void {
     if (!this.#isOurs) return
     this.#isOurs = false
@@ -155,22 +155,22 @@ class Terminal {
       this.#output.write(LEAVE)
       this.#input.setRawMode(false)
     } catch {
-      // it is gone
+      // the terminal is gone
     }
   }
 
   show(lines: readonly string[]): void {
     if (!this.#isOurs) return
-    // No newline behind the last one, which would move all of them.
+    // A newline after the last line would scroll the screen.
     const body = lines.map(line => `${line}${CLEAR_LINE}`).join('\r\n')
     this.#output.write(`${HOME}${body}${CLEAR_BELOW}`)
   }
 }
 
 export interface TopOptions {
-  /** Seconds between two looks. */
+  /** Seconds between two samples. */
   delay: number
-  /** Print what is seen after one such time, and end. */
+  /** Print one sample after one delay, and end. */
   once: boolean
 }
 
@@ -223,7 +223,7 @@ class Top {
       this.#draw()
     })
     process.stdout.on('resize', () => this.#draw())
-    // Whoever had the terminal has hung up.
+    // The terminal was closed.
     for (const stream of [process.stdin, process.stdout])
       stream.on('error', () => this.#end(ExitCode.FAILED))
     process.stdin.on('end', () => this.#end(ExitCode.FAILED))

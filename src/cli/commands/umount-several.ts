@@ -1,4 +1,4 @@
-/** `tsoverlay umount` for several mounts, one after the other. */
+/** `tsoverlay umount` for several mounts: unmounts them one after the other. */
 
 import { MountError } from '../../errors.js'
 import { mountedUnions } from '../../host/mounted-unions.js'
@@ -10,8 +10,8 @@ import { oneWord } from '../table.js'
 import { unmount } from './umount.js'
 
 /**
- * Goes on after one that can't be unmounted.
- * @returns the worst of the exit statuses
+ * Continues with the other mounts if one can't be unmounted.
+ * @returns the highest exit status
  */
 export const unmountEach = async (
   mountpoints: readonly string[],
@@ -22,12 +22,15 @@ export const unmountEach = async (
   return worst
 }
 
-/** Names each that is unmounted. What is mounted on top of another one goes first. */
+/**
+ * Unmounts all unions and prints the name of each. The newest mount comes first, so that a mount on
+ * top of another is unmounted before it.
+ */
 export const unmountAll = async (lazy: boolean): Promise<number> => {
   let worst: number = ExitCode.OK
   for (const { mount } of mountedUnions().toReversed()) {
     const { id, mountpoint, device } = mount
-    // Somebody else was quicker.
+    // Another process has unmounted it.
     if (readMountInfo().every(one => one.id !== id)) continue
     const status = await told(async () => {
       const ended = await unmount(mountpoint, lazy, device)
@@ -39,7 +42,7 @@ export const unmountAll = async (lazy: boolean): Promise<number> => {
   return worst
 }
 
-/** Says why it has failed. */
+/** Runs a step; prints the message of a MountError and returns its exit status. */
 const told = async (step: () => Promise<number>): Promise<number> => {
   try {
     return await step()

@@ -1,4 +1,4 @@
-/** `tsoverlay umount`, and the mount that a path means. */
+/** `tsoverlay umount`, and the lookup of the mount that a path names. */
 
 import { existsSync, realpathSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
@@ -15,22 +15,23 @@ import { absolute } from '../../config/options.js'
 import { say } from '../say.js'
 import { workingDirectory } from '../working-directory.js'
 
-/** How long to wait for the server to close its files after the mount is gone. */
+/** How long to wait for the server to close its files after the unmount. */
 const PATIENCE_MS = 10_000
 const POLL_MS = 5
 /**
- * How long to wait before looking for the same mount elsewhere: another one may have its device
- * number when it is gone.
+ * How long to wait before searching other mount namespaces for the same mount. After the unmount
+ * another mount may get the same device number.
  */
 const GRACE_MS = 100
 
 /**
- * Unmounts, and waits for the server to close the layers, so that they can be used at once; one
- * that serves nothing else ends then. Where the same mount lives on elsewhere, or the server does
- * not close them, it says so.
+ * Unmounts and waits until the server has closed the layers, so that they can be reused at once. A
+ * server of this mount alone ends then. If the same mount still exists elsewhere, or the server
+ * does not close the layers, it prints a message.
  *
- * @param lazy take the mount out of the tree although it is busy, and do not wait
- * @param device which mount is meant, as mountinfo names it; else whatever is on top there
+ * @param lazy detach the mount from the tree although it is busy, and do not wait
+ * @param device the device that the mount must have, as mountinfo shows it; otherwise the topmost
+ *   mount is unmounted
  * @returns the exit status
  * @throws {MountError}
  */
@@ -69,14 +70,17 @@ export const unmount = async (path: string, lazy: boolean, device?: string): Pro
   return ExitCode.STILL_SERVED
 }
 
-/** The topmost FUSE mount on a path, found without touching it: its server may be dead. */
+/**
+ * Finds the topmost FUSE mount on a path. It does not access the mount, because its server may be
+ * dead.
+ */
 export const findMount = (path: string): MountInfo => {
   const given = resolve(absolute(path, workingDirectory()))
   let real = given
   try {
     real = given === '/' ? '/' : resolve(realpathSync.native(dirname(given)), basename(given))
   } catch {
-    // then the path as it was given must do
+    // the path is used as given
   }
   const mounts = readMountInfo()
   const find = (point: string): MountInfo | undefined =>
@@ -123,8 +127,8 @@ const isOf =
     marker.device === device
 
 /**
- * Whether the device number is that of another union by now: the kernel gives it away again before
- * the layers are closed.
+ * Whether another union has the device number now. The kernel reuses the number before the server
+ * has closed the layers.
  */
 const isAnother = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
   serversOf(mount).some(pid =>
@@ -132,13 +136,14 @@ const isAnother = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
   )
 
 /**
- * Whether a server of this mount alone has ended, or one that goes on has closed the layers, or a
- * program that marks no mounts the connection.
+ * Waits until a server of this mount alone has ended, or a server of several mounts has closed the
+ * layers, or a program without markers has closed the connection.
+ * @returns false after PATIENCE_MS
  */
 const gone = async (pid: number, mount: MountInfo, markers: readonly Found[]): Promise<boolean> => {
   for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
     if (!existsSync(`/proc/${pid}/exe`)) return true
-    // It may have become one that goes on meanwhile.
+    // A server can start to serve other mounts in the meantime, so its title is read each time.
     if (!endsWithMount(titleOf(pid)) && !isServed(pid, mount, markers)) return true
     await new Promise(done => setTimeout(done, POLL_MS))
   }

@@ -1,4 +1,7 @@
-/** `tsoverlay which`: the layer and the real path that serve a file of a mount, and why. */
+/**
+ * `tsoverlay which`: prints the layer and the real path that serve a file of a union, and the
+ * reason.
+ */
 
 import { realpathSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
@@ -14,14 +17,14 @@ import { workingDirectory } from '../working-directory.js'
 
 export interface Which extends Omit<Explanation, 'path' | 'whole'> {
   /**
-   * What is told about: the file, or the first name on the way to it that is missing or no
+   * The explained path: the file, or the first name on its path that is missing or is not a
    * directory.
    */
   path: string
   mountpoint: string
 }
 
-/** Symlinks on the way are followed as far as there is one; the last name is not. */
+/** Resolves symlinks in the longest existing parent path. The last component is not followed. */
 const realPathOf = (path: string): string => {
   const given = resolve(absolute(path, workingDirectory()))
   let rest = ''
@@ -30,7 +33,7 @@ const realPathOf = (path: string): string => {
     try {
       return resolve(`${realpathSync.native(dirname(at))}${rest}`)
     } catch {
-      // it may be what the union hides
+      // the parent may be hidden by the union
     }
   }
   return given
@@ -39,7 +42,7 @@ const realPathOf = (path: string): string => {
 const isBelow = (path: string, top: string): boolean =>
   top === '/' || path === top || path.startsWith(`${top}/`)
 
-/** The mount that shows a path: of the deepest mountpoints the one on top. */
+/** The mount that shows a path: the topmost mount on the deepest mountpoint above the path. */
 const mountOver = (path: string): Mounted | undefined => {
   let deepest = ''
   let id = -1
@@ -64,7 +67,7 @@ export const whichOf = async (file: string): Promise<Which> => {
     throw failure(`can't be told: the server of ${mount.mountpoint} is another user's`, 'EPERM')
   const { mountpoint } = mount
   const rest = path.slice(mountpoint === '/' ? 0 : mountpoint.length)
-  // Another mount of the union may show a directory of it alone.
+  // A bind mount of the union may show a subdirectory of it.
   const root = mount.root === '/' ? '' : mount.root
   const inUnion = `${root}${rest}` || '/'
   const answer = await askWhich(pid, server.marker.questions, mount.device, inUnion)
@@ -82,7 +85,7 @@ export const whichOf = async (file: string): Promise<Which> => {
 
 const layerName = (layer: number): string => (layer === 0 ? 'upper' : `lower ${layer}`)
 
-/** Why a layer counts, or does not. */
+/** Why a layer contributes to the result, or does not. */
 const reasonOf = (step: Step, { served, data, type }: Pick<Which, 'served' | 'data' | 'type'>) => {
   const serves = served.some(real => real.layer === step.layer)
   switch (step.found) {
@@ -132,7 +135,7 @@ export const asText = (which: Which): string[] => {
   ]
 }
 
-/** @returns whether there is such a name */
+/** @returns whether the name exists */
 export const showWhich = async (file: string, json: boolean): Promise<boolean> => {
   const which = await whichOf(file)
   if (json) console.log(JSON.stringify(which))
