@@ -1,20 +1,16 @@
 /**
- * Errors that are shown to whoever asked for a mount. Errors of requests are numbers (see ops.ts).
+ * Errors of mounting, for the caller of `mount`. Errors of requests are numbers (-errno, see
+ * ops.ts).
  */
 
-/**
- * A mount that can't be made: which option, which path, and what to do about it. `message` is one
- * line that holds all of that.
- */
+/** A mount failed. `message` is one line: it names the option, the path and the remedy. */
 export class MountError extends Error {
   override readonly name = 'MountError'
-  /**
-   * The option at fault (`lowerdir`, `upperdir`, `workdir`, `mountpoint`, …), where there is one.
-   */
+  /** The option at fault (`lowerdir`, `upperdir`, `workdir`, `mountpoint`, …), if any. */
   readonly option: string | undefined
-  /** The path at fault, where there is one. */
+  /** The path at fault, if any. */
   readonly path: string | undefined
-  /** The errno name behind it (`ENOENT`, `EBUSY`, …), where there is one. */
+  /** The name of the errno behind it (`ENOENT`, `EBUSY`, …), if any. */
   readonly code: string | undefined
 
   constructor(

@@ -1,6 +1,6 @@
 /**
- * The logger that every layer takes as an argument. The shape is pino's, so that the command line
- * passes a pino logger as it is; nothing outside `src/cli` knows pino.
+ * The logger that every layer of the program takes as an argument. It has the shape of pino's, so
+ * that the command line passes a pino logger unchanged. Only `src/cli` imports pino.
  */
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent'

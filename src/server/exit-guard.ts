@@ -1,6 +1,6 @@
 /**
- * No mount outlives its server: when the process exits while mounts are live, they are taken out of
- * the tree first. (A process that is killed has no such chance.)
+ * Detaches the live mounts when the process exits, so that no mount outlives its server. A process
+ * that is killed cannot do this.
  */
 
 import { closeSync, openSync } from 'node:fs'
@@ -19,11 +19,12 @@ const live = new Map<Mount, Guarded>()
 let detach: ((mountpoint: string) => void) | undefined
 
 /**
- * Watches over a mount until it is closed.
- * @param abandon ends the server. A program's own open file would keep it waiting for the program's
- *   end, which waits for it: fusermount3 cannot abort a connection (MNT_FORCE), and a lazy unmount
- *   alone does not end it
- * @param device what is mounted, as /proc/self/mountinfo names it
+ * Guards a mount until it is closed.
+ * @param abandon ends the server at once. Otherwise a file that the program itself has open would
+ *   block the exit: the kernel closes the file only after the process has ended, and the server
+ *   waits for that. Neither fusermount3, which cannot abort a connection (MNT_FORCE), nor a lazy
+ *   unmount ends such a server
+ * @param device the mounted device, as major:minor
  */
 export const guardExit = async (
   mount: Mount,
@@ -44,7 +45,7 @@ export const guardExit = async (
   detach = mountpoint => {
     const result = unmount(mountpoint, 0)
     if (result !== -E.EBUSY) return
-    // Open files die with the process; what was written through them shall not.
+    // Open files die with the process, but their written data must not be lost.
     const fd = openSync(mountpoint, 'r')
     syncfs(fd)
     closeSync(fd)

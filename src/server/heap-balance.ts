@@ -1,16 +1,16 @@
 /**
- * Which unions of a thread give nodes back when its heap has little room left
- * (overlay/inode/heap.ts): the largest. Where the kernel needs all of them, or can't be asked,
- * those that have more than their part get no further ones, and the others do.
+ * If a thread's heap is nearly full (overlay/inode/heap.ts), its largest union gives nodes back. If
+ * the heap is full nevertheless, unions that have at least the average number of nodes get no
+ * further ones; the others do.
  */
 
 import { heap as threadHeap } from '../overlay/inode/heap.js'
 
 export interface Weighed {
   readonly nodes: number
-  /** No further nodes are made. */
+  /** The union creates no further nodes. */
   full: boolean
-  /** Has the kernel forget half of them, as far as nobody uses them. */
+  /** Has the kernel forget half of the nodes, as far as they are not in use. */
   giveBack(): void
 }
 

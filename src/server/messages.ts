@@ -1,4 +1,4 @@
-/** What the main thread and the union's thread tell each other. */
+/** Messages between the main thread and the union's thread. */
 
 import { MountError } from '../errors.js'
 import type { Logger, LogLevel } from '../log.js'
@@ -10,19 +10,19 @@ import type { IoMode } from '../fuse/protocol/init.js'
 import type { MountRequest, MountWay } from '../fuse/mount/mount.js'
 import type { Tuning } from '../config/tuning.js'
 
-/** Everything a union's thread needs to know. Can be sent to it. */
+/** Everything that a union's thread needs to know. Structured clone can copy it. */
 export interface ServeOptions {
   union: UnionOptions
-  /** Absolute. */
+  /** An absolute path. */
   mountpoint: string
   way: MountWay
-  /** `auto`: passthrough where it is possible, else cached. */
+  /** `auto`: passthrough if possible, else cached. */
   io: 'auto' | IoMode
   /** The source that /proc/mounts shows. */
   fsname: string
-  /** What it shows after `fuse.` as type. */
+  /** The type that it shows after `fuse.`. */
   subtype: string
-  /** Let users other than the mounter in. */
+  /** Other users than the mounter have access. */
   allowOther: boolean
   /** MS_* */
   mountFlags: number
@@ -33,40 +33,40 @@ export interface ServeOptions {
 }
 
 /**
- * To a union's thread, about the union of that number; each is followed by a signal on the thread's
- * `wakeFd`.
+ * To a union's thread, about the union of that number. The sender signals the thread's `wakeFd`
+ * after each message.
  */
 export type ToThread = { union: number } & ToWorker
 
-/** What a thread is started with. */
+/** The data that a thread is started with. */
 export interface ThreadData {
   /** Shared with the main thread: LOAD, LOAD_AT, HEAP. */
   load: Int32Array
   /** Shared by all threads of the process (overlay/layer/descriptor-budget.ts). */
   budgets: Int32Array
-  /** The code that the engine has compiled is to be sent, where none is kept yet. */
+  /** The thread sends the compiled code, if the code cache is empty. */
   keeps: boolean
 }
 
-/** From it. */
+/** From a union's thread. */
 export type FromThread =
-  /** It has loaded its code: `wakeFd`, an eventfd, wakes its loop. */
+  /** The thread has loaded its code. `wakeFd` is an eventfd that wakes its loop. */
   | { type: 'loaded'; wakeFd: number }
-  /** It serves nothing any more, and nothing of the unions that have ended is under way. */
+  /** The thread serves no union, and no task of ended unions is running. */
   | { type: 'idle' }
   | { type: 'compiled'; compiled: Compiled }
   | { type: 'union'; union: number; message: FromWorker }
 
 /**
- * What a thread tells the main one in shared memory, by index: how busy it is, in thousandths, and
- * when it said so (ms of Date.now(), 32 bits).
+ * Indices of the memory that the thread shares with the main thread: its load in thousandths, and
+ * the time of that value (ms of Date.now(), 32 bits).
  */
 export const LOAD = 0
 export const LOAD_AT = 1
-/** What is taken of the heap that the engine gives the thread, in thousandths. */
+/** The used share of the thread's heap limit, in thousandths. */
 export const HEAP = 2
 
-/** An error that can be sent without losing what it says. */
+/** An error in a form that survives structured clone completely. */
 export interface PlainError {
   mount: boolean
   message: string
@@ -104,25 +104,28 @@ export const reviveError = (plain: PlainError): Error => {
 /** From the union's thread, about one union. */
 export type FromWorker =
   | { type: 'log'; level: keyof typeof levels; fields: Record<string, unknown>; message: string }
-  /** The layers are open: fusermount3 is to mount. The answer is `device`. */
+  /** The layers are open: fusermount3 must mount now. The answer is `device`. */
   | { type: 'mount'; request: MountRequest }
-  /** There is a mount. `deviceFd`: of the connection, to be closed where the thread does not. */
+  /**
+   * The mount exists. `deviceFd` is the connection's descriptor; the main thread closes it if the
+   * thread dies.
+   */
   | { type: 'mounted'; deviceFd: number; device: string | undefined }
   /** INIT was answered: the mount is live. */
   | { type: 'ready'; io: IoMode }
   | { type: 'stats'; id: number; stats: Record<string, number> }
   | { type: 'explained'; id: number; answer: Answer }
-  /** The end, all descriptors being closed; with `error` where it was none to be expected. */
+  /** The union has ended and closed all descriptors; `error` is set if the end was unexpected. */
   | { type: 'closed'; error?: PlainError }
 
 /** To the union's thread, about one union. */
 export type ToWorker =
   | { type: 'serve'; options: ServeOptions }
   | { type: 'stats'; id: number }
-  /** Which layers serve a path: its names from the root on. */
+  /** Asks which layers serve a path, given as its names from the root on. */
   | { type: 'explain'; id: number; names: ByteString[] }
   | { type: 'stop' }
-  /** What fusermount3 has mounted, or why it has not. */
+  /** The connection that fusermount3 has mounted, or its error. */
   | { type: 'device'; fd: number }
   | { type: 'device'; error: PlainError }
 
@@ -134,7 +137,7 @@ const thresholds: Record<LogLevel, number> = {
   silent: 100,
 }
 
-/** A logger whose lines are sent. Errors among the fields become text. */
+/** A logger that sends its lines to the main thread. Errors among the fields become text. */
 export const remoteLogger = (level: LogLevel, send: (message: FromWorker) => void): Logger => {
   const threshold = thresholds[level]
   const method =
@@ -152,7 +155,7 @@ export const remoteLogger = (level: LogLevel, send: (message: FromWorker) => voi
   }
 }
 
-/** Fields that survive structured clone. */
+/** Converts fields so that structured clone can copy them. */
 const plain = (fields: Record<string, unknown>): Record<string, unknown> =>
   Object.fromEntries(
     Object.entries(fields).map(([key, value]) => [

@@ -1,6 +1,6 @@
 /**
- * The library's `mount()`: checks, the server, and a handle on it. The command line goes the same
- * way.
+ * The library's `mount()`: checks the options, starts the server and returns a handle. The command
+ * line uses the same functions.
  */
 
 import { closeSync, constants, openSync, realpathSync } from 'node:fs'
@@ -29,101 +29,107 @@ import { deviceOn, isCovered, readMountInfo } from '../host/proc-mounts.js'
 import { checkId, checkRanges } from '../overlay/owner/idmap.js'
 import { isKoffiMissing } from '../sys/koffi.js'
 
-/** How file data travels. See README, "Data modes". */
+/** The io mode: the way of file data. See README, "Data modes". */
 export type IoMode = 'auto' | 'passthrough' | 'cached'
 
-/** The way to the kernel. See README, "Transports". */
+/** The implementation of the FUSE protocol. See README, "Transports". */
 export type Transport = 'kernel' | 'fuse-native'
 
 export interface MountOptions {
   /**
-   * The read-only layers, top first; at least one. Relative paths start at the working directory.
+   * The read-only layers, topmost first; at least one. Relative paths start at the process's
+   * current directory.
    */
   lower: string | readonly string[]
   /** The writable layer. Without it the union is read-only. */
   upper?: string
   /**
-   * An empty directory on the file system of `upper`, for the union's own use; required with
-   * `upper`.
+   * The workdir: an empty directory on the filesystem of `upper`, for the union's internal use.
+   * Required with `upper`.
    */
   work?: string
-  /** The directory to mount on. */
+  /** The mountpoint, a directory. */
   mountpoint: string
-  /** Refuse all writing although there is an `upper`. Default: false. */
+  /** Refuse all writes although there is an `upper`. Default: false. */
   readOnly?: boolean
-  /** How directories of a lower layer are renamed, as kernel overlayfs' option. Default: `off`. */
+  /**
+   * How directories of a lower layer are renamed; see the option of kernel overlayfs. Default:
+   * `off`.
+   */
   redirectDir?: RedirectDir
-  /** How deletions are written. Default: `auto`, the kernel's form where it can be made. */
+  /** The form of new whiteouts. Default: `auto`, the kernel's form if it can be created. */
   whiteout?: WhiteoutForm
-  /** Keep hard links whole over copy-up and remount. Default: true. */
+  /** Preserve hard links across copy-up and remount. Default: true. */
   index?: boolean
   /**
-   * Use `user.overlay.` attributes instead of `trusted.overlay.`. Default: where those can't be
-   * written, which is so for an ordinary user and in a user namespace.
+   * Use `user.overlay.` xattrs instead of `trusted.overlay.`. Default: true if the latter cannot be
+   * written, as for an ordinary user and in a user namespace.
    */
   userxattr?: boolean
-  /** Never sync: faster, and after a crash the upper layer is lost. Default: false. */
+  /** Never sync. Faster, but a crash destroys the upper layer. Default: false. */
   volatile?: boolean
   /**
-   * User ids of the layers as the union shows them, and back: what is created or changed through it
-   * gets the id on disk. An id in no range is shown as the kernel's overflow id (65534), and
-   * setting or creating with one fails with EOVERFLOW. Default: as they are on disk.
+   * Maps user ids of the layers to ids of the union. A file that is created or changed through the
+   * union gets the layer's id on disk. An id outside all ranges is shown as the kernel's overflow
+   * id (65534); setting it, or creating with it, fails with EOVERFLOW. Default: no mapping.
    */
   uidMapping?: readonly IdRange[]
-  /** Group ids, as `uidMapping`. */
+  /** Maps group ids, like `uidMapping`. */
   gidMapping?: readonly IdRange[]
   /**
-   * Show everything as belonging to this user. What is created or changed has its own owner on
-   * disk, where that can be.
+   * Show this user as the owner of everything. On disk, a file that is created or changed gets its
+   * real owner if possible.
    */
   squashToUid?: number
-  /** Show everything as belonging to this group. */
+  /** Show this group as the group of everything. */
   squashToGid?: number
-  /** `squashToUid: 0` and `squashToGid: 0`, where they are not given. Default: false. */
+  /** The same as `squashToUid: 0` and `squashToGid: 0`, unless these are given. Default: false. */
   squashToRoot?: boolean
   /**
-   * Keep owner, mode and type in an attribute of the upper layer, for who may not give files away
-   * or make devices. 1: `security.fuseoverlayfs.override_stat`, which takes CAP_SYS_ADMIN; 2:
-   * `user.containers.override_stat`, as containers/storage has it. Lower layers are read so where
-   * their root has the attribute. Default: 0, the inode's own are kept and shown.
+   * Stat override: keep owner, mode and type in an xattr of the upper layer, for users that may not
+   * change owners or create devices. 1: `security.fuseoverlayfs.override_stat`, which needs
+   * CAP_SYS_ADMIN. 2: `user.containers.override_stat`, as in containers/storage. Lower layers are
+   * read this way if their root directory has the xattr. Default: 0, the inode's own attributes are
+   * used.
    */
   xattrPermissions?: XattrPermissions
   /** Default: `auto`. */
   io?: IoMode
   /**
-   * Open and close files without a message to the server, in the mode `cached`. What open(2) would
-   * refuse, a write or the close after it refuses then. Default: only where it changes nothing. See
+   * Open and close files without requests to the server, in the io mode `cached`. Errors of open(2)
+   * are then reported by a later write(2) or close(2). Default: only if it changes no result. See
    * SEMANTICS.md.
    */
   noOpen?: boolean
-  /**
-   * Default: `kernel`. The other one needs the package fuse-native, and cannot do all that this one
-   * does.
-   */
+  /** Default: `kernel`. The other one needs the package fuse-native and supports fewer features. */
   transport?: Transport
   /** The source that /proc/mounts shows. Default: `tsoverlay`. */
   fsname?: string
-  /** What /proc/mounts shows after `fuse.`. Default: `tsoverlay`. */
+  /** The type that /proc/mounts shows after `fuse.`. Default: `tsoverlay`. */
   subtype?: string
-  /** Let users other than the mounter in. Default: true for root, else false. */
+  /** Other users than the mounter have access. Default: true for root, else false. */
   allowOther?: boolean
-  /** Mount flags such as `nosuid`, `nodev`, `noexec`, `noatime`. A later word wins. */
+  /**
+   * Mount flags such as `nosuid`, `nodev`, `noexec`, `noatime`. A later word overrides an earlier
+   * one.
+   */
   flags?: readonly MountFlag[]
   /**
-   * How long the kernel may keep names and attributes, in seconds. Default: the transport's own.
+   * How long the kernel may cache names and attributes, in seconds. Default: depends on the
+   * transport.
    */
   timeout?: number
-  /** Receives what the server has to say (pino's shape). Default: nothing is logged. */
+  /** Receives the server's log messages (in pino's shape). Default: no log. */
   logger?: Logger
   /**
-   * The lowest level that the server sends to `logger`. Default: `info`, or `silent` without a
+   * The lowest level that the server passes to `logger`. Default: `info`, or `silent` without a
    * logger.
    */
   logLevel?: LogLevel
 }
 
 /**
- * A key that MountOptions does not have is an error of types also where the options come in a
+ * Makes a key that MountOptions does not have a type error, even if the options are passed in a
  * variable.
  */
 export type NoOtherKeys<T extends MountOptions> = T & {
@@ -132,28 +138,29 @@ export type NoOtherKeys<T extends MountOptions> = T & {
 
 /** A live mount. */
 export interface Mount extends AsyncDisposable {
-  /** The directory it is mounted on: absolute, without symlinks. */
+  /** The mountpoint: absolute, without symlinks. */
   readonly mountpoint: string
-  /** The data mode in use. */
+  /** The io mode in use. */
   readonly io: 'passthrough' | 'cached'
   /**
-   * Resolves when the mount has ended, whoever ended it, and every layer is closed; rejects when
-   * the server died of an error.
+   * Resolves when the mount has ended for any reason and every layer is closed. Rejects if the
+   * server died of an error.
    */
   readonly closed: Promise<void>
   /**
-   * Unmounts, and waits until the server is gone (not with `lazy`). Does nothing when the mount has
-   * ended already.
-   * @param options `lazy`: take the mount out of the tree at once; files that are open go on
-   *   working, and `closed` resolves when the last of them is closed
-   * @throws {MountError} `EBUSY`: somebody has a file open or works in a directory of it (without
-   *   `lazy`)
+   * Unmounts and, unless `lazy`, waits for the server's end. Does nothing if the mount has ended
+   * already.
+   * @param options `lazy`: detach the mount from the tree at once. Open files remain usable, and
+   *   `closed` resolves after the last of them was closed
+   * @throws {MountError} `EBUSY`: a process has a file open or uses a directory as its current
+   *   directory (without `lazy`)
    */
   unmount(options?: { lazy?: boolean }): Promise<void>
-  /** Counters of the server: numbers of nodes, handles, requests. The names may change. */
+  /** Counters of the server: nodes, handles, requests. Their names may change. */
   stats(): Promise<Record<string, number>>
   /**
-   * For `await using`: unmounts, lazily where it is busy; does not wait for files that stay open.
+   * For `await using`: unmounts, lazily if the mount is busy. Does not wait for files that remain
+   * open.
    */
   [Symbol.asyncDispose](): Promise<void>
 }
@@ -233,7 +240,7 @@ const ownersOf = (options: MountOptions): OwnerOptions | undefined => {
   return Object.keys(owners).length === 0 ? undefined : owners
 }
 
-/** @throws {MountError} where it was removed: a thread can't be started there */
+/** @throws {MountError} the current directory was removed, so no thread can be started */
 const workingDirectory = (): string => {
   try {
     return cwd()
@@ -245,16 +252,16 @@ const workingDirectory = (): string => {
   }
 }
 
-/** Servers that are not this process. */
+/** The server of each mount. */
 const others = new WeakMap<Mount, Server>()
 
 /**
- * Ends a server at once, where it has a process of its own; else false. Who has files open there
- * gets ENOTCONN.
+ * Kills a server at once if it is a process of its own; else returns false. Processes with open
+ * files on the mount get ENOTCONN.
  */
 export const killServer = (handle: Mount): boolean => others.get(handle)?.kill?.() ?? false
 
-/** What `startMount` needs: paths are absolute, words are parsed. */
+/** The input of `startMount`: paths are absolute, option words are parsed. */
 export interface StartOptions {
   union: UnionOptions
   mountpoint: string
@@ -268,21 +275,24 @@ export interface StartOptions {
   tuning: Tuning
   logger: Logger
   logLevel: LogLevel
-  /** Wait for no other process that is about to let go of a directory: EBUSY at once. */
+  /**
+   * Fail with EBUSY at once, rather than wait for another process that is about to release a
+   * directory.
+   */
   impatient?: boolean
-  /** A thread of `startEarly`. */
+  /** A thread that `startEarly` has started. */
   thread?: UnionThread | undefined
-  /** Its thread may serve other unions of this process, too (server/serve.ts). */
+  /** The union may share its thread with other unions of this process (server/serve.ts). */
   share?: boolean
 }
 
 /**
- * Checks everything that can be checked without leaving a trace, then starts the server.
+ * Checks everything that can be checked without side effects, then starts the server.
  * @throws {MountError}
  */
 export const startMount = async (options: StartOptions): Promise<Mount> => {
   checkNoOpen(options)
-  // Loaded only now: they bring the foreign-function library with them.
+  // Loaded late because they load the foreign-function library.
   const [{ validateMountpoint, validateUnion }, { keysOf }, { chooseWay, hasMountRight }] =
     await Promise.all([
       import('../host/validate.js'),
@@ -348,17 +358,17 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
 }
 
 /**
- * The `Mount` around a server.
- * @param device what is mounted, as /proc/self/mountinfo names it: unmounting goes by path, and
- *   must not hit what somebody else has mounted on top
- * @param onLazy called before it is unmounted lazily
+ * The `Mount` of a server.
+ * @param device the mounted device, as major:minor. Unmounting goes by path, and must not hit
+ *   another filesystem that was mounted on top
+ * @param onLazy called before a lazy unmount
  */
 export const handleOf = (server: Server, device?: string, onLazy = (): void => {}): Mount => {
   let ended = false
   const closed = server.closed.finally(() => {
     ended = true
   })
-  closed.catch(() => {}) // whoever wants to know awaits `closed`; nobody has to
+  closed.catch(() => {}) // Callers need not await `closed`.
   const unmount = async (options: { lazy?: boolean } = {}): Promise<void> => {
     checkUnmountOptions(options)
     const { lazy = false } = options
@@ -391,7 +401,7 @@ export const handleOf = (server: Server, device?: string, onLazy = (): void => {
 }
 
 /**
- * Whether FUSE is there and may be used.
+ * Checks that /dev/fuse exists and can be opened.
  * @throws {MountError}
  */
 export const checkDevice = (device: string): void => {
@@ -414,7 +424,10 @@ export const checkDevice = (device: string): void => {
   }
 }
 
-/** The foreign-function library can't be loaded (sys/koffi.ts). @throws {MountError} */
+/**
+ * Turns the error of a missing foreign-function library (sys/koffi.ts) into a MountError. @throws
+ * {MountError}
+ */
 const noLibrary = (error: unknown): never => {
   if (!isKoffiMissing(error)) throw error
   throw new MountError(error.message, { code: error.code, cause: error })
@@ -423,12 +436,12 @@ const noLibrary = (error: unknown): never => {
 const noNoOpen = (reason: string): MountError =>
   new MountError(`noopen: ${reason}`, { option: 'noopen', code: 'EINVAL' })
 
-/** What excludes files that are opened without a message. @throws {MountError} */
+/** Refuses options that exclude noopen. @throws {MountError} */
 const checkNoOpen = ({ io, tuning }: StartOptions): void => {
   if (!tuning.noOpen) return
   if (io === 'passthrough')
     throw noNoOpen('with io=passthrough every open is a message; use io=cached, or leave it out')
-  // It is by an attribute that a file which may not be written says so.
+  // The server signals a file that may not be written with an xattr.
   if (!tuning.xattrs) throw noNoOpen('it needs attributes; leave out noxattrs=1')
 }
 
@@ -438,7 +451,7 @@ const noRightForNative = (mountpoint: string): MountError =>
     { option: 'mountpoint', path: mountpoint, code: 'EPERM' },
   )
 
-/** What others are told of a mount, as far as its options say. */
+/** The part of the mount's marker, which other processes read, that the options determine. */
 const markOf = ({
   union,
 }: StartOptions): Omit<Marker, 'mountpoint' | 'device' | 'keys' | 'io' | 'questions'> => ({
@@ -449,6 +462,6 @@ const markOf = ({
   since: Date.now(),
 })
 
-/** An absolute path; nothing but the start is changed. */
+/** Makes a path absolute by a prefix; the path itself is not normalized. */
 const absolute = (path: string, here: string): string =>
   path.startsWith('/') ? path : `${here === '/' ? '' : here}/${path}`

@@ -1,4 +1,6 @@
-/** A mount, seen from the main thread: starts the union's thread, hears its log, and unmounts. */
+/**
+ * A mount as seen from the main thread: starts the union's thread, receives its log and unmounts.
+ */
 
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
@@ -28,33 +30,33 @@ export interface Server {
   readonly mountpoint: string
   readonly io: IoMode
   /**
-   * Settles when the mount has ended, for whatever reason, and its thread and descriptors are gone;
-   * rejects where the thread died of an error.
+   * Settles when the mount has ended for any reason, and its thread and descriptors are gone.
+   * Rejects if the thread died of an error.
    */
   readonly closed: Promise<void>
   /**
-   * Unmounts. A busy mount rejects with a MountError (EBUSY) unless `lazy`: then it leaves the tree
-   * at once and is served until the last user has gone.
+   * Unmounts. A busy mount rejects with a MountError (EBUSY) unless `lazy`. With `lazy`, the mount
+   * is detached at once and served until it is no longer in use.
    */
   unmount(options?: { lazy?: boolean }): Promise<void>
-  /** Ends the server whatever is still open, at once; the process is about to end. */
+  /** Ends the server at once, even with open files. Called when the process is about to exit. */
   abandon(): void
-  /** Counters: requests by opcode, and so on. */
+  /** Counters, such as requests by opcode. */
   stats(): Promise<Stats>
   /**
-   * Which layers serve a path; its names from the root on. Undefined: nobody tells. Not every
-   * transport can.
+   * Finds the layers that serve a path, given as its names from the root on. Undefined: no answer.
+   * Not all transports support it.
    */
   explain?(names: ByteString[]): Promise<Answer | undefined>
-  /** Where it has a process of its own: ends that at once. False: it is gone already. */
+  /** If the server is a process of its own: kills it at once. False: it has ended already. */
   kill?(): boolean
 }
 
 /**
  * Starts a union; resolves when the mount is live.
- * @param early a thread that waits for something to serve
- * @param share its thread may serve other unions, too: nothing of this one can wait for one of
- *   those, nor the other way round
+ * @param early a thread that was started in advance
+ * @param share the thread may serve other unions, too. Then no layer may be on one of these unions,
+ *   because the thread would wait for itself
  */
 export const startServer = async (
   options: ServeOptions,
@@ -85,7 +87,7 @@ class Serving implements Server, UnionListener {
   readonly #way: ServeOptions['way']
   #endWatch: () => void = () => {}
   #live = false
-  /** The thread has cleaned up and said so, or is gone. */
+  /** The thread has closed the union, or has died. */
   #over = false
 
   constructor(options: ServeOptions, log: Logger, early: UnionThread | undefined, share: boolean) {
@@ -94,10 +96,10 @@ class Serving implements Server, UnionListener {
     this.#way = options.way
     this.ready = this.#ready.promise
     this.closed = this.#ended.promise
-    // Nobody has to ask how it ended.
+    // Callers need not await `closed`.
     this.closed.catch(() => {})
     this.#thread = threadFor(early, share)
-    void widenDescriptorTable() // which takes about as long as the thread to open its layers
+    void widenDescriptorTable() // in parallel: it takes about as long as the thread needs to open the layers
     process.on('exit', this.#onExit)
     this.#union = this.#thread.serve({ type: 'serve', options }, this)
   }
@@ -134,9 +136,9 @@ class Serving implements Server, UnionListener {
     }
   }
 
-  /** What the thread could not do itself is done here. */
+  /** The main thread cleans up after a thread that died. */
   lost(code: number, error: Error | undefined): void {
-    // It has left a mount that nobody serves: whoever touches it would wait for ever.
+    // The mount has no server: any process that accesses it would wait forever.
     if (this.#deviceFd >= 0) {
       close(this.#deviceFd)
       detach(this.mountpoint, this.#device)
@@ -169,12 +171,12 @@ class Serving implements Server, UnionListener {
     )
   }
 
-  /** Where there is a mount, `exit-guard.ts` takes it away first. */
+  /** Once the mount is live, `exit-guard.ts` detaches it first. */
   readonly #onExit = (): void => {
     if (!this.#live) this.abandon()
   }
 
-  /** A thread that waits for requests would hold up the exit of the process, which joins it. */
+  /** The process joins the thread on exit, so a thread that waits for requests would block it. */
   abandon(): void {
     this.#tell({ type: 'stop' })
   }

@@ -1,6 +1,6 @@
 /**
- * One union in its thread: opened, mounted, served by the thread's loop, and closed. Whatever fails
- * ends this union alone.
+ * One union in its thread: opens the layers, mounts, has the loop serve it, and closes it. A
+ * failure ends only this union.
  */
 
 import { MountError } from '../errors.js'
@@ -51,12 +51,12 @@ import type { Reply, Request } from '../fuse/protocol/wire.js'
 
 const YEAR = 365 * 24 * 3600
 
-/** What all unions of a thread use, one after the other. */
+/** Shared by all unions of a thread, which use them in turn. */
 export interface ThreadParts {
   loop: Loop
   request: Request
   reply: Reply
-  /** For data of large READs. */
+  /** For the data of large READs. */
   pipe: Pipe
 }
 
@@ -91,7 +91,10 @@ const wishFor = (options: ServeOptions, fd: number, upperType: number, log: Logg
   }
 }
 
-/** Without an upper layer the kernel itself answers EROFS, in the order of its own checks. */
+/**
+ * Without an upper layer the mount is read-only: the kernel answers EROFS itself, in the order of
+ * its own checks.
+ */
 const isWritable = (union: UnionOptions): boolean => union.upper !== undefined && !union.readOnly
 
 export class ServedUnion implements Weighed {
@@ -101,12 +104,12 @@ export class ServedUnion implements Weighed {
   readonly #log: Logger
   readonly #notifier: DeviceNotifier
   readonly #request: MountRequest
-  /** The connection, or -1. */
+  /** The connection's descriptor, or -1. */
   #fd = -1
   #ops: Overlay | undefined
   #wish: InitWish | undefined
   #upperType = 0
-  /** What is mounted, as major:minor. */
+  /** The mounted device, as major:minor. */
   #device: string | undefined
   #session: Session | undefined
   #connection: Connection | undefined
@@ -146,7 +149,7 @@ export class ServedUnion implements Weighed {
     this.#ops?.giveBack()
   }
 
-  /** Opens the layers, and mounts or has it done; `send` hears of the rest. */
+  /** Opens the layers and mounts, or sends a request to mount. The outcome goes to `send`. */
   open(): void {
     this.#attempt(() => {
       this.#openLayers()
@@ -154,7 +157,7 @@ export class ServedUnion implements Weighed {
         mountDevice(this.#fd, this.#request)
         this.#mounted()
       } else {
-        // By fusermount3, whose end only a turning event loop can wait for.
+        // fusermount3 runs in the main thread, because only an event loop can wait for its end.
         this.#send({ type: 'mount', request: this.#request })
       }
     })
@@ -200,7 +203,8 @@ export class ServedUnion implements Weighed {
     const options = this.#options
     if (options.way === 'mount') this.#fd = openDevice()
     const { upper } = options.union
-    // Now: the mount may hide the upper layer, and who asked for it then would wait for itself.
+    // Read before mounting: the mount may hide the upper layer, and then this thread would send
+    // itself a request.
     this.#upperType = upper === undefined ? 0 : pathType(upper)
     const wish = wishFor(options, this.#fd, this.#upperType, this.#log)
     const { writeback, noOpen = false } = wish
@@ -257,7 +261,7 @@ export class ServedUnion implements Weighed {
       request,
       log,
       onReady: () => {
-        if (this.#device !== undefined) tuneBdi(this.#device, log) // INIT would have set it back
+        if (this.#device !== undefined) tuneBdi(this.#device, log) // after INIT, which resets the readahead
         this.#send({ type: 'ready', io: session.negotiated?.io ?? 'cached' })
       },
       onEnd: end => {
@@ -268,13 +272,14 @@ export class ServedUnion implements Weighed {
     loop.add(this.#connection)
   }
 
-  /** Closes everything, and says so. */
+  /** Closes everything and reports the end. */
   #close(end: End): void {
     if (this.#over) return
     this.#over = true
-    // First the connection: whoever waits for an answer, also the unmounting here, is let go, and
-    // the kernel lets go of the files that it reads itself. Then the layers: umount(8) does not
-    // wait for this thread, and whoever called it may unmount the file system of the layers next.
+    // The connection is closed first: the kernel then fails requests that wait for an answer,
+    // including the server's own unmount, and releases backing files. The layers are closed next.
+    // umount(8) does not wait for this thread, and its caller may want to unmount the layers'
+    // filesystem at once.
     if (this.#fd >= 0) close(this.#fd)
     this.#session?.data?.close()
     if (end !== 'unmounted') detach(this.#options.mountpoint, this.#device)
@@ -287,7 +292,7 @@ export class ServedUnion implements Weighed {
     this.#send({ type: 'closed', ...(error === undefined ? {} : { error: plainError(error) }) })
   }
 
-  /** Whatever goes wrong, the union is served on. */
+  /** An error here must not end the union. */
   #explain(names: readonly ByteString[]): Answer {
     try {
       return this.#ops?.explain(names) ?? { error: 'the union is not open yet' }

@@ -1,8 +1,8 @@
 /**
- * The threads of unions. One can be started before anybody knows what it is to serve, since to
- * start a thread and load its code takes longer than to find that out. A thread serves one union,
- * or several that agreed to share it; one that serves nothing any more is kept for the next union:
- * its code is warm, and the foreign-function library never gives back what it maps for a thread.
+ * The threads of unions. A thread can be started before the options are known, because its start
+ * and the loading of its code take longer than the parsing. A thread serves one union, or several
+ * that allow sharing. A thread without a union is kept for the next one: its code is already
+ * optimized, and the foreign-function library never frees the memory that it maps for a thread.
  */
 
 import { writeSync } from 'node:fs'
@@ -27,56 +27,58 @@ import { entryPoint } from '../sys/entry-points.js'
 const entry = entryPoint('server/worker-main')
 
 /**
- * For objects that are new, in MiB: few live on, since almost nothing is made for a request, and
- * what the engine takes by default (48) stays with a server that is idle.
+ * Heap size for new objects, in MiB. A request allocates almost no objects, so few survive. With
+ * the engine's default (48), an idle server would keep that memory.
  */
 const YOUNG_MB = 3
 
 /**
- * A thread that is busier than so many thousandths gets no further union where another thread can
- * be had.
+ * A thread with a higher load, in thousandths, gets no further union if another thread is
+ * available.
  */
 const BUSY = 500
-/** A word about that holds for so long, in milliseconds: a thread that sleeps says nothing. */
+/** Age at which a load value is ignored, in milliseconds: a sleeping thread does not update it. */
 const STALE_MS = 2000
 
-/** What is added to an eventfd. */
+/** The value that is written to an eventfd. */
 const ONE = new Uint8Array(BigUint64Array.of(1n).buffer)
 
-/** What hears of a union. */
+/** Receives the messages of a union. */
 export interface UnionListener {
   hear(message: FromWorker): void
-  /** The thread has ended, of an error where there is one. */
+  /** The thread has ended; `error` is set if it died of one. */
   lost(code: number, error: Error | undefined): void
 }
 
 const threads = new Set<UnionThread>()
 
 /**
- * By index, THREADS and HELD: from these each thread knows what is its own part
+ * Indexed by THREADS and HELD. From these each thread computes its share of the descriptors
  * (overlay/layer/descriptor-budget.ts).
  */
 const budgets = new Int32Array(new SharedArrayBuffer(8))
 
-/** Threads that have more than their part by now give it back. */
+/**
+ * If the counter grows, the threads are woken up: those above their new share close descriptors.
+ */
 const count = (index: number, more: number): void => {
   Atomics.add(budgets, index, more)
   if (more > 0) for (const thread of threads) thread.wake()
 }
 
-/** How many descriptors the unions of this process need as long as they live. */
+/** The number of descriptors that the unions of this process hold for their whole life. */
 export const descriptorsHeld = (): number => Atomics.load(budgets, HELD)
 
-/** What is taken of the heap of the thread that has the least left of it, 1 being all. */
+/** The used share (0 to 1) of the heap of the thread whose heap is fullest. */
 export const heapTaken = (): number => Math.max(0, ...[...threads].map(({ heap }) => heap))
 
-/** Of a union: its directories, for which it has descriptors. */
+/** The number of a union's layers. A union holds descriptors for each. */
 const layersOf = ({ lower, upper }: UnionOptions): number =>
   lower.length + (upper === undefined ? 0 : 1)
 
 interface Served {
   listener: UnionListener
-  /** Descriptors. */
+  /** Number of descriptors. */
   held: number
 }
 
@@ -89,18 +91,18 @@ export class UnionThread {
   readonly #unions = new Map<number, Served>()
   #wakeFd = -1
   #error: Error | undefined
-  /** It waits for an early caller, or something of a union that has ended is still under way. */
+  /** It is reserved for an early caller, or a task of an ended union is still running. */
   #taken = false
-  /** Several unions may be served. */
+  /** It may serve several unions. */
   shared = false
 
   /**
-   * @param keeps its compiled code is kept for others (sys/code-cache.ts)
-   * @throws {MountError} EAGAIN: the process gets no further thread
+   * @param keeps its compiled code goes into the code cache (sys/code-cache.ts)
+   * @throws {MountError} EAGAIN: the process may not start another thread
    */
   constructor(keeps = false) {
-    // A process that ends while a thread loads the library would be aborted. Also a thread that
-    // nobody waits for may do so.
+    // Exiting while a thread loads the library would abort the process. That includes threads that
+    // the process does not wait for.
     if (!watchesExit) process.on('exit', () => void settle())
     watchesExit = true
     try {
@@ -134,7 +136,7 @@ export class UnionThread {
   #hear(message: FromThread): void {
     if (message.type === 'loaded') {
       this.#wakeFd = message.wakeFd
-      // What was sent before lies in its queue.
+      // Messages sent before are in its queue.
       this.wake()
     } else if (message.type === 'compiled') {
       void keep(message.compiled)
@@ -157,13 +159,13 @@ export class UnionThread {
     this.#worker.unref()
   }
 
-  /** Whether it is busy: of the last second or so. */
+  /** Whether its load was high within the last STALE_MS. */
   get busy(): boolean {
     const at = Atomics.load(this.#load, LOAD_AT)
     return (Date.now() | 0) - at < STALE_MS && Atomics.load(this.#load, LOAD) > BUSY
   }
 
-  /** What is taken of its heap, 1 being all that it can have. */
+  /** The used share of its heap limit, from 0 to 1. */
   get heap(): number {
     return Atomics.load(this.#load, HEAP) / 1000
   }
@@ -176,7 +178,7 @@ export class UnionThread {
     return this.#unions.size === 0 && !this.#taken
   }
 
-  /** It is kept for whoever has it. */
+  /** Reserves the thread for the caller. */
   take(): this {
     this.#taken = true
     return this
@@ -186,7 +188,7 @@ export class UnionThread {
     return threads.has(this)
   }
 
-  /** Has it serve a union. The number by which the union is told something. */
+  /** Has the thread serve a union. Returns the number that identifies the union in messages. */
   serve(message: ToWorker & { type: 'serve' }, listener: UnionListener): number {
     const union = nextUnion++
     const held = heldBy(layersOf(message.options.union))
@@ -205,8 +207,8 @@ export class UnionThread {
   }
 
   /**
-   * Has it look for messages, and at what its part is. By eventfd(2), without the foreign-function
-   * library, which this thread may not have loaded yet.
+   * Has the thread fetch its messages and recompute its share of descriptors. Writes to the eventfd
+   * without the foreign-function library, which this thread may not have loaded yet.
    */
   wake(): void {
     if (this.#wakeFd < 0) return
@@ -224,14 +226,14 @@ export class UnionThread {
 }
 
 /**
- * A thread for `threadFor`.
- * @throws {MountError} there is none
+ * Starts a thread in advance, for `threadFor`.
+ * @throws {MountError} no thread can be started
  */
 export const startEarly = (): UnionThread => new UnionThread(true).take()
 
 /**
- * One that several unions share: the one with the fewest that is not busy, or a new one while there
- * are processors left.
+ * A thread for several unions: the thread with the fewest unions that is not busy, or a new thread
+ * if there are fewer threads than processors.
  */
 const sharedThread = (): UnionThread => {
   const shared = [...threads].filter(thread => thread.shared)
@@ -247,10 +249,10 @@ const sharedThread = (): UnionThread => {
 }
 
 /**
- * A thread that serves a union: the one that was started early, if it lives, or one that is idle,
+ * A thread that serves a union: the thread that was started early, if it is alive, or an idle one,
  * or a new one.
- * @param share it may serve others, too: nothing of the union can wait for one of those
- * @throws {MountError} there is none
+ * @param share the thread may serve other unions, too; no layer may be on one of these
+ * @throws {MountError} no thread can be started
  */
 export const threadFor = (early: UnionThread | undefined, share: boolean): UnionThread => {
   const own = early?.isAlive === true ? early : undefined

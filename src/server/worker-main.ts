@@ -1,8 +1,8 @@
 /**
- * Where a union's thread begins: it loads its code, the foreign-function library among it, while
- * the main one finds out what to serve. A process must not end while one of its threads is just
- * doing so (sys/loading.ts), as might be with options that are refused. Its event loop turns while
- * it serves nothing.
+ * The entry point of a union's thread. It loads its code, including the foreign-function library,
+ * while the main thread checks the options. The process must not exit while a thread does so
+ * (sys/loading.ts), for example after refused options. The thread's event loop runs while it serves
+ * no union.
  */
 
 import { fileURLToPath } from 'node:url'
@@ -17,13 +17,13 @@ import { BUILT, entryPoint } from '../sys/entry-points.js'
 type Code = typeof import('./worker.js')
 
 /**
- * So long after the last union's end the memory that it took is given back, in milliseconds, unless
- * another has come.
+ * Time between the end of the last union and a garbage collection, in milliseconds. A new union
+ * cancels it.
  */
 const TIDY_MS = 1000
 /**
- * So long after a union is live its code is kept, in milliseconds: by then it has done what most
- * mounts are made for.
+ * Time between a union's start and the export of the compiled code, in milliseconds. By that time
+ * most code paths have run.
  */
 const KEEP_MS = 1000
 
@@ -49,7 +49,7 @@ const loadCode = async (): Promise<ServingThread | undefined> => {
     if (keeps) ({ compiled } = code)
     if (parentPort === null) return undefined
     const thread: ServingThread = new code.exports.ServingThread(parentPort, load, budgets, () => {
-      // A thread that has nothing to keep is not woken for it.
+      // A thread without code to keep is not woken for it.
       if (compiled !== undefined) thread.after(KEEP_MS, keepOnce)
     })
     send({ type: 'loaded', wakeFd: thread.wakeFd })
@@ -61,7 +61,7 @@ const loadCode = async (): Promise<ServingThread | undefined> => {
 const loading = loadCode()
 
 const serve = async (message: ToThread): Promise<void> => {
-  // What comes while the code is loaded is served with this one.
+  // Messages that arrive while the code is loading are handled together with this one.
   inbox.push(message)
   clearTimeout(tidying)
   const thread = await loading

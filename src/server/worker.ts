@@ -1,6 +1,6 @@
 /**
- * A union's thread: makes unions, mounts them, and serves them until they are unmounted, several at
- * a time by one loop.
+ * A union's thread: creates unions, mounts them and serves them in one loop until they are
+ * unmounted.
  */
 
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
@@ -18,13 +18,13 @@ import { MAX_IO } from '../config/tuning.js'
 import { Reply, Request } from '../fuse/protocol/wire.js'
 
 /**
- * The kernel refuses to hand out requests to a smaller buffer than one for a WRITE of MAX_IO;
- * beside the data there are headers and, in SETXATTR, at most 64 KiB and a name.
+ * The kernel refuses to pass requests to a buffer that is smaller than a WRITE of MAX_IO. In
+ * addition to the data, there are headers. A SETXATTR has at most 64 KiB and a name.
  */
 const REQUEST_SIZE = MAX_IO + 64 * 1024
-/** Data is read to behind the header; copies of struct fuse_direntplus need no more. */
+/** READ puts the data directly behind the header. Listings need no more than that. */
 const REPLY_SIZE = MAX_IO + 4096
-/** How often it is asked for the end of tasks of unions that have ended, in milliseconds. */
+/** Interval at which the thread checks for running tasks of ended unions, in milliseconds. */
 const LEFT_MS = 50
 
 export class ServingThread {
@@ -36,8 +36,8 @@ export class ServingThread {
   readonly #onLive: () => void
 
   /**
-   * @param load where it says how busy it is (thread.ts)
-   * @param budgets what it shares with other threads of the process
+   * @param load memory for the thread's load (thread.ts)
+   * @param budgets memory shared with other threads of the process
    *   (overlay/layer/descriptor-budget.ts)
    * @param onLive called when a union is live
    */
@@ -96,7 +96,10 @@ export class ServingThread {
     served.open()
   }
 
-  /** Who hears of the end may want the thread for another union at once. */
+  /**
+   * Sends `idle` before the union's `closed`, because the receiver of `closed` may want the thread
+   * for another union at once.
+   */
   #ended(union: number): void {
     this.#loop.tidy.forgot(this.#unions.get(union)?.nodes ?? 0)
     this.#unions.delete(union)
@@ -106,19 +109,19 @@ export class ServingThread {
   }
 
   /**
-   * While others are served, no event loop turns that would let go of what has been under way for
-   * one that has ended.
+   * Checks ended unions by a timer of the loop: while other unions are served, no event loop runs
+   * that would complete their tasks.
    */
   readonly #letGo = (): void => {
     if (this.#unions.size > 0 && !isSettled()) this.#loop.after(LEFT_MS, this.#letGo)
   }
 
-  /** Calls back once, after so many milliseconds, if it serves something then. */
+  /** Calls back once, after `ms` milliseconds, if the thread serves a union at that time. */
   after(ms: number, callback: () => void): void {
     this.#loop.after(ms, callback)
   }
 
-  /** Serves until nothing is left to do but to wait for messages. */
+  /** Serves until no union is left. */
   run(): void {
     this.#loop.run()
   }
@@ -128,8 +131,7 @@ export class ServingThread {
   }
 
   /**
-   * Says so when nothing of the unions that have ended is under way any more, where it could not
-   * before.
+   * Sends `idle` when the last task of the ended unions has finished, unless it was sent already.
    */
   async settle(): Promise<void> {
     if (isSettled()) return

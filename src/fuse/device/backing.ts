@@ -1,5 +1,6 @@
 /**
- * Passthrough: whether it is possible here, backing ids (fs/fuse/backing.c), and who else writes.
+ * Passthrough: whether this process can use it, backing ids (fs/fuse/backing.c), and the check for
+ * other writers of a file.
  */
 
 import type { Logger } from '../../log.js'
@@ -20,10 +21,11 @@ import type { RealFiles } from '../session/io-mode.js'
 const map = Buffer.allocUnsafeSlow(16).fill(0)
 
 /**
- * Why this process cannot have passthrough on this kernel; undefined where it probably can, which
- * the answer to INIT confirms.
+ * Why this process cannot use passthrough on this kernel. Undefined if it probably can; the answer
+ * to INIT confirms that.
  *
- * @param fd /dev/fuse, not mounted yet: the ioctl is then refused as such, unless it is unknown
+ * @param fd /dev/fuse, not mounted yet. Such a connection refuses the ioctl with another error than
+ *   a kernel that does not know the ioctl.
  */
 export const passthroughRefusal = (fd: number): string | undefined => {
   if (!hasCap(CAP_SYS_ADMIN) || !inInitialNamespace()) {
@@ -38,17 +40,17 @@ export const passthroughRefusal = (fd: number): string | undefined => {
 }
 
 /**
- * The `stackDepth` of INIT: with 1, overlayfs can still be stacked on the mount. A FUSE file system
- * that passes its own files through is stacked, too (fs/fuse/backing.c answers ELOOP where the real
- * file lies as deep as that).
+ * The `stackDepth` of INIT. With 1, overlayfs can still be stacked on the mount. A FUSE filesystem
+ * that uses passthrough itself counts as stacked: fs/fuse/backing.c answers ELOOP if the real
+ * file's filesystem is as deep as `stackDepth`.
  */
 export const stackDepthOver = (fsType: number): 1 | 2 =>
   fsType === OVERLAYFS_SUPER_MAGIC || fsType === FUSE_SUPER_MAGIC ? 2 : 1
 
 /**
- * Whether files of this file system are only passed through on request. Of a FUSE file system each
- * open would be a request to its server all the same, and two that are passed through in a stack
- * leave no room for a third.
+ * Whether passthrough of files of this filesystem needs an explicit request. On a FUSE filesystem,
+ * each open is a request to its server even with passthrough. Also, two stacked filesystems with
+ * passthrough leave no room for a third.
  */
 export const prefersCache = (fsType: number): boolean => fsType === FUSE_SUPER_MAGIC
 
@@ -58,10 +60,7 @@ export class DeviceFiles implements RealFiles {
   readonly opensUnnamed: boolean
   #warned = false
 
-  /**
-   * @param upperType the type of the file system that the real files are on (statfs(2)), 0 where
-   *   that is not known
-   */
+  /** @param upperType the type of the filesystem of the real files (statfs(2)), 0 if unknown */
   constructor(fd: number, log: Logger, upperType = 0) {
     this.#fd = fd
     this.#log = log
@@ -69,9 +68,10 @@ export class DeviceFiles implements RealFiles {
   }
 
   /**
-   * The kernel opens the file anew for every handle, and only takes its place from the descriptor.
-   * But it keeps that: one for writing would have the file count as written to (execve(2) fails,
-   * leases too).
+   * The kernel opens the real file anew for every handle and takes only the path from the
+   * descriptor. But it holds the descriptor's open file. If that is open for writing, the file
+   * counts as written to: execve(2) fails with ETXTBSY, and leases fail. So a read-only descriptor
+   * is passed.
    */
   openBacking(fd: number, writable: boolean): number {
     const reading = writable ? reopenForReading(fd) : -1
@@ -81,9 +81,9 @@ export class DeviceFiles implements RealFiles {
   }
 
   /**
-   * With the id the kernel keeps this thread's credentials and does all i/o with them. Set-id bits
-   * that appear after the open are dropped all the same: before a write it asks for that with a
-   * SETATTR (file_remove_privs), which tells who writes.
+   * With the backing id, the kernel keeps this thread's credentials and uses them for all i/o. The
+   * kernel still drops set-id bits that appear after the open: before a write, file_remove_privs()
+   * sends a SETATTR request that carries the writer's credentials.
    */
   #openId(fd: number): number {
     map.writeInt32LE(fd, 0)
@@ -112,7 +112,7 @@ export class DeviceFiles implements RealFiles {
     return reopenForReading(fd)
   }
 
-  /** Where that cannot be told, it may. */
+  /** True if the lease cannot tell. */
   mayBeWritten(fd: number): boolean {
     const r = isOpenForWriting(fd)
     close(fd)

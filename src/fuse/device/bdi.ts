@@ -1,29 +1,29 @@
 /**
- * How far ahead the kernel reads and how much it holds back of what is written, for this mount
- * alone. FUSE may not say so in its own protocol beyond the kernel's defaults, but root may, in
- * /sys/class/bdi (Documentation/ABI/testing/sysfs-class-bdi).
+ * Readahead and the limit of dirty pages, for this mount alone. The FUSE protocol cannot raise them
+ * above the kernel's defaults. Root can, in /sys/class/bdi
+ * (Documentation/ABI/testing/sysfs-class-bdi).
  */
 
 import { writeFileSync } from 'node:fs'
 import type { Logger } from '../../log.js'
 
 /**
- * KiB that are asked for ahead of a sequential reader. With the kernel's 128 a large file that is
- * read for the first time takes an eighth longer; beyond 512 nothing gets faster, and a page fault
- * would fetch more for nothing.
+ * Readahead of a sequential reader, in KiB. The kernel's default of 128 slows down the first read
+ * of a large file. More than 512 gains nothing, and a page fault would read more pages that are not
+ * needed.
  */
 const READ_AHEAD_KB = 512
 
 /**
- * Percent of the machine's dirty pages that may be this mount's. With the kernel's 1
- * (fs/fuse/inode.c:fuse_bdi_init) who writes waits for the server all the time: the third file of
- * 128 MiB in a row took 0.5 s, with 10 it takes 0.1.
+ * This mount's maximum share of the machine's dirty pages, in percent. With the kernel's default of
+ * 1 (fs/fuse/inode.c:fuse_bdi_init), a writer waits for the server constantly.
  */
 const MAX_RATIO = 10
 
 /**
- * @param device of the mount, as major:minor. Best effort: who is not root keeps the kernel's
- *   defaults.
+ * Best effort: without root's rights the kernel's defaults stay.
+ *
+ * @param device of the mount, as major:minor
  */
 export const tuneBdi = (device: string, log: Logger): void => {
   const settings = { read_ahead_kb: READ_AHEAD_KB, max_ratio: MAX_RATIO }

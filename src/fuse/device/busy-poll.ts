@@ -1,33 +1,35 @@
 /**
- * Whether to look again before going to sleep. A caller that has its answer mostly asks for the
- * next thing within microseconds, and to wake a sleeping thread up on another processor takes
- * longer than to find the answer (measured: 36 of 58 µs, of a lookup through an idle 2-processor
- * virtual machine). So where requests come close together the thread keeps looking for a moment,
- * giving way to whoever wants its processor; where they do not, it sleeps at once, as it does when
- * all is quiet.
+ * Decides whether the union's thread polls the device before it sleeps. A caller that has its
+ * answer often sends the next request within microseconds. The wakeup of a sleeping thread on
+ * another processor takes longer than the request itself. So if requests arrive close together, the
+ * thread polls for a moment, and yields the processor to other threads. Otherwise it sleeps at
+ * once.
  */
 
 import { availableParallelism } from 'node:os'
 import { schedYield } from '../../sys/proc.js'
 
-/** How long a thread looks before it sleeps, in milliseconds. */
+/** How long a thread polls before it sleeps, in milliseconds. */
 const LINGER_MS = 0.05
-/** A sleep shorter than this, the waking included, would have been saved by looking. */
+/**
+ * Polling would have avoided a sleep that is shorter than this, wakeup included. In milliseconds.
+ */
 const SHORT_MS = 0.1
-/** So many short sleeps, and none that was long, make it worth while. */
+/** The thread polls after this number of short sleeps in a row. */
 const ENOUGH = 2
 
 export class Linger {
   readonly #alone: boolean
   readonly #now: () => number
   readonly #giveWay: () => void
-  /** When the first look in vain was, or -1. */
+  /** The time of the first poll without a result, or -1. */
   #since = -1
   #short = 0
 
   /**
-   * @param processors that the thread may run on
-   * @param now milliseconds, of a clock that only goes forward
+   * @param processors the number of processors that the thread may run on
+   * @param now milliseconds of a monotonic clock
+   * @param giveWay yields the processor
    */
   constructor(
     processors = availableParallelism(),
@@ -39,12 +41,12 @@ export class Linger {
     this.#giveWay = giveWay
   }
 
-  /** Whether it is worth while to look at all, rather than to sleep until there is something. */
+  /** Whether recent sleeps were short, so that polling is worth its system calls. */
   get looks(): boolean {
     return this.#short >= ENOUGH
   }
 
-  /** There was nothing to do. Whether to look again; false: sleep, and say `waited` after it. */
+  /** A poll has found nothing. True: poll again. False: sleep, and call `waited` afterwards. */
   on(): boolean {
     if (this.#alone) return false
     const now = this.#now()
@@ -54,7 +56,7 @@ export class Linger {
     return true
   }
 
-  /** A sleep is over. */
+  /** A sleep has ended. */
   waited(): void {
     if (this.#alone) return
     if (this.#since >= 0 && this.#now() - this.#since < SHORT_MS) this.#short++
@@ -62,7 +64,7 @@ export class Linger {
     this.#since = -1
   }
 
-  /** There was something to do. */
+  /** A poll has found a request. */
   end(): void {
     this.#since = -1
   }

@@ -1,7 +1,7 @@
 /**
- * One connection to the kernel: reads its requests, has them handled, writes the replies, one
- * request at a time. Requests that the union has parked wait here. When it is read from is the
- * loop's business (loop.ts).
+ * One connection to the kernel. It reads requests, has the session handle them and writes the
+ * replies, one request at a time. It keeps the requests that the union has parked. The loop decides
+ * when it reads (loop.ts).
  */
 
 import { readFileSync } from 'node:fs'
@@ -16,20 +16,21 @@ import type { ReplyPipe } from './splice-read.js'
 import type { Request } from '../protocol/wire.js'
 
 /**
- * While a job is under way it is looked after so often, in milliseconds: a thread that died tells
- * nobody.
+ * Interval in milliseconds at which the connection checks a running job, because a job thread that
+ * died sends no message.
  */
 const JOB_MS = 500
 
 /**
- * How long a message to the kernel may take before others are answered; it may itself wait for one
- * of them, in milliseconds.
+ * Time limit in milliseconds for a notification that is on its way to the kernel. Until then no
+ * request is served. Afterwards requests are served again, because the notification may itself wait
+ * for one of them.
  */
 const TELL_MS = 200
 
 /**
- * Where single requests came one after the other, every so many looks whether there is a second
- * one.
+ * If only single requests arrived, the connection tries a second read(2) once in this number of
+ * rounds.
  */
 const LOOK_EVERY = 8
 
@@ -37,14 +38,18 @@ const LOOK_EVERY = 8
 interface Parked {
   readonly req: Request
   readonly job: Job
-  /** The kernel was answered already. */
+  /** The kernel has its answer already (EINTR). */
   abandoned: boolean
 }
 
 /**
- * Why a connection has ended: the file system was unmounted; the connection was aborted (through
- * /sys/fs/fuse/connections, or umount -f), which leaves a dead mount; the loop was told to end it;
- * it has failed.
+ * Why a connection has ended:
+ *
+ * - `unmounted`: the filesystem was unmounted;
+ * - `aborted`: the connection was aborted (through /sys/fs/fuse/connections, or umount -f), which
+ *   leaves a dead mount;
+ * - `stopped`: the loop was told to end it;
+ * - an Error: it has failed.
  */
 export type End = 'unmounted' | 'aborted' | 'stopped' | Error
 
@@ -52,12 +57,12 @@ export interface ConnectionOptions {
   /** /dev/fuse, O_NONBLOCK. */
   fd: number
   session: Session
-  /** Whose buffer is used for one request after the other; several connections may share it. */
+  /** Its buffer serves one request after the other; several connections may share it. */
   request: Request
   log: Logger
-  /** Called once, when the answer to INIT is with the kernel. */
+  /** Called once, after the answer to INIT was written. */
   onReady: () => void
-  /** Called once, last; also with the MountError of a failed INIT. */
+  /** Called once, as the last callback; also with the MountError of a failed INIT. */
   onEnd: (end: End) => void
 }
 
@@ -71,14 +76,14 @@ export class Connection implements Member {
   readonly #parked: Parked[] = []
   #ready = false
   #ending: End = 'stopped'
-  /** The time at which a job is looked after, in milliseconds of performance.now(). */
+  /** When the connection next checks a running job, in milliseconds of performance.now(). */
   #lookAt = Infinity
   /**
-   * Until then the kernel is to take a message first; 0: there is none; Infinity: it has taken too
-   * long.
+   * Until this time requests wait for a notification that the kernel has not taken yet. 0: no
+   * notification is under way. Infinity: the time limit has passed.
    */
   #hearsUntil = 0
-  /** Several requests wait at a time. */
+  /** The last round has found several requests in the queue. */
   #deep = false
   #single = 0
 
@@ -119,7 +124,10 @@ export class Connection implements Member {
     return served
   }
 
-  /** To look in vain costs a system call, which is worth while where requests come in crowds. */
+  /**
+   * A read(2) that finds nothing costs a system call. It pays off if several requests wait at a
+   * time.
+   */
   #looksAgain(served: number, alone: boolean): boolean {
     if (alone || this.#deep || served > 1) return true
     this.#single++
@@ -133,7 +141,7 @@ export class Connection implements Member {
     if (this.#session.refused !== undefined) throw this.#session.refused
   }
 
-  /** After an error of read(2). False: that was the end. */
+  /** Handles an error of read(2). False: the connection has ended. */
   #goesOn(n: number): boolean {
     // ENOENT: the request was interrupted before it was read.
     if (n === -E.EINTR || n === -E.ENOENT) return true
@@ -176,7 +184,7 @@ export class Connection implements Member {
     return false
   }
 
-  /** What it waits for is looked after now and then. */
+  /** Schedules the next check while jobs are running. */
   #watch(): void {
     if (!this.#session.ops.busy) this.#lookAt = Infinity
     else if (this.#lookAt === Infinity) this.#lookAt = performance.now() + JOB_MS
@@ -222,18 +230,19 @@ export class Connection implements Member {
   }
 
   #notTaken(req: Request, r: number): void {
-    // ENOENT: nobody waits for it any more. ENODEV: unmounted meanwhile.
+    // ENOENT: the caller no longer waits for the reply. ENODEV: the filesystem was unmounted
+    // meanwhile.
     if (r === -E.ENOENT || r === -E.ENODEV) {
       this.#session.undelivered(req)
       return
     }
     this.#log.error({ op: req.opcode, errno: errnoName(r) }, 'the kernel refused a reply')
-    // Who waits for it would wait for ever.
+    // Without any answer the caller would wait forever.
     const length = this.#session.answer(req, -E.EIO)
     write(this.fd, this.#session.reply.buf, 0, length)
   }
 
-  /** Keeps a request until its job is done. */
+  /** Keeps a request until its job has finished. */
   #park(req: Request): void {
     const { pending } = this.#session
     if (pending === undefined) return
@@ -253,9 +262,9 @@ export class Connection implements Member {
   }
 
   /**
-   * FUSE_INTERRUPT: the caller has a signal. One that kills it ends the wait, as in
-   * fs/overlayfs/copy_up.c; any other does not, or system calls that never fail with EINTR
-   * elsewhere would do so here. The job goes on in either case.
+   * FUSE_INTERRUPT: the caller has a signal. A fatal signal ends the wait, as in
+   * fs/overlayfs/copy_up.c. Any other signal does not: otherwise system calls that never fail with
+   * EINTR on other filesystems would do so here. The job continues in both cases.
    */
   #interrupt(req: Request): void {
     const low = req.u32(0)
@@ -273,12 +282,12 @@ export class Connection implements Member {
 }
 
 /**
- * SIGKILL in a mask of /proc/PID/status. kernel/signal.c:complete_signal() sets it for any deadly
- * signal.
+ * SIGKILL in a signal mask of /proc/PID/status. kernel/signal.c:complete_signal() sets it for any
+ * fatal signal.
  */
 const SIGKILL_BIT = 1 << 8
 
-/** Whether a thread is about to be killed, or is gone. */
+/** Whether a thread has a fatal signal, or no longer exists. */
 const isDying = (tid: number): boolean => {
   try {
     const status = readFileSync(`/proc/${tid}/status`, 'latin1')

@@ -1,10 +1,10 @@
 /**
- * The loop of a union's thread: it serves all connections of the thread, one request at a time, and
- * waits for the next by epoll(7). A connection that has many requests gives way to the others after
- * a burst.
+ * The loop of a union's thread. It serves all connections of the thread, one request at a time, and
+ * waits for the next request with epoll(7). After a burst, a connection with many requests yields
+ * to the others.
  *
- * Its event loop never turns while it serves; messages of the main thread are fetched when `wakeFd`
- * says so.
+ * Node's event loop does not run while this loop serves. The thread fetches messages of the main
+ * thread when `wakeFd` is signalled.
  */
 
 import { MountError } from '../../errors.js'
@@ -17,34 +17,34 @@ import { Tidy } from '../session/idle-gc.js'
 /** What `serve`, `wake` and `tick` return when the member has ended. */
 export const ENDED = -1
 
-/** A connection, as the loop sees it. */
+/** A connection, as seen by the loop. */
 export interface Member {
-  /** Readable where there are requests. */
+  /** Readable if there are requests. */
   readonly fd: number
-  /** An eventfd, which is drained before `wake`. */
+  /** An eventfd. The loop drains it before it calls `wake`. */
   readonly wakeFd: number
   /**
-   * Serves at most so many requests. How many they were; or ENDED.
-   * @param alone it is asked again at once, and its requests come close together
+   * Serves at most `most` requests. Returns how many it has served, or ENDED.
+   * @param alone the loop will call it again at once, and its requests come close together
    */
   serve(most: number, alone: boolean): number
   /** `wakeFd` was signalled: 0 or ENDED. */
   wake(): number
-  /** Its requests are to wait for something else. */
+  /** Its requests must wait; the loop does not poll `fd` meanwhile. */
   readonly held: boolean
-  /** When `tick` is due, in milliseconds of performance.now(); Infinity: never. */
+  /** When `tick` must be called, in milliseconds of performance.now(); Infinity: never. */
   readonly due: number
   tick(): number
-  /** The loop has let go of it: its descriptors can be closed. */
+  /** The loop has removed the member: its descriptors can be closed. */
   ended(): void
 }
 
-/** So many requests of one connection, and the others have their turn. */
+/** After this number of requests of one connection, the loop serves the others. */
 const BURST = 64
 
 /**
- * Numbers of the epoll instance: `2n` for the requests of the n-th member, `2n + 1` for its wake-up
- * descriptor.
+ * Numbers in the epoll instance: `2n` stands for the requests of the n-th member, `2n + 1` for its
+ * wakeup descriptor. 1 stands for the loop's own `wakeFd`.
  */
 const WAKE_UP = 1
 
@@ -56,26 +56,26 @@ interface Seat {
 }
 
 export class Loop {
-  /** Wakes it for messages: `onMessages` is called. */
+  /** Wakes the loop for messages: it calls `onMessages`. */
   readonly wakeFd = eventfd()
   readonly tidy = new Tidy()
   readonly #epoll = new Epoll()
   readonly #onMessages: () => void
   readonly #linger = new Linger()
   readonly #seats = new Map<number, Seat>()
-  /** Those with requests, maybe. */
+  /** Members that may have requests. */
   readonly #ready = new Set<Seat>()
-  /** Those with something due. */
+  /** Members with a time at which `tick` is due. */
   readonly #timed = new Set<Seat>()
-  /** Who was served last. */
+  /** The member that was served last. */
   #last: Seat | undefined
   #next = 1
   readonly #timers = new Map<() => void, number>()
   readonly #meter: Meter
 
   /**
-   * @param onMessages `wakeFd` was signalled
-   * @param onLoad is told now and then how busy the thread was, in thousandths
+   * @param onMessages called when `wakeFd` was signalled
+   * @param onLoad called from time to time with the thread's load, in thousandths
    */
   constructor(onMessages: () => void, onLoad: (permille: number) => void = () => {}) {
     this.#onMessages = onMessages
@@ -88,7 +88,7 @@ export class Loop {
     return this.#seats.size
   }
 
-  /** @throws {MountError} no memory, or the limit fs.epoll.max_user_watches */
+  /** @throws {MountError} no memory, or the limit fs.epoll.max_user_watches is reached */
   add(member: Member): void {
     const number = this.#next++
     const seat = { member, number, held: false, gone: false }
@@ -105,21 +105,21 @@ export class Loop {
     this.#ready.add(seat)
   }
 
-  /** Lets go of a member, which hears that it has ended. */
+  /** Removes a member and calls its `ended`. */
   end(member: Member): void {
     for (const seat of this.#seats.values()) {
       if (seat.member === member) this.#remove(seat)
     }
   }
 
-  /** Calls back once, after so many milliseconds, if it runs then. */
+  /** Calls back once, after `ms` milliseconds, if the loop still runs at that time. */
   after(ms: number, callback: () => void): void {
     this.#timers.set(callback, performance.now() + ms)
   }
 
   /**
-   * Serves until there is no member: whoever waits for the end of the last one would wait for what
-   * is to be called back, too.
+   * Serves until there is no member. It also fetches messages and runs timers: the end of the last
+   * member may depend on a callback.
    */
   run(): void {
     this.#onMessages()
@@ -150,7 +150,7 @@ export class Loop {
     if (this.#ready.size > 0) this.#serveAll()
   }
 
-  /** How long to sleep, in milliseconds; -1: for ever. */
+  /** How long the thread may sleep, in milliseconds; -1: forever. */
   #patience(): number {
     const { patience } = this.tidy
     let due = Infinity
@@ -161,7 +161,7 @@ export class Loop {
     return patience < 0 ? left : Math.min(left, patience)
   }
 
-  /** Nothing has come for as long as it was ready to sleep. */
+  /** The sleep has timed out: runs timers and ticks that are due, or else the idle gc. */
   #late(): void {
     const now = performance.now()
     let any = false
@@ -200,7 +200,7 @@ export class Loop {
     for (const seat of this.#ready) this.#serve(seat, false)
   }
 
-  /** Whether it has served something, or ended. */
+  /** Whether the member has served a request, or has ended. */
   #serve(seat: Seat, alone: boolean): boolean {
     const served = seat.member.serve(BURST, alone || this.#linger.looks)
     if (served < BURST) this.#ready.delete(seat)
@@ -235,10 +235,10 @@ export class Loop {
   }
 }
 
-/** A word about the load every so many milliseconds, at most. */
+/** The load is reported at most once in this number of milliseconds. */
 const METER_MS = 100
 
-/** How much of its time a thread is busy. */
+/** Measures the thread's busy time. */
 class Meter {
   readonly #tell: (permille: number) => void
   #from = performance.now()

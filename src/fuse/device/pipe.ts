@@ -1,4 +1,4 @@
-/** A pipe that the largest request, or reply, fits into. */
+/** A pipe that has room for the largest request or reply. */
 
 import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
@@ -6,38 +6,38 @@ import { pipe, setPipeSize } from '../../sys/splice.js'
 import { PAGE, PIPE_SIZE } from '../../config/tuning.js'
 
 /**
- * Below so many bytes of data nothing is gained: the copy costs no more than the additional system
- * calls.
+ * With fewer bytes of data a splice gains nothing: the copy costs no more than the additional
+ * system calls.
  */
 export const MIN_SPLICED = 64 * 1024
 
-/** Each page takes a slot, also one that is used in part. */
+/** Each page takes a slot, even if only a part of it is used. */
 export const PIPE_SLOTS = PIPE_SIZE / PAGE
 
 export class Pipe {
-  /** The ends to read from and to write to, or -1. */
+  /** The file descriptors of its read end and its write end, or -1. */
   from = -1
   into = -1
   #off = false
 
-  /** It is not to be had, or of no use here, and was given up. */
+  /** The pipe cannot be created, or the kernel does not splice here. It stays off. */
   get off(): boolean {
     return this.#off
   }
 
-  /** Makes it where there is none. False: it was given up. */
+  /** Creates the pipe if it does not exist. False: there is no pipe at present, or it is off. */
   open(): boolean {
     if (this.from >= 0) return true
     if (this.#off) return false
     const ends = pipe()
-    // There may be descriptors again, soon.
+    // The lack of descriptors may be temporary.
     if (ends === -E.EMFILE || ends === -E.ENFILE) return false
     if (typeof ends !== 'number') [this.from, this.into] = ends
     if (this.from < 0 || setPipeSize(this.into, PIPE_SIZE) < PIPE_SIZE) this.giveUp()
     return !this.#off
   }
 
-  /** Throws away what is in it. */
+  /** Closes the pipe; its contents are lost. */
   close(): void {
     if (this.from >= 0) {
       close(this.from)

@@ -1,14 +1,15 @@
 /**
- * The contents of a short file are given to the kernel with the answer to its first OPEN
- * (FUSE_NOTIFY_STORE), so that no READ has to be asked and waited for.
+ * Prefill: with the answer to a file's first OPEN, the server pushes the contents of a short file
+ * into the kernel's page cache (FUSE_NOTIFY_STORE). The caller's read(2) then needs no READ
+ * request.
  *
- * The kernel locks the pages for that. Who holds such a lock may be waiting for this thread: a READ
- * that is not answered yet, or pages that are written back. So it is done for a node of which there
- * can be no pages: it was never opened before.
+ * The kernel locks the pages for the notification. The holder of such a lock may be waiting for
+ * this thread: for the answer to a READ, or for a write-back. So prefill is only used for a node
+ * that cannot have pages, because it was never opened before.
  *
  * Kernels without "fuse: Initialize beyond-EOF page contents before setting uptodate" (6.11 and
- * some stable releases) leave what is behind the file's end on its last page as the memory was. So
- * it is done by kernels alone that surely have it.
+ * some stable releases) leave uninitialized memory behind the end of file on its last page. So
+ * prefill is only used with kernels that certainly have that fix.
  */
 
 import { UNREAD_MAX, type NodeId, type Opened, type Ops } from '../../overlay/ops.js'
@@ -20,18 +21,21 @@ import type { Logger } from '../../log.js'
 import { NOTIFY_STORE, NOTIFY_STORE_OUT_SIZE, OUT_HEADER_SIZE } from '../protocol/abi.js'
 import { Reply } from '../protocol/wire.js'
 
-/** Where the contents are in a message. */
+/** Offset of the file's contents in a message. */
 const AT = OUT_HEADER_SIZE + NOTIFY_STORE_OUT_SIZE
 /**
- * Bytes of the longest file that is given. Beyond this nothing is gained, and who wants a file's
- * head alone has it all read.
+ * Bytes of the longest file that is prefilled. With longer files prefill gains nothing, and a
+ * caller that reads only the beginning would wait for the whole file.
  */
 export const MAX_STORED = 32 * 1024
 
-/** That of Linux 6.12. */
+/** The protocol's minor version of Linux 6.12. */
 const MINOR_MIN = 41
 
-/** With room for a byte that the file should not have. One for all: it is sent at once. */
+/**
+ * It has room for one more byte, which shows that the file is longer than expected. All connections
+ * of the thread share it, because a message is written at once.
+ */
 const message = new Reply(AT + MAX_STORED + 1)
 
 export class PageStore {
@@ -39,7 +43,7 @@ export class PageStore {
   readonly #log: Logger
   readonly #stat = new Stat()
   #off = false
-  /** How many files were given. */
+  /** Number of files that were prefilled. */
   stored = 0
 
   /** @param fd the device */
@@ -48,16 +52,15 @@ export class PageStore {
     this.#log = log
   }
 
-  /** @param minor version of the protocol */
+  /** @param minor the minor version of the protocol */
   negotiated(minor: number): void {
     if (minor < MINOR_MIN) this.#off = true
   }
 
   /**
-   * @param opened what `ops` has answered to an OPEN for reading, of a file whose pages the kernel
-   *   may keep
-   * @returns false: the file has another length than the kernel was told, so a layer was changed
-   *   beneath the union
+   * @param opened the answer of `ops` to an OPEN for reading; the kernel may keep the file's pages
+   * @returns false: the file's length differs from the one that the kernel knows, so a layer was
+   *   changed beneath the union
    */
   give(node: NodeId, opened: Opened, ops: Ops): boolean {
     const size = opened.unread
@@ -65,7 +68,7 @@ export class PageStore {
     if (size <= 0 || this.#off) return true
     const fd = ops.realFile(opened.fh)
     if (fd < 0) return true
-    // By one call. An error comes up with READ.
+    // A single pread(2). The READ request that follows reports any error.
     const got = pread(fd, message.buf, AT, size + 1, 0)
     if (got !== size) return got < 0
     const length = AT + size
@@ -76,7 +79,7 @@ export class PageStore {
     message.u32(OUT_HEADER_SIZE + 20, 0)
     const r = write(this.#fd, message.buf, 0, length)
     if (r === length) this.stored++
-    // Gone meanwhile, or no memory for more pages.
+    // ENOENT: the kernel has dropped the inode meanwhile. ENOMEM: it has no memory for pages.
     else if (r !== -E.ENOENT && r !== -E.ENOMEM) {
       this.#off = true
       this.#log.warn({ errno: errnoName(r) }, 'the kernel takes no pages of files')
@@ -84,7 +87,10 @@ export class PageStore {
     return true
   }
 
-  /** A longer one is opened at once, too, which costs little beside reading it. */
+  /**
+   * Checks the length of a longer file with statx(2), which costs little compared to reading the
+   * file.
+   */
   #isAsLong(fd: number, size: number): boolean {
     const stat = this.#stat
     return fd < 0 || size >= UNREAD_MAX || fstatx(fd, stat) < 0 || stat.size === size

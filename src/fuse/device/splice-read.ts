@@ -1,8 +1,8 @@
 /**
- * Large READs: the data goes from the page cache of the real file into the kernel's reply by
- * reference, through a pipe, and is copied there once. By read(2) and write(2) it would be copied
- * twice, through a buffer of this process. Pages are never moved (SPLICE_F_MOVE): the kernel would
- * take them out of the real file's cache.
+ * Large READs: the data passes by reference from the page cache of the real file through a pipe
+ * into the kernel's reply. There it is copied once. With read(2) and write(2) it would be copied
+ * twice, through a buffer of this process. Pages are never moved (SPLICE_F_MOVE), because that
+ * would remove them from the real file's page cache.
  */
 
 import { offPlus, type Off } from '../../sys/types.js'
@@ -16,33 +16,35 @@ import type { Reply } from '../protocol/wire.js'
 export class ReplyPipe {
   readonly #pipe: Pipe
   #off = false
-  /** Bytes of data that are in the pipe, behind the header; -1: nothing is. */
+  /** Bytes of data in the pipe, behind the header; -1: the pipe is empty. */
   #loaded = -1
-  /** How many replies went this way. */
+  /** Number of replies sent through the pipe. */
   sent = 0
 
-  /** @param pipe is empty between two replies, so that others may use it then */
+  /** @param pipe is empty between two replies, so that others may use it meanwhile */
   constructor(pipe = new Pipe()) {
     this.#pipe = pipe
   }
 
-  /** Whether a reply with so much data should go this way. */
+  /** Whether a reply with `length` bytes of data should pass through the pipe. */
   takes(length: number): boolean {
     return length >= MIN_SPLICED && !this.#off && !this.#pipe.off
   }
 
   /**
-   * Puts a reply with a file's data into the pipe. The header is there by reference: what the
-   * reply's buffer holds when it is sent counts, so the length may be corrected. (Should the memory
-   * have become another page meanwhile, as after fork(2), the kernel sees the header as it was, and
-   * refuses a length that is not true.) How many bytes of data there are, less than `length` only
-   * at the file's end; below 0: this can't be done, and there is nothing in the pipe.
+   * Puts a reply with a file's data into the pipe. The pipe holds the header by reference: the
+   * kernel reads the buffer's contents at the time of sending, so the length may still be
+   * corrected. If the buffer's page has been replaced meanwhile, as after fork(2), the kernel sees
+   * the old header and refuses a wrong length.
+   *
+   * @returns the number of bytes of data, which is less than `length` only at the end of file;
+   *   below 0: the splice failed, and the pipe is empty
    */
   load(rep: Reply, fd: number, length: number, pos: Off): number {
-    // Nobody has large files that far out.
+    // Offsets beyond 2^53 take the ordinary way: such files are rare.
     if (typeof pos !== 'number' || !this.#pipe.open()) return -1
     const { into } = this.#pipe
-    // The header takes one.
+    // The header takes one slot.
     if (Math.ceil(((pos % PAGE) + length) / PAGE) >= PIPE_SLOTS) return -1
     if (vmsplice(into, rep.buf, 0, OUT_HEADER_SIZE) !== OUT_HEADER_SIZE) return this.#refuse()
     let done = 0
@@ -60,12 +62,15 @@ export class ReplyPipe {
     return done
   }
 
-  /** Whether the reply that was made last lies in the pipe. */
+  /** Whether the latest reply is in the pipe. */
   get loaded(): boolean {
     return this.#loaded >= 0
   }
 
-  /** Sends it; as write(2) of the whole reply. After an error nothing is left in the pipe. */
+  /**
+   * Sends the reply; returns the same as write(2) of the whole reply. After an error the pipe is
+   * empty.
+   */
   send(device: number, length: number): number {
     this.#loaded = -1
     const r = splice(this.#pipe.from, device, length)
@@ -74,7 +79,7 @@ export class ReplyPipe {
     return r < 0 || r === length ? r : -E.EIO
   }
 
-  /** Never again. */
+  /** Gives the pipe up for good. */
   #refuse(): -1 {
     this.stop()
     return -1

@@ -1,7 +1,7 @@
 /**
- * Mounting and unmounting by fusermount3, the set-user-id program of libfuse, for who may not call
- * mount(2) (libfuse: util/fusermount.c, lib/mount.c). It opens the device, mounts it and hands its
- * descriptor over on a socket that it finds through _FUSE_COMMFD.
+ * Mounts and unmounts with fusermount3, the set-user-id program of libfuse, if this process may not
+ * call mount(2) (libfuse: util/fusermount.c, lib/mount.c). The program opens the device, mounts it
+ * and passes the descriptor over a socket. The environment variable _FUSE_COMMFD names the socket.
  */
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
@@ -26,12 +26,12 @@ import { MAX_IO } from '../../config/tuning.js'
 
 const PROGRAM = 'fusermount3'
 const CONF = '/etc/fuse.conf'
-/** Where it lies if PATH does not say so. */
+/** Searched after the directories of PATH. */
 const DIRECTORIES = ['/usr/bin', '/bin', '/usr/local/bin']
-/** The socket's number in the program. */
+/** The socket's descriptor in the program. */
 const COMM_FD = 3
 
-/** The program's path, or undefined where there is none. */
+/** The program's path, or undefined if it is not installed. */
 export const findFusermount = (path = env['PATH'] ?? ''): string | undefined =>
   [...path.split(':').filter(directory => directory.startsWith('/')), ...DIRECTORIES]
     .map(directory => `${directory}/${PROGRAM}`)
@@ -47,8 +47,8 @@ const isExecutable = (path: string): boolean => {
 }
 
 /**
- * Whether the machine lets ordinary users open their mounts to others: a line of its own in
- * /etc/fuse.conf. True also where that can't be read; then fusermount3 says it.
+ * Whether the machine allows `allow_other` to ordinary users: /etc/fuse.conf has a line
+ * `user_allow_other`. Also true if the file cannot be read; fusermount3 then reports the error.
  */
 export const othersAllowed = (conf = CONF): boolean => {
   try {
@@ -58,7 +58,7 @@ export const othersAllowed = (conf = CONF): boolean => {
   }
 }
 
-/** The error for `allow_other` where the machine does not let ordinary users have it. */
+/** The error for `allow_other` if the machine does not allow it to ordinary users. */
 export const notForOthers = (): MountError =>
   new MountError(
     `allow_other: an ordinary user may not let others in on this machine; have root write user_allow_other into ${CONF}, or leave the option out`,
@@ -66,8 +66,8 @@ export const notForOthers = (): MountError =>
   )
 
 /**
- * The flags it takes words for. It sets nosuid and nodev itself; other times of access are the
- * server's affair.
+ * The mount flags that have a word in its options. It sets nosuid and nodev itself. The server
+ * implements the other atime modes.
  */
 const WORDS: readonly (readonly [flag: number, word: string])[] = [
   [MS_RDONLY, 'ro'],
@@ -80,7 +80,7 @@ const WORDS: readonly (readonly [flag: number, word: string])[] = [
 
 const escape = (text: string): string => text.replaceAll(/[\\,]/g, '\\$&')
 
-/** The value of its `-o`. */
+/** The value of its option `-o`. */
 export const fusermountOptions = (request: MountRequest): string => {
   const options = [`fsname=${escape(request.fsname)}`]
   if (request.subtype !== '') options.push(`subtype=${escape(request.subtype)}`)
@@ -91,7 +91,7 @@ export const fusermountOptions = (request: MountRequest): string => {
 }
 
 /**
- * Mounts, and returns the connection: not blocking, as the one that is opened here.
+ * Mounts and returns the connection, with O_NONBLOCK like `openDevice`.
  * @throws {MountError}
  */
 export const mountByHelper = async (request: MountRequest): Promise<number> => {
@@ -122,7 +122,7 @@ export const mountByHelper = async (request: MountRequest): Promise<number> => {
   }
 }
 
-/** What a program has said, when it has ended. */
+/** Resolves with the program's stderr when the program has ended. */
 const outputOf = (child: ChildProcess): Promise<string> =>
   new Promise(resolve => {
     let said = ''
@@ -157,7 +157,7 @@ const unmountArguments = (path: string, lazy: boolean): string[] => [
   path,
 ]
 
-/** The errno that its words stand for; it speaks no other language than English. */
+/** The errno for its message. The program has no translations. */
 const errnoOf = (said: string): number =>
   said.includes('resource busy')
     ? E.EBUSY
@@ -178,7 +178,7 @@ export const unmountByHelper = async (path: string, flags: number): Promise<numb
   return child.exitCode === 0 ? 0 : -errnoOf(said)
 }
 
-/** The same for a process that ends: its loop turns no more. */
+/** The same, synchronously, for a process that is exiting: its event loop no longer runs. */
 export const unmountByHelperSync = (path: string, flags: number): number => {
   const program = findFusermount()
   if (program === undefined) return -E.EPERM

@@ -1,6 +1,6 @@
 /**
- * Opening /dev/fuse and mounting it, with mount(2) (fs/fuse/inode.c:fuse_parse_param()) or by way
- * of fusermount3, and unmounting.
+ * Opens /dev/fuse, mounts it with mount(2) (fs/fuse/inode.c:fuse_parse_param()) or fusermount3, and
+ * unmounts it.
  */
 
 import { MountError } from '../../errors.js'
@@ -27,15 +27,16 @@ import { MAX_IO } from '../../config/tuning.js'
 
 const DEVICE = '/dev/fuse'
 
-/** How a mount is made: with mount(2), or by fusermount3. */
+/** Mounted with mount(2), or by fusermount3. */
 export type MountWay = 'mount' | 'fusermount'
 
 /** Whether this process may call mount(2). */
 export const hasMountRight = (): boolean => mayMount() ?? hasCap(CAP_SYS_ADMIN)
 
 /**
- * mount(2) where this process may, else fusermount3. Asked before a layer is touched.
- * @throws {MountError} EPERM: there is neither, or `allowOther` is not for an ordinary user
+ * mount(2) if this process may call it, else fusermount3. Called before the layers are opened.
+ * @throws {MountError} EPERM: neither is possible, or `allowOther` is not allowed to an ordinary
+ *   user
  */
 export const chooseWay = (mountpoint: string, allowOther: boolean): MountWay => {
   if (hasMountRight()) return 'mount'
@@ -49,7 +50,7 @@ export const chooseWay = (mountpoint: string, allowOther: boolean): MountWay => 
   return 'fusermount'
 }
 
-/** A new connection, not yet mounted. */
+/** Opens a new connection, not mounted yet. */
 export const openDevice = (): number => {
   const fd = openPath(DEVICE, O_RDWR | O_NONBLOCK)
   if (fd >= 0) return fd
@@ -66,7 +67,7 @@ export const openDevice = (): number => {
 
 export interface MountRequest {
   mountpoint: string
-  /** What /proc/mounts shows as source, and after `fuse.` as type. */
+  /** The source that /proc/mounts shows. */
   fsname: string
   subtype: string
   allowOther: boolean
@@ -74,7 +75,7 @@ export interface MountRequest {
   flags: number
 }
 
-/** The options of the file system, for mount(2). */
+/** The filesystem's options for mount(2). */
 export const mountData = (fd: number, uid: number, gid: number, allowOther: boolean): string => {
   const options = [
     `fd=${fd}`,
@@ -88,7 +89,7 @@ export const mountData = (fd: number, uid: number, gid: number, allowOther: bool
   return options.join(',')
 }
 
-/** Mounts the connection. Its INIT request can be read from then on. */
+/** Mounts the connection. The INIT request can be read afterwards. */
 export const mountDevice = (fd: number, request: MountRequest): void => {
   const uid = process.geteuid?.() ?? 0
   const gid = process.getegid?.() ?? 0
@@ -108,12 +109,12 @@ export const mountDevice = (fd: number, request: MountRequest): void => {
   })
 }
 
-/** `major:minor` of what is mounted (last) on a directory; undefined where nothing is. */
+/** `major:minor` of the topmost mount on a directory; undefined if nothing is mounted there. */
 export const mountedDevice = (mountpoint: string): string | undefined =>
   readMountInfo().findLast(info => info.mountpoint === mountpoint)?.device
 
 /**
- * umount2(2), or fusermount3 for who may not call it.
+ * umount2(2), or fusermount3 if this process may not call it.
  * @param flags MNT_DETACH; symlinks are never followed
  * @returns 0 or -errno
  */
@@ -129,10 +130,10 @@ export const unmountAsync = async (mountpoint: string, flags: number): Promise<n
 }
 
 /**
- * Takes a mount that nobody serves any more out of the tree. Only if it is still there: below it,
- * or above, there may be another.
+ * Detaches a mount that no server serves any more. It does so only if that mount is still the
+ * topmost one on the directory, because another filesystem may be mounted there.
  *
- * @param device what `mountedDevice` said of it
+ * @param device what `mountedDevice` returned for it
  */
 export const detach = (mountpoint: string, device: string | undefined): void => {
   if (device !== undefined && mountedDevice(mountpoint) === device) unmount(mountpoint, MNT_DETACH)

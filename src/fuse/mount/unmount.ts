@@ -1,4 +1,4 @@
-/** Unmounting, as whoever holds a server does it: the kernel's answer, and the server's end. */
+/** Unmounts on behalf of the owner of a server: calls umount2(2) and waits for the server's end. */
 
 import { MountError } from '../../errors.js'
 import { MNT_DETACH } from '../../sys/constants.js'
@@ -6,8 +6,8 @@ import { E, errnoMessage, errnoName } from '../../sys/errno.js'
 import { unmountAsync } from './mount.js'
 
 /**
- * How long `unmountServer` waits for the server's end: a copy of the mount in another mount
- * namespace keeps it alive, and no one can say for how long.
+ * How long `unmountServer` waits for the server's end, in milliseconds. A copy of the mount in
+ * another mount namespace keeps the server alive for an unknown time.
  */
 const END_MS = 2000
 
@@ -31,7 +31,7 @@ interface Mounted {
   readonly closed: Promise<void>
 }
 
-/** Unmounts and, but for `lazy`, waits for the end. @throws {MountError} */
+/** Unmounts and, unless `lazy`, waits for the server's end. @throws {MountError} */
 export const unmountServer = async (
   server: Mounted,
   { lazy = false }: { lazy?: boolean },
@@ -42,7 +42,7 @@ export const unmountServer = async (
 }
 
 const failed = async (server: Mounted, r: number): Promise<void> => {
-  // EINVAL: it is no mountpoint any more. Then the server is about to end.
+  // EINVAL: it is no longer a mountpoint, so the server is about to end.
   if (r === -E.EINVAL && (await endOrTimeout(server))) return
   const code = errnoName(r)
   const about = { option: 'mountpoint', path: server.mountpoint, code }

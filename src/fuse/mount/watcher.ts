@@ -1,7 +1,8 @@
 /**
- * A small process beside the server that outlives it: should the server be killed, it takes all
- * mounts away that were made by fusermount3. (The auto_unmount of fusermount3 looks whether the
- * mount is dead with rights that a mount which lets nobody else in does not give it; libfuse 3.14.)
+ * A small process beside the server that outlives it. If the server is killed, it unmounts all
+ * mounts that were made by fusermount3. The option auto_unmount of fusermount3 does not serve this
+ * purpose: it checks for a dead mount with rights to which a mount without allow_other denies
+ * access (libfuse 3.14).
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -9,9 +10,10 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { findFusermount } from './fusermount.js'
 
 /**
- * What the shell runs first. The server then writes calls of these functions; where its pipe ends,
- * the shell does, too. `watch` has a number, and the device and the mountpoint as mountinfo has
- * them, and the mountpoint. A mount is taken away if it is still the topmost one on its directory.
+ * The shell's first input. The server then writes calls of these functions. The shell ends when the
+ * server's end of the pipe is closed. The arguments of `watch` are a number, the device and the
+ * mountpoint as in mountinfo, and the mountpoint. A mount is only detached if it is still the
+ * topmost one on its directory.
  */
 const FUNCTIONS = `trap '' HUP INT TERM
 watched=
@@ -37,10 +39,10 @@ take_away() {
 trap take_away EXIT
 `
 
-/** A word of a shell's. */
+/** Quotes a word for the shell. */
 const quoted = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
 
-/** As the kernel writes a mountpoint (fs/proc_namespace.c:show_mountinfo). */
+/** Escapes a mountpoint as the kernel does (fs/proc_namespace.c:show_mountinfo). */
 const escapeOctal = (path: string): string =>
   path.replaceAll(/[ \t\n\\]/g, char => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`)
 
@@ -52,7 +54,7 @@ interface Watcher {
 let watcher: Watcher | undefined
 let count = 0
 
-/** @param mountpoint for who looks at its command line */
+/** @param mountpoint appears in its command line only to identify it */
 const start = (mountpoint: string): Watcher | undefined => {
   const program = findFusermount()
   if (program === undefined) return undefined
@@ -65,7 +67,7 @@ const start = (mountpoint: string): Watcher | undefined => {
   const lost = (): void => {
     if (watcher === started) watcher = undefined
   }
-  child.on('error', lost) // without a shell nobody watches
+  child.on('error', lost) // without a shell there is no watcher
   child.on('exit', lost)
   child.stdin.on('error', lost) // it was killed
   child.unref()
@@ -76,11 +78,11 @@ const start = (mountpoint: string): Watcher | undefined => {
 }
 
 /**
- * Has the watcher take a mount away when this process is killed. All mounts of the process have one
+ * Has the watcher detach a mount when this process is killed. All mounts of the process share one
  * watcher, which ends with the last of them.
  *
- * @param device what is mounted, as major:minor
- * @returns to be called when the mount has gone in another way
+ * @param device the mount's device, as major:minor
+ * @returns a function that ends the watch, to be called when the filesystem was unmounted
  */
 export const watchOver = (mountpoint: string, device: string): (() => void) => {
   const own = (watcher ??= start(mountpoint))

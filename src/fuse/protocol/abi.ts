@@ -1,8 +1,8 @@
 /**
  * The numbers of include/uapi/linux/fuse.h, protocol 7.31 to 7.45: opcodes, flags, sizes and
- * offsets of the structures. Offsets of request structures count from the body, which follows the
- * 40-byte header; those of reply structures from the start of the structure. All integers are
- * little endian (the machine's own; only x64 and arm64 are supported).
+ * offsets of the structures. Offsets in request structures start at the body, which follows the
+ * 40-byte header. Offsets in reply structures start at the structure. All integers are little
+ * endian, the machine's own byte order; only x64 and arm64 are supported.
  */
 
 export const KERNEL_MAJOR = 7
@@ -82,7 +82,7 @@ export const IN_HEADER_SIZE = 40
 /** struct fuse_out_header {u32 len; s32 error; u64 unique} */
 export const OUT_HEADER_SIZE = 16
 
-// Sizes of the fixed part of request bodies, where there is one.
+// Sizes of the fixed part of request bodies, if they have one.
 export const FORGET_IN_SIZE = 8
 export const BATCH_FORGET_IN_SIZE = 8
 export const FORGET_ONE_SIZE = 16
@@ -100,7 +100,7 @@ export const READ_IN_SIZE = 40
 export const WRITE_IN_SIZE = 40
 export const RELEASE_IN_SIZE = 24
 export const FSYNC_IN_SIZE = 16
-/** struct fuse_setxattr_in, as it is unless FUSE_SETXATTR_EXT was negotiated, and then. */
+/** struct fuse_setxattr_in: the first size without, the second with FUSE_SETXATTR_EXT. */
 export const SETXATTR_COMPAT_IN_SIZE = 8
 export const SETXATTR_IN_SIZE = 16
 export const GETXATTR_IN_SIZE = 8
@@ -135,7 +135,7 @@ export const DIRENTPLUS_SIZE = ENTRY_OUT_SIZE + DIRENT_SIZE
 export const GETATTR_FH = 1 << 0
 export const FATTR_FH = 1 << 6
 export const FATTR_LOCKOWNER = 1 << 9
-/** Written back from the page cache: who wrote it, and when, is not told. */
+/** Written back from the page cache: the writer and the time of the write are unknown. */
 export const WRITE_CACHE = 1 << 0
 export const WRITE_KILL_SUIDGID = 1 << 2
 export const OPEN_KILL_SUIDGID = 1 << 0
@@ -155,7 +155,7 @@ export const NOTIFY_INVAL_INODE = 2
 export const NOTIFY_INVAL_INODE_OUT_SIZE = 24
 export const NOTIFY_PRUNE = 9
 export const NOTIFY_PRUNE_OUT_SIZE = 16
-/** The minor version that has it. */
+/** The minor version that introduced it. */
 export const NOTIFY_PRUNE_SINCE = 45
 export const NOTIFY_STORE = 4
 export const NOTIFY_STORE_OUT_SIZE = 24
@@ -219,8 +219,8 @@ export const InitFlag2 = {
 } as const
 
 /**
- * The INIT flags which are never asked for, and what would be wrong or is missing. With the flags
- * of init.ts this is every flag up to 7.45.
+ * The INIT flags that the server never requests, with the reason. Together with the flags of
+ * init.ts this is every flag up to 7.45.
  */
 export const REFUSED_INIT_FLAGS: Readonly<
   Partial<Record<keyof typeof InitFlag | keyof typeof InitFlag2, string>>

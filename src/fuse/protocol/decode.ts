@@ -1,14 +1,13 @@
 /**
- * Decoding of what more than one number has to be taken from: names, and the structures that the
- * union's operations take. Pure functions of a request's bytes; the caller has checked that the
- * fixed part of the body is there.
+ * Decodes names and the structures that the union's operations take. Pure functions of a request's
+ * bytes. The caller has checked that the fixed part of the body is complete.
  */
 
 import type { ByteString, Caller, SetAttr } from '../../overlay/ops.js'
 import { FATTR_FH, FATTR_LOCKOWNER } from './abi.js'
 import type { Request } from './wire.js'
 
-/** One component of a path, NUL-terminated at `offset`. Undefined: no such thing there. */
+/** One path component, NUL-terminated, at `offset`. Undefined if it is not a valid name. */
 export const decodeName = (req: Request, offset: number): ByteString | undefined => {
   const end = req.nul(offset)
   if (end <= offset) return undefined
@@ -16,15 +15,13 @@ export const decodeName = (req: Request, offset: number): ByteString | undefined
   return name === '.' || name === '..' || name.includes('/') ? undefined : name
 }
 
-/**
- * Any NUL-terminated string but the empty one: the name of an attribute, the target of a symlink.
- */
+/** Any NUL-terminated string except the empty one: an attribute's name, a symlink's target. */
 export const decodeText = (req: Request, offset: number): ByteString | undefined => {
   const end = req.nul(offset)
   return end <= offset ? undefined : req.text(offset, end)
 }
 
-/** Who asks, from the header; `umask` where the body has one. */
+/** The caller, from the header; `umask` from the body, if it has one. */
 export const decodeCaller = (req: Request, out: Caller, umask: number): void => {
   out.uid = req.uid
   out.gid = req.gid
@@ -32,7 +29,7 @@ export const decodeCaller = (req: Request, out: Caller, umask: number): void => 
   out.umask = umask & 0o777
 }
 
-/** Bits of `valid` that mean something to the union (SetAttrValid). */
+/** Bits of `valid` that the union uses (SetAttrValid). */
 const VALID = 0xfff & ~FATTR_LOCKOWNER
 
 /** struct fuse_setattr_in */

@@ -1,6 +1,6 @@
 /**
- * Encoding of the structures in replies, each at an offset of the reply's buffer; its size is what
- * the function returns where it varies, else a constant of abi.ts.
+ * Encodes the structures of replies at an offset of the reply's buffer. A function returns the
+ * structure's size if it varies; otherwise the size is a constant of abi.ts.
  */
 
 import type {
@@ -28,7 +28,7 @@ import {
 import { defaultTuning, type Tuning } from '../../config/tuning.js'
 import type { Reply } from './wire.js'
 
-/** How long the kernel may believe a name or attributes: seconds and nanoseconds. */
+/** How long the kernel may cache a name or attributes, as seconds and nanoseconds. */
 export class Validity {
   readonly sec: number
   readonly nsec: number
@@ -39,17 +39,15 @@ export class Validity {
   }
 }
 
-/** Not at all. */
+/** The kernel may not cache it. */
 export const NEVER = new Validity(0)
 
-/**
- * With static_nlink a directory has one link, wherever it is told of; none, when it was removed.
- */
+/** With static_nlink, every reply gives a directory the link count 1, or 0 if it was removed. */
 export const countLinks = (attr: Attr, { staticNlink }: Tuning): void => {
   if (staticNlink && attr.nlink > 1 && (attr.mode & S_IFMT) === S_IFDIR) attr.nlink = 1
 }
 
-/** struct fuse_entry_out; a negative entry where `entry.nodeId` is 0. */
+/** struct fuse_entry_out; a negative entry if `entry.nodeId` is 0. */
 export const writeEntry = (
   rep: Reply,
   at: number,
@@ -58,7 +56,7 @@ export const writeEntry = (
   attrs: Validity,
 ): void => {
   rep.i64(at, entry.nodeId)
-  rep.i64(at + 8, 0) // generation: numbers are never used twice
+  rep.i64(at + 8, 0) // generation: nodeids are never used twice
   rep.i64(at + 16, name.sec)
   rep.u32(at + 32, name.nsec)
   if (entry.nodeId === 0) {
@@ -117,7 +115,7 @@ export const writeStatfs = (rep: Reply, at: number, st: StatFsOut): void => {
 
 const align = (length: number): number => (length + 7) & ~7
 
-/** struct fuse_dirent and the name, padded; the position after it. */
+/** struct fuse_dirent and the name, padded. Returns the offset behind it. */
 const writeDirent = (
   rep: Reply,
   at: number,
@@ -131,7 +129,7 @@ const writeDirent = (
   rep.u32(at + 16, name.length)
   rep.u32(at + 20, type)
   const end = align(at + DIRENT_SIZE + name.length)
-  // The padding, and bytes of the name, which comes after it.
+  // Zeroes the last 8 bytes, for the padding. The name may overwrite the first of them.
   rep.i64(end - 8, 0)
   rep.buf.latin1Write(name, at + DIRENT_SIZE)
   return end
@@ -150,7 +148,7 @@ export class DirPacker implements DirSink {
     this.#at = start
     this.#end = start + room
   }
-  /** Where the packed entries end. */
+  /** The end of the packed entries. */
   get end(): number {
     return this.#at
   }
@@ -194,8 +192,8 @@ export class DirPlusPacker implements DirPlusSink {
   }
   add(name: ByteString, ino: Ino, type: number, cookie: number, entry: Entry): void {
     const node = entry.nodeId
-    // Without a node the kernel takes the name alone: no timeout, which would be one of a negative
-    // entry.
+    // Without a node the kernel takes only the name. The timeout must be 0: otherwise the kernel
+    // would cache a negative entry.
     if (node === 0) {
       this.#rep.zero(this.#at, this.#at + ENTRY_OUT_SIZE)
     } else {
@@ -206,7 +204,9 @@ export class DirPlusPacker implements DirPlusSink {
   }
 }
 
-/** The count that an operation has brought, where its reply has one; how many bytes it takes. */
+/**
+ * Encodes the count that an operation returned, if the opcode's reply has one. Returns its size.
+ */
 export const countOut = (opcode: number, rep: Reply, count: number): number => {
   switch (opcode) {
     // struct fuse_write_out
@@ -223,7 +223,7 @@ export const countOut = (opcode: number, rep: Reply, count: number): number => {
   }
 }
 
-/** The nodes of a packed READDIRPLUS reply of `length` bytes. */
+/** Calls back for each node in a packed READDIRPLUS reply of `length` bytes. */
 export const forEachPlusEntry = (
   buf: Buffer,
   length: number,

@@ -1,6 +1,6 @@
 /**
- * struct fsxattr of FS_IOC_FSGETXATTR in terms of the flags of FS_IOC_GETFLAGS, as
- * fs/file_attr.c:fileattr_fill_flags() and fileattr_fill_xflags() translate them.
+ * Translates struct fsxattr of FS_IOC_FSGETXATTR from and to the flags of FS_IOC_GETFLAGS, as
+ * fs/file_attr.c:fileattr_fill_flags() and fileattr_fill_xflags() do.
  */
 
 import {
@@ -16,7 +16,7 @@ import {
 /** struct fsxattr {u32 xflags, extsize, nextents, projid, cowextsize; u8 pad[8]} */
 export const FSX_SIZE = 28
 
-/** FS_XFLAG_* beside FS_*_FL */
+/** FS_XFLAG_* and the corresponding FS_*_FL */
 const PAIRS: readonly (readonly [xflag: number, flag: number])[] = [
   [0x8, FS_IMMUTABLE_FL],
   [0x10, FS_APPEND_FL],
@@ -33,12 +33,12 @@ export const fsxOfFlags = (flags: number): number =>
   PAIRS.reduce((set, [xflag, flag]) => ((flags & flag) !== 0 ? set | xflag : set), 0)
 
 /**
- * The FS_*_FL which an inode is to have: those that FS_XFLAG_* can tell from it, others as they
- * are.
+ * The new FS_*_FL of an inode: flags that have an FS_XFLAG_* counterpart come from `xflags`, others
+ * stay as in `now`.
  */
 export const flagsOfFsx = (xflags: number, now: number): number =>
   PAIRS.reduce((set, [xflag, flag]) => ((xflags & xflag) !== 0 ? set | flag : set & ~flag), now) >>>
   0
 
-/** Whether there are FS_XFLAG_* without such a counterpart. */
+/** Whether there are FS_XFLAG_* without a counterpart. */
 export const otherFsx = (xflags: number): boolean => (xflags & ~XFLAGS) !== 0

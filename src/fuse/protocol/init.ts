@@ -1,6 +1,6 @@
 /**
- * FUSE_INIT: what is asked for of what the kernel offers, fs/fuse/inode.c:fuse_new_init() and
- * process_init_reply(). Pure functions.
+ * FUSE_INIT: selects the features that the server requests from the kernel's offer
+ * (fs/fuse/inode.c: fuse_new_init() and process_init_reply()). Pure functions.
  */
 
 import {
@@ -16,32 +16,30 @@ import {
 import { MAX_IO, MIN_WRITE, PAGE } from '../../config/tuning.js'
 import type { Reply, Request } from './wire.js'
 
-/**
- * How file data travels: through the kernel's page cache of the mount, or past it to the real file.
- */
+/** The way of file data: through the mount's page cache, or past it to the real file. */
 export type IoMode = 'passthrough' | 'cached'
 
-/** What the mount would like. */
+/** What the mount requests. */
 export interface InitWish {
   io: IoMode
-  /** May pages be written later (WRITEBACK_CACHE)? Only in `cached` mode. */
+  /** The kernel may write pages back later (WRITEBACK_CACHE). Only in `cached` mode. */
   writeback: boolean
-  /** 1: real files lie on a file system of its own. 2: they may lie on a stacked one. */
+  /** 1: the real files' filesystem is not stacked. 2: it may be stacked. */
   stackDepth: 1 | 2
   /** POSIX ACLs. Default: true. */
   acl?: boolean
-  /** Bytes of data in the largest WRITE request. Default: as in any other. */
+  /** Bytes of data in the largest WRITE request. Default: MAX_IO. */
   maxWrite?: number
-  /** Open and close files without a message, in `cached` mode. Default: false. */
+  /** Open and close files without OPEN and RELEASE requests, in `cached` mode. Default: false. */
   noOpen?: boolean
   /**
-   * The kernel keeps no listing and no link's text: each reading is to move an access time.
-   * Default: false.
+   * The kernel caches no directory listing and no symlink target, because each read must update an
+   * access time. Default: false.
    */
   strictAtime?: boolean
 }
 
-/** Requests in the background (readahead, write-back) before callers have to wait. */
+/** The number of background requests (readahead, write-back) after which callers wait. */
 const MAX_BACKGROUND = 64
 const CONGESTION = 48
 
@@ -63,16 +61,16 @@ export interface InitReply {
 /** The outcome of INIT. */
 export interface Negotiated {
   reply: InitReply
-  /** A minor version we know as well as the kernel. */
+  /** A minor version that both the server and the kernel know. */
   minor: number
   io: IoMode
   writeback: boolean
   setxattrExt: boolean
-  /** OPEN is to be answered with ENOSYS, and no file is ever opened. */
+  /** OPEN is answered with ENOSYS; the kernel then opens files without requests. */
   noOpen: boolean
 }
 
-/** Asked for wherever the kernel offers them. */
+/** Requested whenever the kernel offers them. */
 const WANTED =
   InitFlag.ASYNC_READ +
   InitFlag.ATOMIC_O_TRUNC +
@@ -91,12 +89,12 @@ const WANTED =
   InitFlag.SETXATTR_EXT +
   InitFlag.INIT_EXT
 /**
- * NO_EXPORT_SUPPORT: as kernel overlayfs without nfs_export, which encodes file ids but decodes
- * none.
+ * NO_EXPORT_SUPPORT: like kernel overlayfs without nfs_export, which encodes file ids but does not
+ * decode them.
  */
 const WANTED2 = InitFlag2.DIRECT_IO_ALLOW_MMAP + InitFlag2.NO_EXPORT_SUPPORT
 
-/** `again`: the kernel is newer than major version 7 and will ask again. */
+/** `again`: the kernel has a newer major version than 7 and will send INIT again. */
 export type InitOutcome = Negotiated | 'again' | 'unsupported'
 
 /** Decides the answer to an INIT request. */
@@ -116,17 +114,18 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
   if (wish.strictAtime === true) flags &= ~InitFlag.CACHE_SYMLINKS
   let flags2 = offered2 & WANTED2
 
-  // The kernel refuses the one beside the other.
+  // The kernel does not allow passthrough together with write-back.
   const passthrough = wish.io === 'passthrough' && (offered2 & InitFlag2.PASSTHROUGH) !== 0
   const writeback =
     wish.writeback && wish.io === 'cached' && (offered & InitFlag.WRITEBACK_CACHE) !== 0
   const noOpen = wish.noOpen === true && !passthrough && (offered & InitFlag.NO_OPEN_SUPPORT) !== 0
-  // Without an OPEN that says so nobody would truncate: then the kernel sends a SETATTR.
+  // Without OPEN requests the server cannot truncate on O_TRUNC. Without ATOMIC_O_TRUNC the kernel
+  // sends a SETATTR instead.
   if (noOpen) flags = (flags | InitFlag.NO_OPEN_SUPPORT) & ~InitFlag.ATOMIC_O_TRUNC
   if (passthrough) flags2 |= InitFlag2.PASSTHROUGH
   if (writeback) flags |= InitFlag.WRITEBACK_CACHE
-  // With write-back the kernel believes its own sizes and times; else new ones have it drop what it
-  // has cached before.
+  // With write-back the kernel trusts its own sizes and times. Without it, a changed size or time
+  // from the server makes the kernel drop its cached pages.
   flags |= offered & (writeback ? InitFlag.EXPLICIT_INVAL_DATA : InitFlag.AUTO_INVAL_DATA)
 
   return {
@@ -151,7 +150,7 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
   }
 }
 
-/** struct fuse_init_out, all of it: kernels since 7.23 take it at this size. */
+/** struct fuse_init_out at its full size, which kernels since 7.23 accept. */
 export const writeInit = (rep: Reply, at: number, init: InitReply): number => {
   rep.zero(at, at + INIT_OUT_SIZE)
   rep.u32(at, init.major)
@@ -167,7 +166,7 @@ export const writeInit = (rep: Reply, at: number, init: InitReply): number => {
   return INIT_OUT_SIZE
 }
 
-/** The answer to a newer major version: ours alone. */
+/** The answer to a newer major version: it contains only the server's version. */
 export const writeInitMajor = (rep: Reply, at: number): number => {
   rep.zero(at, at + INIT_OUT_SIZE)
   rep.u32(at, KERNEL_MAJOR)

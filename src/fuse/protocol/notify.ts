@@ -1,10 +1,10 @@
 /**
- * What is sent to the kernel unasked, fs/fuse/notify.c (fs/fuse/dev.c up to 6.18).
+ * Notifications to the kernel, fs/fuse/notify.c (fs/fuse/dev.c up to 6.18).
  *
- * From the serving thread itself only an inode's attributes are invalidated (offset -1): the kernel
- * then marks the inode and returns. Invalidating pages waits for their write-back, and
- * FUSE_NOTIFY_INVAL_ENTRY for the directory's lock; the holder of either may be waiting for this
- * thread.
+ * The serving thread itself only invalidates an inode's attributes (offset -1): the kernel then
+ * marks the inode and returns. Invalidating pages waits for their write-back, and
+ * FUSE_NOTIFY_INVAL_ENTRY waits for the directory's lock. The holder of either may be waiting for
+ * this thread.
  */
 
 import type { NodeId, Notifier } from '../../overlay/ops.js'
@@ -22,7 +22,7 @@ import { Reply } from './wire.js'
 
 const SIZE = OUT_HEADER_SIZE + NOTIFY_INVAL_INODE_OUT_SIZE
 
-/** struct fuse_notify_inval_inode_out: the attributes of a node, and none of its pages. */
+/** struct fuse_notify_inval_inode_out for the attributes of a node, without its pages. */
 export const writeInvalAttr = (rep: Reply, node: NodeId): number => {
   rep.header(SIZE, NOTIFY_INVAL_INODE, 0, 0)
   rep.i64(OUT_HEADER_SIZE, node)
@@ -31,7 +31,7 @@ export const writeInvalAttr = (rep: Reply, node: NodeId): number => {
   return SIZE
 }
 
-/** The same, with all of its pages: the kernel writes back those that are dirty first. */
+/** The same for all its pages, too. The kernel writes the dirty ones back first. */
 export const writeInvalPages = (rep: Reply, node: NodeId): number => {
   const length = writeInvalAttr(rep, node)
   rep.i64(OUT_HEADER_SIZE + 8, 0)
@@ -39,7 +39,7 @@ export const writeInvalPages = (rep: Reply, node: NodeId): number => {
 }
 
 /**
- * struct fuse_notify_prune_out, and the numbers of nodes. Those that nobody uses leave the kernel's
+ * struct fuse_notify_prune_out and the nodeids. The kernel drops those that are not in use from its
  * cache.
  */
 export const writePrune = (rep: Reply, nodes: readonly NodeId[]): number => {
@@ -56,7 +56,7 @@ export class DeviceNotifier implements Notifier {
   readonly #message = new Reply(SIZE)
   readonly #log: Logger
   #fd = -1
-  /** The kernel knows FUSE_NOTIFY_PRUNE. */
+  /** The kernel supports FUSE_NOTIFY_PRUNE. */
   prunes = false
 
   constructor(log: Logger) {
@@ -64,7 +64,8 @@ export class DeviceNotifier implements Notifier {
   }
 
   /**
-   * From now on notifications go to this device; before there is a mount there is nothing to tell.
+   * Sends the notifications that follow to this device. Before the mount exists there is nothing to
+   * invalidate.
    */
   attach(fd: number): void {
     this.#fd = fd
@@ -88,7 +89,7 @@ export class DeviceNotifier implements Notifier {
     if (this.#fd < 0) return
     const length = writeInvalAttr(this.#message, node)
     const r = write(this.#fd, this.#message.buf, 0, length)
-    // ENOENT: the kernel does not have the inode in memory, so nothing of it is cached.
+    // ENOENT: the kernel has no such inode in memory, so it has cached nothing of it.
     if (r < 0 && r !== -E.ENOENT) {
       this.#log.warn({ node, errno: -r }, 'the kernel did not take an invalidation')
     }

@@ -1,7 +1,7 @@
 /**
- * Bytes in and out: a request as it was read from the device, with bounds-checked access, and a
- * reply that is being written into a buffer made once. 32-bit words are read and written through
- * typed arrays at aligned offsets; 64-bit integers as two of them.
+ * Raw bytes: a request as read from the device, with bounds-checked access, and a reply in a buffer
+ * that is allocated once. 32-bit words are read and written through typed arrays at aligned
+ * offsets; a 64-bit integer is two of them.
  */
 
 import type { Kept } from '../../overlay/ops.js'
@@ -22,17 +22,17 @@ const PID = 8
 const BODY = IN_HEADER_SIZE / 4
 
 /**
- * A request. Offsets count bytes of the body. What lies beyond the request's end reads as 0
- * (numbers) or undefined (names): callers check the size of the fixed part once, with `bodyLength`.
+ * A request. Offsets count bytes of the body. Numbers beyond the request's end read as 0, names as
+ * undefined. Callers check the size of the fixed part once, with `bodyLength`.
  */
 export class Request {
   readonly buf: Buffer
   readonly #u32: Uint32Array
   readonly #i32: Int32Array
-  /** Bytes of the whole request that are valid in `buf`. */
+  /** Bytes of the request in `buf`. */
   length = 0
 
-  /** What it was told while it was parked. */
+  /** Results of slow calls that were kept while it was parked. */
   kept: Kept | null = null
 
   constructor(size: number) {
@@ -41,7 +41,7 @@ export class Request {
     this.#i32 = new Int32Array(this.buf.buffer)
   }
 
-  /** A request of its own with the same bytes. */
+  /** A separate request with the same bytes. It takes over `kept`. */
   copy(): Request {
     const other = new Request(this.length)
     this.buf.copy(other.buf, 0, 0, this.length)
@@ -51,26 +51,27 @@ export class Request {
     return other
   }
 
-  /** Whether there is a header and it tells the length that was read. */
+  /** Whether there is a header, and its length is the number of bytes that were read. */
   get wellFormed(): boolean {
     return this.length >= IN_HEADER_SIZE && this.#u32[LEN] === this.length
   }
   get opcode(): number {
     return this.#u32[OPCODE]!
   }
-  /** The two halves of `unique`, which is only ever compared and sent back. */
+  /** The two halves of `unique`, which is only compared and sent back. */
   get uniqueLow(): number {
     return this.#u32[UNIQUE]!
   }
   get uniqueHigh(): number {
     return this.#u32[UNIQUE + 1]!
   }
-  /** As it is logged. */
+  /** For the log. */
   get unique(): string {
     return uniqueText(this.uniqueLow, this.uniqueHigh)
   }
   /**
-   * A number that was given to the kernel by the union, hence a safe integer; else it is unknown.
+   * The nodeid. All nodeids that the union gave to the kernel are safe integers; others are
+   * unknown.
    */
   get nodeid(): number {
     return this.#u32[NODEID + 1]! * HIGH + this.#u32[NODEID]!
@@ -92,7 +93,7 @@ export class Request {
   u32(offset: number): number {
     return IN_HEADER_SIZE + offset + 4 <= this.length ? this.#u32[BODY + (offset >>> 2)]! : 0
   }
-  /** 64 bits, unsigned, at a multiple of 4; rounded from 2^53. */
+  /** 64 bits, unsigned, at a multiple of 4; rounded above 2^53. */
   u64(offset: number): number {
     return this.u32(offset + 4) * HIGH + this.u32(offset)
   }
@@ -100,14 +101,14 @@ export class Request {
   off(offset: number): Off {
     return ino64(this.u32(offset), this.u32(offset + 4))
   }
-  /** 64 bits, signed, likewise. */
+  /** 64 bits, signed, at a multiple of 4; rounded above 2^53. */
   i64(offset: number): number {
     if (IN_HEADER_SIZE + offset + 8 > this.length) return 0
     const i = BODY + (offset >>> 2)
     return this.#i32[i + 1]! * HIGH + this.#u32[i]!
   }
 
-  /** Where the NUL of the string at `offset` is, or -1. */
+  /** The offset of the NUL that ends the string at `offset`, or -1. */
   nul(offset: number): number {
     const { buf, length } = this
     for (let i = IN_HEADER_SIZE + offset; i < length; i++) {
@@ -115,11 +116,11 @@ export class Request {
     }
     return -1
   }
-  /** Bytes from one body offset to another as a ByteString. */
+  /** The bytes between two body offsets as a ByteString. */
   text(from: number, to: number): string {
     return this.buf.latin1Slice(IN_HEADER_SIZE + from, IN_HEADER_SIZE + to)
   }
-  /** `length` bytes of the body; a view. */
+  /** A view of `length` bytes of the body. */
   bytes(offset: number, length: number): Buffer {
     return this.buf.subarray(IN_HEADER_SIZE + offset, IN_HEADER_SIZE + offset + length)
   }
@@ -128,7 +129,7 @@ export class Request {
 export const uniqueText = (low: number, high: number): string =>
   high === 0 ? String(low) : String((BigInt(high) << 32n) | BigInt(low))
 
-/** Words of struct fuse_statx that are told: the last is rdev_minor. */
+/** Words of struct fuse_statx that are copied: the last is rdev_minor. */
 const STATX_SHOWN = 34
 
 /** include/linux/kdev_t.h:new_encode_dev() */
@@ -136,8 +137,8 @@ const encodeDev = (major: number, minor: number): number =>
   (minor & 0xff) | (major << 8) | ((minor & 0xfff00) << 12)
 
 /**
- * A reply. Offsets count bytes of the buffer, the first 16 of which are the header; the writers do
- * not check bounds (a typed array ignores what is outside): the buffer is larger than any reply.
+ * A reply. Offsets count bytes of the buffer; the first 16 are the header. The writers do not check
+ * bounds, because a typed array ignores writes outside it. The buffer is larger than any reply.
  */
 export class Reply {
   readonly buf: Buffer
@@ -150,12 +151,12 @@ export class Reply {
     this.#i32 = new Int32Array(this.buf.buffer)
   }
 
-  /** Room for what follows the header. */
+  /** Bytes of room behind the header. */
   get capacity(): number {
     return this.buf.length - OUT_HEADER_SIZE
   }
 
-  /** struct fuse_out_header. `error` is 0 or -errno (for a notification its code). */
+  /** struct fuse_out_header. `error` is 0 or -errno; in a notification it is the code. */
   header(length: number, error: number, uniqueLow: number, uniqueHigh: number): void {
     this.#u32[0] = length
     this.#i32[1] = error
@@ -165,7 +166,7 @@ export class Reply {
   u32(offset: number, n: number): void {
     this.#u32[offset >>> 2] = n
   }
-  /** A safe integer as 64 bits, also a negative one. */
+  /** A safe integer, possibly negative, as 64 bits. */
   i64(offset: number, n: number): void {
     const i = offset >>> 2
     this.#u32[i] = n
@@ -207,13 +208,13 @@ export class Reply {
     out[i + 20] = st[1]! // blksize
     out[i + 21] = 0 // flags: FUSE_ATTR_SUBMOUNT, FUSE_ATTR_DAX
   }
-  /** struct fuse_statx, which is a struct statx, up to the device that the file is a device of. */
+  /** struct fuse_statx, which has the layout of struct statx up to rdev_minor. */
   statx(offset: number, st: Uint32Array): void {
     const out = this.#u32
     const i = offset >>> 2
     for (let n = 0; n < STATX_SHOWN; n++) out[i + n] = st[n]!
   }
-  /** Zeroes words: both offsets are multiples of 4. */
+  /** Zeroes words; both offsets are multiples of 4. */
   zero(from: number, to: number): void {
     this.#u32.fill(0, from >>> 2, to >>> 2)
   }

@@ -1,5 +1,5 @@
 /**
- * Requests about attributes, extended attributes and inode flags. Part of the table in handlers.ts.
+ * Handlers for attributes, extended attributes and inode flags. Part of the table in handlers.ts.
  */
 
 import { ACL_ACCESS, ACL_DEFAULT } from '../../overlay/owner/acl.js'
@@ -53,8 +53,8 @@ const readlink: Handle = (s, req, rep) => s.ops.readlink(req.nodeid, rep.buf, AT
 const isAcl = (name: ByteString): boolean => name === ACL_ACCESS || name === ACL_DEFAULT
 
 /**
- * What there is to say of an attribute before the union is asked; 0: nothing. ENOSYS tells the
- * kernel never to ask again: it then says EOPNOTSUPP itself.
+ * The error for an attribute that the mount's options disable; 0: ask the union. After ENOSYS the
+ * kernel sends no such request again and returns EOPNOTSUPP itself.
  */
 const xattrRefusal = ({ tuning }: Session, name: ByteString): number => {
   if (!tuning.xattrs) return -E.ENOSYS
@@ -76,7 +76,7 @@ const setxattr: Handle = (s, req) => {
 }
 
 /**
- * GETXATTR and LISTXATTR: the data itself, or (room 0) struct fuse_getxattr_out with its length.
+ * GETXATTR and LISTXATTR: the data itself, or its length in struct fuse_getxattr_out if room is 0.
  */
 const xattrOut = (rep: Reply, room: number, r: number): number => {
   if (r < 0) return r
@@ -95,7 +95,7 @@ const getxattr: Handle = (s, req, rep) => {
   return xattrOut(rep, room, s.ops.getxattr(req.nodeid, name, rep.buf, AT, room))
 }
 
-/** Takes the names of ACLs out of a list in a reply; its new length. */
+/** Removes the names of ACLs from a list in a reply. Returns the new length. */
 const withoutAcls = (rep: Reply, r: number): number => {
   let end = AT
   for (let at = AT; at < AT + r;) {
@@ -130,15 +130,15 @@ const removexattr: Handle = (s, req) => {
 }
 
 /**
- * struct fuse_ioctl_out before `size` bytes of data. fs/fuse/ioctl.c:fuse_priv_ioctl() takes
- * exactly as many as it has room for.
+ * struct fuse_ioctl_out before `size` bytes of data. fs/fuse/ioctl.c:fuse_priv_ioctl() expects
+ * exactly as many bytes as its buffer has.
  */
 const ioctlOut = (rep: Reply, size: number): number => {
   rep.zero(AT, AT + abi.IOCTL_OUT_SIZE)
   return abi.IOCTL_OUT_SIZE + size
 }
 
-/** Where the data of an ioctl starts in a reply, and in a request's body. */
+/** Offsets of an ioctl's data in the reply's buffer and in the request's body. */
 const DATA = AT + abi.IOCTL_OUT_SIZE
 const IN_DATA = abi.IOCTL_IN_SIZE
 
@@ -166,7 +166,10 @@ const setFlags = (s: Session, req: Request, rep: Reply, flags: number): number =
   return r < 0 ? r : ioctlOut(rep, 0)
 }
 
-/** Flags that are both kinds; an extent size or a project has no call in the union. */
+/**
+ * Sets the flags that have an FS_*_FL counterpart. The union does not support extent sizes and
+ * project ids.
+ */
 const setFsx = (s: Session, req: Request, rep: Reply): number => {
   if (req.bodyLength < IN_DATA + FSX_SIZE) return -E.EINVAL
   if (otherFsx(req.u32(IN_DATA)) || req.u32(IN_DATA + 4) !== 0 || req.u32(IN_DATA + 12) !== 0) {

@@ -1,4 +1,4 @@
-/** Requests about open files and directories. Part of the table in handlers.ts. */
+/** Handlers for open files and directories. Part of the table in handlers.ts. */
 
 import { ofNode, type Fh } from '../../overlay/ops.js'
 import { O_ACCMODE, O_RDONLY } from '../../sys/constants.js'
@@ -15,16 +15,17 @@ import type { Reply, Request } from '../protocol/wire.js'
 const AT = OUT_HEADER_SIZE
 const MAX = Number.MAX_SAFE_INTEGER
 
-/** The largest count of bytes that one request moves (the kernel's MAX_RW_COUNT). */
+/** The most bytes that one request transfers (the kernel's MAX_RW_COUNT). */
 const MAX_COUNT = 0x7fff_f000
 
 /**
- * The file of a request: what an OPEN has given it, or 0 and the node itself where none is sent.
+ * The file handle of a request. Without OPEN requests it is 0, and the node itself stands for the
+ * file.
  */
 const fileOf = (s: Session, fh: number, node: number): Fh =>
   fh === 0 && s.negotiated?.noOpen === true ? ofNode(node) : fh
 
-/** ENOSYS has the kernel send no OPEN any more, and no RELEASE. */
+/** After ENOSYS the kernel sends neither OPEN nor RELEASE again. */
 const open: Handle = (s, req, rep) => {
   if (s.data === undefined) return -E.EIO
   if (s.negotiated?.noOpen === true) return -E.ENOSYS
@@ -55,7 +56,7 @@ const release: Handle = (s, req) => {
   return 0
 }
 
-/** The data is read to where the reply has it. */
+/** Reads directly into the reply's buffer. */
 const read: Handle = (s, req, rep) => {
   const pos = req.off(8)
   const length = Math.min(req.u32(16), rep.capacity)
@@ -63,7 +64,7 @@ const read: Handle = (s, req, rep) => {
   const { pipe } = s
   if (pipe !== undefined && pipe.takes(length)) {
     const fd = s.ops.realFile(fh)
-    // As it stays unless the file ends before.
+    // The final header, unless the file ends before `length`.
     rep.header(OUT_HEADER_SIZE + length, 0, req.uniqueLow, req.uniqueHigh)
     const n = fd < 0 || isSlow(fd) ? -1 : pipe.load(rep, fd, length, pos)
     if (n >= 0) return n
@@ -87,7 +88,7 @@ const write: Handle = (s, req, rep) => {
   return abi.WRITE_OUT_SIZE
 }
 
-// Where syncing is free the kernel need not ask again; it writes back its own pages all the same.
+// If syncing is free, ENOSYS stops these requests. The kernel still writes back its own pages.
 const fsync: Handle = (s, req) =>
   s.ops.syncIsFree
     ? -E.ENOSYS
@@ -124,10 +125,13 @@ const copyFileRange: Handle = (s, req, rep) => {
   return r < 0 ? r : countOut(req.opcode, rep, r)
 }
 
-/** Bytes the kernel has room for. */
+/** Bytes of room in the kernel's buffer. */
 const dirRoom = (req: Request, rep: Reply): number => Math.min(req.u32(16), rep.capacity)
 
-/** An error after some entries: they are given, and it comes up again with the next call. */
+/**
+ * An error after some entries: the entries are returned, and the next request meets the error
+ * again.
+ */
 const dirOut = (r: number, length: number): number => (r < 0 && length === 0 ? r : length)
 
 const readdir: Handle = (s, req, rep) => {

@@ -1,6 +1,4 @@
-/**
- * Requests about names: looking up, creating, removing, renaming. Part of the table in handlers.ts.
- */
+/** Handlers for names: lookup, creation, removal, rename. Part of the table in handlers.ts. */
 
 import { E } from '../../sys/errno.js'
 import * as abi from '../protocol/abi.js'
@@ -13,7 +11,7 @@ import type { Reply } from '../protocol/wire.js'
 
 const AT = OUT_HEADER_SIZE
 
-/** Encodes what an operation has put into `s.entry`; its result where that is an error. */
+/** Encodes `s.entry` after an operation; returns `r` if it is an error. */
 const entryOut = (s: Session, rep: Reply, r: number): number => {
   if (r < 0) return r
   const { entry } = s
@@ -88,7 +86,7 @@ const create: Handle = (s, req, rep) => {
   return createOut(s, rep, r, flags)
 }
 
-/** The name that follows is the kernel's own ("#" and a number) and means nothing. */
+/** The name in the request is made up by the kernel ("#" and a number) and is ignored. */
 const tmpfile: Handle = (s, req, rep) => {
   const flags = req.u32(0) & ~abi.FMODE_EXEC
   const mode = req.u32(4) & 0o7777
@@ -107,7 +105,7 @@ const rmdir: Handle = (s, req) => {
   return name === undefined ? -E.EINVAL : s.ops.rmdir(req.nodeid, name)
 }
 
-/** RENAME and RENAME2: two names from body offset `at`. */
+/** RENAME and RENAME2: the two names start at body offset `at`. */
 const renameFrom = (at: number, hasFlags: boolean): Handle => {
   const rename: Handle = (s, req) => {
     const name = decodeName(req, at)

@@ -1,10 +1,10 @@
 /**
- * The table of opcodes: how large the fixed part of a request's body is, and what is done with it.
- * A handler decodes, calls one operation of the union, and encodes; it returns the number of bytes
- * that follow the reply's header, or -errno.
+ * The table of opcodes: the size of the fixed part of a request's body, and the handler. A handler
+ * decodes the request, calls one operation of the union and encodes the reply. It returns the
+ * number of bytes behind the reply's header, or -errno.
  *
- * ENOSYS means "never ask again" to the kernel and is used so; what merely does not work here gets
- * EOPNOTSUPP.
+ * After ENOSYS the kernel sends no such request again, and the handlers use it for that purpose. A
+ * request that fails for any other lack of support gets EOPNOTSUPP.
  */
 
 import { MountError } from '../../errors.js'
@@ -25,12 +25,12 @@ export const NO_REPLY = -0x7fff_ffff
 
 export type Handle = (s: Session, req: Request, rep: Reply) => number
 export interface Handler {
-  /** Bytes that the body must have at least. */
+  /** The minimum size of the body in bytes. */
   readonly size: number
   readonly run: Handle
 }
 
-/** Where a reply's body starts in its buffer. */
+/** The offset of a reply's body in its buffer. */
 const AT = OUT_HEADER_SIZE
 
 const init: Handle = (s, req, rep) => {
@@ -86,17 +86,24 @@ const statfs: Handle = (s, _req, rep) => {
   return abi.STATFS_OUT_SIZE
 }
 
-/** Nothing is held back that would have to be written now; the device ends the loop. */
+/**
+ * All data is written already. Reading the device then fails with ENODEV, which ends the
+ * connection.
+ */
 const destroy: Handle = () => 0
 
-/** Of a request that is not parked (device.ts looks at those): it will be answered in a moment. */
+/**
+ * INTERRUPT of a request that is not parked: its answer follows at once. connection.ts handles
+ * parked requests.
+ */
 const interrupt: Handle = () => NO_REPLY
 
 const never: Handle = () => -E.ENOSYS
 
 /**
- * Places in a listing are good for everyone: no directory has to be opened
- * (FUSE_NO_OPENDIR_SUPPORT). But the kernel keeps the listing of one that was not.
+ * Positions in a listing are valid for every open of a directory, so directories need no OPENDIR
+ * (FUSE_NO_OPENDIR_SUPPORT). But without OPENDIR the kernel caches the listing, which `strictAtime`
+ * forbids.
  */
 const openDir: Handle = (s, _req, rep) => {
   if (s.wish.strictAtime !== true) return -E.ENOSYS
@@ -104,7 +111,7 @@ const openDir: Handle = (s, _req, rep) => {
   return abi.OPEN_OUT_SIZE
 }
 
-/** By opcode. */
+/** Indexed by opcode. */
 export const handlers: (Handler | undefined)[] = Array.from({ length: abi.OPCODE_COUNT })
 const set = (opcode: number, size: number, run: Handle): void => {
   handlers[opcode] = { size, run }
@@ -117,17 +124,17 @@ set(Opcode.BATCH_FORGET, abi.BATCH_FORGET_IN_SIZE, batchForget)
 set(Opcode.INTERRUPT, abi.INTERRUPT_IN_SIZE, interrupt)
 set(Opcode.STATFS, 0, statfs)
 set(Opcode.SYNCFS, 0, s => s.ops.syncfs())
-// Nothing is held back until a close.
+// No data waits for a close.
 set(Opcode.FLUSH, 0, never)
 set(Opcode.OPENDIR, abi.OPEN_IN_SIZE, openDir)
 set(Opcode.RELEASEDIR, abi.RELEASE_IN_SIZE, s => (s.wish.strictAtime === true ? 0 : -E.ENOSYS))
 // The kernel checks permissions itself (default_permissions).
 set(Opcode.ACCESS, 0, never)
-// Without FUSE_POSIX_LOCKS it keeps the locks itself.
+// Without FUSE_POSIX_LOCKS the kernel manages locks itself.
 set(Opcode.GETLK, 0, never)
 set(Opcode.SETLK, 0, never)
 set(Opcode.SETLKW, 0, never)
-// Regular files are always ready; there is no block device below the union; DAX is virtiofs'.
+// Regular files are always ready. The union has no block device. DAX is a feature of virtiofs.
 set(Opcode.POLL, 0, never)
 set(Opcode.BMAP, 0, never)
 set(Opcode.SETUPMAPPING, 0, never)

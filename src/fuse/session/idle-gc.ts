@@ -1,16 +1,16 @@
 /**
- * Giving memory back. The engine collects garbage when it needs room, and while a program is idle;
- * the union's thread never is in the engine's eyes, as its event loop does not turn. So what
- * millions of forgotten nodes took would stay with the process. Here it is told when to look.
+ * Runs the garbage collector when the union's thread is idle. The engine itself collects when it
+ * needs room, or when its event loop is idle. The event loop of a union's thread does not run, so
+ * the memory of forgotten nodes would stay with the process.
  */
 
 import { heap } from '../../overlay/inode/heap.js'
 
-/** So many forgotten nodes are worth a collection: 10 MiB. */
+/** After this number of forgotten nodes (about 10 MiB) a collection pays off. */
 const WORTH = 20_000
-/** So many are worth one in any case where there is no room. */
+/** After this number of forgotten nodes the collector runs at once if the heap is full. */
 const MANY = 10 * WORTH
-/** After so much silence, in milliseconds. It takes some tens of them for a heap of 100 MiB. */
+/** Time without a request before a collection, in milliseconds. A collection blocks the thread. */
 const QUIET_MS = 1000
 
 export class Tidy {
@@ -21,19 +21,22 @@ export class Tidy {
     this.#collect = collect
   }
 
-  /** The kernel has given back so many nodes. */
+  /** The kernel has forgotten `nodes` nodes. */
   forgot(nodes: number): void {
     this.#forgotten += nodes
-    // Who makes nothing new for want of room waits for that.
+    // A union whose heap is full creates no nodes until a collection.
     if (heap.isFull && this.#forgotten >= MANY) this.quiet()
   }
 
-  /** How long to sleep before `quiet` is to be called, in milliseconds; -1: for ever. */
+  /**
+   * How long the thread must be idle before the caller calls `run`, in milliseconds; -1: no
+   * collection is needed.
+   */
   get patience(): number {
     return this.#forgotten < WORTH ? -1 : QUIET_MS
   }
 
-  /** It has been quiet for so long. */
+  /** Collects garbage now. */
   quiet(): void {
     this.#forgotten = 0
     this.#collect()

@@ -1,44 +1,44 @@
 /**
- * Which way the data of an opened file goes, per node and handle, such that the kernel's rules for
- * inode i/o modes are never broken (fs/fuse/iomode.c: breaking one fails the open with EIO):
+ * Chooses the io mode of an opened file, per node and handle. The choice never violates the
+ * kernel's rules for inode io modes (fs/fuse/iomode.c: a violation fails the open with EIO):
  *
- * - all passthrough handles of an inode that are open at a time use one backing id;
- * - while one is open, every other open of the inode must be passthrough too;
- * - while a cached handle is open, none may be passthrough.
+ * - all open passthrough handles of an inode use one backing id;
+ * - while a passthrough handle is open, every other open of the inode must be passthrough, too;
+ * - while a cached handle is open, no handle may be passthrough.
  *
- * In `cached` mode every handle uses the page cache, which nobody changes behind its back, and
- * nothing is kept here. In `passthrough` mode (then the page cache is write-through):
+ * In `cached` mode every handle uses the page cache, and this module keeps no state. In
+ * `passthrough` mode the page cache is write-through:
  *
- * | open of                                | goes                                             |
+ * | open of                                | io mode                                          |
  * |----------------------------------------|--------------------------------------------------|
  * | a node with passthrough handles        | passthrough, with their backing id               |
  * | a node with cached handles             | cached                                           |
  * | a file of a lower layer (read-only)    | cached: it may be copied up while it is open     |
- * | the same, of a union without writing   | as a file of the upper layer                     |
+ * | the same, of a read-only union         | as a file of the upper layer                     |
  * | a file of the upper layer              | passthrough; cached if the kernel gives no id    |
- * | the same, made without a name there    | cached, if the upper layer is on FUSE            |
+ * | the same, created with O_TMPFILE       | cached, if the upper layer is on FUSE            |
  *
- * Where there are copy-ups, a lower file never gets a backing id, so that none is shared across
- * one.
+ * In a union with copy-ups, a lower file never gets a backing id, so no id survives a copy-up.
  *
- * Files of the upper layer are passed through for reading as well. A shared mapping made through a
- * passthrough handle is one of the real file and outlives the handle, unseen; pages cached here
- * would not show what is written through it. (It is also the faster way: no READ requests.)
+ * Files of the upper layer use passthrough for reading, too. A shared mapping of a passthrough
+ * handle maps the real file and outlives the handle without the server's knowledge. Pages cached
+ * for the mount would not show what is written through such a mapping. Passthrough is also faster,
+ * because it needs no READ requests.
  *
  * A backing id is kept for a while after the last handle was closed: files are often opened again,
- * and making an id takes three system calls. It keeps the real file from being freed, and its inode
- * in the kernel's memory, so it goes with the node (`forget`) at the latest, and all unions of a
- * thread keep so many together.
+ * and a new id takes three system calls. The id prevents the kernel from freeing the real file and
+ * its inode. So it is closed with the node (`forget`) at the latest, and all unions of a thread
+ * share a limit of idle ids.
  *
- * Set-id bits: the kernel writes with the server's credentials, which may keep them. Where there
- * are any (Opened.privileged) a writable handle gets DIRECT_IO in addition: data then comes in
- * WRITE requests, which tell whether the writer may keep them, and only mappings are passed
- * through. For bits that appear while the file is open the kernel sends a SETATTR without
+ * Set-id bits: the kernel writes with the server's credentials, which may keep these bits. If the
+ * file has any (Opened.privileged), a writable handle gets DIRECT_IO in addition. Data then arrives
+ * in WRITE requests, which tell whether the writer may keep the bits; only mappings use
+ * passthrough. For bits that appear while the file is open, the kernel sends a SETATTR without
  * attributes before such a write.
  *
- * A mapping changes times and blocks unseen, and only a handle opened O_RDWR can be mapped for
- * writing: from when a passthrough one is opened until no one has the real file open for writing
- * any more, the node's attributes may not be cached (`attrsVolatile`).
+ * Writes through a mapping change times and blocks without a request, and only an O_RDWR handle
+ * allows a writable mapping. So the kernel may not cache the node's attributes (`attrsVolatile`)
+ * from the open of such a passthrough handle until the real file is no longer open for writing.
  */
 
 import type { Fh, NodeId, Notifier, Opened } from '../../overlay/ops.js'
@@ -48,23 +48,24 @@ import { isSlow } from '../../sys/slow.js'
 import { FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH } from '../protocol/abi.js'
 import type { IoMode } from '../protocol/init.js'
 
-/** What is asked of the kernel about real files, by descriptor. */
+/** Calls to the kernel about real files, by descriptor. */
 export interface RealFiles {
   /** A new backing id, or -errno. `writable`: the descriptor is open for writing. */
   openBacking(fd: number, writable: boolean): number
   closeBacking(id: number): void
-  /** Another descriptor of the file, for reading, or -errno. */
+  /** A new read-only descriptor of the file, or -errno. */
   reopen(fd: number): number
   /**
-   * The kernel may open a real file with O_TMPFILE, as it does for who has made it so: false for a
-   * FUSE file system, whose server is asked to open it with that flag and may refuse (ENOTDIR:
-   * O_DIRECTORY is a part of it).
+   * Whether the kernel may open a real file with O_TMPFILE, which it does for a handle that was
+   * created with it. False for a FUSE filesystem: its server gets an open with that flag and may
+   * refuse it (ENOTDIR: O_DIRECTORY is part of O_TMPFILE).
    */
   readonly opensUnnamed: boolean
   /** Whether the file can be opened with O_DIRECT. */
   hasDirectIo(fd: number): boolean
   /**
-   * Whether anyone may still write through a descriptor or mapping. Closes `fd`, one of `reopen`.
+   * Whether any process may still write through a descriptor or mapping. Closes `fd`, which
+   * `reopen` returned.
    */
   mayBeWritten(fd: number): boolean
 }
@@ -73,12 +74,12 @@ export interface RealFiles {
 class Node {
   cached = 0
   passthrough = 0
-  /** Those of the passthrough handles which can be mapped for writing. */
+  /** Passthrough handles that allow a writable mapping. */
   mappable = 0
   backingId = 0
 }
 
-/** Backing ids that a thread keeps without a handle. */
+/** Maximum number of idle backing ids of a thread. */
 const IDLE_MAX = 4096
 
 interface Idle {
@@ -87,7 +88,7 @@ interface Idle {
   readonly backingId: number
 }
 
-/** Ids without a handle, the longest unused first. */
+/** Backing ids without a handle, in the order in which they became idle. */
 export class IdleIds {
   readonly #most: number
   readonly #ids = new Set<Idle>()
@@ -112,8 +113,8 @@ export class IdleIds {
 
 const threadIdle = new IdleIds()
 
-// What a handle is: CACHED, or PASSTHROUGH with or without MAPPABLE; above that its descriptor, if
-// it had one.
+// The kind of a handle: CACHED, or PASSTHROUGH with or without MAPPABLE. The higher bits are its
+// descriptor, or -1.
 const CACHED = 1
 const PASSTHROUGH = 2
 const MAPPABLE = 4
@@ -128,16 +129,16 @@ export class DataMode {
   readonly #nodes = new Map<NodeId, Node>()
   readonly #handles = new Map<Fh, number>()
   readonly #idle = new Map<NodeId, Idle>()
-  /** Nodes which are mapped, maybe. */
+  /** Nodes that may have a writable mapping. */
   readonly #mapped = new Set<NodeId>()
   /** Between `release` and `released`: a descriptor of the file, or -1. */
   #probe = -1
-  /** For the reply to the last open: 0, or the id of passthrough. */
+  /** For the reply to the latest open: the backing id, or 0 without passthrough. */
   backingId = 0
 
   /**
-   * @param realFile the descriptor of a handle that was opened without one, or -errno
-   * @param idle ids that are kept without a handle, also those of others
+   * @param realFile returns the descriptor of a handle that was opened without one, or -errno
+   * @param idle the idle ids, shared with other unions of the thread
    */
   constructor(
     io: IoMode,
@@ -154,15 +155,16 @@ export class DataMode {
   }
 
   /**
-   * A file was opened or (`created`, attributes going with the same reply) created. Returns the
-   * FOPEN_* flags and sets `backingId`; or -errno, and the handle is to be closed.
+   * A file was opened or created (`created`: the reply carries attributes, too). Returns the
+   * FOPEN_* flags and sets `backingId`; or -errno, and the caller must close the handle.
    *
    * @param flags those of open(2)
    */
   open(id: NodeId, opened: Opened, flags: number, created: boolean): number {
     this.backingId = 0
     if (!this.#passthrough) return FOPEN_KEEP_CACHE
-    // The kernel opens the real file with the same flags, and would make any error of that EIO.
+    // With passthrough the kernel opens the real file with the same flags and turns any error into
+    // EIO.
     const direct = (flags & O_DIRECT) !== 0 && opened.lasting
     if (direct) {
       const fd = this.#descriptor(opened)
@@ -181,7 +183,8 @@ export class DataMode {
     }
     node.cached++
     this.#handles.set(opened.fh, CACHED)
-    // Pages left from before the node was written through passthrough are not to be kept.
+    // Without FOPEN_KEEP_CACHE the kernel drops old pages: the node may have been written through
+    // passthrough since.
     return opened.upper && node.cached === 1 ? 0 : FOPEN_KEEP_CACHE
   }
 
@@ -209,7 +212,7 @@ export class DataMode {
     this.#threadIdle.add(idle)
   }
 
-  /** Of a node; 0: none is kept. */
+  /** Removes the idle id of a node; 0: it has none. */
   #takeIdle(id: NodeId): number {
     const kept = this.#idle.get(id)
     if (kept === undefined) return 0
@@ -218,7 +221,7 @@ export class DataMode {
     return kept.backingId
   }
 
-  /** The kernel has no use for the node any more. */
+  /** The kernel has forgotten the node. */
   forget(id: NodeId): void {
     if (this.#mapped.size > 0 && !this.#nodes.has(id)) this.#mapped.delete(id)
     this.dropIdle(id)
@@ -229,7 +232,7 @@ export class DataMode {
     if (kept > 0) this.#files.closeBacking(kept)
   }
 
-  /** The connection is closed, and its ids with it. */
+  /** The connection is closed, which has closed its ids, too. */
   close(): void {
     for (const id of this.#idle.keys()) this.#takeIdle(id)
   }
@@ -241,7 +244,7 @@ export class DataMode {
     if ((flags & O_ACCMODE) === O_RDWR) {
       kind |= MAPPABLE
       node.mappable++
-      // The kernel may have attributes of the node that were given for long.
+      // The kernel may have cached attributes of the node with a long timeout.
       if (!created && !this.#mapped.has(id)) this.#notifier.attrChanged(id)
       this.#mapped.add(id)
     }
@@ -251,7 +254,7 @@ export class DataMode {
       : FOPEN_PASSTHROUGH
   }
 
-  /** A handle is closed: to be called before the union closes it, and `released` after that. */
+  /** A handle is being closed. Call this before the union closes it, and `released` afterwards. */
   release(id: NodeId, fh: Fh): void {
     if (!this.#passthrough) return
     const kind = this.#handles.get(fh)
@@ -266,25 +269,25 @@ export class DataMode {
         const fd = kind >> FD_SHIFT
         this.#probe = this.#files.reopen(fd >= 0 ? fd : this.#realFile(fh))
       }
-      // The kernel has left passthrough mode before it sent the RELEASE of the last handle.
+      // The kernel leaves passthrough mode before it sends the RELEASE of the last handle.
       if (--node.passthrough === 0) this.#keep(id, node.backingId)
     }
     if (node.cached === 0 && node.passthrough === 0) this.#nodes.delete(id)
   }
 
-  /** Where nobody writes any more, the kernel is told of every change again. */
+  /** If the file is no longer open for writing, the kernel may cache the attributes again. */
   released(id: NodeId): void {
     if (this.#probe < 0) return
     if (!this.#files.mayBeWritten(this.#probe)) this.#mapped.delete(id)
     this.#probe = -1
   }
 
-  /** Whether attributes of this node may change without the kernel noticing. */
+  /** Whether attributes of this node may change without a request. */
   attrsVolatile(id: NodeId): boolean {
     return this.#mapped.size > 0 && this.#mapped.has(id)
   }
 
-  /** Nodes with open handles, open handles: for statistics. */
+  /** Nodes with open handles, and open handles; for statistics. */
   get nodeCount(): number {
     return this.#nodes.size
   }

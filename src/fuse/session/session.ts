@@ -1,10 +1,10 @@
 /**
- * The protocol as a function of bytes: `handle` takes a request and fills a reply. No descriptor is
- * read or written here; device.ts does that.
+ * The protocol as a function of bytes: `handle` takes a request and fills a reply. It does no i/o
+ * on the device; connection.ts does.
  *
- * Whatever comes in, an answer goes out and nothing is thrown: a request that is malformed gets
- * EINVAL, an unknown one ENOSYS, and an operation that throws is logged with its stack and answered
- * EIO.
+ * Every request gets an answer, and nothing is thrown. A malformed request gets EINVAL and an
+ * unknown opcode ENOSYS. If an operation throws, the error is logged with its stack and the answer
+ * is EIO.
  */
 
 import type { MountError } from '../../errors.js'
@@ -49,20 +49,20 @@ import { Tidy } from './idle-gc.js'
 import { defaultTuning, type Tuning } from '../../config/tuning.js'
 import type { Reply, Request } from '../protocol/wire.js'
 
-/** What `handle` returns instead of a reply's length. */
+/** Return values of `handle` that are not a reply's length. */
 export const NOTHING = 0
 export const PARKED = -1
 
 /**
- * How often a request is tried again that finds no descriptor. Some need several, and what is
- * closed to make room may be the one that was opened just before.
+ * How often a request is retried after EMFILE or ENFILE. A request may need several descriptors,
+ * and `makeRoom` may close one that the request has just opened.
  */
 const ROOMS = 24
 
-/** fs/fuse/dev.c:fuse_dev_do_write() refuses replies with an error at or below this. */
+/** fs/fuse/dev.c:fuse_dev_do_write() refuses a reply whose error is this or below. */
 const ERRNO_END = -512
 
-/** Requests that have no reply, not even when something is wrong with them. */
+/** Requests that have no reply, not even an error. */
 const unanswered = (opcode: number): boolean =>
   opcode === Opcode.FORGET ||
   opcode === Opcode.BATCH_FORGET ||
@@ -74,18 +74,19 @@ export interface SessionOptions {
   reply: Reply
   log: Logger
   wish: InitWish
-  /** Where replies with much data go. Default: as all others. */
+  /** For replies with much data. Default: they are sent like all others. */
   pipe?: ReplyPipe
-  /** Who gives files to the kernel that are opened for the first time. Default: nobody. */
+  /** Prefills files that are opened for the first time. Default: no prefill. */
   store?: PageStore
-  /** How long names and attributes are valid, in seconds. */
+  /** How long the kernel may cache names and attributes, in seconds. */
   timeout: number
-  /** Default: nothing is left out. */
+  /** Default: all features are on. */
   tuning?: Tuning
-  /** Hears how many nodes the kernel has given back. Default: one of its own. */
+  /** Counts the nodes that the kernel has forgotten. Default: a new instance. */
   tidy?: Tidy
   /**
-   * Called with what INIT has brought: what decides on the way of data, or why it can't be served.
+   * Called with the outcome of INIT. Returns the chooser of io modes, or the reason why the mount
+   * cannot be served.
    */
   onInit: (negotiated: Negotiated) => DataMode | MountError
 }
@@ -100,15 +101,15 @@ export class Session {
   readonly names: Validity
   readonly tuning: Tuning
   readonly onInit: (negotiated: Negotiated) => DataMode | MountError
-  /** Undefined until INIT was answered: before, nothing else is. */
+  /** Undefined until INIT was answered. Other requests fail with EIO before that. */
   negotiated: Negotiated | undefined
   data: DataMode | undefined
-  /** Set where INIT has failed: there will be no mount. */
+  /** Set if INIT has failed: there will be no mount. */
   refused: MountError | undefined
-  /** What the last request threw, where `handle` returned PARKED. */
+  /** Thrown by the latest request, if `handle` returned PARKED. */
   pending: Pending | undefined
 
-  // Filled and read during one request.
+  // Reused by every request.
   readonly caller: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
   readonly entry = new Entry()
   readonly attr = new Attr()
@@ -118,7 +119,7 @@ export class Session {
   readonly dir: DirPacker
   readonly dirPlus: DirPlusPacker
 
-  /** Requests by opcode, and those that were answered with an error. */
+  /** Requests by opcode, and those that failed. */
   readonly counts = new Float64Array(OPCODE_COUNT)
   readonly failures = new Float64Array(OPCODE_COUNT)
   errors = 0
@@ -139,16 +140,16 @@ export class Session {
     this.dirPlus = new DirPlusPacker(this.reply, this.names, id => this.attrs(id), this.tuning)
   }
 
-  /** How long attributes of a node are valid that go out now. */
+  /** How long the kernel may cache the attributes of a node in the current reply. */
   attrs(id: NodeId): Validity {
     return this.data?.attrsVolatile(id) === true ? NEVER : this.names
   }
 
   /**
-   * Whether a file that was just opened can be mapped for writing in pages of the mount, of which
-   * the kernel keeps no time (it does with write-back).
+   * Whether a file that was just opened allows a writable mapping of the mount's own pages, without
+   * write-back. The kernel then does not update the file's times on such writes.
    *
-   * @param fopen FOPEN_*, as it is answered
+   * @param fopen the FOPEN_* flags of the answer
    * @param flags those of open(2)
    */
   hasOwnPages(fopen: number, flags: number): boolean {
@@ -160,9 +161,9 @@ export class Session {
   }
 
   /**
-   * Handles one request. The length of the reply in `this.reply`; NOTHING where there is none to be
-   * sent; PARKED where the union has to wait (`this.pending`), and the request is to be handled
-   * again or answered with `answer`.
+   * Handles one request. Returns the length of the reply in `this.reply`, or NOTHING if there is no
+   * reply to send. PARKED: the union must wait (`this.pending`). The request must then be handled
+   * again, or answered with `answer`.
    */
   handle(req: Request): number {
     if (req.length < IN_HEADER_SIZE) {
@@ -206,7 +207,7 @@ export class Session {
     return r
   }
 
-  /** Completes the reply: `result` bytes follow the header, or -errno. */
+  /** Completes the reply. `result` is the number of bytes behind the header, or -errno. */
   answer(req: Request, result: number): number {
     const r = result > ERRNO_END && result <= this.reply.capacity ? result : -E.EIO
     if (r < 0) this.#countError(req.opcode)
@@ -224,7 +225,7 @@ export class Session {
     if (opcode < OPCODE_COUNT) this.failures[opcode]!++
   }
 
-  /** Completes the reply to a request that was parked for a job whose result is the answer. */
+  /** Completes the reply to a parked request whose job's result is the answer. */
   finished(req: Request, result: number): number {
     return this.answer(req, result < 0 ? result : countOut(req.opcode, this.reply, result))
   }
@@ -238,8 +239,8 @@ export class Session {
   }
 
   /**
-   * The kernel no longer wanted the reply that was just made: what it would have given back some
-   * day (lookups, handles) is taken back now.
+   * The kernel did not take the latest reply. Undoes its effects that the kernel would undo later:
+   * lookup counts and handles.
    */
   undelivered(req: Request): void {
     const { buf } = this.reply
@@ -268,7 +269,7 @@ export class Session {
     }
   }
 
-  /** An open file is given back. */
+  /** Closes a file handle. */
   closed(node: NodeId, fh: number): void {
     this.data?.release(node, fh)
     this.ops.release(fh)

@@ -1,20 +1,20 @@
-/** Counters that are asked for here and answered elsewhere: by a thread, or another process. */
+/** Queries that another thread or process answers, such as its counters. */
 
 export type Stats = Record<string, number>
 
-/** Questions that wait for their answers. */
+/** Queries without an answer yet. */
 export class Asked<T> {
   readonly #asked = new Map<number, (answer: T) => void>()
   readonly #nothing: T
   #nextId = 1
 
-  /** @param nothing the answer where nobody gives one */
+  /** @param nothing the answer if none arrives */
   constructor(nothing: T) {
     this.#nothing = nothing
   }
 
   /**
-   * @param tell passes the question on; false where nobody is there
+   * @param tell sends the query; false if the other side has ended
    * @returns the answer
    */
   ask(tell: (id: number) => boolean): Promise<T> {
@@ -28,7 +28,7 @@ export class Asked<T> {
     this.#asked.delete(id)
   }
 
-  /** Nobody answers any more. */
+  /** The other side has ended: no more answers arrive. */
   end(): void {
     for (const resolve of this.#asked.values()) resolve(this.#nothing)
     this.#asked.clear()
