@@ -33,28 +33,28 @@ import { geteuid, mayReadAll, raiseNofile, umask, unshareFs } from '../sys/proc.
 import { Stat } from '../sys/stat.js'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
-import { setLimit } from './layer/descriptor-budget.js'
-import { chooseMarks, giveMarks, warnOfOthers } from './layer/choose-xattr-names.js'
+import { setDescriptorLimit } from './layer/descriptor-budget.js'
+import { chooseXattrNames, assignXattrNames, warnOfUserXattrs } from './layer/choose-xattr-names.js'
 import { IoPool } from './jobs/pool.js'
-import { Layer, threadDirectories } from './layer/layer.js'
+import { Layer, directoryFds } from './layer/layer.js'
 import { Listings } from './namei/dir-cache.js'
-import { removeLenders } from './owner/owner-access-records.js'
+import { unregisterRecordDirs } from './owner/owner-access-records.js'
 import { lockReader, lockUpper } from '../host/lock.js'
-import { isXattrRefusal, Mark, MarkReader } from './layer/overlay-xattrs.js'
+import { isXattrRefusal, XattrBit, OverlayXattrs } from './layer/overlay-xattrs.js'
 import { mountOf, type MountInfo } from '../host/proc-mounts.js'
 import { NodeTable, type Node } from './inode/node.js'
 import type { ByteString, Notifier, Result } from './ops.js'
 import type { UnionOptions } from './options.js'
 import { canFindOrigins, encodeOrigin } from './layer/origin.js'
-import { makeOwners } from './owner/idmap.js'
-import { unprepared, unreadable } from './layer/refusals.js'
-import { findOverrides, prepareUpper } from './owner/stat-override-layers.js'
-import { trustIn } from './layer/trust.js'
+import { makeIdmap } from './owner/idmap.js'
+import { workdirError, rootError } from './layer/refusals.js'
+import { findOverrides, prepareUpperOverride } from './owner/stat-override-layers.js'
+import { trustFor } from './layer/trust.js'
 import { isSlowType, SlowLayers } from './jobs/slow-layers.js'
 import { SlowThreads } from './jobs/slow-threads.js'
 import { Place, shownIno, type Union } from './union.js'
 import { validateUnion } from '../host/validate.js'
-import { hasDotOpaque } from './layer/whiteout.js'
+import { hasOpaqueFile } from './layer/whiteout.js'
 import { Workdir } from './copy-up/workdir.js'
 
 export interface UnionDeps {
@@ -82,12 +82,12 @@ export function openState(options: UnionOptions, deps: UnionDeps): Union {
   if (deps.checked !== true) validateUnion(options)
   // Modes are as callers and ACLs say; the rest of the process keeps its own umask.
   if (unshareFs() >= 0) umask(0)
-  setLimit(raiseNofile())
+  setDescriptorLimit(raiseNofile())
   const opened: number[] = []
   try {
     return open(options, deps, opened)
   } catch (error) {
-    removeLenders(opened)
+    unregisterRecordDirs(opened)
     for (const fd of opened) close(fd)
     throw error
   }
@@ -112,40 +112,43 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
         : makeLayer(both.upper, options.upper, 0, devs, both.isPrivate, both.movesTimes)
   const lowers = options.lower.map((path, i) => layerOf('lowerdir', path, i + 1))
   const base = both?.work ?? -1
-  const choice = chooseMarks(options, base, upper)
-  const marks = giveMarks(choice, upper, lowers, log)
-  const trust = trustIn(choice.userPrefix, options.shared)
+  const choice = chooseXattrNames(options, base, upper)
+  const xattrs = assignXattrNames(choice, upper, lowers, log)
+  const trust = trustFor(choice.userPrefix, options.shared)
   if (trust === 'none') options = withoutRedirects(given, log)
   for (const layer of upper === null ? lowers : [upper, ...lowers]) {
     const lower = layer !== upper
-    const bits = layer.marks.read(layer.fd, '', lower)
-    if (bits < 0) throw unreadable(layer, bits)
+    const bits = layer.xattrs.read(layer.fd, '', lower)
+    if (bits < 0) throw rootError(layer, bits)
     // An upper root that was made opaque elsewhere has whiteouts all the same: as a root it is
     // merged.
-    if ((bits & Mark.OPAQUE) !== 0 && (!lower || layer.marks.opaque(layer.fd, '', lower) === 'x'))
+    if (
+      (bits & XattrBit.OPAQUE) !== 0 &&
+      (!lower || layer.xattrs.opaque(layer.fd, '', lower) === 'x')
+    )
       layer.root.xattrWhiteouts = true
   }
   const fs = new StatFs()
   let work: Workdir | null = null
   if (upper !== null && !writable) holdUpper(upper, options.work, patienceOf(options))
   if (upper !== null && writable) {
-    work = openWork(options, base, upper, lowers, marks, log, opened)
-    const bits = marks.read(upper.fd, '', false)
-    if (bits < 0) throw unreadable(upper, bits)
-    upper.root.impure = (bits & Mark.IMPURE) !== 0
+    work = openWork(options, base, upper, lowers, xattrs, log, opened)
+    const bits = xattrs.read(upper.fd, '', false)
+    if (bits < 0) throw rootError(upper, bits)
+    upper.root.impure = (bits & XattrBit.IMPURE) !== 0
   }
   if (options.xattrPermissions !== 0) {
     findOverrides(lowers)
-    if (upper !== null) prepareUpper(upper, lowers, options.xattrPermissions, writable)
+    if (upper !== null) prepareUpperOverride(upper, lowers, options.xattrPermissions, writable)
   }
-  const owners = makeOwners(options.owners)
-  if (owners?.uids.hasRanges === true || owners?.gids.hasRanges === true) {
-    for (const layer of lowers) if (isIdmapped(layer.path)) layer.shownBy = owners
+  const idmap = makeIdmap(options.owners)
+  if (idmap?.uids.hasRanges === true || idmap?.gids.hasRanges === true) {
+    for (const layer of lowers) if (isIdmapped(layer.path)) layer.mountIdmap = idmap
   }
   const stacked = upper === null ? lowers : [upper, ...lowers]
   const cut = stacked.findIndex(layer => {
-    const opaque = hasDotOpaque(layer, layer !== upper, layer.fd, '.')
-    if (opaque < 0) throw unreadable(layer, opaque)
+    const opaque = hasOpaqueFile(layer, layer !== upper, layer.fd, '.')
+    if (opaque < 0) throw rootError(layer, opaque)
     return opaque > 0
   })
   const merged = cut < 0 ? stacked : stacked.slice(0, cut + 1)
@@ -154,30 +157,30 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   // ovl_get_root).
   const top = (upper ?? lowers[0]) as Layer
   const topStated = fstatx(top.fd, st)
-  if (topStated < 0) throw unreadable(top, topStated)
+  if (topStated < 0) throw rootError(top, topStated)
   const onTmpfs = upper !== null && statfs(upper.fd, fs) >= 0 && fs.type === TMPFS_MAGIC
   const fsCount = devs.length
   const { notifier } = deps
   const listings = new Listings()
   const pool = new IoPool(log)
   const losesNumbers = !canFindOrigins(lowers)
-  const telling = { count: 0 }
+  const pendingMessages = { count: 0 }
   const told = (result: Result): Result => {
-    telling.count--
+    pendingMessages.count--
     return result
   }
   const renumbered = (directory: Node): void => {
     listings.drop(directory.id)
     const message = directory.lookups === 0 ? null : notifier.dropPages(directory.id)
     if (message === null) return
-    telling.count++
+    pendingMessages.count++
     pool.submit({ kind: 'write', ...message }, told)
   }
   const nodes = new NodeTable(
     shownIno({ fsCount }, top, st.ino),
     merged.map(layer => layer.root),
     losesNumbers ? renumbered : null,
-    dir => threadDirectories.drop(dir),
+    dir => directoryFds.drop(dir),
     fd => pool.closeLater(fd),
   )
   return {
@@ -186,19 +189,20 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     notifier,
     upper,
     lowers,
-    fds: threadDirectories.join(),
-    marks,
+    fds: directoryFds.join(),
+    xattrs,
     trust,
     override: options.xattrPermissions !== 0,
-    amends: options.xattrPermissions !== 0 || lowers.some(layer => layer.shownBy !== null),
-    owners,
+    appliesOverrides:
+      options.xattrPermissions !== 0 || lowers.some(layer => layer.mountIdmap !== null),
+    idmap,
     work,
     pool,
     slow: slowLayers(lowers, log, pool, nodes),
     listings,
     losesNumbers,
     renumbered,
-    telling,
+    pendingMessages,
     // With write-back the kernel shows the times that it was given, not those that were stored.
     writeback: deps.writeback && work?.keepsTimes() !== false,
     passthrough: deps.passthrough === true,
@@ -397,7 +401,7 @@ function makeLayer(
 ): Layer {
   const st = new Stat()
   const stated = fstatx(fd, st)
-  if (stated < 0) throw unreadable({ path, isUpper: index === 0 }, stated)
+  if (stated < 0) throw rootError({ path, isUpper: index === 0 }, stated)
   let fsIndex = devs.indexOf(st.dev)
   if (fsIndex < 0) fsIndex = devs.push(st.dev) - 1
   const handle = Buffer.allocUnsafeSlow(128)
@@ -413,10 +417,10 @@ function makeLayer(
   const asked = statfs(fd, fs)
   // What is marked without them would stay so, and not fit what is marked with them.
   const failed = [identified, handled, asked].find(isPassing)
-  if (failed !== undefined) throw unreadable({ path, isUpper: index === 0 }, failed)
+  if (failed !== undefined) throw rootError({ path, isUpper: index === 0 }, failed)
   const handles = handled > 0 && asked >= 0 && fs.type !== FUSE_SUPER_MAGIC
-  const keepsNumbers = !handles && isUnion(mountAt(path))
-  const keepsBirths =
+  const keepsInos = !handles && isUnion(mountAt(path))
+  const keepsBirthTimes =
     asked >= 0 && fs.type !== FUSE_SUPER_MAGIC && fs.type !== OVERLAYFS_SUPER_MAGIC
   const flags = (Number(st.attributes) & STATX_ATTR_IMMUTABLE) === 0 ? 0 : getFlags(fd)
   return new Layer({
@@ -427,8 +431,8 @@ function makeLayer(
     fsIndex,
     uuid,
     handles,
-    keepsNumbers,
-    keepsBirths,
+    keepsInos,
+    keepsBirthTimes,
     hasFlags: flags !== -E.ENOTTY && flags !== -E.EOPNOTSUPP,
     isPrivate,
     movesTimes,
@@ -468,30 +472,30 @@ function openWork(
   base: number,
   upper: Layer,
   lowers: Layer[],
-  marks: MarkReader,
+  xattrs: OverlayXattrs,
   log: Logger,
   opened: number[],
 ): Workdir {
   const path = options.work ?? ''
   lockUpper(upper.fd, base, upper.path, path, patienceOf(options))
-  const work = Workdir.open(base, upper.fd, options.whiteout, marks, log)
+  const work = Workdir.open(base, upper.fd, options.whiteout, xattrs, log)
   const fail = (result: number): never => {
-    throw unprepared(path, result)
+    throw workdirError(path, result)
   }
   if (typeof work === 'number') return fail(work)
   opened.push(work.fd)
-  const canMark = marks.canSet(work.fd)
+  const canMark = xattrs.canSet(work.fd)
   if (canMark < 0) return fail(canMark)
   const marked = canMark > 0
-  if (options.userxattr === 'auto') warnOfOthers(upper, log)
-  if (marks.space === 'tsoverlay.') {
+  if (options.userxattr === 'auto') warnOfUserXattrs(upper, log)
+  if (xattrs.infix === 'tsoverlay.') {
     // Tells the next mount which names there are.
-    const result = marks.setXattrWhiteouts(upper.fd)
+    const result = xattrs.setXattrWhiteouts(upper.fd)
     if (result < 0) return fail(result)
     upper.root.xattrWhiteouts = true
     log.info(
       { upperdir: upper.path },
-      `the file system of the upper layer keeps no overlay attributes: ${marks.names.prefix} is used, which only tsoverlay reads`,
+      `the file system of the upper layer keeps no overlay attributes: ${xattrs.names.prefix} is used, which only tsoverlay reads`,
     )
   }
   if (!marked)
@@ -499,16 +503,16 @@ function openWork(
       { workdir: path },
       `overlay attributes can be written ${options.userxattr === false ? 'not as trusted. (try userxattr)' : 'neither as trusted. nor as user.'}: hard links part at copy-up, directories of lower layers cannot be renamed, and inode numbers change`,
     )
-  if (options.index && marked && lowers.some(layer => layer.handles || layer.keepsNumbers)) {
+  if (options.index && marked && lowers.some(layer => layer.handles || layer.keepsInos)) {
     const result = work.openIndex(base)
     if (work.indexFd >= 0) opened.push(work.indexFd)
     if (result < 0) return fail(result)
     // Kernel: ovl_set_upper_fh on the index directory says which upper layer it belongs to.
     const origin = encodeOrigin(upper, upper.fd, '', true)
     const said = Buffer.isBuffer(origin)
-      ? marks.set(work.indexFd, '', 'upper', origin.toString('latin1'))
+      ? xattrs.set(work.indexFd, '', 'upper', origin.toString('latin1'))
       : (origin ?? 0)
-    const marking = said < 0 ? said : markRootOrigin(upper, lowers[0], marks)
+    const marking = said < 0 ? said : markRootOrigin(upper, lowers[0], xattrs)
     if (marking < 0 && !isXattrRefusal(marking)) return fail(marking)
   }
   if (options.volatile) markVolatile(work.fd, path)
@@ -519,12 +523,12 @@ function openWork(
  * Says on the upper root over which lower layer it lies: the index means nothing over another one
  * (kernel: ovl_verify_origin, which then refuses to mount).
  */
-function markRootOrigin(upper: Layer, lower: Layer | undefined, marks: MarkReader): Result {
-  const present = marks.value(upper.fd, '', 'origin')
+function markRootOrigin(upper: Layer, lower: Layer | undefined, xattrs: OverlayXattrs): Result {
+  const present = xattrs.value(upper.fd, '', 'origin')
   if (lower === undefined || present !== null) return typeof present === 'number' ? present : 0
   const origin = encodeOrigin(lower, lower.fd, '')
   if (!Buffer.isBuffer(origin)) return origin ?? 0
-  return marks.set(upper.fd, '', 'origin', origin.toString('latin1'))
+  return xattrs.set(upper.fd, '', 'origin', origin.toString('latin1'))
 }
 
 /**

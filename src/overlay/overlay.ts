@@ -9,7 +9,7 @@ import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import type { Off } from '../sys/types.js'
 import { getattr, getFlags, setattr, setFlags, statfs } from './file/attr.js'
-import { changed } from './inode/invalidate.js'
+import { invalidateAttrs } from './inode/invalidate.js'
 import { create, mkdir, mknod, symlink, tmpfile } from './namei/create.js'
 import {
   HandleTable,
@@ -21,7 +21,7 @@ import {
   syncFd,
   writeFile,
 } from './file/handles.js'
-import { giveBack } from './inode/give-back.js'
+import { forgetCachedNodes } from './inode/give-back.js'
 import { link } from './namei/link.js'
 import { findCurrent } from './namei/lookup.js'
 import type { Node } from './inode/node.js'
@@ -46,7 +46,7 @@ import {
 import type { UnionOptions } from './options.js'
 import { copyFileRange, fallocateFile } from './file/ranges.js'
 import { readdir, readdirplus } from './namei/readdir.js'
-import { orWait } from './layer/open-regular.js'
+import { orPending } from './layer/open-regular.js'
 import { isBulky, rmdir, unlink } from './namei/remove.js'
 import { rename } from './namei/rename.js'
 import { StandingHandles } from './file/inode-files.js'
@@ -93,7 +93,7 @@ export class Overlay implements Ops {
   }
 
   get telling(): boolean {
-    return this.#u.telling.count > 0
+    return this.#u.pendingMessages.count > 0
   }
 
   runCallbacks(): void {
@@ -105,7 +105,7 @@ export class Overlay implements Ops {
     const u = this.#u
     u.slow?.release()
     this.#handles.closeAll()
-    u.nodes.closeAnchors()
+    u.nodes.closeOrphanFds()
     u.fds.leave(layersOf(u))
     u.work?.closeAll()
     for (const layer of u.lowers) close(layer.fd)
@@ -136,7 +136,7 @@ export class Overlay implements Ops {
   giveBack(): void {
     if (this.#gives) return
     this.#gives = true
-    giveBack(this.#u, this.nodes >> 1, () => {
+    forgetCachedNodes(this.#u, this.nodes >> 1, () => {
       this.#gives = false
     })
   }
@@ -218,7 +218,7 @@ export class Overlay implements Ops {
     } finally {
       u.answering = null
       // It was copied up, or changed in part, and the answer does not tell what has become of it.
-      if (result < 0 && node.upper) changed(u, node)
+      if (result < 0 && node.upper) invalidateAttrs(u, node)
     }
     return result
   }
@@ -343,13 +343,13 @@ export class Overlay implements Ops {
   /** What to read through, or -errno. */
   #reading(fh: Fh): FileHandle | Result {
     const handle = this.#handles.reading(fh)
-    return typeof handle === 'number' ? orWait(this.#u, handle) : handle
+    return typeof handle === 'number' ? orPending(this.#u, handle) : handle
   }
 
   /** What to write through, or -errno. */
   #writing(fh: Fh, late: boolean): FileHandle | Result {
     const handle = this.#handles.writing(fh, late)
-    return typeof handle === 'number' ? orWait(this.#u, handle) : handle
+    return typeof handle === 'number' ? orPending(this.#u, handle) : handle
   }
 
   release(fh: Fh): void {
@@ -392,7 +392,7 @@ export class Overlay implements Ops {
     const handle = this.#reading(fh)
     if (typeof handle === 'number') return handle
     if (!handle.node.upper || this.syncIsFree) return 0
-    const fd = orWait(this.#u, realFd(this.#u, handle))
+    const fd = orPending(this.#u, realFd(this.#u, handle))
     return fd < 0 ? fd : syncFd(this.#u, fd, datasync)
   }
 

@@ -13,8 +13,8 @@ import type { Logger } from '../log.js'
 import type { IoPool } from './jobs/pool.js'
 import { identify, upperKey } from './layer/real-identity.js'
 import type { Listings } from './namei/dir-cache.js'
-import type { DirFds, Layer } from './layer/layer.js'
-import type { MarkReader } from './layer/overlay-xattrs.js'
+import type { DirectoryFds, Layer } from './layer/layer.js'
+import type { OverlayXattrs } from './layer/overlay-xattrs.js'
 import type { Node, NodeTable } from './inode/node.js'
 import {
   UNREAD_MAX,
@@ -25,8 +25,8 @@ import {
   type Result,
 } from './ops.js'
 import type { UnionOptions } from './options.js'
-import { amend } from './owner/stat-override.js'
-import type { Owners } from './owner/idmap.js'
+import { applyOverride } from './owner/stat-override.js'
+import type { Idmap } from './owner/idmap.js'
 import type { Trust } from './layer/trust.js'
 import type { SlowLayers } from './jobs/slow-layers.js'
 import type { Workdir } from './copy-up/workdir.js'
@@ -56,18 +56,18 @@ export interface Union {
   readonly upper: Layer | null
   /** Top first. */
   readonly lowers: Layer[]
-  readonly fds: DirFds
+  readonly fds: DirectoryFds
   readonly nodes: NodeTable
   readonly listings: Listings
-  readonly marks: MarkReader
+  readonly xattrs: OverlayXattrs
   /** Whose redirects and metadata copies are believed. */
   readonly trust: Trust
   /** Null: owners are shown and written as they are. */
-  readonly owners: Owners | null
+  readonly idmap: Idmap | null
   /** Layers may keep owners, modes and types in attributes (stat-override.ts). */
   readonly override: boolean
   /** What the system says of a layer's objects may not be what counts (stat-override.ts:amend). */
-  readonly amends: boolean
+  readonly appliesOverrides: boolean
   /** Null with a read-only union. */
   readonly work: Workdir | null
   readonly pool: IoPool
@@ -81,7 +81,7 @@ export interface Union {
   /** What a directory lists has got another inode number: nobody goes by the old listing. */
   readonly renumbered: (directory: Node) => void
   /** How many messages about such numbers the kernel has not taken yet. */
-  readonly telling: { count: number }
+  readonly pendingMessages: { count: number }
   /**
    * The kernel writes back pages: it also reads through descriptors that a client opened
    * write-only.
@@ -130,7 +130,7 @@ export function isReadOnly(u: Union): boolean {
  * @returns 0 or -errno (-ENOENT: nothing leads to it any more)
  */
 export function locate(u: Union, node: Node, place: Place): Result {
-  if (node.anchor >= 0) return set(place, node.anchor, '')
+  if (node.orphanFd >= 0) return set(place, node.orphanFd, '')
   if (node.isDir) {
     const top = node.dirs[0]
     return top === undefined ? -E.ENOENT : set(place, u.fds.get(top), '')
@@ -166,8 +166,8 @@ export function statNode(u: Union, node: Node, st: Stat): Result {
 /** The same where that is known. */
 export function statAt(u: Union, node: Node, place: Place, st: Stat): Result {
   const stated = place.name === '' ? fstatx(place.fd, st) : statxat(place.fd, place.name, st)
-  if (stated < 0 || !u.amends) return stated
-  return amend(layerOf(u, node), place.fd, place.name, st)
+  if (stated < 0 || !u.appliesOverrides) return stated
+  return applyOverride(layerOf(u, node), place.fd, place.name, st)
 }
 
 /** The layer that has the node's real object. */
@@ -184,7 +184,7 @@ export function layerOf(u: Union, node: Node): Layer | null {
 export function identifyAgain(u: Union, node: Node, st: Stat): void {
   const layer = u.upper
   const it = node.isDir ? node.upperDir : node
-  if (layer === null || layer.keepsBirths || !node.upper || it === null || it.real === 0) return
+  if (layer === null || layer.keepsBirthTimes || !node.upper || it === null || it.real === 0) return
   identify(it, st, layer)
   if (node.upperKey !== null) u.nodes.registerUpper(node, upperKey(st, layer))
 }
@@ -214,23 +214,23 @@ export function shownNlink(node: Node, st: Stat): number {
 }
 
 /** The owner that is shown of a real object: callers are known by such ids. */
-export function shownUid(u: Pick<Union, 'owners'>, st: Stat): number {
-  return u.owners === null ? st.uid : u.owners.uids.toShown(st.uid)
+export function shownUid(u: Pick<Union, 'idmap'>, st: Stat): number {
+  return u.idmap === null ? st.uid : u.idmap.uids.toShown(st.uid)
 }
 
 /** The group, likewise. */
-export function shownGid(u: Pick<Union, 'owners'>, st: Stat): number {
-  return u.owners === null ? st.gid : u.owners.gids.toShown(st.gid)
+export function shownGid(u: Pick<Union, 'idmap'>, st: Stat): number {
+  return u.idmap === null ? st.gid : u.idmap.gids.toShown(st.gid)
 }
 
 /** Attributes as the union shows them. */
-export function fillAttr(u: Pick<Union, 'owners'>, node: Node, st: Stat, out: Attr): void {
+export function fillAttr(u: Pick<Union, 'idmap'>, node: Node, st: Stat, out: Attr): void {
   out.copyFrom(st)
   out.ino = node.ino
   out.nlink = shownNlink(node, st)
-  if (u.owners !== null) {
-    out.uid = u.owners.uids.toShown(st.uid)
-    out.gid = u.owners.gids.toShown(st.gid)
+  if (u.idmap !== null) {
+    out.uid = u.idmap.uids.toShown(st.uid)
+    out.gid = u.idmap.gids.toShown(st.gid)
   }
   if (node.unread >= 0) node.unread = Math.min(st.size, UNREAD_MAX)
 }

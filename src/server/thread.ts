@@ -9,7 +9,7 @@ import { writeSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
 import { MountError } from '../errors.js'
-import { HELD, heldBy, THREADS } from '../overlay/layer/descriptor-budget.js'
+import { RESERVED, reservedBy, THREADS } from '../overlay/layer/descriptor-budget.js'
 import type { UnionOptions } from '../overlay/options.js'
 import { keep } from '../sys/code-cache.js'
 import { begin, settle } from '../sys/loading.js'
@@ -53,7 +53,7 @@ export interface UnionListener {
 const threads = new Set<UnionThread>()
 
 /**
- * Indexed by THREADS and HELD. From these each thread computes its share of the descriptors
+ * Indexed by THREADS and RESERVED. From these each thread computes its share of the descriptors
  * (overlay/layer/descriptor-budget.ts).
  */
 const budgets = new Int32Array(new SharedArrayBuffer(8))
@@ -67,7 +67,7 @@ const count = (index: number, more: number): void => {
 }
 
 /** The number of descriptors that the unions of this process hold for their whole life. */
-export const descriptorsHeld = (): number => Atomics.load(budgets, HELD)
+export const descriptorsHeld = (): number => Atomics.load(budgets, RESERVED)
 
 /** The used share (0 to 1) of the heap of the thread whose heap is fullest. */
 export const heapTaken = (): number => Math.max(0, ...[...threads].map(({ heap }) => heap))
@@ -153,7 +153,7 @@ export class UnionThread {
     const served = this.#unions.get(union)
     if (served === undefined) return
     this.#unions.delete(union)
-    count(HELD, -served.held)
+    count(RESERVED, -served.held)
     if (this.#unions.size > 0) return
     count(THREADS, -1)
     this.#worker.unref()
@@ -191,9 +191,9 @@ export class UnionThread {
   /** Has the thread serve a union. Returns the number that identifies the union in messages. */
   serve(message: ToWorker & { type: 'serve' }, listener: UnionListener): number {
     const union = nextUnion++
-    const held = heldBy(layersOf(message.options.union))
+    const held = reservedBy(layersOf(message.options.union))
     if (this.#unions.size === 0) count(THREADS, 1)
-    count(HELD, held)
+    count(RESERVED, held)
     this.#unions.set(union, { listener, held })
     this.#taken = true
     this.#worker.ref()

@@ -4,10 +4,10 @@
  */
 
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
-import { shareBudgets } from '../overlay/layer/descriptor-budget.js'
-import { isSettled, leftovers } from '../overlay/jobs/threads.js'
+import { shareCounters } from '../overlay/layer/descriptor-budget.js'
+import { isDrained, drained } from '../overlay/jobs/threads.js'
 import { heap } from '../overlay/inode/heap.js'
-import { threadDirectories } from '../overlay/layer/layer.js'
+import { directoryFds } from '../overlay/layer/layer.js'
 import { threadStanding } from '../overlay/file/inode-files.js'
 import { Loop } from '../fuse/device/loop.js'
 import { balance } from './heap-balance.js'
@@ -44,10 +44,10 @@ export class ServingThread {
   constructor(port: MessagePort, load: Int32Array, budgets: Int32Array, onLive: () => void) {
     this.#port = port
     this.#onLive = onLive
-    shareBudgets(budgets)
+    shareCounters(budgets)
     heap.onCollected = () => {
       balance([...this.#unions.values()])
-      Atomics.store(load, HEAP, Math.round(heap.taken * 1000))
+      Atomics.store(load, HEAP, Math.round(heap.used * 1000))
     }
     this.#loop = new Loop(
       () => this.#fetch(),
@@ -73,7 +73,7 @@ export class ServingThread {
   }
 
   #fetch(): void {
-    threadDirectories.trim()
+    directoryFds.trim()
     threadStanding.trim()
     for (;;) {
       const received = receiveMessageOnPort(this.#port)
@@ -103,7 +103,7 @@ export class ServingThread {
   #ended(union: number): void {
     this.#loop.tidy.forgot(this.#unions.get(union)?.nodes ?? 0)
     this.#unions.delete(union)
-    if (this.#unions.size === 0 && isSettled())
+    if (this.#unions.size === 0 && isDrained())
       this.#port.postMessage({ type: 'idle' } satisfies FromThread)
     this.#letGo()
   }
@@ -113,7 +113,7 @@ export class ServingThread {
    * that would complete their tasks.
    */
   readonly #letGo = (): void => {
-    if (this.#unions.size > 0 && !isSettled()) this.#loop.after(LEFT_MS, this.#letGo)
+    if (this.#unions.size > 0 && !isDrained()) this.#loop.after(LEFT_MS, this.#letGo)
   }
 
   /** Calls back once, after `ms` milliseconds, if the thread serves a union at that time. */
@@ -134,8 +134,8 @@ export class ServingThread {
    * Sends `idle` when the last task of the ended unions has finished, unless it was sent already.
    */
   async settle(): Promise<void> {
-    if (isSettled()) return
-    await leftovers()
+    if (isDrained()) return
+    await drained()
     if (this.#unions.size === 0) this.#port.postMessage({ type: 'idle' } satisfies FromThread)
   }
 }

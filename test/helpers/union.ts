@@ -8,7 +8,7 @@ import * as fs from 'node:fs'
 import { createHash } from 'node:crypto'
 import type { Test } from 'tap'
 import type { IoPool } from '../../src/overlay/jobs/pool.js'
-import { DirFds } from '../../src/overlay/layer/layer.js'
+import { DirectoryFds } from '../../src/overlay/layer/layer.js'
 import { MountError } from '../../src/errors.js'
 import { openState } from '../../src/overlay/open-union.js'
 import { Overlay } from '../../src/overlay/overlay.js'
@@ -131,7 +131,7 @@ export class UnionFs implements Fs {
       })
     const state = withUmask(() => whenLetGo(open))
     if (pool !== undefined) state.pool.close()
-    const fds = most === undefined ? state.fds : new DirFds(most)
+    const fds = most === undefined ? state.fds : new DirectoryFds(most)
     this.ops = new Overlay({ ...state, fds, pool: pool ?? state.pool })
   }
 

@@ -30,7 +30,7 @@ import {
 import { E } from '../../sys/errno.js'
 import { close, dup, ficlone, fsync } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
-import { changed } from '../inode/invalidate.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
 import { copyData, copyDense } from './data.js'
 import { copyInBackground, takesLong } from './data-job.js'
 import { ensureUpperDir } from './directory.js'
@@ -42,12 +42,12 @@ import type { Link, Links } from '../inode/links.js'
 import type { Node } from '../inode/node.js'
 import { Pending, type ByteString, type Job, type Result } from '../ops.js'
 import { encodeForIndex, indexName } from '../layer/origin.js'
-import { amend, specialsAreFiles } from '../owner/stat-override.js'
+import { applyOverride, specialsAreFiles } from '../owner/stat-override.js'
 import { publish, type Put } from './publish.js'
 import { readAhead } from './read-ahead.js'
 import { moveHandles } from './reopen.js'
 import { isReadOnly, locate, Place, shownIno, type Union } from '../union.js'
-import { CHANGED, isOther } from '../inode/lower-version.js'
+import { CHANGED, isOtherVersion } from '../inode/lower-version.js'
 
 /** Up to here a file that has as many blocks as it is long is copied without a look for holes. */
 const SMALL = 64 << 10
@@ -75,7 +75,7 @@ export function copyUp(u: Union, node: Node, withData = true): Result {
   const { slow } = u
   if (slow === null) return copyUpNow(u, node, withData)
   if (!isReadOnly(u) && node.job === null) readAhead(u, node)
-  return slow.whole(() => copyUpNow(u, node, withData))
+  return slow.atomicStep(() => copyUpNow(u, node, withData))
 }
 
 function copyUpNow(u: Union, node: Node, withData: boolean): Result {
@@ -125,15 +125,15 @@ function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
   const src = openSource(u, node)
   if (src < 0) return src
   // As `finishRegular` wants it; the data may be in another layer, but then it looks itself.
-  const layer = u.amends && !node.metacopy ? (node.lowerDir?.layer ?? null) : null
+  const layer = u.appliesOverrides && !node.metacopy ? (node.lowerDir?.layer ?? null) : null
   let result = fstatx(src, source)
   // The kernel may have pages and a size of what the file was before, which its writes would be
   // added to.
-  if (result >= 0 && !node.metacopy && isOther(u, node, source)) {
+  if (result >= 0 && !node.metacopy && isOtherVersion(u, node, source)) {
     node.version = CHANGED
     result = -E.ESTALE
   }
-  if (result >= 0) result = amend(layer, src, '', source)
+  if (result >= 0) result = applyOverride(layer, src, '', source)
   const size = source.size64
   const born = modeToMake(u, source.mode)
   const tmp = result < 0 ? result : openat(work.fd, '.', O_TMPFILE | O_RDWR, born)
@@ -232,7 +232,7 @@ function finishRegular(
   if (born < 0) {
     result = name === '' ? fstatx(at, source) : statxat(at, name, source)
     if (result >= 0 && !isSame(node, source)) result = -E.ESTALE
-    if (result >= 0 && u.amends) result = amend(lower.layer, at, name, source)
+    if (result >= 0 && u.appliesOverrides) result = applyOverride(lower.layer, at, name, source)
   }
   if (result < 0) return result
   // The copy appears as the cut leaves it.
@@ -246,7 +246,7 @@ function finishRegular(
     // disconnected file).
     const anchor = dup(tmp)
     if (anchor < 0) return anchor
-    node.anchor = anchor
+    node.orphanFd = anchor
     becomeUpper(u, node, 0)
     return 0
   }
@@ -259,7 +259,8 @@ function copyUpSpecial(u: Union, node: Node): Result {
   if (work === null || lower === null) return -E.EROFS
   let result = statxat(from.fd, from.name, source)
   if (result >= 0 && !isSame(node, source)) result = -E.ESTALE
-  if (result >= 0 && u.amends) result = amend(lower.layer, from.fd, from.name, source)
+  if (result >= 0 && u.appliesOverrides)
+    result = applyOverride(lower.layer, from.fd, from.name, source)
   if (result < 0) return result
   const type = source.mode & S_IFMT
   const asFile = u.override && u.upper !== null && specialsAreFiles(u.upper)
@@ -283,7 +284,7 @@ function copyUpSpecial(u: Union, node: Node): Result {
       const anchor = openat(work.fd, staged.name, O_PATH)
       work.discard(staged.name)
       if (anchor < 0) return anchor
-      node.anchor = anchor
+      node.orphanFd = anchor
       becomeUpper(u, node, 0)
       return 0
     }
@@ -314,7 +315,7 @@ function install(u: Union, node: Node, put: Put, fromFd: number, temp: ByteStrin
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
   // A link that bears no mark is not kept count of.
-  const indexed = work.indexFd >= 0 && (node.isReg || u.marks.onAll)
+  const indexed = work.indexFd >= 0 && (node.isReg || u.xattrs.fitsAllTypes)
   const origin = !indexed ? null : encodeForIndex(lower.layer, fd, node.lowerName)
   if (typeof origin === 'number') return origin
   if (origin === null) return installLinks(u, node, put, fromFd, temp)
@@ -362,7 +363,7 @@ function part(u: Union, node: Node): void {
   node.nlinkAdjust = 0
   node.hasOrigin = false
   if (u.upper !== null && node.upperKey !== null) node.ino = shownIno(u, u.upper, node.real)
-  u.nodes.part(node)
+  u.nodes.unregisterLower(node)
   for (const { parent, name, inUpper } of Array.from(node.links ?? []))
     if (inUpper) u.renumbered(parent)
     else u.nodes.removeName(node, parent, name)
@@ -404,7 +405,7 @@ function becomeUpper(u: Union, node: Node, links: number): void {
   node.metacopy = false
   node.nlinkAdjust = node.parent === null ? 0 : unionLinks - links
   node.lowerPositive = true
-  changed(u, node)
+  invalidateAttrs(u, node)
   if (node.links === null && node.handles === null) return
   const place = new Place()
   if (locate(u, node, place) < 0) return

@@ -4,14 +4,14 @@ import { fstatx, mkdirat, statxat } from '../../sys/at.js'
 import { RENAME_NOREPLACE } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
-import { changed } from '../inode/invalidate.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
 import { identify } from '../layer/real-identity.js'
 import { RealDir } from '../layer/layer.js'
-import { renameOwn } from '../owner/owner-access.js'
+import { renameWithOwnerAccess } from '../owner/owner-access.js'
 import { copyMetadata } from './metadata.js'
 import type { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
-import { amend } from '../owner/stat-override.js'
+import { applyOverride } from '../owner/stat-override.js'
 import { publish, type Put } from './publish.js'
 import { readAhead } from './read-ahead.js'
 import { isReadOnly, type Union } from '../union.js'
@@ -30,7 +30,7 @@ export function ensureUpperDir(u: Union, node: Node): Result {
   const { slow } = u
   if (slow === null) return bringUp(u, node)
   readAhead(u, node)
-  return slow.whole(() => bringUp(u, node))
+  return slow.atomicStep(() => bringUp(u, node))
 }
 
 function bringUp(u: Union, node: Node): Result {
@@ -45,7 +45,7 @@ function bringUp(u: Union, node: Node): Result {
 
 const makeDirectory = (fd: number, temp: ByteString): Result => mkdirat(fd, temp, 0o700)
 const moveDirectory: Put = (from, temp, dirfd, name) =>
-  renameOwn(from, temp, dirfd, name, RENAME_NOREPLACE)
+  renameWithOwnerAccess(from, temp, dirfd, name, RENAME_NOREPLACE)
 
 function copyUpDirectory(u: Union, node: Node, parent: Node, real: RealDir): Result {
   const work = u.work
@@ -54,7 +54,7 @@ function copyUpDirectory(u: Union, node: Node, parent: Node, real: RealDir): Res
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   let result = fstatx(fd, source)
-  if (result >= 0 && u.amends) result = amend(real.layer, fd, '', source)
+  if (result >= 0 && u.appliesOverrides) result = applyOverride(real.layer, fd, '', source)
   if (result < 0) return result
   const staged = work.stage(makeDirectory)
   if (staged.result < 0) return staged.result
@@ -73,6 +73,6 @@ function copyUpDirectory(u: Union, node: Node, parent: Node, real: RealDir): Res
   node.lowerPositive = true
   u.copied.objects++
   // A merged directory has another link count than a lower one.
-  changed(u, node)
+  invalidateAttrs(u, node)
   return 0
 }

@@ -10,22 +10,22 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { removexattrat, setxattrat } from '../../sys/xattr.js'
-import { changed } from '../inode/invalidate.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
 import { copyData } from './data.js'
 import { copyInBackground, takesLong } from './data-job.js'
-import { examine, Found } from '../layer/lookup-layer.js'
+import { lookupInDirectory, Found } from '../layer/lookup-layer.js'
 import type { RealDir } from '../layer/layer.js'
-import { Mark } from '../layer/overlay-xattrs.js'
+import { XattrBit } from '../layer/overlay-xattrs.js'
 import { CAPABILITY } from '../owner/xattr-ids.js'
-import { identify, isOpenOn, type Identity } from '../layer/real-identity.js'
+import { identify, refersTo, type Identity } from '../layer/real-identity.js'
 import type { Node, RealFile } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { readRedirect } from '../layer/redirect-value.js'
 import { walk } from '../layer/redirect.js'
-import { openRegular, orWait, reopenRegular } from '../layer/open-regular.js'
+import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
 import { moveHandles } from './reopen.js'
-import { keptCapability } from '../inode/killpriv.js'
-import { believes } from '../layer/trust.js'
+import { readLostCapability } from '../inode/killpriv.js'
+import { trusts } from '../layer/trust.js'
 import { locate, Place, type Union } from '../union.js'
 import { CHANGED } from '../inode/lower-version.js'
 
@@ -51,13 +51,13 @@ function readCopy(
   if (own < 0) return own
   const { layer } = real
   try {
-    if (!isOpenOn(own, of)) return -E.ESTALE
-    const bits = layer.marks.read(own, '', !layer.isUpper)
+    if (!refersTo(own, of)) return -E.ESTALE
+    const bits = layer.xattrs.read(own, '', !layer.isUpper)
     if (bits < 0) return bits
-    if ((bits & Mark.METACOPY) === 0) return null
+    if ((bits & XattrBit.METACOPY) === 0) return null
     // A wrong redirect comes first (kernel: ovl_lookup).
     const redirect = readRedirect(u, layer, own, '')
-    return typeof redirect === 'number' || believes(u.trust, own, '') ? redirect : -E.EPERM
+    return typeof redirect === 'number' || trusts(u.trust, own, '') ? redirect : -E.EPERM
   } finally {
     close(own)
   }
@@ -106,7 +106,7 @@ export function findData(
     } else {
       dir = parent.dirs.find(d => d.layer === layer) ?? null
     }
-    const kind = dir === null ? Found.NOTHING : examine(u, dir, leaf, scratch)
+    const kind = dir === null ? Found.NOTHING : lookupInDirectory(u, dir, leaf, scratch)
     if (dir === null || kind === Found.NOTHING) {
       if (stop) break
       continue
@@ -137,11 +137,11 @@ export function settleData(u: Union, node: Node): Result {
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   const name = node.lowerName
-  const { marks } = real.layer
-  const bits = marks.read(fd, name, true)
+  const { xattrs } = real.layer
+  const bits = xattrs.read(fd, name, true)
   if (bits < 0) return bits
-  u.bare = marks.bare ? node.id : 0
-  if ((bits & Mark.METACOPY) !== 0) {
+  u.bare = xattrs.hasNone ? node.id : 0
+  if ((bits & XattrBit.METACOPY) !== 0) {
     const result = findData(u, node, parent, name, real, name)
     if (result < 0) return result
   }
@@ -174,10 +174,10 @@ export function openData(u: Union, node: Node, data: RealFile, flags: number): R
 export function openSource(u: Union, node: Node): Result {
   const flags = O_RDONLY | O_NOATIME
   if (node.metacopy)
-    return node.data === null ? -E.EIO : orWait(u, openData(u, node, node.data, flags))
+    return node.data === null ? -E.EIO : orPending(u, openData(u, node, node.data, flags))
   if (node.lowerDir === null) return -E.EIO
   const fd = u.fds.get(node.lowerDir)
-  return fd < 0 ? fd : orWait(u, openRegular(fd, node.lowerName, flags, node))
+  return fd < 0 ? fd : orPending(u, openRegular(fd, node.lowerName, flags, node))
 }
 
 function openUpper(u: Union, node: Node): Result {
@@ -203,12 +203,12 @@ export function completeMetacopy(u: Union, node: Node): Result {
   const dst = openUpper(u, node)
   if (dst < 0) {
     close(src)
-    return orWait(u, dst)
+    return orPending(u, dst)
   }
   const before = new Stat()
   const stated = fstatx(dst, before)
   // A write takes it away (kernel: ovl_copy_up_meta_inode_data).
-  const capability = keptCapability(dst)
+  const capability = readLostCapability(dst)
   if (typeof capability === 'number' && capability !== -E.ENODATA) {
     close(src)
     close(dst)
@@ -232,7 +232,7 @@ export function completeMetacopy(u: Union, node: Node): Result {
     copyInBackground(u, node, src, dst, size, copied => {
       const result = finish(copied)
       // Who has asked meanwhile was told of times that were not to stay.
-      changed(u, node)
+      invalidateAttrs(u, node)
       return result
     })
   const result = stated < 0 ? stated : finish(copyData(src, dst, size, false))
@@ -243,12 +243,12 @@ export function completeMetacopy(u: Union, node: Node): Result {
 
 /** @param fd the upper file, which has all its data */
 function becomeWhole(u: Union, node: Node, fd: number): Result {
-  const result = removexattrat(fd, '', u.marks.names.metacopy)
+  const result = removexattrat(fd, '', u.xattrs.names.metacopy)
   if (result < 0 && result !== -E.ENODATA) return result
   // It says nothing of a file that has its data.
-  void removexattrat(fd, '', u.marks.names.redirect)
+  void removexattrat(fd, '', u.xattrs.names.redirect)
   node.metacopy = false
-  changed(u, node)
+  invalidateAttrs(u, node)
   const place = new Place()
   if (locate(u, node, place) >= 0) moveHandles(u, node, place)
   return 0

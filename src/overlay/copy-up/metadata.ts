@@ -34,9 +34,9 @@ import type { ByteString, Result } from '../ops.js'
 import { encodeOrigin, encodeForIndex } from '../layer/origin.js'
 import {
   chmodOnDisk,
-  hasCredibleAttributes,
+  hasCredibleOverride,
   isOverridden,
-  store,
+  writeOverride,
   storedName,
   visibleName,
 } from '../owner/stat-override.js'
@@ -79,7 +79,7 @@ export function copyMetadata(
   if (result < 0) return result
   const type = st.mode & S_IFMT
   const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
-  const marked = u.marks.onAll || type === S_IFREG || type === S_IFDIR
+  const marked = u.xattrs.fitsAllTypes || type === S_IFREG || type === S_IFDIR
   let origin: ReturnType<typeof encodeOrigin> = null
   if (single && marked)
     origin = (st.nlink === 1 || type === S_IFDIR ? encodeOrigin : encodeForIndex)(
@@ -89,7 +89,7 @@ export function copyMetadata(
     )
   if (typeof origin === 'number') return origin
   if (origin !== null) {
-    result = setAttribute(dstFd, dstName, u.marks.names.origin, origin)
+    result = setAttribute(dstFd, dstName, u.xattrs.names.origin, origin)
     if (result < 0 && !isXattrRefusal(result)) return result
     // It holds before the copy has its first name, and however many it has got when something
     // fails.
@@ -151,7 +151,7 @@ function copyOverridden(
   let result = copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
   if (result < 0) return result
   if (isOverridden(upper, mode & S_IFMT)) {
-    result = store(upper, dstFd, dstName, uid, gid, mode, st.rdevMajor, st.rdevMinor)
+    result = writeOverride(upper, dstFd, dstName, uid, gid, mode, st.rdevMajor, st.rdevMinor)
     if (result < 0 || (mode & S_IFMT) === S_IFLNK) return result
     return chmodOnDisk(dstFd, dstName, mode)
   }
@@ -201,13 +201,13 @@ const hasNoFlags = (result: Result): boolean =>
 
 /** What an attribute of a lower layer is called in the upper one; '' where it stays behind. */
 function carriedName(u: Union, layer: Layer, attr: ByteString): ByteString {
-  const { marks } = layer
+  const { xattrs } = layer
   // A name that hides nothing keeps to that.
-  if (attr === marks.names.ordinary) return u.marks.names.ordinary
-  if (marks.isPrivate(attr)) return ''
-  const visible = marks.unescape(u.override ? visibleName(layer, attr) : attr)
+  if (attr === xattrs.names.ordinary) return u.xattrs.names.ordinary
+  if (xattrs.isPrivate(attr)) return ''
+  const visible = xattrs.unescape(u.override ? visibleName(layer, attr) : attr)
   if (visible === '') return ''
-  return u.marks.escape(u.override ? storedName(u.upper, visible) : visible)
+  return u.xattrs.escape(u.override ? storedName(u.upper, visible) : visible)
 }
 
 const setAttribute = (fd: number, name: ByteString, attr: ByteString, value: Uint8Array): Result =>
@@ -217,8 +217,8 @@ const setAttribute = (fd: number, name: ByteString, attr: ByteString, value: Uin
 export function saveProtect(u: Union, fd: number, name: ByteString, protect: number): Result {
   const value =
     ((protect & Protect.APPEND) !== 0 ? 'a' : '') + ((protect & Protect.IMMUTABLE) !== 0 ? 'i' : '')
-  if (value !== '') return u.marks.set(fd, name, 'protattr', value)
-  const result = removexattrat(fd, name, u.marks.names.protattr)
+  if (value !== '') return u.xattrs.set(fd, name, 'protattr', value)
+  const result = removexattrat(fd, name, u.xattrs.names.protattr)
   return result === -E.ENODATA ? 0 : result
 }
 
@@ -236,15 +236,15 @@ function copyXattrs(
     const stored = carriedName(u, layer, attr)
     if (stored === '') continue
     // In the copy it would be the mounter's word.
-    if (layer.cautious && visibleName(layer, attr) !== attr)
-      if (!hasCredibleAttributes(layer, srcFd, srcName)) continue
+    if (layer.checksOverrides && visibleName(layer, attr) !== attr)
+      if (!hasCredibleOverride(layer, srcFd, srcName)) continue
     const value = getxattrValue(srcFd, srcName, attr)
     if (typeof value === 'number') {
       if (value === -E.ENODATA) continue
       return value
     }
-    const { shownBy } = layer
-    const kept = shownBy !== null && holdsIds(attr) ? diskValue(shownBy, attr, value) : value
+    const { mountIdmap } = layer
+    const kept = mountIdmap !== null && holdsIds(attr) ? diskValue(mountIdmap, attr, value) : value
     if (typeof kept === 'number') return -E.EOVERFLOW
     const result = setAttribute(dstFd, dstName, stored, kept)
     if (result >= 0) continue

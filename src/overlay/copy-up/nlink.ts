@@ -19,7 +19,7 @@ export function setNlinkMark(
   base: 'U' | 'L',
   adjust: number,
 ): Result {
-  return u.marks.set(fd, name, 'nlink', `${base}${adjust < 0 ? '' : '+'}${adjust}`)
+  return u.xattrs.set(fd, name, 'nlink', `${base}${adjust < 0 ? '' : '+'}${adjust}`)
 }
 
 /**

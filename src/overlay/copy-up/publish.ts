@@ -3,9 +3,9 @@
 import { fstatx, futimens } from '../../sys/at.js'
 import { E } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
-import { changed } from '../inode/invalidate.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
 import type { RealDir } from '../layer/layer.js'
-import { OWNER_SEARCH, OWNER_WRITE, withRight } from '../owner/owner-access.js'
+import { OWNER_SEARCH, OWNER_WRITE, withOwnerAccess } from '../owner/owner-access.js'
 import { isXattrRefusal } from '../layer/overlay-xattrs.js'
 import type { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
@@ -38,12 +38,12 @@ export function publish(
   if (fd < 0) return fd
   let result = fstatx(fd, parentTimes)
   if (result < 0) return result
-  changed(u, parent)
+  invalidateAttrs(u, parent)
   result = markImpure(u, into, fd)
   if (result < 0) return result
   result = put(fromFd, temp, fd, name)
   if (result === -E.EACCES)
-    result = withRight(fd, '', OWNER_WRITE | OWNER_SEARCH, () => put(fromFd, temp, fd, name))
+    result = withOwnerAccess(fd, '', OWNER_WRITE | OWNER_SEARCH, () => put(fromFd, temp, fd, name))
   if (result < 0) return result
   const t = parentTimes
   const restored = futimens(fd, t.atimeSec, t.atimeNsec, t.mtimeSec, t.mtimeNsec)
@@ -55,7 +55,7 @@ export function publish(
 /** Sets `overlay.impure` on an upper directory (kernel: ovl_set_impure). */
 export function markImpure(u: Union, dir: RealDir, fd: number): Result {
   if (dir.impure) return 0
-  const result = u.marks.set(fd, '', 'impure', 'y')
+  const result = u.xattrs.set(fd, '', 'impure', 'y')
   if (result < 0 && !isXattrRefusal(result)) return result
   dir.impure = true
   return 0

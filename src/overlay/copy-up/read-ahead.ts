@@ -12,7 +12,7 @@ import { getxattrValue, listxattrNames } from '../../sys/xattr.js'
 import { openSource, settleData } from './metacopy.js'
 import type { Node } from '../inode/node.js'
 import { encodeOrigin } from '../layer/origin.js'
-import { amend } from '../owner/stat-override.js'
+import { applyOverride } from '../owner/stat-override.js'
 import { openRead } from '../layer/real-dir.js'
 import { layerOf, locate, Place, type Union } from '../union.js'
 
@@ -46,7 +46,7 @@ function readObject(u: Union, node: Node): void {
     const fd = ofData ? src : place.fd
     const name = ofData ? '' : place.name
     const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
-    if (stated >= 0 && u.amends) void amend(layer, fd, name, st)
+    if (stated >= 0 && u.appliesOverrides) void applyOverride(layer, fd, name, st)
     const names = listxattrNames(fd, name)
     if (typeof names !== 'number') for (const attr of names) getxattrValue(fd, name, attr)
     void encodeOrigin(layer, fd, name)

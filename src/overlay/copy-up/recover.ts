@@ -11,13 +11,13 @@ import { geteuid } from '../../sys/proc.js'
 import { Stat } from '../../sys/stat.js'
 import type { Logger } from '../../log.js'
 import {
-  leadsNowhere,
-  LOAN,
+  isDangling,
+  RECORD_PREFIX,
   RESOLVE_RECORD,
-  settleLoan,
-  type Unhidden,
+  replayRecord,
+  type UnfinishedMove,
 } from '../owner/owner-access-records.js'
-import type { MarkReader } from '../layer/overlay-xattrs.js'
+import type { OverlayXattrs } from '../layer/overlay-xattrs.js'
 import { nlinkAdjust } from './nlink.js'
 import type { ByteString, Result } from '../ops.js'
 import { listReal, removeTree } from '../layer/real-dir.js'
@@ -50,13 +50,13 @@ export function emptyWork(
   fd: number,
   upperFd: number,
   log: Logger,
-  unhidden: Unhidden[],
+  unhidden: UnfinishedMove[],
 ): Result {
   const stale: ByteString[] = []
   const listed = listReal(fd, '', name => (name === INCOMPAT ? true : stale.push(name) > 0))
   for (const name of stale) {
-    const result = name.startsWith(LOAN)
-      ? settleLoan(base, fd, upperFd, name, unhidden)
+    const result = name.startsWith(RECORD_PREFIX)
+      ? replayRecord(base, fd, upperFd, name, unhidden)
       : removeTree(fd, name)
     if (result < 0) log.warn({ name, errno: -result }, 'stale entry of the workdir stays')
   }
@@ -67,7 +67,7 @@ export function emptyWork(
 export function endMove(
   work: Workdir,
   upperFd: number,
-  { directory, name, ino, record }: Unhidden,
+  { directory, name, ino, record }: UnfinishedMove,
   log: Logger,
 ): void {
   const dirfd = openat2(upperFd, directory, O_PATH | O_DIRECTORY, 0, RESOLVE_RECORD)
@@ -79,7 +79,7 @@ export function endMove(
     const wanted = ino === (there === 'nothing' ? '0' : String(st.ino))
     if (result >= 0 && wanted) result = work.whiteout(dirfd, name, there)
     close(dirfd)
-  } else if (leadsNowhere(dirfd)) result = 0
+  } else if (isDangling(dirfd)) result = 0
   if (result >= 0) result = unlinkat(work.fd, record)
   if (result < 0) log.warn({ name, errno: -result }, 'a move is only half done')
 }
@@ -88,11 +88,11 @@ export function endMove(
  * Removes the entries of the index that no name of the union leads to any more: a crash has left
  * them (kernel: orphan index).
  */
-export function removeOrphans(fd: number, marks: MarkReader, log: Logger): Result {
+export function removeOrphans(fd: number, xattrs: OverlayXattrs, log: Logger): Result {
   const orphans: ByteString[] = []
   const listed = listReal(fd, '', name => {
     if (statxat(fd, name, st) < 0 || st.isDir || st.nlink !== 1) return true
-    const mark = marks.value(fd, name, 'nlink')
+    const mark = xattrs.value(fd, name, 'nlink')
     // Relative to the lower inode, which has links: it is none.
     if (typeof mark === 'string' && mark.startsWith('U') && nlinkAdjust(mark, 1, null) <= -1)
       orphans.push(name)

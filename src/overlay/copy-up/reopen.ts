@@ -3,7 +3,7 @@
 import { O_NOATIME, O_RDONLY } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
-import { OWNER_READ, withRight } from '../owner/owner-access.js'
+import { OWNER_READ, withOwnerAccess } from '../owner/owner-access.js'
 import type { Node } from '../inode/node.js'
 import type { Result } from '../ops.js'
 import { openRegular, reopenRegular } from '../layer/open-regular.js'
@@ -23,7 +23,9 @@ export function moveHandles(u: Union, node: Node, place: Where): void {
     const flags = O_RDONLY | (handle.keepsTime ? O_NOATIME : (u.upper?.readFlags ?? 0))
     let opened = openUpper(place, flags, node)
     if (opened === -E.EACCES)
-      opened = withRight(place.fd, place.name, OWNER_READ, () => openUpper(place, flags, node))
+      opened = withOwnerAccess(place.fd, place.name, OWNER_READ, () =>
+        openUpper(place, flags, node),
+      )
     if (opened < 0) {
       u.log.warn({ errno: -opened }, 'an open file keeps reading its lower layer')
       continue

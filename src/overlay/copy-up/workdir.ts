@@ -37,17 +37,21 @@ import { Stat } from '../../sys/stat.js'
 import { getxattrValue, listxattrNames, setxattrat } from '../../sys/xattr.js'
 import type { Logger } from '../../log.js'
 import { ACL_ACCESS } from '../owner/acl.js'
-import { makeMark } from '../layer/opaque-file.js'
-import { renameOwn } from '../owner/owner-access.js'
-import { addLender, removeLenders, type Unhidden } from '../owner/owner-access-records.js'
+import { createMarkerFile } from '../layer/opaque-file.js'
+import { renameWithOwnerAccess } from '../owner/owner-access.js'
+import {
+  registerRecordDirs,
+  unregisterRecordDirs,
+  type UnfinishedMove,
+} from '../owner/owner-access-records.js'
 import { PAUSE, runTask, type IoTask } from '../jobs/task.js'
-import type { MarkReader } from '../layer/overlay-xattrs.js'
+import type { OverlayXattrs } from '../layer/overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
 import type { WhiteoutForm } from '../options.js'
 import { emptyWork, endMove, openPart, removeOrphans } from './recover.js'
-import { listSome, openRead } from '../layer/real-dir.js'
+import { listChunk, openRead } from '../layer/real-dir.js'
 import { chooseForm } from '../layer/whiteout-form.js'
-import { DOT_WHITEOUT, hidesAnother, isWhiteout } from '../layer/whiteout.js'
+import { DOT_WHITEOUT, isActiveDotWhiteout, isWhiteout } from '../layer/whiteout.js'
 
 /** So many names are removed at a time. */
 const PIECE = 1000
@@ -78,7 +82,7 @@ export class Workdir {
   readonly newborn: Newborn
   /** The workdir itself: its lock lives as long as this is open. */
   readonly #base: number
-  readonly marks: MarkReader
+  readonly xattrs: OverlayXattrs
   readonly #log: Logger
   readonly #stat = new Stat()
   #counter = 0
@@ -90,15 +94,15 @@ export class Workdir {
     fd: number,
     upperFd: number,
     form: Exclude<WhiteoutForm, 'auto'>,
-    marks: MarkReader,
+    xattrs: OverlayXattrs,
     log: Logger,
   ) {
     this.#base = base
     this.fd = fd
     this.form = form
-    this.marks = marks
+    this.xattrs = xattrs
     this.#log = log
-    addLender({ base, upperFd, workFd: fd, log })
+    registerRecordDirs({ base, upperFd, workFd: fd, log })
     this.newborn = this.#makeNewborn()
   }
 
@@ -114,19 +118,19 @@ export class Workdir {
     base: number,
     upperFd: number,
     form: WhiteoutForm,
-    marks: MarkReader,
+    xattrs: OverlayXattrs,
     log: Logger,
   ): Workdir | number {
     const { fd } = openPart(base, 'work')
     if (fd < 0) return fd
-    const unhidden: Unhidden[] = []
+    const unhidden: UnfinishedMove[] = []
     const emptied = emptyWork(base, fd, upperFd, log, unhidden)
-    const chosen = emptied < 0 ? emptied : form === 'auto' ? chooseForm(fd, marks, log) : form
+    const chosen = emptied < 0 ? emptied : form === 'auto' ? chooseForm(fd, xattrs, log) : form
     if (typeof chosen === 'number') {
       close(fd)
       return chosen
     }
-    const work = new Workdir(base, fd, upperFd, chosen, marks, log)
+    const work = new Workdir(base, fd, upperFd, chosen, xattrs, log)
     for (const move of unhidden) endMove(work, upperFd, move, log)
     return work
   }
@@ -227,9 +231,9 @@ export class Workdir {
     let result: Result
     try {
       const names: ByteString[] = []
-      const taker = { take: (entry: ByteString) => names.push(entry) > 0 }
+      const visitor = { visit: (entry: ByteString) => names.push(entry) > 0 }
       let seen = 0
-      while ((result = listSome(dir, taker)) > 0) {
+      while ((result = listChunk(dir, visitor)) > 0) {
         for (; seen < names.length; seen++) {
           const hides = this.#isMark(dir, names[seen]!)
           if (hides <= 0) return hides < 0 ? hides : -E.ENOTEMPTY
@@ -245,7 +249,7 @@ export class Workdir {
     result = rmdirat(this.fd, name)
     if (!isNotEmpty(result)) return result
     // Somebody has put something there since.
-    const hidden = this.marks.setOpaque(this.fd, name)
+    const hidden = this.xattrs.setOpaque(this.fd, name)
     if (hidden < 0) this.#log.warn({ name, errno: -hidden }, 'a directory has lost its whiteouts')
     return -E.ENOTEMPTY
   }
@@ -254,9 +258,9 @@ export class Workdir {
   #isMark(dir: number, name: ByteString): Result {
     const stated = statxat(dir, name, this.#stat)
     if (stated < 0) return stated
-    const white = isWhiteout(this.marks, dir, name, this.#stat, false)
+    const white = isWhiteout(this.xattrs, dir, name, this.#stat, false)
     if (white !== 0 || !name.startsWith(DOT_WHITEOUT)) return white
-    return hidesAnother(this, false, dir, name)
+    return isActiveDotWhiteout(this, false, dir, name)
   }
 
   /**
@@ -267,7 +271,7 @@ export class Workdir {
   whiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'directory'): Result {
     if (this.form === 'wh') return this.#dotWhiteout(dirfd, name, there)
     if (this.form === 'xattr') {
-      const marked = this.marks.setXattrWhiteouts(dirfd)
+      const marked = this.xattrs.setXattrWhiteouts(dirfd)
       if (marked < 0) return marked
     }
     if (there === 'nothing') {
@@ -277,7 +281,7 @@ export class Workdir {
     const staged = this.stage(this.#stageWhiteout)
     if (staged.result < 0) return staged.result
     const flags = there === 'directory' ? RENAME_EXCHANGE : 0
-    const result = renameOwn(this.fd, staged.name, dirfd, name, flags)
+    const result = renameWithOwnerAccess(this.fd, staged.name, dirfd, name, flags)
     if (result < 0) this.discard(staged.name)
     else if (there === 'directory') return this.removeReplaced(staged.name, dirfd, name)
     return result
@@ -290,12 +294,12 @@ export class Workdir {
    */
   setAside(dirfd: number, name: ByteString): ByteString | number {
     if (this.form === 'xattr') {
-      const marked = this.marks.setXattrWhiteouts(dirfd)
+      const marked = this.xattrs.setXattrWhiteouts(dirfd)
       if (marked < 0) return marked
     }
     const staged = this.stage(this.#stageWhiteout)
     if (staged.result < 0) return staged.result
-    const result = renameOwn(this.fd, staged.name, dirfd, name, RENAME_EXCHANGE)
+    const result = renameWithOwnerAccess(this.fd, staged.name, dirfd, name, RENAME_EXCHANGE)
     if (result >= 0) return staged.name
     this.discard(staged.name)
     return result
@@ -309,9 +313,9 @@ export class Workdir {
    */
   removeDirectory(dirfd: number, name: ByteString): Result {
     const temp = this.temp()
-    const result = renameOwn(dirfd, name, this.fd, temp, RENAME_NOREPLACE)
+    const result = renameWithOwnerAccess(dirfd, name, this.fd, temp, RENAME_NOREPLACE)
     if (result < 0 || this.#remove(temp) !== -E.ENOTEMPTY) return result
-    const undone = renameOwn(this.fd, temp, dirfd, name, RENAME_NOREPLACE)
+    const undone = renameWithOwnerAccess(this.fd, temp, dirfd, name, RENAME_NOREPLACE)
     return this.#putBack(temp, undone)
   }
 
@@ -321,7 +325,7 @@ export class Workdir {
    */
   removeReplaced(temp: ByteString, dirfd: number, name: ByteString): Result {
     if (this.#remove(temp) !== -E.ENOTEMPTY) return 0
-    const undone = renameOwn(this.fd, temp, dirfd, name, RENAME_EXCHANGE)
+    const undone = renameWithOwnerAccess(this.fd, temp, dirfd, name, RENAME_EXCHANGE)
     if (undone >= 0) this.discard(temp)
     return this.#putBack(temp, undone)
   }
@@ -381,7 +385,7 @@ export class Workdir {
   }
 
   closeAll(): void {
-    removeLenders([this.fd])
+    unregisterRecordDirs([this.fd])
     // The next mount removes it otherwise.
     if (this.#whiteout !== '') void unlinkat(this.fd, this.#whiteout)
     this.#whiteout = ''
@@ -422,7 +426,7 @@ export class Workdir {
     const fd = openat(dirfd, name, O_CREAT | O_EXCL | O_WRONLY, 0o644)
     if (fd < 0) return fd
     close(fd)
-    const result = this.marks.set(dirfd, name, 'whiteout', 'y')
+    const result = this.xattrs.set(dirfd, name, 'whiteout', 'y')
     if (result < 0) this.discard(name)
     return result
   }
@@ -430,7 +434,7 @@ export class Workdir {
   /** `.wh.NAME` first, so that at no time the lower object shows; then the upper one goes. */
   #dotWhiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'directory'): Result {
     const mark = '.wh.' + name
-    const made = makeMark(dirfd, mark)
+    const made = createMarkerFile(dirfd, mark)
     if (made < 0) return made
     if (there === 'nothing') return 0
     const result = there === 'file' ? unlinkat(dirfd, name) : this.removeDirectory(dirfd, name)
@@ -444,7 +448,7 @@ export class Workdir {
   /** Takes a `.wh.NAME` away that hides the name; whether there was one. */
   clearDotWhiteout(dirfd: number, name: ByteString): boolean {
     const mark = DOT_WHITEOUT + name
-    if (mark.length > NAME_MAX || hidesAnother(this, false, dirfd, mark) <= 0) return false
+    if (mark.length > NAME_MAX || isActiveDotWhiteout(this, false, dirfd, mark) <= 0) return false
     return unlinkat(dirfd, mark) >= 0
   }
 
@@ -453,6 +457,6 @@ export class Workdir {
     const { fd, fresh } = openPart(base, 'index')
     if (fd < 0) return fd
     this.indexFd = fd
-    return fresh ? 0 : removeOrphans(fd, this.marks, this.#log)
+    return fresh ? 0 : removeOrphans(fd, this.xattrs, this.#log)
   }
 }

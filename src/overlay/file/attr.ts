@@ -33,16 +33,16 @@ import {
 } from '../../sys/io.js'
 import { openToCut, truncateat } from '../../sys/truncate.js'
 import type { Off } from '../../sys/types.js'
-import { changed } from '../inode/invalidate.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
 import { copyUp } from '../copy-up/copy-up.js'
 import { cutInBackground, freesMuch } from './truncate.js'
 import {
-  Bare,
+  BareSetattr,
   checkChown,
-  isBare,
-  modeLeft,
+  isBareSetattr,
+  modeAfterChange,
   statPlace,
-  whatIsBare,
+  classifyBareSetattr,
 } from '../inode/drop-privileges.js'
 import {
   openHandle,
@@ -53,10 +53,10 @@ import {
   type HandleTable,
 } from './handles.js'
 import { isSame } from '../layer/real-identity.js'
-import { takeCapability } from '../inode/killpriv.js'
+import { removeCapability } from '../inode/killpriv.js'
 import { saveProtect } from '../copy-up/metadata.js'
-import { OWNER_WRITE, withRight } from '../owner/owner-access.js'
-import { notBusy, Protect, type Node } from '../inode/node.js'
+import { OWNER_WRITE, withOwnerAccess } from '../owner/owner-access.js'
+import { throwIfBusy, Protect, type Node } from '../inode/node.js'
 import {
   SetAttrValid as V,
   type Attr,
@@ -69,14 +69,14 @@ import {
 } from '../ops.js'
 import type { Layer } from '../layer/layer.js'
 import {
-  amend,
+  applyOverride,
   dropCapability,
   isOverridden,
-  storeMode,
-  storeOwner,
+  writeOverrideMode,
+  writeOverrideOwner,
 } from '../owner/stat-override.js'
-import { isOwnerRefusal, UNMAPPED, type Owners } from '../owner/idmap.js'
-import { openRegular, orWait, reopenRegular } from '../layer/open-regular.js'
+import { isChownRefusal, UNMAPPED, type Idmap } from '../owner/idmap.js'
+import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
 import {
   fillAttr,
   identifyAgain,
@@ -87,7 +87,7 @@ import {
   statNode,
   type Union,
 } from '../union.js'
-import { changedHere, told } from '../inode/lower-version.js'
+import { forgetVersion, rememberVersion } from '../inode/lower-version.js'
 import { pin, unpin } from '../inode/pin.js'
 
 const place = new Place()
@@ -99,7 +99,7 @@ export function getattr(u: Union, handles: HandleTable, node: Node, fh: Fh, out:
 
 /** Tells the attributes that are in `u.st`. */
 function tell(u: Union, node: Node, out: Attr): Result {
-  told(u, node, u.st)
+  rememberVersion(u, node, u.st)
   fillAttr(u, node, u.st, out)
   return node.metacopy ? addDataBlocks(u, node, out) : 0
 }
@@ -125,11 +125,11 @@ export function setattr(
 ): Result {
   const valid = set.valid
   if (isReadOnly(u)) return -E.EROFS
-  notBusy(node)
+  throwIfBusy(node)
   if (bringsNothing(u, node, set)) return getattr(u, handles, node, set.fh, out)
   if (node.protect !== 0 && !allowedOnProtected(u, node, set)) return -E.EPERM
   // Before anything is copied up for it (kernel: notify_change).
-  if (u.owners !== null && !canOwn(u.owners, set)) return -E.EOVERFLOW
+  if (u.idmap !== null && !canOwn(u.idmap, set)) return -E.EOVERFLOW
   const taken = whatIsTaken(u, handles, node, set, caller)
   if (typeof taken === 'number') return taken
   // The VFS asks for no such thing; opening a FIFO for it would wait for ever.
@@ -138,7 +138,7 @@ export function setattr(
   const copiesEmpty = emptied && !node.upper
   const copied = copyUp(u, node, !emptied)
   if (copied < 0) return copied
-  if ((valid & (V.SIZE | V.MTIME)) !== 0) changedHere(node)
+  if ((valid & (V.SIZE | V.MTIME)) !== 0) forgetVersion(node)
   // Before other times are set than those of what has yet to come.
   if ((valid & (V.MTIME | V.SIZE)) === V.MTIME && !u.writeback) settle(u, node)
   const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
@@ -163,10 +163,10 @@ export function setattr(
 }
 
 /** Whether the owner that is to be set has an id on disk. */
-function canOwn(owners: Owners, { valid, uid, gid }: SetAttr): boolean {
-  if (owners.squashes) return true
-  if ((valid & V.UID) !== 0 && owners.uids.toDisk(uid) === UNMAPPED) return false
-  return (valid & V.GID) === 0 || owners.gids.toDisk(gid) !== UNMAPPED
+function canOwn(idmap: Idmap, { valid, uid, gid }: SetAttr): boolean {
+  if (idmap.squashes) return true
+  if ((valid & V.UID) !== 0 && idmap.uids.toDisk(uid) === UNMAPPED) return false
+  return (valid & V.GID) === 0 || idmap.gids.toDisk(gid) !== UNMAPPED
 }
 
 /** What the kernel's write-back sends, through a handle (fs/fuse/inode.c:fuse_flush_times). */
@@ -231,7 +231,7 @@ function find(u: Union, node: Node, valid: number, handle: FileHandle | undefine
 
 /** What a change takes of set-id bits. */
 interface Taken {
-  /** One of `Bare`, or -1 for a request that names an attribute. */
+  /** One of `BareSetattr`, or -1 for a request that names an attribute. */
   bare: number
   /** The mode before, and the one that is left; the same where nothing goes. */
   before: number
@@ -249,15 +249,19 @@ function whatIsTaken(
 ): Taken | Result {
   const { valid } = set
   const kills = (valid & V.KILL_SUIDGID) !== 0 && (valid & V.MODE) === 0
-  if (!kills && !isBare(valid)) return NOTHING
-  const bare = isBare(valid) ? whatIsBare(u, node, valid, caller) : -1
+  if (!kills && !isBareSetattr(valid)) return NOTHING
+  const bare = isBareSetattr(valid) ? classifyBareSetattr(u, node, valid, caller) : -1
   let result = statOpen(u, handles, node, set.fh, u.st)
   // A truncation takes them whoever asks; it may well be somebody else's file.
-  if (result >= 0 && ((kills && (valid & V.SIZE) === 0) || bare === Bare.CHOWN))
+  if (result >= 0 && ((kills && (valid & V.SIZE) === 0) || bare === BareSetattr.CHOWN))
     result = checkChown(u, u.st, caller)
   if (result < 0) return result
   const before = u.st.mode
-  return { bare, before, left: bare === Bare.KEEPS ? before : modeLeft(u, u.st, caller) }
+  return {
+    bare,
+    before,
+    left: bare === BareSetattr.KEEPS ? before : modeAfterChange(u, u.st, caller),
+  }
 }
 
 function apply(
@@ -298,7 +302,7 @@ function apply(
     done = true
     return last
   }
-  if (bare === Bare.KEEPS || bare === Bare.DROPS)
+  if (bare === BareSetattr.KEEPS || bare === BareSetattr.DROPS)
     return step(() => takeBeforeWrite(u, place, before, left))
   const kill = before !== 0
   const { override, upper } = u
@@ -309,7 +313,7 @@ function apply(
     if (changing) result = step(() => changeOwner(u, upper, node, set, drops, caller))
     return result < 0 ? result : step(() => setTimes(fd, name, set))
   }
-  const chowns = (valid & (V.UID | V.GID)) !== 0 || bare === Bare.CHOWN
+  const chowns = (valid & (V.UID | V.GID)) !== 0 || bare === BareSetattr.CHOWN
   if (chowns) {
     const uid = (valid & V.UID) !== 0 ? set.uid : -1
     const gid = (valid & V.GID) !== 0 ? set.gid : -1
@@ -335,13 +339,13 @@ function apply(
  */
 function takeBeforeWrite(u: Union, at: Place, before: number, left: number): Result {
   const { fd, name } = at
-  let result = takeCapability(u, at)
+  let result = removeCapability(u, at)
   if (result < 0) return result
   if (left === before) return 0
   if (!u.override || u.upper === null) return chmod(fd, name, left)
   result = statPlace(at, u.st)
-  if (result >= 0) result = amend(u.upper, fd, name, u.st)
-  return result < 0 ? result : storeMode(u.upper, fd, name, u.st, left)
+  if (result >= 0) result = applyOverride(u.upper, fd, name, u.st)
+  return result < 0 ? result : writeOverrideMode(u.upper, fd, name, u.st, left)
 }
 
 /** Owner and mode of what keeps them in an attribute; the object is at `place`. */
@@ -357,19 +361,19 @@ function changeOwner(
   const { valid } = set
   const st = u.st
   let result = statPlace(place, st)
-  if (result >= 0) result = amend(upper, fd, name, st)
+  if (result >= 0) result = applyOverride(upper, fd, name, st)
   if (result < 0) return result
   let mode = st.mode
   if ((valid & V.MODE) !== 0) {
     if (node.type === S_IFLNK) return -E.EOPNOTSUPP
     mode = (mode & S_IFMT) | (set.mode & 0o7777)
-  } else if (kill && !node.isDir) mode = modeLeft(u, st, caller)
-  const uid = (valid & V.UID) === 0 ? UNMAPPED : (u.owners?.uids.toDisk(set.uid) ?? set.uid)
-  const gid = (valid & V.GID) === 0 ? UNMAPPED : (u.owners?.gids.toDisk(set.gid) ?? set.gid)
+  } else if (kill && !node.isDir) mode = modeAfterChange(u, st, caller)
+  const uid = (valid & V.UID) === 0 ? UNMAPPED : (u.idmap?.uids.toDisk(set.uid) ?? set.uid)
+  const gid = (valid & V.GID) === 0 ? UNMAPPED : (u.idmap?.gids.toDisk(set.gid) ?? set.gid)
   result = kill ? dropCapability(upper, fd, name) : 0
   if (result < 0) return result
   const owner = uid === UNMAPPED ? st.uid : uid
-  return storeOwner(upper, fd, name, st, owner, gid === UNMAPPED ? st.gid : gid, mode)
+  return writeOverrideOwner(upper, fd, name, st, owner, gid === UNMAPPED ? st.gid : gid, mode)
 }
 
 function setTimes(fd: number, name: ByteString, set: SetAttr): Result {
@@ -388,11 +392,11 @@ function setTimes(fd: number, name: ByteString, set: SetAttr): Result {
 
 /** @param uid as it is shown, or -1: unchanged. `gid` likewise */
 function chown(u: Union, fd: number, name: string, uid: number, gid: number): Result {
-  const { owners } = u
-  const diskUid = owners === null || uid === -1 ? uid : owners.uids.toDisk(uid)
-  const diskGid = owners === null || gid === -1 ? gid : owners.gids.toDisk(gid)
+  const { idmap } = u
+  const diskUid = idmap === null || uid === -1 ? uid : idmap.uids.toDisk(uid)
+  const diskGid = idmap === null || gid === -1 ? gid : idmap.gids.toDisk(gid)
   const result = name === '' ? fchown(fd, diskUid, diskGid) : fchownat(fd, name, diskUid, diskGid)
-  return result < 0 && owners?.squashes === true && isOwnerRefusal(result) ? 0 : result
+  return result < 0 && idmap?.squashes === true && isChownRefusal(result) ? 0 : result
 }
 
 function chmod(fd: number, name: string, mode: number): Result {
@@ -411,8 +415,8 @@ function truncate(u: Union, at: Place, writableFd: number, size: Off, keepTime: 
   const { atimeSec, atimeNsec, mtimeSec, mtimeNsec } = u.st
   let result = writableFd >= 0 ? ftruncate(writableFd, size) : truncateat(fd, name, size)
   if (result === -E.EACCES)
-    result = withRight(fd, name, OWNER_WRITE, () => truncateat(fd, name, size))
-  result = orWait(u, result)
+    result = withOwnerAccess(fd, name, OWNER_WRITE, () => truncateat(fd, name, size))
+  result = orPending(u, result)
   if (!keepTime || result < 0) return result
   // What is cut stays cut: the kernel brings the time of that itself.
   const timed =
@@ -427,10 +431,10 @@ function truncate(u: Union, at: Place, writableFd: number, size: Off, keepTime: 
 function ownToCut(u: Union, { fd, name }: Place, writableFd: number): Result {
   if (writableFd >= 0) return dup(writableFd)
   const own = openToCut(fd, name)
-  if (own !== -E.EACCES) return orWait(u, own)
-  return orWait(
+  if (own !== -E.EACCES) return orPending(u, own)
+  return orPending(
     u,
-    withRight(fd, name, OWNER_WRITE, () => openToCut(fd, name)),
+    withOwnerAccess(fd, name, OWNER_WRITE, () => openToCut(fd, name)),
   )
 }
 
@@ -440,7 +444,7 @@ function openForFlags(u: Union, node: Node): Result {
   if (result < 0) return result
   const { fd, name } = place
   if (node.isDir) return openat(fd, name || '.', O_RDONLY | O_DIRECTORY)
-  return orWait(
+  return orPending(
     u,
     name === '' ? reopenRegular(fd, O_RDONLY, node) : openRegular(fd, name, O_RDONLY, node),
   )
@@ -474,7 +478,7 @@ export function getFlags(u: Union, node: Node): Result {
  */
 export function setFlags(u: Union, node: Node, flags: number): Result {
   if (isReadOnly(u)) return -E.EROFS
-  notBusy(node)
+  throwIfBusy(node)
   const copied = copyUp(u, node)
   if (copied < 0) return copied
   const fd = openForFlags(u, node)
@@ -489,7 +493,7 @@ export function setFlags(u: Union, node: Node, flags: number): Result {
   if (result < 0) return result
   // The time of this; and new attributes have the kernel ask before the next write, which it may
   // believe that it need not (S_NOSEC).
-  changed(u, node)
+  invalidateAttrs(u, node)
   node.protect = protect
   return 0
 }

@@ -22,7 +22,7 @@ import { offPlus, type Off } from '../../sys/types.js'
 import { claim } from '../../sys/slow.js'
 import { Stat } from '../../sys/stat.js'
 import { openToCut, truncateat } from '../../sys/truncate.js'
-import { changed } from '../inode/invalidate.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
 import { copyUp } from '../copy-up/copy-up.js'
 import { cutInBackground, freesMuch } from './truncate.js'
 import { statPlace } from '../inode/drop-privileges.js'
@@ -38,19 +38,19 @@ import { isSame } from '../layer/real-identity.js'
 import {
   dropForWrite,
   isPrivileged,
-  keepMtime,
-  keptCapability,
+  restoreMtime,
+  readLostCapability,
   restoreCapability,
   restoreSetId,
 } from '../inode/killpriv.js'
-import { rightToOpen, withRight } from '../owner/owner-access.js'
+import { accessToOpen, withOwnerAccess } from '../owner/owner-access.js'
 import { openData, settleData } from '../copy-up/metacopy.js'
-import { Node, notBusy, Protect } from '../inode/node.js'
+import { Node, throwIfBusy, Protect } from '../inode/node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from '../ops.js'
-import { amend } from '../owner/stat-override.js'
-import { openRegular, orWait, reopenRegular } from '../layer/open-regular.js'
+import { applyOverride } from '../owner/stat-override.js'
+import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
 import { isReadOnly, layerOf, locate, Place, statNode, type Union } from '../union.js'
-import { CHANGED, changedHere, isOther } from '../inode/lower-version.js'
+import { CHANGED, forgetVersion, isOtherVersion } from '../inode/lower-version.js'
 
 export class FileHandle {
   readonly fh: Fh
@@ -99,7 +99,7 @@ export class HandleTable {
     if (fd >= 0) claim(fd)
     this.#files.set(handle.fh, handle)
     node.unread = -1
-    if (writable) changedHere(node)
+    if (writable) forgetVersion(node)
     if (node.handles === null) node.handles = [handle]
     else addHandle(node.handles, handle)
     return handle
@@ -233,11 +233,11 @@ export function openFile(
     if ((node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
     if ((node.protect & Protect.APPEND) !== 0 && ((flags & O_APPEND) === 0 || truncate))
       return -E.EPERM
-    if (truncate) notBusy(node)
+    if (truncate) throwIfBusy(node)
     copiesEmpty = truncate && !node.upper
     const copied = copyUp(u, node, !truncate)
     if (copied < 0) return copied
-    if (truncate) changedHere(node)
+    if (truncate) forgetVersion(node)
   } else if (u.readsAll && !isOnSlow(u, node)) {
     // A name that another object has by now is looked up again: when data is read, it is too late
     // for that.
@@ -255,19 +255,19 @@ export function openFile(
   if (mode === O_WRONLY) real |= O_NOATIME
   let opened = openReal(u, node, real)
   if (opened < 0 && copiesEmpty) opened = openReal(u, node, real)
-  const fd = orWait(u, opened, flags)
+  const fd = orPending(u, opened, flags)
   if (fd < 0) return fd
   if (truncate) {
     let result = cutOpen(u, node, fd, killFor, writable)
     if (result < 0 && copiesEmpty) result = cutOpen(u, node, fd, killFor, writable)
     if (result < 0) {
       close(fd)
-      return orWait(u, result, flags)
+      return orPending(u, result, flags)
     }
   }
   out.privileged = writable && isPrivileged(u, node, fd, st)
   // As in `copyUp`: what is written would be added to what the kernel has.
-  if (writable && !truncate && isOther(u, node, st)) {
+  if (writable && !truncate && isOtherVersion(u, node, st)) {
     close(fd)
     node.version = CHANGED
     return -E.ESTALE
@@ -306,7 +306,7 @@ export function realFd(u: Union, handle: FileHandle): Result {
 /**
  * Opens the node's real file, or its data for a metadata-only copy.
  *
- * @returns the descriptor, or -errno; -EAGAIN while somebody has a lease on it, for `orWait`
+ * @returns the descriptor, or -errno; -EAGAIN while somebody has a lease on it, for `orPending`
  */
 export function openReal(u: Union, node: Node, flags: number): Result {
   const wants =
@@ -316,7 +316,7 @@ export function openReal(u: Union, node: Node, flags: number): Result {
   const result = openRealOnce(u, node, wants)
   // Where the kernel can't look the name up again, as for a READ, it does so when it is used the
   // next time.
-  if (result === -E.ESTALE) changed(u, node)
+  if (result === -E.ESTALE) invalidateAttrs(u, node)
   if (result !== -E.EMFILE && result !== -E.ENFILE) return result
   u.fds.shrink()
   return openRealOnce(u, node, wants)
@@ -330,11 +330,11 @@ function openRealOnce(u: Union, node: Node, flags: number): Result {
   if (located < 0) return located
   const first = openPlace(place, flags, node)
   if (first !== -E.EACCES || !node.upper) return first
-  const lent = withRight(place.fd, place.name, rightToOpen(flags), () =>
+  const lent = withOwnerAccess(place.fd, place.name, accessToOpen(flags), () =>
     openPlace(place, flags, node),
   )
   // Its mode was another one for a moment, which moves the ctime.
-  if (lent !== -E.EACCES) changed(u, node)
+  if (lent !== -E.EACCES) invalidateAttrs(u, node)
   return lent
 }
 
@@ -365,8 +365,8 @@ export function readFile(
   pos: Off,
 ): Result {
   // A file system may lock an inode for who reads it, too.
-  notBusy(handle.node)
-  const fd = orWait(u, realFd(u, handle))
+  throwIfBusy(handle.node)
+  const fd = orPending(u, realFd(u, handle))
   if (fd < 0) return fd
   let done = 0
   while (done < length) {
@@ -400,8 +400,8 @@ export function writeFile(
   killFor: Caller | null,
   late: boolean,
 ): Result {
-  notBusy(handle.node)
-  const kept = late && handle.node.capable ? keptCapability(handle.fd) : -E.ENODATA
+  throwIfBusy(handle.node)
+  const kept = late && handle.node.capable ? readLostCapability(handle.fd) : -E.ENODATA
   if (typeof kept === 'number' && kept !== -E.ENODATA) return kept
   // Before the data, as in the kernel: a write that fails may have taken them, none that succeeds
   // leaves them.
@@ -416,7 +416,7 @@ export function writeFile(
   if (typeof kept !== 'number') restoreCapability(u, handle.fd, kept)
   if (late && known && (mode & (S_ISUID | S_ISGID)) !== 0) restoreSetId(u, handle.fd, mode)
   // As in ranges.ts, without a closure for every write.
-  if (u.writeback && known) keepMtime(u, handle.fd, mtimeSec, mtimeNsec)
+  if (u.writeback && known) restoreMtime(u, handle.fd, mtimeSec, mtimeNsec)
   return done
 }
 
@@ -441,9 +441,9 @@ export function syncFd(u: Union, fd: number, datasync: boolean): Result {
 }
 
 export function lseekFile(u: Union, handle: FileHandle, offset: Off, whence: number): Off {
-  notBusy(handle.node)
+  throwIfBusy(handle.node)
   settle(u, handle.node)
-  const fd = orWait(u, realFd(u, handle))
+  const fd = orPending(u, realFd(u, handle))
   return fd < 0 ? fd : seek(fd, offset, whence)
 }
 
@@ -493,11 +493,12 @@ export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out
     const result = statNode(u, node, out)
     const stale = result >= 0 && !isSame(node, out)
     // Who has a file open that was replaced beneath reads on from it, so its size counts.
-    if (result >= 0 && !stale && (node.handles === null || !isOther(u, node, out))) return result
+    if (result >= 0 && !stale && (node.handles === null || !isOtherVersion(u, node, out)))
+      return result
     const handle = openHandle(node, fh === 0 ? undefined : handles.get(fh))
     if (handle === undefined) return stale ? -E.ESTALE : result
     fd = handle.fd
   }
   const stated = fstatx(fd, out)
-  return stated < 0 || !u.amends ? stated : amend(layerOf(u, node), fd, '', out)
+  return stated < 0 || !u.appliesOverrides ? stated : applyOverride(layerOf(u, node), fd, '', out)
 }

@@ -15,7 +15,7 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { claim } from '../../sys/slow.js'
 import { BoundedCache } from '../layer/bounded-cache.js'
-import { MOST_EACH, standingBudget } from '../layer/descriptor-budget.js'
+import { MAX_BUDGET, inodeFileBudget } from '../layer/descriptor-budget.js'
 import { copyUp } from '../copy-up/copy-up.js'
 import { FileHandle, HandleTable, openReal } from './handles.js'
 import { isPrivileged } from '../inode/killpriv.js'
@@ -30,7 +30,7 @@ export const standingCache = (most: number, bound = () => most): Open =>
   new BoundedCache(most, bound, (owner, handle) => owner.closed(handle))
 
 /** Of all unions of this thread. */
-export const threadStanding = standingCache(MOST_EACH, standingBudget)
+export const threadStanding = standingCache(MAX_BUDGET, inodeFileBudget)
 
 export class StandingHandles extends HandleTable {
   readonly #u: Union

@@ -19,11 +19,11 @@ import { Stat } from '../../sys/stat.js'
 import { offDistance, offPlus, type Off } from '../../sys/types.js'
 import { realFd, type FileHandle } from './handles.js'
 import { series } from '../jobs/pool.js'
-import { keepMtime } from '../inode/killpriv.js'
-import { notBusy, Protect } from '../inode/node.js'
+import { restoreMtime } from '../inode/killpriv.js'
+import { throwIfBusy, Protect } from '../inode/node.js'
 import { Pending, type Result } from '../ops.js'
 import { dropCapability } from '../owner/stat-override.js'
-import { orWait } from '../layer/open-regular.js'
+import { orPending } from '../layer/open-regular.js'
 import type { Union } from '../union.js'
 
 /** So much is done at once in the union's thread: handing over costs more. */
@@ -47,7 +47,7 @@ function beforeChange(u: Union, handle: FileHandle): ((fd: number) => void) | Re
   if (dropped < 0) return dropped
   if (!u.writeback || fstatx(handle.fd, st) < 0) return () => {}
   const { mtimeSec, mtimeNsec } = st
-  return fd => keepMtime(u, fd, mtimeSec, mtimeNsec)
+  return fd => restoreMtime(u, fd, mtimeSec, mtimeNsec)
 }
 
 /** @throws Pending where that may take long */
@@ -63,7 +63,7 @@ export function fallocateFile(
   if ((handle.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   if ((handle.node.protect & Protect.APPEND) !== 0 && (mode & ~FALLOC_FL_KEEP_SIZE) !== 0)
     return -E.EPERM
-  notBusy(handle.node)
+  throwIfBusy(handle.node)
   if (length <= INLINE_SPACE && (mode & MOVES) === 0) {
     const after = beforeChange(u, handle)
     if (typeof after === 'number') return after
@@ -110,8 +110,8 @@ export function copyFileRange(
   if (!target.writable) return -E.EBADF
   // Kernel: generic_copy_file_checks().
   if ((target.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
-  notBusy(target.node)
-  const from = orWait(u, realFd(u, source))
+  throwIfBusy(target.node)
+  const from = orPending(u, realFd(u, source))
   if (from < 0) return from
   const result = fstatx(from, st)
   if (result < 0) return result

@@ -9,13 +9,13 @@ import { fstatx, statxat } from '../../sys/at.js'
 import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import type { Off } from '../../sys/types.js'
-import { changed } from '../inode/invalidate.js'
-import { keepMtime } from '../inode/killpriv.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
+import { restoreMtime } from '../inode/killpriv.js'
 import type { Node } from '../inode/node.js'
 import { Pending } from '../ops.js'
 import { BULKY, isBulky } from '../namei/remove.js'
 import type { Place, Union } from '../union.js'
-import { changedHere } from '../inode/lower-version.js'
+import { forgetVersion } from '../inode/lower-version.js'
 
 const BLOCK = 512
 
@@ -33,8 +33,8 @@ export function freesMuch(
   if (stated < 0 || !isBulky(st)) return false
   if (size < st.size64) return true
   // Space that was allotted behind the end. Once: what the file system counts may not change.
-  const before = node.readied
-  node.readied = false
+  const before = node.prepared
+  node.prepared = false
   return !before && size === st.size64 && isBulky({ blocks: st.blocks - st.size / BLOCK })
 }
 
@@ -57,13 +57,13 @@ export function cutInBackground(
   const job = u.pool.submit(
     { kind: 'truncate', fd, size },
     result => {
-      if (timed && result >= 0) keepMtime(u, fd, mtimeSec, mtimeNsec)
+      if (timed && result >= 0) restoreMtime(u, fd, mtimeSec, mtimeNsec)
       close(fd)
       // Attributes may have been told in the middle.
-      changedHere(node)
-      changed(u, node)
+      forgetVersion(node)
+      invalidateAttrs(u, node)
       node.busy = null
-      node.readied = result >= 0
+      node.prepared = result >= 0
       u.nodes.release(node)
       return result
     },

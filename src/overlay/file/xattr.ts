@@ -13,21 +13,21 @@ import {
   removexattrat,
   setxattrat,
 } from '../../sys/xattr.js'
-import { ACL_ACCESS, ACL_DEFAULT, modeOfAcl, putMode } from '../owner/acl.js'
+import { ACL_ACCESS, ACL_DEFAULT, modeOfAcl, setAclMode } from '../owner/acl.js'
 import { copyUp } from '../copy-up/copy-up.js'
 import { checkCapabilityRemoval } from '../inode/drop-privileges.js'
 import { isOpenToWrite } from '../inode/handle-list.js'
 import { settle } from './handles.js'
 import { CAPABILITY, diskValue, holdsIds, shownValue } from '../owner/xattr-ids.js'
-import { notBusy, type Node } from '../inode/node.js'
+import { throwIfBusy, type Node } from '../inode/node.js'
 import { ROOT_ID, type ByteString, type Caller, type Result } from '../ops.js'
 import type { Layer } from '../layer/layer.js'
 import {
   diskMode,
-  hasCredibleAttributes,
+  hasCredibleOverride,
   isStoredElsewhere,
   storedName,
-  storeMode,
+  writeOverrideMode,
   visibleName,
 } from '../owner/stat-override.js'
 import { isCapable, isMember } from '../owner/setid.js'
@@ -68,7 +68,7 @@ export function getxattr(
     const layer = layerOf(u, node)
     const real = realName(u, layer, name)
     if (real === '' || isIncredible(layer, place, name)) return -E.ENODATA
-    if ((u.owners !== null || u.override) && holdsIds(name)) {
+    if ((u.idmap !== null || u.override) && holdsIds(name)) {
       const value = getxattrValue(place.fd, place.name, real)
       const shown = typeof value === 'number' ? orNoAcl(name, value) : toShow(u, node, name, value)
       return typeof shown === 'number' ? shown : putValue(shown, buf, offset, room)
@@ -92,14 +92,14 @@ const orNoAcl = (name: ByteString, found: Result): Result =>
 
 /** Whether a layer may have an attribute under this name that is not believed. */
 const isIncredible = (layer: Layer | null, { fd, name: at }: Place, name: ByteString): boolean =>
-  layer?.cautious === true &&
+  layer?.checksOverrides === true &&
   isStoredElsewhere(layer, name) &&
-  !hasCredibleAttributes(layer, fd, at)
+  !hasCredibleOverride(layer, fd, at)
 
 /** What a user's attribute is called in a layer; '' for one that users have no access to. */
 function realName(u: Union, layer: Layer | null, name: ByteString): ByteString {
   const stored = u.override ? storedName(layer, name) : name
-  return (layer?.marks ?? u.marks).escape(stored)
+  return (layer?.xattrs ?? u.xattrs).escape(stored)
 }
 
 /** A value that holds ids, of what is at `place`, as it is shown; or -errno. */
@@ -108,10 +108,10 @@ function toShow(u: Union, node: Node, name: ByteString, value: Buffer): Buffer |
     // The inode's own permissions, which the kernel keeps in the ACL, are others.
     const result = statAt(u, node, place, u.st)
     if (result < 0) return result
-    putMode(value, u.st.mode)
+    setAclMode(value, u.st.mode)
   }
-  const asShown = u.owners === null || (u.amends && layerOf(u, node)?.shownBy != null)
-  return asShown ? value : shownValue(u.owners, name, value)
+  const asShown = u.idmap === null || (u.appliesOverrides && layerOf(u, node)?.mountIdmap != null)
+  return asShown ? value : shownValue(u.idmap, name, value)
 }
 
 /** Answers with a value that is at hand. */
@@ -135,12 +135,12 @@ export function listxattr(
   const result = pinToRead(u, node, place)
   if (result < 0) return result
   const layer = layerOf(u, node)
-  const marks = layer?.marks ?? u.marks
+  const xattrs = layer?.xattrs ?? u.xattrs
   let names: ByteString[] | number
   let credible: boolean
   try {
     names = listxattrNames(place.fd, place.name)
-    credible = layer === null || !u.override || hasCredibleAttributes(layer, place.fd, place.name)
+    credible = layer === null || !u.override || hasCredibleOverride(layer, place.fd, place.name)
   } finally {
     unpin(place)
   }
@@ -148,14 +148,14 @@ export function listxattr(
   let list = ''
   let shows: boolean | undefined
   for (const real of names) {
-    if (marks.isPrivate(real)) continue
+    if (xattrs.isPrivate(real)) continue
     if (real.startsWith('trusted.')) {
       shows ??= typeof trusted === 'boolean' ? trusted : isCapable(trusted, CAP_SYS_ADMIN)
       if (!shows) continue
     }
     const visible = u.override ? visibleName(layer, real) : real
     if (visible !== real && !credible) continue
-    if (visible !== '') list += marks.unescape(visible) + '\0'
+    if (visible !== '') list += xattrs.unescape(visible) + '\0'
   }
   // The kernel counts what is hidden, too (ovl_listxattr). Here a copy-up between a program's two
   // calls, for the size and for the list, would happen often enough to matter: cp(1) dies of a list
@@ -166,7 +166,7 @@ export function listxattr(
 
 /** After a change of what is at `place`. */
 function stillIs(u: Union, node: Node): void {
-  if (u.upper?.keepsBirths === false && statAt(u, node, place, u.st) >= 0)
+  if (u.upper?.keepsBirthTimes === false && statAt(u, node, place, u.st) >= 0)
     identifyAgain(u, node, u.st)
 }
 
@@ -182,10 +182,10 @@ export function setxattr(
   if (isReadOnly(u)) return -E.EROFS
   if (node.protect !== 0) return -E.EPERM
   const real = realName(u, u.upper, name)
-  if (real === '' || (node.id === ROOT_ID && u.marks.saysOther(name))) return -E.EPERM
-  const stored = u.owners !== null && holdsIds(name) ? diskValue(u.owners, name, value) : value
+  if (real === '' || (node.id === ROOT_ID && u.xattrs.changesInfix(name))) return -E.EPERM
+  const stored = u.idmap !== null && holdsIds(name) ? diskValue(u.idmap, name, value) : value
   if (typeof stored === 'number') return stored
-  notBusy(node)
+  throwIfBusy(node)
   const copied = copyUp(u, node)
   if (copied < 0) return copied
   // A late write to the real file would drop the capability again.
@@ -233,7 +233,7 @@ function setAcl(
   const mode = modeOfAcl(value, u.st.mode) & (killSgid ? ~S_ISGID : ~0)
   const acl = Buffer.from(stored)
   // At no time more than the inode is to have: what others may write to is not believed.
-  if (u.override) putMode(acl, diskMode(mode))
+  if (u.override) setAclMode(acl, diskMode(mode))
   const before = getxattrValue(fd, name, ACL_ACCESS)
   if (typeof before === 'number' && before !== -E.ENODATA && before !== -E.EOPNOTSUPP) return before
   result = setxattrat(fd, name, ACL_ACCESS, acl, flags)
@@ -257,7 +257,7 @@ export function removexattr(u: Union, node: Node, name: ByteString, caller: Call
   const byWrite = name === CAPABILITY && !u.noOpen && isOpenToWrite(node)
   if (node.protect !== 0 && !byWrite) return -E.EPERM
   if (realName(u, layerOf(u, node), name) === '') return -E.ENODATA
-  notBusy(node)
+  throwIfBusy(node)
   let result = pin(u, node, place)
   if (result < 0) return result
   try {
@@ -314,6 +314,6 @@ export function defaultAcl(u: Union, node: Node): Buffer | Result | null {
 /** @param mode of the object that is in `u.st` */
 function setMode(u: Union, at: Place, full: number): Result {
   const mode = full & 0o7777
-  if (u.override && u.upper !== null) return storeMode(u.upper, at.fd, at.name, u.st, mode)
+  if (u.override && u.upper !== null) return writeOverrideMode(u.upper, at.fd, at.name, u.st, mode)
   return at.name === '' ? fchmod(at.fd, mode) : fchmodat(at.fd, at.name, mode)
 }

@@ -8,19 +8,19 @@ import { fchmod, fstatx, statxat } from '../../sys/at.js'
 import { CAP_FSETID } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
-import { changed } from './invalidate.js'
+import { invalidateAttrs } from './invalidate.js'
 import { isOpenToWrite } from './handle-list.js'
 import type { Node } from './node.js'
 import { SetAttrValid as V, type Caller, type Result } from '../ops.js'
-import { amend, storeMode } from '../owner/stat-override.js'
-import { isCapable, isInChown, mayChangeMode, privilegesLeft } from '../owner/setid.js'
+import { applyOverride, writeOverrideMode } from '../owner/stat-override.js'
+import { isCapable, isInChown, mayChangeMode, modeWithoutSetid } from '../owner/setid.js'
 import { shownGid, shownUid, type Place, type Union } from '../union.js'
 
 const st = new Stat()
 
-/** The mode that a change by `caller` leaves of the one in `of` (privilegesLeft). */
-export function modeLeft(u: Union, of: Stat, caller: Caller): number {
-  return privilegesLeft(of.mode, shownUid(u, of), shownGid(u, of), caller)
+/** The mode that a change by `caller` leaves of the one in `of` (modeWithoutSetid). */
+export function modeAfterChange(u: Union, of: Stat, caller: Caller): number {
+  return modeWithoutSetid(of.mode, shownUid(u, of), shownGid(u, of), caller)
 }
 
 /**
@@ -29,21 +29,21 @@ export function modeLeft(u: Union, of: Stat, caller: Caller): number {
  */
 export function dropPrivileges(u: Union, node: Node, fd: number, caller: Caller): Result {
   let result = fstatx(fd, st)
-  if (result >= 0 && u.override) result = amend(u.upper, fd, '', st)
+  if (result >= 0 && u.override) result = applyOverride(u.upper, fd, '', st)
   if (result < 0) return result
-  const mode = modeLeft(u, st, caller)
+  const mode = modeAfterChange(u, st, caller)
   if (mode === st.mode) return 0
   result =
     u.override && u.upper !== null
-      ? storeMode(u.upper, fd, '', st, mode)
+      ? writeOverrideMode(u.upper, fd, '', st, mode)
       : fchmod(fd, mode & 0o7777)
   // Neither a WRITE nor an OPEN has attributes in its answer.
-  if (result >= 0) changed(u, node)
+  if (result >= 0) invalidateAttrs(u, node)
   return result
 }
 
 /** What a SETATTR that names no attribute is about. */
-export const Bare = {
+export const BareSetattr = {
   /** chown(2) with -1 for both, which takes the bits from everybody's file. */
   CHOWN: 0,
   /** A change of data that is about to happen, by somebody who may not keep the bits. */
@@ -54,7 +54,7 @@ export const Bare = {
 
 /** Attributes that a SETATTR can set; without any it is about set-id bits and the capability. */
 const ANY = V.MODE | V.UID | V.GID | V.SIZE | V.ATIME | V.MTIME | V.KILL_SUIDGID
-export const isBare = (valid: number): boolean => (valid & ANY) === 0
+export const isBareSetattr = (valid: number): boolean => (valid & ANY) === 0
 
 /**
  * What a request without attributes is about (kernel: fuse_setattr, which takes ATTR_KILL_SUID and
@@ -63,9 +63,9 @@ export const isBare = (valid: number): boolean => (valid & ANY) === 0
  * for writing. Where nothing tells it is a change of data, which the caller would be allowed to
  * make.
  */
-export function whatIsBare(u: Union, node: Node, valid: number, caller: Caller): number {
-  if (isChown(u, node, valid, caller)) return Bare.CHOWN
-  return isCapable(caller, CAP_FSETID) ? Bare.KEEPS : Bare.DROPS
+export function classifyBareSetattr(u: Union, node: Node, valid: number, caller: Caller): number {
+  if (isChown(u, node, valid, caller)) return BareSetattr.CHOWN
+  return isCapable(caller, CAP_FSETID) ? BareSetattr.KEEPS : BareSetattr.DROPS
 }
 
 function isChown(u: Union, node: Node, valid: number, caller: Caller): boolean {
@@ -86,7 +86,7 @@ const isNeverWritten = (u: Union, node: Node): boolean => !u.noOpen && !isOpenTo
  * @returns 0 or -EPERM
  */
 export function checkChown(u: Union, of: Stat, caller: Caller): Result {
-  if (of.isDir || (of.mode & 0o6000) === 0 || modeLeft(u, of, caller) === of.mode) return 0
+  if (of.isDir || (of.mode & 0o6000) === 0 || modeAfterChange(u, of, caller) === of.mode) return 0
   return mayChangeMode(caller, shownUid(u, of)) ? 0 : -E.EPERM
 }
 

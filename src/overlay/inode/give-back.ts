@@ -12,18 +12,18 @@ import type { Union } from '../union.js'
  * Nodes of one message. The kernel takes its time for each, and a thread does other things between
  * two messages.
  */
-const AT_ONCE = 1024
+const BATCH = 1024
 
 /**
  * Goes on in the background.
  * @param over is called when all was asked for
  */
-export function giveBack(u: Union, most: number, over: () => void): void {
+export function forgetCachedNodes(u: Union, most: number, over: () => void): void {
   const nodes = u.nodes.cached()
   let left = most
   const next = (result: Result): IoTask | Result => {
     const some: NodeId[] = []
-    for (let node; some.length < Math.min(AT_ONCE, left) && !(node = nodes.next()).done;)
+    for (let node; some.length < Math.min(BATCH, left) && !(node = nodes.next()).done;)
       some.push(node.value)
     left -= some.length
     const message = result < 0 || some.length === 0 ? null : u.notifier.forgetNodes(some)

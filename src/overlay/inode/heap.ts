@@ -24,7 +24,7 @@ const measure = (): number => {
 }
 
 /** New objects of some hundred bytes each: after so many it is measured again. */
-const EVERY = 4096
+const MEASURE_EVERY = 4096
 /**
  * Parts of what it can hold: from here on the kernel is asked to forget, and nothing new is made.
  */
@@ -34,7 +34,7 @@ const FULL = 3 / 4
  * A collection takes as long as the heap is large, so it has to have grown by this part of the
  * limit since the last.
  */
-const WORTH = 1 / 16
+const MIN_GROWTH = 1 / 16
 
 export class Heap {
   readonly #measure: () => number
@@ -43,7 +43,7 @@ export class Heap {
   /** What the last collection has left. */
   #left = 0
   /** As a part of what it can hold, garbage included; as measured last. */
-  taken = 0
+  used = 0
   /** Called after a collection. */
   onCollected: () => void = () => {}
 
@@ -63,9 +63,9 @@ export class Heap {
   }
 
   /** So many objects were made that stay. */
-  made(objects: number): void {
+  allocated(objects: number): void {
     this.#made += objects
-    if (this.#made < EVERY) return
+    if (this.#made < MEASURE_EVERY) return
     this.#made = 0
     this.#look(HIGH)
   }
@@ -73,17 +73,17 @@ export class Heap {
   /** Whether there is room for as much again as `made` may bring between two measurements. */
   hasRoom(): boolean {
     this.#look(FULL)
-    return this.taken <= FULL
+    return this.used <= FULL
   }
 
   #look(limit: number): void {
-    this.taken = this.#measure()
-    if (this.taken > limit && this.taken > this.#left + WORTH) this.collect()
+    this.used = this.#measure()
+    if (this.used > limit && this.used > this.#left + MIN_GROWTH) this.collect()
   }
 
   collect(): void {
     this.#collect()
-    this.#left = this.taken = this.#measure()
+    this.#left = this.used = this.#measure()
     this.onCollected()
   }
 }

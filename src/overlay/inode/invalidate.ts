@@ -11,6 +11,6 @@ import type { Union } from '../union.js'
  * From the union's thread this never waits: the kernel only marks the inode
  * (fuse/protocol/notify.ts).
  */
-export function changed(u: Union, node: Node): void {
+export function invalidateAttrs(u: Union, node: Node): void {
   if (node.lookups > 0 && node !== u.answering) u.notifier.attrChanged(node.id)
 }

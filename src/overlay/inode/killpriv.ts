@@ -12,7 +12,7 @@ import { dropPrivileges } from './drop-privileges.js'
 import { CAPABILITY } from '../owner/xattr-ids.js'
 import type { Node } from './node.js'
 import type { Caller, Result } from '../ops.js'
-import { amend, dropCapability, storedName } from '../owner/stat-override.js'
+import { applyOverride, dropCapability, storedName } from '../owner/stat-override.js'
 import type { Place, Union } from '../union.js'
 
 const st = new Stat()
@@ -28,7 +28,7 @@ export function isPrivileged(u: Union, node: Node, fd: number, out: Stat): boole
   const capable = found !== -E.ENODATA && found !== -E.EOPNOTSUPP
   if (capable) node.capable = true
   let stated = fstatx(fd, out)
-  if (stated >= 0 && u.override) stated = amend(u.upper, fd, '', out)
+  if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, '', out)
   return capable || stated < 0 || (out.mode & (S_ISUID | S_ISGID)) !== 0
 }
 
@@ -53,7 +53,7 @@ export function dropForWrite(
  * Removes the capability of an upper object as the kernel does before a change of data: not one of
  * no bytes.
  */
-export function takeCapability(u: Union, { fd, name }: Place): Result {
+export function removeCapability(u: Union, { fd, name }: Place): Result {
   const attribute = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
   let result = getxattrat(fd, name, attribute, capability)
   if (result === 0 || result === -E.EINVAL) return 0
@@ -67,7 +67,7 @@ export function takeCapability(u: Union, { fd, name }: Place): Result {
  * An attribute of no bytes is there and can't be read (EINVAL). A write leaves it
  * (security/commoncap.c:cap_inode_need_killpriv).
  */
-export function keptCapability(fd: number): Buffer | Result {
+export function readLostCapability(fd: number): Buffer | Result {
   const value = getxattrValue(fd, '', CAPABILITY)
   return value === -E.EINVAL || value === -E.EOPNOTSUPP ? -E.ENODATA : value
 }
@@ -93,7 +93,7 @@ export function restoreSetId(u: Union, fd: number, mode: number): void {
 }
 
 /** Best effort, after data was changed: the kernel brings the time of the change itself. */
-export function keepMtime(u: Union, fd: number, sec: number, nsec: number): void {
+export function restoreMtime(u: Union, fd: number, sec: number, nsec: number): void {
   const result = futimens(fd, 0, UTIME_OMIT, sec, nsec)
   if (result < 0) u.log.debug({ errno: -result }, 'best effort: the time of a file stays changed')
 }

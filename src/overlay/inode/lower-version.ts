@@ -59,21 +59,21 @@ function versionOf(u: Union, node: Node, st: Stat): number {
  * Whether attributes that were just read are those of another file, or version, than the node
  * stands for.
  */
-export function isOther(u: Union, node: Node, st: Stat): boolean {
+export function isOtherVersion(u: Union, node: Node, st: Stat): boolean {
   const { version } = node
   return version !== 0 && (version === CHANGED || version !== versionOf(u, node, st))
 }
 
 /** Attributes of the node are told: `st`, as they were just read. A directory has no version. */
-export function told(u: Union, node: Node, st: Stat): void {
+export function rememberVersion(u: Union, node: Node, st: Stat): void {
   if (node.version !== 0) {
-    if (isOther(u, node, st)) node.version = CHANGED
+    if (isOtherVersion(u, node, st)) node.version = CHANGED
   } else if (!node.isDir && node.job === null && !changesUnseen(u, node))
     node.version = versionOf(u, node, st)
 }
 
 /** The union changes the real file itself. */
-export function changedHere(node: Node): void {
+export function forgetVersion(node: Node): void {
   if (node.version !== CHANGED) node.version = 0
 }
 
@@ -89,8 +89,8 @@ function changesUnseen(u: Union, node: Node): boolean {
  * Takes a name from a node that no longer has it in the layers. The kernel may go on knowing the
  * node by it until it is told another one.
  */
-export function takeName(u: Union, node: Node, parent: Node, name: ByteString): void {
-  if (node.lookups > 0) (parent.untold ??= new Set()).add(name)
+export function dropName(u: Union, node: Node, parent: Node, name: ByteString): void {
+  if (node.lookups > 0) (parent.staleNames ??= new Set()).add(name)
   u.nodes.removeName(node, parent, name)
 }
 
@@ -100,8 +100,8 @@ export function takeName(u: Union, node: Node, parent: Node, name: ByteString): 
  */
 export function supersede(u: Union, node: Node): void {
   if (node.links !== null)
-    for (const { parent, name } of Array.from(node.links)) takeName(u, node, parent, name)
-  else if (node.parent !== null) takeName(u, node, node.parent, node.name)
+    for (const { parent, name } of Array.from(node.links)) dropName(u, node, parent, name)
+  else if (node.parent !== null) dropName(u, node, node.parent, node.name)
   u.nodes.unregister(node)
   node.version = CHANGED
   node.superseded = true

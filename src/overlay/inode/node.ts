@@ -31,7 +31,7 @@ export interface RealFile extends Identity {
  * What few nodes have. It is made when the first of it is set: there may be millions of nodes, and
  * most are files of a lower layer that were looked at and no more.
  */
-class Rare {
+class RareFields {
   defaultAcl: Buffer | null | undefined = undefined
   metacopy = false
   data: RealFile | null = null
@@ -43,19 +43,19 @@ class Rare {
   lowerLayer = -1
   lowerBirth = 0
   upperKey: InodeKey | null = null
-  anchor = -1
+  orphanFd = -1
   flushed = false
   capable = false
   superseded = false
   job: CopyUpJob | null = null
   busy: Job | null = null
   bulky = false
-  untold: Set<ByteString> | null = null
-  readied = false
+  staleNames: Set<ByteString> | null = null
+  prepared = false
 }
 
 /** What all others have. */
-const ORDINARY: Readonly<Rare> = Object.freeze(new Rare())
+const DEFAULTS: Readonly<RareFields> = Object.freeze(new RareFields())
 
 /** The stack of all that are no directories. */
 const NO_DIRS: RealDir[] = []
@@ -105,7 +105,7 @@ export class Node implements Identity {
   /** Files: where `settleData` looks from; null: it has done so, or need not. */
   dataParent: Node | null = null
 
-  #rare: Rare = ORDINARY
+  #rare: RareFields = DEFAULTS
 
   /** @param dirs for directories */
   constructor(id: NodeId, type: number, ino: Ino, dirs: RealDir[] = NO_DIRS) {
@@ -116,8 +116,8 @@ export class Node implements Identity {
   }
 
   /** Its own. */
-  #own(): Rare {
-    if (this.#rare === ORDINARY) this.#rare = new Rare()
+  #own(): RareFields {
+    if (this.#rare === DEFAULTS) this.#rare = new RareFields()
     return this.#rare
   }
 
@@ -200,11 +200,11 @@ export class Node implements Identity {
     if (value !== this.#rare.upperKey) this.#own().upperKey = value
   }
   /** Keeps the real object of an unlinked node reachable (O_PATH), or -1. */
-  get anchor(): number {
-    return this.#rare.anchor
+  get orphanFd(): number {
+    return this.#rare.orphanFd
   }
-  set anchor(value) {
-    if (value !== this.#rare.anchor) this.#own().anchor = value
+  set orphanFd(value) {
+    if (value !== this.#rare.orphanFd) this.#own().orphanFd = value
   }
   /** The kernel has just written back what it had cached of this file. */
   get flushed(): boolean {
@@ -256,24 +256,24 @@ export class Node implements Identity {
 
   /**
    * Directories: names of which the transport knows another node than they have by now
-   * (lower-version.ts:takeName).
+   * (lower-version.ts:dropName).
    */
-  get untold(): Set<ByteString> | null {
-    return this.#rare.untold
+  get staleNames(): Set<ByteString> | null {
+    return this.#rare.staleNames
   }
-  set untold(value) {
-    if (value !== this.#rare.untold) this.#own().untold = value
+  set staleNames(value) {
+    if (value !== this.#rare.staleNames) this.#own().staleNames = value
   }
 
   /**
    * A job has just done what takes long of a change, as far as it can (truncate.ts,
    * clear-whiteouts.ts): the rest is done at once.
    */
-  get readied(): boolean {
-    return this.#rare.readied
+  get prepared(): boolean {
+    return this.#rare.prepared
   }
-  set readied(value) {
-    if (value !== this.#rare.readied) this.#own().readied = value
+  set prepared(value) {
+    if (value !== this.#rare.prepared) this.#own().prepared = value
   }
 
   get isDir(): boolean {
@@ -298,7 +298,7 @@ export class Node implements Identity {
   /**
    * Its number is not its upper object's own: the directory that holds it must be marked impure.
    */
-  get foreign(): boolean {
+  get hasForeignIno(): boolean {
     return this.isDir ? this.dirs.length > 1 : this.hasOrigin
   }
 
@@ -366,7 +366,7 @@ export class NodeTable {
   create(mode: number, ino: Ino, dirs?: RealDir[]): Node {
     const node = new Node(this.#nextId++, mode & S_IFMT, ino, dirs)
     this.#byId.add(node.id, node)
-    heap.made(1)
+    heap.allocated(1)
     return node
   }
 
@@ -396,7 +396,7 @@ export class NodeTable {
     return this.#upperInodes.get(key)
   }
 
-  /** @param birth of the lower inode (identity.ts:birthOf) */
+  /** @param birth of the lower inode (identity.ts:birthHash) */
   registerLower(node: Node, layer: number, key: InodeKey, birth: number): void {
     node.lowerKey = key
     node.lowerBirth = birth
@@ -416,7 +416,7 @@ export class NodeTable {
   }
 
   /** Names of the lower inode no longer lead to the node. */
-  part(node: Node): void {
+  unregisterLower(node: Node): void {
     const { lowerKey } = node
     const lower = this.#lowerInodes[node.lowerLayer]
     if (lowerKey !== null && lower?.get(lowerKey) === node) lower.delete(lowerKey)
@@ -424,7 +424,7 @@ export class NodeTable {
 
   /** The node is no longer found by an inode number. */
   unregister(node: Node): void {
-    this.part(node)
+    this.unregisterLower(node)
     const { upperKey } = node
     if (upperKey !== null && this.#upperInodes.get(upperKey) === node)
       this.#upperInodes.delete(upperKey)
@@ -468,8 +468,8 @@ export class NodeTable {
 
   /** Its last descriptor: with it a removed file gives its space back. */
   #letGo(node: Node): void {
-    const fd = node.anchor
-    node.anchor = -1
+    const fd = node.orphanFd
+    node.orphanFd = -1
     if (node.bulky) this.#closeLater(fd)
     else close(fd)
   }
@@ -495,16 +495,16 @@ export class NodeTable {
         parent.children.delete(at.name)
       }
       this.unregister(at)
-      if (at.anchor >= 0) this.#letGo(at)
+      if (at.orphanFd >= 0) this.#letGo(at)
       for (const dir of at.dirs) this.#directoryGone(dir)
       at = parent
     }
   }
 
   /** Closes the anchors of all nodes, at the end of the union. */
-  closeAnchors(): void {
+  closeOrphanFds(): void {
     this.#byId.forEach(node => {
-      if (node.anchor >= 0) close(node.anchor)
+      if (node.orphanFd >= 0) close(node.orphanFd)
     })
   }
 }
@@ -527,7 +527,7 @@ function makeLinked(node: Node): void {
  *
  * @throws Pending while a job changes them: its real inode is locked
  */
-export function notBusy(node: Node): void {
+export function throwIfBusy(node: Node): void {
   const { busy } = node
   if (busy === null) return
   // How that ends is not the affair of who waits.

@@ -6,7 +6,7 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { geteuid } from '../../sys/proc.js'
 import { Stat } from '../../sys/stat.js'
-import { isOpenOn, isSame } from '../layer/real-identity.js'
+import { refersTo, isSame } from '../layer/real-identity.js'
 import type { Node } from './node.js'
 import type { Result } from '../ops.js'
 import { locate, type Place, type Union } from '../union.js'
@@ -29,7 +29,7 @@ export function pin(u: Union, node: Node, place: Place): Result {
     const stated = statxat(place.fd, place.name, st)
     return stated >= 0 && !isSame(node, st) ? -E.ESTALE : stated
   }
-  return hold(u, node, place)
+  return pinFd(u, node, place)
 }
 
 /**
@@ -39,7 +39,7 @@ export function pin(u: Union, node: Node, place: Place): Result {
 export function pinToRead(u: Union, node: Node, place: Place): Result {
   const located = locate(u, node, place)
   if (located < 0 || place.name === '' || isGuarded(place.fd)) return located
-  return hold(u, node, place)
+  return pinFd(u, node, place)
 }
 
 export function unpin(place: Place): void {
@@ -48,14 +48,14 @@ export function unpin(place: Place): void {
 }
 
 /** Makes a descriptor of the object the place. */
-function hold(u: Union, node: Node, place: Place): Result {
+function pinFd(u: Union, node: Node, place: Place): Result {
   let fd = openat(place.fd, place.name, O_PATH)
   if (fd === -E.EMFILE || fd === -E.ENFILE) {
     u.fds.shrink()
     if (locate(u, node, place) >= 0) fd = openat(place.fd, place.name, O_PATH)
   }
   if (fd < 0) return fd
-  if (!isOpenOn(fd, node)) {
+  if (!refersTo(fd, node)) {
     close(fd)
     return -E.ESTALE
   }

@@ -34,7 +34,7 @@ export const threadCell = (): ThreadCell => {
  * Said by the thread, as often as it likes. False: nobody waits for it any more, and it has to do
  * nothing.
  */
-export const comesAlive = (cell: ThreadCell): boolean =>
+export const markAlive = (cell: ThreadCell): boolean =>
   Atomics.compareExchange(cell, LIFE, STARTING, ALIVE) !== GIVEN_UP
 
 /** False: it has come to life, or was given up, before. */
@@ -44,11 +44,11 @@ export const giveUp = (cell: ThreadCell): boolean =>
 export const isStarting = (cell: ThreadCell): boolean => Atomics.load(cell, LIFE) === STARTING
 
 /** Said by the thread, as the last thing that it does. */
-export const dies = (cell: ThreadCell): void => void Atomics.store(cell, LIFE, DEAD)
+export const markDead = (cell: ThreadCell): void => void Atomics.store(cell, LIFE, DEAD)
 
 export const isDead = (cell: ThreadCell): boolean => Atomics.load(cell, LIFE) === DEAD
 
-export const begins = (cell: ThreadCell, task: number): void =>
+export const markBegun = (cell: ThreadCell, task: number): void =>
   void Atomics.store(cell, BEGUN, task)
 
 /**
@@ -58,14 +58,14 @@ export const begins = (cell: ThreadCell, task: number): void =>
 export const hasBegun = (cell: ThreadCell, task: number): boolean =>
   Atomics.load(cell, BEGUN) === task
 
-export const finishes = (cell: ThreadCell, task: number): void =>
+export const markDone = (cell: ThreadCell, task: number): void =>
   void Atomics.store(cell, DONE, task)
 
 /**
  * Whether the thread does nothing any more for a task and those before it: no answer follows, no
  * signal.
  */
-export const isThrough = (cell: ThreadCell, task: number): boolean => {
+export const isDone = (cell: ThreadCell, task: number): boolean => {
   const life = Atomics.load(cell, LIFE)
   if (life === DEAD || life === GIVEN_UP) return true
   return ((Atomics.load(cell, DONE) - task) | 0) >= 0
@@ -76,6 +76,6 @@ export type EndCell = Int32Array
 
 export const endCell = (): EndCell => new Int32Array(new SharedArrayBuffer(4))
 
-export const ends = (cell: EndCell): void => void Atomics.store(cell, 0, 1)
+export const markEnded = (cell: EndCell): void => void Atomics.store(cell, 0, 1)
 
 export const hasEnded = (cell: EndCell): boolean => Atomics.load(cell, 0) === 1

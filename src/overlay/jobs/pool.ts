@@ -10,9 +10,9 @@
 
 import { close, eventfd, eventfdDrain, eventfdSignal } from '../../sys/io.js'
 import type { Logger } from '../../log.js'
-import { endCell, ends, hasEnded } from './cells.js'
+import { endCell, markEnded, hasEnded } from './cells.js'
 import { runTask, type IoTask } from './task.js'
-import type { IoThread, Owner, Submitted } from './thread.js'
+import type { IoThread, ThreadUser, QueuedTask } from './thread.js'
 import { ioThreads, type IoThreads } from './threads.js'
 import type { Job, Result } from '../ops.js'
 
@@ -39,19 +39,19 @@ class PoolJob implements Job {
   }
 }
 
-export class IoPool implements Owner {
+export class IoPool implements ThreadUser {
   /** Readable when an answer waits. */
   readonly wakeFd: number
   readonly log: Logger
   readonly end = endCell()
-  readonly last = new Map<IoThread, number>()
+  readonly lastTask = new Map<IoThread, number>()
   readonly #threads: IoThreads
   /** Answered; the callbacks are to be run. */
-  readonly #due: { item: Submitted; result: Result }[] = []
+  readonly #due: { item: QueuedTask; result: Result }[] = []
   /** The union's own thread is to do these. */
-  readonly #own: Submitted[] = []
+  readonly #own: QueuedTask[] = []
   /** What the union's end has left. */
-  readonly #abandoned: { item: Submitted; mayHaveBegun: boolean }[] = []
+  readonly #abandoned: { item: QueuedTask; mayHaveBegun: boolean }[] = []
   #pending = 0
   #tick: Job | null = null
 
@@ -82,7 +82,7 @@ export class IoPool implements Owner {
     const job = new PoolJob()
     this.#pending++
     this.#threads.submit({
-      owner: this,
+      user: this,
       task,
       finish: result => job.finish(finish(result)),
       abandon,
@@ -120,7 +120,7 @@ export class IoPool implements Owner {
   runCallbacks(): void {
     // Whether there was a signal does not matter.
     void eventfdDrain(this.wakeFd)
-    this.#threads.attend(this)
+    this.#threads.collect(this)
     for (let next; (next = this.#due.shift()) !== undefined;) this.#finish(next.item, next.result)
     // What these submit has its own signal.
     for (let left = this.#own.length; left > 0; left--) {
@@ -129,17 +129,17 @@ export class IoPool implements Owner {
     }
   }
 
-  #finish(item: Submitted, result: Result): void {
+  #finish(item: QueuedTask, result: Result): void {
     this.#pending--
     item.finish(result)
   }
 
-  answered(item: Submitted, result: Result, passed: boolean): void {
+  answered(item: QueuedTask, result: Result, passed: boolean): void {
     if (hasEnded(this.end)) this.#abandoned.push({ item, mayHaveBegun: !passed })
     else this.#due.push({ item, result })
   }
 
-  leave(item: Submitted): void {
+  runInline(item: QueuedTask): void {
     this.#own.push(item)
     // It fails only where it is signalled already.
     void eventfdSignal(this.wakeFd)
@@ -150,14 +150,14 @@ export class IoPool implements Owner {
    * closed when it is done with them, lest their numbers mean other files by then.
    */
   close(): void {
-    ends(this.end)
+    markEnded(this.end)
     for (const { item } of this.#due.splice(0)) this.#abandoned.push({ item, mayHaveBegun: true })
     for (const item of [...this.#own.splice(0), ...this.#threads.drop(this)])
       this.#abandoned.push({ item, mayHaveBegun: false })
     this.#threads.end(this)
   }
 
-  letGo(): void {
+  release(): void {
     for (const { item, mayHaveBegun } of this.#abandoned.splice(0)) item.abandon(mayHaveBegun)
     close(this.wakeFd)
   }
@@ -168,7 +168,7 @@ export class IoPool implements Owner {
 }
 
 /** Whoever has tasks done: the pool, or the threads of slow layers. */
-export interface Submits {
+export interface TaskThreads {
   submit(task: IoTask, finish: (result: Result) => Result, abandon: () => void): Job
 }
 
@@ -180,7 +180,7 @@ export interface Submits {
  * @param abandon as in `submit`
  */
 export function series(
-  threads: Submits,
+  threads: TaskThreads,
   next: (result: Result, nobodyWaits: boolean) => IoTask | Result,
   abandon: () => void,
 ): Job {

@@ -121,8 +121,8 @@ const TEXT_LENGTH = 2
  * made.
  */
 export const IDLE = 0
-export const ASKED = 1
-export const LEFT = 2
+export const REQUESTED = 1
+export const UNATTENDED = 2
 export const DONE = 3
 
 /** Lives. */

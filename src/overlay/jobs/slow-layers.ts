@@ -59,7 +59,7 @@ interface OpenedFile {
 }
 
 /** What a request was told. */
-class Answers implements Kept {
+class RequestAnswers implements Kept {
   readonly calls = new Map<string, Answer>()
   readonly opened = new Map<string, OpenedFile>()
   readonly byFd = new Map<number, OpenedFile>()
@@ -71,7 +71,7 @@ class Answers implements Kept {
   }
 }
 
-class Told implements Job {
+class SlowJob implements Job {
   readonly #callbacks: ((result: Result) => void)[] = []
   #result: Result | undefined
 
@@ -87,7 +87,7 @@ class Told implements Job {
 }
 
 /** Errors that another try may not meet: a lease, too few descriptors. */
-const PASSING = new Set<Result>([-E.EAGAIN, -E.EMFILE, -E.ENFILE])
+const TRANSIENT = new Set<Result>([-E.EAGAIN, -E.EMFILE, -E.ENFILE])
 
 const O_PATH_OR_DIRECTORY = 0o10200000
 
@@ -140,7 +140,7 @@ interface FreshNodes {
 
 export class SlowLayers implements SlowRequests {
   readonly threads: SlowThreads
-  #kept: Answers | null = null
+  #kept: RequestAnswers | null = null
   /** `changes.count` when the operation could still be called again. */
   #settledAt = 0
   /** Never is. */
@@ -166,7 +166,7 @@ export class SlowLayers implements SlowRequests {
   // Requests
 
   begin(kept: Kept | null): void {
-    const answers = (kept as Answers | null) ?? new Answers()
+    const answers = (kept as RequestAnswers | null) ?? new RequestAnswers()
     answers.runs++
     for (const file of answers.byFd.values()) {
       file.state = 'fresh'
@@ -175,7 +175,7 @@ export class SlowLayers implements SlowRequests {
     }
     this.#kept = answers
     this.#firstId = this.#nodes.nextId
-    this.settled()
+    this.markRestartable()
   }
 
   suspend(): Kept | null {
@@ -195,14 +195,14 @@ export class SlowLayers implements SlowRequests {
 
   drop(kept: Kept | null): void {
     if (kept === null) return
-    for (const { fd } of (kept as Answers).byFd.values()) this.#letGo(fd)
-    ;(kept as Answers).byFd.clear()
+    for (const { fd } of (kept as RequestAnswers).byFd.values()) this.#letGo(fd)
+    ;(kept as RequestAnswers).byFd.clear()
   }
 
   /**
    * The state is such that the operation may be called again: all that it has begun is complete.
    */
-  settled(): void {
+  markRestartable(): void {
     this.#settledAt = changes.count
   }
 
@@ -210,22 +210,22 @@ export class SlowLayers implements SlowRequests {
    * Runs a step that is complete when it has worked: what comes after it may wait, if that was so
    * before.
    */
-  whole(step: () => Result): Result {
+  atomicStep(step: () => Result): Result {
     const before = this.#mayWait()
     const result = step()
-    if (before && result >= 0) this.settled()
+    if (before && result >= 0) this.markRestartable()
     return result
   }
 
   /** What the request was told, for what is done for it later. */
-  get told(): Kept | null {
+  get current(): Kept | null {
     return this.#kept
   }
 
   /** Runs the end of a job with what the request knew that has begun it. */
-  during<T>(kept: Kept | null, run: () => T): T {
+  withAnswers<T>(kept: Kept | null, run: () => T): T {
     const [before, held] = [this.#kept, this.#held]
-    this.#kept = kept as Answers | null
+    this.#kept = kept as RequestAnswers | null
     this.#held = true
     try {
       return run()
@@ -249,7 +249,7 @@ export class SlowLayers implements SlowRequests {
     let answer = kept.calls.get(key)
     if (answer === undefined) {
       if (!this.#mayWait()) return direct()
-      const job = new Told()
+      const job = new SlowJob()
       const done = (result: Result, bytes: Buffer): void => {
         const length = lengthOf(call, result)
         answer = { result, bytes: length > 0 ? Buffer.from(bytes.subarray(0, length)) : null }
@@ -279,7 +279,7 @@ export class SlowLayers implements SlowRequests {
       const refused = kept.calls.get(key)
       if (refused !== undefined) {
         // It may be otherwise the next time, and the request may ask again.
-        if (PASSING.has(refused.result)) kept.calls.delete(key)
+        if (TRANSIENT.has(refused.result)) kept.calls.delete(key)
         return refused.result
       }
     }
@@ -288,7 +288,7 @@ export class SlowLayers implements SlowRequests {
       if (fd >= 0) this.register(fd, isFile)
       return fd
     }
-    const job = new Told()
+    const job = new SlowJob()
     let opened: Result = 0
     const done = (result: Result): void => {
       opened = result
@@ -310,7 +310,7 @@ export class SlowLayers implements SlowRequests {
 
   /** Has a task done that reads from a slow layer; as `IoPool.submit`. */
   submit(task: IoTask, finish: (result: Result) => Result, abandon: () => void): Job {
-    const job = new Told()
+    const job = new SlowJob()
     const done = (result: Result): void => job.finish(finish(result))
     this.threads.run({ op: 'task', task }, false, done, abandon)
     return job

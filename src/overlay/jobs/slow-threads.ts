@@ -13,11 +13,11 @@ import { begin, loading, settle } from '../../sys/loading.js'
 import type { Logger } from '../../log.js'
 import {
   ALIVE,
-  ASKED,
+  REQUESTED,
   DONE,
   FAILED,
   IDLE,
-  LEFT,
+  UNATTENDED,
   LIFE,
   OUT_SIZE,
   perform,
@@ -49,9 +49,9 @@ const MOST_THREADS = 12
 /** A thread is given up that is not alive after so many milliseconds. */
 const START_MS = BUILT ? 5000 : 60_000
 /** How long an answer is waited for before the request is parked, in milliseconds. */
-const MOMENT_MS = 1
+const PATIENCE_MS = 1
 /** Who was waited for in vain is not waited for again for so long. */
-const TIRED_MS = 1000
+const BACKOFF_MS = 1000
 
 interface Work {
   readonly text: string
@@ -92,7 +92,7 @@ export class SlowThreads {
   }
 
   /** Somebody was waited for in vain a short time ago. */
-  get isTired(): boolean {
+  get isBackingOff(): boolean {
     return performance.now() < this.#tiredUntil
   }
 
@@ -125,11 +125,11 @@ export class SlowThreads {
     }
     this.#give(thread, one)
     const { cells } = thread.slot
-    if (patient && !this.isTired) {
-      Atomics.wait(cells, STATE, ASKED, MOMENT_MS)
-      if (Atomics.load(cells, STATE) !== DONE) this.#tiredUntil = performance.now() + TIRED_MS
+    if (patient && !this.isBackingOff) {
+      Atomics.wait(cells, STATE, REQUESTED, PATIENCE_MS)
+      if (Atomics.load(cells, STATE) !== DONE) this.#tiredUntil = performance.now() + BACKOFF_MS
     }
-    if (Atomics.compareExchange(cells, STATE, ASKED, LEFT) !== DONE) return false
+    if (Atomics.compareExchange(cells, STATE, REQUESTED, UNATTENDED) !== DONE) return false
     if (patient) this.#take(thread)
     else eventfdSignal(this.#wakeFd)
     return patient
@@ -145,7 +145,7 @@ export class SlowThreads {
     thread.work = work
     this.#busy++
     slot.text = work.text
-    Atomics.store(slot.cells, STATE, ASKED)
+    Atomics.store(slot.cells, STATE, REQUESTED)
     Atomics.notify(slot.cells, STATE)
   }
 
@@ -156,7 +156,7 @@ export class SlowThreads {
       const next = this.#queue.shift()
       if (next === undefined) return
       this.#give(thread, next)
-      if (Atomics.compareExchange(cells, STATE, ASKED, LEFT) !== DONE) return
+      if (Atomics.compareExchange(cells, STATE, REQUESTED, UNATTENDED) !== DONE) return
       this.#take(thread)
     }
   }

@@ -7,13 +7,13 @@ import type { Logger } from '../../log.js'
 import {
   ALIVE,
   DEAD,
-  dies,
+  markDead,
   GIVEN_UP,
   giveUp,
   hasBegun,
   isDead,
   isStarting,
-  isThrough,
+  isDone,
   LOADING,
   STARTING,
   threadCell,
@@ -24,25 +24,25 @@ import type { Result } from '../ops.js'
 import { BUILT, entryPoint } from '../../sys/entry-points.js'
 
 /** Whoever has tasks done: the pool of a union. */
-export interface Owner {
+export interface ThreadUser {
   readonly log: Logger
   /** Signalled after each answer. */
   readonly wakeFd: number
   readonly end: EndCell
   /** The last task that each thread was given. */
-  readonly last: Map<IoThread, number>
+  readonly lastTask: Map<IoThread, number>
   /**
    * Puts the answer aside; runs nothing. @param passed the task was not begun: the union has ended
    */
-  answered(item: Submitted, result: Result, passed: boolean): void
+  answered(item: QueuedTask, result: Result, passed: boolean): void
   /** No thread does it: the union's own has to. */
-  leave(item: Submitted): void
+  runInline(item: QueuedTask): void
   /** Called once after the union's end, when no thread does anything for it any more. */
-  letGo(): void
+  release(): void
 }
 
-export interface Submitted {
-  readonly owner: Owner
+export interface QueuedTask {
+  readonly user: ThreadUser
   readonly task: IoTask
   /** Runs on the union's thread when the task is done. */
   readonly finish: (result: Result) => void
@@ -65,16 +65,16 @@ export interface IoAnswer {
   /** A fault of the program. */
   error?: string
   /** The task was not begun: the union has ended. */
-  passed?: boolean
+  skipped?: boolean
 }
 
 export interface Answered {
-  item: Submitted
+  item: QueuedTask
   answer: IoAnswer
 }
 
 /**
- * What a thread does first (cells.ts:comesAlive), without a file: where its own can't be loaded it
+ * What a thread does first (cells.ts:markAlive), without a file: where its own can't be loaded it
  * says so. It is alive before it loads anything, so that one which is not can be given up at once.
  */
 const START = `
@@ -110,12 +110,12 @@ export const ENTRY = entryPoint('overlay/jobs/worker')
  */
 const DEPTH = 2
 
-const isMessage = ({ task }: Submitted): boolean => task.kind === 'write'
-const isCopy = ({ task }: Submitted): boolean => task.kind === 'copy'
+const isMessage = ({ task }: QueuedTask): boolean => task.kind === 'write'
+const isCopy = ({ task }: QueuedTask): boolean => task.kind === 'copy'
 
 export interface Start {
   /** The union that it is started for. */
-  owner: Owner
+  owner: ThreadUser
   /** Signalled when something of a union that has ended is done. */
   endsFd: number
   entry: URL
@@ -126,7 +126,7 @@ export interface Start {
 
 export class IoThread {
   /** Tasks that it was given and has not answered, by number. */
-  readonly given = new Map<number, Submitted>()
+  readonly tasks = new Map<number, QueuedTask>()
   /** Why it died, where an event loop has said so. */
   failure: Error | undefined
   readonly #cell = threadCell()
@@ -155,37 +155,37 @@ export class IoThread {
     }
     this.#port = port1
     this.#until = performance.now() + startMs
-    owner.last.set(this, LOADING)
+    owner.lastTask.set(this, LOADING)
     worker.unref()
     worker.on('error', error => void (this.failure = error))
     worker.on('exit', () => {
       // Before it has loaded anything.
       if (giveUp(cell)) end()
-      dies(cell)
+      markDead(cell)
       onExit(this)
     })
   }
 
   /** It has a message to the kernel. */
-  get isTelling(): boolean {
-    return [...this.given.values()].some(isMessage)
+  get hasMessage(): boolean {
+    return [...this.tasks.values()].some(isMessage)
   }
 
   /** Nothing is put behind a copy, which may take minutes: another thread may be free before. */
   get hasRoom(): boolean {
-    return this.given.size < DEPTH && ![...this.given.values()].some(isCopy)
+    return this.tasks.size < DEPTH && ![...this.tasks.values()].some(isCopy)
   }
 
   get isDead(): boolean {
     return isDead(this.#cell)
   }
 
-  give(item: Submitted): void {
-    const { owner, task } = item
+  assign(item: QueuedTask): void {
+    const { user, task } = item
     const id = (this.#last = (this.#last + 1) | 0)
-    this.given.set(id, item)
-    owner.last.set(this, id)
-    const { wakeFd, end: ended } = owner
+    this.tasks.set(id, item)
+    user.lastTask.set(this, id)
+    const { wakeFd, end: ended } = user
     this.#port.postMessage({ id, task, wakeFd, end: ended } satisfies IoRequest)
   }
 
@@ -196,8 +196,8 @@ export class IoThread {
       if (received === undefined) return undefined
       const message = received.message as IoAnswer | { failed: string }
       if ('failed' in message) return message
-      const item = this.given.get(message.id)
-      this.given.delete(message.id)
+      const item = this.tasks.get(message.id)
+      this.tasks.delete(message.id)
       if (item !== undefined) return { item, answer: message }
     }
   }
@@ -206,7 +206,7 @@ export class IoThread {
    * Whether it has not come to life in time; then it never does anything. What loads no file ends
    * nothing else, either.
    */
-  isLate(): boolean {
+  giveUpIfLate(): boolean {
     if (!isStarting(this.#cell) || performance.now() < this.#until || !giveUp(this.#cell))
       return false
     if (BUILT) end()
@@ -219,12 +219,12 @@ export class IoThread {
   }
 
   /** Whether it does nothing any more for a task and those before it. */
-  isThrough(id: number): boolean {
-    return isThrough(this.#cell, id)
+  isDone(id: number): boolean {
+    return isDone(this.#cell, id)
   }
 
   close(): void {
-    this.given.clear()
+    this.tasks.clear()
     this.#port.close()
   }
 }

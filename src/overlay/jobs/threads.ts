@@ -11,7 +11,7 @@ import { eventfd, eventfdDrain, eventfdSignal } from '../../sys/io.js'
 import { settle } from '../../sys/loading.js'
 import { silentLogger, type Logger } from '../../log.js'
 import { hasEnded } from './cells.js'
-import { ENTRY, IoThread, START_MS, type Owner, type Submitted } from './thread.js'
+import { ENTRY, IoThread, START_MS, type ThreadUser, type QueuedTask } from './thread.js'
 import { Turns } from './turns.js'
 import type { Result } from '../ops.js'
 
@@ -40,9 +40,9 @@ export class IoThreads {
   /** Messages to the kernel. */
   readonly #messages = new Turns()
   /** Unions that have ended, and for which something is under way. */
-  readonly #ending = new Set<Owner>()
+  readonly #ending = new Set<ThreadUser>()
   /** While a thread sleeps: others that wanted to. */
-  #sleepers: Submitted[] | null = null
+  #sleepers: QueuedTask[] | null = null
   /** No thread is started before. */
   #retryAt = 0
   #endsFd = -1
@@ -73,48 +73,47 @@ export class IoThreads {
    * Starts a thread before there is a task for it, unless one has nothing to do: that takes some
    * tens of milliseconds.
    */
-  start(owner: Owner): void {
+  start(owner: ThreadUser): void {
     this.#log = owner.log
     this.#pick(false, owner)
   }
 
-  submit(item: Submitted): void {
-    this.#log = item.owner.log
+  submit(item: QueuedTask): void {
+    this.#log = item.user.log
     this.#turnsOf(item).push(item)
     this.#hand()
   }
 
   /** Has everybody's answers put aside; a union that does not attend is woken for its own. */
-  attend(by: Owner | null): void {
+  collect(by: ThreadUser | null): void {
     if (by !== null) this.#log = by.log
     // Before the answers are taken: then all of these are among them.
-    const through =
-      this.#ending.size === 0 ? [] : [...this.#ending].filter(owner => isThrough(owner))
+    const through = this.#ending.size === 0 ? [] : [...this.#ending].filter(owner => isDone(owner))
     this.#threads.forEach(thread => this.#look(thread, by))
     for (const owner of through) {
       this.#ending.delete(owner)
-      owner.letGo()
+      owner.release()
     }
     this.#hand()
   }
 
   /** Takes back what a union has submitted and no thread was given. */
-  drop(owner: Owner): Submitted[] {
-    const asleep = this.#sleepers?.filter(item => item.owner === owner) ?? []
-    this.#sleepers &&= this.#sleepers.filter(item => item.owner !== owner)
+  drop(owner: ThreadUser): QueuedTask[] {
+    const asleep = this.#sleepers?.filter(item => item.user === owner) ?? []
+    this.#sleepers &&= this.#sleepers.filter(item => item.user !== owner)
     return [...asleep, ...this.#messages.drop(owner), ...this.#waiting.drop(owner)]
   }
 
   /** A union has ended: `letGo` follows, at once where nothing is under way for it. */
-  end(owner: Owner): void {
+  end(owner: ThreadUser): void {
     this.#ending.add(owner)
-    if (!this.isSettled()) void this.leftovers()
+    if (!this.isDrained()) void this.drained()
   }
 
   /** Whether nothing of the unions that have ended is under way. */
-  isSettled(): boolean {
+  isDrained(): boolean {
     if (this.#endsFd >= 0) void eventfdDrain(this.#endsFd)
-    this.attend(null)
+    this.collect(null)
     return this.#ending.size === 0
   }
 
@@ -122,7 +121,7 @@ export class IoThreads {
    * Settles when nothing of the unions that have ended is under way: in a thread whose event loop
    * turns.
    */
-  leftovers(): Promise<void> {
+  drained(): Promise<void> {
     this.#leftovers ??= this.#waitForEnds().finally(() => {
       this.#leftovers = null
     })
@@ -130,15 +129,15 @@ export class IoThreads {
   }
 
   async #waitForEnds(): Promise<void> {
-    for (let ms = 1; !this.isSettled(); ms = Math.min(2 * ms, MOST_PAUSE_MS))
+    for (let ms = 1; !this.isDrained(); ms = Math.min(2 * ms, MOST_PAUSE_MS))
       await new Promise(next => setTimeout(next, ms))
   }
 
-  #turnsOf({ task }: Submitted): Turns {
+  #turnsOf({ task }: QueuedTask): Turns {
     return task.kind === 'write' ? this.#messages : this.#waiting
   }
 
-  #look(thread: IoThread, by: Owner | null): void {
+  #look(thread: IoThread, by: ThreadUser | null): void {
     // Before the answers are taken: a dead thread sends none.
     const dead = thread.isDead
     for (let next; (next = thread.receive()) !== undefined;) {
@@ -148,22 +147,22 @@ export class IoThreads {
       }
       const { item, answer } = next
       if (answer.error !== undefined)
-        item.owner.log.error({ error: answer.error }, 'a fault of the program')
-      this.#answer(item, answer.result, answer.passed === true, by)
+        item.user.log.error({ error: answer.error }, 'a fault of the program')
+      this.#answer(item, answer.result, answer.skipped === true, by)
     }
     if (dead)
       this.#lose(thread, by, { stack: thread.failure?.stack }, 'a thread for input and output died')
-    else if (thread.isLate()) {
+    else if (thread.giveUpIfLate()) {
       const error = `it has not come to life within ${this.#startMs} ms`
       this.#lose(thread, by, { error }, NO_THREAD)
     }
   }
 
-  #answer(item: Submitted, result: Result, passed: boolean, by: Owner | null): void {
+  #answer(item: QueuedTask, result: Result, passed: boolean, by: ThreadUser | null): void {
     const sleepers = item.task.kind === 'sleep' ? this.#sleepers : null
     if (sleepers !== null) this.#sleepers = null
-    for (const one of sleepers ?? []) tell(one, 0, false, by)
-    tell(item, result, passed, by)
+    for (const one of sleepers ?? []) deliver(one, 0, false, by)
+    deliver(item, result, passed, by)
   }
 
   /**
@@ -172,19 +171,19 @@ export class IoThreads {
    */
   #lose(
     thread: IoThread,
-    by: Owner | null,
+    by: ThreadUser | null,
     fields: Record<string, unknown>,
     message: string,
   ): void {
     if (!this.#threads.delete(thread)) return
     this.#log.error(fields, message)
     this.#retryAt = performance.now() + RETRY_MS
-    for (const [id, item] of [...thread.given].toReversed()) {
+    for (const [id, item] of [...thread.tasks].toReversed()) {
       const begun = thread.hasBegun(id)
       const { kind } = item.task
-      if (hasEnded(item.owner.end)) this.#answer(item, -E.EINTR, !begun, by)
+      if (hasEnded(item.user.end)) this.#answer(item, -E.EINTR, !begun, by)
       else if (kind === 'sleep' || (kind === 'close' && begun)) this.#answer(item, 0, false, by)
-      else this.#turnsOf(item).putBack(item)
+      else this.#turnsOf(item).requeue(item)
     }
     thread.close()
   }
@@ -202,12 +201,12 @@ export class IoThreads {
         turns.take()
         continue
       }
-      const thread = this.#pick(telling, next.owner)
+      const thread = this.#pick(telling, next.user)
       if (thread === undefined) return
       turns.take()
       if (sleeps && thread !== null) this.#sleepers = []
-      if (thread === null) next.owner.leave(next)
-      else thread.give(next)
+      if (thread === null) next.user.runInline(next)
+      else thread.assign(next)
     }
   }
 
@@ -217,11 +216,11 @@ export class IoThreads {
    * to a file that is copied up for it): no such task is put behind one, so all messages go to one
    * thread.
    */
-  #pick(telling: boolean, owner: Owner): IoThread | null | undefined {
+  #pick(telling: boolean, owner: ThreadUser): IoThread | null | undefined {
     const threads = [...this.#threads]
-    const teller = threads.find(thread => thread.isTelling)
+    const teller = threads.find(thread => thread.hasMessage)
     if (telling && teller !== undefined) return teller.hasRoom ? teller : undefined
-    const idle = threads.find(thread => thread.given.size === 0)
+    const idle = threads.find(thread => thread.tasks.size === 0)
     if (idle !== undefined) return idle
     const others = threads.filter(thread => thread !== teller)
     if (others.length < THREADS && performance.now() >= this.#retryAt) {
@@ -231,10 +230,10 @@ export class IoThreads {
     if (others.length === 0) return null
     return others
       .filter(thread => thread.hasRoom)
-      .toSorted((a, b) => a.given.size - b.given.size)[0]
+      .toSorted((a, b) => a.tasks.size - b.tasks.size)[0]
   }
 
-  #startThread(owner: Owner): IoThread | null {
+  #startThread(owner: ThreadUser): IoThread | null {
     // A process that ends while a thread loads the library would be aborted.
     if (!watchesExit) process.on('exit', () => void settle())
     watchesExit = true
@@ -244,7 +243,7 @@ export class IoThreads {
         endsFd: this.endsFd,
         entry: this.#entry,
         startMs: this.#startMs,
-        onExit: one => this.#threads.has(one) && this.attend(null),
+        onExit: one => this.#threads.has(one) && this.collect(null),
       })
       this.#threads.add(thread)
       return thread
@@ -257,19 +256,24 @@ export class IoThreads {
 }
 
 /** Who attends looks at what was put aside for it next. */
-const tell = (item: Submitted, result: Result, passed: boolean, by: Owner | null): void => {
-  const { owner } = item
-  owner.answered(item, result, passed)
+const deliver = (
+  item: QueuedTask,
+  result: Result,
+  passed: boolean,
+  by: ThreadUser | null,
+): void => {
+  const { user } = item
+  user.answered(item, result, passed)
   // It fails only where it is signalled already.
-  if (owner !== by) void eventfdSignal(owner.wakeFd)
+  if (user !== by) void eventfdSignal(user.wakeFd)
 }
 
 /** Whether no thread does anything any more for a union that has ended. */
-const isThrough = ({ last }: Owner): boolean =>
-  [...last].every(([thread, id]) => thread.isThrough(id))
+const isDone = ({ lastTask }: ThreadUser): boolean =>
+  [...lastTask].every(([thread, id]) => thread.isDone(id))
 
 /** Those of this thread. */
 export const ioThreads = new IoThreads()
 
-export const isSettled = (): boolean => ioThreads.isSettled()
-export const leftovers = (): Promise<void> => ioThreads.leftovers()
+export const isDrained = (): boolean => ioThreads.isDrained()
+export const drained = (): Promise<void> => ioThreads.drained()

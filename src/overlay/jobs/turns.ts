@@ -3,33 +3,33 @@
  * else waiting for all of them.
  */
 
-import type { Owner, Submitted } from './thread.js'
+import type { ThreadUser, QueuedTask } from './thread.js'
 
 export class Turns {
   /** By union, in the order of their turns; none is empty. */
-  readonly #queues = new Map<Owner, Submitted[]>()
+  readonly #queues = new Map<ThreadUser, QueuedTask[]>()
 
-  push(item: Submitted): void {
-    const queue = this.#queues.get(item.owner)
-    if (queue === undefined) this.#queues.set(item.owner, [item])
+  push(item: QueuedTask): void {
+    const queue = this.#queues.get(item.user)
+    if (queue === undefined) this.#queues.set(item.user, [item])
     else queue.push(item)
   }
 
   /** It was taken, and not begun: the next of its union. */
-  putBack(item: Submitted): void {
-    const queue = this.#queues.get(item.owner)
-    if (queue === undefined) this.#queues.set(item.owner, [item])
+  requeue(item: QueuedTask): void {
+    const queue = this.#queues.get(item.user)
+    if (queue === undefined) this.#queues.set(item.user, [item])
     else queue.unshift(item)
   }
 
   /** The next one; it stays. */
-  get first(): Submitted | undefined {
+  get first(): QueuedTask | undefined {
     for (const [item] of this.#queues.values()) return item
     return undefined
   }
 
   /** Takes the next one; its union's turn comes again after those of all others. */
-  take(): Submitted | undefined {
+  take(): QueuedTask | undefined {
     for (const [owner, queue] of this.#queues) {
       const item = queue.shift()
       this.#queues.delete(owner)
@@ -40,7 +40,7 @@ export class Turns {
   }
 
   /** Takes all of a union. */
-  drop(owner: Owner): Submitted[] {
+  drop(owner: ThreadUser): QueuedTask[] {
     const queue = this.#queues.get(owner) ?? []
     this.#queues.delete(owner)
     return queue

@@ -4,10 +4,28 @@ import { workerData, type MessagePort } from 'node:worker_threads'
 import { E } from '../../sys/errno.js'
 import { eventfdSignal } from '../../sys/io.js'
 import { end } from '../../sys/loading.js'
-import { begins, comesAlive, dies, finishes, hasEnded, LOADING, type ThreadCell } from './cells.js'
+import {
+  markBegun,
+  markAlive,
+  markDead,
+  markDone,
+  hasEnded,
+  LOADING,
+  type ThreadCell,
+} from './cells.js'
 import { runTask } from './task.js'
 import type { IoAnswer, IoRequest } from './thread.js'
-import { ALIVE, ASKED, DONE, LEFT, LIFE, perform, Slot, STATE, type SlowWork } from './slow-call.js'
+import {
+  ALIVE,
+  REQUESTED,
+  DONE,
+  UNATTENDED,
+  LIFE,
+  perform,
+  Slot,
+  STATE,
+  type SlowWork,
+} from './slow-call.js'
 
 /** A thread for slow layers has shared memory instead of the other two. */
 const { port, cell, memory, wakeFd, endsFd } = workerData as {
@@ -19,8 +37,8 @@ const { port, cell, memory, wakeFd, endsFd } = workerData as {
 }
 
 const answerTo = ({ id, task, end: ended }: IoRequest): IoAnswer => {
-  if (hasEnded(ended)) return { id, result: -E.EINTR, passed: true }
-  begins(cell, id)
+  if (hasEnded(ended)) return { id, result: -E.EINTR, skipped: true }
+  markBegun(cell, id)
   try {
     return { id, result: runTask(task) }
   } catch (error) {
@@ -38,7 +56,7 @@ const serve = (slot: Slot): never => {
   eventfdSignal(wakeFd)
   for (;;) {
     const state = Atomics.load(cells, STATE)
-    if (state !== ASKED && state !== LEFT) {
+    if (state !== REQUESTED && state !== UNATTENDED) {
       Atomics.wait(cells, STATE, state)
       continue
     }
@@ -49,23 +67,23 @@ const serve = (slot: Slot): never => {
     }
     const before = Atomics.exchange(cells, STATE, DONE)
     Atomics.notify(cells, STATE)
-    if (before === LEFT) eventfdSignal(wakeFd)
+    if (before === UNATTENDED) eventfdSignal(wakeFd)
   }
 }
 
 if (memory !== undefined) serve(new Slot(memory))
 
 // A signal fails only where its descriptor is signalled already.
-if (memory === undefined && comesAlive(cell)) {
-  finishes(cell, LOADING)
+if (memory === undefined && markAlive(cell)) {
+  markDone(cell, LOADING)
   process.on('exit', () => {
-    dies(cell)
+    markDead(cell)
     void eventfdSignal(endsFd)
   })
   port.on('message', (request: IoRequest) => {
     port.postMessage(answerTo(request))
     void eventfdSignal(request.wakeFd)
-    finishes(cell, request.id)
+    markDone(cell, request.id)
     // After that: who ends a union looks in the other order, so that one of the two sees the other.
     if (hasEnded(request.end)) void eventfdSignal(endsFd)
   })

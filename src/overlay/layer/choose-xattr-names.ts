@@ -9,16 +9,16 @@ import { hasCap, inInitialNamespace } from '../../sys/proc.js'
 import { isPassing } from '../../sys/errno.js'
 import type { Logger } from '../../log.js'
 import type { Layer } from './layer.js'
-import { MarkReader, type MarkSpace } from './overlay-xattrs.js'
+import { OverlayXattrs, type XattrInfix } from './overlay-xattrs.js'
 import type { UnionOptions } from '../options.js'
-import { unprepared, unreadable } from './refusals.js'
+import { workdirError, rootError } from './refusals.js'
 
-const SPACES = ['overlay.', 'tsoverlay.'] as const
+const INFIXES = ['overlay.', 'tsoverlay.'] as const
 
-interface MarkChoice {
+interface XattrNameChoice {
   userPrefix: boolean
   /** Of what is written. */
-  space: MarkSpace
+  infix: XattrInfix
 }
 
 /**
@@ -26,9 +26,9 @@ interface MarkChoice {
  * has both: the root of an upper layer that begins with it is marked at once (workdir.ts), and goes
  * on with it wherever it is.
  */
-const isOwn = (layer: Layer, userPrefix: boolean): boolean => {
-  const value = new MarkReader(userPrefix, null, 'tsoverlay.').value(layer.fd, '', 'opaque')
-  if (typeof value === 'number' && isPassing(value)) throw unreadable(layer, value)
+const usesOwnInfix = (layer: Layer, userPrefix: boolean): boolean => {
+  const value = new OverlayXattrs(userPrefix, null, 'tsoverlay.').value(layer.fd, '', 'opaque')
+  if (typeof value === 'number' && isPassing(value)) throw rootError(layer, value)
   return value === 'x'
 }
 
@@ -39,30 +39,34 @@ const isOwn = (layer: Layer, userPrefix: boolean): boolean => {
  * @param base the work directory, or -1 for a union that writes nothing
  * @throws {MountError} where that can't be found out now
  */
-export function chooseMarks(options: UnionOptions, base: number, upper: Layer | null): MarkChoice {
+export function chooseXattrNames(
+  options: UnionOptions,
+  base: number,
+  upper: Layer | null,
+): XattrNameChoice {
   const { userxattr } = options
   const auto = userxattr === 'auto'
-  const kept = (userPrefix: boolean): MarkSpace =>
-    upper !== null && isOwn(upper, userPrefix) ? 'tsoverlay.' : 'overlay.'
+  const kept = (userPrefix: boolean): XattrInfix =>
+    upper !== null && usesOwnInfix(upper, userPrefix) ? 'tsoverlay.' : 'overlay.'
   // Only root can have written that.
-  if (auto && kept(false) === 'tsoverlay.') return { userPrefix: false, space: 'tsoverlay.' }
+  if (auto && kept(false) === 'tsoverlay.') return { userPrefix: false, infix: 'tsoverlay.' }
   const byRights = auto ? !hasCap(CAP_SYS_ADMIN) || !inInitialNamespace() : userxattr
-  if (base < 0) return { userPrefix: byRights, space: kept(byRights) }
-  for (const space of SPACES)
+  if (base < 0) return { userPrefix: byRights, infix: kept(byRights) }
+  for (const space of INFIXES)
     for (const userPrefix of auto ? [false, true] : [userxattr]) {
-      const can = new MarkReader(userPrefix, null, space).canSet(base)
-      if (can < 0) throw unprepared(options.work, can)
+      const can = new OverlayXattrs(userPrefix, null, space).canSet(base)
+      if (can < 0) throw workdirError(options.work, can)
       if (can > 0)
-        return { userPrefix, space: kept(userPrefix) === 'overlay.' ? space : 'tsoverlay.' }
+        return { userPrefix, infix: kept(userPrefix) === 'overlay.' ? space : 'tsoverlay.' }
     }
-  return { userPrefix: userxattr === true, space: kept(userxattr === true) }
+  return { userPrefix: userxattr === true, infix: kept(userxattr === true) }
 }
 
 /** Whoever mounted an upper layer with the other prefix has hidden things with it. */
-export function warnOfOthers({ fd, path, marks }: Layer, log: Logger): void {
-  if (!marks.isTrusted || marks.read(fd, '', false) !== 0) return
-  for (const space of SPACES) {
-    const others = new MarkReader(true, null, space)
+export function warnOfUserXattrs({ fd, path, xattrs }: Layer, log: Logger): void {
+  if (!xattrs.isTrusted || xattrs.read(fd, '', false) !== 0) return
+  for (const space of INFIXES) {
+    const others = new OverlayXattrs(true, null, space)
     if (others.read(fd, '', false) > 0)
       log.warn(
         { upperdir: path },
@@ -76,12 +80,12 @@ export function warnOfOthers({ fd, path, marks }: Layer, log: Logger): void {
  *
  * @returns that of what is written
  */
-export function giveMarks(
-  { userPrefix, space }: MarkChoice,
+export function assignXattrNames(
+  { userPrefix, infix }: XattrNameChoice,
   upper: Layer | null,
   lowers: Layer[],
   log: Logger,
-): MarkReader {
+): OverlayXattrs {
   let told = false
   const skipped = (): void => {
     if (told) return
@@ -92,13 +96,15 @@ export function giveMarks(
     )
   }
   const readers = {
-    'overlay.': new MarkReader(userPrefix, skipped),
-    'tsoverlay.': new MarkReader(userPrefix, skipped, 'tsoverlay.'),
+    'overlay.': new OverlayXattrs(userPrefix, skipped),
+    'tsoverlay.': new OverlayXattrs(userPrefix, skipped, 'tsoverlay.'),
   }
   for (const layer of lowers)
-    layer.marks =
-      readers[isOwn(layer, userPrefix) || isOwn(layer, false) ? 'tsoverlay.' : 'overlay.']
-  const marks = readers[space]
-  if (upper !== null) upper.marks = marks
-  return marks
+    layer.xattrs =
+      readers[
+        usesOwnInfix(layer, userPrefix) || usesOwnInfix(layer, false) ? 'tsoverlay.' : 'overlay.'
+      ]
+  const xattrs = readers[infix]
+  if (upper !== null) upper.xattrs = xattrs
+  return xattrs
 }

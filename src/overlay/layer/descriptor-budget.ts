@@ -8,43 +8,43 @@
  * How many threads serve unions, and how many descriptors their unions need as long as they live.
  */
 export const THREADS = 0
-export const HELD = 1
+export const RESERVED = 1
 
 /**
  * Of a union, beside one for each layer: the connection, the work directory and index, locks, what
  * wakes its thread, and its mark.
  */
-const HELD_EACH = 12
-export const heldBy = (layers: number): number => HELD_EACH + layers
+const RESERVED_PER_UNION = 12
+export const reservedBy = (layers: number): number => RESERVED_PER_UNION + layers
 
 /** Descriptors that are left to open files, threads and everything else. */
 const SPARE = 64
 /** No budget is larger. */
-export const MOST_EACH = 4096
-const LEAST = 16
+export const MAX_BUDGET = 4096
+const MIN_BUDGET = 16
 
 /** A process whose unions all have this thread: one that has not been told otherwise. */
-let shared: Int32Array = Int32Array.of(1, HELD_EACH)
+let shared: Int32Array = Int32Array.of(1, RESERVED_PER_UNION)
 
-export const shareBudgets = (cell: Int32Array): void => {
+export const shareCounters = (cell: Int32Array): void => {
   shared = cell
 }
 
 let limit = Infinity
 
 /** @param descriptors how many the process may have open */
-export const setLimit = (descriptors: number): void => {
+export const setDescriptorLimit = (descriptors: number): void => {
   limit = descriptors
 }
 
 /** A part of what the limit leaves, 1 for all of it. */
 const budget = (part: number): number => {
-  const left = limit - SPARE - Atomics.load(shared, HELD)
+  const left = limit - SPARE - Atomics.load(shared, RESERVED)
   const threads = Math.max(1, Atomics.load(shared, THREADS))
-  return Math.max(LEAST, Math.min(MOST_EACH, Math.floor((left * part) / threads)))
+  return Math.max(MIN_BUDGET, Math.min(MAX_BUDGET, Math.floor((left * part) / threads)))
 }
 
 /** For directories of layers: half. */
 export const directoryBudget = (): number => budget(1 / 2)
 /** For standing handles: half of what directories leave. */
-export const standingBudget = (): number => budget(1 / 4)
+export const inodeFileBudget = (): number => budget(1 / 4)

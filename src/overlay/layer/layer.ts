@@ -22,17 +22,17 @@ import { close } from '../../sys/io.js'
 import { claim } from '../../sys/slow.js'
 import type { Ino } from '../../sys/stat.js'
 import { BoundedCache } from './bounded-cache.js'
-import { directoryBudget, MOST_EACH } from './descriptor-budget.js'
-import { isOpenOn, type Identity, type Numbering } from './real-identity.js'
-import { MarkReader } from './overlay-xattrs.js'
+import { directoryBudget, MAX_BUDGET } from './descriptor-budget.js'
+import { refersTo, type Identity, type LayerNumbering } from './real-identity.js'
+import { OverlayXattrs } from './overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
-import type { Owners } from '../owner/idmap.js'
+import type { Idmap } from '../owner/idmap.js'
 import { openRead } from './real-dir.js'
 
-const KERNEL_MARKS = new MarkReader(false)
+const KERNEL_XATTRS = new OverlayXattrs(false)
 
 /** One directory of the stack. Index 0 is the upper layer; lower layers count from 1, top first. */
-export class Layer implements Numbering {
+export class Layer implements LayerNumbering {
   readonly index: number
   readonly path: string
   /** The layer's root, open for reading. */
@@ -50,18 +50,18 @@ export class Layer implements Numbering {
    * There are none, but inode numbers are those of a file system below: another union's
    * (origin.ts:encodeForIndex).
    */
-  readonly keepsNumbers: boolean
+  readonly keepsInos: boolean
   /**
    * False on a FUSE file system and in another union: what is copied up there is born anew
    * (identity.ts).
    */
-  readonly keepsBirths: boolean
+  readonly keepsBirthTimes: boolean
   /**
    * Its inode numbers, or handles, tell which names are one file's. A FUSE server may show one
    * number for several files.
    */
-  get tellsLinks(): boolean {
-    return this.keepsBirths || this.keepsNumbers || this.handles
+  get identifiesLinks(): boolean {
+    return this.keepsBirthTimes || this.keepsInos || this.handles
   }
   /**
    * False where its file system has no inode flags: what statx(2) says of them is no inode's (erofs
@@ -79,19 +79,19 @@ export class Layer implements Numbering {
    */
   readonly readFlags: number
   /** Reads what its objects bear. */
-  marks = KERNEL_MARKS
+  xattrs = KERNEL_XATTRS
   /** The attribute that owners and modes are kept in (stat-override.ts); '': the inodes tell. */
   override: ByteString = ''
   /**
    * Others than the mounter may have written such attributes, and would gain by it
    * (stat-override.ts:isCredible).
    */
-  cautious = false
+  checksOverrides = false
   /**
    * It was mapped by the mount it is reached through: its ids come as they are shown, and this is
    * the way back.
    */
-  shownBy: Owners | null = null
+  mountIdmap: Idmap | null = null
   /** Calls on it may wait for somebody else (slow.ts). */
   slow = false
   /**
@@ -107,8 +107,8 @@ export class Layer implements Numbering {
     fsIndex: number
     uuid: Buffer
     handles: boolean
-    keepsNumbers?: boolean
-    keepsBirths?: boolean
+    keepsInos?: boolean
+    keepsBirthTimes?: boolean
     hasFlags?: boolean
     isPrivate: boolean
     movesTimes?: boolean
@@ -120,8 +120,8 @@ export class Layer implements Numbering {
     this.fsIndex = init.fsIndex
     this.uuid = init.uuid
     this.handles = init.handles
-    this.keepsNumbers = init.keepsNumbers === true
-    this.keepsBirths = init.keepsBirths !== false
+    this.keepsInos = init.keepsInos === true
+    this.keepsBirthTimes = init.keepsBirthTimes !== false
     this.hasFlags = init.hasFlags !== false
     this.isPrivate = init.isPrivate
     this.readFlags = init.movesTimes === true ? 0 : O_NOATIME
@@ -173,7 +173,7 @@ const LIST_FLAGS = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
 const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 /** The bounded cache of open directory descriptors: one for all unions of a thread. */
-export class DirFds {
+export class DirectoryFds {
   readonly #cache: BoundedCache<RealDir, number>
   /**
    * What `get` gave last: most calls ask for the same directory as the one before. It is the
@@ -239,7 +239,7 @@ export class DirFds {
   }
 
   /** What `openRead` gave becomes the directory's descriptor, if it has none. */
-  put(dir: RealDir, fd: number): void {
+  adoptIfNone(dir: RealDir, fd: number): void {
     if (dir.parent === null || this.#cache.has(dir)) close(fd)
     else {
       claim(fd)
@@ -258,7 +258,7 @@ export class DirFds {
   }
 
   /** Takes the descriptor out of the cache without closing it; -1 if none is open. */
-  take(dir: RealDir): number {
+  detach(dir: RealDir): number {
     const fd = this.#cache.peek(dir)
     if (fd === undefined) return -1
     // `dispose` would close it: hand over a value that closing does not touch.
@@ -333,7 +333,7 @@ export class DirFds {
       if (next < 0) return next
       fd = temporary = next
     }
-    dir.stale = !isOpenOn(fd, dir)
+    dir.stale = !refersTo(fd, dir)
     if (!dir.stale) return fd
     close(fd)
     return -E.ESTALE
@@ -341,4 +341,4 @@ export class DirFds {
 }
 
 /** Of this thread. */
-export const threadDirectories = new DirFds(MOST_EACH, directoryBudget)
+export const directoryFds = new DirectoryFds(MAX_BUDGET, directoryBudget)

@@ -5,16 +5,16 @@ import { S_IFDIR, S_IFMT } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import type { Stat } from '../../sys/stat.js'
 import type { RealDir } from './layer.js'
-import { Mark } from './overlay-xattrs.js'
+import { XattrBit } from './overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
-import { amend } from '../owner/stat-override.js'
+import { applyOverride } from '../owner/stat-override.js'
 import type { Union } from '../union.js'
 import { readRedirect } from './redirect-value.js'
 import {
-  hasDotOpaque,
+  hasOpaqueFile,
   hasDotWhiteout,
-  hidesAnother,
-  isCutOff,
+  isActiveDotWhiteout,
+  isHiddenByDotWhiteout,
   isDotWhiteoutName,
   isWhiteout,
 } from './whiteout.js'
@@ -31,18 +31,18 @@ export const Found = {
 } as const
 
 /** What `examine` learns of a directory beside its being there. */
-interface DirectoryMarks {
+interface DirectoryXattrs {
   /** Lower layers do not shine through. */
   opaque: boolean
   /** Where to go on in lower layers instead of the same name; '' for none. */
   redirect: ByteString
 }
 
-/** Of the directory that `readDirectoryMarks` read last. */
-export const directory: DirectoryMarks = { opaque: false, redirect: '' }
+/** Of the directory that `readDirectoryXattrs` read last. */
+export const directoryXattrs: DirectoryXattrs = { opaque: false, redirect: '' }
 
-/** What `readDirectoryMarks` saw on the topmost directory, kept for `readProtect`. */
-export const topMarks = { bits: 0 }
+/** What `readDirectoryXattrs` saw on the topmost directory, kept for `readProtect`. */
+export const topXattrs = { bits: 0 }
 
 /**
  * What the real directory has under the name, attributes in `st`; or -errno.
@@ -50,7 +50,13 @@ export const topMarks = { bits: 0 }
  * @param last there is no layer below that has the directory: a `.wh.` name would hide nothing, and
  *   is not asked for
  */
-export function examine(u: Union, real: RealDir, name: ByteString, st: Stat, last = false): Result {
+export function lookupInDirectory(
+  u: Union,
+  real: RealDir,
+  name: ByteString,
+  st: Stat,
+  last = false,
+): Result {
   const fd = u.fds.get(real)
   if (fd < 0) return fd === -E.ENOENT ? Found.NOTHING : fd
   const result = statxat(fd, name, st)
@@ -60,15 +66,15 @@ export function examine(u: Union, real: RealDir, name: ByteString, st: Stat, las
     const hidden = last ? 0 : hasDotWhiteout(u, real, fd, name)
     return hidden < 0 ? hidden : hidden > 0 ? Found.WHITEOUT : Found.NOTHING
   }
-  const whiteout = isWhiteout(real.layer.marks, fd, name, st, !real.layer.isUpper)
+  const whiteout = isWhiteout(real.layer.xattrs, fd, name, st, !real.layer.isUpper)
   if (whiteout !== 0) return whiteout < 0 ? whiteout : Found.WHITEOUT
   // Before anything else is asked of it: it is no object of the union.
   if (isDotWhiteoutName(name)) {
-    const hides = hidesAnother(real.layer, !real.layer.isUpper, fd, name)
+    const hides = isActiveDotWhiteout(real.layer, !real.layer.isUpper, fd, name)
     if (hides !== 0) return hides < 0 ? hides : Found.NOTHING
   }
-  if (u.amends) {
-    const amended = amend(real.layer, fd, name, st)
+  if (u.appliesOverrides) {
+    const amended = applyOverride(real.layer, fd, name, st)
     if (amended < 0) return amended
   }
   return (st.mode & S_IFMT) === S_IFDIR ? Found.DIRECTORY : Found.FILE
@@ -80,39 +86,39 @@ export function examine(u: Union, real: RealDir, name: ByteString, st: Stat, las
  * @param real its parent, in which it is called `name`
  * @param last there is no layer below that has the parent
  */
-export function readDirectoryMarks(
+export function readDirectoryXattrs(
   u: Union,
   child: RealDir,
   real: RealDir,
   name: ByteString,
   last: boolean,
 ): Result {
-  directory.opaque = false
-  directory.redirect = ''
+  directoryXattrs.opaque = false
+  directoryXattrs.redirect = ''
   const fd = u.fds.get(real)
   if (fd < 0) return fd
-  const { marks, isUpper } = real.layer
+  const { xattrs, isUpper } = real.layer
   const lower = !isUpper
-  const bits = marks.read(fd, name, lower)
+  const bits = xattrs.read(fd, name, lower)
   if (bits < 0) return bits
-  if (!lower) topMarks.bits = bits
-  child.impure = (bits & Mark.IMPURE) !== 0
-  if ((bits & Mark.OPAQUE) !== 0) {
-    const value = marks.opaque(fd, name, lower)
+  if (!lower) topXattrs.bits = bits
+  child.impure = (bits & XattrBit.IMPURE) !== 0
+  if ((bits & XattrBit.OPAQUE) !== 0) {
+    const value = xattrs.opaque(fd, name, lower)
     if (typeof value === 'number') return value
-    if (value === 'y') directory.opaque = true
+    if (value === 'y') directoryXattrs.opaque = true
     // A move that was cut short may have left one that hides nothing, in an opaque directory too.
     child.xattrWhiteouts = value === 'x' || (!lower && u.work?.form === 'xattr')
   }
-  if ((bits & Mark.REDIRECT) !== 0 && !directory.opaque && !isLast(u, real, last)) {
+  if ((bits & XattrBit.REDIRECT) !== 0 && !directoryXattrs.opaque && !isLast(u, real, last)) {
     const redirect = readRedirect(u, real.layer, fd, name)
     if (typeof redirect === 'number') return redirect
-    directory.redirect = redirect
+    directoryXattrs.redirect = redirect
   }
-  if (directory.opaque || (last && directory.redirect === '')) return 0
-  let hidden = hasDotOpaque(real.layer, lower, fd, name)
-  if (hidden === 0) hidden = isCutOff(u, real, fd, name)
-  directory.opaque = hidden > 0
+  if (directoryXattrs.opaque || (last && directoryXattrs.redirect === '')) return 0
+  let hidden = hasOpaqueFile(real.layer, lower, fd, name)
+  if (hidden === 0) hidden = isHiddenByDotWhiteout(u, real, fd, name)
+  directoryXattrs.opaque = hidden > 0
   return Math.min(hidden, 0)
 }
 

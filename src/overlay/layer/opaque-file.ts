@@ -16,24 +16,24 @@ import { close } from '../../sys/io.js'
 import type { ByteString, Result } from '../ops.js'
 
 /** The AUFS and OCI form of "opaque": a file of this name in the directory. */
-export const DOT_OPAQUE = '.wh..wh..opq'
+export const OPAQUE_FILE = '.wh..wh..opq'
 
 /** The directory may have been replaced by a symlink since it was looked at. */
 const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
-const pathOf = (name: ByteString): ByteString =>
-  name === '' ? DOT_OPAQUE : `${name}/${DOT_OPAQUE}`
+const opaqueFilePath = (name: ByteString): ByteString =>
+  name === '' ? OPAQUE_FILE : `${name}/${OPAQUE_FILE}`
 
 /** Puts the mark into the directory (fd, name). */
-export function markDotOpaque(fd: number, name: ByteString): Result {
-  return makeMark(fd, pathOf(name))
+export function createOpaqueFile(fd: number, name: ByteString): Result {
+  return createMarkerFile(fd, opaqueFilePath(name))
 }
 
 /**
  * Makes an empty file that says all by its name. One that is there, whatever it is, says the same,
  * and is not opened.
  */
-export function makeMark(fd: number, path: ByteString): Result {
+export function createMarkerFile(fd: number, path: ByteString): Result {
   const mark = openat2(fd, path, O_CREAT | O_EXCL | O_WRONLY, 0, RESOLVE)
   if (mark < 0) return mark === -E.EEXIST ? 0 : mark
   close(mark)
@@ -41,5 +41,5 @@ export function makeMark(fd: number, path: ByteString): Result {
 }
 
 /** An O_PATH descriptor of the mark in the directory (fd, name); -errno where there is none. */
-export const openDotOpaque = (fd: number, name: ByteString): Result =>
-  openat2(fd, pathOf(name), O_PATH | O_NOFOLLOW, 0, RESOLVE)
+export const openOpaqueFile = (fd: number, name: ByteString): Result =>
+  openat2(fd, opaqueFilePath(name), O_PATH | O_NOFOLLOW, 0, RESOLVE)

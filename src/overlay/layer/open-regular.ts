@@ -15,7 +15,7 @@ import { isSame, type Identity } from './real-identity.js'
 import type { Union } from '../union.js'
 
 /** Regular files pay no attention to O_NONBLOCK once they are open. */
-const AT_ONCE = O_NONBLOCK | O_NOCTTY
+const NO_WAIT = O_NONBLOCK | O_NOCTTY
 
 const st = new Stat()
 
@@ -32,7 +32,7 @@ export function openRegular(
   flags: number,
   of: Identity | null,
 ): Result {
-  const all = flags | AT_ONCE
+  const all = flags | NO_WAIT
   let opened = openat(fd, name, all)
   if (opened === -E.EPERM && (flags & O_NOATIME) !== 0) opened = openat(fd, name, all & ~O_NOATIME)
   return opened < 0 ? asStale(opened) : check(opened, of)
@@ -40,7 +40,7 @@ export function openRegular(
 
 /** The same for what a descriptor refers to, through /proc/self/fd: follows that one magic link. */
 export function reopenRegular(fd: number, flags: number, of: Identity | null): Result {
-  const all = (flags & ~O_NOFOLLOW) | AT_ONCE
+  const all = (flags & ~O_NOFOLLOW) | NO_WAIT
   let opened = openPath(fdPath(fd), all)
   if (opened === -E.EPERM && (flags & O_NOATIME) !== 0)
     opened = openPath(fdPath(fd), all & ~O_NOATIME)
@@ -68,7 +68,7 @@ function check(fd: number, of: Identity | null): Result {
  * @param flags what a caller has opened the file with: with O_NONBLOCK he does not want to wait
  * @throws Pending instead of -EAGAIN
  */
-export function orWait(u: Union, result: Result, flags = 0): Result {
+export function orPending(u: Union, result: Result, flags = 0): Result {
   if (result === -E.EAGAIN && (flags & O_NONBLOCK) === 0) throw new Pending(u.pool.tick(), false)
   return result
 }

@@ -10,7 +10,7 @@ import { O_PATH } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { Stat, type Ino } from '../../sys/stat.js'
-import { birthOf, lowerKey, type InodeKey } from './real-identity.js'
+import { birthHash, lowerKey, type InodeKey } from './real-identity.js'
 import type { Layer } from './layer.js'
 import type { ByteString, Result } from '../ops.js'
 
@@ -37,7 +37,7 @@ export function encodeOrigin(
   name: ByteString,
   upper = false,
 ): Buffer | Result | null {
-  if (!layer.handles || (!layer.isPrivate && isMounted(layer, fd, name))) return null
+  if (!layer.handles || (!layer.isPrivate && isOnOtherMount(layer, fd, name))) return null
   const length = nameToHandle(fd, name, handleBuffer)
   if (length === -E.EOPNOTSUPP || length === -E.EOVERFLOW || HEADER + length > 255) return null
   if (length < 0) return length
@@ -56,7 +56,7 @@ export function encodeOrigin(
  * Whether an object is on a mount below the layer's root, where those can't be left out: its handle
  * means another one here.
  */
-function isMounted(layer: Layer, fd: number, name: ByteString): boolean {
+function isOnOtherMount(layer: Layer, fd: number, name: ByteString): boolean {
   const result = name === '' ? fstatx(fd, identified) : statxat(fd, name, identified)
   return result >= 0 && fstatx(layer.fd, decoded) >= 0 && identified.mntId !== decoded.mntId
 }
@@ -65,9 +65,9 @@ function isMounted(layer: Layer, fd: number, name: ByteString): boolean {
  * Where the kernel has a file system's number, so that no file system takes what follows for a
  * handle of its own.
  */
-const OWN_UUID = Buffer.from('tsoverlay inode ', 'latin1')
-const OWN_TYPE = 0xfe
-const OWN_LENGTH = 40
+const INO_UUID = Buffer.from('tsoverlay inode ', 'latin1')
+const INO_TYPE = 0xfe
+const INO_LENGTH = 40
 const identified = new Stat()
 
 /**
@@ -77,14 +77,14 @@ const identified = new Stat()
  * change from mount to mount.
  */
 export function encodeForIndex(layer: Layer, fd: number, name: ByteString): Buffer | Result | null {
-  if (!layer.keepsNumbers) return encodeOrigin(layer, fd, name)
+  if (!layer.keepsInos) return encodeOrigin(layer, fd, name)
   const st = identified
   const result = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
   if (result < 0) return result
   if (st.dev !== layer.dev) return null
-  const out = Buffer.alloc(HEADER + OWN_LENGTH)
-  out.set([VERSION, MAGIC, out.length, 0, OWN_TYPE])
-  OWN_UUID.copy(out, 5)
+  const out = Buffer.alloc(HEADER + INO_LENGTH)
+  out.set([VERSION, MAGIC, out.length, 0, INO_TYPE])
+  INO_UUID.copy(out, 5)
   let at = out.writeBigUInt64LE(BigInt.asUintN(64, BigInt(st.ino)), HEADER)
   at = out.writeBigUInt64LE(BigInt(st.size64), at)
   at = out.writeBigInt64LE(BigInt(st.mtimeSec), at)
@@ -144,5 +144,5 @@ export function originIno(value: Buffer, lowers: Layer[]): Origin | Result | nul
   close(fd)
   if (stated < 0) return stated
   const { ino, nlink } = decoded
-  return { ino, nlink, layer, key: lowerKey(decoded, layer), birth: birthOf(decoded, layer) }
+  return { ino, nlink, layer, key: lowerKey(decoded, layer), birth: birthHash(decoded, layer) }
 }

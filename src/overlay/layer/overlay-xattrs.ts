@@ -6,20 +6,20 @@
 import { XATTR_CREATE } from '../../sys/constants.js'
 import { E, isPassing } from '../../sys/errno.js'
 import { getxattrat, listxattrat, removexattrat, setxattrat } from '../../sys/xattr.js'
-import { OWNER_READ, OWNER_WRITE, withRight } from '../owner/owner-access.js'
+import { OWNER_READ, OWNER_WRITE, withOwnerAccess } from '../owner/owner-access.js'
 import type { ByteString, Result } from '../ops.js'
-import { markDotOpaque } from './opaque-file.js'
+import { createOpaqueFile } from './opaque-file.js'
 
 /**
  * Whose names they are: the kernel's, or this program's, for an upper layer where the former are
  * not kept.
  */
-export type MarkSpace = 'overlay.' | 'tsoverlay.'
+export type XattrInfix = 'overlay.' | 'tsoverlay.'
 /** fuse-overlayfs 1.x marks opaque directories with this one. */
 const FUSE_OVERLAYFS_OPAQUE = 'user.fuseoverlayfs.opaque'
 
 /** Bits of what `readMarks` answers. */
-export const Mark = {
+export const XattrBit = {
   OPAQUE: 1,
   REDIRECT: 2,
   METACOPY: 4,
@@ -36,18 +36,18 @@ export const Mark = {
  * what hides. `trusted.` is for root to write. Where it is the prefix, a `user.` mark says nothing,
  * as to the kernel: any user who may write to an object could have set it.
  */
-const FOREIGN = Mark.OPAQUE | Mark.WHITEOUT
+const HIDING = XattrBit.OPAQUE | XattrBit.WHITEOUT
 
-const MARK_NAMES: Record<string, number> = {
-  opaque: Mark.OPAQUE,
-  redirect: Mark.REDIRECT,
-  metacopy: Mark.METACOPY,
-  origin: Mark.ORIGIN,
-  impure: Mark.IMPURE,
-  whiteout: Mark.WHITEOUT,
-  protattr: Mark.PROTATTR,
-  nlink: Mark.NLINK,
-  ordinary: Mark.ORDINARY,
+const XATTR_BITS: Record<string, number> = {
+  opaque: XattrBit.OPAQUE,
+  redirect: XattrBit.REDIRECT,
+  metacopy: XattrBit.METACOPY,
+  origin: XattrBit.ORIGIN,
+  impure: XattrBit.IMPURE,
+  whiteout: XattrBit.WHITEOUT,
+  protattr: XattrBit.PROTATTR,
+  nlink: XattrBit.NLINK,
+  ordinary: XattrBit.ORDINARY,
 }
 
 // The kernel clears as much memory as a buffer is long: small ones first.
@@ -59,7 +59,7 @@ const nothing = Buffer.alloc(0)
 const wholeValue = Buffer.allocUnsafeSlow(65536)
 
 /** The xattr names of one prefix. */
-export class MarkNames {
+export class OverlayXattrNames {
   readonly prefix: ByteString
   readonly opaque: ByteString
   readonly redirect: ByteString
@@ -71,7 +71,7 @@ export class MarkNames {
   readonly nlink: ByteString
   readonly upper: ByteString
   /**
-   * Its name begins with `.wh.`, and hides nothing (whiteout.ts:hidesAnother). No other union knows
+   * Its name begins with `.wh.`, and hides nothing (whiteout.ts:isActiveDotWhiteout). No other union knows
    * this one.
    */
   readonly ordinary: ByteString
@@ -95,13 +95,13 @@ export class MarkNames {
  * Reads marks: under one prefix, and in lower layers those that hide under others that are no less
  * trusted.
  */
-export class MarkReader {
-  readonly names: MarkNames
+export class OverlayXattrs {
+  readonly names: OverlayXattrNames
   /** What was read last bears no extended attribute at all. */
-  bare = false
-  readonly space: MarkSpace
+  hasNone = false
+  readonly infix: XattrInfix
   /** Null: `trusted.` is the prefix. */
-  readonly #other: MarkNames | null
+  readonly #other: OverlayXattrNames | null
   /** A mark of lower layers that is not read where `trusted.` is the prefix. */
   readonly #users: ByteString
   #skipped: (() => void) | null
@@ -113,13 +113,13 @@ export class MarkReader {
   constructor(
     userxattr: boolean,
     skipped: (() => void) | null = null,
-    space: MarkSpace = 'overlay.',
+    space: XattrInfix = 'overlay.',
   ) {
-    this.space = space
+    this.infix = space
     const trusted = 'trusted.' + space
     const user = 'user.' + space
-    this.names = new MarkNames(userxattr ? user : trusted)
-    this.#other = userxattr ? new MarkNames(trusted) : null
+    this.names = new OverlayXattrNames(userxattr ? user : trusted)
+    this.#other = userxattr ? new OverlayXattrNames(trusted) : null
     this.#users = user + 'opaque'
     this.#skipped = skipped
   }
@@ -132,14 +132,14 @@ export class MarkReader {
     let buffer = smallList
     let length = listxattrat(fd, name, buffer)
     if (length === -E.ERANGE) length = listxattrat(fd, name, (buffer = wholeList))
-    this.bare = length === 0
+    this.hasNone = length === 0
     if (length <= 0) return isNone(length) ? 0 : length
     const list = buffer.latin1Slice(0, length)
     if (!list.includes('overlay')) return 0
     let bits = 0
     for (const attr of list.split('\0')) {
       if (attr.startsWith(this.names.prefix))
-        bits |= MARK_NAMES[attr.slice(this.names.prefix.length)] ?? 0
+        bits |= XATTR_BITS[attr.slice(this.names.prefix.length)] ?? 0
       else if (lower) bits |= this.#foreign(attr)
     }
     return bits
@@ -148,9 +148,9 @@ export class MarkReader {
   #foreign(attr: ByteString): number {
     const other = this.#other
     if (other !== null) {
-      if (attr === FUSE_OVERLAYFS_OPAQUE) return Mark.OPAQUE
+      if (attr === FUSE_OVERLAYFS_OPAQUE) return XattrBit.OPAQUE
       if (!attr.startsWith(other.prefix)) return 0
-      return (MARK_NAMES[attr.slice(other.prefix.length)] ?? 0) & FOREIGN
+      return (XATTR_BITS[attr.slice(other.prefix.length)] ?? 0) & HIDING
     }
     if (attr === this.#users || attr === FUSE_OVERLAYFS_OPAQUE) {
       this.#skipped?.()
@@ -190,7 +190,7 @@ export class MarkReader {
   value(
     fd: number,
     name: ByteString,
-    mark: keyof MarkNames,
+    mark: keyof OverlayXattrNames,
     lower = false,
   ): string | Result | null {
     const value = readValue(fd, name, this.names[mark], lower)
@@ -199,20 +199,20 @@ export class MarkReader {
   }
 
   /** Sets a mark. */
-  set(fd: number, name: ByteString, mark: keyof MarkNames, value: string): Result {
+  set(fd: number, name: ByteString, mark: keyof OverlayXattrNames, value: string): Result {
     const bytes = Buffer.from(value, 'latin1')
     const attr = this.names[mark]
     const first = setxattrat(fd, name, attr, bytes, 0)
     if (first !== -E.EACCES) return first
-    return withRight(fd, name, OWNER_WRITE, () => setxattrat(fd, name, attr, bytes, 0))
+    return withOwnerAccess(fd, name, OWNER_WRITE, () => setxattrat(fd, name, attr, bytes, 0))
   }
 
   /**
    * Whether objects other than files and directories can bear marks: `user.` is not for them,
    * xattr(7), and fuse-overlayfs gives the attributes of a symlink to what it points to.
    */
-  get onAll(): boolean {
-    return this.isTrusted && this.space === 'overlay.'
+  get fitsAllTypes(): boolean {
+    return this.isTrusted && this.infix === 'overlay.'
   }
 
   /** Whether `trusted.` is the prefix. */
@@ -241,7 +241,7 @@ export class MarkReader {
    */
   setOpaque(fd: number, name: ByteString): Result {
     const result = this.set(fd, name, 'opaque', 'y')
-    return isXattrRefusal(result) ? markDotOpaque(fd, name) : result
+    return isXattrRefusal(result) ? createOpaqueFile(fd, name) : result
   }
 
   /**
@@ -269,8 +269,8 @@ export class MarkReader {
    * Whether an attribute of the root would tell the next mount that marks have other names
    * (choose-xattr-names.ts).
    */
-  saysOther(attr: ByteString): boolean {
-    return this.space === 'overlay.' && /^(?:trusted|user)\.tsoverlay\./.test(attr)
+  changesInfix(attr: ByteString): boolean {
+    return this.infix === 'overlay.' && /^(?:trusted|user)\.tsoverlay\./.test(attr)
   }
 
   /** What a user's name is stored as: `PREFIX X` becomes `PREFIX overlay. X`. */
@@ -299,7 +299,7 @@ function readValue(
   // `user.` attributes take the right to read; a lower object's mode is not touched for it.
   if (n === -E.EACCES && !lower) {
     buffer = wholeValue
-    n = withRight(fd, name, OWNER_READ, () => getxattrat(fd, name, attr, wholeValue))
+    n = withOwnerAccess(fd, name, OWNER_READ, () => getxattrat(fd, name, attr, wholeValue))
   }
   return n < 0 ? n : buffer.latin1Slice(0, n)
 }

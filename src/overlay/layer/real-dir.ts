@@ -30,8 +30,8 @@ export function openRead(fd: number, name: ByteString, flags = 0, noAtime = O_NO
  * does so often is of a class: a function that is made for each directory loses what the engine has
  * compiled for it, for that goes with the last one there is.
  */
-export interface EntryTaker {
-  take(name: ByteString, ino: Ino, type: number): boolean
+export interface EntryVisitor {
+  visit(name: ByteString, ino: Ino, type: number): boolean
 }
 
 /**
@@ -46,21 +46,21 @@ export function listReal(
 ): Result {
   const dir = openRead(fd, name === '' ? '.' : name, O_DIRECTORY)
   if (dir < 0) return dir
-  const result = listOpened(dir, { take: each })
+  const result = listOpened(dir, { visit: each })
   close(dir)
   return result
 }
 
 /** The same for a directory that was just opened for reading. */
-export function listOpened(dir: number, taker: EntryTaker): Result {
+export function listOpened(dir: number, visitor: EntryVisitor): Result {
   let result
-  do result = listSome(dir, taker)
+  do result = listChunk(dir, visitor)
   while (result > 0)
   return result
 }
 
 /** Some thousands of its entries. Above 0: there may be more. */
-export function listSome(dir: number, taker: EntryTaker): Result {
+export function listChunk(dir: number, visitor: EntryVisitor): Result {
   const dirents = spare ?? new Dirents(Buffer.allocUnsafeSlow(CHUNK))
   spare = null
   let result = getdents64(dir, dirents.buffer)
@@ -69,7 +69,7 @@ export function listSome(dir: number, taker: EntryTaker): Result {
     while (dirents.next()) {
       const entry = dirents.name
       if (entry === '.' || entry === '..') continue
-      if (taker.take(entry, dirents.ino, dirents.type)) continue
+      if (visitor.visit(entry, dirents.ino, dirents.type)) continue
       result = 0
       break
     }

@@ -27,57 +27,57 @@ export interface Identity {
 }
 
 /** What of a layer says how its objects are told apart. */
-export interface Numbering {
+export interface LayerNumbering {
   /** st_dev of its root. */
   readonly dev: number
   /** An object keeps its time of birth as long as it is there. */
-  readonly keepsBirths: boolean
+  readonly keepsBirthTimes: boolean
 }
 
 /** The finder's key of an inode: its number, with the device where that is not the layer's. */
 export type InodeKey = Ino | string
 
-const bornOf = ({ words }: Statx): number =>
-  ((Math.imul(words[20]!, 0x9e3779b1) ^ words[22]! ^ deviceOf(words)) << 1) | 1
+const birthTimeHash = ({ words }: Statx): number =>
+  ((Math.imul(words[20]!, 0x9e3779b1) ^ words[22]! ^ deviceHash(words)) << 1) | 1
 
-const deviceOf = (words: Uint32Array): number =>
+const deviceHash = (words: Uint32Array): number =>
   Math.imul(words[35]!, 0x85ebca6b) ^ Math.imul(words[34]!, 0xc2b2ae35)
 
 /** What tells an object from others with its number. */
-export const birthOf = (st: Statx, layer: Numbering | null): number =>
-  (st.mask & STATX_BTIME) !== 0 && layer?.keepsBirths !== false
-    ? bornOf(st)
-    : deviceOf(st.words) << 1
+export const birthHash = (st: Statx, layer: LayerNumbering | null): number =>
+  (st.mask & STATX_BTIME) !== 0 && layer?.keepsBirthTimes !== false
+    ? birthTimeHash(st)
+    : deviceHash(st.words) << 1
 
 /** `it` stands for the object of the layer whose attributes were just read. */
-export function identify(it: Identity, st: Statx, layer: Numbering | null): void {
+export function identify(it: Identity, st: Statx, layer: LayerNumbering | null): void {
   it.real = st.ino
-  it.birth = birthOf(st, layer)
+  it.birth = birthHash(st, layer)
 }
 
 /** Whether attributes that were just read are those of the object that `it` stands for. */
 export function isSame(it: Identity, st: Statx): boolean {
   if (it.real === 0) return true
   if (it.real !== st.ino) return false
-  if ((it.birth & 1) === 0) return it.birth === deviceOf(st.words) << 1
-  return (st.mask & STATX_BTIME) !== 0 && it.birth === bornOf(st)
+  if ((it.birth & 1) === 0) return it.birth === deviceHash(st.words) << 1
+  return (st.mask & STATX_BTIME) !== 0 && it.birth === birthTimeHash(st)
 }
 
 /** The key of an inode of the upper layer. */
-export const upperKey = (st: Stat, layer: Numbering): InodeKey =>
+export const upperKey = (st: Stat, layer: LayerNumbering): InodeKey =>
   st.dev === layer.dev ? st.ino : `${st.dev}:${st.ino}`
 
 /**
  * The key of an inode of a lower layer. A server may show one number for several files: there they
  * must be alike, too.
  */
-export const lowerKey = (st: Stat, layer: Numbering): InodeKey =>
-  layer.keepsBirths
+export const lowerKey = (st: Stat, layer: LayerNumbering): InodeKey =>
+  layer.keepsBirthTimes
     ? upperKey(st, layer)
     : [st.dev, st.ino, st.size64, st.mtimeSec, st.mtimeNsec, st.ctimeSec, st.ctimeNsec].join(':')
 
 const scratch = new Stat()
 
 /** Whether a descriptor is one of the object. */
-export const isOpenOn = (fd: number, it: Identity): boolean =>
+export const refersTo = (fd: number, it: Identity): boolean =>
   fstatx(fd, scratch) >= 0 && isSame(it, scratch)

@@ -6,7 +6,7 @@
 import { E } from '../../sys/errno.js'
 import type { Layer } from './layer.js'
 import type { ByteString, Result } from '../ops.js'
-import { believes } from './trust.js'
+import { trusts } from './trust.js'
 import type { Union } from '../union.js'
 
 /**
@@ -36,14 +36,14 @@ export function readRedirect(
   fd: number,
   name: ByteString,
 ): ByteString | Result {
-  const raw = layer.marks.value(fd, name, 'redirect', !layer.isUpper)
+  const raw = layer.xattrs.value(fd, name, 'redirect', !layer.isUpper)
   if (typeof raw === 'number') return raw
   if (raw === null) return ''
   // To the kernel a NUL ends it.
   const [value = ''] = raw.split('\0', 1)
   const checked = checkRedirect(value)
   if (checked === -E.EINVAL) return checked
-  if (u.options.redirectDir === 'nofollow' || !believes(u.trust, fd, name)) {
+  if (u.options.redirectDir === 'nofollow' || !trusts(u.trust, fd, name)) {
     u.log.debug({ name }, 'refusing to follow a redirect')
     return -E.EPERM
   }

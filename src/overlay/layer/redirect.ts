@@ -1,7 +1,7 @@
 /** Paths that `overlay.redirect` names, in the layers below. Analogous to fs/overlayfs/namei.c. */
 
 import { Stat, type Ino } from '../../sys/stat.js'
-import { examine, directory, Found, readDirectoryMarks } from './lookup-layer.js'
+import { lookupInDirectory, directoryXattrs, Found, readDirectoryXattrs } from './lookup-layer.js'
 import { identify } from './real-identity.js'
 import { RealDir, type Layer } from './layer.js'
 import type { ByteString } from '../ops.js'
@@ -50,14 +50,14 @@ export function walk(
   let stop = false
   let below = path
   for (const [i, part] of path.entries()) {
-    const found = examine(u, at, part, scratch)
+    const found = lookupInDirectory(u, at, part, scratch)
     if (found === Found.NOTHING) return { dir: null, stop, below }
     const next = new RealDir(layer, at, part)
     identify(next, scratch, layer)
-    if (found !== Found.DIRECTORY || readDirectoryMarks(u, next, at, part, false) < 0)
+    if (found !== Found.DIRECTORY || readDirectoryXattrs(u, next, at, part, false) < 0)
       return { dir: null, stop: true, below }
-    const { redirect } = directory
-    if (directory.opaque) stop = true
+    const { redirect } = directoryXattrs
+    if (directoryXattrs.opaque) stop = true
     else if (redirect !== '') {
       const rest = path.slice(i + 1)
       const absolute = redirect.startsWith('/')

@@ -6,7 +6,7 @@ import type { Layer } from './layer.js'
 import type { Result } from '../ops.js'
 
 /** What to do about an error of a change in the workdir. */
-const wayOut = (code: string): string => {
+const remedy = (code: string): string => {
   switch (code) {
     case 'ENOSPC':
       return 'make room on its file system (df, df -i)'
@@ -22,16 +22,16 @@ const wayOut = (code: string): string => {
   }
 }
 
-export function unprepared(path: string | undefined, result: Result): MountError {
+export function workdirError(path: string | undefined, result: Result): MountError {
   const code = errnoName(-result)
   return new MountError(
-    `workdir=${path} can't be prepared: ${errnoMessage(-result)}; ${wayOut(code)}`,
+    `workdir=${path} can't be prepared: ${errnoMessage(-result)}; ${remedy(code)}`,
     { option: 'workdir', path: path ?? '', code },
   )
 }
 
 /** A root of which not all can be read may hide everything below, or be on another file system. */
-export function unreadable(
+export function rootError(
   { path, isUpper }: Pick<Layer, 'path' | 'isUpper'>,
   result: Result,
 ): MountError {

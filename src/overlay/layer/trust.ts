@@ -43,7 +43,7 @@ export const isSystemRoot = (): boolean =>
  * @param userPrefix marks have the prefix `user.`
  * @param shared others than the mounter may use the mount (allow_other)
  */
-export function trustIn(userPrefix: boolean, shared: boolean): Trust {
+export function trustFor(userPrefix: boolean, shared: boolean): Trust {
   if (!userPrefix) return 'all'
   if (isSystemRoot()) return 'none'
   return shared ? 'own' : 'all'
@@ -57,15 +57,15 @@ const OTHERS_WRITE = 0o022
  * Whether a redirect or a metadata copy is believed that (fd, name) says; '' is what `fd` itself
  * refers to.
  */
-export function believes(trust: Trust, fd: number, name: ByteString): boolean {
-  return trust === 'all' || (trust === 'own' && isOwn(fd, name))
+export function trusts(trust: Trust, fd: number, name: ByteString): boolean {
+  return trust === 'all' || (trust === 'own' && onlyMounterWrites(fd, name))
 }
 
 /**
  * Whether nobody but the mounter could have set a `user.` attribute. In a user namespace its root
  * is the owner of what belongs to any of its users: all of them are his.
  */
-function isOwn(fd: number, name: ByteString): boolean {
+function onlyMounterWrites(fd: number, name: ByteString): boolean {
   if ((name === '' ? fstatx(fd, st) : statxat(fd, name, st)) < 0) return false
   const type = st.mode & S_IFMT
   if (type !== S_IFREG && type !== S_IFDIR) return false

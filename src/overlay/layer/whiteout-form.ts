@@ -5,8 +5,8 @@ import { S_IFCHR } from '../../sys/constants.js'
 import { isPassing } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
 import type { Logger } from '../../log.js'
-import { makeMark } from './opaque-file.js'
-import type { MarkReader } from './overlay-xattrs.js'
+import { createMarkerFile } from './opaque-file.js'
+import type { OverlayXattrs } from './overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
 import type { WhiteoutForm } from '../options.js'
 import { DOT_WHITEOUT } from './whiteout.js'
@@ -18,7 +18,7 @@ const probed = new Stat()
  * Whether `make` makes something that looks as it should: 1 or 0, or -errno. It is taken away
  * again.
  */
-function canMake(fd: number, name: ByteString, make: () => Result, check: () => boolean): Result {
+function canCreate(fd: number, name: ByteString, make: () => Result, check: () => boolean): Result {
   let result = make()
   if (result >= 0) result = statxat(fd, name, probed)
   const can = result >= 0 && check()
@@ -36,19 +36,19 @@ function canMake(fd: number, name: ByteString, make: () => Result, check: () => 
  */
 export function chooseForm(
   fd: number,
-  marks: MarkReader,
+  xattrs: OverlayXattrs,
   log: Logger,
 ): Exclude<WhiteoutForm, 'auto'> | Result {
   // The union below, when there is one, takes the other forms for its own.
-  if (marks.space === 'tsoverlay.') return 'xattr'
+  if (xattrs.infix === 'tsoverlay.') return 'xattr'
   const device = (): Result => mknodat(fd, PROBE, S_IFCHR, 0, 0)
-  const devices = canMake(fd, PROBE, device, () => probed.isWhiteout)
+  const devices = canCreate(fd, PROBE, device, () => probed.isWhiteout)
   if (devices !== 0) return devices < 0 ? devices : 'char'
-  const attributes = marks.canSet(fd)
+  const attributes = xattrs.canSet(fd)
   if (attributes !== 0) return attributes < 0 ? attributes : 'xattr'
   const mark = DOT_WHITEOUT + PROBE
-  const create = (): Result => makeMark(fd, mark)
-  const marked = canMake(fd, mark, create, () => true)
+  const create = (): Result => createMarkerFile(fd, mark)
+  const marked = canCreate(fd, mark, create, () => true)
   if (marked !== 0) return marked < 0 ? marked : 'wh'
   log.warn(
     {},

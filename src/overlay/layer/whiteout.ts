@@ -6,24 +6,24 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { geteuid } from '../../sys/proc.js'
 import { Stat } from '../../sys/stat.js'
-import { openDotOpaque } from './opaque-file.js'
+import { openOpaqueFile } from './opaque-file.js'
 import type { RealDir } from './layer.js'
-import { isXattrRefusal, Mark, type MarkReader } from './overlay-xattrs.js'
+import { isXattrRefusal, XattrBit, type OverlayXattrs } from './overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
 import { listReal } from './real-dir.js'
 import type { Union } from '../union.js'
 
 export const DOT_WHITEOUT = '.wh.'
 /** NAME_MAX - strlen(".wh.") */
-const LONGEST_HIDDEN = 251
+const MAX_HIDDEN_NAME = 251
 /** So many single probes in a directory, then it is read whole. */
-const PROBES = 12
+const MAX_PROBES = 12
 
 const probe = new Stat()
 
 /**
  * Whether a name is one of the marks' own; such names exist in the union where they hide nothing
- * (`hidesAnother`).
+ * (`isActiveDotWhiteout`).
  */
 export function isDotWhiteoutName(name: ByteString): boolean {
   return name.startsWith(DOT_WHITEOUT)
@@ -36,46 +36,46 @@ export function isDotWhiteoutName(name: ByteString): boolean {
  * @param lower it is in a lower layer
  * @returns 1 or 0, or -errno
  */
-export function hidesAnother(
-  u: Pick<Union, 'marks'>,
+export function isActiveDotWhiteout(
+  u: Pick<Union, 'xattrs'>,
   lower: boolean,
   fd: number,
   name: ByteString,
 ): Result {
-  const there = isThere(statxat(fd, name, probe))
+  const there = existence(statxat(fd, name, probe))
   if (there <= 0 || probe.isWhiteout) return Math.min(there, 0)
-  const bits = u.marks.read(fd, name, lower)
+  const bits = u.xattrs.read(fd, name, lower)
   if (bits < 0) return bits
-  return (bits & (Mark.ORDINARY | Mark.WHITEOUT)) === 0 ? 1 : 0
+  return (bits & (XattrBit.ORDINARY | XattrBit.WHITEOUT)) === 0 ? 1 : 0
 }
 
 /**
  * Whether a union that writes can have names that begin with `.wh.`: not where its own whiteouts
  * have them.
  */
-export const takesDotNames = (u: Union): boolean => u.work !== null && u.work.form !== 'wh'
+export const allowsDotNames = (u: Union): boolean => u.work !== null && u.work.form !== 'wh'
 
 /**
  * Marks an object as one whose name hides nothing, before it gets a name that begins with `.wh.`.
  *
  * @returns 0, or -EINVAL where it can't be marked
  */
-export function markOrdinary(u: Pick<Union, 'marks'>, fd: number, name: ByteString): Result {
-  const result = u.marks.set(fd, name, 'ordinary', 'y')
+export function setOrdinary(u: Pick<Union, 'xattrs'>, fd: number, name: ByteString): Result {
+  const result = u.xattrs.set(fd, name, 'ordinary', 'y')
   return isXattrRefusal(result) ? -E.EINVAL : result
 }
 
 /** Whether the directory has `.wh.NAME`: 1 or 0, or -errno. `fd` is the directory's. */
 export function hasDotWhiteout(u: Union, dir: RealDir, fd: number, name: ByteString): Result {
-  if (name.length > LONGEST_HIDDEN) return 0
+  if (name.length > MAX_HIDDEN_NAME) return 0
   let known = dir.dotWhiteouts
-  if (known === undefined && ++dir.dotProbes > PROBES) known = scanDotWhiteouts(u, dir, fd)
+  if (known === undefined && ++dir.dotProbes > MAX_PROBES) known = scanDotWhiteouts(u, dir, fd)
   if (known !== undefined) return known.has(name) ? 1 : 0
-  return hidesAnother(dir.layer, !dir.layer.isUpper, fd, DOT_WHITEOUT + name)
+  return isActiveDotWhiteout(dir.layer, !dir.layer.isUpper, fd, DOT_WHITEOUT + name)
 }
 
 /** What cannot be there, or is kept from whoever asks, counts as not there. */
-function isThere(result: Result): Result {
+function existence(result: Result): Result {
   if (result >= 0) return 1
   const none = result === -E.ENOENT || result === -E.ENOTDIR || result === -E.EACCES
   return none || result === -E.ENAMETOOLONG || result === -E.ELOOP ? 0 : result
@@ -84,7 +84,10 @@ function isThere(result: Result): Result {
 function scanDotWhiteouts(u: Union, dir: RealDir, fd: number): Set<ByteString> | undefined {
   const found = new Set<ByteString>()
   const result: Result = listReal(fd, '', name => {
-    if (isDotWhiteoutName(name) && hidesAnother(dir.layer, !dir.layer.isUpper, fd, name) !== 0)
+    if (
+      isDotWhiteoutName(name) &&
+      isActiveDotWhiteout(dir.layer, !dir.layer.isUpper, fd, name) !== 0
+    )
       found.add(name.slice(DOT_WHITEOUT.length))
     return true
   })
@@ -111,7 +114,7 @@ function scanDotWhiteouts(u: Union, dir: RealDir, fd: number): Set<ByteString> |
  * @returns 1 or 0, or -errno
  */
 export function isWhiteout(
-  marks: MarkReader,
+  xattrs: OverlayXattrs,
   fd: number,
   name: ByteString,
   st: Stat,
@@ -119,7 +122,7 @@ export function isWhiteout(
 ): Result {
   if (st.isWhiteout) return 1
   if ((st.mode & S_IFMT) !== S_IFREG || st.size !== 0) return 0
-  return marks.isWhiteout(fd, name, lower)
+  return xattrs.isWhiteout(fd, name, lower)
 }
 
 /**
@@ -145,7 +148,7 @@ const directory = new Stat()
  * @param within those of the directory that the mark is in
  * @param hidden the owner of the directory that it hides the rest of
  */
-function isEntitled(mark: Stat, within: Stat, hidden: number): boolean {
+function mayHide(mark: Stat, within: Stat, hidden: number): boolean {
   if ((within.mode & STICKY) === 0) return true
   return [0, geteuid(), within.uid, hidden].includes(mark.uid)
 }
@@ -154,35 +157,40 @@ function isEntitled(mark: Stat, within: Stat, hidden: number): boolean {
  * Whether the directory (fd, name) holds the mark `.wh..wh..opq`: 1 or 0, or -errno. `fd` is its
  * parent's.
  */
-export function hasDotOpaque(
-  u: Pick<Union, 'marks'>,
+export function hasOpaqueFile(
+  u: Pick<Union, 'xattrs'>,
   lower: boolean,
   fd: number,
   name: ByteString,
 ): Result {
-  const mark = openDotOpaque(fd, name)
-  if (mark < 0) return isThere(mark)
+  const mark = openOpaqueFile(fd, name)
+  if (mark < 0) return existence(mark)
   const stated = fstatx(mark, probe)
-  const bits = stated < 0 ? stated : u.marks.read(mark, '', lower)
+  const bits = stated < 0 ? stated : u.xattrs.read(mark, '', lower)
   close(mark)
   if (bits < 0) return bits
-  if (probe.isWhiteout || (bits & (Mark.ORDINARY | Mark.WHITEOUT)) !== 0) return 0
+  if (probe.isWhiteout || (bits & (XattrBit.ORDINARY | XattrBit.WHITEOUT)) !== 0) return 0
   const within = statxat(fd, name, directory)
-  return within < 0 ? within : Number(isEntitled(probe, directory, directory.uid))
+  return within < 0 ? within : Number(mayHide(probe, directory, directory.uid))
 }
 
 /**
  * Whether the directory NAME, which is there, has a `.wh.NAME` beside it, which hides what lower
  * layers have of it: 1 or 0, or -errno.
  */
-export function isCutOff(u: Union, dir: RealDir, fd: number, name: ByteString): Result {
+export function isHiddenByDotWhiteout(
+  u: Union,
+  dir: RealDir,
+  fd: number,
+  name: ByteString,
+): Result {
   const hidden = hasDotWhiteout(u, dir, fd, name)
   if (hidden <= 0) return hidden
   let result = statxat(fd, name, directory)
   if (result < 0) return result
   const { uid } = directory
   result = statxat(fd, DOT_WHITEOUT + name, probe)
-  if (result < 0) return isThere(result)
+  if (result < 0) return existence(result)
   result = fstatx(fd, directory)
-  return result < 0 ? result : Number(isEntitled(probe, directory, uid))
+  return result < 0 ? result : Number(mayHide(probe, directory, uid))
 }

@@ -13,7 +13,7 @@ import { identify } from '../layer/real-identity.js'
 import { series } from '../jobs/pool.js'
 import { PAUSE, type IoTask } from '../jobs/task.js'
 import type { RealDir } from '../layer/layer.js'
-import { OWNER_LIST, renameOwn, withRight } from '../owner/owner-access.js'
+import { OWNER_LIST, renameWithOwnerAccess, withOwnerAccess } from '../owner/owner-access.js'
 import { emptyInPieces } from './readdir-merge.js'
 import type { Node } from '../inode/node.js'
 import { Pending, type ByteString, type Result } from '../ops.js'
@@ -34,8 +34,8 @@ export function isLargeDirectory(u: Union, node: Node): boolean {
   // A `.wh.` form may be there since nothing can change places; what slow layers say is kept by a
   // request.
   if (u.work === null || u.work.form === 'wh' || u.slow !== null) return false
-  const before = node.readied
-  node.readied = false
+  const before = node.prepared
+  node.prepared = false
   return !before
 }
 
@@ -52,7 +52,7 @@ export function clearInBackground(u: Union, parent: Node, name: ByteString, node
       const { done, value } = steps.next(last)
       if (done !== true) return value
       node.busy = null
-      node.readied = value >= 0
+      node.prepared = value >= 0
       u.nodes.release(node)
       return value
     },
@@ -118,11 +118,15 @@ function swapForEmpty(u: Union, parent: Node, name: ByteString, node: Node): Byt
   if (work === null) return -E.EROFS
   const fresh = work.stageDirectoryLike(u.fds.get(upper))
   if (typeof fresh === 'number') return fresh
-  let marked = u.marks.setOpaque(work.fd, fresh)
+  let marked = u.xattrs.setOpaque(work.fd, fresh)
   if (marked >= 0) marked = statxat(work.fd, fresh, st)
   const fd = u.fds.get(into)
   const result =
-    marked < 0 ? marked : fd < 0 ? fd : renameOwn(work.fd, fresh, fd, name, RENAME_EXCHANGE)
+    marked < 0
+      ? marked
+      : fd < 0
+        ? fd
+        : renameWithOwnerAccess(work.fd, fresh, fd, name, RENAME_EXCHANGE)
   if (result < 0) {
     work.discard(fresh)
     return result
@@ -147,6 +151,6 @@ function isReallyEmpty(fd: number): boolean {
   let empty = true
   const list = (): Result => listReal(fd, '', () => (empty = false))
   let result = list()
-  if (result === -E.EACCES) result = withRight(fd, '', OWNER_LIST, list)
+  if (result === -E.EACCES) result = withOwnerAccess(fd, '', OWNER_LIST, list)
   return result >= 0 && empty
 }

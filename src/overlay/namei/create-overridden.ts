@@ -15,20 +15,20 @@ import {
 import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
-import { applyDefaultAcl, setInherited, type Created } from '../owner/acl.js'
-import { makeAs } from '../owner/credentials.js'
+import { applyDefaultAcl, setInheritedAcls, type Created } from '../owner/acl.js'
+import { createAs } from '../owner/credentials.js'
 import type { Layer } from '../layer/layer.js'
 import type { ByteString, Caller, Result } from '../ops.js'
 import {
-  amend,
+  applyOverride,
   chmodOnDisk,
   diskMode,
   isOverridden,
   specialsAreFiles,
-  store,
+  writeOverride,
 } from '../owner/stat-override.js'
 import type { Union } from '../union.js'
-import { exchangeWhiteout, isDotWhiteoutName, isWhiteout, markOrdinary } from '../layer/whiteout.js'
+import { exchangeWhiteout, isDotWhiteoutName, isWhiteout, setOrdinary } from '../layer/whiteout.js'
 import type { Workdir } from '../copy-up/workdir.js'
 
 /** What is wanted of a new object, type and permissions in `mode`. Ids are those of the disk. */
@@ -49,11 +49,11 @@ const parentStat = new Stat()
 
 /** Who owns what this caller makes, on disk. */
 export function diskIds(u: Union, caller: Caller): { uid: number; gid: number } {
-  const { owners } = u
-  if (owners === null) return { uid: caller.uid, gid: caller.gid }
+  const { idmap } = u
+  if (idmap === null) return { uid: caller.uid, gid: caller.gid }
   return {
-    uid: owners.uids.ofCreator(caller.uid, owners.squashes),
-    gid: owners.gids.ofCreator(caller.gid, owners.squashes),
+    uid: idmap.uids.creatorToDisk(caller.uid, idmap.squashes),
+    gid: idmap.gids.creatorToDisk(caller.gid, idmap.squashes),
   }
 }
 
@@ -75,10 +75,10 @@ export function makeOverridden(
   const stated = statxat(fd, name, there)
   if (stated < 0 && stated !== -E.ENOENT) return stated
   coveredWhiteout = stated >= 0
-  const whiteout = coveredWhiteout ? isWhiteout(u.marks, fd, name, there, false) : 1
+  const whiteout = coveredWhiteout ? isWhiteout(u.xattrs, fd, name, there, false) : 1
   if (whiteout <= 0) return whiteout < 0 ? whiteout : -E.EEXIST
   let result = fstatx(fd, parentStat)
-  if (result >= 0) result = amend(upper, fd, '', parentStat)
+  if (result >= 0) result = applyOverride(upper, fd, '', parentStat)
   if (result < 0) return result
 
   const type = wanted.mode & S_IFMT
@@ -96,8 +96,8 @@ export function makeOverridden(
     ? stageWithAttribute(upper, work, full, acl, inherited, run)
     : stageWithOwner(u, work, caller, full, run)
   if (staged.result < 0) return staged.result
-  result = isDir && coveredWhiteout ? u.marks.setOpaque(work.fd, staged.name) : 0
-  if (result >= 0 && isDotWhiteoutName(name)) result = markOrdinary(u, work.fd, staged.name)
+  result = isDir && coveredWhiteout ? u.xattrs.setOpaque(work.fd, staged.name) : 0
+  if (result >= 0 && isDotWhiteoutName(name)) result = setOrdinary(u, work.fd, staged.name)
   if (result >= 0) {
     const flags = coveredWhiteout ? 0 : RENAME_NOREPLACE
     result =
@@ -131,10 +131,10 @@ function stageWithAttribute(
   if (staged.result < 0) return staged
   let result: Result = 0
   if (acl !== null && inherited !== null) {
-    result = setInherited(work.fd, staged.name, mode, acl, inherited)
+    result = setInheritedAcls(work.fd, staged.name, mode, acl, inherited)
     if (result >= 0) result = chmodOnDisk(work.fd, staged.name, mode)
   }
-  if (result >= 0) result = store(upper, work.fd, staged.name, uid, gid, mode, major, minor)
+  if (result >= 0) result = writeOverride(upper, work.fd, staged.name, uid, gid, mode, major, minor)
   return result < 0 ? undo(work, staged, result) : staged
 }
 
@@ -148,10 +148,10 @@ function stageWithOwner(
   wanted: Wanted,
   run: (dirfd: number, name: ByteString, mode: number) => Result,
 ): Staged {
-  const staged = work.stage((fd, temp) => makeAs(u.owners, caller, fd, temp, wanted.mode, run))
+  const staged = work.stage((fd, temp) => createAs(u.idmap, caller, fd, temp, wanted.mode, run))
   if (staged.result < 0 || (parentStat.mode & S_ISGID) === 0) return staged
   const owned = fchownat(work.fd, staged.name, -1, wanted.gid)
-  return owned < 0 && u.owners?.squashes !== true ? undo(work, staged, owned) : staged
+  return owned < 0 && u.idmap?.squashes !== true ? undo(work, staged, owned) : staged
 }
 
 function undo(work: Workdir, staged: Staged, result: Result): Staged {

@@ -38,15 +38,15 @@ import { E } from '../../sys/errno.js'
 import { close, dup } from '../../sys/io.js'
 import { popFsIds } from '../../sys/proc.js'
 import { Stat } from '../../sys/stat.js'
-import { applyDefaultAcl, setInherited } from '../owner/acl.js'
-import { actAs, makeAs, type Make } from '../owner/credentials.js'
+import { applyDefaultAcl, setInheritedAcls } from '../owner/acl.js'
+import { pushCallerIds, createAs, type CreateObject } from '../owner/credentials.js'
 import { ensureUpperDir } from '../copy-up/directory.js'
 import { identify } from '../layer/real-identity.js'
 import { noteWhiteout } from './remove.js'
 import { realFlags, type HandleTable } from '../file/handles.js'
 import { coveredWhiteout, diskIds, makeOverridden } from './create-overridden.js'
 import { RealDir, type Layer } from '../layer/layer.js'
-import { amend, chmodOnDisk, diskMode, store } from '../owner/stat-override.js'
+import { applyOverride, chmodOnDisk, diskMode, writeOverride } from '../owner/stat-override.js'
 import { Protect, type Node } from '../inode/node.js'
 import type { ByteString, Caller, Entry, Opened, Result } from '../ops.js'
 import { fillAttr, isReadOnly, type Union } from '../union.js'
@@ -54,8 +54,8 @@ import {
   exchangeWhiteout,
   isDotWhiteoutName,
   isWhiteout,
-  markOrdinary,
-  takesDotNames,
+  setOrdinary,
+  allowsDotNames,
 } from '../layer/whiteout.js'
 import { defaultAcl } from '../file/xattr.js'
 
@@ -67,7 +67,7 @@ export function prepare(u: Union, parent: Node, name: ByteString): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (name.length > NAME_MAX) return -E.ENAMETOOLONG
   // It would hide another name.
-  if (isDotWhiteoutName(name) && !takesDotNames(u)) return -E.EINVAL
+  if (isDotWhiteoutName(name) && !allowsDotNames(u)) return -E.EINVAL
   if (parent.unlinked) return -E.ENOENT
   if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   if (parent.children?.has(name) === true) return -E.EEXIST
@@ -86,7 +86,7 @@ function make(
   parent: Node,
   name: ByteString,
   mode: number,
-  run: Make,
+  run: CreateObject,
   major = 0,
   minor = 0,
 ): Result {
@@ -106,7 +106,7 @@ function make(
     result = makeOverridden(u, u.upper, u.work, caller, fd, name, wanted, run)
     covers = result >= 0 && coveredWhiteout
   } else {
-    result = isDotWhiteoutName(name) ? -E.EEXIST : makeAs(u.owners, caller, fd, name, masked, run)
+    result = isDotWhiteoutName(name) ? -E.EEXIST : createAs(u.idmap, caller, fd, name, masked, run)
     if (result === -E.EEXIST) {
       covers = true
       result = makeInStages(u, caller, fd, name, masked, acl, run)
@@ -115,7 +115,7 @@ function make(
   if (result < 0) return result
   if (!covers) covers = finishDirect(u, parent, upper, fd, name, mode)
   let stated = result > 0 ? fstatx(result, there) : statxat(fd, name, there)
-  if (stated >= 0 && u.override) stated = amend(u.upper, fd, name, there)
+  if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, name, there)
   if (stated < 0) {
     if (result > 0) close(result)
     unmake(u, upper, fd, name, (mode & S_IFMT) === S_IFDIR, covers)
@@ -156,7 +156,7 @@ function removeMade(u: Union, fd: number, name: ByteString): Result {
 
 /** Whether what a caller makes can be theirs on disk (kernel: may_create). */
 function isOwnable(u: Union, caller: Caller): boolean {
-  return u.owners === null || isReadOnly(u) || u.owners.hasRoomFor(caller)
+  return u.idmap === null || isReadOnly(u) || u.idmap.canStore(caller)
 }
 
 /**
@@ -175,7 +175,7 @@ export function finishDirect(
   // Lower layers have nothing under the name, so this spares looking, and may fail (kernel:
   // ovl_create_upper).
   if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
-    const result = u.marks.setOpaque(fd, name)
+    const result = u.xattrs.setOpaque(fd, name)
     if (result < 0) u.log.debug({ errno: -result }, 'best effort: a new directory is not opaque')
   }
   if (upper.dotWhiteouts !== undefined && !upper.dotWhiteouts.delete(name)) return false
@@ -193,7 +193,7 @@ function makeInStages(
   name: ByteString,
   mode: number,
   acl: Buffer | null,
-  run: Make,
+  run: CreateObject,
 ): Result {
   const work = u.work
   if (work === null) return -E.EROFS
@@ -201,21 +201,21 @@ function makeInStages(
   const stated = statxat(fd, name, there)
   const isFree = isDotName && stated === -E.ENOENT
   if (stated < 0 && !isFree) return stated
-  const whiteout = isFree ? 1 : isWhiteout(u.marks, fd, name, there, false)
+  const whiteout = isFree ? 1 : isWhiteout(u.xattrs, fd, name, there, false)
   if (whiteout < 0) return whiteout
   if (whiteout === 0) return isDotName ? -E.EINVAL : -E.EEXIST
   const isDir = (mode & S_IFMT) === S_IFDIR
   const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
   const finalMode = inherited === null ? mode : inherited.mode
   const staged = work.stage((workFd, temp) =>
-    makeAs(u.owners, caller, workFd, temp, finalMode, run),
+    createAs(u.idmap, caller, workFd, temp, finalMode, run),
   )
   if (staged.result < 0) return staged.result
   let result = inheritGroup(u, fd, work.fd, staged.name, finalMode)
   if (result >= 0 && acl !== null && inherited !== null)
-    result = setInherited(work.fd, staged.name, finalMode, acl, inherited)
-  if (result >= 0 && isDir) result = u.marks.setOpaque(work.fd, staged.name)
-  if (result >= 0 && isDotName) result = markOrdinary(u, work.fd, staged.name)
+    result = setInheritedAcls(work.fd, staged.name, finalMode, acl, inherited)
+  if (result >= 0 && isDir) result = u.xattrs.setOpaque(work.fd, staged.name)
+  if (result >= 0 && isDotName) result = setOrdinary(u, work.fd, staged.name)
   if (result >= 0)
     result =
       isDir && !isFree
@@ -271,7 +271,7 @@ function answer(u: Union, node: Node, out: Entry): Result {
 // compiled for it (real-dir.ts).
 let deviceMajor = 0
 let deviceMinor = 0
-const makeNode: Make = (fd, at, mode) => mknodat(fd, at, mode, deviceMajor, deviceMinor)
+const makeNode: CreateObject = (fd, at, mode) => mknodat(fd, at, mode, deviceMajor, deviceMinor)
 
 export function mknod(
   u: Union,
@@ -291,7 +291,7 @@ export function mknod(
   return result < 0 ? result : answer(u, created, out)
 }
 
-const makeDirectory: Make = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
+const makeDirectory: CreateObject = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
 
 export function mkdir(
   u: Union,
@@ -307,7 +307,7 @@ export function mkdir(
 }
 
 let linkTarget: ByteString = ''
-const makeSymlink: Make = (fd, at) => symlinkat(linkTarget, fd, at)
+const makeSymlink: CreateObject = (fd, at) => symlinkat(linkTarget, fd, at)
 
 export function symlink(
   u: Union,
@@ -324,7 +324,7 @@ export function symlink(
 
 /** Of the file that is being made. */
 let fileFlags = 0
-const makeFile: Make = (fd, at, mode) => openat(fd, at, fileFlags, mode & 0o7777)
+const makeFile: CreateObject = (fd, at, mode) => openat(fd, at, fileFlags, mode & 0o7777)
 
 /** @returns also -ESTALE, without O_EXCL: the kernel does not know what has the name */
 export function create(
@@ -405,7 +405,7 @@ export function tmpfile(
   // O_EXCL means "never to be linked": it reaches the real file, which then refuses.
   const real = O_TMPFILE | realFlags(u, flags) | (flags & O_EXCL)
   const writable = (real & O_ACCMODE) === O_WRONLY ? real : (real & ~O_ACCMODE) | O_RDWR
-  const acting = u.override ? 0 : actAs(u.owners, caller)
+  const acting = u.override ? 0 : pushCallerIds(u.idmap, caller)
   const onDisk = u.override ? diskMode(masked | S_IFREG) : masked & 0o7777
   const fd = acting < 0 ? acting : openat(dirfd, '.', writable, onDisk)
   if (!u.override) popFsIds()
@@ -420,7 +420,7 @@ export function tmpfile(
   }
   const anchor = dup(fd)
   let stated = anchor < 0 ? anchor : fstatx(fd, there)
-  if (stated >= 0 && u.override) stated = amend(u.upper, fd, '', there)
+  if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, '', there)
   if (stated < 0) {
     if (anchor >= 0) close(anchor)
     close(fd)
@@ -430,7 +430,7 @@ export function tmpfile(
   identify(node, there, u.upper)
   node.upper = true
   node.unlinked = true
-  node.anchor = anchor
+  node.orphanFd = anchor
   describeNew(handles, node, fd, true, false, opened)
   return answer(u, node, out)
 }
@@ -445,10 +445,10 @@ function keepOwner(
   mode: number,
 ): Result {
   let result = fstatx(dirfd, u.st)
-  if (result >= 0) result = amend(upper, dirfd, '', u.st)
+  if (result >= 0) result = applyOverride(upper, dirfd, '', u.st)
   if (result < 0) return result
   const { uid, gid } = diskIds(u, caller)
-  result = store(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
+  result = writeOverride(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
   // The directory's default ACL may have given others the right to write.
   if (result >= 0) result = chmodOnDisk(fd, '', mode)
   return result

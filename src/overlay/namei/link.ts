@@ -10,13 +10,13 @@ import { finishDirect, prepare, unmake } from './create.js'
 import { ensureUpperName, startNlink } from '../copy-up/hard-links.js'
 import { statPlace } from '../inode/drop-privileges.js'
 import { isSame, upperKey } from '../layer/real-identity.js'
-import { notBusy, type Node } from '../inode/node.js'
+import { throwIfBusy, type Node } from '../inode/node.js'
 import type { ByteString, Entry, Result } from '../ops.js'
-import { amend } from '../owner/stat-override.js'
+import { applyOverride } from '../owner/stat-override.js'
 import { markImpure } from '../copy-up/publish.js'
 import { pin, unpin } from '../inode/pin.js'
 import { fillAttr, identifyAgain, Place, type Union } from '../union.js'
-import { isDotWhiteoutName, isWhiteout, markOrdinary } from '../layer/whiteout.js'
+import { isDotWhiteoutName, isWhiteout, setOrdinary } from '../layer/whiteout.js'
 
 const there = new Stat()
 const place = new Place()
@@ -29,7 +29,7 @@ const place = new Place()
 export function link(u: Union, node: Node, parent: Node, name: ByteString, out: Entry): Result {
   if (node.isDir) return -E.EPERM
   if (node.protect !== 0) return -E.EPERM
-  notBusy(node)
+  throwIfBusy(node)
   let result = prepare(u, parent, name)
   if (result < 0) return result
   result = copyUp(u, node)
@@ -45,12 +45,12 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
   // What is said of the directory and of the count holds whether the link is made or not.
-  result = node.foreign ? markImpure(u, upper, fd) : 0
+  result = node.hasForeignIno ? markImpure(u, upper, fd) : 0
   if (result >= 0) result = startNlink(u, node)
   if (result >= 0) result = pin(u, node, place)
   if (result < 0) return result
   const from = { fd: place.fd, name: place.name }
-  if (isDotWhiteoutName(name)) result = markOrdinary(u, from.fd, from.name)
+  if (isDotWhiteoutName(name)) result = setOrdinary(u, from.fd, from.name)
   const run = (dirfd: number, at: ByteString): Result =>
     from.name === '' ? linkFd(from.fd, dirfd, at) : linkat(from.fd, from.name, dirfd, at)
   if (result >= 0) result = run(fd, name)
@@ -63,7 +63,7 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   }
   // Another union may show a new name with another number than the old one, as long as it knows
   // both.
-  const stated = result < 0 || u.upper?.keepsBirths !== false ? null : statPlace(place, there)
+  const stated = result < 0 || u.upper?.keepsBirthTimes !== false ? null : statPlace(place, there)
   if (stated !== null && stated >= 0) identifyAgain(u, node, there)
   unpin(place)
   if (result < 0) return result
@@ -80,7 +80,7 @@ function linkOverWhiteout(
   if (work === null) return -E.EROFS
   const stated = statxat(fd, name, there)
   if (stated < 0) return stated
-  const whiteout = isWhiteout(u.marks, fd, name, there, false)
+  const whiteout = isWhiteout(u.xattrs, fd, name, there, false)
   if (whiteout <= 0) return whiteout < 0 ? whiteout : -E.EEXIST
   const staged = work.stage(run)
   if (staged.result < 0) return staged.result
@@ -107,15 +107,15 @@ function adopt(
   let result = stated ?? statxat(fd, name, there)
   // Somebody else's by now.
   if (result >= 0 && stated === null && !isSame(node, there)) return -E.ESTALE
-  if (result >= 0 && u.override) result = amend(u.upper, fd, name, there)
+  if (result >= 0 && u.override) result = applyOverride(u.upper, fd, name, there)
   if (result < 0) {
     if (parent.upperDir !== null) unmake(u, parent.upperDir, fd, name, false, covers)
     return result
   }
-  if (node.anchor >= 0) {
+  if (node.orphanFd >= 0) {
     // It was a file without a name (O_TMPFILE): now its name leads to it.
-    close(node.anchor)
-    node.anchor = -1
+    close(node.orphanFd)
+    node.orphanFd = -1
     node.unlinked = false
   }
   if (u.upper !== null && (there.nlink > 1 || node.links !== null))

@@ -14,11 +14,17 @@ import {
 import { E } from '../../sys/errno.js'
 import { Stat, type Ino } from '../../sys/stat.js'
 import { setxattrat } from '../../sys/xattr.js'
-import { changed } from '../inode/invalidate.js'
-import { examine, directory, Found, readDirectoryMarks, topMarks } from '../layer/lookup-layer.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
+import {
+  lookupInDirectory,
+  directoryXattrs,
+  Found,
+  readDirectoryXattrs,
+  topXattrs,
+} from '../layer/lookup-layer.js'
 import { withDescriptor } from '../inode/handle-list.js'
 import {
-  birthOf,
+  birthHash,
   identify,
   isSame,
   lowerKey,
@@ -26,19 +32,19 @@ import {
   type Identity,
 } from '../layer/real-identity.js'
 import { RealDir, type Layer } from '../layer/layer.js'
-import { Mark } from '../layer/overlay-xattrs.js'
+import { XattrBit } from '../layer/overlay-xattrs.js'
 import { topmostWith } from './readdir-merge.js'
 import { findData, setData, settleData } from '../copy-up/metacopy.js'
 import { credibleAdjust } from '../copy-up/nlink.js'
 import { Protect, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { encodeOrigin, encodeForIndex, indexName, originIno } from '../layer/origin.js'
-import { amend } from '../owner/stat-override.js'
+import { applyOverride } from '../owner/stat-override.js'
 import { markImpure } from '../copy-up/publish.js'
 import { followRedirect } from '../layer/redirect.js'
-import { believes } from '../layer/trust.js'
+import { trusts } from '../layer/trust.js'
 import { shownIno, statNode, type Union } from '../union.js'
-import { isOther, supersede, takeName, told } from '../inode/lower-version.js'
+import { isOtherVersion, supersede, dropName, rememberVersion } from '../inode/lower-version.js'
 
 const scratch = new Stat()
 const descriptor = new Stat()
@@ -58,7 +64,7 @@ export function findChild(u: Union, parent: Node, name: ByteString): Node | Resu
       return result
     // A layer was changed beneath us: the name is looked up as if for the first time.
     if (same) supersede(u, known)
-    else takeName(u, known, parent, name)
+    else dropName(u, known, parent, name)
   }
   return lookupInLayers(u, parent, name)
 }
@@ -73,7 +79,7 @@ export function findChild(u: Union, parent: Node, name: ByteString): Node | Resu
 export function findTold(u: Union, parent: Node, name: ByteString): Node | Result {
   const node = findChild(u, parent, name)
   if (typeof node === 'number') return node
-  if (parent.untold?.has(name) !== true) return hasItsName(u, parent, node)
+  if (parent.staleNames?.has(name) !== true) return hasItsName(u, parent, node)
   if (node.lookups === 0) u.nodes.release(node)
   return -E.ESTALE
 }
@@ -88,7 +94,7 @@ function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
   const fd = u.fds.get(parent.upperDir)
   const stated = fd < 0 ? fd : statxat(fd, upperDir.name, scratch)
   if (stated < 0) return stated === -E.ENOENT ? -E.ESTALE : stated
-  if (upperDir.layer.keepsBirths) return isSame(upperDir, scratch) ? node : -E.ESTALE
+  if (upperDir.layer.keepsBirthTimes) return isSame(upperDir, scratch) ? node : -E.ESTALE
   // Below another union a copied directory may get another number, its descriptor then tells that,
   // too.
   const own = u.fds.get(upperDir)
@@ -104,13 +110,13 @@ function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
 export function findCurrent(u: Union, parent: Node, name: ByteString): Node | Result {
   let node = findChild(u, parent, name)
   if (typeof node === 'number') return node
-  if (isOther(u, node, u.st) && node.job === null) {
+  if (isOtherVersion(u, node, u.st) && node.job === null) {
     supersede(u, node)
     node = findChild(u, parent, name)
     if (typeof node === 'number') return node
   }
-  told(u, node, u.st)
-  parent.untold?.delete(name)
+  rememberVersion(u, node, u.st)
+  parent.staleNames?.delete(name)
   return node
 }
 
@@ -126,7 +132,7 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
     const st = dirs.length === 0 ? u.st : scratch
     const last = i === parent.dirs.length - 1
     // Of an upper directory is soon known which `.wh.` names it has, which spares creations a call.
-    const found = examine(u, real, at, st, last && !real.layer.isUpper)
+    const found = lookupInDirectory(u, real, at, st, last && !real.layer.isUpper)
     if (found < 0) return found
     if (found === Found.NOTHING) continue
     if (found === Found.WHITEOUT) break
@@ -136,33 +142,33 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
     }
     const child = new RealDir(real.layer, real, at)
     identify(child, st, real.layer)
-    const result = readDirectoryMarks(u, child, real, at, last)
+    const result = readDirectoryXattrs(u, child, real, at, last)
     if (result < 0) return result
     dirs.push(child)
     // A merged directory that was copied up shows the number of the topmost lower one.
     if (dirs.length === 1 || (dirs.length === 2 && (dirs[0] as RealDir).layer.isUpper))
       ino = shownIno(u, real.layer, st.ino)
-    if (directory.redirect !== '') {
-      if (directory.redirect.startsWith('/')) {
-        if (!directory.opaque) {
-          const target = followRedirect(u, directory.redirect, real.layer.index, dirs)
+    if (directoryXattrs.redirect !== '') {
+      if (directoryXattrs.redirect.startsWith('/')) {
+        if (!directoryXattrs.opaque) {
+          const target = followRedirect(u, directoryXattrs.redirect, real.layer.index, dirs)
           if (target !== null && real.layer.isUpper) ino = target
         }
         break
       }
-      at = directory.redirect
+      at = directoryXattrs.redirect
     }
-    if (directory.opaque) break
+    if (directoryXattrs.opaque) break
   }
   if (dirs.length === 0) return -E.ENOENT
   const top = dirs[0] as RealDir
-  if (top.layer.isUpper && dirs.length > 1 && (topMarks.bits & Mark.ORIGIN) === 0)
+  if (top.layer.isUpper && dirs.length > 1 && (topXattrs.bits & XattrBit.ORIGIN) === 0)
     fixOrigin(u, parent, top, dirs[1] as RealDir)
   const node = u.nodes.create(S_IFDIR, ino, dirs)
   node.upper = top.layer.isUpper
   if (!node.upper || dirs.length > 1) node.lowerPositive = true
   if (!node.upper) node.protect = lowerProtect(u.st, top.layer)
-  else if (topMarks.bits & Mark.PROTATTR) {
+  else if (topXattrs.bits & XattrBit.PROTATTR) {
     const protect = readProtect(u, top)
     if (protect < 0) return protect
     node.protect = protect
@@ -185,11 +191,11 @@ function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   const fd = u.fds.get(top)
   const parentFd = u.fds.get(into)
   if (!Buffer.isBuffer(origin) || fd < 0 || parentFd < 0) return
-  if (!into.impure) changed(u, parent)
+  if (!into.impure) invalidateAttrs(u, parent)
   let result = markImpure(u, into, parentFd)
-  if (result >= 0) result = setxattrat(fd, '', u.marks.names.origin, origin, 0)
+  if (result >= 0) result = setxattrat(fd, '', u.xattrs.names.origin, origin, 0)
   if (result >= 0) result = fstatx(fd, scratch)
-  if (result >= 0 && u.amends) result = amend(top.layer, fd, '', scratch)
+  if (result >= 0 && u.appliesOverrides) result = applyOverride(top.layer, fd, '', scratch)
   if (result >= 0) u.st.copyFrom(scratch)
   else u.log.debug({ errno: -result }, 'best effort: a merged directory gets no origin')
 }
@@ -198,7 +204,7 @@ function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
 function readProtect(u: Union, top: RealDir): Result {
   const fd = u.fds.get(top)
   if (fd < 0) return fd
-  const value = u.marks.value(fd, '', 'protattr') ?? ''
+  const value = u.xattrs.value(fd, '', 'protattr') ?? ''
   return typeof value === 'number' ? value : parseProtect(value)
 }
 
@@ -241,11 +247,11 @@ function lowerFileNode(
   const st = u.st
   const layer = real.layer
   const ino = st.ino
-  const several = st.nlink > 1 && layer.tellsLinks
+  const several = st.nlink > 1 && layer.identifiesLinks
   const key = several ? lowerKey(st, layer) : 0
   if (several) {
     const known = u.nodes.byLower(layer.index, key)
-    if (known !== undefined && known.lowerBirth === birthOf(st, layer)) {
+    if (known !== undefined && known.lowerBirth === birthHash(st, layer)) {
       u.nodes.addName(known, parent, name, false)
       const result = statNode(u, known, st)
       return result < 0 ? result : known
@@ -290,25 +296,25 @@ function indexedNode(
   if (!Buffer.isBuffer(origin)) return origin
   const key = indexName(origin)
   const lower = lowerKey(u.st, real.layer)
-  const lowerFile: Identity = { real: u.st.ino, birth: birthOf(u.st, real.layer) }
+  const lowerFile: Identity = { real: u.st.ino, birth: birthHash(u.st, real.layer) }
   const lowerLinks = u.st.nlink
   const shown = shownIno(u, real.layer, u.st.ino)
   const stated = statxat(u.work.indexFd, key, scratch)
   if (stated < 0) return stated === -E.ENOENT ? null : stated
   if (scratch.isWhiteout) return null
   if (u.override) {
-    const amended = amend(u.upper, u.work.indexFd, key, scratch)
+    const amended = applyOverride(u.upper, u.work.indexFd, key, scratch)
     if (amended < 0) return amended
   }
   const upper = upperKey(scratch, u.upper)
   let node = u.nodes.byUpper(upper)
   if (node === undefined) {
     const { indexFd } = u.work
-    const mark = u.marks.value(indexFd, key, 'nlink')
+    const mark = u.xattrs.value(indexFd, key, 'nlink')
     if (typeof mark === 'number') return mark
-    const protect = u.marks.value(indexFd, key, 'protattr') ?? ''
+    const protect = u.xattrs.value(indexFd, key, 'protattr') ?? ''
     if (typeof protect === 'number') return protect
-    const bits = u.marks.read(indexFd, key, false)
+    const bits = u.xattrs.read(indexFd, key, false)
     if (bits < 0) return bits
     node = u.nodes.create(scratch.mode, shown)
     identify(node, scratch, u.upper)
@@ -316,14 +322,14 @@ function indexedNode(
     node.hasOrigin = true
     node.nlinkAdjust = credibleAdjust(mark, scratch.nlink, lowerLinks)
     node.protect = parseProtect(protect)
-    if ((bits & Mark.METACOPY) !== 0 && node.isReg) {
-      if (!believes(u.trust, u.work.indexFd, key)) return abandon(u, node, -E.EPERM)
+    if ((bits & XattrBit.METACOPY) !== 0 && node.isReg) {
+      if (!trusts(u.trust, u.work.indexFd, key)) return abandon(u, node, -E.EPERM)
       // The data is what the name has below.
-      const below = real.layer.marks.read(fd, realName, true)
+      const below = real.layer.xattrs.read(fd, realName, true)
       const result =
         below < 0
           ? below
-          : (below & Mark.METACOPY) === 0
+          : (below & XattrBit.METACOPY) === 0
             ? setData(node, real, realName, lowerFile)
             : findData(u, node, parent, name, real, realName, lowerFile)
       if (result < 0) return abandon(u, node, result)
@@ -350,7 +356,7 @@ function holdsOpen(node: Node, st: Stat): boolean {
     scratch.ino === ino &&
     scratch.devMajor === devMajor &&
     scratch.devMinor === devMinor
-  if (node.anchor >= 0 && isOnIt(node.anchor)) return true
+  if (node.orphanFd >= 0 && isOnIt(node.orphanFd)) return true
   // All of them are on the one inode.
   const handle = withDescriptor(node.handles)
   return handle !== undefined && isOnIt(handle.fd)
@@ -378,22 +384,23 @@ function upperFileNode(
   }
   const fd = u.fds.get(real)
   if (fd < 0) return fd
-  const bits = u.marks.read(fd, realName, false)
+  const bits = u.xattrs.read(fd, realName, false)
   if (bits < 0) return bits
   let shown: Ino = ino
   let origin: Buffer | null = null
   let found: ReturnType<typeof originIno> = null
-  if ((bits & Mark.ORIGIN) !== 0) {
-    const value = u.marks.value(fd, realName, 'origin') ?? ''
+  if ((bits & XattrBit.ORIGIN) !== 0) {
+    const value = u.xattrs.value(fd, realName, 'origin') ?? ''
     if (typeof value === 'number') return value
     origin = Buffer.from(value, 'latin1')
     found = originIno(origin, u.lowers)
     if (typeof found === 'number') return found
     if (found !== null) shown = shownIno(u, found.layer, found.ino)
   }
-  const protect = (bits & Mark.PROTATTR) === 0 ? '' : u.marks.value(fd, realName, 'protattr')
+  const protect = (bits & XattrBit.PROTATTR) === 0 ? '' : u.xattrs.value(fd, realName, 'protattr')
   if (typeof protect === 'number') return protect
-  const mark = several && (bits & Mark.NLINK) !== 0 ? u.marks.value(fd, realName, 'nlink') : null
+  const mark =
+    several && (bits & XattrBit.NLINK) !== 0 ? u.xattrs.value(fd, realName, 'nlink') : null
   if (typeof mark === 'number') return mark
   const key = mark === null || origin === null ? null : indexName(origin)
   const indexed = key === null ? 0 : isIndexedAs(u, key, st)
@@ -403,7 +410,7 @@ function upperFileNode(
   node.upper = true
   node.hasOrigin = found !== null
   node.protect = parseProtect(protect ?? '')
-  if ((bits & Mark.METACOPY) !== 0 && node.isReg) {
+  if ((bits & XattrBit.METACOPY) !== 0 && node.isReg) {
     const result = findData(u, node, parent, name, real, realName)
     if (result < 0) return abandon(u, node, result)
   }
@@ -442,7 +449,7 @@ function abandon(u: Union, node: Node, result: Result): Result {
 export function lowerPositive(u: Union, parent: Node, name: ByteString): boolean {
   for (const [i, real] of parent.dirs.entries()) {
     if (real.layer.isUpper) continue
-    const found = examine(u, real, name, scratch, i === parent.dirs.length - 1)
+    const found = lookupInDirectory(u, real, name, scratch, i === parent.dirs.length - 1)
     if (found === Found.NOTHING) continue
     return found !== Found.WHITEOUT
   }

@@ -7,9 +7,9 @@ import { renameat2, statxat, unlinkat } from '../../sys/at.js'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
-import { makeMark } from '../layer/opaque-file.js'
+import { createMarkerFile } from '../layer/opaque-file.js'
 import type { RealDir } from '../layer/layer.js'
-import { forgetLoan, recordMove } from '../owner/owner-access-records.js'
+import { removeRecord, recordMove } from '../owner/owner-access-records.js'
 import type { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import type { Union } from '../union.js'
@@ -76,7 +76,7 @@ function moveOnce(u: Union, work: Workdir, node: Node, m: RealMove): Result {
 function moveBySwap(u: Union, work: Workdir, m: RealMove): Result {
   const { intoFd, newName } = m
   if (work.form === 'xattr') {
-    const marked = m.from === m.into ? 0 : u.marks.setXattrWhiteouts(m.fromFd)
+    const marked = m.from === m.into ? 0 : u.xattrs.setXattrWhiteouts(m.fromFd)
     if (marked < 0) return marked
     m.from.xattrWhiteouts = true
     m.into.xattrWhiteouts = true
@@ -103,19 +103,19 @@ function moveAndHide(u: Union, work: Workdir, m: RealMove): Result {
   const flags = isFree ? RENAME_NOREPLACE : RENAME_EXCHANGE
   let result = renameat2(m.fromFd, m.name, m.intoFd, m.newName, flags)
   if (result < 0) {
-    forgetLoan(loan, 0)
+    removeRecord(loan, 0)
     return result
   }
   const kind = isFree ? 'nothing' : st.isDir ? 'directory' : 'file'
   result = work.whiteout(m.fromFd, m.name, kind)
   if (result >= 0) {
-    forgetLoan(loan, 0)
+    removeRecord(loan, 0)
     return 0
   }
   const undone = renameat2(m.intoFd, m.newName, m.fromFd, m.name, flags)
   if (undone < 0)
     u.log.error({ errno: -undone }, 'a move is only half undone; the next mount ends it')
-  else forgetLoan(loan, 0)
+  else removeRecord(loan, 0)
   return result
 }
 
@@ -127,7 +127,7 @@ function clearMark(work: Workdir, m: RealMove): void {
 
 /** A `.wh.` mark of the old name is written first, so that at no time what is below it shows. */
 function moveWithMark(work: Workdir, m: RealMove, swap: boolean): Result {
-  const made = makeMark(m.fromFd, '.wh.' + m.name)
+  const made = createMarkerFile(m.fromFd, '.wh.' + m.name)
   if (made < 0) return made
   const flags = swap ? RENAME_EXCHANGE : 0
   const result = renameat2(m.fromFd, m.name, m.intoFd, m.newName, flags)

@@ -8,18 +8,23 @@ import { DT_CHR, DT_DIR, DT_REG, DT_UNKNOWN, O_DIRECTORY, O_NOATIME } from '../.
 import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { Stat, type Ino } from '../../sys/stat.js'
-import { changed } from '../inode/invalidate.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
 import type { RealDir } from '../layer/layer.js'
 import { heap } from '../inode/heap.js'
-import { OWNER_LIST, withRight } from '../owner/owner-access.js'
+import { OWNER_LIST, withOwnerAccess } from '../owner/owner-access.js'
 import { PAUSE, type IoTask } from '../jobs/task.js'
 import { MANY_LAYERS, order, placeOf, type Listed } from './dir-cache.js'
 import { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { specialsAreFiles } from '../owner/stat-override.js'
-import { listSome, openRead, type EntryTaker } from '../layer/real-dir.js'
+import { listChunk, openRead, type EntryVisitor } from '../layer/real-dir.js'
 import { shownIno, type Union } from '../union.js'
-import { DOT_WHITEOUT, hidesAnother, isDotWhiteoutName, isWhiteout } from '../layer/whiteout.js'
+import {
+  DOT_WHITEOUT,
+  isActiveDotWhiteout,
+  isDotWhiteoutName,
+  isWhiteout,
+} from '../layer/whiteout.js'
 
 /**
  * Where names were looked for in so many layers, all names of a directory together, it is worth
@@ -34,7 +39,7 @@ const LOOK_EVERY = 4096
 const st = new Stat()
 
 /** Puts the names of a directory's layers together, one real directory after the other. */
-abstract class Merging implements EntryTaker {
+abstract class Merging implements EntryVisitor {
   readonly #u: Union
   readonly #node: Node
   readonly #single: boolean
@@ -96,7 +101,7 @@ abstract class Merging implements EntryTaker {
       let result
       let suspended = false
       try {
-        while ((result = listSome(fd, this)) > 0) {
+        while ((result = listChunk(fd, this)) > 0) {
           suspended = true
           yield PAUSE
           suspended = false
@@ -107,7 +112,7 @@ abstract class Merging implements EntryTaker {
         if (suspended) close(fd)
       }
       // Where few layers have the directory, its names will be asked for in each.
-      if (!isUpper && dirs.length < MANY_LAYERS) fds.put(real, fd)
+      if (!isUpper && dirs.length < MANY_LAYERS) fds.adoptIfNone(real, fd)
       else close(fd)
       if (result < 0) return result
       if (this.#failure < 0) return this.#failure
@@ -125,21 +130,21 @@ abstract class Merging implements EntryTaker {
     const open = (): Result => openRead(fd, '.', O_DIRECTORY, this.#noAtime)
     let dir = open()
     if (dir === -E.EACCES) {
-      dir = withRight(fd, '', OWNER_LIST, open)
+      dir = withOwnerAccess(fd, '', OWNER_LIST, open)
       // Its mode was another one for a moment, which moves the ctime.
-      if (dir !== -E.EACCES) changed(this.#u, this.#node)
+      if (dir !== -E.EACCES) invalidateAttrs(this.#u, this.#node)
     }
     return dir
   }
 
-  take(name: ByteString, ino: Ino, type: number): boolean {
+  visit(name: ByteString, ino: Ino, type: number): boolean {
     if (++this.#taken % LOOK_EVERY === 0 && !heap.hasRoom()) {
       this.#failure = -E.ENOMEM
       return false
     }
     const real = this.#real
     const dotted = isDotWhiteoutName(name)
-      ? hidesAnother(real.layer, !real.layer.isUpper, this.#fd, name)
+      ? isActiveDotWhiteout(real.layer, !real.layer.isUpper, this.#fd, name)
       : 0
     if (dotted < 0) {
       this.#failure = dotted
@@ -197,7 +202,7 @@ function isHidden(real: RealDir, fd: number, name: ByteString, type: number): Re
   if (!candidate) return 0
   const result = statxat(fd, name, st)
   if (result < 0) return result === -E.ENOENT || result === -E.EACCES ? 0 : result
-  return isWhiteout(real.layer.marks, fd, name, st, !real.layer.isUpper)
+  return isWhiteout(real.layer.xattrs, fd, name, st, !real.layer.isUpper)
 }
 
 /**
@@ -230,7 +235,7 @@ export function listAnew(u: Union, node: Node, read: boolean): Listed[] | Result
   const result = names.run()
   // A READDIR has no name that the kernel could look up again: it does so when the directory is
   // used the next time.
-  if (result === -E.ESTALE) changed(u, node)
+  if (result === -E.ESTALE) invalidateAttrs(u, node)
   if (result < 0) return result
   const { entries } = names
   u.listings.keep(node.id, order(entries))

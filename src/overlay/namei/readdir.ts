@@ -93,7 +93,7 @@ function childToList(u: Union, node: Node, name: ByteString, counted: boolean) {
  * waited for.
  */
 const isTooSlow = ({ slow }: Union, node: Node): boolean =>
-  slow !== null && slow.threads.isTired && node.dirs.some(real => real.layer.slow)
+  slow !== null && slow.threads.isBackingOff && node.dirs.some(real => real.layer.slow)
 
 export function readdirplus(
   u: Union,

@@ -5,14 +5,14 @@ import { O_PATH } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
-import { changed } from '../inode/invalidate.js'
+import { invalidateAttrs } from '../inode/invalidate.js'
 import { clearInBackground, isLargeDirectory } from './clear-whiteouts.js'
 import { indexBeforeLoss } from '../copy-up/copy-up.js'
 import { ensureUpperDir } from '../copy-up/directory.js'
-import { isOpenOn } from '../layer/real-identity.js'
+import { refersTo } from '../layer/real-identity.js'
 import type { RealDir } from '../layer/layer.js'
 import { findTold, lowerPositive } from './lookup.js'
-import { notBusy, type Node } from '../inode/node.js'
+import { throwIfBusy, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { checkEmpty } from './readdir-merge.js'
 import { isReadOnly, locate, Place, statNode, type Union } from '../union.js'
@@ -52,7 +52,7 @@ export function unlink(u: Union, parent: Node, name: ByteString): Result {
   const node = findTold(u, parent, name)
   if (typeof node === 'number') return node
   if (node.isDir) return -E.EISDIR
-  notBusy(node)
+  throwIfBusy(node)
   const bulky = isBulky(u.st)
   const allowed = checkRemovable(u, parent, node)
   const result = allowed < 0 ? allowed : removeFile(u, node, parent, name)
@@ -65,7 +65,7 @@ export function rmdir(u: Union, parent: Node, name: ByteString): Result {
   const node = findTold(u, parent, name)
   if (typeof node === 'number') return node
   if (!node.isDir) return -E.ENOTDIR
-  notBusy(node)
+  throwIfBusy(node)
   const large = isLargeDirectory(u, node)
   const allowed = checkRemovable(u, parent, node)
   let result: Result = -E.EIO
@@ -122,7 +122,7 @@ export function holdLast(u: Union, node: Node, parent: Node, name: ByteString): 
     if (stated < 0) return stated
     last = st.nlink + node.nlinkAdjust <= 1
   }
-  if (!node.upper || node.anchor >= 0) return last ? 1 : 0
+  if (!node.upper || node.orphanFd >= 0) return last ? 1 : 0
   const others = node.links?.hasOtherInUpper(parent, name)
   if (!last && (others === true || node.indexKey !== null)) return 0
   const located = locate(u, node, place)
@@ -133,21 +133,21 @@ export function holdLast(u: Union, node: Node, parent: Node, name: ByteString): 
     if (locate(u, node, place) >= 0) anchor = openat(place.fd, place.name, O_PATH)
   }
   if (anchor < 0) return anchor
-  if (!isOpenOn(anchor, node)) {
+  if (!refersTo(anchor, node)) {
     close(anchor)
     return -E.ESTALE
   }
-  node.anchor = anchor
+  node.orphanFd = anchor
   return last ? 1 : 0
 }
 
 /** The removal did not happen: the node is reached by name again. */
 export function letGo(u: Union, node: Node): void {
-  if (node.anchor < 0) return
+  if (node.orphanFd < 0) return
   const upper = node.upperDir
-  if (node.isDir && upper !== null) u.fds.adopt(upper, node.anchor)
-  else close(node.anchor)
-  node.anchor = -1
+  if (node.isDir && upper !== null) u.fds.adopt(upper, node.orphanFd)
+  else close(node.orphanFd)
+  node.orphanFd = -1
 }
 
 /** The union's side of a removed name. `last` as `holdLast` answered. */
@@ -164,7 +164,7 @@ export function nameGone(
     if (node.links === null || (u.work?.indexFd ?? -1) >= 0) node.nlinkAdjust--
     // The lower inode's own count goes on being shown (kernel: ovl_nlink_start); the FUSE client
     // has taken one off.
-    else changed(u, node)
+    else invalidateAttrs(u, node)
   }
   if (node.indexKey !== null && u.work !== null) {
     // One that stays is taken away by the next mount, for the count that it has.
@@ -211,10 +211,10 @@ function removeDirectory(u: Union, node: Node, parent: Node, name: ByteString): 
 
 /** A removed directory still answers through a descriptor. */
 export function holdDirectory(u: Union, node: Node, upper: RealDir): void {
-  if (node.anchor >= 0) return
+  if (node.orphanFd >= 0) return
   const fd = u.fds.get(upper)
   if (fd < 0) return
-  node.anchor = u.fds.take(upper)
+  node.orphanFd = u.fds.detach(upper)
 }
 
 /** The union's side of a removed directory. */

@@ -14,7 +14,7 @@ import { markImpure } from '../copy-up/publish.js'
 import { publishMove, type RealMove } from './publish-move.js'
 import { findTold } from './lookup.js'
 import { isXattrRefusal } from '../layer/overlay-xattrs.js'
-import { isWithin, notBusy, Protect, type Node } from '../inode/node.js'
+import { isWithin, throwIfBusy, Protect, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { checkEmpty } from './readdir-merge.js'
 import {
@@ -30,11 +30,11 @@ import {
 } from './remove.js'
 import { isReadOnly, locate, Place, type Union } from '../union.js'
 import {
-  hidesAnother,
+  isActiveDotWhiteout,
   isDotWhiteoutName,
   isWhiteout,
-  markOrdinary,
-  takesDotNames,
+  setOrdinary,
+  allowsDotNames,
 } from '../layer/whiteout.js'
 import type { Workdir } from '../copy-up/workdir.js'
 
@@ -62,14 +62,14 @@ export function rename(
   if ((flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE)) !== 0) return -E.EINVAL
   if (isReadOnly(u)) return -E.EROFS
   if (newName.length > NAME_MAX) return -E.ENAMETOOLONG
-  if (isDotWhiteoutName(newName) && !takesDotNames(u)) return -E.EINVAL
+  if (isDotWhiteoutName(newName) && !allowsDotNames(u)) return -E.EINVAL
   if (newParent.unlinked) return -E.ENOENT
   const node = findTold(u, parent, name)
   if (typeof node === 'number') return node
   const target = findTold(u, newParent, newName)
   if (typeof target === 'number' && target !== -E.ENOENT) return target
-  notBusy(node)
-  if (typeof target !== 'number') notBusy(target)
+  throwIfBusy(node)
+  if (typeof target !== 'number') throwIfBusy(target)
   if (typeof target !== 'number' && isBulky(u.st)) target.bulky = true
   const large = typeof target !== 'number' && isLargeDirectory(u, target)
   const old: Side = { parent, name, node }
@@ -227,18 +227,18 @@ function markMoved(u: Union, node: Node, into: Node, name: ByteString, isFree: b
   const upper = into.upperDir
   const fd = upper === null ? -E.EIO : u.fds.get(upper)
   if (fd < 0) return fd
-  const hides = isFree ? hidesAnother(u, false, fd, name) : 0
+  const hides = isFree ? isActiveDotWhiteout(u, false, fd, name) : 0
   if (hides !== 0) return hides < 0 ? hides : -E.EINVAL
   const at = new Place()
   const result = locate(u, node, at)
-  return result < 0 ? result : markOrdinary(u, at.fd, at.name)
+  return result < 0 ? result : setOrdinary(u, at.fd, at.name)
 }
 
 /** What the upper layer has at (fd, name), or -errno. */
 function lookAt(u: Union, work: Workdir, fd: number, name: ByteString): RealMove['there'] | Result {
   const stated = statxat(fd, name, st)
   if (stated < 0) return stated === -E.ENOENT ? 'nothing' : stated
-  const whiteout = isWhiteout(u.marks, fd, name, st, false)
+  const whiteout = isWhiteout(u.xattrs, fd, name, st, false)
   if (whiteout < 0) return whiteout
   if (whiteout === 0) return st.isDir ? 'directory' : 'file'
   const form = st.isWhiteout ? 'char' : 'xattr'
@@ -260,10 +260,10 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
     let result = 0
     if (node.dirs.length > 1) result = setRedirect(u, node, fd, parent === newParent, old.name)
     // Whatever lies under the new name now, or will with another lower layer (kernel: ovl_rename).
-    else if (newParent.dirs.length > 1) result = u.marks.setOpaque(fd, '')
+    else if (newParent.dirs.length > 1) result = u.xattrs.setOpaque(fd, '')
     if (result < 0) return isXattrRefusal(result) ? -E.EXDEV : result
   }
-  if (!node.foreign || into.impure) return 0
+  if (!node.hasForeignIno || into.impure) return 0
   const fd = u.fds.get(into)
   return fd < 0 ? fd : markImpure(u, into, fd)
 }
@@ -288,7 +288,7 @@ function redirectOf(
     const upper = at.upperDir
     const fd = upper === null ? -1 : u.fds.get(upper)
     if (upper !== null && fd < 0) return fd
-    const step = (fd < 0 ? null : u.marks.value(fd, '', 'redirect')) ?? own
+    const step = (fd < 0 ? null : u.xattrs.value(fd, '', 'redirect')) ?? own
     if (typeof step === 'number') return step
     path = (step.startsWith('/') ? step : '/' + step) + path
     if (step.startsWith('/')) break
@@ -305,12 +305,12 @@ function setRedirect(
   sameDirectory: boolean,
   name: ByteString,
 ): Result {
-  const present = u.marks.value(fd, '', 'redirect')
+  const present = u.xattrs.value(fd, '', 'redirect')
   if (typeof present === 'number') return present
   if (present !== null && (present.startsWith('/') || sameDirectory)) return 0
   const redirect = redirectOf(u, node, sameDirectory, name)
   if (typeof redirect === 'number') return redirect
-  return redirect === null ? -E.EXDEV : u.marks.set(fd, '', 'redirect', redirect)
+  return redirect === null ? -E.EXDEV : u.xattrs.set(fd, '', 'redirect', redirect)
 }
 
 /** RENAME_EXCHANGE: both must be able to live in the other's place. */

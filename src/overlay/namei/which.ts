@@ -11,7 +11,12 @@ import {
 } from '../../sys/constants.js'
 import { errnoName } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
-import { examine, directory, Found, readDirectoryMarks } from '../layer/lookup-layer.js'
+import {
+  lookupInDirectory,
+  directoryXattrs,
+  Found,
+  readDirectoryXattrs,
+} from '../layer/lookup-layer.js'
 import { RealDir } from '../layer/layer.js'
 import { findChild } from './lookup.js'
 import { settleData } from '../copy-up/metacopy.js'
@@ -178,7 +183,7 @@ const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
     }
     steps.push(step)
     if (ended || real === undefined) continue
-    const found = examine(u, real, at, st)
+    const found = lookupInDirectory(u, real, at, st)
     if (found < 0) return found
     step.path = pathOf(real, at)
     if (found === Found.NOTHING) {
@@ -192,16 +197,16 @@ const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
     }
     directories++
     step.found = 'directory'
-    const read = readDirectoryMarks(u, new RealDir(layer, real, at), real, at, false)
+    const read = readDirectoryXattrs(u, new RealDir(layer, real, at), real, at, false)
     if (read < 0) return read
-    step.opaque = directory.opaque
-    if (directory.redirect !== '') {
-      step.redirect = text(directory.redirect)
+    step.opaque = directoryXattrs.opaque
+    if (directoryXattrs.redirect !== '') {
+      step.redirect = text(directoryXattrs.redirect)
       // What an absolute one leads to is among what the directory is merged from.
-      if (directory.redirect.startsWith('/')) ended = true
-      else at = directory.redirect
+      if (directoryXattrs.redirect.startsWith('/')) ended = true
+      else at = directoryXattrs.redirect
     }
-    if (directory.opaque) ended = true
+    if (directoryXattrs.opaque) ended = true
   }
   return steps
 }

@@ -48,7 +48,7 @@ export function modeOfAcl(acl: Uint8Array, mode: number): number {
 }
 
 /** Puts the permissions of a mode into an access ACL (kernel: __posix_acl_chmod_masq). */
-export function putMode(acl: Buffer, mode: number): void {
+export function setAclMode(acl: Buffer, mode: number): void {
   let group = -1
   let mask = -1
   for (let at = HEADER; at + ENTRY <= acl.length; at += ENTRY) {
@@ -103,7 +103,7 @@ export function applyDefaultAcl(defaultAcl: Buffer, mode: number): Created {
 }
 
 /** Gives a staged object the ACLs that it inherits. Its mode is already set. */
-export function setInherited(
+export function setInheritedAcls(
   fd: number,
   name: ByteString,
   mode: number,

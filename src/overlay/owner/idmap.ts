@@ -26,7 +26,7 @@ export const ID_MAX = NO_ID - 1
 export const UNMAPPED = -1
 
 /** User ids or group ids. */
-export class IdMap {
+export class IdTranslation {
   /** Whatever the disk says, this is shown; -1: not squashed. */
   readonly #squash: number
   readonly #ranges: readonly IdRange[]
@@ -49,16 +49,16 @@ export class IdMap {
 
   /** What is shown of an owner. */
   toShown(id: number): number {
-    return this.#squash >= 0 ? this.#squash : this.mapped(id)
+    return this.#squash >= 0 ? this.#squash : this.map(id)
   }
 
   /** What the ranges make of an id on disk, squashed or not: an id in an ACL is no owner. */
-  mapped(id: number): number {
-    return this.mappedOr(id, this.#overflow)
+  map(id: number): number {
+    return this.mapOr(id, this.#overflow)
   }
 
   /** As `mapped`, with another answer where no range has it. */
-  mappedOr(id: number, otherwise: number): number {
+  mapOr(id: number, otherwise: number): number {
     if (this.#ranges.length === 0) return id
     for (const { disk, shown, length } of this.#ranges) {
       if (id >= disk && id < disk + length) return shown + (id - disk)
@@ -76,22 +76,22 @@ export class IdMap {
   }
 
   /** What is written for a creator who may be without a range. */
-  ofCreator(id: number, squashes: boolean): number {
+  creatorToDisk(id: number, squashes: boolean): number {
     const disk = this.toDisk(id)
     return disk !== UNMAPPED ? disk : squashes ? 0 : this.#overflow
   }
 }
 
-export class Owners {
-  readonly uids: IdMap
-  readonly gids: IdMap
+export class Idmap {
+  readonly uids: IdTranslation
+  readonly gids: IdTranslation
   /**
    * What cannot be stored is no error: everybody is told to be somebody else anyway. Goes for both
    * kinds of ids, as in fuse-overlayfs.
    */
   readonly squashes: boolean
 
-  constructor(uids: IdMap, gids: IdMap) {
+  constructor(uids: IdTranslation, gids: IdTranslation) {
     this.uids = uids
     this.gids = gids
     this.squashes = uids.squashes || gids.squashes
@@ -104,7 +104,7 @@ export class Owners {
   }
 
   /** Whether what this caller creates can belong to them. */
-  hasRoomFor(caller: Caller): boolean {
+  canStore(caller: Caller): boolean {
     return (
       this.squashes ||
       caller.uid === 0 ||
@@ -114,19 +114,19 @@ export class Owners {
 }
 
 /** Errors of chown(2) which mean that it is not for this process to give that owner. */
-export function isOwnerRefusal(result: Result): boolean {
+export function isChownRefusal(result: Result): boolean {
   return result === -E.EPERM || result === -E.EINVAL || result === -E.EOVERFLOW
 }
 
 /** Null where ids are shown as they are. */
-export function makeOwners(options: OwnerOptions | undefined): Owners | null {
+export function makeIdmap(options: OwnerOptions | undefined): Idmap | null {
   if (options === undefined) return null
   const { uids = [], gids = [], squashUid, squashGid } = options
   if (uids.length + gids.length === 0 && squashUid === undefined && squashGid === undefined)
     return null
-  return new Owners(
-    new IdMap(uids, squashUid, overflowId('overflowuid')),
-    new IdMap(gids, squashGid, overflowId('overflowgid')),
+  return new Idmap(
+    new IdTranslation(uids, squashUid, overflowId('overflowuid')),
+    new IdTranslation(gids, squashGid, overflowId('overflowgid')),
   )
 }
 

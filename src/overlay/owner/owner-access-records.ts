@@ -42,10 +42,10 @@ import type { ByteString, Result } from '../ops.js'
 import { removeTree } from '../layer/real-dir.js'
 
 /** What a record's name begins with. */
-export const LOAN = '#lent.'
+export const RECORD_PREFIX = '#during.'
 
 /** The directories of a union that may lend: upper layer, workdir and `workdir/work`, open. */
-export interface Lender {
+export interface RecordDirs {
   readonly base: number
   readonly upperFd: number
   readonly workFd: number
@@ -53,41 +53,41 @@ export interface Lender {
 }
 
 /** A name in an open directory; '' for the object itself. */
-export interface Spot {
+export interface NamedObject {
   fd: number
   name: ByteString
 }
 
-/** What was lent, or is half moved. Null `lender`: nothing need be recorded. */
-export interface Loan {
-  lender: Lender | null
-  record: ByteString
+/** What was during, or is half moved. Null `dirs`: nothing need be recorded. */
+export interface AccessRecord {
+  dirs: RecordDirs | null
+  name: ByteString
 }
 
-const UNRECORDED: Loan = { lender: null, record: '' }
+const UNRECORDED: AccessRecord = { dirs: null, name: '' }
 
 /**
  * The unions of this thread. A loan is told apart by where the object lies: few are made, and all
  * calls would have to pass one on.
  */
-const lenders: Lender[] = []
+const registered: RecordDirs[] = []
 let counter = 0
 
-export function addLender(lender: Lender): void {
-  lenders.push(lender)
+export function registerRecordDirs(dirs: RecordDirs): void {
+  registered.push(dirs)
 }
 
 /** Those whose `workdir/work` is one of these descriptors, which are about to be closed. */
-export function removeLenders(descriptors: readonly number[]): void {
-  for (let i = lenders.length - 1; i >= 0; i--) {
-    if (descriptors.includes((lenders[i] as Lender).workFd)) lenders.splice(i, 1)
+export function unregisterRecordDirs(descriptors: readonly number[]): void {
+  for (let i = registered.length - 1; i >= 0; i--) {
+    if (descriptors.includes((registered[i] as RecordDirs).workFd)) registered.splice(i, 1)
   }
 }
 
 const text = Buffer.allocUnsafeSlow(4096)
 
 /** The path of what a descriptor refers to, as /proc has it; or '' where it has none that fits. */
-function pathOf({ fd, name }: Spot): ByteString {
+function pathOf({ fd, name }: NamedObject): ByteString {
   const length = readFdPath(fd, text)
   if (length <= 0 || length === text.length) return ''
   const path = text.latin1Slice(0, length)
@@ -106,24 +106,32 @@ function below(directory: ByteString, path: ByteString): ByteString | null {
  * Records that an object is about to get another mode. What is in the work directory alone needs no
  * record: the next mount empties it; nor what has no name any more.
  *
- * @param spots where the object is, or may be afterwards
+ * @param places where the object is, or may be afterwards
  * @param ino the object
  * @returns -EACCES where the object is in no union that writes, or -errno
  */
-export function recordLoan(spots: Spot[], ino: Ino, mode: number, lent: number): Loan | Result {
-  const paths = spots.map(pathOf)
-  for (const lender of lenders) {
-    const upper = pathOf({ fd: lender.upperFd, name: '' })
-    const work = pathOf({ fd: lender.workFd, name: '' })
+export function recordMode(
+  places: NamedObject[],
+  ino: Ino,
+  mode: number,
+  added: number,
+): AccessRecord | Result {
+  const paths = places.map(pathOf)
+  for (const dirs of registered) {
+    const upper = pathOf({ fd: dirs.upperFd, name: '' })
+    const work = pathOf({ fd: dirs.workFd, name: '' })
     const inUpper = paths.map(path => below(upper, path)).filter(path => path !== null)
     if (inUpper.length === 0) {
       if (paths.some(path => below(work, path) !== null)) return UNRECORDED
-      const index = `${pathOf({ fd: lender.base, name: '' })}/index`
+      const index = `${pathOf({ fd: dirs.base, name: '' })}/index`
       const key = paths.map(path => below(index, path)).find(path => path !== null)
       if (key === undefined) continue
-      return write(lender, `index ${mode.toString(8)} ${lent.toString(8)} ${ino} ${key}`)
+      return writeRecord(dirs, `index ${mode.toString(8)} ${added.toString(8)} ${ino} ${key}`)
     }
-    return write(lender, `${mode.toString(8)} ${lent.toString(8)} ${ino} ${inUpper.join('//')}`)
+    return writeRecord(
+      dirs,
+      `${mode.toString(8)} ${added.toString(8)} ${ino} ${inUpper.join('//')}`,
+    )
   }
   return paths.every(path => path.endsWith(' (deleted)')) ? UNRECORDED : -E.EACCES
 }
@@ -136,22 +144,22 @@ export function recordLoan(spots: Spot[], ino: Ino, mode: number, lent: number):
  *
  * @param ino what has the name then, for a moment; 0: nothing
  */
-export function recordMove(workFd: number, spot: Spot, ino: Ino): Loan | Result {
-  const lender = lenders.find(other => other.workFd === workFd)
-  if (lender === undefined) return -E.EROFS
-  const path = below(pathOf({ fd: lender.upperFd, name: '' }), pathOf(spot))
-  return path === null ? UNRECORDED : write(lender, `hide ${ino} ${path}`)
+export function recordMove(workFd: number, object: NamedObject, ino: Ino): AccessRecord | Result {
+  const dirs = registered.find(other => other.workFd === workFd)
+  if (dirs === undefined) return -E.EROFS
+  const path = below(pathOf({ fd: dirs.upperFd, name: '' }), pathOf(object))
+  return path === null ? UNRECORDED : writeRecord(dirs, `hide ${ino} ${path}`)
 }
 
-function write(lender: Lender, target: ByteString): Loan | Result {
+function writeRecord(dirs: RecordDirs, target: ByteString): AccessRecord | Result {
   for (;;) {
-    const name = `${LOAN}${(++counter).toString(16)}`
-    const made = symlinkat(target, lender.workFd, name)
-    if (made >= 0) return { lender, record: name }
+    const name = `${RECORD_PREFIX}${(++counter).toString(16)}`
+    const made = symlinkat(target, dirs.workFd, name)
+    if (made >= 0) return { dirs, name }
     // A file system may take less than a path is long: 1024 bytes on XFS. The call itself does
     // without.
     if (made === -E.ENAMETOOLONG) {
-      lender.log.debug({ target }, 'a path is too long for a record')
+      dirs.log.debug({ target }, 'a path is too long for a record')
       return UNRECORDED
     }
     if (made !== -E.EEXIST) return made
@@ -162,17 +170,17 @@ function write(lender: Lender, target: ByteString): Loan | Result {
  * @param restored how putting the mode back went; where it did not, the record stays for the next
  *   mount
  */
-export function forgetLoan({ lender, record }: Loan, restored: Result): void {
-  if (lender === null) return
+export function removeRecord({ dirs, name }: AccessRecord, restored: Result): void {
+  if (dirs === null) return
   if (restored < 0) {
-    lender.log.warn(
-      { errno: -restored, record },
+    dirs.log.warn(
+      { errno: -restored, record: name },
       "a mode can't be put back: the next mount tries again",
     )
     return
   }
-  const result = unlinkat(lender.workFd, record)
-  if (result < 0) lender.log.warn({ errno: -result, record }, 'cannot remove from the workdir')
+  const result = unlinkat(dirs.workFd, name)
+  if (result < 0) dirs.log.warn({ errno: -result, record: name }, 'cannot remove from the workdir')
 }
 
 const found = new Stat()
@@ -182,13 +190,13 @@ export const RESOLVE_RECORD =
   RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 
 /** Errors of a path that leads to nothing in the upper layer. */
-export const leadsNowhere = (result: Result): boolean =>
+export const isDangling = (result: Result): boolean =>
   result === -E.ENOENT || result === -E.ENOTDIR || result === -E.ELOOP || result === -E.EXDEV
 
 /**
  * What a record tells of a move that was not ended: the name that a whiteout is to take; or null.
  */
-export interface Unhidden {
+export interface UnfinishedMove {
   directory: ByteString
   name: ByteString
   /** What has the name if the object has moved and the whiteout was not put there; 0: nothing. */
@@ -199,15 +207,15 @@ export interface Unhidden {
 /**
  * Puts the mode back that a record of an earlier mount tells of, and takes the record away.
  *
- * @param unhidden is given the records of moves, which stay
+ * @param unfinished is added the records of moves, which stay
  * @returns 0, or -errno: the record stays
  */
-export function settleLoan(
+export function replayRecord(
   base: number,
   workFd: number,
   upperFd: number,
   record: ByteString,
-  unhidden: Unhidden[],
+  unfinished: UnfinishedMove[],
 ): Result {
   const stated = statxat(workFd, record, found)
   if (stated < 0) return stated
@@ -221,44 +229,44 @@ export function settleLoan(
   if (moved !== null && owner === geteuid()) {
     const [, ino = '', directory = '', name = ''] = moved
     if (name !== '.' && name !== '..') {
-      unhidden.push({ directory: directory === '' ? '.' : directory, name, ino, record })
+      unfinished.push({ directory: directory === '' ? '.' : directory, name, ino, record })
       return 0
     }
   }
-  const lent = /^(index )?([0-7]+) ([0-7]+) (\d+) (.+)$/s.exec(said)
-  if (lent !== null) {
-    const [, inIndex, before = '', during = '', ino = '', paths = ''] = lent
-    const [mode, given] = [Number.parseInt(before, 8), Number.parseInt(during, 8)]
+  const changed = /^(index )?([0-7]+) ([0-7]+) (\d+) (.+)$/s.exec(said)
+  if (changed !== null) {
+    const [, inIndex, before = '', during = '', ino = '', paths = ''] = changed
+    const [mode, added] = [Number.parseInt(before, 8), Number.parseInt(during, 8)]
     // No more than taking away rights of the owner.
-    const isLoan = (given & ~mode & ~0o700) === 0 && (mode & ~given) === 0
-    for (const path of isLoan ? paths.split('//') : []) {
+    const isValid = (added & ~mode & ~0o700) === 0 && (mode & ~added) === 0
+    for (const path of isValid ? paths.split('//') : []) {
       if (path === '') continue
       const result =
         inIndex === undefined
-          ? putBack(upperFd, path, owner, ino, given, mode)
-          : putBack(base, `index/${path}`, owner, ino, given, mode)
+          ? restoreMode(upperFd, path, owner, ino, added, mode)
+          : restoreMode(base, `index/${path}`, owner, ino, added, mode)
       if (result < 0) return result
     }
   }
   return unlinkat(workFd, record)
 }
 
-function putBack(
+function restoreMode(
   fromFd: number,
   path: ByteString,
   owner: number,
   ino: string,
-  given: number,
+  added: number,
   mode: number,
 ): Result {
   const fd = openat2(fromFd, path, O_PATH | O_NOFOLLOW, 0, RESOLVE_RECORD)
-  if (fd < 0) return leadsNowhere(fd) ? 0 : fd
+  if (fd < 0) return isDangling(fd) ? 0 : fd
   let result = fstatx(fd, found)
   // Somebody else may have changed it since.
   const same =
     String(found.ino) === ino &&
     found.uid === owner &&
-    (found.mode & 0o7777) === given &&
+    (found.mode & 0o7777) === added &&
     (found.mode & S_IFMT) !== S_IFLNK
   if (result >= 0 && same) result = fchmod(fd, mode)
   close(fd)

@@ -23,7 +23,12 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { geteuid } from '../../sys/proc.js'
 import { Stat } from '../../sys/stat.js'
-import { forgetLoan, recordLoan, type Loan, type Spot } from './owner-access-records.js'
+import {
+  removeRecord,
+  recordMode,
+  type AccessRecord,
+  type NamedObject,
+} from './owner-access-records.js'
 import type { ByteString, Result } from '../ops.js'
 
 const st = new Stat()
@@ -44,19 +49,24 @@ export const OWNER_LIST = OWNER_READ | OWNER_SEARCH
  *   costs all of them
  * @returns what the step returned, or -errno: -EACCES where there is nothing to lend
  */
-export function withRight(fd: number, name: ByteString, bits: number, again: () => Result): Result {
+export function withOwnerAccess(
+  fd: number,
+  name: ByteString,
+  bits: number,
+  again: () => Result,
+): Result {
   const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
   const mode = st.mode & 0o7777
   if (stated < 0 || (st.mode & S_IFMT) === S_IFLNK) return -E.EACCES
   if (st.uid !== geteuid() || (mode & bits) === bits) return -E.EACCES
-  const loan = recordLoan([{ fd, name }], st.ino, mode, mode | bits)
-  if (typeof loan === 'number') return loan
+  const record = recordMode([{ fd, name }], st.ino, mode, mode | bits)
+  if (typeof record === 'number') return record
   if (setMode(fd, name, mode | bits) < 0) {
-    forgetLoan(loan, 0)
+    removeRecord(record, 0)
     return -E.EACCES
   }
   const result = again()
-  giveBack(loan, fd, name, mode)
+  restoreMode(record, fd, name, mode)
   return result
 }
 
@@ -64,14 +74,14 @@ const setMode = (fd: number, name: ByteString, mode: number): Result =>
   name === '' ? fchmod(fd, mode) : fchmodat(fd, name, mode)
 
 /** Tried twice; a record that is left has the next mount do it. */
-function giveBack(loan: Loan, fd: number, name: ByteString, mode: number): void {
+function restoreMode(record: AccessRecord, fd: number, name: ByteString, mode: number): void {
   let result = setMode(fd, name, mode)
   if (result < 0) result = setMode(fd, name, mode)
-  forgetLoan(loan, result)
+  removeRecord(record, result)
 }
 
 /** Bits that opening with these flags (O_ACCMODE) asks for. */
-export const rightToOpen = (flags: number): number => {
+export const accessToOpen = (flags: number): number => {
   const mode = flags & O_ACCMODE
   return mode === O_RDONLY ? OWNER_READ : mode === O_WRONLY ? OWNER_WRITE : OWNER_READ | OWNER_WRITE
 }
@@ -80,7 +90,7 @@ export const rightToOpen = (flags: number): number => {
  * renameat2(2) of what may be a directory without the write permission: one that gets another
  * parent is written to, since its `..` changes. Its owner lends himself that right.
  */
-export function renameOwn(
+export function renameWithOwnerAccess(
   fromFd: number,
   from: ByteString,
   toFd: number,
@@ -89,25 +99,25 @@ export function renameOwn(
 ): Result {
   const first = renameat2(fromFd, from, toFd, to, flags)
   if (first !== -E.EACCES) return first
-  const spots = [
+  const places = [
     { fd: fromFd, name: from },
     { fd: toFd, name: to },
   ]
-  const lent = [lendDirectory(fromFd, from, spots)]
-  if ((flags & RENAME_EXCHANGE) !== 0) lent.push(lendDirectory(toFd, to, spots))
-  const result = lent.some(directory => directory !== null)
+  const changed = [makeWritable(fromFd, from, places)]
+  if ((flags & RENAME_EXCHANGE) !== 0) changed.push(makeWritable(toFd, to, places))
+  const result = changed.some(directory => directory !== null)
     ? renameat2(fromFd, from, toFd, to, flags)
     : first
-  for (const directory of lent) {
+  for (const directory of changed) {
     if (directory === null) continue
-    giveBack(directory.loan, directory.fd, '', directory.mode)
+    restoreMode(directory.record, directory.fd, '', directory.mode)
     close(directory.fd)
   }
   return result
 }
 
-interface LentDirectory {
-  loan: Loan
+interface WritableDirectory {
+  record: AccessRecord
   fd: number
   mode: number
 }
@@ -115,17 +125,21 @@ interface LentDirectory {
 /**
  * Makes an own directory writable; what is needed to undo that, or null where nothing was done.
  *
- * @param spots where it may be afterwards
+ * @param places where it may be afterwards
  */
-function lendDirectory(dirfd: number, name: ByteString, spots: Spot[]): LentDirectory | null {
+function makeWritable(
+  dirfd: number,
+  name: ByteString,
+  places: NamedObject[],
+): WritableDirectory | null {
   const fd = openat(dirfd, name, O_PATH | O_DIRECTORY)
   if (fd < 0) return null
   const mode = fstatx(fd, st) < 0 || st.uid !== geteuid() ? OWNER_WRITE : st.mode & 0o7777
   if ((mode & OWNER_WRITE) === 0) {
-    const loan = recordLoan(spots, st.ino, mode, mode | OWNER_WRITE)
-    if (typeof loan !== 'number') {
-      if (fchmod(fd, mode | OWNER_WRITE) >= 0) return { loan, fd, mode }
-      forgetLoan(loan, 0)
+    const record = recordMode(places, st.ino, mode, mode | OWNER_WRITE)
+    if (typeof record !== 'number') {
+      if (fchmod(fd, mode | OWNER_WRITE) >= 0) return { record, fd, mode }
+      removeRecord(record, 0)
     }
   }
   close(fd)

@@ -26,7 +26,7 @@ import type { Caller } from '../ops.js'
  * @param uid the file's owner as it is shown
  * @param gid the file's group as it is shown
  */
-export function privilegesLeft(mode: number, uid: number, gid: number, caller: Caller): number {
+export function modeWithoutSetid(mode: number, uid: number, gid: number, caller: Caller): number {
   if ((mode & S_IFMT) === S_IFDIR) return mode
   const kept = mode & ~S_ISUID
   if ((mode & S_ISGID) === 0) return kept
@@ -42,12 +42,12 @@ export function privilegesLeft(mode: number, uid: number, gid: number, caller: C
  */
 export function isMember(caller: Caller, uid: number, gid: number): boolean {
   if (caller.gid === gid) return true
-  const status = read(caller, 'status')
+  const status = readProc(caller, 'status')
   // It is gone, or in another pid namespace: no one to keep the bit for, unless it is root.
   if (status === '') return caller.uid === 0
   const groups = /^Groups:\s*(.*)$/m.exec(status)?.[1] ?? ''
   if (groups.split(' ').includes(String(gid))) return true
-  return hasEffective(status, CAP_FSETID) && knowsOwner(caller, uid, gid)
+  return hasEffective(status, CAP_FSETID) && ownerIsMapped(caller, uid, gid)
 }
 
 /**
@@ -67,9 +67,9 @@ export function mayChangeMode(caller: Caller, uid: number): boolean {
  * @param gid the file's group as it is shown; -1: it does not matter
  */
 function isCapableOver(caller: Caller, cap: number, uid: number, gid: number): boolean {
-  const status = read(caller, 'status')
+  const status = readProc(caller, 'status')
   if (status === '') return caller.uid === 0
-  return hasEffective(status, cap) && knowsOwner(caller, uid, gid)
+  return hasEffective(status, cap) && ownerIsMapped(caller, uid, gid)
 }
 
 /**
@@ -78,13 +78,13 @@ function isCapableOver(caller: Caller, cap: number, uid: number, gid: number): b
  * @param cap CAP_*, below 32
  */
 export function isCapable(caller: Caller, cap: number): boolean {
-  const status = read(caller, 'status')
+  const status = readProc(caller, 'status')
   if (status === '') return caller.uid === 0
-  return hasEffective(status, cap) && EVERY_ID.test(read(caller, 'uid_map'))
+  return hasEffective(status, cap) && EVERY_ID.test(readProc(caller, 'uid_map'))
 }
 
 /** What /proc has of the caller's thread, or ''. */
-function read({ pid }: Caller, name: string): string {
+function readProc({ pid }: Caller, name: string): string {
   if (pid === 0) return ''
   try {
     return readFileSync(`/proc/${pid}/${name}`, 'latin1')
@@ -106,17 +106,17 @@ const EVERY_ID = /^\s*0\s+0\s+4294967295\s*$/
  * Whether the ids are known in the caller's user namespace, outside of which its capabilities mean
  * nothing (kernel: privileged_wrt_inode_uidgid). -1: not asked for.
  */
-function knowsOwner(caller: Caller, uid: number, gid: number): boolean {
+function ownerIsMapped(caller: Caller, uid: number, gid: number): boolean {
   return (
-    isMapped(read(caller, 'uid_map'), 'uid_map', uid) &&
-    (gid === -1 || isMapped(read(caller, 'gid_map'), 'gid_map', gid))
+    isMapped(readProc(caller, 'uid_map'), 'uid_map', uid) &&
+    (gid === -1 || isMapped(readProc(caller, 'gid_map'), 'gid_map', gid))
   )
 }
 
 function isMapped(map: string, name: string, id: number): boolean {
   // The one of the server's own namespace is told in ids of its parent's: everything that is shown
   // is known in it.
-  if (map === read({ uid: 0, gid: 0, pid: process.pid, umask: 0 }, name)) return true
+  if (map === readProc({ uid: 0, gid: 0, pid: process.pid, umask: 0 }, name)) return true
   return map.split('\n').some(line => {
     const [, outside = -1, count = 0] = line.trim().split(/\s+/).map(Number)
     return id >= outside && id < outside + count
@@ -143,7 +143,7 @@ function isChown(call: string, { wide, narrow }: { wide: ReadonlySet<string>; na
 }
 
 /** How often to look at a thread that has not gone to sleep yet. */
-const LOOKS = 100
+const MAX_READS = 100
 
 /**
  * Whether the caller is in chown(2) or one of its kind; undefined where that can't be seen, for
@@ -152,8 +152,8 @@ const LOOKS = 100
 export function isInChown(caller: Caller): boolean | undefined {
   const numbers = CHOWNS[process.arch]
   if (numbers === undefined) return undefined
-  for (let looks = LOOKS; looks > 0; looks--) {
-    const call = read(caller, 'syscall')
+  for (let looks = MAX_READS; looks > 0; looks--) {
+    const call = readProc(caller, 'syscall')
     if (call === '') return undefined
     if (!call.startsWith('running')) return isChown(call, numbers)
     schedYield()

@@ -14,7 +14,7 @@ import type { XattrPermissions } from '../options.js'
 import {
   CONTAINERS_STAT,
   formatOverride,
-  hasCredibleAttributes,
+  hasCredibleOverride,
   LEGACY_STAT,
   PRIVILEGED_STAT,
   STAT_NAMES,
@@ -24,9 +24,9 @@ import { isSystemRoot } from '../layer/trust.js'
 const has = (layer: Layer, name: ByteString): boolean =>
   typeof getxattrValue(layer.fd, '', name) !== 'number'
 
-function use(layer: Layer, name: ByteString): void {
+function setOverride(layer: Layer, name: ByteString): void {
   layer.override = name
-  layer.cautious = name !== '' && name !== PRIVILEGED_STAT && isSystemRoot()
+  layer.checksOverrides = name !== '' && name !== PRIVILEGED_STAT && isSystemRoot()
 }
 
 /**
@@ -34,7 +34,7 @@ function use(layer: Layer, name: ByteString): void {
  * write one.
  */
 export function findOverrides(lowers: readonly Layer[]): void {
-  for (const layer of lowers) use(layer, STAT_NAMES.find(name => has(layer, name)) ?? '')
+  for (const layer of lowers) setOverride(layer, STAT_NAMES.find(name => has(layer, name)) ?? '')
 }
 
 /**
@@ -43,19 +43,19 @@ export function findOverrides(lowers: readonly Layer[]): void {
  *
  * @throws {MountError} where the attribute can't be written
  */
-export function prepareUpper(
+export function prepareUpperOverride(
   upper: Layer,
   lowers: readonly Layer[],
   level: XattrPermissions,
   writable: boolean,
 ): void {
-  use(upper, nameFor(upper, level))
+  setOverride(upper, upperOverrideName(upper, level))
   if (!writable || has(upper, upper.override)) return
   const lower = lowers.find(
-    layer => layer.override !== '' && hasCredibleAttributes(layer, layer.fd, ''),
+    layer => layer.override !== '' && hasCredibleOverride(layer, layer.fd, ''),
   )
   const given = lower === undefined ? -E.ENODATA : getxattrValue(lower.fd, '', lower.override)
-  const value = typeof given === 'number' ? Buffer.from(ownValue(upper), 'latin1') : given
+  const value = typeof given === 'number' ? Buffer.from(inodeValue(upper), 'latin1') : given
   const result = setxattrat(upper.fd, '', upper.override, value, 0)
   if (result >= 0) return
   const wayOut =
@@ -68,12 +68,12 @@ export function prepareUpper(
   )
 }
 
-function nameFor(upper: Layer, level: XattrPermissions): ByteString {
+function upperOverrideName(upper: Layer, level: XattrPermissions): ByteString {
   if (level === 1) return PRIVILEGED_STAT
   return !has(upper, CONTAINERS_STAT) && has(upper, LEGACY_STAT) ? LEGACY_STAT : CONTAINERS_STAT
 }
 
-function ownValue(upper: Layer): string {
+function inodeValue(upper: Layer): string {
   const st = new Stat()
   const stated = fstatx(upper.fd, st)
   if (stated < 0)

@@ -31,7 +31,7 @@ import { close } from '../../sys/io.js'
 import { geteuid } from '../../sys/proc.js'
 import { Stat } from '../../sys/stat.js'
 import { getxattrat, removexattrat, setxattrat } from '../../sys/xattr.js'
-import { identify, isOpenOn, type Identity } from '../layer/real-identity.js'
+import { identify, refersTo, type Identity } from '../layer/real-identity.js'
 import type { Layer } from '../layer/layer.js'
 import type { ByteString, Result } from '../ops.js'
 import { othersWrite } from '../layer/trust.js'
@@ -143,11 +143,11 @@ const inode = new Stat()
  * @param st what the inode says
  */
 const isCredible = (layer: Layer, st: Stat): boolean =>
-  !layer.cautious || (st.uid === geteuid() && !othersWrite(st))
+  !layer.checksOverrides || (st.uid === geteuid() && !othersWrite(st))
 
 /** The same for the object (fd, name). */
-export function hasCredibleAttributes(layer: Layer, fd: number, name: ByteString): boolean {
-  if (!layer.cautious) return true
+export function hasCredibleOverride(layer: Layer, fd: number, name: ByteString): boolean {
+  if (!layer.checksOverrides) return true
   return (
     (name === '' ? fstatx(fd, inode) : statxat(fd, name, inode)) >= 0 && isCredible(layer, inode)
   )
@@ -157,7 +157,7 @@ export function hasCredibleAttributes(layer: Layer, fd: number, name: ByteString
  * What is left of an attribute that the owner of the inode could have written: what he can do by
  * chmod(2), too. Null: nothing.
  */
-function asChmod(said: Override | null, st: Stat): Override | null {
+function limitToOwner(said: Override | null, st: Stat): Override | null {
   if (said === null || othersWrite(st) || said.uid !== st.uid || said.gid !== st.gid) return null
   // Set-group-id takes a member of the group.
   return { ...said, mode: said.mode & ~(S_ISGID & ~st.mode), type: 0 }
@@ -170,12 +170,12 @@ const stated: Identity = { real: 0, birth: 0 }
  * directory may have given the name to another object since, and what is said of that one counts
  * for nobody else.
  */
-function readOf(layer: Layer, fd: number, name: ByteString, st: Stat): Result {
+function readOverride(layer: Layer, fd: number, name: ByteString, st: Stat): Result {
   if (name === '') return getxattrat(fd, '', layer.override, buffer)
   const own = openat(fd, name, O_PATH)
   if (own < 0) return own
   identify(stated, st, layer)
-  const length = isOpenOn(own, stated) ? getxattrat(own, '', layer.override, buffer) : -E.ESTALE
+  const length = refersTo(own, stated) ? getxattrat(own, '', layer.override, buffer) : -E.ESTALE
   close(own)
   return length
 }
@@ -188,14 +188,14 @@ function readOf(layer: Layer, fd: number, name: ByteString, st: Stat): Result {
  * @returns 0, or -errno: -EINVAL for an attribute that says nothing that could be shown, -ESTALE
  *   where another object has the name
  */
-export function amend(layer: Layer | null, fd: number, name: ByteString, st: Stat): Result {
+export function applyOverride(layer: Layer | null, fd: number, name: ByteString, st: Stat): Result {
   if (layer === null) return 0
-  if (layer.shownBy !== null) st.amend(...layer.shownBy.ownerOnDisk(st.uid, st.gid), st.mode)
+  if (layer.mountIdmap !== null) st.amend(...layer.mountIdmap.ownerOnDisk(st.uid, st.gid), st.mode)
   if (layer.override === '') return 0
   const real = st.mode & S_IFMT
   const isFile = real === S_IFREG
   if (!isFile && real !== S_IFDIR && specialsAreFiles(layer)) return 0
-  const length = readOf(layer, fd, name, st)
+  const length = readOverride(layer, fd, name, st)
   if (length < 0) {
     if (length === -E.ENODATA || length === -E.EOPNOTSUPP) return 0
     if (length === -E.ERANGE) return isCredible(layer, st) ? -E.EINVAL : 0
@@ -203,7 +203,7 @@ export function amend(layer: Layer | null, fd: number, name: ByteString, st: Sta
   }
   let said = parseOverride(buffer.latin1Slice(0, length))
   if (!isCredible(layer, st)) {
-    said = asChmod(said, st)
+    said = limitToOwner(said, st)
     if (said === null) return 0
   }
   if (said === null) return -E.EINVAL
@@ -215,7 +215,7 @@ export function amend(layer: Layer | null, fd: number, name: ByteString, st: Sta
 }
 
 /** Writes the attribute of an object of the upper layer. `mode` has the type, too. */
-export function store(
+export function writeOverride(
   layer: Layer,
   fd: number,
   name: ByteString,
@@ -230,16 +230,16 @@ export function store(
 }
 
 /** Gives an object of the upper layer another mode. @param st its attributes, amended */
-export const storeMode = (
+export const writeOverrideMode = (
   layer: Layer,
   fd: number,
   name: ByteString,
   st: Stat,
   mode: number,
-): Result => storeOwner(layer, fd, name, st, st.uid, st.gid, mode)
+): Result => writeOverrideOwner(layer, fd, name, st, st.uid, st.gid, mode)
 
 /** The same, with an owner. */
-export function storeOwner(
+export function writeOverrideOwner(
   layer: Layer,
   fd: number,
   name: ByteString,
@@ -251,11 +251,11 @@ export function storeOwner(
   const full = (st.mode & S_IFMT) | (mode & MODE_BITS)
   const { rdevMajor, rdevMinor } = st
   // First, since it counts: where there is none yet, the inode tells.
-  const stored = store(layer, fd, name, uid, gid, full, rdevMajor, rdevMinor)
+  const stored = writeOverride(layer, fd, name, uid, gid, full, rdevMajor, rdevMinor)
   if (stored < 0 || (full & S_IFMT) === S_IFLNK) return stored
   // It keeps others out who reach the layer by another way, and an ACL on disk in step.
   const result = chmodOnDisk(fd, name, full)
-  if (result < 0) void store(layer, fd, name, st.uid, st.gid, st.mode, rdevMajor, rdevMinor)
+  if (result < 0) void writeOverride(layer, fd, name, st.uid, st.gid, st.mode, rdevMajor, rdevMinor)
   return result
 }
 

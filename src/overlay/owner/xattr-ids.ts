@@ -7,7 +7,7 @@
 import { E } from '../../sys/errno.js'
 import { ACL_ACCESS, ACL_DEFAULT, forEachNamed } from './acl.js'
 import type { ByteString, Result } from '../ops.js'
-import { UNMAPPED, type Owners } from './idmap.js'
+import { UNMAPPED, type Idmap } from './idmap.js'
 
 export const CAPABILITY: ByteString = 'security.capability'
 
@@ -17,27 +17,23 @@ export function holdsIds(name: ByteString): boolean {
 }
 
 /** A value from the disk as it is shown, or -errno. */
-export function shownValue(owners: Owners, name: ByteString, value: Buffer): Buffer | Result {
-  if (name === CAPABILITY) return shownCapability(owners, value)
+export function shownValue(idmap: Idmap, name: ByteString, value: Buffer): Buffer | Result {
+  if (name === CAPABILITY) return shownCapability(idmap, value)
   const shown = Buffer.from(value)
   forEachNamed(shown, (at, isGroup) => {
-    const ids = isGroup ? owners.gids : owners.uids
-    shown.writeUInt32LE(ids.mapped(shown.readUInt32LE(at)), at)
+    const ids = isGroup ? idmap.gids : idmap.uids
+    shown.writeUInt32LE(ids.map(shown.readUInt32LE(at)), at)
   })
   return shown
 }
 
 /** A value that was given as it goes to disk, or -errno. */
-export function diskValue(
-  owners: Owners,
-  name: ByteString,
-  value: Uint8Array,
-): Uint8Array | Result {
+export function diskValue(idmap: Idmap, name: ByteString, value: Uint8Array): Uint8Array | Result {
   const disk = Buffer.from(value)
-  if (name === CAPABILITY) return diskCapability(owners, disk)
+  if (name === CAPABILITY) return diskCapability(idmap, disk)
   let known = true
   forEachNamed(disk, (at, isGroup) => {
-    const ids = isGroup ? owners.gids : owners.uids
+    const ids = isGroup ? idmap.gids : idmap.uids
     const id = ids.toDisk(disk.readUInt32LE(at))
     if (id === UNMAPPED) known = false
     else disk.writeUInt32LE(id, at)
@@ -77,17 +73,17 @@ function withRoot(value: Buffer, root: number): Buffer {
  * effect there either; as the server can't tell who asks, it is not there, or no such file could be
  * executed.
  */
-function shownCapability(owners: Owners, value: Buffer): Buffer | Result {
+function shownCapability(idmap: Idmap, value: Buffer): Buffer | Result {
   const root = rootOf(value)
   if (root === undefined) return value
-  const shown = owners.uids.mappedOr(root, UNMAPPED)
+  const shown = idmap.uids.mapOr(root, UNMAPPED)
   return shown === UNMAPPED ? -E.ENODATA : shown === root ? value : withRoot(value, shown)
 }
 
 /** Kernel: cap_convert_nscap() on an idmapped mount. */
-function diskCapability(owners: Owners, value: Buffer): Buffer | Result {
+function diskCapability(idmap: Idmap, value: Buffer): Buffer | Result {
   const root = rootOf(value)
   if (root === undefined) return value
-  const disk = owners.uids.toDisk(root)
+  const disk = idmap.uids.toDisk(root)
   return disk === UNMAPPED ? -E.EINVAL : disk === root ? value : withRoot(value, disk)
 }

@@ -107,7 +107,7 @@ t.test('where a real object is', async t => {
   t.equal(at(up), -E.ENOENT)
   up.indexKey = '00fb'
   t.strictSame(at(up), [99, '00fb'])
-  up.anchor = 42
+  up.orphanFd = 42
   t.strictSame(at(up), [42, ''], 'before all, what was kept of it')
 })
 
@@ -134,7 +134,7 @@ t.test('attributes are the real ones, but number and link count', async t => {
   const out = new Attr()
   const node = new Node(2, sys.S.IFREG, 2n ** 63n)
   node.nlinkAdjust = 1
-  fillAttr({ owners: null }, node, st, out)
+  fillAttr({ idmap: null }, node, st, out)
   t.strictSame([out.ino, out.nlink], [2n ** 63n, st.nlink + 1])
   const own = new Set([4, 8, 9]) // nlink, ino
   const rest = (words: Uint32Array): number[] => [...words].filter((_, i) => !own.has(i))

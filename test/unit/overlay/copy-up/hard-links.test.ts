@@ -69,7 +69,7 @@ t.test('the link count is written as the kernel reads it', async t => {
   const upper = u.upper!.fd
   for (const n of [0, 1, -1, 65_000, -65_000]) {
     t.equal(setNlinkMark(u, upper, 'f', 'U', n), 0)
-    const text = String(u.marks.value(upper, 'f', 'nlink'))
+    const text = String(u.xattrs.value(upper, 'f', 'nlink'))
     t.match(text, /^U[+-]\d+$/)
     t.equal(nlinkAdjust(text, 5, null), n)
   }

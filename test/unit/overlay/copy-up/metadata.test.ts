@@ -121,7 +121,7 @@ t.test('virtual inode flags', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [LOWER], upper: { p: 'p' } })
   const { u } = stateOf(t, optionsOf(where, { volatile: true }))
   const fd = u.upper!.fd
-  const value = (): string | number | null => u.marks.value(fd, 'p', 'protattr')
+  const value = (): string | number | null => u.xattrs.value(fd, 'p', 'protattr')
   for (const [bits, text] of [
     [Protect.APPEND | Protect.IMMUTABLE, 'ai'],
     [Protect.IMMUTABLE, 'i'],

@@ -28,7 +28,7 @@ t.test('an upper directory and what is published in it', { skip: skipUnions }, a
   t.equal(made, 0)
   t.strictSame(notified, [into.id], 'its ctime is another')
   t.strictSame(times(), { atime: past, mtime: past }, 'its times stay')
-  t.equal(u.marks.value(u.upper!.fd, 'd', 'impure'), 'y')
+  t.equal(u.xattrs.value(u.upper!.fd, 'd', 'impure'), 'y')
 
   t.equal(
     publish(u, into, 'other', () => -E.ENOSPC, -1, ''),

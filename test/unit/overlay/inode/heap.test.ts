@@ -19,26 +19,26 @@ const rig = () => {
 t.test('it collects where much is taken, and that is more than what stays anyway', async t => {
   const { heap, state } = rig()
   state.used = 0.49
-  heap.made(4096)
+  heap.allocated(4096)
   t.equal(state.collections, 0)
   Object.assign(state, { used: 0.6, live: 0.4 })
-  heap.made(4095)
+  heap.allocated(4095)
   t.equal(state.collections, 0, 'few objects')
-  heap.made(1)
+  heap.allocated(1)
   t.strictSame([state.collections, state.told], [1, 1])
   t.notOk(heap.isHigh, 'it was garbage')
   Object.assign(state, { used: 0.6, live: 0.55 })
-  heap.made(4096)
+  heap.allocated(4096)
   t.strictSame([state.collections, heap.isHigh, heap.isFull], [2, true, false])
   state.used = 0.6
-  heap.made(4096)
+  heap.allocated(4096)
   t.equal(state.collections, 2, 'hardly more than before')
   Object.assign(state, { used: 0.8, live: 0.8 })
-  heap.made(4096)
+  heap.allocated(4096)
   t.strictSame([state.collections, heap.isFull], [3, true])
   state.live = 0.2
   heap.collect()
-  t.strictSame([heap.isHigh, heap.isFull, heap.taken], [false, false, 0.2])
+  t.strictSame([heap.isHigh, heap.isFull, heap.used], [false, false, 0.2])
 })
 
 t.test('room for what goes again', async t => {

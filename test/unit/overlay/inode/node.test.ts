@@ -2,7 +2,7 @@ import { mkdirSync, renameSync, rmdirSync, statSync, symlinkSync } from 'node:fs
 
 import t from 'tap'
 
-import { DirFds, Layer as RealLayer, RealDir } from '../../../../src/overlay/layer/layer.js'
+import { DirectoryFds, Layer as RealLayer, RealDir } from '../../../../src/overlay/layer/layer.js'
 import { NodeTable, type Node } from '../../../../src/overlay/inode/node.js'
 import { Entry, Opened, ROOT_ID } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
@@ -277,7 +277,7 @@ t.test('descriptors of layer directories', async t => {
     return new RealDir(layer, parent, name)
   }
   const before = openFds()
-  const fds = new DirFds(1)
+  const fds = new DirectoryFds(1)
   const inoOf = (path: string): bigint => BigInt(statSync(`${top}/${path}`).ino)
   t.equal(fds.get(layer.root), fd)
   const directories = Array.from({ length: 12 }, (_, i) => make(layer.root, `d${i}`))
@@ -302,8 +302,8 @@ t.test('descriptors of layer directories', async t => {
 
   const two = directories[2] as RealDir
   const held = fds.get(two)
-  t.equal(fds.take(two), held)
-  t.equal(fds.take(two), -1)
+  t.equal(fds.detach(two), held)
+  t.equal(fds.detach(two), -1)
   rmdirSync(`${top}/d2`)
   t.not(inoOfFd(held), 0n, 'taken descriptors stay open')
   t.equal(fds.get(two), -E.ENOENT)

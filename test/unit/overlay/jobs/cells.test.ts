@@ -1,18 +1,18 @@
 import t from 'tap'
 
 import {
-  begins,
-  comesAlive,
-  dies,
+  markBegun,
+  markAlive,
+  markDead,
   endCell,
-  ends,
-  finishes,
+  markEnded,
+  markDone,
   giveUp,
   hasBegun,
   hasEnded,
   isDead,
   isStarting,
-  isThrough,
+  isDone,
   LOADING,
   threadCell,
 } from '../../../../src/overlay/jobs/cells.js'
@@ -20,48 +20,48 @@ import {
 t.test('who comes first wins', async t => {
   const alive = threadCell()
   t.ok(isStarting(alive))
-  t.ok(comesAlive(alive))
+  t.ok(markAlive(alive))
   t.notOk(isStarting(alive))
   t.notOk(giveUp(alive), 'it lives')
-  t.ok(comesAlive(alive), 'which it may say again')
+  t.ok(markAlive(alive), 'which it may say again')
   const late = threadCell()
   t.ok(giveUp(late))
   t.notOk(giveUp(late), 'once')
-  t.notOk(comesAlive(late))
+  t.notOk(markAlive(late))
   t.notOk(isStarting(late))
-  t.ok(isThrough(late, 5), 'it does nothing')
+  t.ok(isDone(late, 5), 'it does nothing')
 })
 
 t.test('what a thread has begun, and is done with', async t => {
   const cell = threadCell()
-  t.notOk(isThrough(cell, LOADING), 'it loads')
+  t.notOk(isDone(cell, LOADING), 'it loads')
   t.notOk(hasBegun(cell, LOADING))
-  comesAlive(cell)
-  t.notOk(isThrough(cell, LOADING), 'it still does')
-  finishes(cell, LOADING)
-  t.ok(isThrough(cell, LOADING))
-  begins(cell, 1)
+  markAlive(cell)
+  t.notOk(isDone(cell, LOADING), 'it still does')
+  markDone(cell, LOADING)
+  t.ok(isDone(cell, LOADING))
+  markBegun(cell, 1)
   t.ok(hasBegun(cell, 1))
   t.notOk(hasBegun(cell, 2))
-  t.notOk(isThrough(cell, 1))
-  finishes(cell, 1)
-  t.ok(isThrough(cell, 1))
-  t.notOk(isThrough(cell, 2))
+  t.notOk(isDone(cell, 1))
+  markDone(cell, 1)
+  t.ok(isDone(cell, 1))
+  t.notOk(isDone(cell, 2))
   // Numbers begin again.
   const last = 2 ** 31 - 1
-  finishes(cell, last)
-  t.notOk(isThrough(cell, (last + 1) | 0))
-  finishes(cell, (last + 1) | 0)
-  t.ok(isThrough(cell, last))
+  markDone(cell, last)
+  t.notOk(isDone(cell, (last + 1) | 0))
+  markDone(cell, (last + 1) | 0)
+  t.ok(isDone(cell, last))
   t.notOk(isDead(cell))
-  dies(cell)
+  markDead(cell)
   t.ok(isDead(cell))
-  t.ok(isThrough(cell, 100))
+  t.ok(isDone(cell, 100))
 })
 
 t.test('a union that has ended', async t => {
   const cell = endCell()
   t.notOk(hasEnded(cell))
-  ends(cell)
+  markEnded(cell)
   t.ok(hasEnded(cell))
 })

@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import t from 'tap'
 
 import { IoPool, series } from '../../../../src/overlay/jobs/pool.js'
-import { IoThreads, leftovers } from '../../../../src/overlay/jobs/threads.js'
+import { IoThreads, drained } from '../../../../src/overlay/jobs/threads.js'
 import type { IoTask } from '../../../../src/overlay/jobs/task.js'
 import { silentLogger } from '../../../../src/log.js'
 import { E } from '../../../../src/sys/errno.js'
@@ -22,7 +22,7 @@ t.test('closed while a thread starts: nobody waits for it', async t => {
   starting.close()
   t.ok(Atomics.load(loading, 0) > 0)
   t.ok(isOpen(starting.wakeFd), 'the thread may signal it')
-  await leftovers()
+  await drained()
   t.equal(Atomics.load(loading, 0), 0)
   t.notOk(isOpen(starting.wakeFd))
 })

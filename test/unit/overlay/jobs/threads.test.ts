@@ -4,7 +4,7 @@ import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
 
 import { IoPool } from '../../../../src/overlay/jobs/pool.js'
-import { ioThreads, IoThreads, isSettled, leftovers } from '../../../../src/overlay/jobs/threads.js'
+import { ioThreads, IoThreads, isDrained, drained } from '../../../../src/overlay/jobs/threads.js'
 import type { IoTask } from '../../../../src/overlay/jobs/task.js'
 import type { Result } from '../../../../src/overlay/ops.js'
 import { silentLogger } from '../../../../src/log.js'
@@ -52,14 +52,14 @@ t.test('the next union has the threads of the last', async t => {
   t.strictSame(await run(first), [-E.EBADF])
   const open = openFds()
   first.close()
-  await leftovers()
+  await drained()
   for (let i = 0; i < 3; i++) {
     const next = new IoPool(silentLogger)
     t.strictSame(await run(next), [-E.EBADF])
     t.strictSame(openFds(), open, 'no other was started')
     next.close()
-    await leftovers()
-    t.ok(isSettled())
+    await drained()
+    t.ok(isDrained())
     t.equal(openFds().length, open.length - 1, 'its descriptor is closed')
   }
 })
@@ -89,7 +89,7 @@ t.test('what was not begun at the end is not done', async t => {
   })
   pool.close()
   t.ok([0, copies.length].includes(Object.keys(begun).length), 'none before all')
-  await leftovers()
+  await drained()
   fs.closeSync(src)
   t.equal(Object.keys(begun).length, copies.length)
   t.ok(begun.includes(false), 'some were left')
@@ -100,7 +100,7 @@ t.test('what was not begun at the end is not done', async t => {
   const next = new IoPool(silentLogger)
   t.strictSame(await run(next), [-E.EBADF], 'the threads go on with the next')
   next.close()
-  await leftovers()
+  await drained()
 })
 
 t.test('many unions have few threads', async t => {
@@ -110,7 +110,7 @@ t.test('many unions have few threads', async t => {
   t.equal(results.flat().length, 100)
   t.equal(ioThreads.size, 2)
   for (const pool of pools) pool.close()
-  await leftovers()
+  await drained()
   t.notOk(pools.some(pool => isOpen(pool.wakeFd)))
 })
 
@@ -131,7 +131,7 @@ t.test('the answer for one union is read while another has its own', async t => 
   t.equal(one.pending, 0)
   one.close()
   other.close()
-  await leftovers()
+  await drained()
 })
 
 t.test('a union with many tasks keeps nobody else waiting for all of them', async t => {
@@ -157,7 +157,7 @@ t.test('a union with many tasks keeps nobody else waiting for all of them', asyn
   t.equal(finished, 1000)
   one.close()
   other.close()
-  await leftovers()
+  await drained()
 })
 
 t.test('nothing is put behind a message to the kernel, whoever has submitted it', async t => {
@@ -181,7 +181,7 @@ t.test('nothing is put behind a message to the kernel, whoever has submitted it'
   fs.closeSync(fd)
   one.close()
   other.close()
-  await leftovers()
+  await drained()
 })
 
 t.test('one thread sleeps for all', async t => {
@@ -198,7 +198,7 @@ t.test('one thread sleeps for all', async t => {
   t.ok(performance.now() - begin < 1500)
   t.equal(ended!.pending, 0)
   for (const pool of pools) pool.close()
-  await leftovers()
+  await drained()
 })
 
 t.test('an end is seen without an event loop, and keeps no other union waiting', t => {
@@ -214,14 +214,14 @@ t.test('an end is seen without an event loop, and keeps no other union waiting',
   one.submit({ kind: 'write', fd, bytes: Buffer.alloc(1) }, never, abandoned)
   t.ok(poll2(fd, -1, 10_000) > 0, 'it is in the middle of the first')
   one.close()
-  t.notOk(isSettled())
+  t.notOk(isDrained())
   t.strictSame(seen, [])
   other.submit(NOTHING).onDone(() => void seen.push('other'))
   t.ok(isSignalled(other, 10_000))
   other.runCallbacks()
   t.strictSame(seen, ['other'])
   readAll(fd, 100_000)
-  while (!isSettled()) t.ok(poll2(ioThreads.endsFd, -1, 10_000) > 0)
+  while (!isDrained()) t.ok(poll2(ioThreads.endsFd, -1, 10_000) > 0)
   t.strictSame(seen, ['other', 'abandoned true', 'abandoned false'])
   t.notOk(isOpen(one.wakeFd))
   t.equal(poll2(fd, -1, 0), 0, 'the second was passed over')
@@ -260,7 +260,7 @@ t.test('a thread that dies', async t => {
   for (const fd of again) fs.closeSync(fd)
   one.close()
   other.close()
-  t.ok(threads.isSettled())
+  t.ok(threads.isDrained())
 })
 
 t.test('no thread can be had', async t => {
@@ -277,6 +277,6 @@ t.test('no thread can be had', async t => {
   one.submit(NOTHING, undefined, begun => t.equal(begun, false))
   one.close()
   other.close()
-  t.ok(threads.isSettled())
+  t.ok(threads.isDrained())
   t.notOk(isOpen(one.wakeFd))
 })

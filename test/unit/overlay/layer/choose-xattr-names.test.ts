@@ -2,7 +2,10 @@ import * as fs from 'node:fs'
 
 import t from 'tap'
 
-import { chooseMarks, warnOfOthers } from '../../../../src/overlay/layer/choose-xattr-names.js'
+import {
+  chooseXattrNames,
+  warnOfUserXattrs,
+} from '../../../../src/overlay/layer/choose-xattr-names.js'
 import { Layer } from '../../../../src/overlay/layer/layer.js'
 import type { UnionOptions } from '../../../../src/overlay/options.js'
 import { E } from '../../../../src/sys/errno.js'
@@ -53,13 +56,13 @@ t.test('which names there are', { skip: skipUnions }, async t => {
       isPrivate: false,
     })
     const base = given ?? at(where.work)
-    const { userPrefix, space } = chooseMarks(optionsOf(where, { userxattr }), base, layer)
+    const { userPrefix, infix } = chooseXattrNames(optionsOf(where, { userxattr }), base, layer)
     const complaints: string[] = []
     const warn = (_: unknown, message: string): void => void complaints.push(message)
-    warnOfOthers(layer, { warn } as never)
+    warnOfUserXattrs(layer, { warn } as never)
     for (const complaint of complaints) t.match(complaint, /mount it with userxattr/)
     const warned = complaints.length === 0 ? '' : ', warns'
-    return (userPrefix ? 'user.' : 'trusted.') + space + warned
+    return (userPrefix ? 'user.' : 'trusted.') + infix + warned
   }
   t.equal(choose({}, 'auto'), 'trusted.overlay.')
   t.equal(choose({}, false), 'trusted.overlay.')
@@ -198,7 +201,7 @@ t.test('marks that users could have written', { skip: skipUnions }, async t => {
   })
   const options = optionsOf(where, { userxattr: true, index: false, fsync: false })
   const { u, close } = stateOf(t, options)
-  t.equal(u.marks.names.prefix, 'user.tsoverlay.')
+  t.equal(u.xattrs.names.prefix, 'user.tsoverlay.')
   t.equal(u.trust, 'none')
   close()
   const union = open(t, options)

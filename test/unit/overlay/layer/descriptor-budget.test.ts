@@ -3,30 +3,30 @@ import t from 'tap'
 import { BoundedCache } from '../../../../src/overlay/layer/bounded-cache.js'
 import {
   directoryBudget,
-  HELD,
-  MOST_EACH,
-  setLimit,
-  shareBudgets,
-  standingBudget,
+  RESERVED,
+  MAX_BUDGET,
+  setDescriptorLimit,
+  shareCounters,
+  inodeFileBudget,
   THREADS,
 } from '../../../../src/overlay/layer/descriptor-budget.js'
 
 t.test('what all threads and unions have together is less than the limit', async t => {
   const cell = new Int32Array(2)
-  shareBudgets(cell)
+  shareCounters(cell)
   for (const limit of [1024, 4096, 20_000, 1 << 20]) {
     for (const threads of [1, 2, 8]) {
       for (const held of [12, limit >> 2, limit >> 1]) {
-        setLimit(limit)
+        setDescriptorLimit(limit)
         cell[THREADS] = threads
-        cell[HELD] = held
-        const each = directoryBudget() + standingBudget()
+        cell[RESERVED] = held
+        const each = directoryBudget() + inodeFileBudget()
         t.ok(each * threads + held < limit, `${limit}, ${threads} threads, ${held} held`)
       }
     }
   }
-  t.equal(directoryBudget(), MOST_EACH)
-  setLimit(64)
+  t.equal(directoryBudget(), MAX_BUDGET)
+  setDescriptorLimit(64)
   t.equal(directoryBudget(), 16, 'what one operation needs')
 })
 

@@ -2,7 +2,7 @@ import * as fs from 'node:fs'
 
 import t, { type Test } from 'tap'
 
-import { DirFds, Layer, RealDir } from '../../../../src/overlay/layer/layer.js'
+import { DirectoryFds, Layer, RealDir } from '../../../../src/overlay/layer/layer.js'
 import { E } from '../../../../src/sys/errno.js'
 import { close } from '../../../../src/sys/io.js'
 import { scratch } from '../../../helpers/layers.js'
@@ -21,7 +21,7 @@ const rig = (t: Test, max = 8) => {
     handles: false,
     isPrivate: false,
   })
-  const fds = new DirFds(max)
+  const fds = new DirectoryFds(max)
   t.teardown(() => {
     fds.closeAll()
     fs.closeSync(fd)
@@ -107,9 +107,9 @@ t.test('who owns a descriptor', async t => {
   fds.adopt(dir, own)
   t.equal(openFds(), before + 1, 'an older one is closed')
   t.equal(fds.get(dir), own)
-  t.equal(fds.take(dir), own)
+  t.equal(fds.detach(dir), own)
   t.not(inodeOf(own), -E.EBADF, 'taken, not closed')
-  t.equal(fds.take(dir), -1)
+  t.equal(fds.detach(dir), -1)
   close(own)
   fds.get(dir)
   fds.drop(dir)

@@ -1,10 +1,10 @@
 import t from 'tap'
 
 import {
-  examine,
-  directory,
+  lookupInDirectory,
+  directoryXattrs,
   Found,
-  readDirectoryMarks,
+  readDirectoryXattrs,
 } from '../../../../src/overlay/layer/lookup-layer.js'
 import { RealDir } from '../../../../src/overlay/layer/layer.js'
 import { E } from '../../../../src/sys/errno.js'
@@ -44,7 +44,7 @@ t.test('what a directory of a layer has under a name', { skip: skipUnions }, asy
   const { u } = stateOf(t, readOnlyOptions(where))
   const root = u.lowers[0]!.root
   const st = new Stat()
-  const found = (name: string): number => examine(u, root, name, st)
+  const found = (name: string): number => lookupInDirectory(u, root, name, st)
   for (const name of ['char', 'xattr', 'dotted']) t.equal(found(name), Found.WHITEOUT, name)
   t.equal(found('user'), Found.FILE, 'any user could have marked it')
   for (const name of ['link', 'null', 'not empty', 'both', 'file\xff'])
@@ -53,11 +53,16 @@ t.test('what a directory of a layer has under a name', { skip: skipUnions }, asy
   t.equal(found('d'), Found.DIRECTORY)
   t.equal(found('none'), Found.NOTHING)
   t.equal(found('n'.repeat(256)), Found.NOTHING, 'as the kernel')
-  const under = (name: string): number => examine(u, new RealDir(root.layer, root, name), 'x', st)
+  const under = (name: string): number =>
+    lookupInDirectory(u, new RealDir(root.layer, root, name), 'x', st)
   t.equal(under('gone'), Found.NOTHING, 'a directory that is not there')
   t.equal(under('file\xff'), -E.ENOTDIR, 'no directory')
   t.equal(under('link'), -E.ENOTDIR, 'a symlink is not followed')
-  t.equal(examine(u, new RealDir(root.layer, null, 'd'), 'x', st), Found.NOTHING, 'one removed')
+  t.equal(
+    lookupInDirectory(u, new RealDir(root.layer, null, 'd'), 'x', st),
+    Found.NOTHING,
+    'one removed',
+  )
 })
 
 t.test('the marks of a directory', { skip: skipUnions }, async t => {
@@ -86,8 +91,14 @@ t.test('the marks of a directory', { skip: skipUnions }, async t => {
   const root = u.lowers[0]!.root
   const marks = (name: string, last = false): unknown[] => {
     const child = new RealDir(root.layer, root, name)
-    const result = readDirectoryMarks(u, child, root, name, last)
-    return [result, directory.opaque, directory.redirect, child.xattrWhiteouts, child.impure]
+    const result = readDirectoryXattrs(u, child, root, name, last)
+    return [
+      result,
+      directoryXattrs.opaque,
+      directoryXattrs.redirect,
+      child.xattrWhiteouts,
+      child.impure,
+    ]
   }
   t.strictSame(marks('plain'), [0, false, '', false, false])
   for (const name of ['user', 'old'])

@@ -3,7 +3,11 @@ import * as fs from 'node:fs'
 import * as fc from 'fast-check'
 import t from 'tap'
 
-import { isXattrRefusal, Mark, MarkReader } from '../../../../src/overlay/layer/overlay-xattrs.js'
+import {
+  isXattrRefusal,
+  XattrBit,
+  OverlayXattrs,
+} from '../../../../src/overlay/layer/overlay-xattrs.js'
 import { E } from '../../../../src/sys/errno.js'
 import { listxattrNames } from '../../../../src/sys/xattr.js'
 import { build, dir, file, marked, scratch } from '../../../helpers/layers.js'
@@ -13,7 +17,7 @@ t.test('a name is stored and shown again, and is never taken for a mark', async 
   const part = fc.constantFrom('trusted.', 'user.', 'overlay.', 'opaque', 'x', '\xff')
   fc.assert(
     fc.property(fc.array(part, { maxLength: 5 }), fc.boolean(), (parts, userxattr) => {
-      const marks = new MarkReader(userxattr)
+      const marks = new OverlayXattrs(userxattr)
       const name = parts.join('')
       const stored = marks.escape(name)
       return (
@@ -23,7 +27,7 @@ t.test('a name is stored and shown again, and is never taken for a mark', async 
       )
     }),
   )
-  const marks = new MarkReader(false)
+  const marks = new OverlayXattrs(false)
   t.equal(marks.escape('trusted.overlay.opaque'), 'trusted.overlay.overlay.opaque')
   t.ok(marks.isPrivate('trusted.overlay.anything'))
   t.notOk(marks.isPrivate('user.overlay.opaque'), 'of the other prefix')
@@ -67,25 +71,29 @@ t.test('on real objects', { skip: skipUnions }, async t => {
   })
   const fd = fs.openSync(top, 'r')
   t.teardown(() => fs.closeSync(fd))
-  const marks = new MarkReader(false)
-  const everything = Object.values(Mark).reduce((sum, bit) => sum | bit, 0)
+  const marks = new OverlayXattrs(false)
+  const everything = Object.values(XattrBit).reduce((sum, bit) => sum | bit, 0)
 
   t.test('which there are', async t => {
     t.equal(marks.read(fd, 'trusted', false), everything)
-    t.equal(new MarkReader(true).read(fd, 'user', false), everything)
+    t.equal(new OverlayXattrs(true).read(fd, 'user', false), everything)
     t.equal(marks.read(fd, 'user', false), 0)
     t.equal(marks.read(fd, 'user', true), 0, 'any user could have set them')
     t.equal(marks.read(fd, 'old', true), 0)
     const told: string[] = []
-    const cautious = new MarkReader(false, () => void told.push('skipped'))
+    const cautious = new OverlayXattrs(false, () => void told.push('skipped'))
     for (const name of ['plain', 'user', 'old', 'user']) cautious.read(fd, name, true)
     t.strictSame(told, ['skipped'], 'it is told once')
-    const users = new MarkReader(true)
-    t.equal(users.read(fd, 'trusted', true), Mark.OPAQUE | Mark.WHITEOUT, 'root has set what hides')
+    const users = new OverlayXattrs(true)
+    t.equal(
+      users.read(fd, 'trusted', true),
+      XattrBit.OPAQUE | XattrBit.WHITEOUT,
+      'root has set what hides',
+    )
     t.equal(users.read(fd, 'trusted', false), 0, 'but not in the upper layer')
-    t.equal(users.read(fd, 'old', true), Mark.OPAQUE)
+    t.equal(users.read(fd, 'old', true), XattrBit.OPAQUE)
     t.equal(users.read(fd, 'old', false), 0)
-    t.equal(marks.read(fd, 'long', false), Mark.REDIRECT, 'among many')
+    t.equal(marks.read(fd, 'long', false), XattrBit.REDIRECT, 'among many')
     t.equal(marks.read(fd, 'strange', true), 0)
     t.equal(marks.read(fd, 'none', true), -E.ENOENT)
   })
@@ -95,10 +103,10 @@ t.test('on real objects', { skip: skipUnions }, async t => {
     t.equal(marks.value(fd, 'long', 'opaque'), null)
     t.equal(marks.opaque(fd, 'user', false), '')
     t.equal(marks.opaque(fd, 'user', true), '')
-    t.equal(new MarkReader(true).opaque(fd, 'user', true), 'v')
-    t.equal(new MarkReader(true).opaque(fd, 'trusted', true), 'v')
-    t.equal(new MarkReader(true).opaque(fd, 'trusted', false), '')
-    t.equal(new MarkReader(true).opaque(fd, 'old', true), 'y')
+    t.equal(new OverlayXattrs(true).opaque(fd, 'user', true), 'v')
+    t.equal(new OverlayXattrs(true).opaque(fd, 'trusted', true), 'v')
+    t.equal(new OverlayXattrs(true).opaque(fd, 'trusted', false), '')
+    t.equal(new OverlayXattrs(true).opaque(fd, 'old', true), 'y')
     const bytes = '\0\x80\xff'
     t.equal(marks.set(fd, 'plain', 'origin', bytes), 0)
     t.equal(marks.value(fd, 'plain', 'origin'), bytes)

@@ -119,9 +119,9 @@ t.test('a number on another device is another object', async t => {
   const fd = fs.openSync(t.testdir({ f: '' }) + '/f', 'r')
   t.equal(fstatx(fd, st), 0)
   fs.closeSync(fd)
-  for (const keepsBirths of [true, false]) {
+  for (const keepsBirthTimes of [true, false]) {
     const it = { real: 0, birth: 0 }
-    identify(it, st, { dev: st.dev, keepsBirths })
+    identify(it, st, { dev: st.dev, keepsBirthTimes })
     t.ok(isSame(it, st))
     for (const word of [34, 35]) {
       st.words[word]! += 1
@@ -129,7 +129,7 @@ t.test('a number on another device is another object', async t => {
       st.words[word]! -= 1
     }
     st.btimeSec += 1
-    t.equal(isSame(it, st), !keepsBirths, 'born anew by a copy-up in another union')
+    t.equal(isSame(it, st), !keepsBirthTimes, 'born anew by a copy-up in another union')
     st.btimeSec -= 1
   }
 })

@@ -1,6 +1,6 @@
 import t from 'tap'
 
-import { unprepared, unreadable } from '../../../../src/overlay/layer/refusals.js'
+import { workdirError, rootError } from '../../../../src/overlay/layer/refusals.js'
 import { E } from '../../../../src/sys/errno.js'
 
 t.test('the way out fits the error', async t => {
@@ -12,7 +12,7 @@ t.test('the way out fits the error', async t => {
     ['EROFS', 'Read-only file system; is its file system writable?'],
   ]
   for (const [code, said] of cases)
-    t.match(unprepared('/w', -E[code]), {
+    t.match(workdirError('/w', -E[code]), {
       message: `workdir=/w can't be prepared: ${said}`,
       option: 'workdir',
       path: '/w',
@@ -25,7 +25,7 @@ t.test('a root that is not read', async t => {
     [true, 'upperdir'],
     [false, 'lowerdir'],
   ] as const)
-    t.match(unreadable({ path: '/l', isUpper }, -E.EIO), {
+    t.match(rootError({ path: '/l', isUpper }, -E.EIO), {
       message: `${option}=/l: its root can't be read: Input/output error; is its disk in order?`,
       option,
       code: 'EIO',

@@ -7,7 +7,7 @@ import * as fs from 'node:fs'
 
 import t, { type Test } from 'tap'
 
-import { isSystemRoot, othersWrite, trustIn } from '../../../../src/overlay/layer/trust.js'
+import { isSystemRoot, othersWrite, trustFor } from '../../../../src/overlay/layer/trust.js'
 import { E } from '../../../../src/sys/errno.js'
 import type { Fs } from '../../../helpers/fs-calls.js'
 import {
@@ -256,8 +256,8 @@ t.test('an ordinary user believes himself, and others where nobody else looks', 
 
 t.test('who is trusted', { skip: skipUnions }, async t => {
   t.ok(isSystemRoot())
-  t.equal(trustIn(false, true), 'all')
-  t.equal(trustIn(true, false), 'none', 'root, whoever uses the mount')
+  t.equal(trustFor(false, true), 'all')
+  t.equal(trustFor(true, false), 'none', 'root, whoever uses the mount')
   t.ok(othersWrite({ mode: sys.S.IFREG | 0o620 }))
   t.ok(othersWrite({ mode: sys.S.IFREG | 0o1602 }))
   t.ok(othersWrite({ mode: sys.S.IFDIR | 0o702 }))

@@ -3,9 +3,9 @@ import * as fs from 'node:fs'
 import t from 'tap'
 
 import { RealDir } from '../../../../src/overlay/layer/layer.js'
-import { MarkReader } from '../../../../src/overlay/layer/overlay-xattrs.js'
+import { OverlayXattrs } from '../../../../src/overlay/layer/overlay-xattrs.js'
 import {
-  hasDotOpaque,
+  hasOpaqueFile,
   hasDotWhiteout,
   isDotWhiteoutName,
   isWhiteout,
@@ -54,7 +54,7 @@ t.test('objects', { skip: skipUnions }, async t => {
   const marks = (userxattr: boolean, lower: boolean): string[] =>
     fs.readdirSync(where.lower[0]!).filter(name => {
       t.equal(statxat(fd, name, st), 0)
-      return isWhiteout(new MarkReader(userxattr), fd, name, st, lower) > 0
+      return isWhiteout(new OverlayXattrs(userxattr), fd, name, st, lower) > 0
     })
   t.strictSame(marks(false, true), ['char', 'trusted'], 'any user could have marked the others')
   t.strictSame(marks(false, false), ['char', 'trusted'])
@@ -94,7 +94,7 @@ t.test('a directory that holds the mark is opaque', async t => {
   t.teardown(() => fs.closeSync(fd))
   t.strictSame(
     ['d', 'e', 'f', 'none'].map(name =>
-      hasDotOpaque({ marks: new MarkReader(false) }, true, fd, name),
+      hasOpaqueFile({ xattrs: new OverlayXattrs(false) }, true, fd, name),
     ),
     [1, 0, 0, 0],
   )

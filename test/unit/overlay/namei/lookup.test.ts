@@ -606,10 +606,10 @@ t.test('what changes in the layers beneath is seen', async t => {
 })
 
 t.test('a directory that has lost its name is not removed by it', { skip: skipUnions }, async t => {
-  for (const keepsBirths of [true, false]) {
+  for (const keepsBirthTimes of [true, false]) {
     const where = unionDirectories(t, { lower: [{}], upper: { 'd/': dir() } })
     const { u, ops, find } = stateOf(t, optionsOf(where))
-    Object.assign(u.upper!, { keepsBirths })
+    Object.assign(u.upper!, { keepsBirthTimes })
     find('d').lookups++
     t.equal(find('d').isDir, true, 'its descriptor is open')
     renameSync(`${where.upper}/d`, `${where.upper}/away`)

@@ -324,10 +324,10 @@ t.test(
     const file = find('d/f')
     for (const node of [directory, file]) node.lookups++
     const get = u.fds.get.bind(u.fds)
-    u.fds.get = real => (real === directory.upperDir && file.anchor >= 0 ? -E.EMFILE : get(real))
+    u.fds.get = real => (real === directory.upperDir && file.orphanFd >= 0 ? -E.EMFILE : get(real))
     t.equal(ops.unlink(directory.id, 'f'), -E.EMFILE)
     u.fds.get = get
-    t.equal(file.anchor, -1, 'its descriptor is closed')
+    t.equal(file.orphanFd, -1, 'its descriptor is closed')
     t.equal(ops.unlink(directory.id, 'f'), 0)
     close()
   },

@@ -360,10 +360,10 @@ t.test('a target that can’t be replaced is let go', { skip: skipUnions }, asyn
     const target = find(`into/${name}`)
     const get = u.fds.get.bind(u.fds)
     target.lookups++
-    u.fds.get = real => (real === from.upperDir && target.anchor >= 0 ? -E.EMFILE : get(real))
+    u.fds.get = real => (real === from.upperDir && target.orphanFd >= 0 ? -E.EMFILE : get(real))
     t.equal(ops.rename(from.id, name, into.id, name, 0), -E.EMFILE, name)
     u.fds.get = get
-    t.equal(target.anchor, -1, 'its descriptor is closed')
+    t.equal(target.orphanFd, -1, 'its descriptor is closed')
     t.equal(ops.rename(from.id, name, into.id, name, 0), 0)
   }
   close()

@@ -5,7 +5,7 @@ import {
   ACL_ACCESS,
   ACL_DEFAULT,
   applyDefaultAcl,
-  setInherited,
+  setInheritedAcls,
 } from '../../../../src/overlay/owner/acl.js'
 import { E } from '../../../../src/sys/errno.js'
 import { acl, scratch } from '../../../helpers/layers.js'
@@ -70,7 +70,7 @@ t.test(
           const created = applyDefaultAcl(value, type | perm)
           make(staged, 0)
           sys.fchmodat(staged, name, created.mode & 0o7777)
-          if (setInherited(staged, name, created.mode, value, created) !== 0) return false
+          if (setInheritedAcls(staged, name, created.mode, value, created) !== 0) return false
           const facts = (path: string, fd: number): unknown[] => [
             (sys.lstat(fd, name) as sys.Stat).mode,
             get(path, ACL_ACCESS),
@@ -113,8 +113,8 @@ t.test('entries that were cut off are none', async t => {
 t.test('a symlink gets none, and what is not there is an error', async t => {
   const value = bytes('u::rwx,u:5:rwx,g::rwx,m::rwx,o::rwx')
   const created = applyDefaultAcl(value, sys.S.IFDIR | 0o755)
-  t.equal(setInherited(-1, 'x', sys.S.IFLNK | 0o777, value, created), 0)
-  t.equal(setInherited(-1, 'x', created.mode, value, created), -E.EBADF)
+  t.equal(setInheritedAcls(-1, 'x', sys.S.IFLNK | 0o777, value, created), 0)
+  t.equal(setInheritedAcls(-1, 'x', created.mode, value, created), -E.EBADF)
   const plain = { mode: 0o100644, access: null }
-  t.equal(setInherited(-1, 'x', plain.mode, value, plain), 0, 'nothing to set')
+  t.equal(setInheritedAcls(-1, 'x', plain.mode, value, plain), 0, 'nothing to set')
 })

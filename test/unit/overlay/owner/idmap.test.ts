@@ -1,7 +1,7 @@
 import t from 'tap'
 
 import type { IdRange, OwnerOptions } from '../../../../src/overlay/options.js'
-import { checkId, checkRanges, makeOwners, UNMAPPED } from '../../../../src/overlay/owner/idmap.js'
+import { checkId, checkRanges, makeIdmap, UNMAPPED } from '../../../../src/overlay/owner/idmap.js'
 import { E } from '../../../../src/sys/errno.js'
 import type { Who } from '../../../helpers/fs-calls.js'
 import {
@@ -36,7 +36,7 @@ const uid = (id: number): number => shownBy(UIDS, id)
 const gid = (id: number): number => shownBy(GIDS, id)
 
 t.test('ids, both ways', async t => {
-  const owners = makeOwners(MAPPING)
+  const owners = makeIdmap(MAPPING)
   if (owners === null) throw new Error('no owners')
   for (const id of [0, 1, 2, 998, 999, 1000, 69_999, 70_000, 70_009, 70_010, 65534, 4294967294]) {
     const shown = owners.uids.toShown(id)
@@ -46,14 +46,14 @@ t.test('ids, both ways', async t => {
   t.equal(owners.gids.toDisk(5), UNMAPPED)
   t.notOk(owners.squashes)
 
-  const squashed = makeOwners({ ...MAPPING, squashUid: 7 })
+  const squashed = makeIdmap({ ...MAPPING, squashUid: 7 })
   t.equal(squashed?.uids.toShown(5), 7)
-  t.equal(squashed?.uids.mapped(0), 1000, 'in an ACL')
+  t.equal(squashed?.uids.map(0), 1000, 'in an ACL')
   t.equal(squashed?.uids.toDisk(1000), 0)
   t.equal(squashed?.gids.toShown(0), 200_000)
-  t.equal(makeOwners(undefined), null)
-  t.equal(makeOwners({}), null)
-  t.equal(makeOwners({ squashGid: 0 })?.gids.toShown(9), 0)
+  t.equal(makeIdmap(undefined), null)
+  t.equal(makeIdmap({}), null)
+  t.equal(makeIdmap({ squashGid: 0 })?.gids.toShown(9), 0)
 })
 
 t.test('what a mapping may be', async t => {

@@ -2,7 +2,7 @@ import * as fs from 'node:fs'
 
 import t from 'tap'
 
-import { recordLoan, recordMove } from '../../../../src/overlay/owner/owner-access-records.js'
+import { recordMode, recordMove } from '../../../../src/overlay/owner/owner-access-records.js'
 import { E } from '../../../../src/sys/errno.js'
 import {
   dir,
@@ -46,13 +46,13 @@ t.test('a record that is made is one that is understood', { skip: skipUnions }, 
   const upper = u.upper!.fd
   const work = u.work!.fd
   const spot = { fd: upper, name: 'd' }
-  t.match(recordLoan([spot], inoOf(`${where.upper}/d`), 0o500, 0o700), { record: /^#lent\./ })
+  t.match(recordMode([spot], inoOf(`${where.upper}/d`), 0o500, 0o700), { record: /^#lent\./ })
   const deep = { fd: upper, name: 'd/f' }
-  t.type(recordLoan([deep, spot], inoOf(`${where.upper}/d/f`), 0o400, 0o600), 'object')
+  t.type(recordMode([deep, spot], inoOf(`${where.upper}/d/f`), 0o400, 0o600), 'object')
   t.type(recordMove(work, { fd: upper, name: 'moved' }, inoOf(`${where.upper}/moved`)), 'object')
   t.type(recordMove(work, { fd: upper, name: 'gone' }, 0), 'object')
-  t.match(recordLoan([{ fd: work, name: 'x' }], 1, 0, 0o200), { record: '' }, 'of the workdir')
-  t.equal(recordLoan([{ fd: u.lowers[0]!.fd, name: 'moved' }], 1, 0, 0o200), -E.EACCES)
+  t.match(recordMode([{ fd: work, name: 'x' }], 1, 0, 0o200), { record: '' }, 'of the workdir')
+  t.equal(recordMode([{ fd: u.lowers[0]!.fd, name: 'moved' }], 1, 0, 0o200), -E.EACCES)
   t.equal(recordMove(-1, spot, 0), -E.EROFS)
   t.equal(recordsOf(where).filter(name => name.startsWith('#lent.')).length, 4)
   close()
@@ -131,8 +131,8 @@ t.test('a path that is too long for a record fails nothing', { skip: skipUnions 
   fs.mkdirSync(`${where.upper}/${deep}`, { recursive: true })
   const fd = fs.openSync(`/proc/self/fd/${u.upper!.fd}/${deep}`, 'r')
   const spots = ['a', 'b'].map(name => ({ fd, name }))
-  t.match(recordLoan(spots, 1, 0o500, 0o700), { record: '' }, 'two, of more than 4095 bytes')
-  t.match(recordLoan([spots[0]!], 1, 0o500, 0o700), { record: /^#lent\./ })
+  t.match(recordMode(spots, 1, 0o500, 0o700), { record: '' }, 'two, of more than 4095 bytes')
+  t.match(recordMode([spots[0]!], 1, 0o500, 0o700), { record: /^#lent\./ })
   fs.closeSync(fd)
   close()
 })
@@ -155,7 +155,7 @@ t.test('what is in the index is recorded, too', { skip: skipUnions }, async t =>
   const { u, close } = stateOf(t, optionsOf(where, { index: true }))
   const [key = ''] = fs.readdirSync(`${where.work}/index`)
   const entry = `${where.work}/index/${key}`
-  t.type(recordLoan([{ fd: u.work!.indexFd, name: key }], inoOf(entry), 0o400, 0o600), 'object')
+  t.type(recordMode([{ fd: u.work!.indexFd, name: key }], inoOf(entry), 0o400, 0o600), 'object')
   close()
   union = open(t, optionsOf(where, { index: true }))
   t.equal(modeOf(entry), 0o400)

@@ -9,7 +9,7 @@ import {
   isInChown,
   isMember,
   mayChangeMode,
-  privilegesLeft,
+  modeWithoutSetid,
 } from '../../../../src/overlay/owner/setid.js'
 import { fstatx } from '../../../../src/sys/at.js'
 import { Stat } from '../../../../src/sys/stat.js'
@@ -36,7 +36,7 @@ for (const [name, who] of Object.entries(callers))
         fs.fchmodSync(fd, bits | mode)
         fstatx(fd, st)
         const left = sys.withCredentials(who, () => {
-          const result = privilegesLeft(st.mode, st.uid, st.gid, {
+          const result = modeWithoutSetid(st.mode, st.uid, st.gid, {
             ...who,
             pid: process.pid,
             umask: 0,
@@ -50,7 +50,7 @@ for (const [name, who] of Object.entries(callers))
 
 t.test('a directory keeps all of them', async t => {
   const st = { mode: sys.S.IFDIR | 0o6777, uid: 5, gid: 5 }
-  t.equal(privilegesLeft(st.mode, st.uid, st.gid, { uid: 1, gid: 1, pid: 0, umask: 0 }), st.mode)
+  t.equal(modeWithoutSetid(st.mode, st.uid, st.gid, { uid: 1, gid: 1, pid: 0, umask: 0 }), st.mode)
 })
 
 t.test('root is in every group, and who is gone in none but its own', async t => {

@@ -3,7 +3,7 @@ import { renameSync } from 'node:fs'
 import t from 'tap'
 
 import {
-  amend,
+  applyOverride,
   formatOverride,
   parseOverride,
 } from '../../../../src/overlay/owner/stat-override.js'
@@ -365,10 +365,10 @@ t.test(
     t.equal(statxat(upper.fd, 'secret', st), 0)
     renameSync(`${where.upper}/secret`, `${where.upper}/away`)
     renameSync(`${where.upper}/theirs`, `${where.upper}/secret`)
-    t.equal(amend(upper, upper.fd, 'secret', st), -E.ESTALE)
+    t.equal(applyOverride(upper, upper.fd, 'secret', st), -E.ESTALE)
     t.strictSame([st.uid, st.mode & 0o777], [0, 0o600])
-    t.equal(amend(upper, upper.fd, 'gone', st), -E.ENOENT)
-    t.equal(amend(upper, upper.fd, 'away', st), 0)
+    t.equal(applyOverride(upper, upper.fd, 'gone', st), -E.ENOENT)
+    t.equal(applyOverride(upper, upper.fd, 'away', st), 0)
     t.strictSame([st.uid, st.gid, st.mode & 0o777], [5, 6, 0o600])
   },
 )
