@@ -111,7 +111,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
         ? layerOf('upperdir', options.upper, 0)
         : makeLayer(both.upper, options.upper, 0, devs, both.isPrivate, both.movesTimes)
   const lowers = options.lower.map((path, i) => layerOf('lowerdir', path, i + 1))
-  const base = both?.work ?? -1
+  const base = both?.workdir ?? -1
   const choice = chooseXattrNames(options, base, upper)
   const xattrs = assignXattrNames(choice, upper, lowers, log)
   const trust = trustFor(choice.userPrefix, options.shared)
@@ -129,10 +129,10 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
       layer.root.xattrWhiteouts = true
   }
   const fs = new StatFs()
-  let work: Workdir | null = null
+  let workdir: Workdir | null = null
   if (upper !== null && !writable) holdUpper(upper, options.work, patienceOf(options))
   if (upper !== null && writable) {
-    work = openWork(options, base, upper, lowers, xattrs, log, opened)
+    workdir = openWork(options, base, upper, lowers, xattrs, log, opened)
     const bits = xattrs.read(upper.fd, '', false)
     if (bits < 0) throw rootError(upper, bits)
     upper.root.impure = (bits & XattrBit.IMPURE) !== 0
@@ -196,7 +196,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     appliesOverrides:
       options.xattrPermissions !== 0 || lowers.some(layer => layer.mountIdmap !== null),
     idmap,
-    work,
+    workdir,
     pool,
     slow: slowLayers(lowers, log, pool, nodes),
     listings,
@@ -204,7 +204,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     renumbered,
     pendingMessages,
     // With write-back the kernel shows the times that it was given, not those that were stored.
-    writeback: deps.writeback && work?.keepsTimes() !== false,
+    writeback: deps.writeback && workdir?.keepsTimes() !== false,
     passthrough: deps.passthrough === true,
     noOpen: deps.noOpen === true,
     readsAll: mayReadAll(),
@@ -300,10 +300,10 @@ function openPrivate(path: string, opened: number[]): Result {
   return fd
 }
 
-/** Descriptors of the upper and the work directory. */
+/** Descriptors of the upper and the workdir directory. */
 interface Writable {
   upper: number
-  work: number
+  workdir: number
   /** Both are reached through one private mount. */
   isPrivate: boolean
   /** Access times move as the union's mount flags say. */
@@ -311,10 +311,10 @@ interface Writable {
 }
 
 /**
- * The upper and the work directory are reached through a private mount where the process may make
- * one: then what is mounted below them is not seen, and access times move as the union's flags say.
- * It is one mount of a directory that has both in it, since no rename leads from one mount into
- * another. (Kernel: ovl_get_upper, ovl_get_workdir.) Else they are opened as they are.
+ * The upper and the workdir directory are reached through a private mount where the process may
+ * make one: then what is mounted below them is not seen, and access times move as the union's flags
+ * say. It is one mount of a directory that has both in it, since no rename leads from one mount
+ * into another. (Kernel: ovl_get_upper, ovl_get_workdir.) Else they are opened as they are.
  *
  * @throws {MountError} also where every read is to move a time, and some would not
  */
@@ -333,11 +333,11 @@ function openWritable(options: UnionOptions, deps: UnionDeps, opened: number[]):
       { option: 'strictatime', code: 'EINVAL' },
     )
   if (typeof shared === 'number')
-    return { upper: directories[0], work: directories[1], isPrivate: false, movesTimes }
+    return { upper: directories[0], workdir: directories[1], isPrivate: false, movesTimes }
   for (const fd of directories) close(fd)
-  const [upper, work] = shared.fds
-  opened.splice(-2, 2, upper, work)
-  return { upper, work, isPrivate: true, movesTimes }
+  const [upper, workdir] = shared.fds
+  opened.splice(-2, 2, upper, workdir)
+  return { upper, workdir, isPrivate: true, movesTimes }
 }
 
 const RESOLVE_INSIDE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
@@ -458,10 +458,10 @@ const patienceOf = ({ impatient }: UnionOptions): number | undefined =>
   impatient === true ? 0 : undefined
 
 /** The upper layer of a union that only reads. @throws {MountError} EBUSY: it is in use */
-function holdUpper(upper: Layer, work = '', patience?: number): void {
-  const fd = openPath(work, O_RDONLY | O_DIRECTORY)
+function holdUpper(upper: Layer, workdir = '', patience?: number): void {
+  const fd = openPath(workdir, O_RDONLY | O_DIRECTORY)
   try {
-    lockReader(upper.fd, fd, upper.path, work, patience)
+    lockReader(upper.fd, fd, upper.path, workdir, patience)
   } finally {
     if (fd >= 0) close(fd)
   }
@@ -478,13 +478,13 @@ function openWork(
 ): Workdir {
   const path = options.work ?? ''
   lockUpper(upper.fd, base, upper.path, path, patienceOf(options))
-  const work = Workdir.open(base, upper.fd, options.whiteout, xattrs, log)
+  const workdir = Workdir.open(base, upper.fd, options.whiteout, xattrs, log)
   const fail = (result: number): never => {
     throw workdirError(path, result)
   }
-  if (typeof work === 'number') return fail(work)
-  opened.push(work.fd)
-  const canMark = xattrs.canSet(work.fd)
+  if (typeof workdir === 'number') return fail(workdir)
+  opened.push(workdir.fd)
+  const canMark = xattrs.canSet(workdir.fd)
   if (canMark < 0) return fail(canMark)
   const marked = canMark > 0
   if (options.userxattr === 'auto') warnOfUserXattrs(upper, log)
@@ -504,19 +504,19 @@ function openWork(
       `overlay attributes can be written ${options.userxattr === false ? 'not as trusted. (try userxattr)' : 'neither as trusted. nor as user.'}: hard links part at copy-up, directories of lower layers cannot be renamed, and inode numbers change`,
     )
   if (options.index && marked && lowers.some(layer => layer.handles || layer.keepsInos)) {
-    const result = work.openIndex(base)
-    if (work.indexFd >= 0) opened.push(work.indexFd)
+    const result = workdir.openIndex(base)
+    if (workdir.indexFd >= 0) opened.push(workdir.indexFd)
     if (result < 0) return fail(result)
     // Kernel: ovl_set_upper_fh on the index directory says which upper layer it belongs to.
     const origin = encodeOrigin(upper, upper.fd, '', true)
     const said = Buffer.isBuffer(origin)
-      ? xattrs.set(work.indexFd, '', 'upper', origin.toString('latin1'))
+      ? xattrs.set(workdir.indexFd, '', 'upper', origin.toString('latin1'))
       : (origin ?? 0)
     const marking = said < 0 ? said : markRootOrigin(upper, lowers[0], xattrs)
     if (marking < 0 && !isXattrRefusal(marking)) return fail(marking)
   }
-  if (options.volatile) markVolatile(work.fd, path)
-  return work
+  if (options.volatile) markVolatile(workdir.fd, path)
+  return workdir
 }
 
 /**

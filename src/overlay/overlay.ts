@@ -107,7 +107,7 @@ export class Overlay implements Ops {
     this.#handles.closeAll()
     u.nodes.closeOrphanFds()
     u.fds.leave(layersOf(u))
-    u.work?.closeAll()
+    u.workdir?.closeAll()
     for (const layer of u.lowers) close(layer.fd)
     if (u.upper !== null) close(u.upper.fd)
     // Last, since it may wait for a thread that has just been started.

@@ -69,7 +69,7 @@ export interface Union {
   /** What the system says of a layer's objects may not be what counts (stat-override.ts:amend). */
   readonly appliesOverrides: boolean
   /** Null with a read-only union. */
-  readonly work: Workdir | null
+  readonly workdir: Workdir | null
   readonly pool: IoPool
   /** Null: all lower layers answer by themselves. */
   readonly slow: SlowLayers | null
@@ -114,14 +114,14 @@ export interface Union {
   readonly copied: CopyCounts
   /**
    * The node whose lower file was the last to be seen without any extended attribute
-   * (metacopy.ts:settleData), or 0.
+   * (metacopy.ts:resolveMetacopy), or 0.
    */
   bare: NodeId
 }
 
 /** Nothing can be written: no upper, or mounted read-only. */
 export function isReadOnly(u: Union): boolean {
-  return u.work === null
+  return u.workdir === null
 }
 
 /**
@@ -143,7 +143,8 @@ export function locate(u: Union, node: Node, place: Place): Result {
     const link = node.links.first
     const dir = link?.inUpper === true ? link.parent.upperDir : null
     if (link !== null && dir !== null) return set(place, u.fds.get(dir), link.name)
-    if (node.indexKey !== null && u.work !== null) return set(place, u.work.indexFd, node.indexKey)
+    if (node.indexKey !== null && u.workdir !== null)
+      return set(place, u.workdir.indexFd, node.indexKey)
     return -E.ENOENT
   }
   const dir = node.parent?.upperDir

@@ -1,4 +1,4 @@
-/** Copies of data that take long, on a thread of the pool. */
+/** Copies of large files, on a job thread. */
 
 import { close } from '../../sys/io.js'
 import { claim, isSlow } from '../../sys/slow.js'
@@ -7,19 +7,23 @@ import type { Node } from '../inode/node.js'
 import { Pending, type Result } from '../ops.js'
 import type { Union } from '../union.js'
 
-/** Files up to this size are copied on the union's own thread: handing over costs more. */
+/**
+ * A file up to this size is copied on the union's thread, because a job would cost more than the
+ * copy.
+ */
 const INLINE_COPY = 1 << 20
 
-/** Whether to copy so many bytes from `src` would keep other requests waiting. */
+/** Whether a copy of `size` bytes from `src` would delay other requests. */
 export const takesLong = (u: Union, src: number, size: Off): boolean =>
   size > INLINE_COPY || !u.syncIsFree || isSlow(src)
 
 /**
- * Copies `size` bytes of a node's data from one descriptor to another, and closes both at the end.
- * Until then the node has a job, for which everybody waits who wants to change it.
+ * Copies `size` bytes of a node's data from one descriptor to another. The job owns both
+ * descriptors and closes them. Until it ends, `node.job` is set, and every operation that changes
+ * the node waits for it.
  *
- * @param finish runs on the union's thread when the data is there, or is not; its result is the
- *   job's
+ * @param finish runs on the union's thread after the copy has succeeded or failed; its result is
+ *   the result of the job
  * @throws Pending always
  */
 export function copyInBackground(

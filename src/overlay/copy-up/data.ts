@@ -1,4 +1,4 @@
-/** Copying a regular file's bytes: shared extents, else in-kernel copies of what is not a hole. */
+/** Copies the bytes of a regular file, without its holes, in the kernel if it supports that. */
 
 import { SEEK_DATA, SEEK_HOLE } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
@@ -10,7 +10,7 @@ const CHUNK = 8 << 20
 const BUFFER = 1 << 20
 
 /**
- * Copies a source that is not worth looking for holes in, as `copyData`.
+ * As `copyData`, for a source without holes.
  *
  * @returns 0 or -errno
  */
@@ -20,8 +20,8 @@ export function copyDense(src: number, dst: number, size: number): Result {
 }
 
 /**
- * Copies `size` bytes from the start of `src` to `dst`, an empty file, leaving holes as holes. A
- * source that is shorter than `size` gives a file with a hole at its end.
+ * Copies `size` bytes from the start of `src` to `dst`, an empty file, and keeps holes. If the
+ * source is shorter than `size`, the copy ends with a hole.
  *
  * @returns 0 or -errno
  */
@@ -30,7 +30,8 @@ export function copyData(src: number, dst: number, size: Off, sync: boolean): Re
   while (pos < size) {
     const data = lseek(src, pos, SEEK_DATA)
     if (data === -E.ENXIO) break
-    // A file system without SEEK_DATA has no holes to keep, nor has one whose answers lead nowhere.
+    // A file system that does not support SEEK_DATA has no holes to keep. A SEEK_DATA or SEEK_HOLE
+    // result that makes no progress is ignored.
     const from: Off = data < pos ? pos : data
     const hole: Off = data < 0 ? size : lseek(src, from, SEEK_HOLE)
     const to: Off = hole <= from || hole > size ? size : hole
@@ -45,10 +46,11 @@ export function copyData(src: number, dst: number, size: Off, sync: boolean): Re
 }
 
 /**
- * copy_file_range(2) of a whole piece, for all of which one call would hold locks for long.
+ * Calls copy_file_range(2) in chunks, because one call for the whole piece would hold inode locks
+ * for long.
  *
- * @returns how many bytes were copied, fewer than `length` at the end of the source; or -errno of
- *   the first
+ * @returns the number of bytes copied, fewer than `length` only at the end of the source or after
+ *   an error; -errno if the first chunk failed
  */
 export function copyPiece(
   src: number,
@@ -68,13 +70,13 @@ export function copyPiece(
   return done
 }
 
-/** @returns up to where there was something to copy, or -errno */
+/** @returns the position up to which the source had data, or -errno */
 function copyRange(src: number, dst: number, from: Off, to: Off): Off {
   let pos = from
   while (pos < to) {
     const n = copyFileRange(src, pos, dst, pos, Math.min(CHUNK, offDistance(pos, to)))
-    // The end, or a file that can only be read; two file systems that cannot copy between each
-    // other; a kernel that refuses this pair.
+    // 0: the end of the file, or a file that supports only read(2). EXDEV: the two file systems
+    // cannot copy between each other. The others: the kernel does not support this pair of files.
     if (n === 0 || n === -E.EXDEV || n === -E.EINVAL || n === -E.ENOSYS || n === -E.EOPNOTSUPP)
       return copyByHand(src, dst, pos, to)
     if (n < 0) return n
@@ -83,7 +85,7 @@ function copyRange(src: number, dst: number, from: Off, to: Off): Off {
   return pos
 }
 
-/** As `copyRange`, by reading and writing. */
+/** As `copyRange`, with pread(2) and pwrite(2). */
 function copyByHand(src: number, dst: number, from: Off, to: Off): Off {
   const buffer = Buffer.allocUnsafeSlow(BUFFER)
   let pos = from

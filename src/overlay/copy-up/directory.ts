@@ -1,4 +1,4 @@
-/** Copy-up of directories, parents first. Analogous to fs/overlayfs/copy_up.c. */
+/** Copy-up of directories, parents first. Mirrors fs/overlayfs/copy_up.c. */
 
 import { fstatx, mkdirat, statxat } from '../../sys/at.js'
 import { RENAME_NOREPLACE } from '../../sys/constants.js'
@@ -12,7 +12,7 @@ import { copyMetadata } from './metadata.js'
 import type { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { applyOverride } from '../owner/stat-override.js'
-import { publish, type Put } from './publish.js'
+import { publish, type NameCopy } from './publish.js'
 import { readAhead } from './read-ahead.js'
 import { isReadOnly, type Union } from '../union.js'
 
@@ -20,7 +20,7 @@ const source = new Stat()
 const copy = new Stat()
 
 /**
- * Makes sure that the upper layer has the directory, and all above it.
+ * Makes sure that the upper layer has the directory and all of its ancestors.
  *
  * @returns 0 or -errno
  */
@@ -44,25 +44,25 @@ function bringUp(u: Union, node: Node): Result {
 }
 
 const makeDirectory = (fd: number, temp: ByteString): Result => mkdirat(fd, temp, 0o700)
-const moveDirectory: Put = (from, temp, dirfd, name) =>
+const moveDirectory: NameCopy = (from, temp, dirfd, name) =>
   renameWithOwnerAccess(from, temp, dirfd, name, RENAME_NOREPLACE)
 
 function copyUpDirectory(u: Union, node: Node, parent: Node, real: RealDir): Result {
-  const work = u.work
+  const workdir = u.workdir
   const into = parent.upperDir
-  if (work === null || into === null) return -E.EROFS
+  if (workdir === null || into === null) return -E.EROFS
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   let result = fstatx(fd, source)
   if (result >= 0 && u.appliesOverrides) result = applyOverride(real.layer, fd, '', source)
   if (result < 0) return result
-  const staged = work.stage(makeDirectory)
+  const staged = workdir.stage(makeDirectory)
   if (staged.result < 0) return staged.result
-  result = copyMetadata(u, source, real.layer, fd, '', work.fd, staged.name, node)
-  if (result >= 0) result = statxat(work.fd, staged.name, copy)
-  if (result >= 0) result = publish(u, parent, node.name, moveDirectory, work.fd, staged.name)
+  result = copyMetadata(u, source, real.layer, fd, '', workdir.fd, staged.name, node)
+  if (result >= 0) result = statxat(workdir.fd, staged.name, copy)
+  if (result >= 0) result = publish(u, parent, node.name, moveDirectory, workdir.fd, staged.name)
   if (result < 0) {
-    work.discard(staged.name)
+    workdir.discard(staged.name)
     return result
   }
   const upper = new RealDir(into.layer, into, node.name)
@@ -72,7 +72,7 @@ function copyUpDirectory(u: Union, node: Node, parent: Node, real: RealDir): Res
   node.upper = true
   node.lowerPositive = true
   u.copied.objects++
-  // A merged directory has another link count than a lower one.
+  // The link count of a merged directory differs from that of a lower directory.
   invalidateAttrs(u, node)
   return 0
 }

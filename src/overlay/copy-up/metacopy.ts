@@ -1,6 +1,6 @@
 /**
- * Metadata-only copies (`overlay.metacopy`), which the kernel makes and this union reads: where
- * their data is, and giving it to them. Analogous to fs/overlayfs/namei.c:ovl_lookup() and
+ * Metadata-only copies (`overlay.metacopy`). The kernel makes them; this union reads them, finds
+ * their data, and completes them. Mirrors fs/overlayfs/namei.c:ovl_lookup() and
  * copy_up.c:ovl_copy_up_meta_inode_data().
  */
 
@@ -23,7 +23,7 @@ import type { ByteString, Result } from '../ops.js'
 import { readRedirect } from '../layer/redirect-value.js'
 import { walk } from '../layer/redirect.js'
 import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
-import { moveHandles } from './reopen.js'
+import { reopenHandles } from './reopen.js'
 import { readLostCapability } from '../inode/killpriv.js'
 import { trusts } from '../layer/trust.js'
 import { locate, Place, type Union } from '../union.js'
@@ -33,12 +33,12 @@ const scratch = new Stat()
 const found: Identity = { real: 0, birth: 0 }
 
 /**
- * The redirect of a metadata-only copy, '' for none; null where the file is none. All of it is read
- * from one descriptor: whoever may write to the directory may give the name to another file
- * meanwhile, whose redirect would lead to data that is shown with the owner and the mode of this
- * one.
+ * The redirect of a metadata-only copy: '' if it has none, null if the file is not a metadata-only
+ * copy. Everything is read from one descriptor: a process that may write to the directory could
+ * give the name to another file, whose redirect would lead to data shown with the owner and mode of
+ * this file.
  *
- * @returns -EPERM where it is not believed, -ESTALE where another file has the name
+ * @returns -EPERM if the redirect is not trusted, -ESTALE if the name belongs to another file
  */
 function readCopy(
   u: Union,
@@ -55,7 +55,7 @@ function readCopy(
     const bits = layer.xattrs.read(own, '', !layer.isUpper)
     if (bits < 0) return bits
     if ((bits & XattrBit.METACOPY) === 0) return null
-    // A wrong redirect comes first (kernel: ovl_lookup).
+    // An invalid redirect is reported first (kernel: ovl_lookup).
     const redirect = readRedirect(u, layer, own, '')
     return typeof redirect === 'number' || trusts(u.trust, own, '') ? redirect : -E.EPERM
   } finally {
@@ -64,10 +64,10 @@ function readCopy(
 }
 
 /**
- * The data of a metadata-only copy: the first full regular file below, by redirect or by name. Sets
- * the node's lower place (kernel: ovl_lookup, metacopy).
+ * Finds the data of a metadata-only copy: the first full regular file below, by redirect or by
+ * name. Sets the data file of the node (kernel: ovl_lookup, metacopy).
  *
- * @param of the copy, which is (real, realName)
+ * @param of the identity of the copy at (real, realName)
  */
 export function findData(
   u: Union,
@@ -80,17 +80,17 @@ export function findData(
 ): Result {
   let redirect = readCopy(u, real, realName, of)
   if (typeof redirect === 'number') return redirect
-  // The caller has seen the mark.
+  // The caller has seen the metacopy xattr, so the file has changed since.
   if (redirect === null) return -E.ESTALE
   let at = name
   let path: ByteString[] | null = null
-  const turn = (to: ByteString): void => {
+  const applyRedirect = (to: ByteString): void => {
     if (to === '') return
     if (to.startsWith('/')) path = to.split('/').filter(part => part !== '')
     else if (path !== null) path = [...path.slice(0, -1), to]
     else at = to
   }
-  turn(redirect)
+  applyRedirect(redirect)
   for (const layer of u.lowers) {
     if (layer.index <= real.layer.index) continue
     let dir: RealDir | null
@@ -115,22 +115,22 @@ export function findData(
     identify(found, scratch, layer)
     redirect = readCopy(u, dir, leaf, found)
     if (typeof redirect === 'number') return redirect
-    if (redirect === null) return setData(node, dir, leaf, found)
+    if (redirect === null) return setMetacopyData(node, dir, leaf, found)
     if (stop && !redirect.startsWith('/')) break
-    turn(redirect)
+    applyRedirect(redirect)
   }
-  // The kernel refuses a metadata copy without data the same way.
+  // The kernel fails with the same errno for a metadata-only copy without data.
   return -E.EIO
 }
 
 /**
- * Lookup leaves open whether a lower file that has all its blocks is a metadata-only copy: nearly
- * none is, and most files are looked at and no more. To be called before the data of a node is
- * used.
+ * Determines whether a lower file is a metadata-only copy. Lookup skips this check for a file that
+ * has all its blocks: hardly any such file is one, and most files are only stat'ed. Must be called
+ * before the data of a node is used.
  *
- * @returns 0, or -errno (-EIO: it is one, and its data is nowhere)
+ * @returns 0, or -errno (-EIO: the file is a metadata-only copy without data)
  */
-export function settleData(u: Union, node: Node): Result {
+export function resolveMetacopy(u: Union, node: Node): Result {
   const parent = node.dataParent
   const real = node.lowerDir
   if (parent === null || real === null) return 0
@@ -149,15 +149,15 @@ export function settleData(u: Union, node: Node): Result {
   return 0
 }
 
-export function setData(node: Node, dir: RealDir, name: ByteString, of: Identity): Result {
+export function setMetacopyData(node: Node, dir: RealDir, name: ByteString, of: Identity): Result {
   node.metacopy = true
   node.data = { dir, name, real: of.real, birth: of.birth }
   return 0
 }
 
 /**
- * Opens the data of a metadata-only copy. Where another file has its name by now, the next lookup
- * finds it anew.
+ * Opens the data of a metadata-only copy. If another file has the name now, the next lookup
+ * searches again.
  */
 export function openData(u: Union, node: Node, data: RealFile, flags: number): Result {
   const fd = u.fds.get(data.dir)
@@ -167,9 +167,9 @@ export function openData(u: Union, node: Node, data: RealFile, flags: number): R
 }
 
 /**
- * The file that has the data: the lower one, or the one that a metadata copy points to.
+ * Opens the file that has the data: the lower file, or the data file of a metadata-only copy.
  *
- * @throws Pending while somebody has a lease on it
+ * @throws Pending while another process holds a lease on the file
  */
 export function openSource(u: Union, node: Node): Result {
   const flags = O_RDONLY | O_NOATIME
@@ -189,13 +189,12 @@ function openUpper(u: Union, node: Node): Result {
 }
 
 /**
- * Gives a metadata-only copy in the upper layer its data. Until it has all of it the mark stays,
- * and with it the lower file is what is read. That is so where the data is about to be cut, too
- * (kernel: ovl_setattr): there is no step in which an empty copy loses its data and its mark at
- * once.
+ * Copies the data into a metadata-only copy in the upper layer. The metacopy xattr stays until all
+ * data is copied, so until then the lower file is read. This also holds if the file is about to be
+ * truncated (kernel: ovl_setattr): no single step removes both the data and the xattr.
  *
- * @throws Pending while the data of a large file is being copied, or somebody has a lease on either
- *   file
+ * @throws Pending while a job copies the data of a large file, or another process holds a lease on
+ *   either file
  */
 export function completeMetacopy(u: Union, node: Node): Result {
   const src = openSource(u, node)
@@ -207,7 +206,7 @@ export function completeMetacopy(u: Union, node: Node): Result {
   }
   const before = new Stat()
   const stated = fstatx(dst, before)
-  // A write takes it away (kernel: ovl_copy_up_meta_inode_data).
+  // The write removes the capability (kernel: ovl_copy_up_meta_inode_data).
   const capability = readLostCapability(dst)
   if (typeof capability === 'number' && capability !== -E.ENODATA) {
     close(src)
@@ -222,16 +221,16 @@ export function completeMetacopy(u: Union, node: Node): Result {
     }
     const { atimeSec, atimeNsec, mtimeSec, mtimeNsec } = before
     const timed = futimens(dst, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
-    if (timed < 0) u.log.debug({ errno: -timed }, 'best effort: the time of a file stays changed')
+    if (timed < 0) u.log.debug({ errno: -timed }, 'best effort: cannot restore the times of a file')
     if (result < 0) return result
     u.copied.bytes += before.size
-    return becomeWhole(u, node, dst)
+    return dropMetacopyXattr(u, node, dst)
   }
   const size = before.size64
   if (stated >= 0 && takesLong(u, src, size))
     copyInBackground(u, node, src, dst, size, copied => {
       const result = finish(copied)
-      // Who has asked meanwhile was told of times that were not to stay.
+      // A getattr during the copy returned temporary times.
       invalidateAttrs(u, node)
       return result
     })
@@ -242,14 +241,14 @@ export function completeMetacopy(u: Union, node: Node): Result {
 }
 
 /** @param fd the upper file, which has all its data */
-function becomeWhole(u: Union, node: Node, fd: number): Result {
+function dropMetacopyXattr(u: Union, node: Node, fd: number): Result {
   const result = removexattrat(fd, '', u.xattrs.names.metacopy)
   if (result < 0 && result !== -E.ENODATA) return result
-  // It says nothing of a file that has its data.
+  // The redirect xattr has no meaning for a file that has its data.
   void removexattrat(fd, '', u.xattrs.names.redirect)
   node.metacopy = false
   invalidateAttrs(u, node)
   const place = new Place()
-  if (locate(u, node, place) >= 0) moveHandles(u, node, place)
+  if (locate(u, node, place) >= 0) reopenHandles(u, node, place)
   return 0
 }

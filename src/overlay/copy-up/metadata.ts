@@ -1,6 +1,6 @@
 /**
- * What a copy has besides its data: owner, mode, extended attributes with ACLs and capabilities,
- * times, and the marks of its origin. Analogous to the second half of fs/overlayfs/copy_up.c.
+ * Copies everything but the data: owner, mode, xattrs including ACLs and capabilities, times, and
+ * the origin xattr. Mirrors the second half of fs/overlayfs/copy_up.c.
  */
 
 import { fchmod, fchmodat, fchown, fchownat, futimens, openat, utimensat } from '../../sys/at.js'
@@ -27,7 +27,7 @@ import {
 import { ACL_ACCESS, ACL_DEFAULT } from '../owner/acl.js'
 import { diskValue, holdsIds } from '../owner/xattr-ids.js'
 import type { Layer } from '../layer/layer.js'
-import { setNlinkMark } from './nlink.js'
+import { setNlinkXattr } from './nlink.js'
 import { isXattrRefusal } from '../layer/overlay-xattrs.js'
 import { Protect, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
@@ -44,15 +44,15 @@ import { openRead } from '../layer/real-dir.js'
 import type { Union } from '../union.js'
 
 /**
- * Owner, mode, xattrs with ACLs, times and origin from a lower object to its copy.
+ * Copies owner, mode, xattrs including ACLs, times and the origin from a lower object to its copy.
  *
  * @param st the lower object's attributes
- * @param dstName '' for a file that is open, not only with O_PATH
- * @param src the lower object, where it is open for reading
- * @param born the mode that the copy was made with, in the work directory; -1: nothing is known of
- *   the copy
+ * @param dstName '' if `dstFd` is the file itself, open without O_PATH
+ * @param src the lower object, if it is open for reading; else -1
+ * @param createdMode the mode that the copy was created with in the workdir; -1: nothing is known
+ *   of the copy
  *
- * Analogous to copy_up.c:ovl_copy_up_metadata().
+ * Mirrors copy_up.c:ovl_copy_up_metadata().
  */
 export function copyMetadata(
   u: Union,
@@ -64,21 +64,21 @@ export function copyMetadata(
   dstName: ByteString,
   node: Node,
   src = -1,
-  born = -1,
+  createdMode = -1,
 ): Result {
   const isLink = (st.mode & S_IFMT) === S_IFLNK
   let result: Result
   if (u.override && u.upper !== null) {
     result = copyOverridden(u, u.upper, st, layer, srcFd, srcName, dstFd, dstName)
   } else {
-    result = born >= 0 && isOwnedAs(u, st) ? 0 : chown(dstFd, dstName, st.uid, st.gid)
-    // An owner that the user namespace does not know (kernel: ovl_copy_up_one).
+    result = createdMode >= 0 && hasDefaultOwner(u, st) ? 0 : chown(dstFd, dstName, st.uid, st.gid)
+    // The user namespace has no mapping for the owner (kernel: ovl_copy_up_one).
     if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
     result = u.bare === node.id ? 0 : copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
   }
   if (result < 0) return result
   const type = st.mode & S_IFMT
-  const single = type === S_IFDIR || st.nlink === 1 || (u.work?.indexFd ?? -1) >= 0
+  const single = type === S_IFDIR || st.nlink === 1 || (u.workdir?.indexFd ?? -1) >= 0
   const marked = u.xattrs.fitsAllTypes || type === S_IFREG || type === S_IFDIR
   let origin: ReturnType<typeof encodeOrigin> = null
   if (single && marked)
@@ -89,22 +89,22 @@ export function copyMetadata(
     )
   if (typeof origin === 'number') return origin
   if (origin !== null) {
-    result = setAttribute(dstFd, dstName, u.xattrs.names.origin, origin)
+    result = setXattr(dstFd, dstName, u.xattrs.names.origin, origin)
     if (result < 0 && !isXattrRefusal(result)) return result
-    // It holds before the copy has its first name, and however many it has got when something
-    // fails.
-    if (result >= 0 && node.links !== null && (u.work?.indexFd ?? -1) >= 0)
-      result = setNlinkMark(u, dstFd, dstName, 'L', node.nlinkAdjust)
+    // The count must be correct before the copy gets its first name, and with any number of names
+    // if a later step fails.
+    if (result >= 0 && node.links !== null && (u.workdir?.indexFd ?? -1) >= 0)
+      result = setNlinkXattr(u, dstFd, dstName, 'L', node.nlinkAdjust)
     if (result < 0 && !isXattrRefusal(result)) return result
   }
   if (node.protect !== 0 && (type === S_IFREG || type === S_IFDIR)) {
     result = saveProtect(u, dstFd, dstName, node.protect)
     if (result < 0) return result
   }
-  // After the marks: `user.` attributes take the right to write.
+  // The mode comes after the overlay xattrs: setting a `user.` xattr requires write permission.
   if (!isLink && !u.override) {
     const mode = st.mode & 0o7777
-    if (mode !== born) {
+    if (mode !== createdMode) {
       result = dstName === '' ? fchmod(dstFd, mode) : fchmodat(dstFd, dstName, mode)
       if (result < 0) return result
     }
@@ -121,22 +121,26 @@ export function copyMetadata(
 const chown = (fd: number, name: ByteString, uid: number, gid: number): Result =>
   name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)
 
-/** Whether a file that is made in the work directory has this owner and group from the start. */
-function isOwnedAs(u: Union, st: Stat): boolean {
-  const newborn = u.work?.newborn
-  return newborn !== undefined && newborn.uid === st.uid && newborn.gid === st.gid
+/** Whether a new file in the workdir already has this owner and group. */
+function hasDefaultOwner(u: Union, st: Stat): boolean {
+  const tmpfileDefaults = u.workdir?.tmpfileDefaults
+  return (
+    tmpfileDefaults !== undefined &&
+    tmpfileDefaults.uid === st.uid &&
+    tmpfileDefaults.gid === st.gid
+  )
 }
 
 /**
- * The mode to make a copy's temporary file with: that of the lower file, if the new one gets it,
- * and if its owner may write to it with that. Set-id bits come last, after the owner.
+ * The mode for the temporary file of a copy. The lower file's mode is used if the new file gets it
+ * unchanged and if that mode lets the owner write. Set-id bits are set last, after the owner.
  */
-export function modeToMake(u: Union, mode: number): number {
+export function tmpfileMode(u: Union, mode: number): number {
   const plain = (mode & 0o7600) === 0o600 && !u.override
-  return plain && u.work?.newborn.keepsMode === true ? mode & 0o777 : 0o600
+  return plain && u.workdir?.tmpfileDefaults.keepsMode === true ? mode & 0o777 : 0o600
 }
 
-/** Owner and mode, where the upper layer keeps them in an attribute, and the other attributes. */
+/** Copies owner and mode, if the upper layer keeps them in an xattr, and the other xattrs. */
 function copyOverridden(
   u: Union,
   upper: Layer,
@@ -162,9 +166,9 @@ function copyOverridden(
 const COPIED_FLAGS = FS_SYNC_FL | FS_NOATIME_FL
 
 /**
- * The inode flags that a copy keeps; a file system that has none is no fault.
+ * Copies inode flags. A file system without inode flags is no error.
  *
- * Analogous to copy_up.c:ovl_copy_fileattr().
+ * Mirrors copy_up.c:ovl_copy_fileattr().
  */
 function copyFlags(
   u: Union,
@@ -176,11 +180,11 @@ function copyFlags(
 ): Result {
   let src = open >= 0 ? open : openRead(srcFd, srcName || '.', O_NONBLOCK)
   if (src === -E.EMFILE || src === -E.ENFILE) {
-    // The source's directory was used last, so that it stays open.
+    // The descriptor of the source's directory was used last, so `shrink` does not close it.
     u.fds.shrink()
     src = openRead(srcFd, srcName || '.', O_NONBLOCK)
   }
-  // An ordinary user's union copies what it may not read, too, but for a file's data.
+  // An unprivileged server also copies up an object that it cannot read, except for a file's data.
   if (src < 0) return src === -E.EACCES ? 0 : src
   const kept = getFlags(src)
   if (open < 0) close(src)
@@ -188,21 +192,21 @@ function copyFlags(
   if ((kept & COPIED_FLAGS) === 0) return 0
   const dst = dstName === '' ? dstFd : openat(dstFd, dstName, O_RDONLY | O_NONBLOCK)
   if (dst < 0) return dst
-  // Added to what the new one has: a file system does not let go of all of its flags.
+  // The flags are added to those of the new file: some file systems reject the removal of a flag.
   const own = getFlags(dst)
   const result = own < 0 ? own : setFlags(dst, own | (kept & COPIED_FLAGS))
   if (dst !== dstFd) close(dst)
   return hasNoFlags(result) ? 0 : result
 }
 
-/** A file system that has no inode flags, or not these. */
+/** The file system has no inode flags, or not these. */
 const hasNoFlags = (result: Result): boolean =>
   result === -E.ENOTTY || result === -E.EINVAL || result === -E.EOPNOTSUPP || result === -E.ENOSYS
 
-/** What an attribute of a lower layer is called in the upper one; '' where it stays behind. */
-function carriedName(u: Union, layer: Layer, attr: ByteString): ByteString {
+/** The name that an xattr of a lower layer gets in the upper one; '' if it is not copied. */
+function upperXattrName(u: Union, layer: Layer, attr: ByteString): ByteString {
   const { xattrs } = layer
-  // A name that hides nothing keeps to that.
+  // The copy of a `.wh.` name that is no whiteout stays no whiteout.
   if (attr === xattrs.names.ordinary) return u.xattrs.names.ordinary
   if (xattrs.isPrivate(attr)) return ''
   const visible = xattrs.unescape(u.override ? visibleName(layer, attr) : attr)
@@ -210,7 +214,7 @@ function carriedName(u: Union, layer: Layer, attr: ByteString): ByteString {
   return u.xattrs.escape(u.override ? storedName(u.upper, visible) : visible)
 }
 
-const setAttribute = (fd: number, name: ByteString, attr: ByteString, value: Uint8Array): Result =>
+const setXattr = (fd: number, name: ByteString, attr: ByteString, value: Uint8Array): Result =>
   name === '' ? fsetxattr(fd, attr, value, 0) : setxattrat(fd, name, attr, value, 0)
 
 /** Writes `overlay.protattr` (kernel: ovl_set_protattr). */
@@ -233,9 +237,9 @@ function copyXattrs(
   const names = listxattrNames(srcFd, srcName)
   if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
   for (const attr of names) {
-    const stored = carriedName(u, layer, attr)
+    const stored = upperXattrName(u, layer, attr)
     if (stored === '') continue
-    // In the copy it would be the mounter's word.
+    // In the upper layer the value would count as written by the mounter.
     if (layer.checksOverrides && visibleName(layer, attr) !== attr)
       if (!hasCredibleOverride(layer, srcFd, srcName)) continue
     const value = getxattrValue(srcFd, srcName, attr)
@@ -246,9 +250,10 @@ function copyXattrs(
     const { mountIdmap } = layer
     const kept = mountIdmap !== null && holdsIds(attr) ? diskValue(mountIdmap, attr, value) : value
     if (typeof kept === 'number') return -E.EOVERFLOW
-    const result = setAttribute(dstFd, dstName, stored, kept)
+    const result = setXattr(dstFd, dstName, stored, kept)
     if (result >= 0) continue
-    // Kernel: ovl_must_copy_xattr(). What grants or takes rights must not get lost, the rest may.
+    // Kernel: ovl_must_copy_xattr(). An xattr that grants or restricts access must be copied; any
+    // other may be lost.
     const must = attr === ACL_ACCESS || attr === ACL_DEFAULT || attr.startsWith('security.')
     if (result !== -E.EOPNOTSUPP || must) return result
   }

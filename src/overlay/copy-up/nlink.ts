@@ -1,18 +1,20 @@
 /**
  * `overlay.nlink` on the inodes of `workdir/index`: the union's link count, relative to that of the
- * upper inode (`U+n`), or of the lower one (`L+n`). Before the upper inode gets or loses a name
- * that counts in the union, the mark is a `U`; before it gets a name that the lower inode has, it
- * is an `L`. So the count is right whether that succeeds or not, and whenever the server ends
- * (kernel: fs/overlayfs/inode.c:ovl_set_nlink_upper, ovl_set_nlink_lower).
+ * upper inode (`U+n`) or of the lower inode (`L+n`). Before the upper inode gains or loses a name
+ * that counts in the union, the value must be a `U`. Before it gains a name that the lower inode
+ * already has, the value must be an `L`. So the count is correct whether the step succeeds or
+ * fails, and whenever the server is killed (kernel: fs/overlayfs/inode.c:ovl_set_nlink_upper,
+ * ovl_set_nlink_lower).
  */
 
 import type { ByteString, Result } from '../ops.js'
 import type { Union } from '../union.js'
 
 /**
- * Writes the mark of (fd, name). `adjust`: union links minus those of the inode that `base` names.
+ * Writes the nlink xattr of (fd, name). `adjust`: the union's link count minus that of the inode
+ * that `base` selects.
  */
-export function setNlinkMark(
+export function setNlinkXattr(
   u: Union,
   fd: number,
   name: ByteString,
@@ -23,12 +25,12 @@ export function setNlinkMark(
 }
 
 /**
- * What to add to the upper inode's link count to get the union's (kernel: ovl_get_nlink).
+ * The difference between the union's link count and the upper inode's (kernel: ovl_get_nlink).
  *
- * @param value of the mark; null: there is none
- * @param upper link count of the upper inode
- * @param lower of the lower one, or null where that can't be found: then all that is known is that
- *   the index is no name
+ * @param value the xattr's value; null if the inode has none
+ * @param upper the link count of the upper inode
+ * @param lower the link count of the lower inode; null if it cannot be found. Then only the index
+ *   entry is subtracted, since it is not a name in the union
  */
 export function nlinkAdjust(value: string | null, upper: number, lower: number | null): number {
   const match = /^([UL])([+-]\d+)$/.exec((value ?? '').replace(/\0+$/, ''))
@@ -41,8 +43,8 @@ export function nlinkAdjust(value: string | null, upper: number, lower: number |
 const MOST_LINKS = 0x7fff_ffff
 
 /**
- * The same, or 0 where that makes a count that no file has: its owner may have written the mark
- * (kernel: ovl_get_nlink).
+ * As `nlinkAdjust`, or 0 if the resulting count is impossible: the owner of the file may have
+ * written the xattr (kernel: ovl_get_nlink).
  */
 export function credibleAdjust(value: string | null, upper: number, lower: number | null): number {
   const adjust = nlinkAdjust(value, upper, lower)

@@ -1,4 +1,4 @@
-/** How a finished copy gets into an upper directory. Analogous to fs/overlayfs/copy_up.c. */
+/** Moves a finished copy into an upper directory. Mirrors fs/overlayfs/copy_up.c. */
 
 import { fstatx, futimens } from '../../sys/at.js'
 import { E } from '../../sys/errno.js'
@@ -14,21 +14,21 @@ import type { Union } from '../union.js'
 const parentTimes = new Stat()
 
 /**
- * Links or moves (fromFd, temp) to (dirfd, name). A function of a module, not one that is made for
- * each call: what the engine has compiled for that goes with the last one there is.
+ * Links or renames (fromFd, temp) to (dirfd, name). The functions of this type are module-level: V8
+ * discards the code that it compiled for a closure when the last instance of the closure is gone.
  */
-export type Put = (fromFd: number, temp: ByteString, dirfd: number, name: ByteString) => Result
+export type NameCopy = (fromFd: number, temp: ByteString, dirfd: number, name: ByteString) => Result
 
 /**
- * Puts (fromFd, temp) under a name into a directory of the upper layer, keeping the directory's
- * times as they were, with the directory marked as one that holds objects of other origin. Its
- * ctime and its size may still change.
+ * Links or renames (fromFd, temp) to a name in an upper directory. The directory gets the impure
+ * xattr, because it now holds an object with another origin. Its atime and mtime are restored; its
+ * ctime and size may change.
  */
 export function publish(
   u: Union,
   parent: Node,
   name: ByteString,
-  put: Put,
+  nameCopy: NameCopy,
   fromFd: number,
   temp: ByteString,
 ): Result {
@@ -39,21 +39,23 @@ export function publish(
   let result = fstatx(fd, parentTimes)
   if (result < 0) return result
   invalidateAttrs(u, parent)
-  result = markImpure(u, into, fd)
+  result = setImpure(u, into, fd)
   if (result < 0) return result
-  result = put(fromFd, temp, fd, name)
+  result = nameCopy(fromFd, temp, fd, name)
   if (result === -E.EACCES)
-    result = withOwnerAccess(fd, '', OWNER_WRITE | OWNER_SEARCH, () => put(fromFd, temp, fd, name))
+    result = withOwnerAccess(fd, '', OWNER_WRITE | OWNER_SEARCH, () =>
+      nameCopy(fromFd, temp, fd, name),
+    )
   if (result < 0) return result
   const t = parentTimes
   const restored = futimens(fd, t.atimeSec, t.atimeNsec, t.mtimeSec, t.mtimeNsec)
   if (restored < 0)
-    u.log.debug({ errno: -restored }, 'best effort: times of a directory stay changed')
+    u.log.debug({ errno: -restored }, 'best effort: cannot restore the times of a directory')
   return 0
 }
 
 /** Sets `overlay.impure` on an upper directory (kernel: ovl_set_impure). */
-export function markImpure(u: Union, dir: RealDir, fd: number): Result {
+export function setImpure(u: Union, dir: RealDir, fd: number): Result {
   if (dir.impure) return 0
   const result = u.xattrs.set(fd, '', 'impure', 'y')
   if (result < 0 && !isXattrRefusal(result)) return result

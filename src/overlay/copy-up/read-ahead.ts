@@ -1,7 +1,7 @@
 /**
- * What a copy-up reads of an object of a slow layer, read before anything is changed for it: until
- * then the operation may be called again, and need not wait (slow.ts). Each call here is one that
- * the copy-up makes.
+ * Reads from a slow layer everything that a copy-up will need, before the copy-up changes anything.
+ * Until then the operation can be suspended and started again (slow.ts). Each call here is one that
+ * the copy-up repeats.
  */
 
 import { fstatx, readlinkat, statxat } from '../../sys/at.js'
@@ -9,7 +9,7 @@ import { O_NONBLOCK } from '../../sys/constants.js'
 import { close, getFlags } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { getxattrValue, listxattrNames } from '../../sys/xattr.js'
-import { openSource, settleData } from './metacopy.js'
+import { openSource, resolveMetacopy } from './metacopy.js'
 import type { Node } from '../inode/node.js'
 import { encodeOrigin } from '../layer/origin.js'
 import { applyOverride } from '../owner/stat-override.js'
@@ -18,13 +18,13 @@ import { layerOf, locate, Place, type Union } from '../union.js'
 
 const st = new Stat()
 const place = new Place()
-/** As long as that of the copy-up. */
+/** The same size as the buffer of the copy-up. */
 const target = Buffer.allocUnsafeSlow(4096)
 
 /**
- * Reads a node, and the directories above it, as far as they are to be copied up.
+ * Reads a node and those of its ancestors that must be copied up.
  *
- * @throws Pending while an answer is on its way
+ * @throws Pending while an answer of the slow layer is outstanding
  */
 export function readAhead(u: Union, node: Node): void {
   if (u.slow === null) return
@@ -36,9 +36,12 @@ function readUp(u: Union, node: Node): void {
   for (let at: Node | null = node; at !== null && !at.upper; at = at.parent) readObject(u, at)
 }
 
-/** Asks for what a copy-up will ask for. What comes of it is seen then. */
+/**
+ * Makes the calls that a copy-up will make. Their results are ignored here; the copy-up handles
+ * them.
+ */
 function readObject(u: Union, node: Node): void {
-  if (settleData(u, node) < 0) return
+  if (resolveMetacopy(u, node) < 0) return
   const layer = layerOf(u, node)
   const src = node.isReg ? openSource(u, node) : -1
   if (layer?.slow === true && locate(u, node, place) >= 0) {

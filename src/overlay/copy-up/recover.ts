@@ -1,6 +1,7 @@
 /**
- * What an earlier mount has left in the workdir, after a crash too: temporary objects, lent modes,
- * moves that were not ended, entries of the index that have no name.
+ * Cleans up what an earlier mount left in the workdir, for example after a crash: temporary
+ * objects, permission bits that the server added for one call, unfinished moves, and index entries
+ * without a name.
  */
 
 import { fchmodat, mkdirat, openat, openat2, statxat, unlinkat } from '../../sys/at.js'
@@ -25,27 +26,26 @@ import type { Workdir } from './workdir.js'
 
 const st = new Stat()
 
-/**
- * Left alone when the workdir is emptied: marks of features (kernel: ovl_workdir_cleanup_recurse).
- */
+/** Not removed from the workdir: it holds feature flags (kernel: ovl_workdir_cleanup_recurse). */
 const INCOMPAT = 'incompat'
 
 /**
- * Opens `work` or `index`, which is made where it is not there: without any permission, as the
- * kernel's, unless that would keep out its owner.
+ * Opens `workdir/work` or `workdir/index`, and creates it if it does not exist. The mode is 0, as
+ * in the kernel, unless that would lock out an unprivileged server.
  */
-export function openPart(base: number, name: ByteString): { fd: Result; fresh: boolean } {
+export function openSubdirectory(base: number, name: ByteString): { fd: Result; fresh: boolean } {
   const made = mkdirat(base, name, 0)
   if (made < 0 && made !== -E.EEXIST) return { fd: made, fresh: false }
-  // Where that fails, opening it does.
+  // If the chmod fails, the open fails too.
   if (geteuid() !== 0) void fchmodat(base, name, 0o700)
   return { fd: openat(base, name, O_RDONLY | O_DIRECTORY), fresh: made >= 0 }
 }
 
 /**
- * Empties `workdir/work`. What can't be removed stays; names that are taken are passed over later.
+ * Empties `workdir/work`. An entry that cannot be removed stays; `Workdir.stage` skips names that
+ * exist.
  */
-export function emptyWork(
+export function emptyWorkdir(
   base: number,
   fd: number,
   upperFd: number,
@@ -58,14 +58,16 @@ export function emptyWork(
     const result = name.startsWith(RECORD_PREFIX)
       ? replayRecord(base, fd, upperFd, name, unhidden)
       : removeTree(fd, name)
-    if (result < 0) log.warn({ name, errno: -result }, 'stale entry of the workdir stays')
+    if (result < 0) log.warn({ name, errno: -result }, 'cannot remove a stale entry of the workdir')
   }
   return listed
 }
 
-/** Puts the whiteout under the old name of an object whose move an earlier mount has not ended. */
-export function endMove(
-  work: Workdir,
+/**
+ * Creates the whiteout under the old name of an object whose move an earlier mount did not finish.
+ */
+export function finishMove(
+  workdir: Workdir,
   upperFd: number,
   { directory, name, ino, record }: UnfinishedMove,
   log: Logger,
@@ -74,26 +76,25 @@ export function endMove(
   let result = dirfd
   if (dirfd >= 0) {
     const stated = statxat(dirfd, name, st)
-    const there = stated === -E.ENOENT ? 'nothing' : st.isDir ? 'directory' : 'file'
+    const kind = stated === -E.ENOENT ? 'nothing' : st.isDir ? 'directory' : 'file'
     result = stated < 0 && stated !== -E.ENOENT ? stated : 0
-    const wanted = ino === (there === 'nothing' ? '0' : String(st.ino))
-    if (result >= 0 && wanted) result = work.whiteout(dirfd, name, there)
+    const wanted = ino === (kind === 'nothing' ? '0' : String(st.ino))
+    if (result >= 0 && wanted) result = workdir.whiteout(dirfd, name, kind)
     close(dirfd)
   } else if (isDangling(dirfd)) result = 0
-  if (result >= 0) result = unlinkat(work.fd, record)
-  if (result < 0) log.warn({ name, errno: -result }, 'a move is only half done')
+  if (result >= 0) result = unlinkat(workdir.fd, record)
+  if (result < 0) log.warn({ name, errno: -result }, 'cannot finish a move of an earlier mount')
 }
 
 /**
- * Removes the entries of the index that no name of the union leads to any more: a crash has left
- * them (kernel: orphan index).
+ * Removes index entries that no name in the union leads to: orphan index entries, left by a crash.
  */
-export function removeOrphans(fd: number, xattrs: OverlayXattrs, log: Logger): Result {
+export function removeOrphanEntries(fd: number, xattrs: OverlayXattrs, log: Logger): Result {
   const orphans: ByteString[] = []
   const listed = listReal(fd, '', name => {
     if (statxat(fd, name, st) < 0 || st.isDir || st.nlink !== 1) return true
     const mark = xattrs.value(fd, name, 'nlink')
-    // Relative to the lower inode, which has links: it is none.
+    // A value relative to the lower inode, which has links, is no orphan.
     if (typeof mark === 'string' && mark.startsWith('U') && nlinkAdjust(mark, 1, null) <= -1)
       orphans.push(name)
     return true
@@ -101,7 +102,7 @@ export function removeOrphans(fd: number, xattrs: OverlayXattrs, log: Logger): R
   if (listed < 0) return listed
   for (const name of orphans) {
     const result = unlinkat(fd, name)
-    if (result < 0) log.warn({ name, errno: -result }, 'stale entry of the index stays')
+    if (result < 0) log.warn({ name, errno: -result }, 'cannot remove a stale index entry')
   }
   return 0
 }

@@ -1,4 +1,4 @@
-/** Opening again: what open handles read from. */
+/** Reopens the descriptors of open handles after copy-up. */
 
 import { O_NOATIME, O_RDONLY } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
@@ -15,8 +15,8 @@ function openUpper({ fd, name }: Where, flags: number, node: Node): Result {
   return name === '' ? reopenRegular(fd, flags, node) : openRegular(fd, name, flags, node)
 }
 
-/** Open descriptors of the lower file are replaced, so that later writes are seen through them. */
-export function moveHandles(u: Union, node: Node, place: Where): void {
+/** Replaces open descriptors of the lower file, so that reads through them see later writes. */
+export function reopenHandles(u: Union, node: Node, place: Where): void {
   if (node.handles === null) return
   for (const handle of node.handles) {
     if (handle.fd < 0) continue
@@ -27,7 +27,10 @@ export function moveHandles(u: Union, node: Node, place: Where): void {
         openUpper(place, flags, node),
       )
     if (opened < 0) {
-      u.log.warn({ errno: -opened }, 'an open file keeps reading its lower layer')
+      u.log.warn(
+        { errno: -opened },
+        'cannot reopen a copied-up file: its handle still reads the lower file',
+      )
       continue
     }
     close(handle.fd)

@@ -1,7 +1,7 @@
 /**
- * The workdir: where changes are built before one rename or link publishes them, and where the
- * shared whiteout and the index live. The layout is the kernel's: `workdir/work` for temporary
- * objects (emptied at every mount), `workdir/index` for the inodes of hard links.
+ * The workdir: changes are built here before one rename or link publishes them. It also holds the
+ * shared whiteout and the index. The layout is the kernel's: `workdir/work` for temporary objects
+ * (emptied at every mount), `workdir/index` for the inodes of hard links.
  */
 
 import {
@@ -48,45 +48,48 @@ import { PAUSE, runTask, type IoTask } from '../jobs/task.js'
 import type { OverlayXattrs } from '../layer/overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
 import type { WhiteoutForm } from '../options.js'
-import { emptyWork, endMove, openPart, removeOrphans } from './recover.js'
+import { emptyWorkdir, finishMove, openSubdirectory, removeOrphanEntries } from './recover.js'
 import { listChunk, openRead } from '../layer/real-dir.js'
 import { chooseForm } from '../layer/whiteout-form.js'
 import { DOT_WHITEOUT, isActiveDotWhiteout, isWhiteout } from '../layer/whiteout.js'
 
-/** So many names are removed at a time. */
+/** The number of names that one job removes. */
 const PIECE = 1000
 
 const NAME_MAX = 255
 
 const isNotEmpty = (result: Result): boolean => result === -E.ENOTEMPTY || result === -E.EEXIST
 
-/** What a file has from the start that is made in `work` without a name. */
-export interface Newborn {
+/** The attributes that a new O_TMPFILE file in `workdir/work` gets. */
+export interface TmpfileDefaults {
   readonly uid: number
   readonly gid: number
   /**
-   * It gets the mode that is asked for: there is no umask, and the directory has no default ACL.
+   * A new file gets exactly the requested mode: no umask applies, and the directory has no default
+   * ACL.
    */
   readonly keepsMode: boolean
 }
 
-const UNKNOWN: Newborn = { uid: -1, gid: -1, keepsMode: false }
+const UNKNOWN_DEFAULTS: TmpfileDefaults = { uid: -1, gid: -1, keepsMode: false }
 
 export class Workdir {
   /** `workdir/work`, open for reading. */
   readonly fd: number
-  /** `workdir/index`, or -1 where hard links are not indexed. */
+  /** `workdir/index`, or -1 if hard links are not indexed. */
   indexFd = -1
   readonly form: Exclude<WhiteoutForm, 'auto'>
-  /** Found out once: nobody else changes the directory while the union lives. */
-  readonly newborn: Newborn
-  /** The workdir itself: its lock lives as long as this is open. */
+  /** Read once: no other process changes the directory while the union exists. */
+  readonly tmpfileDefaults: TmpfileDefaults
+  /** The workdir itself. The lock on it is held as long as this descriptor is open. */
   readonly #base: number
   readonly xattrs: OverlayXattrs
   readonly #log: Logger
   readonly #stat = new Stat()
   #counter = 0
-  /** The shared whiteout that others are hard links of, or ''. */
+  /**
+   * The name of the shared whiteout, of which other whiteouts are hard links; '' if there is none.
+   */
   #whiteout: ByteString = ''
 
   private constructor(
@@ -103,15 +106,15 @@ export class Workdir {
     this.xattrs = xattrs
     this.#log = log
     registerRecordDirs({ base, upperFd, workFd: fd, log })
-    this.newborn = this.#makeNewborn()
+    this.tmpfileDefaults = this.#readTmpfileDefaults()
   }
 
   /**
-   * Makes `workdir/work`, empties it, puts modes back that an earlier mount has lent, and finds out
-   * which form of whiteout can be written.
+   * Creates and empties `workdir/work`, removes permission bits that an earlier mount added for one
+   * call, and determines which form of whiteout the upper layer supports.
    *
    * @param base the workdir, open; on success `closeAll` closes it
-   * @param upperFd the upper layer, open as long as the workdir is
+   * @param upperFd the upper layer; must stay open as long as the workdir
    * @returns the workdir, or -errno
    */
   static open(
@@ -121,42 +124,42 @@ export class Workdir {
     xattrs: OverlayXattrs,
     log: Logger,
   ): Workdir | number {
-    const { fd } = openPart(base, 'work')
+    const { fd } = openSubdirectory(base, 'work')
     if (fd < 0) return fd
     const unhidden: UnfinishedMove[] = []
-    const emptied = emptyWork(base, fd, upperFd, log, unhidden)
+    const emptied = emptyWorkdir(base, fd, upperFd, log, unhidden)
     const chosen = emptied < 0 ? emptied : form === 'auto' ? chooseForm(fd, xattrs, log) : form
     if (typeof chosen === 'number') {
       close(fd)
       return chosen
     }
-    const work = new Workdir(base, fd, upperFd, chosen, xattrs, log)
-    for (const move of unhidden) endMove(work, upperFd, move, log)
-    return work
+    const workdir = new Workdir(base, fd, upperFd, chosen, xattrs, log)
+    for (const move of unhidden) finishMove(workdir, upperFd, move, log)
+    return workdir
   }
 
-  #makeNewborn(): Newborn {
+  #readTmpfileDefaults(): TmpfileDefaults {
     const fd = openat(this.fd, '.', O_TMPFILE | O_WRONLY, 0o777)
-    if (fd < 0) return UNKNOWN
+    if (fd < 0) return UNKNOWN_DEFAULTS
     const st = this.#stat
     const stated = fstatx(fd, st)
     const listed = listxattrNames(fd, '')
     close(fd)
-    if (stated < 0 || typeof listed === 'number') return UNKNOWN
+    if (stated < 0 || typeof listed === 'number') return UNKNOWN_DEFAULTS
     const keepsMode = (st.mode & 0o7777) === 0o777 && !listed.includes(ACL_ACCESS)
     return { uid: st.uid, gid: st.gid, keepsMode }
   }
 
   readonly #stageWhiteout = (fd: number, temp: ByteString): Result => this.#linkWhiteout(fd, temp)
 
-  /** A name that is free in `work` (kernel: ovl_tempname). */
+  /** A new temporary name in `workdir/work` (kernel: ovl_tempname). */
   temp(): ByteString {
     return '#' + (++this.#counter).toString(16)
   }
 
   /**
-   * Whether the file system stores times as they are given: to the nanosecond, and beyond 2106.
-   * Asked with a file that is made for it.
+   * Whether the file system stores times exactly: with nanoseconds, and after the year 2106. Tested
+   * with a temporary file.
    */
   keepsTimes(): boolean {
     let fd = openat(this.fd, '.', O_TMPFILE | O_RDWR, 0o600)
@@ -175,30 +178,31 @@ export class Workdir {
   }
 
   /**
-   * Makes something under a temporary name; `make` is tried again under another if that is taken.
+   * Creates an object under a temporary name. `create` is called again with another name while it
+   * fails with EEXIST.
    */
-  stage(make: (fd: number, name: ByteString) => Result): { name: ByteString; result: Result } {
+  stage(create: (fd: number, name: ByteString) => Result): { name: ByteString; result: Result } {
     for (;;) {
       const name = this.temp()
-      const result = make(this.fd, name)
+      const result = create(this.fd, name)
       if (result !== -E.EEXIST) return { name, result }
     }
   }
 
-  /** Removes a temporary object; a failure only costs space until the next mount. */
+  /** Removes a temporary object. A failure only wastes space until the next mount. */
   discard(name: ByteString): void {
     void this.#remove(name)
   }
 
   /**
-   * Removes what lies in the workdir, with whiteouts where it is a directory, but nothing else
+   * Removes an entry of `workdir/work`, including a directory that holds nothing but whiteouts
    * (kernel: ovl_cleanup_whiteouts).
    */
   #remove(name: ByteString): Result {
     let result = unlinkat(this.fd, name)
     if (result === -E.EISDIR || result === -E.EPERM) result = rmdirat(this.fd, name)
     if (isNotEmpty(result)) {
-      // Its owner may have taken the rights from himself.
+      // The owner may have removed the permissions from the directory.
       const stated = geteuid() === 0 ? -1 : statxat(this.fd, name, this.#stat)
       const { mode } = this.#stat
       if (stated >= 0) void fchmodat(this.fd, name, 0o700)
@@ -211,10 +215,10 @@ export class Workdir {
   }
 
   /**
-   * A directory of the workdir with all whiteouts that are in it.
+   * Removes a directory in `workdir/work` that holds only whiteouts.
    *
-   * @returns -ENOTEMPTY where something else is there as well, and then it hides what it has
-   *   hidden; another error: it is no directory of the union any more
+   * @returns -ENOTEMPTY if it holds anything else; the directory then still hides the same lower
+   *   names. Any other -errno: the directory must not return to the union
    */
   #removeWhiteouts(name: ByteString): Result {
     const steps = this.#whiteoutsInPieces(name)
@@ -235,7 +239,7 @@ export class Workdir {
       let seen = 0
       while ((result = listChunk(dir, visitor)) > 0) {
         for (; seen < names.length; seen++) {
-          const hides = this.#isMark(dir, names[seen]!)
+          const hides = this.#isWhiteoutEntry(dir, names[seen]!)
           if (hides <= 0) return hides < 0 ? hides : -E.ENOTEMPTY
         }
         yield PAUSE
@@ -248,14 +252,18 @@ export class Workdir {
     if (result < 0) return result
     result = rmdirat(this.fd, name)
     if (!isNotEmpty(result)) return result
-    // Somebody has put something there since.
+    // Another process has created an entry in between.
     const hidden = this.xattrs.setOpaque(this.fd, name)
-    if (hidden < 0) this.#log.warn({ name, errno: -hidden }, 'a directory has lost its whiteouts')
+    if (hidden < 0)
+      this.#log.warn(
+        { name, errno: -hidden },
+        'cannot make a directory opaque that has lost its whiteouts',
+      )
     return -E.ENOTEMPTY
   }
 
   /** Whether an entry of an upper directory is a whiteout, in any form. */
-  #isMark(dir: number, name: ByteString): Result {
+  #isWhiteoutEntry(dir: number, name: ByteString): Result {
     const stated = statxat(dir, name, this.#stat)
     if (stated < 0) return stated
     const white = isWhiteout(this.xattrs, dir, name, this.#stat, false)
@@ -264,33 +272,33 @@ export class Workdir {
   }
 
   /**
-   * Puts a whiteout at (dirfd, name), replacing whatever is there in one step.
+   * Creates a whiteout at (dirfd, name), and replaces an existing object in one step.
    *
-   * @param there what the upper directory has under that name
+   * @param existing the type of object that the upper directory has under that name
    */
-  whiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'directory'): Result {
-    if (this.form === 'wh') return this.#dotWhiteout(dirfd, name, there)
+  whiteout(dirfd: number, name: ByteString, existing: 'nothing' | 'file' | 'directory'): Result {
+    if (this.form === 'wh') return this.#dotWhiteout(dirfd, name, existing)
     if (this.form === 'xattr') {
       const marked = this.xattrs.setXattrWhiteouts(dirfd)
       if (marked < 0) return marked
     }
-    if (there === 'nothing') {
+    if (existing === 'nothing') {
       const linked = this.#linkWhiteout(dirfd, name)
       if (linked !== -E.EXDEV) return linked
     }
     const staged = this.stage(this.#stageWhiteout)
     if (staged.result < 0) return staged.result
-    const flags = there === 'directory' ? RENAME_EXCHANGE : 0
+    const flags = existing === 'directory' ? RENAME_EXCHANGE : 0
     const result = renameWithOwnerAccess(this.fd, staged.name, dirfd, name, flags)
     if (result < 0) this.discard(staged.name)
-    else if (there === 'directory') return this.removeReplaced(staged.name, dirfd, name)
+    else if (existing === 'directory') return this.removeExchanged(staged.name, dirfd, name)
     return result
   }
 
   /**
-   * Puts a whiteout in the place of what is at (dirfd, name), which goes to the workdir.
+   * Replaces the object at (dirfd, name) by a whiteout and moves the object to `workdir/work`.
    *
-   * @returns the name that it has there, or -errno
+   * @returns the temporary name of the object, or -errno
    */
   setAside(dirfd: number, name: ByteString): ByteString | number {
     if (this.form === 'xattr') {
@@ -306,52 +314,57 @@ export class Workdir {
   }
 
   /**
-   * Moves a directory out of the upper tree in one step and removes it, with the whiteouts that it
-   * may still hold.
+   * Moves a directory out of the upper tree in one step and removes it, together with any whiteouts
+   * in it.
    *
-   * @returns -ENOTEMPTY where somebody has put something else into it, and then it is where it was
+   * @returns -ENOTEMPTY if another process has added an entry; the directory is then moved back
    */
   removeDirectory(dirfd: number, name: ByteString): Result {
     const temp = this.temp()
     const result = renameWithOwnerAccess(dirfd, name, this.fd, temp, RENAME_NOREPLACE)
     if (result < 0 || this.#remove(temp) !== -E.ENOTEMPTY) return result
     const undone = renameWithOwnerAccess(this.fd, temp, dirfd, name, RENAME_NOREPLACE)
-    return this.#putBack(temp, undone)
+    return this.#logNotRemoved(temp, undone)
   }
 
   /**
-   * The same for one that has changed places with what is at (dirfd, name), and is `temp` in the
-   * workdir.
+   * As `removeDirectory`, for a directory that was exchanged with the object at (dirfd, name) and
+   * is now `temp` in `workdir/work`.
    */
-  removeReplaced(temp: ByteString, dirfd: number, name: ByteString): Result {
+  removeExchanged(temp: ByteString, dirfd: number, name: ByteString): Result {
     if (this.#remove(temp) !== -E.ENOTEMPTY) return 0
     const undone = renameWithOwnerAccess(this.fd, temp, dirfd, name, RENAME_EXCHANGE)
     if (undone >= 0) this.discard(temp)
-    return this.#putBack(temp, undone)
+    return this.#logNotRemoved(temp, undone)
   }
 
-  /** The same in pieces. @param into tells the descriptor of the directory at that time */
-  *removeReplacedInPieces(
+  /**
+   * As `removeExchanged`, in pieces.
+   *
+   * @param into returns the current descriptor of the parent directory
+   */
+  *removeExchangedInPieces(
     temp: ByteString,
     into: () => Result,
     name: ByteString,
   ): Generator<IoTask, Result, Result> {
     const removed = yield* this.#whiteoutsInPieces(temp)
-    // One that its owner may not read; or it fails as it would at once.
-    return removed < 0 ? this.removeReplaced(temp, into(), name) : 0
+    // Retries at once: the owner may not have read permission, and any other error occurs again.
+    return removed < 0 ? this.removeExchanged(temp, into(), name) : 0
   }
 
-  #putBack(name: ByteString, result: Result): Result {
+  #logNotRemoved(name: ByteString, result: Result): Result {
     if (result < 0)
       this.#log.warn(
         { name, errno: -result },
-        'what was put into a removed directory is in the workdir',
+        'cannot move a directory back: entries created in it are in the workdir',
       )
     return -E.ENOTEMPTY
   }
 
   /**
-   * A new empty directory in the workdir with the owner, mode, times and xattrs of another.
+   * Creates an empty directory in `workdir/work` with the owner, mode, times and xattrs of another
+   * directory.
    *
    * @returns its name, or -errno
    */
@@ -372,7 +385,7 @@ export class Workdir {
     return result
   }
 
-  /** All that the directory behind `fd` has (kernel: ovl_copy_xattr). */
+  /** Copies all xattrs of the directory `fd` (kernel: ovl_copy_xattr). */
   #copyXattrs(fd: number, temp: ByteString): Result {
     const names = listxattrNames(fd, '')
     if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
@@ -386,7 +399,7 @@ export class Workdir {
 
   closeAll(): void {
     unregisterRecordDirs([this.fd])
-    // The next mount removes it otherwise.
+    // If this fails, the next mount removes the whiteout.
     if (this.#whiteout !== '') void unlinkat(this.fd, this.#whiteout)
     this.#whiteout = ''
     if (this.indexFd >= 0) close(this.indexFd)
@@ -395,7 +408,8 @@ export class Workdir {
   }
 
   /**
-   * Links the shared whiteout to (dirfd, name), making a new one where there is none or it is full.
+   * Links the shared whiteout to (dirfd, name). Creates a new shared whiteout if there is none, or
+   * if its link count is at the limit.
    */
   #linkWhiteout(dirfd: number, name: ByteString): Result {
     for (let tries = 0; tries < 3; tries++) {
@@ -407,13 +421,13 @@ export class Workdir {
       const result = linkat(this.fd, this.#whiteout, dirfd, name)
       if (result >= 0) return result
       if (result === -E.EPERM || result === -E.EOPNOTSUPP || result === -E.ENOSYS) {
-        // No hard links here: every whiteout is its own inode. One that takes two steps is made in
-        // `work`.
+        // The file system has no hard links, so each whiteout is an inode of its own. A form that
+        // takes two steps must be created in `workdir/work`.
         if (this.form !== 'char' && dirfd !== this.fd) return -E.EXDEV
         return this.#makeWhiteout(dirfd, name)
       }
       if (result !== -E.EMLINK && result !== -E.ENOENT) return result
-      // The next mount removes it otherwise.
+      // If this fails, the next mount removes the whiteout.
       if (result === -E.EMLINK) void unlinkat(this.fd, this.#whiteout)
       this.#whiteout = ''
     }
@@ -422,7 +436,8 @@ export class Workdir {
 
   #makeWhiteout(dirfd: number, name: ByteString): Result {
     if (this.form === 'char') return mknodat(dirfd, name, S_IFCHR, 0, 0)
-    // Whoever reads it as a lower layer must be able to read the mark, and that goes by the mode.
+    // A union that uses this layer as a lower layer must be able to read the xattr, which requires
+    // read permission.
     const fd = openat(dirfd, name, O_CREAT | O_EXCL | O_WRONLY, 0o644)
     if (fd < 0) return fd
     close(fd)
@@ -431,32 +446,42 @@ export class Workdir {
     return result
   }
 
-  /** `.wh.NAME` first, so that at no time the lower object shows; then the upper one goes. */
-  #dotWhiteout(dirfd: number, name: ByteString, there: 'nothing' | 'file' | 'directory'): Result {
+  /**
+   * Creates `.wh.NAME` before it removes the upper object, so that the lower object never appears.
+   */
+  #dotWhiteout(
+    dirfd: number,
+    name: ByteString,
+    existing: 'nothing' | 'file' | 'directory',
+  ): Result {
     const mark = '.wh.' + name
     const made = createMarkerFile(dirfd, mark)
     if (made < 0) return made
-    if (there === 'nothing') return 0
-    const result = there === 'file' ? unlinkat(dirfd, name) : this.removeDirectory(dirfd, name)
+    if (existing === 'nothing') return 0
+    const result = existing === 'file' ? unlinkat(dirfd, name) : this.removeDirectory(dirfd, name)
     if (result >= 0) return result
-    // Beside the object the mark hides nothing.
+    // Beside an existing object the `.wh.` file hides nothing.
     const undone = unlinkat(dirfd, mark)
-    if (undone < 0) this.#log.warn({ errno: -undone }, 'a mark stays where nothing was removed')
+    if (undone < 0)
+      this.#log.warn(
+        { errno: -undone },
+        'cannot remove the .wh. file of an object that was not removed',
+      )
     return result
   }
 
-  /** Takes a `.wh.NAME` away that hides the name; whether there was one. */
+  /** Removes a `.wh.NAME` file that hides the name. Returns whether there was such a file. */
   clearDotWhiteout(dirfd: number, name: ByteString): boolean {
     const mark = DOT_WHITEOUT + name
     if (mark.length > NAME_MAX || isActiveDotWhiteout(this, false, dirfd, mark) <= 0) return false
     return unlinkat(dirfd, mark) >= 0
   }
 
-  /** Opens or makes `workdir/index`. */
+  /** Opens or creates `workdir/index`. */
   openIndex(base: number): Result {
-    const { fd, fresh } = openPart(base, 'index')
+    const { fd, fresh } = openSubdirectory(base, 'index')
     if (fd < 0) return fd
     this.indexFd = fd
-    return fresh ? 0 : removeOrphans(fd, this.xattrs, this.#log)
+    return fresh ? 0 : removeOrphanEntries(fd, this.xattrs, this.#log)
   }
 }

@@ -423,7 +423,7 @@ function truncate(u: Union, at: Place, writableFd: number, size: Off, keepTime: 
     name === ''
       ? futimens(fd, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
       : utimensat(fd, name, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
-  if (timed < 0) u.log.debug({ errno: -timed }, 'best effort: the time of a file stays changed')
+  if (timed < 0) u.log.debug({ errno: -timed }, 'best effort: cannot restore the times of a file')
   return result
 }
 

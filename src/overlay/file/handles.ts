@@ -44,7 +44,7 @@ import {
   restoreSetId,
 } from '../inode/killpriv.js'
 import { accessToOpen, withOwnerAccess } from '../owner/owner-access.js'
-import { openData, settleData } from '../copy-up/metacopy.js'
+import { openData, resolveMetacopy } from '../copy-up/metacopy.js'
 import { Node, throwIfBusy, Protect } from '../inode/node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from '../ops.js'
 import { applyOverride } from '../owner/stat-override.js'
@@ -281,7 +281,7 @@ export function openFile(
 /** Whether to open the file, and to read it, may wait for somebody else. */
 function isOnSlow(u: Union, node: Node): boolean {
   if (u.slow === null) return false
-  const settled = settleData(u, node)
+  const settled = resolveMetacopy(u, node)
   if (settled < 0) return true
   return node.metacopy ? node.data?.dir.layer.slow === true : layerOf(u, node)?.slow === true
 }
@@ -323,7 +323,7 @@ export function openReal(u: Union, node: Node, flags: number): Result {
 }
 
 function openRealOnce(u: Union, node: Node, flags: number): Result {
-  const settled = settleData(u, node)
+  const settled = resolveMetacopy(u, node)
   if (settled < 0) return settled
   if (node.metacopy && node.data !== null) return openData(u, node, node.data, flags)
   const located = locate(u, node, place)

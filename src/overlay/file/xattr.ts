@@ -245,7 +245,7 @@ function setAcl(
       ? removexattrat(fd, name, ACL_ACCESS)
       : setxattrat(fd, name, ACL_ACCESS, before, 0)
   const shown = undone < 0 ? undone : setMode(u, place, u.st.mode)
-  if (shown < 0) u.log.warn({ errno: -shown }, 'an ACL stays whose mode could not be set')
+  if (shown < 0) u.log.warn({ errno: -shown }, 'cannot undo an ACL whose mode could not be set')
   return result
 }
 

@@ -81,7 +81,7 @@ export function forgetVersion(node: Node): void {
 function changesUnseen(u: Union, node: Node): boolean {
   // Nobody says who has a file open: a lower one may have been written to, and the pages come
   // later.
-  if (u.noOpen && u.work !== null) return true
+  if (u.noOpen && u.workdir !== null) return true
   return node.upper && !u.passthrough && node.handles !== null
 }
 

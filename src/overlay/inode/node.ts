@@ -102,7 +102,7 @@ export class Node implements Identity {
   /** The real object, of all but directories. */
   real: Ino = 0
   birth = 0
-  /** Files: where `settleData` looks from; null: it has done so, or need not. */
+  /** Files: where `resolveMetacopy` looks from; null: it has done so, or need not. */
   dataParent: Node | null = null
 
   #rare: RareFields = DEFAULTS

@@ -108,7 +108,7 @@ export function readDirectoryXattrs(
     if (typeof value === 'number') return value
     if (value === 'y') directoryXattrs.opaque = true
     // A move that was cut short may have left one that hides nothing, in an opaque directory too.
-    child.xattrWhiteouts = value === 'x' || (!lower && u.work?.form === 'xattr')
+    child.xattrWhiteouts = value === 'x' || (!lower && u.workdir?.form === 'xattr')
   }
   if ((bits & XattrBit.REDIRECT) !== 0 && !directoryXattrs.opaque && !isLast(u, real, last)) {
     const redirect = readRedirect(u, real.layer, fd, name)

@@ -53,7 +53,7 @@ export function isActiveDotWhiteout(
  * Whether a union that writes can have names that begin with `.wh.`: not where its own whiteouts
  * have them.
  */
-export const allowsDotNames = (u: Union): boolean => u.work !== null && u.work.form !== 'wh'
+export const allowsDotNames = (u: Union): boolean => u.workdir !== null && u.workdir.form !== 'wh'
 
 /**
  * Marks an object as one whose name hides nothing, before it gets a name that begins with `.wh.`.

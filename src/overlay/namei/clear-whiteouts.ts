@@ -33,7 +33,7 @@ export function isLargeDirectory(u: Union, node: Node): boolean {
   if (!node.isDir || node.upperDir === null || u.st.size <= LARGE) return false
   // A `.wh.` form may be there since nothing can change places; what slow layers say is kept by a
   // request.
-  if (u.work === null || u.work.form === 'wh' || u.slow !== null) return false
+  if (u.workdir === null || u.workdir.form === 'wh' || u.slow !== null) return false
   const before = node.prepared
   node.prepared = false
   return !before
@@ -76,9 +76,9 @@ function* clear(
   const { dirs } = node
   const old = swapForEmpty(u, parent, name, node)
   // Whoever is called again meets the error, if it is one for him.
-  if (typeof old === 'number' || into === null || upper === null || u.work === null) return 0
+  if (typeof old === 'number' || into === null || upper === null || u.workdir === null) return 0
   nowEmpty(u, node, upper)
-  const removed = yield* u.work.removeReplacedInPieces(old, () => u.fds.get(into), name)
+  const removed = yield* u.workdir.removeExchangedInPieces(old, () => u.fds.get(into), name)
   if (removed < 0) {
     // The old one is back.
     u.fds.drop(upper)
@@ -99,8 +99,8 @@ export function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node)
   if (typeof old === 'number') return old
   const into = parent.upperDir
   const upper = node.upperDir
-  if (into === null || upper === null || u.work === null) return -E.EIO
-  const removed = u.work.removeReplaced(old, u.fds.get(into), name)
+  if (into === null || upper === null || u.workdir === null) return -E.EIO
+  const removed = u.workdir.removeExchanged(old, u.fds.get(into), name)
   if (removed < 0) return removed
   nowEmpty(u, node, upper)
   return 0
@@ -114,21 +114,21 @@ function swapForEmpty(u: Union, parent: Node, name: ByteString, node: Node): Byt
   const into = parent.upperDir
   if (upper === null || into === null) return 0
   if (rmdirIsEnough(u, upper)) return 0
-  const work = u.work
-  if (work === null) return -E.EROFS
-  const fresh = work.stageDirectoryLike(u.fds.get(upper))
+  const workdir = u.workdir
+  if (workdir === null) return -E.EROFS
+  const fresh = workdir.stageDirectoryLike(u.fds.get(upper))
   if (typeof fresh === 'number') return fresh
-  let marked = u.xattrs.setOpaque(work.fd, fresh)
-  if (marked >= 0) marked = statxat(work.fd, fresh, st)
+  let marked = u.xattrs.setOpaque(workdir.fd, fresh)
+  if (marked >= 0) marked = statxat(workdir.fd, fresh, st)
   const fd = u.fds.get(into)
   const result =
     marked < 0
       ? marked
       : fd < 0
         ? fd
-        : renameWithOwnerAccess(work.fd, fresh, fd, name, RENAME_EXCHANGE)
+        : renameWithOwnerAccess(workdir.fd, fresh, fd, name, RENAME_EXCHANGE)
   if (result < 0) {
-    work.discard(fresh)
+    workdir.discard(fresh)
     return result
   }
   return fresh

@@ -65,7 +65,7 @@ export function diskIds(u: Union, caller: Caller): { uid: number; gid: number } 
 export function makeOverridden(
   u: Union,
   upper: Layer,
-  work: Workdir,
+  workdir: Workdir,
   caller: Caller,
   fd: number,
   name: ByteString,
@@ -93,19 +93,19 @@ export function makeOverridden(
     if (isDir) full.mode |= S_ISGID
   }
   const staged = isOverridden(upper, type)
-    ? stageWithAttribute(upper, work, full, acl, inherited, run)
-    : stageWithOwner(u, work, caller, full, run)
+    ? stageWithAttribute(upper, workdir, full, acl, inherited, run)
+    : stageWithOwner(u, workdir, caller, full, run)
   if (staged.result < 0) return staged.result
-  result = isDir && coveredWhiteout ? u.xattrs.setOpaque(work.fd, staged.name) : 0
-  if (result >= 0 && isDotWhiteoutName(name)) result = setOrdinary(u, work.fd, staged.name)
+  result = isDir && coveredWhiteout ? u.xattrs.setOpaque(workdir.fd, staged.name) : 0
+  if (result >= 0 && isDotWhiteoutName(name)) result = setOrdinary(u, workdir.fd, staged.name)
   if (result >= 0) {
     const flags = coveredWhiteout ? 0 : RENAME_NOREPLACE
     result =
       isDir && coveredWhiteout
-        ? exchangeWhiteout(fd, name, work.fd, staged.name)
-        : renameat2(work.fd, staged.name, fd, name, flags)
+        ? exchangeWhiteout(fd, name, workdir.fd, staged.name)
+        : renameat2(workdir.fd, staged.name, fd, name, flags)
   }
-  if (result < 0 || (isDir && coveredWhiteout)) work.discard(staged.name)
+  if (result < 0 || (isDir && coveredWhiteout)) workdir.discard(staged.name)
   if (result < 0 && staged.result > 0) close(staged.result)
   return result < 0 ? result : staged.result
 }
@@ -117,7 +117,7 @@ interface Staged {
 
 function stageWithAttribute(
   upper: Layer,
-  work: Workdir,
+  workdir: Workdir,
   wanted: Wanted,
   acl: Buffer | null,
   inherited: Created | null,
@@ -127,15 +127,16 @@ function stageWithAttribute(
   const type = mode & S_IFMT
   const isPlain = type === S_IFDIR || type === S_IFREG
   const real = !isPlain && specialsAreFiles(upper) ? S_IFREG : type
-  const staged = work.stage((fd, temp) => run(fd, temp, real | diskMode(mode)))
+  const staged = workdir.stage((fd, temp) => run(fd, temp, real | diskMode(mode)))
   if (staged.result < 0) return staged
   let result: Result = 0
   if (acl !== null && inherited !== null) {
-    result = setInheritedAcls(work.fd, staged.name, mode, acl, inherited)
-    if (result >= 0) result = chmodOnDisk(work.fd, staged.name, mode)
+    result = setInheritedAcls(workdir.fd, staged.name, mode, acl, inherited)
+    if (result >= 0) result = chmodOnDisk(workdir.fd, staged.name, mode)
   }
-  if (result >= 0) result = writeOverride(upper, work.fd, staged.name, uid, gid, mode, major, minor)
-  return result < 0 ? undo(work, staged, result) : staged
+  if (result >= 0)
+    result = writeOverride(upper, workdir.fd, staged.name, uid, gid, mode, major, minor)
+  return result < 0 ? undo(workdir, staged, result) : staged
 }
 
 /**
@@ -143,19 +144,19 @@ function stageWithAttribute(
  */
 function stageWithOwner(
   u: Union,
-  work: Workdir,
+  workdir: Workdir,
   caller: Caller,
   wanted: Wanted,
   run: (dirfd: number, name: ByteString, mode: number) => Result,
 ): Staged {
-  const staged = work.stage((fd, temp) => createAs(u.idmap, caller, fd, temp, wanted.mode, run))
+  const staged = workdir.stage((fd, temp) => createAs(u.idmap, caller, fd, temp, wanted.mode, run))
   if (staged.result < 0 || (parentStat.mode & S_ISGID) === 0) return staged
-  const owned = fchownat(work.fd, staged.name, -1, wanted.gid)
-  return owned < 0 && u.idmap?.squashes !== true ? undo(work, staged, owned) : staged
+  const owned = fchownat(workdir.fd, staged.name, -1, wanted.gid)
+  return owned < 0 && u.idmap?.squashes !== true ? undo(workdir, staged, owned) : staged
 }
 
-function undo(work: Workdir, staged: Staged, result: Result): Staged {
-  work.discard(staged.name)
+function undo(workdir: Workdir, staged: Staged, result: Result): Staged {
+  workdir.discard(staged.name)
   if (staged.result > 0) close(staged.result)
   return { ...staged, result }
 }

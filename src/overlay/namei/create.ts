@@ -101,9 +101,9 @@ function make(
   if (fd < 0) return fd
   let covers = false
   let result: Result
-  if (u.override && u.upper !== null && u.work !== null) {
+  if (u.override && u.upper !== null && u.workdir !== null) {
     const wanted = { ...diskIds(u, caller), mode: masked, major, minor, acl }
-    result = makeOverridden(u, u.upper, u.work, caller, fd, name, wanted, run)
+    result = makeOverridden(u, u.upper, u.workdir, caller, fd, name, wanted, run)
     covers = result >= 0 && coveredWhiteout
   } else {
     result = isDotWhiteoutName(name) ? -E.EEXIST : createAs(u.idmap, caller, fd, name, masked, run)
@@ -142,16 +142,23 @@ export function unmake(
   covers: boolean,
 ): void {
   let result: Result = -E.EROFS
-  if (covers && u.work !== null)
-    result = noteWhiteout(upper, name, u.work.whiteout(fd, name, isDir ? 'directory' : 'file'), u)
+  if (covers && u.workdir !== null)
+    result = noteWhiteout(
+      upper,
+      name,
+      u.workdir.whiteout(fd, name, isDir ? 'directory' : 'file'),
+      u,
+    )
   else if (!covers) result = isDir ? removeMade(u, fd, name) : unlinkat(fd, name)
-  if (result < 0) u.log.warn({ errno: -result }, 'what was made stays, though making it failed')
+  if (result < 0) u.log.warn({ errno: -result }, 'cannot remove an object whose creation failed')
 }
 
 /** A directory may have the mark of one that is opaque in it. */
 function removeMade(u: Union, fd: number, name: ByteString): Result {
   const result = rmdirat(fd, name)
-  return result === -E.ENOTEMPTY && u.work !== null ? u.work.removeDirectory(fd, name) : result
+  return result === -E.ENOTEMPTY && u.workdir !== null
+    ? u.workdir.removeDirectory(fd, name)
+    : result
 }
 
 /** Whether what a caller makes can be theirs on disk (kernel: may_create). */
@@ -176,10 +183,11 @@ export function finishDirect(
   // ovl_create_upper).
   if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
     const result = u.xattrs.setOpaque(fd, name)
-    if (result < 0) u.log.debug({ errno: -result }, 'best effort: a new directory is not opaque')
+    if (result < 0)
+      u.log.debug({ errno: -result }, 'best effort: cannot make a new directory opaque')
   }
   if (upper.dotWhiteouts !== undefined && !upper.dotWhiteouts.delete(name)) return false
-  return u.work?.clearDotWhiteout(fd, name) === true
+  return u.workdir?.clearDotWhiteout(fd, name) === true
 }
 
 /**
@@ -195,8 +203,8 @@ function makeInStages(
   acl: Buffer | null,
   run: CreateObject,
 ): Result {
-  const work = u.work
-  if (work === null) return -E.EROFS
+  const workdir = u.workdir
+  if (workdir === null) return -E.EROFS
   const isDotName = isDotWhiteoutName(name)
   const stated = statxat(fd, name, there)
   const isFree = isDotName && stated === -E.ENOENT
@@ -207,21 +215,21 @@ function makeInStages(
   const isDir = (mode & S_IFMT) === S_IFDIR
   const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
   const finalMode = inherited === null ? mode : inherited.mode
-  const staged = work.stage((workFd, temp) =>
+  const staged = workdir.stage((workFd, temp) =>
     createAs(u.idmap, caller, workFd, temp, finalMode, run),
   )
   if (staged.result < 0) return staged.result
-  let result = inheritGroup(u, fd, work.fd, staged.name, finalMode)
+  let result = inheritGroup(u, fd, workdir.fd, staged.name, finalMode)
   if (result >= 0 && acl !== null && inherited !== null)
-    result = setInheritedAcls(work.fd, staged.name, finalMode, acl, inherited)
-  if (result >= 0 && isDir) result = u.xattrs.setOpaque(work.fd, staged.name)
-  if (result >= 0 && isDotName) result = setOrdinary(u, work.fd, staged.name)
+    result = setInheritedAcls(workdir.fd, staged.name, finalMode, acl, inherited)
+  if (result >= 0 && isDir) result = u.xattrs.setOpaque(workdir.fd, staged.name)
+  if (result >= 0 && isDotName) result = setOrdinary(u, workdir.fd, staged.name)
   if (result >= 0)
     result =
       isDir && !isFree
-        ? exchangeWhiteout(fd, name, work.fd, staged.name)
-        : renameat2(work.fd, staged.name, fd, name, isFree ? RENAME_NOREPLACE : 0)
-  if (result < 0 || (isDir && !isFree)) work.discard(staged.name)
+        ? exchangeWhiteout(fd, name, workdir.fd, staged.name)
+        : renameat2(workdir.fd, staged.name, fd, name, isFree ? RENAME_NOREPLACE : 0)
+  if (result < 0 || (isDir && !isFree)) workdir.discard(staged.name)
   if (result < 0 && staged.result > 0) close(staged.result)
   return result < 0 ? result : staged.result
 }

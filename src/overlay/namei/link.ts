@@ -7,13 +7,13 @@ import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { copyUp } from '../copy-up/copy-up.js'
 import { finishDirect, prepare, unmake } from './create.js'
-import { ensureUpperName, startNlink } from '../copy-up/hard-links.js'
+import { ensureUpperName, storeUpperNlink } from '../copy-up/hard-links.js'
 import { statPlace } from '../inode/drop-privileges.js'
 import { isSame, upperKey } from '../layer/real-identity.js'
 import { throwIfBusy, type Node } from '../inode/node.js'
 import type { ByteString, Entry, Result } from '../ops.js'
 import { applyOverride } from '../owner/stat-override.js'
-import { markImpure } from '../copy-up/publish.js'
+import { setImpure } from '../copy-up/publish.js'
 import { pin, unpin } from '../inode/pin.js'
 import { fillAttr, identifyAgain, Place, type Union } from '../union.js'
 import { isDotWhiteoutName, isWhiteout, setOrdinary } from '../layer/whiteout.js'
@@ -45,8 +45,8 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
   // What is said of the directory and of the count holds whether the link is made or not.
-  result = node.hasForeignIno ? markImpure(u, upper, fd) : 0
-  if (result >= 0) result = startNlink(u, node)
+  result = node.hasForeignIno ? setImpure(u, upper, fd) : 0
+  if (result >= 0) result = storeUpperNlink(u, node)
   if (result >= 0) result = pin(u, node, place)
   if (result < 0) return result
   const from = { fd: place.fd, name: place.name }
@@ -76,16 +76,16 @@ function linkOverWhiteout(
   name: ByteString,
   run: (dirfd: number, at: ByteString) => Result,
 ): Result {
-  const work = u.work
-  if (work === null) return -E.EROFS
+  const workdir = u.workdir
+  if (workdir === null) return -E.EROFS
   const stated = statxat(fd, name, there)
   if (stated < 0) return stated
   const whiteout = isWhiteout(u.xattrs, fd, name, there, false)
   if (whiteout <= 0) return whiteout < 0 ? whiteout : -E.EEXIST
-  const staged = work.stage(run)
+  const staged = workdir.stage(run)
   if (staged.result < 0) return staged.result
-  const result = renameat2(work.fd, staged.name, fd, name, 0)
-  if (result < 0) work.discard(staged.name)
+  const result = renameat2(workdir.fd, staged.name, fd, name, 0)
+  if (result < 0) workdir.discard(staged.name)
   return result
 }
 

@@ -34,13 +34,13 @@ import {
 import { RealDir, type Layer } from '../layer/layer.js'
 import { XattrBit } from '../layer/overlay-xattrs.js'
 import { topmostWith } from './readdir-merge.js'
-import { findData, setData, settleData } from '../copy-up/metacopy.js'
+import { findData, setMetacopyData, resolveMetacopy } from '../copy-up/metacopy.js'
 import { credibleAdjust } from '../copy-up/nlink.js'
 import { Protect, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { encodeOrigin, encodeForIndex, indexName, originIno } from '../layer/origin.js'
 import { applyOverride } from '../owner/stat-override.js'
-import { markImpure } from '../copy-up/publish.js'
+import { setImpure } from '../copy-up/publish.js'
 import { followRedirect } from '../layer/redirect.js'
 import { trusts } from '../layer/trust.js'
 import { shownIno, statNode, type Union } from '../union.js'
@@ -185,19 +185,19 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
  */
 function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   const into = parent.upperDir
-  if (u.work === null || into === null) return
+  if (u.workdir === null || into === null) return
   const lowerFd = u.fds.get(lower)
   const origin = lowerFd < 0 ? null : encodeOrigin(lower.layer, lowerFd, '')
   const fd = u.fds.get(top)
   const parentFd = u.fds.get(into)
   if (!Buffer.isBuffer(origin) || fd < 0 || parentFd < 0) return
   if (!into.impure) invalidateAttrs(u, parent)
-  let result = markImpure(u, into, parentFd)
+  let result = setImpure(u, into, parentFd)
   if (result >= 0) result = setxattrat(fd, '', u.xattrs.names.origin, origin, 0)
   if (result >= 0) result = fstatx(fd, scratch)
   if (result >= 0 && u.appliesOverrides) result = applyOverride(top.layer, fd, '', scratch)
   if (result >= 0) u.st.copyFrom(scratch)
-  else u.log.debug({ errno: -result }, 'best effort: a merged directory gets no origin')
+  else u.log.debug({ errno: -result }, 'best effort: cannot set the origin of a merged directory')
 }
 
 /** What `overlay.protattr` says, or -errno. */
@@ -268,7 +268,7 @@ function lowerFileNode(
   if ((st.mode & S_IFMT) === S_IFREG && st.size > 0) {
     node.dataParent = parent
     // A metadata-only copy shows the blocks of its data; one that is not believed is not shown.
-    const result = st.blocks * 512 < st.size || u.trust !== 'all' ? settleData(u, node) : 0
+    const result = st.blocks * 512 < st.size || u.trust !== 'all' ? resolveMetacopy(u, node) : 0
     if (result < 0) return abandon(u, node, result)
   }
   u.nodes.addName(node, parent, name, false)
@@ -289,7 +289,7 @@ function indexedNode(
   real: RealDir,
   realName: ByteString,
 ): Node | Result | null {
-  if (u.work === null || u.upper === null || u.work.indexFd < 0) return null
+  if (u.workdir === null || u.upper === null || u.workdir.indexFd < 0) return null
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   const origin = encodeForIndex(real.layer, fd, realName)
@@ -299,17 +299,17 @@ function indexedNode(
   const lowerFile: Identity = { real: u.st.ino, birth: birthHash(u.st, real.layer) }
   const lowerLinks = u.st.nlink
   const shown = shownIno(u, real.layer, u.st.ino)
-  const stated = statxat(u.work.indexFd, key, scratch)
+  const stated = statxat(u.workdir.indexFd, key, scratch)
   if (stated < 0) return stated === -E.ENOENT ? null : stated
   if (scratch.isWhiteout) return null
   if (u.override) {
-    const amended = applyOverride(u.upper, u.work.indexFd, key, scratch)
+    const amended = applyOverride(u.upper, u.workdir.indexFd, key, scratch)
     if (amended < 0) return amended
   }
   const upper = upperKey(scratch, u.upper)
   let node = u.nodes.byUpper(upper)
   if (node === undefined) {
-    const { indexFd } = u.work
+    const { indexFd } = u.workdir
     const mark = u.xattrs.value(indexFd, key, 'nlink')
     if (typeof mark === 'number') return mark
     const protect = u.xattrs.value(indexFd, key, 'protattr') ?? ''
@@ -323,14 +323,14 @@ function indexedNode(
     node.nlinkAdjust = credibleAdjust(mark, scratch.nlink, lowerLinks)
     node.protect = parseProtect(protect)
     if ((bits & XattrBit.METACOPY) !== 0 && node.isReg) {
-      if (!trusts(u.trust, u.work.indexFd, key)) return abandon(u, node, -E.EPERM)
+      if (!trusts(u.trust, u.workdir.indexFd, key)) return abandon(u, node, -E.EPERM)
       // The data is what the name has below.
       const below = real.layer.xattrs.read(fd, realName, true)
       const result =
         below < 0
           ? below
           : (below & XattrBit.METACOPY) === 0
-            ? setData(node, real, realName, lowerFile)
+            ? setMetacopyData(node, real, realName, lowerFile)
             : findData(u, node, parent, name, real, realName, lowerFile)
       if (result < 0) return abandon(u, node, result)
     }
@@ -430,8 +430,8 @@ function upperFileNode(
 
 /** Whether the index has this upper inode under the name `key`: 1 or 0, or -errno. */
 function isIndexedAs(u: Union, key: ByteString, st: Stat): Result {
-  if (u.work === null || u.work.indexFd < 0) return 0
-  const result = statxat(u.work.indexFd, key, scratch)
+  if (u.workdir === null || u.workdir.indexFd < 0) return 0
+  const result = statxat(u.workdir.indexFd, key, scratch)
   if (result < 0) return result === -E.ENOENT ? 0 : result
   return scratch.ino === st.ino && scratch.dev === st.dev ? 1 : 0
 }

@@ -38,33 +38,33 @@ export interface RealMove {
 }
 
 /** @returns 0 or more where it is done; -errno where nothing is */
-export function publishMove(u: Union, work: Workdir, node: Node, m: RealMove): Result {
-  const result = moveOnce(u, work, node, m)
-  if (result >= 0) clearMark(work, m)
+export function publishMove(u: Union, workdir: Workdir, node: Node, m: RealMove): Result {
+  const result = moveOnce(u, workdir, node, m)
+  if (result >= 0) clearMark(workdir, m)
   return result
 }
 
 /** The one step that publishes a move, with whatever form of whiteout. */
-function moveOnce(u: Union, work: Workdir, node: Node, m: RealMove): Result {
+function moveOnce(u: Union, workdir: Workdir, node: Node, m: RealMove): Result {
   const { fromFd, name, intoFd, newName } = m
   const overWhiteout = m.there === 'own whiteout' || m.there === 'other whiteout'
   // A whiteout makes way for a file; with a directory it changes places, and goes then.
   const swap = overWhiteout && node.isDir
-  if (work.form === 'wh' && m.whiteoutOld) return moveWithMark(work, m, swap)
+  if (workdir.form === 'wh' && m.whiteoutOld) return moveWithMark(workdir, m, swap)
   if (!m.whiteoutOld) {
     const result = swap
       ? exchangeWhiteout(intoFd, newName, fromFd, name)
       : renameat2(fromFd, name, intoFd, newName, 0)
     // A whiteout under the old name hides nothing there.
-    if (result >= 0 && swap) void work.removeDirectory(fromFd, name)
+    if (result >= 0 && swap) void workdir.removeDirectory(fromFd, name)
     return result
   }
-  if (work.form === 'char' && !overWhiteout) {
+  if (workdir.form === 'char' && !overWhiteout) {
     const result = renameat2(fromFd, name, intoFd, newName, RENAME_WHITEOUT)
     // EINVAL: a file system without it.
     if (result !== -E.EINVAL) return result
   }
-  return moveBySwap(u, work, m)
+  return moveBySwap(u, workdir, m)
 }
 
 /**
@@ -73,9 +73,9 @@ function moveOnce(u: Union, work: Workdir, node: Node, m: RealMove): Result {
  * change places, and a whiteout replaces that: which is left to do is recorded, for the mount after
  * one that was ended in between.
  */
-function moveBySwap(u: Union, work: Workdir, m: RealMove): Result {
+function moveBySwap(u: Union, workdir: Workdir, m: RealMove): Result {
   const { intoFd, newName } = m
-  if (work.form === 'xattr') {
+  if (workdir.form === 'xattr') {
     const marked = m.from === m.into ? 0 : u.xattrs.setXattrWhiteouts(m.fromFd)
     if (marked < 0) return marked
     m.from.xattrWhiteouts = true
@@ -83,22 +83,22 @@ function moveBySwap(u: Union, work: Workdir, m: RealMove): Result {
   }
   if (m.there === 'own whiteout') return exchangeWhiteout(intoFd, newName, m.fromFd, m.name)
   if (m.there === 'nothing' && !m.replacesLower) {
-    const placed = work.whiteout(intoFd, newName, 'nothing')
+    const placed = workdir.whiteout(intoFd, newName, 'nothing')
     if (placed < 0) return placed
     const result = exchangeWhiteout(intoFd, newName, m.fromFd, m.name)
     // It hides nothing: there is nothing of that name.
     if (result < 0) void unlinkat(intoFd, newName)
     return result
   }
-  return moveAndHide(u, work, m)
+  return moveAndHide(u, workdir, m)
 }
 
 /** The object goes to its new name, and a whiteout to the old one. */
-function moveAndHide(u: Union, work: Workdir, m: RealMove): Result {
+function moveAndHide(u: Union, workdir: Workdir, m: RealMove): Result {
   const isFree = m.there === 'nothing'
   const stated = isFree ? 0 : statxat(m.intoFd, m.newName, st)
   if (stated < 0) return stated
-  const loan = recordMove(work.fd, { fd: m.fromFd, name: m.name }, isFree ? 0 : st.ino)
+  const loan = recordMove(workdir.fd, { fd: m.fromFd, name: m.name }, isFree ? 0 : st.ino)
   if (typeof loan === 'number') return loan
   const flags = isFree ? RENAME_NOREPLACE : RENAME_EXCHANGE
   let result = renameat2(m.fromFd, m.name, m.intoFd, m.newName, flags)
@@ -107,36 +107,35 @@ function moveAndHide(u: Union, work: Workdir, m: RealMove): Result {
     return result
   }
   const kind = isFree ? 'nothing' : st.isDir ? 'directory' : 'file'
-  result = work.whiteout(m.fromFd, m.name, kind)
+  result = workdir.whiteout(m.fromFd, m.name, kind)
   if (result >= 0) {
     removeRecord(loan, 0)
     return 0
   }
   const undone = renameat2(m.intoFd, m.newName, m.fromFd, m.name, flags)
-  if (undone < 0)
-    u.log.error({ errno: -undone }, 'a move is only half undone; the next mount ends it')
+  if (undone < 0) u.log.error({ errno: -undone }, 'cannot undo a move: the next mount finishes it')
   else removeRecord(loan, 0)
   return result
 }
 
 /** A `.wh.` mark of the new name hides nothing any more. */
-function clearMark(work: Workdir, m: RealMove): void {
+function clearMark(workdir: Workdir, m: RealMove): void {
   if (m.into.dotWhiteouts !== undefined && !m.into.dotWhiteouts.delete(m.newName)) return
-  work.clearDotWhiteout(m.intoFd, m.newName)
+  workdir.clearDotWhiteout(m.intoFd, m.newName)
 }
 
 /** A `.wh.` mark of the old name is written first, so that at no time what is below it shows. */
-function moveWithMark(work: Workdir, m: RealMove, swap: boolean): Result {
+function moveWithMark(workdir: Workdir, m: RealMove, swap: boolean): Result {
   const made = createMarkerFile(m.fromFd, '.wh.' + m.name)
   if (made < 0) return made
   const flags = swap ? RENAME_EXCHANGE : 0
   const result = renameat2(m.fromFd, m.name, m.intoFd, m.newName, flags)
   if (result < 0) {
-    work.clearDotWhiteout(m.fromFd, m.name)
+    workdir.clearDotWhiteout(m.fromFd, m.name)
     return result
   }
   // A whiteout under the old name hides no more than the mark does.
-  if (swap) void work.removeDirectory(m.fromFd, m.name)
+  if (swap) void workdir.removeDirectory(m.fromFd, m.name)
   m.from.dotWhiteouts?.add(m.name)
   return result
 }

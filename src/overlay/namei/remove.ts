@@ -91,14 +91,14 @@ function removeFile(u: Union, node: Node, parent: Node, name: ByteString): Resul
   const ready = ensureUpperDir(u, parent)
   if (ready < 0) return ready
   const upper = parent.upperDir
-  if (upper === null || u.work === null) return -E.EIO
+  if (upper === null || u.workdir === null) return -E.EIO
   const last = holdLast(u, node, parent, name)
   if (last < 0) return last
   const fd = u.fds.get(upper)
   let result: Result = fd
   if (fd >= 0) {
     result = whiteout
-      ? noteWhiteout(upper, name, u.work.whiteout(fd, name, inUpper ? 'file' : 'nothing'), u)
+      ? noteWhiteout(upper, name, u.workdir.whiteout(fd, name, inUpper ? 'file' : 'nothing'), u)
       : unlinkat(fd, name)
   }
   if (result < 0) {
@@ -161,16 +161,16 @@ export function nameGone(
 ): void {
   u.nodes.removeName(node, parent, name)
   if (!inUpper) {
-    if (node.links === null || (u.work?.indexFd ?? -1) >= 0) node.nlinkAdjust--
+    if (node.links === null || (u.workdir?.indexFd ?? -1) >= 0) node.nlinkAdjust--
     // The lower inode's own count goes on being shown (kernel: ovl_nlink_start); the FUSE client
     // has taken one off.
     else invalidateAttrs(u, node)
   }
-  if (node.indexKey !== null && u.work !== null) {
+  if (node.indexKey !== null && u.workdir !== null) {
     // One that stays is taken away by the next mount, for the count that it has.
     if (last) {
-      const result = unlinkat(u.work.indexFd, node.indexKey)
-      if (result < 0) u.log.warn({ errno: -result }, 'a stale entry of the index stays')
+      const result = unlinkat(u.workdir.indexFd, node.indexKey)
+      if (result < 0) u.log.warn({ errno: -result }, 'cannot remove a stale index entry')
       node.indexKey = null
       node.nlinkAdjust = 0
     }
@@ -190,23 +190,23 @@ function removeDirectory(u: Union, node: Node, parent: Node, name: ByteString): 
   const ready = ensureUpperDir(u, parent)
   if (ready < 0) return ready
   const into = parent.upperDir
-  if (into === null || u.work === null) return -E.EIO
+  if (into === null || u.workdir === null) return -E.EIO
   const fd = u.fds.get(into)
   if (fd < 0) return fd
-  if (upper === null) return noteWhiteout(into, name, u.work.whiteout(fd, name, 'nothing'), u)
+  if (upper === null) return noteWhiteout(into, name, u.workdir.whiteout(fd, name, 'nothing'), u)
   holdDirectory(u, node, upper)
   if (!whiteout) {
     let result = rmdirat(fd, name)
     if (result !== -E.ENOTEMPTY && result !== -E.EEXIST) return result
     // Whiteouts that hide nothing any more may be all there is.
     result = checkEmpty(u, node)
-    return result < 0 ? result : u.work.removeDirectory(fd, name)
+    return result < 0 ? result : u.workdir.removeDirectory(fd, name)
   }
   if (single) {
     const empty = checkEmpty(u, node)
     if (empty < 0) return empty
   }
-  return noteWhiteout(into, name, u.work.whiteout(fd, name, 'directory'), u)
+  return noteWhiteout(into, name, u.workdir.whiteout(fd, name, 'directory'), u)
 }
 
 /** A removed directory still answers through a descriptor. */
@@ -230,7 +230,7 @@ export function directoryGone(u: Union, node: Node, parent: Node, name: ByteStri
 
 /** Remembers a `.wh.` whiteout that was just written, where the directory's are known. */
 export function noteWhiteout(dir: RealDir, name: ByteString, result: Result, u: Union): Result {
-  if (result >= 0 && u.work?.form === 'wh') dir.dotWhiteouts?.add(name)
-  if (result >= 0 && u.work?.form === 'xattr') dir.xattrWhiteouts = true
+  if (result >= 0 && u.workdir?.form === 'wh') dir.dotWhiteouts?.add(name)
+  if (result >= 0 && u.workdir?.form === 'xattr') dir.xattrWhiteouts = true
   return result
 }

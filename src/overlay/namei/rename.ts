@@ -10,7 +10,7 @@ import { clearEmpty, clearInBackground, isLargeDirectory } from './clear-whiteou
 import { copyUp, indexBeforeLoss } from '../copy-up/copy-up.js'
 import { ensureUpperDir } from '../copy-up/directory.js'
 import { ensureUpperName } from '../copy-up/hard-links.js'
-import { markImpure } from '../copy-up/publish.js'
+import { setImpure } from '../copy-up/publish.js'
 import { publishMove, type RealMove } from './publish-move.js'
 import { findTold } from './lookup.js'
 import { isXattrRefusal } from '../layer/overlay-xattrs.js'
@@ -164,10 +164,10 @@ function moveReal(
   target: Node | null,
 ): Result {
   const { node, parent, name } = old
-  const work = u.work
+  const workdir = u.workdir
   const from = parent.upperDir
   const into = newParent.upperDir
-  if (work === null || from === null || into === null) return -E.EIO
+  if (workdir === null || from === null || into === null) return -E.EIO
   const whiteoutOld = needsWhiteout(u, node, parent, name)
   let result = prepareMoved(u, old, newParent)
   if (result < 0) return result
@@ -187,12 +187,12 @@ function moveReal(
   if (fromFd < 0 || intoFd < 0) there = Math.min(fromFd, intoFd)
   else if (targetInUpper) there = target.isDir ? 'directory' : 'file'
   // A file that leaves nothing behind takes the place of whatever there is in one step.
-  else if (node.isDir || whiteoutOld) there = lookAt(u, work, intoFd, newName)
+  else if (node.isDir || whiteoutOld) there = lookAt(u, workdir, intoFd, newName)
   if (typeof there === 'number') {
     if (target !== null) letGo(u, target)
     return there
   }
-  result = publishMove(u, work, node, {
+  result = publishMove(u, workdir, node, {
     from,
     fromFd,
     name,
@@ -235,14 +235,19 @@ function markMoved(u: Union, node: Node, into: Node, name: ByteString, isFree: b
 }
 
 /** What the upper layer has at (fd, name), or -errno. */
-function lookAt(u: Union, work: Workdir, fd: number, name: ByteString): RealMove['there'] | Result {
+function lookAt(
+  u: Union,
+  workdir: Workdir,
+  fd: number,
+  name: ByteString,
+): RealMove['there'] | Result {
   const stated = statxat(fd, name, st)
   if (stated < 0) return stated === -E.ENOENT ? 'nothing' : stated
   const whiteout = isWhiteout(u.xattrs, fd, name, st, false)
   if (whiteout < 0) return whiteout
   if (whiteout === 0) return st.isDir ? 'directory' : 'file'
   const form = st.isWhiteout ? 'char' : 'xattr'
-  return form === work.form ? 'own whiteout' : 'other whiteout'
+  return form === workdir.form ? 'own whiteout' : 'other whiteout'
 }
 
 /**
@@ -265,7 +270,7 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
   }
   if (!node.hasForeignIno || into.impure) return 0
   const fd = u.fds.get(into)
-  return fd < 0 ? fd : markImpure(u, into, fd)
+  return fd < 0 ? fd : setImpure(u, into, fd)
 }
 
 /**

@@ -19,7 +19,7 @@ import {
 } from '../layer/lookup-layer.js'
 import { RealDir } from '../layer/layer.js'
 import { findChild } from './lookup.js'
-import { settleData } from '../copy-up/metacopy.js'
+import { resolveMetacopy } from '../copy-up/metacopy.js'
 import type { Node } from '../inode/node.js'
 import { Pending, ROOT_ID, type ByteString } from '../ops.js'
 import { layersOf, type Union } from '../union.js'
@@ -124,7 +124,7 @@ const tell = (
 ): Answer => {
   const told = { path: shown(path), whole, type: TYPES.get(node.type) ?? 'object', steps }
   if (node.isDir) return { ...told, served: node.dirs.map(dir => realOf(dir)), data: null }
-  const result = node.isReg ? settleData(u, node) : 0
+  const result = node.isReg ? resolveMetacopy(u, node) : 0
   if (result < 0) return failed(path, result)
   const served = placeOf(u, node)
   if (served === null) return { error: `${told.path}: nothing leads to it` }

@@ -82,7 +82,7 @@ t.test('what is written where', { skip: skipUnions }, async t => {
   const open = (change: Partial<UnionOptions>): ReturnType<typeof stateOf> =>
     stateOf(t, optionsOf(where, change))
   const reader = open({ readOnly: true })
-  t.equal(reader.u.work, null)
+  t.equal(reader.u.workdir, null)
   reader.close()
   t.strictSame(fs.readdirSync(where.work), [], 'nothing, where it only reads')
   const plain = open({ index: false, fsync: false })

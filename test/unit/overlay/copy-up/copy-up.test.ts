@@ -26,7 +26,7 @@ import { open, openFds, optionsOf, leftOpen, type UnionFs } from '../../../helpe
 
 const CAPABILITY = '\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 
-/** Everything that an object can have besides its content. */
+/** Every attribute that an object can have besides its data. */
 const traits: Traits = {
   uid: 1234,
   gid: 4321,
@@ -158,7 +158,7 @@ t.test('holes stay holes', async t => {
   sys.close(fd)
 })
 
-/** A call that must wait: its job. */
+/** Makes a call that must throw `Pending`, and returns that. */
 const parked = (t: Test, call: () => number): Pending => {
   try {
     const result = call()
@@ -170,7 +170,7 @@ const parked = (t: Test, call: () => number): Pending => {
   throw new Error('unreachable')
 }
 
-/** Nothing unfinished is left behind, only perhaps the whiteout that others are links of. */
+/** Asserts that `workdir/work` is empty, except for the shared whiteout. */
 const tidy = (t: Test, where: UnionDirectories, name: string): void => {
   const left = readdirSync(`${where.work}/work`).filter(
     entry => !statSync(`${where.work}/work/${entry}`).isCharacterDevice(),
@@ -186,7 +186,10 @@ const BIG = file('BEGIN', {
 const BIG_SIZE = (6 << 20) + 5
 
 t.test('large files, while other requests go on', async t => {
-  /** A union with a large file that a writer has just opened, and what to do to it meanwhile. */
+  /**
+   * A test on a union with a large file: a write open of it has started a copy-up job, and `body`
+   * makes other calls while it runs.
+   */
   const scene = async (
     name: string,
     lower: Layer,
@@ -447,7 +450,7 @@ t.test('handles that were open before', async t => {
   t.equal(readFileSync(`${where.lower[0]}/h2`, 'latin1'), 'linked')
 })
 
-/** An upper layer on a file system of its own, with little room or few abilities. */
+/** An upper layer on a file system of its own, with little space or few features. */
 const cramped = (
   t: Test,
   lower: Layer,
@@ -512,7 +515,8 @@ t.test('a failure leaves things as they were', { skip: skipParity }, async t => 
       plain: file('x', { xattrs: { 'user.x': 'x' } }),
     }
     const where = cramped(t, lower, 'ramfs', '')
-    // The kernel copies without the ACL, which gives the group what only its mask allowed.
+    // The kernel copies without the ACL; the group then has permissions that the ACL's mask
+    // withheld.
     const union = open(t, optionsOf(where))
     const EOPNOTSUPP = -95
     t.equal(await union.chmod('acl', 0o600), EOPNOTSUPP)

@@ -14,7 +14,9 @@ import { pendingOf } from '../support.js'
 
 const S_IFREG = 0o100000
 
-/** A pool whose task ends when, and as, the test says. */
+/**
+ * A pool whose task ends when the test calls `finish` or `abandon`, with the result that it passes.
+ */
 class FakePool {
   readonly job: Job = { onDone: () => {} }
   task: unknown

@@ -18,9 +18,7 @@ const opener = (t: Test) => {
   }
 }
 
-/**
- * Pieces of content at any place, some of them beside each other, with holes between the others.
- */
+/** Pieces of data at random offsets, some adjacent, with holes between the others. */
 const pieces = fc.array(
   fc.tuple(fc.integer({ min: 0, max: 300_000 }), fc.integer({ min: 1, max: 20_000 })),
   { maxLength: 4 },
@@ -48,7 +46,7 @@ t.test('the copy has the bytes, the size and the holes of its source', async t =
       const same = fs.readFileSync(`${top}/${name}.copy`).equals(want)
       fs.rmSync(`${top}/${name}`)
       fs.rmSync(`${top}/${name}.copy`)
-      // A block more where the copy's end cuts an extent of the source.
+      // One more block is allowed if the copy's end divides an extent of the source.
       return result === 0 && same && (dense || to.blocks <= from.blocks + 8)
     }),
     { numRuns: 60 },

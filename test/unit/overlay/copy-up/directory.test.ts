@@ -14,7 +14,7 @@ const LOWER: Layer = {
   'a/': dir({ mode: 0o3711, uid: 5, gid: 6, xattrs: { 'user.x': 'y' } }),
   'a/b\xff/c/file': 'x',
 }
-/** What a copy must have of it. */
+/** The attributes that the copy must keep. */
 const stat = (path: string): unknown[] => {
   const { mode, uid, gid, atime, mtime } = sys.lstat(sys.AT_FDCWD, path) as sys.Stat
   return [mode, uid, gid, atime, mtime, sys.getxattr({ path, follow: false }, 'user.x')]

@@ -6,9 +6,9 @@ import { copyUp } from '../../../../src/overlay/copy-up/copy-up.js'
 import {
   ensureUpperName,
   linkNames,
-  startNlink,
+  storeUpperNlink,
 } from '../../../../src/overlay/copy-up/hard-links.js'
-import { nlinkAdjust, setNlinkMark } from '../../../../src/overlay/copy-up/nlink.js'
+import { nlinkAdjust, setNlinkXattr } from '../../../../src/overlay/copy-up/nlink.js'
 import { E } from '../../../../src/sys/errno.js'
 import { link, unionDirectories, whiteout } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
@@ -51,7 +51,7 @@ t.test('a name that cannot be linked stays where it is, with a word', async t =>
   find('d/e/c\xff')
   t.equal(copyUp(u, node), 0)
   const { links, indexKey } = node
-  const indexFd = u.work!.indexFd
+  const indexFd = u.workdir!.indexFd
   if (links === null || indexKey === null) throw new Error('no index')
   t.equal(linkNames(u, node, indexFd, indexKey), 0, 'none of none')
   for (const one of links) one.inUpper = false
@@ -68,11 +68,11 @@ t.test('the link count is written as the kernel reads it', async t => {
   const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const upper = u.upper!.fd
   for (const n of [0, 1, -1, 65_000, -65_000]) {
-    t.equal(setNlinkMark(u, upper, 'f', 'U', n), 0)
+    t.equal(setNlinkXattr(u, upper, 'f', 'U', n), 0)
     const text = String(u.xattrs.value(upper, 'f', 'nlink'))
     t.match(text, /^U[+-]\d+$/)
     t.equal(nlinkAdjust(text, 5, null), n)
   }
-  t.equal(setNlinkMark(u, upper, 'none', 'U', 1), -E.ENOENT)
-  t.equal(startNlink(u, find('f')), 0, 'nothing for what is not in the index')
+  t.equal(setNlinkXattr(u, upper, 'none', 'U', 1), -E.ENOENT)
+  t.equal(storeUpperNlink(u, find('f')), 0, 'nothing for what is not in the index')
 })

@@ -1,5 +1,5 @@
 /**
- * Metadata-only copies get their data while others go on. Where their data is found:
+ * Completing metadata-only copies while other operations run. Finding their data is tested in
  * lookup.test.ts.
  */
 

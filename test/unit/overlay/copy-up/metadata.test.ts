@@ -56,7 +56,7 @@ const LOWER: Layer = {
 
 const origin = (attr: string): boolean => attr.startsWith('trusted.overlay.origin=')
 
-/** Copies what a lower object has to an empty upper one; by descriptor where `open`. */
+/** Copies the metadata of a lower object to an empty upper one; through a descriptor if `open`. */
 const copy = (t: Test, { u, find }: State, name: string, open = false): number => {
   const node = find(name)
   const upper = u.upper!.fd

@@ -18,8 +18,8 @@ t.test('what a mark of the link count says', async t => {
     [null, 0],
     ['U+1x', 0],
     ['X+1', 0],
-    // Three links below and two above: whatever the upper inode has, the union has as many as the
-    // lower one, and n.
+    // The lower inode has three links, the upper one two. The union's count is 3 + n, whatever the
+    // upper inode's count is.
     ['L+0', 1],
     ['L-1', 0],
     ['L+2', 3],

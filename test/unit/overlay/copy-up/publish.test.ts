@@ -1,14 +1,14 @@
 import t from 'tap'
 
 import { RealDir } from '../../../../src/overlay/layer/layer.js'
-import { markImpure, publish, type Put } from '../../../../src/overlay/copy-up/publish.js'
+import { setImpure, publish, type NameCopy } from '../../../../src/overlay/copy-up/publish.js'
 import { E } from '../../../../src/sys/errno.js'
 import { dir, PAST, unionDirectories } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-const makeDirectory: Put = (_from, _temp, dirfd, name) => sys.mkdirat(dirfd, name, 0o700)
+const makeDirectory: NameCopy = (_from, _temp, dirfd, name) => sys.mkdirat(dirfd, name, 0o700)
 
 t.test('an upper directory and what is published in it', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{}], upper: { 'd/': dir() } })
@@ -19,7 +19,7 @@ t.test('an upper directory and what is published in it', { skip: skipUnions }, a
     const { atime, mtime } = sys.lstat(u.upper!.fd, 'd') as sys.Stat
     return { atime, mtime }
   }
-  const neverCalled: Put = () => {
+  const neverCalled: NameCopy = () => {
     t.fail('not to be called')
     return 0
   }
@@ -49,11 +49,11 @@ t.test('the mark is set once, and where it is refused it is done without', async
   const answering = (result: number) =>
     ({ marks: { set: (...args: unknown[]) => (asked.push(args), result) } }) as never
   const into = fresh()
-  t.equal(markImpure(answering(0), into, 5), 0)
-  t.equal(markImpure(answering(-E.EIO), into, 5), 0)
+  t.equal(setImpure(answering(0), into, 5), 0)
+  t.equal(setImpure(answering(-E.EIO), into, 5), 0)
   t.strictSame(asked, [[5, '', 'impure', 'y']])
-  for (const errno of [E.EOPNOTSUPP, E.EPERM]) t.equal(markImpure(answering(-errno), fresh(), 5), 0)
+  for (const errno of [E.EOPNOTSUPP, E.EPERM]) t.equal(setImpure(answering(-errno), fresh(), 5), 0)
   const failed = fresh()
-  t.equal(markImpure(answering(-E.ENOSPC), failed, 5), -E.ENOSPC)
+  t.equal(setImpure(answering(-E.ENOSPC), failed, 5), -E.ENOSPC)
   t.notOk(failed.impure)
 })

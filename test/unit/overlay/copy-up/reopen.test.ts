@@ -4,7 +4,7 @@ import t from 'tap'
 
 import { HandleTable } from '../../../../src/overlay/file/handles.js'
 import { Node } from '../../../../src/overlay/inode/node.js'
-import { moveHandles } from '../../../../src/overlay/copy-up/reopen.js'
+import { reopenHandles } from '../../../../src/overlay/copy-up/reopen.js'
 import type { Union } from '../../../../src/overlay/union.js'
 import { scratch } from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
@@ -25,19 +25,19 @@ t.test('open handles read from the new file, or go on with the old one', async t
   } as unknown as Union
   const table = new HandleTable()
   const node = new Node(2, sys.S.IFREG, 1)
-  moveHandles(u, node, { fd: directory, name: 'upper' })
+  reopenHandles(u, node, { fd: directory, name: 'upper' })
   const two = [0, 1].map(() => table.add(node, sys.open(`${top}/lower`, O.RDONLY), false))
   const texts = (): string[] =>
     two.map(({ fd }) => {
       const buf = Buffer.alloc(10)
       return buf.latin1Slice(0, sys.pread(fd, buf, 0))
     })
-  moveHandles(u, node, { fd: directory, name: 'none' })
+  reopenHandles(u, node, { fd: directory, name: 'none' })
   t.strictSame(texts(), ['lower', 'lower'])
   t.equal(words.length, 2)
-  moveHandles(u, node, { fd: directory, name: 'upper' })
+  reopenHandles(u, node, { fd: directory, name: 'upper' })
   t.strictSame(texts(), ['upper', 'upper'])
-  moveHandles(u, node, { fd: anchor, name: '' })
+  reopenHandles(u, node, { fd: anchor, name: '' })
   t.strictSame(texts(), ['upper', 'upper'])
   t.equal(words.length, 2)
   table.closeAll()

@@ -153,7 +153,8 @@ t.test('a union that only reads leaves no trace', async t => {
   t.equal(await first.readlink('d/s'), 'x')
   t.equal(linkTime(), past, 'not even the access time of a link')
   first.close()
-  // From here on it says nothing: the test moves it as well when it reads the link.
+  // Access times of symlinks are ignored from here on: `readTree` itself changes them when it reads
+  // a link.
   const trees = (): unknown[] =>
     [where.upper, where.work, ...where.lower].map(path =>
       [...readTree(path, true).nodes.values()].map(node =>
@@ -195,7 +196,7 @@ const NAMESPACE = ['--user', '--map-root-user', '--mount']
 const noNamespace =
   spawnSync('unshare', [...NAMESPACE, 'true']).status !== 0 && 'needs a user namespace'
 
-/** Root gives its rights up there: it has none over what belongs to others. */
+/** Root of the user namespace has no privilege over files of other users. */
 t.test('an ordinary user', { skip: noNamespace }, async t => {
   const where = unionDirectories(t, {
     lower: [
@@ -234,7 +235,10 @@ const steps = async (fs: Fs): Promise<unknown[]> => [
   await fs.list(''),
 ]
 
-/** Where no device can be made: kernel overlayfs refuses 0/0, RENAME_WHITEOUT and handles. */
+/**
+ * The upper layer takes no device nodes: kernel overlayfs rejects device 0/0, RENAME_WHITEOUT and
+ * file handles.
+ */
 t.test('an upper layer on overlayfs', { skip: skipParity }, async t => {
   const below = unionDirectories(t, { lower: [{}] })
   t.equal(mountKernel(below), 0)
@@ -249,7 +253,8 @@ t.test('an upper layer on overlayfs', { skip: skipParity }, async t => {
   const options = { redirectDir: 'on', volatile: true, index: false } as const
   const reference = open(t, { ...optionsOf(plain, options), lower })
   const expected = await steps(reference)
-  // Read once: reading a link moves its access time here, but not on the kernel's mount (noatime).
+  // Read only once: reading a symlink changes its access time here, but not on the kernel's mount
+  // (noatime).
   const tree = await reference.tree()
   for (const form of ['auto', 'wh', 'xattr'] as const) {
     for (const path of [where.upper, where.work]) {

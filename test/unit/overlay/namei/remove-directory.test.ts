@@ -16,17 +16,17 @@ t.test('of a directory only whiteouts are removed with it', { skip: skipUnions }
   for (const whiteout of ['char', 'xattr', 'wh'] as const) {
     const where = unionDirectories(t, { lower: [{ 'd/f': '', 'e/f': '' }] })
     const { u, complaints } = stateOf(t, { ...optionsOf(where), whiteout })
-    const { work, upper } = u
-    if (work === null || upper === null) throw new Error('read-only')
+    const { workdir, upper } = u
+    if (workdir === null || upper === null) throw new Error('read-only')
     for (const [how, remove] of [
-      ['removed', (name: string) => work.removeDirectory(upper.fd, name)],
-      ['hidden', (name: string) => work.whiteout(upper.fd, name, 'directory')],
+      ['removed', (name: string) => workdir.removeDirectory(upper.fd, name)],
+      ['hidden', (name: string) => workdir.whiteout(upper.fd, name, 'directory')],
     ] as const) {
       const name = `${whiteout} ${how}`
       const directory = `${where.upper}/${name}`
       fs.mkdirSync(`${directory}/inner`, { recursive: true })
       fs.writeFileSync(`${directory}/inner/f`, 'kept')
-      t.equal(work.whiteout(sys.openat(upper.fd, name, sys.O.PATH), 'gone', 'nothing'), 0)
+      t.equal(workdir.whiteout(sys.openat(upper.fd, name, sys.O.PATH), 'gone', 'nothing'), 0)
       const before = fs.readdirSync(directory, { recursive: true })
       t.equal(remove(name), -E.ENOTEMPTY, name)
       t.strictSame(

@@ -44,7 +44,7 @@ t.test('a record that is made is one that is understood', { skip: skipUnions }, 
   const options = optionsOf(where, { volatile: false })
   const { u, close } = stateOf(t, options)
   const upper = u.upper!.fd
-  const work = u.work!.fd
+  const work = u.workdir!.fd
   const spot = { fd: upper, name: 'd' }
   t.match(recordMode([spot], inoOf(`${where.upper}/d`), 0o500, 0o700), { record: /^#lent\./ })
   const deep = { fd: upper, name: 'd/f' }
@@ -155,7 +155,7 @@ t.test('what is in the index is recorded, too', { skip: skipUnions }, async t =>
   const { u, close } = stateOf(t, optionsOf(where, { index: true }))
   const [key = ''] = fs.readdirSync(`${where.work}/index`)
   const entry = `${where.work}/index/${key}`
-  t.type(recordMode([{ fd: u.work!.indexFd, name: key }], inoOf(entry), 0o400, 0o600), 'object')
+  t.type(recordMode([{ fd: u.workdir!.indexFd, name: key }], inoOf(entry), 0o400, 0o600), 'object')
   close()
   union = open(t, optionsOf(where, { index: true }))
   t.equal(modeOf(entry), 0o400)
@@ -184,7 +184,7 @@ t.test('what was put into such a directory meanwhile stays', { skip: skipUnions 
   leave(where, `hide ${inoOf(`${where.upper}/replaced`)} replaced`)
   const union = open(t, optionsOf(where))
   t.equal(await union.read('replaced/x'), 'x')
-  t.match(union.complaints.at(-1), { message: 'a move is only half done' })
+  t.match(union.complaints.at(-1), { message: 'cannot finish a move of an earlier mount' })
   union.close()
   t.equal(fs.readFileSync(`${where.upper}/replaced/x`, 'utf8'), 'x')
 })
