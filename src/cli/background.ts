@@ -8,7 +8,7 @@ import { closeSync, fstatSync, lstatSync, readlinkSync, unlinkSync } from 'node:
 import process, { env } from 'node:process'
 
 /** The environment variable with the process id of the server's parent. */
-export const LAUNCHER = 'TSOVERLAY_LAUNCHER'
+export const PARENT = 'TSOVERLAY_LAUNCHER'
 
 /** The signal that reports a live mount. Node reserves SIGUSR1 for its debugger. */
 export const LIVE = 'SIGUSR2'
@@ -17,31 +17,31 @@ export const LIVE = 'SIGUSR2'
  * Reads the parent's process id and removes it from the environment, because processes that this
  * server starts later have another parent.
  */
-export const takeLauncher = (): number => {
-  const pid = Number(env[LAUNCHER])
-  Reflect.deleteProperty(env, LAUNCHER)
+export const takeParentPid = (): number => {
+  const pid = Number(env[PARENT])
+  Reflect.deleteProperty(env, PARENT)
   return pid
 }
 
 /** The environment variable with the descriptor of the lock file that the parent has locked. */
-const STARTING = 'TSOVERLAY_STARTING'
+const LOCK_FD = 'TSOVERLAY_STARTING'
 
 /** A lock file that this process holds through an inherited descriptor. */
-interface Locked {
+interface LockFile {
   fd: number
   path: string
 }
 
 /** @returns undefined if the parent has locked no file */
-export const takeStarting = (): Locked | undefined => {
-  const fd = Number(env[STARTING] ?? -1)
-  Reflect.deleteProperty(env, STARTING)
+export const takeLockFile = (): LockFile | undefined => {
+  const fd = Number(env[LOCK_FD] ?? -1)
+  Reflect.deleteProperty(env, LOCK_FD)
   try {
     // The environment is untrusted, so the descriptor is checked against the file.
     const path = readlinkSync(`/proc/self/fd/${fd}`)
-    const [open, there] = [fstatSync(fd), lstatSync(path)]
-    const isIt = there.isFile() && there.ino === open.ino && there.dev === open.dev
-    return isIt && /\/\.starting-[^/]+$/.test(path) ? { fd, path } : undefined
+    const [open, named] = [fstatSync(fd), lstatSync(path)]
+    const isSame = named.isFile() && named.ino === open.ino && named.dev === open.dev
+    return isSame && /\/\.starting-[^/]+$/.test(path) ? { fd, path } : undefined
   } catch {
     return undefined
   }
@@ -53,13 +53,13 @@ export const takeStarting = (): Locked | undefined => {
  * Node closes inherited descriptors when it starts a program.
  * @returns a function that releases the lock
  */
-export const keepLocked = (file: Locked | undefined): (() => void) => {
+export const holdLockFile = (file: LockFile | undefined): (() => void) => {
   if (file === undefined) return () => {}
   let locked = true
-  const end = (): void => {
+  const release = (): void => {
     if (!locked) return
     locked = false
-    process.off('exit', end)
+    process.off('exit', release)
     try {
       unlinkSync(file.path)
     } catch {
@@ -67,8 +67,8 @@ export const keepLocked = (file: Locked | undefined): (() => void) => {
     }
     closeSync(file.fd)
   }
-  process.on('exit', end)
-  return end
+  process.on('exit', release)
+  return release
 }
 
 /**
@@ -88,11 +88,11 @@ export const takeUnanswered = (): number => {
  * @returns false if the parent has ended. Then no process knows of the mount. The signal is not
  *   sent, because another process may have the parent's process id.
  */
-export const tellLive = (launcher: number): boolean => {
+export const signalLive = (parent: number): boolean => {
   // Not imported by name: an import would keep the value that it had at start-up.
-  if (process.ppid !== launcher) return false
+  if (process.ppid !== parent) return false
   try {
-    return process.kill(launcher, LIVE)
+    return process.kill(parent, LIVE)
   } catch {
     return false // the parent has ended since the check
   }

@@ -11,7 +11,7 @@ import { fileURLToPath } from 'node:url'
 
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
-import { LAUNCHER, LIVE } from './background.js'
+import { PARENT, LIVE } from './background.js'
 import { say } from './say.js'
 import { entryPoint } from '../sys/entry-points.js'
 
@@ -46,17 +46,17 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
     })
   }
   const child = spawn(process.execPath, [...process.execArgv, server, ...args], {
-    env: { ...env, [LAUNCHER]: String(process.pid) },
+    env: { ...env, [PARENT]: String(process.pid) },
     stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
   })
-  let late = false
+  let timedOut = false
   const timer = setTimeout(() => {
-    late = true
+    timedOut = true
     child.kill('SIGKILL')
   }, START_MS)
   // It is null if spawn failed. The end of the stream is reported only if the stream is read.
-  const begun = child.stdio[3] as Readable | null | undefined
-  begun
+  const started = child.stdio[3] as Readable | null | undefined
+  started
     ?.on('error', () => {})
     .on('close', () => clearTimeout(timer))
     .resume()
@@ -72,7 +72,7 @@ export const startInBackground = (args: readonly string[]): Promise<number> => {
     child.once('exit', (code, signal) => {
       if (interrupted) return resolve(ExitCode.INTERRUPTED)
       if (code === null) {
-        const why = late
+        const why = timedOut
           ? `has not begun within ${START_MS / 1000} s: ${NO_THREADS}`
           : `was ended by ${signal} before the mount was live${signal === 'SIGABRT' || signal === 'SIGTRAP' ? `: ${NO_THREADS}` : ''}`
         say(`tsoverlay: the server ${why}`)

@@ -14,7 +14,7 @@ interface Descriptor {
 const O_ACCMODE = 3
 const O_CLOEXEC = 0o2000000
 
-const numbers = (): string[] => {
+const openNumbers = (): string[] => {
   try {
     return readdirSync('/proc/self/fd')
   } catch {
@@ -22,9 +22,9 @@ const numbers = (): string[] => {
   }
 }
 
-const list = (): Descriptor[] => {
+const listDescriptors = (): Descriptor[] => {
   const found: Descriptor[] = []
-  for (const name of numbers()) {
+  for (const name of openNumbers()) {
     try {
       const target = readlinkSync(`/proc/self/fd/${name}`)
       const info = readFileSync(`/proc/self/fdinfo/${name}`, 'latin1')
@@ -46,18 +46,18 @@ export const foreignDescriptors = (
   descriptors: readonly Descriptor[],
   keep: readonly number[],
 ): number[] => {
-  const ends = new Map<string, Set<number>>()
+  const accessModes = new Map<string, Set<number>>()
   for (const { target, flags } of descriptors) {
     if (!target.startsWith('pipe:') || (flags & O_CLOEXEC) === 0) continue
-    const modes = ends.get(target) ?? new Set()
-    ends.set(target, modes.add(flags & O_ACCMODE))
+    const modes = accessModes.get(target) ?? new Set()
+    accessModes.set(target, modes.add(flags & O_ACCMODE))
   }
   return descriptors
     .filter(({ fd, target, flags }) => {
       if (fd <= 2 || keep.includes(fd)) return false
       if ((flags & O_CLOEXEC) === 0) return true
       if (target.startsWith('anon_inode:') || target === '/dev/null') return false
-      return (ends.get(target)?.size ?? 0) < 2
+      return (accessModes.get(target)?.size ?? 0) < 2
     })
     .map(({ fd }) => fd)
 }
@@ -69,7 +69,7 @@ export const foreignDescriptors = (
  */
 export const closeForeignDescriptors = (keep: readonly number[] = []): void => {
   const channel = Number(process.env['NODE_CHANNEL_FD'] ?? -1)
-  for (const fd of foreignDescriptors(list(), [...keep, channel])) {
+  for (const fd of foreignDescriptors(listDescriptors(), [...keep, channel])) {
     try {
       closeSync(fd)
     } catch {

@@ -25,7 +25,7 @@ export interface LoggingOptions {
   /** The umask for a new log file; the default is the umask of this process. */
   umask?: number | undefined
   /** Receives lines for the process that waits for the mount. */
-  tell?: (line: string) => void
+  report?: (line: string) => void
 }
 
 export interface Logging {
@@ -37,31 +37,31 @@ export interface Logging {
 }
 
 /** @throws {MountError} the log file can't be opened */
-export const makeLogger = async ({
+export const createLogger = async ({
   level,
   file,
   named = '--log-file',
   foreground,
   umask = process.umask(),
-  tell = say,
+  report = say,
 }: LoggingOptions): Promise<Logging> => {
-  if (file === undefined && !foreground) return toSystem(level, tell)
+  if (file === undefined && !foreground) return toSystem(level, report)
   const least = level ?? 'info'
   if (file !== undefined) return { level: least, ...(await toFile(least, file, named, umask)) }
   return { level: least, logger: await toStandardError(least) }
 }
 
 /** The system log gets only messages that need attention: level `warn` and above. */
-const toSystem = (level: LogLevel | undefined, tell: (line: string) => void): Logging => {
+const toSystem = (level: LogLevel | undefined, report: (line: string) => void): Logging => {
   const atLeast = logLevels.indexOf('warn')
   if (level !== undefined && level !== 'silent') {
     if (!existsSync(SYSTEM_LOG)) {
-      tell(
+      report(
         `tsoverlay: log level ${level}: there is no ${SYSTEM_LOG}; name a file by --log-file or log_file=`,
       )
     } else if (logLevels.indexOf(level) < atLeast) {
-      tell(
-        `tsoverlay: log level ${level}: ${SYSTEM_LOG} is told warnings and errors alone; name a file by --log-file or log_file=`,
+      report(
+        `tsoverlay: log level ${level}: ${SYSTEM_LOG} receives only warnings and errors; name a file by --log-file or log_file=`,
       )
     }
   }
@@ -83,7 +83,7 @@ const toFile = async (
 ): Promise<Pick<Logging, 'logger' | 'end'>> => {
   const { pino } = await import('pino')
   // The umask is changed only while the file is opened.
-  const before = process.umask(umask)
+  const previous = process.umask(umask)
   try {
     const lines = pino.destination({
       dest: file,
@@ -102,7 +102,7 @@ const toFile = async (
       { option: 'log-file', path: file, code, cause: error },
     )
   } finally {
-    process.umask(before)
+    process.umask(previous)
   }
 }
 
@@ -128,27 +128,27 @@ const wrap = (logger: PinoLogger): Logger => logger
 /**
  * Passes all messages on, and also sends warnings and errors to the user until `quiet` is called.
  */
-export const tellWarnings = (
+export const reportWarnings = (
   logger: Logger,
-  tell: (line: string) => void = say,
+  report: (line: string) => void = say,
 ): { logger: Logger; quiet: () => void } => {
-  let telling = true
-  const told =
+  let isReporting = true
+  const reporting =
     (pass: LogMethod): LogMethod =>
     (fields, message) => {
-      if (telling) tell(`tsoverlay: ${message}`)
+      if (isReporting) report(`tsoverlay: ${message}`)
       pass(fields, message)
     }
   return {
     logger: {
       debug: (fields, message) => logger.debug(fields, message),
       info: (fields, message) => logger.info(fields, message),
-      warn: told((fields, message) => logger.warn(fields, message)),
-      error: told((fields, message) => logger.error(fields, message)),
+      warn: reporting((fields, message) => logger.warn(fields, message)),
+      error: reporting((fields, message) => logger.error(fields, message)),
       isLevelEnabled: level => logger.isLevelEnabled(level),
     },
     quiet: () => {
-      telling = false
+      isReporting = false
     },
   }
 }

@@ -7,7 +7,7 @@
 
 import { exit } from 'node:process'
 
-import { takeCall } from './invocation.js'
+import { takeInvocation } from './invocation.js'
 
 /**
  * Whether this is `mount` without `-f`, `remount` or `--help`. If unsure it returns false, because
@@ -33,16 +33,16 @@ const start = async (args: readonly string[]): Promise<number> => {
 }
 
 const begin = async (): Promise<void> => {
-  const call = takeCall()
-  if (call.kind === 'run') {
-    if (call.notes.length > 0) {
+  const invocation = takeInvocation()
+  if (invocation.kind === 'run') {
+    if (invocation.notes.length > 0) {
       const { say } = await import('./say.js')
-      for (const note of call.notes) say(note)
+      for (const note of invocation.notes) say(note)
     }
-    exit(await start(call.args))
-  } else if (call.kind !== 'nothing') {
+    exit(await start(invocation.args))
+  } else if (invocation.kind !== 'nothing') {
     const { loadProgram } = await import('./load-program.js')
-    exit(loadProgram().exports.answer(call))
+    exit(loadProgram().exports.answer(invocation))
   }
 }
 

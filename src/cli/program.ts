@@ -7,11 +7,11 @@ import { Argument, Command, CommanderError } from 'commander'
 import { isKoffiMissing } from '../sys/koffi.js'
 import { aliasVersion, type Call } from '../config/compat.js'
 import { ExitCode } from './exit-codes.js'
-import { addInspectCommands } from './commands/inspect-words.js'
+import { addInspectCommands } from './commands/inspect-commands.js'
 import { addMountCommand } from './commands/mount.js'
 import { say } from './say.js'
 import type { Background } from './serve.js'
-import { addServerCommand } from './commands/server-words.js'
+import { addServerCommand } from './commands/server-command.js'
 
 const version = (): string => {
   const text = readFileSync(new URL('../../package.json', import.meta.url), 'utf8')
@@ -22,12 +22,12 @@ const version = (): string => {
  * Handles an invocation without a command: it prints the version or an error.
  * @returns the exit status
  */
-export const answer = (call: Exclude<Call, { kind: 'run' | 'nothing' }>): number => {
-  if (call.kind === 'version') {
+export const answer = (invocation: Exclude<Call, { kind: 'run' | 'nothing' }>): number => {
+  if (invocation.kind === 'version') {
     console.log(aliasVersion(version()))
     return ExitCode.OK
   }
-  say(`tsoverlay: ${call.message}`)
+  say(`tsoverlay: ${invocation.message}`)
   say('(see tsoverlay --help)')
   return ExitCode.USAGE
 }

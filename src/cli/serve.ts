@@ -12,37 +12,37 @@ import { serverDirectory } from '../resident/runtime-directory.js'
 import { closeForeignDescriptors } from './descriptors.js'
 import { ExitCode } from './exit-codes.js'
 import { lineOf, stackOf, statusOf } from './failures.js'
-import { tellLive } from './background.js'
+import { signalLive } from './background.js'
 import { say } from './say.js'
 import { handleSignals } from './signals.js'
-import { dropStandardError, openNowhere } from './standard-error.js'
+import { detachStandardError, openDevNull } from './standard-error.js'
 import { stay } from './stay.js'
 import {
   logMayWait,
   openLogs,
   pathsOf,
-  readWanted,
+  parseMountRequest,
   startOptionsOf,
   type MountCommand,
-  type Wanted,
-} from './wanted.js'
+  type MountRequest,
+} from './mount-request.js'
 import { workingDirectory } from './working-directory.js'
 
 /** The context that server.ts passes to a background server. */
 export interface Background {
   /** The process id of the parent, which waits for the mount. */
-  launcher: number
+  parent: number
   /** The union's thread, started by startEarly. */
   thread: UnionThread
   /** The working directory at start-up. */
-  here: string
+  cwd: string
   /** The process id of a resident server that did not answer the parent, or 0. */
   unanswered: number
   /**
    * Releases the lock file: other launcher scripts wait until this server accepts requests, or
    * until it is known that it will not.
    */
-  askable: () => void
+  releaseLock: () => void
   /** Called when the mount is live and no process waits for it any more. */
   onLive: () => void
 }
@@ -71,25 +71,25 @@ const mountAndServe = async (
 ): Promise<number> => {
   // A new session: signals from the terminal must not reach a background server.
   if (background !== undefined) setsid()
-  const wanted = readWanted(command, background?.here ?? workingDirectory())
-  for (const line of wanted.lines) say(line)
+  const request = parseMountRequest(command, background?.cwd ?? workingDirectory())
+  for (const line of request.messages) say(line)
   // This is decided before anything is mounted or opened.
-  const stays = background !== undefined && mayStay(wanted)
-  if (!stays) background?.askable()
+  const stays = background !== undefined && mayShare(request)
+  if (!stays) background?.releaseLock()
 
-  const logs = await openLogs(wanted, say)
-  const { log, told } = logs
-  const signals = handleSignals(told)
+  const logs = await openLogs(request, say)
+  const { log, reporting } = logs
+  const signals = handleSignals(reporting)
   const onFault = (error: Error): void => {
-    told.error({ error: stackOf(error) }, 'a fault of the program')
+    reporting.error({ error: stackOf(error) }, 'a fault of the program')
     process.exit(ExitCode.INTERNAL) // exit-guard.ts then detaches the mount from the tree
   }
   process.on('uncaughtException', onFault)
-  const nowhere = command.foreground ? undefined : openNowhere()
+  const devNull = command.foreground ? undefined : openDevNull()
   chdir('/') // a server must not keep the directory busy in which it was started
 
-  const mount = await startAfter(background?.unanswered ?? 0, {
-    ...startOptionsOf(wanted, logs),
+  const mount = await startAfterLate(background?.unanswered ?? 0, {
+    ...startOptionsOf(request, logs),
     thread: background?.thread,
     share: stays,
   })
@@ -100,11 +100,11 @@ const mountAndServe = async (
 
   logs.quiet()
   // If the parent has ended, no process knows of the mount, so it is unmounted.
-  const known = background === undefined || tellLive(background.launcher)
-  if (!known) await mount[Symbol.asyncDispose]()
+  const isWanted = background === undefined || signalLive(background.parent)
+  if (!isWanted) await mount[Symbol.asyncDispose]()
   // This comes after the unmount: a reader that waits for the end of standard error must not see a
   // mount that is about to be unmounted.
-  if (nowhere !== undefined) dropStandardError(nowhere)
+  if (devNull !== undefined) detachStandardError(devNull)
   background?.onLive()
 
   const closed = mount.closed.then(
@@ -118,26 +118,26 @@ const mountAndServe = async (
       return ExitCode.INTERNAL
     },
   )
-  if (known && stays) {
+  if (isWanted && stays) {
     await stay({
-      first: { mount, closed, wanted },
+      first: { mount, closed, request },
       linger: command.linger * 1000,
       unanswered: background?.unanswered ?? 0,
       stays: false,
       signals,
-      log: told,
+      log: reporting,
       onRegistered: () => {
         process.off('uncaughtException', onFault)
-        background?.askable()
+        background?.releaseLock()
       },
     })
-    background?.askable()
+    background?.releaseLock()
   }
   return closed
 }
 
 /** How long to wait for a late server to unmount a mount whose client has given up. */
-const PATIENCE_MS = 5000
+const BUSY_TIMEOUT_MS = 5000
 const RETRY_MS = 50
 
 /**
@@ -147,8 +147,8 @@ const RETRY_MS = 50
  *   retried.
  * @throws {MountError}
  */
-const startAfter = async (late: number, options: StartOptions): Promise<Mount> => {
-  for (const until = Date.now() + PATIENCE_MS; ;) {
+const startAfterLate = async (late: number, options: StartOptions): Promise<Mount> => {
+  for (const until = Date.now() + BUSY_TIMEOUT_MS; ;) {
     try {
       return await startMount(options)
     } catch (error) {
@@ -160,10 +160,10 @@ const startAfter = async (late: number, options: StartOptions): Promise<Mount> =
 }
 
 /** Whether the server of this mount may serve further mounts. */
-const mayStay = (wanted: Wanted): boolean =>
-  !wanted.command.ownServer &&
-  !wanted.options.ownServer &&
-  wanted.command.transport === 'kernel' &&
+const mayShare = (request: MountRequest): boolean =>
+  !request.command.ownServer &&
+  !request.options.ownServer &&
+  request.command.transport === 'kernel' &&
   serverDirectory() !== undefined &&
-  whyOwn(pathsOf(wanted)) === undefined &&
-  !logMayWait(wanted)
+  whyOwn(pathsOf(request)) === undefined &&
+  !logMayWait(request)

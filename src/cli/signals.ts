@@ -39,10 +39,10 @@ export const handleSignals = (log: Logger): Signals => {
   const live = new Set<Attached>()
   const listeners: (() => void)[] = []
   let received = 0
-  let asked = false
+  let reportPending = false
 
-  const act = (which: Iterable<Attached>): void => {
-    if (received === 1) for (const one of which) void leave(one)
+  const apply = (which: Iterable<Attached>): void => {
+    if (received === 1) for (const one of which) void unmountOrDetach(one)
     else if (received > 1) abort([...which], log)
   }
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) {
@@ -50,23 +50,23 @@ export const handleSignals = (log: Logger): Signals => {
       received++
       log.info({ signal }, received === 1 ? `${signal}: unmounting` : `${signal} again: aborting`)
       if (received === 1) for (const listener of listeners) listener()
-      act(live)
+      apply(live)
     })
   }
   process.on('SIGUSR1', () => {
-    asked = live.size === 0
+    reportPending = live.size === 0
     for (const one of live) void report(one)
   })
 
   return {
-    attach(mount, own = log) {
-      const one = { mount, log: own, device: deviceOn(mount.mountpoint) }
+    attach(mount, mountLog = log) {
+      const one = { mount, log: mountLog, device: deviceOn(mount.mountpoint) }
       live.add(one)
       const forget = (): void => void live.delete(one)
       mount.closed.then(forget, forget)
-      act([one])
-      if (asked) void report(one)
-      asked = false
+      apply([one])
+      if (reportPending) void report(one)
+      reportPending = false
     },
     onLeave(listener) {
       if (received > 0) listener()
@@ -75,7 +75,7 @@ export const handleSignals = (log: Logger): Signals => {
   }
 }
 
-const leave = async ({ mount, log }: Attached): Promise<void> => {
+const unmountOrDetach = async ({ mount, log }: Attached): Promise<void> => {
   try {
     await mount.unmount()
     return
@@ -92,19 +92,19 @@ const leave = async ({ mount, log }: Attached): Promise<void> => {
   }
 }
 
-const die = (): void => void process.kill(process.pid, 'SIGKILL')
+const killSelf = (): void => void process.kill(process.pid, 'SIGKILL')
 
 /** Ends the mounts at once. Processes that still use them get ENOTCONN. */
 const abort = (which: readonly Attached[], log: Logger): void => {
-  const here = which.filter(({ mount }) => !killServer(mount))
-  if (here.length === 0) return
+  const served = which.filter(({ mount }) => !killServer(mount))
+  if (served.length === 0) return
   try {
-    for (const { device } of here)
+    for (const { device } of served)
       writeFileSync(`/sys/fs/fuse/connections/${device?.split(':')[1]}/abort`, '1')
-    setTimeout(die, ABORT_MS).unref()
+    setTimeout(killSelf, ABORT_MS).unref()
   } catch {
     log.warn({}, 'no way to abort the connection but to be killed (fusectl is not mounted)')
-    die()
+    killSelf()
   }
 }
 

@@ -8,11 +8,11 @@ import { dup2 } from '../sys/io.js'
 const STANDARD_ERROR = 2
 
 /**
- * Opens /dev/null for `dropStandardError`. It is opened before anything is mounted, so that a
+ * Opens /dev/null for `detachStandardError`. It is opened before anything is mounted, so that a
  * process without a free descriptor fails before the mount exists.
  * @throws {MountError} with the errno of open(2)
  */
-export const openNowhere = (): number => {
+export const openDevNull = (): number => {
   try {
     return openSync('/dev/null', 'r+')
   } catch (error) {
@@ -24,9 +24,9 @@ export const openNowhere = (): number => {
 /**
  * Replaces standard error, a terminal or pipe, by /dev/null. It must be atomic (dup2): the union's
  * thread opens files at the same time, and a file that got descriptor 2 would receive messages.
- * @param nowhere a descriptor of /dev/null; it is closed
+ * @param devNull a descriptor of /dev/null; it is closed
  */
-export const dropStandardError = (nowhere = openNowhere()): void => {
-  dup2(nowhere, STANDARD_ERROR)
-  closeSync(nowhere)
+export const detachStandardError = (devNull = openDevNull()): void => {
+  dup2(devNull, STANDARD_ERROR)
+  closeSync(devNull)
 }

@@ -10,7 +10,7 @@ import { hasMountRight } from '../fuse/mount/mount.js'
 import { descriptorsHeld, heapTaken, type UnionThread } from '../server/thread.js'
 import type { Logger } from '../log.js'
 import { startMount, type Mount } from '../server/mount.js'
-import type { Called, Client } from '../resident/client.js'
+import type { Invocation, Client } from '../resident/client.js'
 import { titleForAll } from '../host/servers.js'
 import {
   thisMachine,
@@ -33,16 +33,16 @@ import {
   logMayWait,
   openLogs,
   pathsOf,
-  readWanted,
+  parseMountRequest,
   startOptionsOf,
-  type Wanted,
-} from './wanted.js'
+  type MountRequest,
+} from './mount-request.js'
 
 /** A mount that this process serves. */
 interface Served {
   mount: Mount
   closed: Promise<unknown>
-  wanted: Wanted
+  request: MountRequest
 }
 
 export interface StayOptions {
@@ -69,7 +69,7 @@ export interface StayOptions {
  * Errors that may be caused by the state of this process. Another process, with nothing open, may
  * not get them, so the client then starts a server of its own.
  */
-const OWN_TROUBLE: ReadonlySet<string> = new Set([
+const LOCAL_ERRORS: ReadonlySet<string> = new Set([
   'EAGAIN',
   'EBUSY',
   'EIO',
@@ -88,10 +88,10 @@ const OOM_SCORE = -500
  */
 export const stay = async (options: StayOptions): Promise<string | undefined> => {
   const { first, signals, log } = options
-  let over = false
-  void first?.closed.then(() => (over = true))
+  let ended = false
+  void first?.closed.then(() => (ended = true))
   const scope = !options.stays && (await moveToScope())
-  if (over) return 'its mount has ended'
+  if (ended) return 'its mount has ended'
   const served = new Set<Served>()
   const hosted = (one: Served) => ({ mountpoint: one.mount.mountpoint, closed: one.closed })
   const add = (one: Served): void => {
@@ -101,27 +101,27 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
   if (first !== undefined) add(first)
 
   let spare = options.thread
-  const take = async (client: Client, called: Called): Promise<Answer> => {
+  const mountForClient = async (client: Client, invocation: Invocation): Promise<Answer> => {
     const lines: string[] = []
-    const made = await mountFor(client, called, {
-      others: [...served],
-      tell: line => lines.push(line),
+    const result = await mountFor(client, invocation, {
+      served: [...served],
+      report: line => lines.push(line),
       thread: () => {
         const thread = spare
         spare = undefined
         return thread
       },
     })
-    if (typeof made === 'string') return { kind: 'own', why: made }
-    if (typeof made === 'number') return { kind: 'done', status: made, lines }
-    add(made)
-    resident.add(hosted(made))
-    signals.attach(made.mount, made.log)
+    if (typeof result === 'string') return { kind: 'own', why: result }
+    if (typeof result === 'number') return { kind: 'done', status: result, lines }
+    add(result)
+    resident.add(hosted(result))
+    signals.attach(result.mount, result.log)
     return {
       kind: 'done',
       status: ExitCode.OK,
       lines,
-      undo: () => takeAway(made.mount),
+      undo: () => unmountUnwanted(result.mount),
     }
   }
 
@@ -131,7 +131,7 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
       unanswered: options.unanswered,
       stays: options.stays,
       allCgroups: options.stays || scope,
-      take,
+      handle: mountForClient,
       lacks,
       onChange: mountpoints => {
         process.title = titleForAll(mountpoints)
@@ -160,7 +160,7 @@ export const stay = async (options: StayOptions): Promise<string | undefined> =>
  * Above this fraction of the heap further mounts get another server. It is half of the fraction at
  * which unions give nodes back (overlay/inode/heap.ts).
  */
-const MUCH_HEAP = 1 / 4
+const HEAP_LIMIT = 1 / 4
 
 /**
  * Implements `ResidentOptions.lacks`. At least half of the descriptors are reserved for the files
@@ -168,7 +168,7 @@ const MUCH_HEAP = 1 / 4
  */
 const lacks = (): string | undefined => {
   if (descriptorsHeld() > getrlimitNofileHard() / 2) return 'descriptors'
-  return heapTaken() > MUCH_HEAP ? 'memory' : undefined
+  return heapTaken() > HEAP_LIMIT ? 'memory' : undefined
 }
 
 const RETRY_MS = 100
@@ -177,16 +177,16 @@ const RETRY_MS = 100
  * Unmounts a mount that no client knows of. If another mount is on top of it, it is retried until
  * that mount is gone.
  */
-const takeAway = async (mount: Mount): Promise<void> => {
-  let over = false
-  const note = (): void => void (over = true)
+const unmountUnwanted = async (mount: Mount): Promise<void> => {
+  let closed = false
+  const note = (): void => void (closed = true)
   mount.closed.then(note, note)
   for (;;) {
     try {
       return await mount[Symbol.asyncDispose]()
     } catch {
       await new Promise(done => setTimeout(done, RETRY_MS))
-      if (over) return
+      if (closed) return
     }
   }
 }
@@ -200,15 +200,15 @@ const lowerOomScore = (): void => {
   }
 }
 
-interface Made extends Served {
+interface MountedForClient extends Served {
   log: Logger
 }
 
-interface Around {
+interface MountContext {
   /** The mounts that are already served. */
-  others: readonly Served[]
+  served: readonly Served[]
   /** Receives lines for the client. */
-  tell: (line: string) => void
+  report: (line: string) => void
   /**
    * Returns a started thread that has nothing to serve yet, or undefined; the mount then owns it.
    */
@@ -222,52 +222,52 @@ interface Around {
  */
 const mountFor = async (
   client: Client,
-  called: Called,
-  { others, tell, thread }: Around,
-): Promise<Made | string | number> => {
-  const call = readCall(called.name, called.args, called.env)
-  if (call.kind !== 'run') return 'it asks for no mount'
-  const command = readMountCommand(call.args)
+  invocation: Invocation,
+  { served, report, thread }: MountContext,
+): Promise<MountedForClient | string | number> => {
+  const parsed = readCall(invocation.name, invocation.args, invocation.env)
+  if (parsed.kind !== 'run') return 'it asks for no mount'
+  const command = readMountCommand(parsed.args)
   if (command === undefined) return 'it asks for no mount'
   if (command.foreground || command.ownServer || command.transport !== 'kernel')
     return 'it asks for a server of its own'
-  for (const note of call.notes) tell(note)
+  for (const note of parsed.notes) report(note)
   let end: (() => void) | undefined
-  let coming: Coming | undefined
+  let pendingMount: PendingMount | undefined
   try {
     const machine = thisMachine()
-    if (!hasMountRight() && !hasSameFusermount(called.env, machine)) return 'its PATH'
-    let wanted = readWanted(command, HERE)
-    if (wanted.options.ownServer) return 'it asks for a server of its own'
-    if (pathsOf(wanted).some(path => path.startsWith(`${HERE}/`))) {
-      const here = client.here(path => whyOwn([path], machine) === undefined)
-      if (here === undefined) return 'its working directory'
-      wanted = readWanted(command, here)
+    if (!hasMountRight() && !hasSameFusermount(invocation.env, machine)) return 'its PATH'
+    let request = parseMountRequest(command, CWD_PLACEHOLDER)
+    if (request.options.ownServer) return 'it asks for a server of its own'
+    if (pathsOf(request).some(path => path.startsWith(`${CWD_PLACEHOLDER}/`))) {
+      const cwd = client.cwd(path => whyOwn([path], machine) === undefined)
+      if (cwd === undefined) return 'its working directory'
+      request = parseMountRequest(command, cwd)
     }
-    const paths = pathsOf(wanted)
+    const paths = pathsOf(request)
     const why = whyOwn(paths, machine)
     if (why !== undefined) return why
-    if (logMayWait(wanted)) return 'its log is no file'
-    const asked = { paths, mountpoint: realOf(wanted.mountpoint), machine }
-    const among = whyOwnAmong(asked)
-    if (among !== undefined) return among
-    coming = asked
-    underWay.add(coming)
+    if (logMayWait(request)) return 'its log is no file'
+    const candidate = { paths, mountpoint: realPathOrSelf(request.mountpoint), machine }
+    const pendingReason = whyOwnAmongPending(candidate)
+    if (pendingReason !== undefined) return pendingReason
+    pendingMount = candidate
+    pending.add(pendingMount)
     if (seesMountsBelow()) {
-      const layers = others.flatMap(one => layersOf(one.wanted))
-      const below = whyOwnBelow(layersOf(wanted), wanted.mountpoint, layers, machine)
-      if (below !== undefined) return below
+      const layers = served.flatMap(one => layersOf(one.request))
+      const belowReason = whyOwnBelow(layersOf(request), request.mountpoint, layers, machine)
+      if (belowReason !== undefined) return belowReason
     }
-    for (const line of wanted.lines) tell(line)
-    const logs = await openLogs(wanted, tell, client.umask)
+    for (const line of request.messages) report(line)
+    const logs = await openLogs(request, report, client.umask)
     end = logs.end
     const { log } = logs
-    if (!client.waits()) {
+    if (!client.isWaiting()) {
       logs.end()
       return 'it does not wait any more'
     }
     const mount = await startMount({
-      ...startOptionsOf(wanted, logs),
+      ...startOptionsOf(request, logs),
       impatient: true,
       thread: thread(),
       share: true,
@@ -281,33 +281,33 @@ const mountFor = async (
         (error: unknown) => log.error({ error: lineOf(error) }, 'the server died'),
       )
       .finally(logs.end)
-    return { mount, closed, wanted, log }
+    return { mount, closed, request, log }
   } catch (error) {
     end?.()
-    if (!(error instanceof MountError) || OWN_TROUBLE.has(error.code ?? '')) return lineOf(error)
-    tell(lineOf(error))
+    if (!(error instanceof MountError) || LOCAL_ERRORS.has(error.code ?? '')) return lineOf(error)
+    report(lineOf(error))
     return statusOf(error)
   } finally {
-    if (coming !== undefined) underWay.delete(coming)
+    if (pendingMount !== undefined) pending.delete(pendingMount)
   }
 }
 
 /** A mount that is in progress and not yet visible in mountinfo. */
-interface Coming {
+interface PendingMount {
   paths: readonly string[]
   mountpoint: string
   /** The mounts at the time of the request: a later list may contain this mount itself. */
   machine: Machine
 }
 
-const underWay = new Set<Coming>()
+const pending = new Set<PendingMount>()
 
 /**
  * Why a union may not be mounted while others are in progress: a path of one leads through the
  * mountpoint of the other.
  */
-const whyOwnAmong = (one: Coming): string | undefined => {
-  const others = [...underWay]
+const whyOwnAmongPending = (one: PendingMount): string | undefined => {
+  const others = [...pending]
   const mountpoints = others.map(other => other.mountpoint)
   return (
     whyOwn(one.paths, withMounts(one.machine, mountpoints)) ??
@@ -318,7 +318,7 @@ const whyOwnAmong = (one: Coming): string | undefined => {
 }
 
 /** The real path of a path that is safe to access; the path itself if it does not exist. */
-const realOf = (path: string): string => {
+const realPathOrSelf = (path: string): string => {
   try {
     return realpathSync.native(path)
   } catch {
@@ -330,7 +330,7 @@ const realOf = (path: string): string => {
  * Whether the client would run the same fusermount3. If unsure it returns false: a directory of the
  * client's PATH may lie on a file system that does not answer.
  */
-const hasSameFusermount = ({ PATH = '' }: Called['env'], machine: Machine): boolean =>
+const hasSameFusermount = ({ PATH = '' }: Invocation['env'], machine: Machine): boolean =>
   PATH === (process.env['PATH'] ?? '') ||
   (whyOwn(
     PATH.split(':').filter(directory => directory.startsWith('/')),
@@ -339,7 +339,7 @@ const hasSameFusermount = ({ PATH = '' }: Called['env'], machine: Machine): bool
     findFusermount(PATH) === findFusermount())
 
 /** A placeholder for the working directory. It marks the paths that are relative to it. */
-const HERE = '/\0'
+const CWD_PLACEHOLDER = '/\0'
 
 /**
  * Whether the union sees mounts below its layers. It does if the server may not make private mounts

@@ -15,23 +15,23 @@ export const SYSTEM_LOG = '/dev/log'
 const DAEMON = 3 << 3
 /** LOG_ERR, LOG_WARNING, ... of syslog(3). */
 const severities = { error: 3, warn: 4, info: 6, debug: 7 } as const
-type Told = keyof typeof severities
+type Severity = keyof typeof severities
 
 /** The datagram size that every reader of /dev/log accepts. */
 const MAX_BYTES = 8192
 
 const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ')
 
-const two = (n: number, filler = '0'): string => String(n).padStart(2, filler)
+const pad = (n: number, filler = '0'): string => String(n).padStart(2, filler)
 
 /** Mmm dd hh:mm:ss, in local time: RFC 3164, 4.1.2. */
-const stamp = (now: Date): string => {
-  const day = two(now.getDate(), ' ')
-  const time = [now.getHours(), now.getMinutes(), now.getSeconds()].map(n => two(n)).join(':')
+const timestamp = (now: Date): string => {
+  const day = pad(now.getDate(), ' ')
+  const time = [now.getHours(), now.getMinutes(), now.getSeconds()].map(n => pad(n)).join(':')
   return `${MONTHS[now.getMonth()]} ${day} ${time}`
 }
 
-const plain = (_key: string, value: unknown): unknown =>
+const bigintToString = (_key: string, value: unknown): unknown =>
   typeof value === 'bigint' ? String(value) : value
 
 /**
@@ -39,14 +39,16 @@ const plain = (_key: string, value: unknown): unknown =>
  * characters in the message become blanks.
  */
 export const systemLine = (
-  told: Told,
+  severity: Severity,
   fields: Record<string, unknown>,
   message: string,
   now: Date,
 ): Buffer => {
-  const more = Object.keys(fields).length === 0 ? '' : ` ${JSON.stringify(fields, plain)}`
+  const more = Object.keys(fields).length === 0 ? '' : ` ${JSON.stringify(fields, bigintToString)}`
   const text = `${message.replaceAll(/\p{Cc}+/gu, ' ')}${more}`
-  const line = Buffer.from(`<${DAEMON | severities[told]}>${stamp(now)} tsoverlay[${pid}]: ${text}`)
+  const line = Buffer.from(
+    `<${DAEMON | severities[severity]}>${timestamp(now)} tsoverlay[${pid}]: ${text}`,
+  )
   return line.subarray(0, MAX_BYTES)
 }
 
@@ -74,15 +76,16 @@ export const systemLogger = (level: LogLevel, path = SYSTEM_LOG): Logger => {
     }
   }
   const method =
-    (told: Told): LogMethod =>
+    (severity: Severity): LogMethod =>
     (fields, message) => {
-      if (logLevels.indexOf(told) >= least) send(systemLine(told, fields, message, new Date()))
+      if (logLevels.indexOf(severity) >= least)
+        send(systemLine(severity, fields, message, new Date()))
     }
   return {
     debug: method('debug'),
     info: method('info'),
     warn: method('warn'),
     error: method('error'),
-    isLevelEnabled: asked => logLevels.indexOf(asked) >= least,
+    isLevelEnabled: level => logLevels.indexOf(level) >= least,
   }
 }

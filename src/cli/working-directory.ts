@@ -6,21 +6,21 @@ import { chdir, cwd } from 'node:process'
  * Replaces the working directory if it was removed. Paths relative to it are not found, and the
  * error message shows the reason.
  */
-const GONE = '/(the working directory was removed)'
+const REMOVED = '/(the working directory was removed)'
 
-let known: string | undefined
+let cached: string | undefined
 
 /**
  * The working directory at start-up. If it was removed the process changes to /, because a thread
  * can't be started in a removed directory. So call it before starting a thread.
  */
 export const workingDirectory = (): string => {
-  if (known !== undefined) return known
+  if (cached !== undefined) return cached
   try {
-    known = cwd()
+    cached = cwd()
   } catch {
-    known = GONE
+    cached = REMOVED
     chdir('/')
   }
-  return known
+  return cached
 }

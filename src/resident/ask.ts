@@ -10,7 +10,7 @@ import { descriptorsOf, readDescriptor, tellPipe } from '../sys/descriptors.js'
 import { answerName, LINE_MAX, type Answers, type Counters } from '../server/questions.js'
 
 /** A server that is stopped or dead never answers. */
-const PATIENCE_MS = 1000
+const TIMEOUT_MS = 1000
 const POLL_MS = 2
 
 /**
@@ -19,11 +19,11 @@ const POLL_MS = 2
  * @param device asks for one mount only; otherwise for all
  * @returns undefined if no answer arrives in time
  */
-export const ask = (
+export const askCounters = (
   pid: number,
   fd: number | undefined,
   device?: string,
-): Promise<Answers | undefined> => put<Counters>(pid, fd, device === undefined ? [] : [device])
+): Promise<Answers | undefined> => query<Counters>(pid, fd, device === undefined ? [] : [device])
 
 /**
  * Asks which layers of a mount serve a path, which starts at the mount's root.
@@ -36,10 +36,10 @@ export const askWhich = async (
   path: string,
 ): Promise<Answer | undefined> => {
   const words = [device, Buffer.from(path).toString('base64url')]
-  return (await put<Answer>(pid, fd, words))?.[device]
+  return (await query<Answer>(pid, fd, words))?.[device]
 }
 
-const put = async <T>(
+const query = async <T>(
   pid: number,
   fd: number | undefined,
   words: readonly string[],
@@ -48,8 +48,8 @@ const put = async <T>(
   if (fd === undefined || fd < 0) return undefined
   const line = `${[token, ...words].join(' ')}\n`
   if (line.length > LINE_MAX || !tellPipe(pid, fd, line)) return undefined
-  for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
-    const answer = answerOf<T>(pid, token)
+  for (const until = Date.now() + TIMEOUT_MS; Date.now() < until;) {
+    const answer = readAnswer<T>(pid, token)
     if (answer !== undefined) return answer
     await new Promise(done => setTimeout(done, POLL_MS))
   }
@@ -57,7 +57,7 @@ const put = async <T>(
 }
 
 /** @returns undefined if the answer file does not exist yet, or is incomplete */
-const answerOf = <T>(pid: number, token: string): Answers<T> | undefined => {
+const readAnswer = <T>(pid: number, token: string): Answers<T> | undefined => {
   const name = `/memfd:${answerName(token)} `
   const fd = descriptorsOf(pid).find(([, target]) => target.startsWith(name))?.[0]
   if (fd === undefined) return undefined

@@ -11,10 +11,10 @@ import { basename, resolve } from 'node:path'
 import { hasOpen } from '../sys/descriptors.js'
 import { close } from '../sys/io.js'
 import { hasEnded, pidfdOpen, pidfdSignal } from '../sys/pidfd.js'
-import { identityOf, placeOf, type Identity } from './identity.js'
+import { identityOf, directoryKey, type Identity } from './identity.js'
 import { readProc, startOf } from './processes.js'
 
-export interface Called {
+export interface Invocation {
   /** The name under which the script was invoked, without directories. */
   name: string
   args: readonly string[]
@@ -50,7 +50,7 @@ export class Client {
     const pidfd = pidfdOpen(pid)
     if (pidfd < 0) return undefined
     const client = new Client(pid, startOf(pid) ?? '', pidfd, pipe)
-    if (client.waits()) return client
+    if (client.isWaiting()) return client
     close(pidfd)
     return undefined
   }
@@ -60,13 +60,13 @@ export class Client {
    * inspect it, for example if it has more capabilities. Then it is enough that it runs a script:
    * its identity is unreadable, so it is told to start a server of its own.
    */
-  waits(): boolean {
+  isWaiting(): boolean {
     return (hasOpen(this.pid, this.#pipe) ?? this.#isScript) && !this.hasEnded
   }
 
   /** Decided from /proc/PID/cmdline, which every process may read. */
   get #isScript(): boolean {
-    return scriptOf(words(readProc(this.pid, 'cmdline'))) !== undefined
+    return scriptOf(splitWords(readProc(this.pid, 'cmdline'))) !== undefined
   }
 
   get hasEnded(): boolean {
@@ -92,14 +92,14 @@ export class Client {
    * @param launcher `dev:ino` of the launcher script
    * @returns undefined if the client does not run the launcher script of this package
    */
-  called(launcher: string): Called | undefined {
+  invocation(launcher: string): Invocation | undefined {
     try {
-      const command = words(readProc(this.pid, 'cmdline'))
+      const command = splitWords(readProc(this.pid, 'cmdline'))
       const script = scriptOf(command)
       if (script === undefined) return undefined
-      const path = script.startsWith('/') ? script : resolve(this.here() ?? '/', script)
+      const path = script.startsWith('/') ? script : resolve(this.cwd() ?? '/', script)
       if (fileKey(path) !== launcher) return undefined
-      const env = words(readProc(this.pid, 'environ')).map(
+      const env = splitWords(readProc(this.pid, 'environ')).map(
         line => [line.replace(/=.*$/s, ''), line.replace(/^[^=]*=/, '')] as const,
       )
       return { name: basename(script), args: command.slice(2), env: Object.fromEntries(env) }
@@ -113,11 +113,11 @@ export class Client {
    * directory was removed, moved or covered by a mount.
    * @param isSafe says whether a path is safe to access
    */
-  here(isSafe: (path: string) => boolean = () => true): string | undefined {
+  cwd(isSafe: (path: string) => boolean = () => true): string | undefined {
     try {
       const link = `/proc/${this.pid}/cwd`
       const name = readlinkSync(link)
-      return isSafe(name) && placeOf(name) === placeOf(link) ? name : undefined
+      return isSafe(name) && directoryKey(name) === directoryKey(link) ? name : undefined
     } catch {
       return undefined
     }
@@ -138,7 +138,8 @@ const scriptOf = ([, word = '']: readonly string[]): string | undefined =>
   word === '' || word.startsWith('-') ? undefined : word
 
 /** Splits a list of words that end with NUL. */
-const words = (text: string | undefined): string[] => text?.replace(/\0$/, '').split('\0') ?? []
+const splitWords = (text: string | undefined): string[] =>
+  text?.replace(/\0$/, '').split('\0') ?? []
 
 /** `dev:ino`, which identifies a file. */
 export const fileKey = (path: string): string => {

@@ -30,7 +30,7 @@ export type Identity = ReadonlyMap<string, string>
  * Identifies the directory behind a link of /proc: the mount that it is reached through, and its
  * inode.
  */
-export const placeOf = (path: string): string => {
+export const directoryKey = (path: string): string => {
   const fd = openSync(path, O_PATH | constants.O_DIRECTORY | O_CLOEXEC)
   try {
     const mount = /^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1]
@@ -86,7 +86,7 @@ export const identityOf = (pid: number | 'self'): Identity | undefined => {
   try {
     for (const kind of namespaceKinds)
       identity.set(`${kind} namespace`, readlinkSync(`/proc/${pid}/ns/${kind}`))
-    identity.set('root directory', placeOf(`/proc/${pid}/root`))
+    identity.set('root directory', directoryKey(`/proc/${pid}/root`))
   } catch {
     return undefined
   }
@@ -113,5 +113,5 @@ export const filtersAreShared = (
 }
 
 /** The name of the first different item; undefined if both are equal. */
-export const difference = (one: Identity, other: Identity): string | undefined =>
-  [...one.keys()].find(name => one.get(name) !== other.get(name))
+export const difference = (a: Identity, b: Identity): string | undefined =>
+  [...a.keys()].find(name => a.get(name) !== b.get(name))

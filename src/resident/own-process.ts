@@ -20,7 +20,7 @@ import {
 } from 'node:fs'
 
 import { readMountInfo, type MountInfo } from '../host/proc-mounts.js'
-import { placeOf } from './identity.js'
+import { directoryKey } from './identity.js'
 
 /** File systems in memory or of the kernel itself; they depend on no other file system. */
 const MEMORY: ReadonlySet<string> = new Set([
@@ -66,9 +66,9 @@ const ON_DEVICE: ReadonlySet<string> = new Set([
 const DISK = /^(sd|hd|vd|xvd|nvme|mmcblk|sr|zram|ram|pmem|dasd|mtdblock)/
 
 /** The limit of symlinks in one path; the kernel's MAXSYMLINKS. */
-const MOST_LINKS = 40
+const MAX_LINKS = 40
 /** The limit of nested file systems (loop devices and device mapper). */
-const MOST_LEVELS = 8
+const MAX_LEVELS = 8
 
 export interface Machine {
   mounts: readonly MountInfo[]
@@ -90,10 +90,10 @@ export const thisMachine = (): Machine => ({
 /** The same machine after this server has mounted on `mountpoints`. */
 export const withMounts = (machine: Machine, mountpoints: readonly string[]): Machine => ({
   ...machine,
-  mounts: [...machine.mounts, ...mountpoints.map(mountpoint => ({ ...COMING, mountpoint }))],
+  mounts: [...machine.mounts, ...mountpoints.map(mountpoint => ({ ...PENDING_MOUNT, mountpoint }))],
 })
 
-const COMING = {
+const PENDING_MOUNT = {
   id: Number.NaN,
   device: '',
   root: '/',
@@ -106,7 +106,7 @@ const COMING = {
 /** @returns NaN if there is no /proc; then no mount is known */
 const rootMount = (): number => {
   try {
-    return Number(placeOf('/').split(':')[0])
+    return Number(directoryKey('/').split(':')[0])
   } catch {
     return Number.NaN
   }
@@ -172,12 +172,12 @@ class Walk {
   }
 
   whyNot(path: string, level = 0): string | undefined {
-    const left = path.split('/').toReversed()
+    const remaining = path.split('/').toReversed()
     let at = ''
     let links = 0
     let why = this.#whyNotOn('/', level)
-    while (why === undefined && left.length > 0) {
-      const name = left.pop() ?? ''
+    while (why === undefined && remaining.length > 0) {
+      const name = remaining.pop() ?? ''
       if (name === '' || name === '.') continue
       if (name === '..') {
         at = at.slice(0, Math.max(0, at.lastIndexOf('/')))
@@ -188,11 +188,11 @@ class Walk {
       if (why !== undefined) break
       const target = linkAt(next)
       if (target === undefined) at = next
-      else if (++links > MOST_LINKS)
+      else if (++links > MAX_LINKS)
         break // open(2) fails with ELOOP
       else if (isMagic(next)) return 'leads through a link of /proc'
       else {
-        left.push(...target.split('/').toReversed())
+        remaining.push(...target.split('/').toReversed())
         if (target.startsWith('/')) at = ''
       }
     }
@@ -233,7 +233,7 @@ class Walk {
 
   /** @param device `major:minor` */
   #whyNotDevice(device: string, about: string, level: number): string | undefined {
-    if (level >= MOST_LEVELS) return about
+    if (level >= MAX_LEVELS) return about
     let directory: string
     try {
       directory = realpathSync(`${this.#machine.sys}/dev/block/${device}`)

@@ -28,25 +28,27 @@ export interface PipeHolder {
 const FD = 3
 
 /**
- * @param into the write end. If this process is the holder it is never closed: its descriptor
+ * @param writeEnd the write end. If this process is the holder it is never closed: its descriptor
  *   number must not be reused for another file, which a client would then write to.
  */
 export const holdPipe = (
-  into: number,
+  writeEnd: number,
   needsAnother = !hasCap(CAP_SYS_PTRACE) && hasAnyCap(),
 ): PipeHolder =>
-  needsAnother ? startHolder(into) : { ...named(process.pid, into), onEnd: () => {}, end: () => {} }
+  needsAnother
+    ? startHolder(writeEnd)
+    : { ...describe(process.pid, writeEnd), onEnd: () => {}, end: () => {} }
 
-const named = (pid: number, fd: number): Pick<PipeHolder, 'pid' | 'start' | 'path'> => ({
+const describe = (pid: number, fd: number): Pick<PipeHolder, 'pid' | 'start' | 'path'> => ({
   pid,
   start: startOf(pid) ?? '',
   path: pathOf(pid, fd),
 })
 
 /** @throws {Error} no process can be created */
-const startHolder = (into: number): PipeHolder => {
+const startHolder = (writeEnd: number): PipeHolder => {
   const child = spawn('/bin/sh', ['-c', 'read -r _', 'tsoverlay-pipe'], {
-    stdio: ['pipe', 'ignore', 'ignore', into],
+    stdio: ['pipe', 'ignore', 'ignore', writeEnd],
     detached: true,
     cwd: '/',
     env: {},
@@ -56,10 +58,10 @@ const startHolder = (into: number): PipeHolder => {
   child.unref()
   const input = child.stdin as (NodeJS.WritableStream & { unref?: () => void }) | null
   input?.unref?.()
-  close(into)
+  close(writeEnd)
   if (child.pid === undefined) throw new Error('no process can be created')
   return {
-    ...named(child.pid, FD),
+    ...describe(child.pid, FD),
     onEnd: ended => void child.once('exit', ended),
     end: () => void input?.end(),
   }

@@ -63,7 +63,7 @@ const openDirectory = (path: string): number =>
  * Runs `change` with the directory `top` locked against other servers.
  * @returns false if it is locked for too long
  */
-const locked = (top: string, change: () => void): boolean => {
+const withLock = (top: string, change: () => void): boolean => {
   const fd = openDirectory(top)
   try {
     for (let tries = 0; flock(fd, LOCK_EX | LOCK_NB) < 0; tries++) {
@@ -78,7 +78,7 @@ const locked = (top: string, change: () => void): boolean => {
 }
 
 /** The request pipe. */
-interface Pipe {
+interface RequestPipe {
   /**
    * The read end. This process or the holder keeps the write end open, so the read end never
    * reaches the end of the file.
@@ -89,7 +89,7 @@ interface Pipe {
   holder: PipeHolder
 }
 
-const makePipe = (): Pipe => {
+const createPipe = (): RequestPipe => {
   const ends = pipe()
   if (typeof ends === 'number') throw new Error('no pipe can be made')
   const [from, into] = ends
@@ -111,7 +111,7 @@ export class Registration {
     directory: string,
     kind: string,
     inode: bigint,
-    { from, name, holder }: Pipe,
+    { from, name, holder }: RequestPipe,
   ) {
     this.directory = directory
     this.from = from
@@ -128,46 +128,46 @@ export class Registration {
    * @param unanswered the process id of a server that did not answer; this process replaces it
    * @returns a text: why it can't register
    */
-  static make(directory: string, stays = false, unanswered = 0): Registration | string {
+  static create(directory: string, stays = false, unanswered = 0): Registration | string {
     const top = dirname(directory)
     const why = prepareDirectory(top)
     if (why !== undefined) return `${top} ${why}`
     // Clients ignore this name.
-    const fresh = `${top}/.new-${process.pid}`
-    let made: Registration | string = `${top} is locked`
+    const temporary = `${top}/.new-${process.pid}`
+    let result: Registration | string = `${top} is locked`
     try {
-      mkdirSync(fresh, { mode: 0o700 })
-      const requests = makePipe()
+      mkdirSync(temporary, { mode: 0o700 })
+      const requests = createPipe()
       const kind = stays ? STAYS : 'lingers'
-      writePid(fresh, kind, requests.holder)
-      locked(top, () => {
+      writePid(temporary, kind, requests.holder)
+      withLock(top, () => {
         const other = registeredIn(directory)
         // A replaced server that only lingers ends when its mounts have ended.
-        const yields = other?.pid === unanswered || (stays && other?.stays === false)
-        if (other !== undefined && !yields) {
-          made = `process ${other.pid} has registered`
+        const isReplaceable = other?.pid === unanswered || (stays && other?.stays === false)
+        if (other !== undefined && !isReplaceable) {
+          result = `process ${other.pid} has registered`
           return
         }
-        discard(directory)
-        renameSync(fresh, directory)
-        made = new Registration(directory, kind, inodeOf(directory), requests)
+        removeDirectory(directory)
+        renameSync(temporary, directory)
+        result = new Registration(directory, kind, inodeOf(directory), requests)
       })
-      if (typeof made === 'string') {
+      if (typeof result === 'string') {
         close(requests.from)
         requests.holder.end()
       }
     } catch (error) {
-      made = error instanceof Error ? error.message : String(error)
+      result = error instanceof Error ? error.message : String(error)
     }
-    if (typeof made === 'string') rmSync(fresh, { recursive: true, force: true })
-    return made
+    if (typeof result === 'string') rmSync(temporary, { recursive: true, force: true })
+    return result
   }
 
   /**
    * Whether the directory still belongs to this server. Another server replaces a server that does
    * not answer.
    */
-  get isKnown(): boolean {
+  get isCurrent(): boolean {
     try {
       return inodeOf(this.directory) === this.#inode
     } catch {
@@ -186,7 +186,7 @@ export class Registration {
    */
   hide(): void {
     this.#change(() => {
-      if (this.isKnown) writePid(this.directory, this.#kind)
+      if (this.isCurrent) writePid(this.directory, this.#kind)
     })
   }
 
@@ -196,7 +196,7 @@ export class Registration {
    */
   end(): void {
     this.#change(() => {
-      if (this.isKnown) discard(this.directory)
+      if (this.isCurrent) removeDirectory(this.directory)
     })
     this.#holder.end()
   }
@@ -204,7 +204,7 @@ export class Registration {
   /** Another server may replace the directory at any time, but not while it is locked. */
   #change(change: () => void): void {
     try {
-      locked(dirname(this.directory), change)
+      withLock(dirname(this.directory), change)
     } catch {
       // the parent directory is gone
     }
@@ -222,7 +222,7 @@ const writePid = (directory: string, kind: string, holder?: PipeHolder): void =>
 }
 
 /** Removes the directory atomically. */
-const discard = (directory: string): void => {
+const removeDirectory = (directory: string): void => {
   const old = `${dirname(directory)}/.old-${process.pid}`
   try {
     renameSync(directory, old)

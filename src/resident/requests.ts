@@ -24,7 +24,7 @@ import type { Registration } from './registration.js'
  * that has given up may already run Node when the signal arrives; SIGUSR1 would make Node open a
  * debugger port.
  */
-const LOOK = constants.signals.SIGURG
+const ANSWER_SIGNAL = constants.signals.SIGURG
 
 /** After this time the client is told that its request was taken. The client waits 2 s for that. */
 const TAKEN_MS = 300
@@ -46,33 +46,33 @@ export type Answer =
       undo?: () => Promise<void>
     }
 
-export type Take = (client: Client) => Promise<Answer>
+export type Handler = (client: Client) => Promise<Answer>
 
 /** The limit of mounts that are in progress at a time. */
-const MOST = 16
+const MAX_IN_PROGRESS = 16
 
 /** Longer than any line that a client writes. */
 const LINE_MAX = 64
 
 export class Requests {
   readonly #registration: Registration
-  readonly #take: Take
+  readonly #handle: Handler
   readonly #input: Socket
   /** The clients, keyed by `PID START`. A client stays until it has been answered and has ended. */
   readonly #clients = new Map<string, Client>()
   readonly #answered = new Set<Client>()
   /** Clients whose mount has not been started. */
   readonly #waiting: [client: Client, timer: NodeJS.Timeout][] = []
-  #underWay = 0
+  #inProgress = 0
   #rest = ''
   #sweeper: NodeJS.Timeout | undefined
 
-  constructor(registration: Registration, take: Take) {
+  constructor(registration: Registration, handle: Handler) {
     this.#registration = registration
-    this.#take = take
+    this.#handle = handle
     this.#input = new Socket({ fd: registration.from, readable: true, writable: false })
     this.#input.setEncoding('latin1')
-    this.#input.on('data', (text: string) => this.#hear(text))
+    this.#input.on('data', (text: string) => this.#onData(text))
     this.#input.on('error', () => {}) // no client can ask after that
   }
 
@@ -83,25 +83,25 @@ export class Requests {
     return this.#clients.size
   }
 
-  #hear(text: string): void {
+  #onData(text: string): void {
     const lines = `${this.#rest}${text}`.split('\n')
     this.#rest = lines.pop()?.slice(-LINE_MAX) ?? ''
-    for (const line of lines) if (/^[1-9]\d{0,9}$/.test(line)) this.#enter(Number(line))
-    this.#next()
+    for (const line of lines) if (/^[1-9]\d{0,9}$/.test(line)) this.#add(Number(line))
+    this.#startNext()
   }
 
-  #enter(pid: number): void {
+  #add(pid: number): void {
     const client = Client.find(pid, this.#registration.pipe)
     // The client has given up, or has already been answered.
-    if (client === undefined) return void this.#drop(this.#pathOf(pid, 'answer'))
+    if (client === undefined) return void this.#remove(this.#pathOf(pid, 'answer'))
     const key = `${client.pid} ${client.start}`
     if (this.#clients.has(key)) return client.close()
     this.#clients.set(key, client)
     this.#sweeper ??= setInterval(() => this.#sweep(), SWEEP_MS)
     // If the client has to wait for others, it is told at once.
-    const isNext = this.#underWay === 0 && this.#waiting.length === 0
-    const tell = (): void => void (client.waits() && client.signal(LOOK))
-    const timer = setTimeout(tell, isNext ? TAKEN_MS : 0)
+    const isNext = this.#inProgress === 0 && this.#waiting.length === 0
+    const confirm = (): void => void (client.isWaiting() && client.signal(ANSWER_SIGNAL))
+    const timer = setTimeout(confirm, isNext ? TAKEN_MS : 0)
     this.#waiting.push([client, timer])
   }
 
@@ -109,24 +109,24 @@ export class Requests {
    * Starts one mount per turn of the event loop: a mount contains long synchronous parts, and
    * timers must run between two mounts.
    */
-  #next(): void {
-    if (this.#underWay >= MOST) return
+  #startNext(): void {
+    if (this.#inProgress >= MAX_IN_PROGRESS) return
     const [client, timer] = this.#waiting.shift() ?? []
     if (client === undefined) return
     void this.#answer(client).finally(() => clearTimeout(timer))
-    if (this.#waiting.length > 0) setImmediate(() => this.#next())
+    if (this.#waiting.length > 0) setImmediate(() => this.#startNext())
   }
 
   async #answer(client: Client): Promise<void> {
     let answer: Answer
-    this.#underWay++
+    this.#inProgress++
     try {
-      answer = await this.#take(client)
+      answer = await this.#handle(client)
     } catch (error) {
       answer = { kind: 'own', why: String(error) }
     }
-    this.#underWay--
-    this.#next()
+    this.#inProgress--
+    this.#startNext()
     const committed = this.#commit(client, answer)
     this.#answered.add(client)
     if (!committed && answer.kind === 'done') await answer.undo?.()
@@ -134,24 +134,27 @@ export class Requests {
 
   /** @returns false if the client does not wait any more */
   #commit(client: Client, answer: Answer): boolean {
-    if (!client.waits()) return false
+    if (!client.isWaiting()) return false
     const lines = answer.kind === 'own' ? ['own', answer.why] : [answer.status, ...answer.lines]
     // The answer file appears atomically with its whole content.
-    const [fresh, file] = [this.#pathOf(client.pid, '.fresh'), this.#pathOf(client.pid, 'answer')]
+    const [temporary, file] = [
+      this.#pathOf(client.pid, '.fresh'),
+      this.#pathOf(client.pid, 'answer'),
+    ]
     try {
       // `wx` creates a new file and follows no symlink.
-      rmSync(fresh, { force: true })
-      writeFileSync(fresh, `${lines.join('\n')}\n`, { mode: 0o600, flag: 'wx' })
+      rmSync(temporary, { force: true })
+      writeFileSync(temporary, `${lines.join('\n')}\n`, { mode: 0o600, flag: 'wx' })
     } catch {
-      return this.#drop(fresh)
+      return this.#remove(temporary)
     }
-    const [from, to] = [toByteString(fresh), toByteString(file)]
+    const [from, to] = [toByteString(temporary), toByteString(file)]
     if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) >= 0)
-      return client.signal(LOOK) >= 0
-    return this.#drop(fresh)
+      return client.signal(ANSWER_SIGNAL) >= 0
+    return this.#remove(temporary)
   }
 
-  #drop(file: string): false {
+  #remove(file: string): false {
     try {
       rmSync(file, { force: true })
     } catch {
@@ -170,7 +173,7 @@ export class Requests {
       this.#clients.delete(key)
       this.#answered.delete(client)
       client.close()
-      this.#drop(this.#pathOf(client.pid, 'answer'))
+      this.#remove(this.#pathOf(client.pid, 'answer'))
     }
     if (this.#clients.size > 0) return
     clearInterval(this.#sweeper)

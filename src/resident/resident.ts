@@ -5,7 +5,7 @@
 
 import { fileURLToPath } from 'node:url'
 
-import { fileKey, type Called, type Client } from './client.js'
+import { fileKey, type Invocation, type Client } from './client.js'
 import { difference, filtersAreShared, identityOf, type Identity } from './identity.js'
 import { hasNeighbours, readProc } from './processes.js'
 import { Registration } from './registration.js'
@@ -26,7 +26,7 @@ export interface ResidentOptions {
   stays: boolean
   /** Accept clients of every cgroup, because this process does not end with a client's cgroup. */
   allCgroups: boolean
-  take: (client: Client, called: Called) => Promise<Answer>
+  handle: (client: Client, invocation: Invocation) => Promise<Answer>
   /**
    * The resource that is too scarce for a further mount, which then gets another server; undefined
    * if there is none.
@@ -46,7 +46,7 @@ export interface Hosted {
 /** The delay after hiding the pipe, for clients that have already opened it. */
 const LAST_REQUESTS_MS = 30
 /** How often to check that the directory still exists and belongs to this server. */
-const PLACE_MS = 5000
+const CHECK_DIRECTORY_MS = 5000
 /** How often a server without mounts checks whether a possible client exists. */
 const NEIGHBOURS_MS = 1000
 /** How long to wait for clients to read their answers. */
@@ -55,7 +55,7 @@ const LAST_ANSWERS_MS = 1000
 const pause = (ms: number): Promise<void> => new Promise(done => setTimeout(done, ms))
 
 /** `dev:ino` of the launcher script, which clients run. */
-const launcher = (): string | undefined => {
+const launcherScript = (): string | undefined => {
   try {
     return fileKey(fileURLToPath(new URL('../cli/tsoverlay', import.meta.url)))
   } catch {
@@ -72,7 +72,7 @@ export class Resident {
   readonly #requests: Requests
   readonly #mounts = new Set<Hosted>()
   /** The number of requests that are in progress. */
-  #underWay = 0
+  #inProgress = 0
   #ending = false
   #timer: NodeJS.Timeout | undefined
   #neighbours: NodeJS.Timeout | undefined
@@ -96,15 +96,15 @@ export class Resident {
     this.ended = new Promise(resolve => {
       this.#resolve = resolve
     })
-    this.#requests = new Requests(registration, client => this.#take(client))
+    this.#requests = new Requests(registration, client => this.#handle(client))
     process.on('exit', this.#onExit)
     registration.onLost(() => this.leave())
     this.#watch = setInterval(() => {
       // A server that was replaced gets no further requests.
-      if (!registration.isKnown) this.leave()
-    }, PLACE_MS).unref()
+      if (!registration.isCurrent) this.leave()
+    }, CHECK_DIRECTORY_MS).unref()
     for (const mount of mounts) this.add(mount)
-    this.#look()
+    this.#update()
   }
 
   /**
@@ -114,28 +114,28 @@ export class Resident {
   static start(options: ResidentOptions, mounts: readonly Hosted[] = []): Resident | string {
     const directory = serverDirectory()
     if (directory === undefined) return "there is no directory that is this user's alone"
-    const script = launcher()
+    const script = launcherScript()
     const identity = identityOf('self')
     if (script === undefined || identity === undefined) return '/proc or the launcher is missing'
     if (!filtersAreShared(identity)) return 'it has seccomp filters that process 1 has not'
-    const registration = Registration.make(directory, options.stays, options.unanswered)
+    const registration = Registration.create(directory, options.stays, options.unanswered)
     if (typeof registration === 'string') return registration
     return new Resident(options, identity, script, registration, mounts)
   }
 
   add(mount: Hosted): void {
     this.#mounts.add(mount)
-    const gone = (): void => {
+    const remove = (): void => {
       this.#mounts.delete(mount)
-      this.#tell()
-      this.#look()
+      this.#reportMounts()
+      this.#update()
     }
-    mount.closed.then(gone, gone)
-    this.#tell()
-    this.#look()
+    mount.closed.then(remove, remove)
+    this.#reportMounts()
+    this.#update()
   }
 
-  #tell(): void {
+  #reportMounts(): void {
     this.#options.onChange([...this.#mounts].map(({ mountpoint }) => mountpoint))
   }
 
@@ -144,22 +144,22 @@ export class Resident {
     if (this.#ending) return
     this.#ending = true
     clearInterval(this.#watch)
-    this.#look()
+    this.#update()
     void this.#unregister()
   }
 
-  async #take(client: Client): Promise<Answer> {
+  async #handle(client: Client): Promise<Answer> {
     const refusal = this.#refusal(client)
     if (refusal !== undefined) return { kind: 'own', why: refusal }
-    const called = client.called(this.#launcher)
-    if (called === undefined) return { kind: 'own', why: 'it does not run the launcher' }
-    this.#underWay++
-    this.#look()
+    const invocation = client.invocation(this.#launcher)
+    if (invocation === undefined) return { kind: 'own', why: 'it does not run the launcher' }
+    this.#inProgress++
+    this.#update()
     try {
-      return await this.#options.take(client, called)
+      return await this.#options.handle(client, invocation)
     } finally {
-      this.#underWay--
-      this.#look()
+      this.#inProgress--
+      this.#update()
     }
   }
 
@@ -168,22 +168,22 @@ export class Resident {
     if (this.#ending) return 'the server ends'
     const identity = client.identity()
     if (identity === undefined) return 'it is gone'
-    const other = difference(this.#identity, identity)
-    if (other !== undefined) return other
+    const different = difference(this.#identity, identity)
+    if (different !== undefined) return different
     if (!this.#options.allCgroups && client.cgroup !== this.#cgroup) return 'cgroup'
     const lacking = this.#options.lacks()
     if (lacking !== undefined) this.leave()
     return lacking
   }
 
-  #look(): void {
+  #update(): void {
     clearTimeout(this.#timer)
     clearInterval(this.#neighbours)
     this.#timer = undefined
-    if (this.#mounts.size > 0 || this.#underWay > 0) return
+    if (this.#mounts.size > 0 || this.#inProgress > 0) return
     if (this.#ending) void this.#end()
     // A server that was replaced gets no further requests.
-    else if (this.#options.linger === 0 || !this.#registration.isKnown) this.leave()
+    else if (this.#options.linger === 0 || !this.#registration.isCurrent) this.leave()
     else if (this.#options.linger !== Infinity) {
       this.#timer = setTimeout(() => this.leave(), this.#options.linger)
       // Each command of rootless buildah creates namespaces of its own, which no other process
@@ -212,7 +212,7 @@ export class Resident {
 
   async #end(): Promise<void> {
     await this.#unregister()
-    if (this.#mounts.size > 0 || this.#underWay > 0) return
+    if (this.#mounts.size > 0 || this.#inProgress > 0) return
     process.off('exit', this.#onExit)
     this.#resolve()
   }

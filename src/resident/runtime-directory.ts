@@ -26,14 +26,14 @@ export const namespaceKinds = ['mnt', 'pid', 'net', 'time', 'user'].filter(kind 
   existsSync(`/proc/self/ns/${kind}`),
 )
 
-export interface Who {
+export interface Owner {
   uid: number
   /** Whether the process is in the initial user namespace. */
   initial: boolean
   env: Readonly<Record<string, string | undefined>>
 }
 
-const self = (): Who => ({
+const currentOwner = (): Owner => ({
   uid: process.geteuid?.() ?? -1,
   initial: inInitialNamespace(),
   env: process.env,
@@ -56,7 +56,9 @@ export const whyForeign = (path: string, uid: number): string | undefined => {
 }
 
 /** `BASE/NAME`; undefined if there is no safe directory or if resident servers are turned off. */
-export const runtimeDirectory = ({ uid, initial, env }: Who = self()): string | undefined => {
+export const runtimeDirectory = (
+  { uid, initial, env }: Owner = currentOwner(),
+): string | undefined => {
   const name = env[NAME] ?? DEFAULT_NAME
   if (name === '' || name.startsWith('.') || name.includes('/')) return undefined
   if (uid === 0 && initial) return `/run/${name}`
@@ -69,7 +71,7 @@ export const runtimeDirectory = ({ uid, initial, env }: Who = self()): string | 
  * Creates the directory if it is missing.
  * @returns why it can't be used; undefined if it can
  */
-export const prepareDirectory = (path: string, uid = self().uid): string | undefined => {
+export const prepareDirectory = (path: string, uid = currentOwner().uid): string | undefined => {
   try {
     mkdirSync(path, { mode: 0o700 })
   } catch {

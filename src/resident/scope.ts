@@ -9,7 +9,7 @@ import { existsSync } from 'node:fs'
 
 import { readProc } from './processes.js'
 
-const PATIENCE_MS = 2000
+const TIMEOUT_MS = 2000
 const POLL_MS = 5
 
 const manager = 'org.freedesktop.systemd1'
@@ -42,24 +42,24 @@ export const scopeArguments = (pid: number, user: boolean): string[] => [
 
 /**
  * Moves this process into a scope of its own.
- * @param sign a path that exists if systemd runs
+ * @param systemdPath a path that exists if systemd runs
  * @returns whether it has been moved
  */
-export const moveToScope = async (sign = '/run/systemd/system'): Promise<boolean> => {
-  if (!existsSync(sign)) return false
-  const before = readProc('self', 'cgroup')
-  if (!(await ran('busctl', scopeArguments(process.pid, process.geteuid?.() !== 0)))) return false
+export const moveToScope = async (systemdPath = '/run/systemd/system'): Promise<boolean> => {
+  if (!existsSync(systemdPath)) return false
+  const previous = readProc('self', 'cgroup')
+  if (!(await run('busctl', scopeArguments(process.pid, process.geteuid?.() !== 0)))) return false
   // systemd replies before it has moved the process.
-  for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
-    if (readProc('self', 'cgroup') !== before) return true
+  for (const until = Date.now() + TIMEOUT_MS; Date.now() < until;) {
+    if (readProc('self', 'cgroup') !== previous) return true
     await new Promise(done => setTimeout(done, POLL_MS))
   }
   return false
 }
 
-const ran = (program: string, args: string[]): Promise<boolean> =>
+const run = (program: string, args: string[]): Promise<boolean> =>
   new Promise(resolve => {
-    const child = spawn(program, args, { stdio: 'ignore', cwd: '/', timeout: PATIENCE_MS })
+    const child = spawn(program, args, { stdio: 'ignore', cwd: '/', timeout: TIMEOUT_MS })
     child.once('error', () => resolve(false))
     child.once('exit', status => resolve(status === 0))
   })

@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs'
 
 import { mountedUnions } from '../../host/mounted-unions.js'
-import { ask } from '../../resident/ask.js'
+import { askCounters } from '../../resident/ask.js'
 import type { Answers } from '../../server/questions.js'
 import { age, oneWord, size, table } from '../table.js'
 
@@ -36,11 +36,11 @@ export const listMounts = async (now = Date.now()): Promise<Listed[]> => {
       const marker = server?.marker
       const pid = server?.pids[0]
       if (pid !== undefined && !answers.has(pid)) {
-        answers.set(pid, ask(pid, marker?.questions))
+        answers.set(pid, askCounters(pid, marker?.questions))
         memory.set(pid, memoryOf(server?.pids ?? []))
       }
-      const told = pid === undefined ? undefined : await answers.get(pid)
-      const requests = told?.[mount.device]?.['requests']
+      const answer = pid === undefined ? undefined : await answers.get(pid)
+      const requests = answer?.[mount.device]?.['requests']
       return {
         mountpoint: mount.mountpoint,
         lower: marker?.lower ?? null,
@@ -78,7 +78,7 @@ const memoryOf = (pids: readonly number[]): number | null => {
 const HEADINGS = ['MOUNTPOINT', 'PID', 'MODE', 'AGE', 'REQUESTS', 'MEMORY', 'MOUNTS', 'LAYERS']
 const NUMBERS = new Set([1, 3, 4, 5, 6])
 
-const text = <T>(value: T | null, show: (value: T) => string = String): string =>
+const orDash = <T>(value: T | null, show: (value: T) => string = String): string =>
   value === null ? '-' : show(value)
 
 /** The layers as text for a person: commas and colons in paths are not escaped. */
@@ -94,12 +94,12 @@ export const rowsOf = (mounts: readonly Listed[]): string[][] => [
   HEADINGS,
   ...mounts.map(one => [
     oneWord(one.mountpoint),
-    text(one.pid),
-    text(one.io, oneWord),
-    text(one.age, age),
-    text(one.requests),
-    text(one.memory, size),
-    text(one.mounts),
+    orDash(one.pid),
+    orDash(one.io, oneWord),
+    orDash(one.age, age),
+    orDash(one.requests),
+    orDash(one.memory, size),
+    orDash(one.mounts),
     layersOf(one),
   ]),
 ]

@@ -4,7 +4,7 @@ import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 
 import { logLevels, type LogLevel } from '../../log.js'
 import type { Transport } from '../../server/mount.js'
-import type { MountCommand } from '../wanted.js'
+import type { MountCommand } from '../mount-request.js'
 
 interface MountFlags {
   options: string[]

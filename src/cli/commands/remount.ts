@@ -23,7 +23,7 @@ import { say } from '../say.js'
 import { findMount } from './umount.js'
 import { checkUnknown, type OnUnknown } from '../../config/unknown-options.js'
 
-const WORD = 'remount'
+const REMOUNT = 'remount'
 
 /**
  * Options that the kernel shows for a FUSE mount beside its flags (fs/fuse/inode.c:
@@ -35,7 +35,7 @@ const SHOWN = /^(?:user_id|group_id|max_read|blksize|rootmode|fd)=\d+$/
 
 /** Whether the values of `-o` contain `remount`. */
 export const isRemount = (lists: readonly string[]): boolean =>
-  lists.flatMap(splitOptions).includes(WORD)
+  lists.flatMap(splitOptions).includes(REMOUNT)
 
 /** The option names for a mount's flags. /proc shows no name for strictatime. */
 const wordsOf = (options: string): string[] => {
@@ -46,10 +46,10 @@ const wordsOf = (options: string): string[] => {
 /**
  * Computes the MS_* flags after a remount: the current flags, then the given options. The last
  * option wins. mount(8) passes all of them.
- * @param there the mount's options in mountinfo
+ * @param current the mount's options in mountinfo
  */
-export const remountFlags = (there: string, lists: readonly string[]): number =>
-  [...wordsOf(there), ...lists.flatMap(splitOptions)].filter(isMountFlag).reduce(addMountFlag, 0)
+export const remountFlags = (current: string, lists: readonly string[]): number =>
+  [...wordsOf(current), ...lists.flatMap(splitOptions)].filter(isMountFlag).reduce(addMountFlag, 0)
 
 /** The MS_* flags that decide which reads update access times (kernel: path_mount). */
 const atimeOf = (flags: number): number => {
@@ -65,7 +65,7 @@ const atimeOf = (flags: number): number => {
 export const remount = (path: string, lists: readonly string[], onUnknown: OnUnknown): void => {
   const others = lists.map(list =>
     splitOptions(list)
-      .filter(item => item !== WORD && !SHOWN.test(item))
+      .filter(item => item !== REMOUNT && !SHOWN.test(item))
       .join(','),
   )
   const options = parseMountOptions(others, '/') // the paths are not used

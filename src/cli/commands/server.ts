@@ -11,23 +11,23 @@ import { hasEnded, pidfdOpen, pidfdSignal } from '../../sys/pidfd.js'
 import { setsid } from '../../sys/proc.js'
 import { startOf } from '../../resident/processes.js'
 import { ExitCode } from '../exit-codes.js'
-import { tellLive } from '../background.js'
+import { signalLive } from '../background.js'
 import { say } from '../say.js'
 import type { Background } from '../serve.js'
 import { handleSignals } from '../signals.js'
-import { dropStandardError, openNowhere } from '../standard-error.js'
+import { detachStandardError, openDevNull } from '../standard-error.js'
 import { stay } from '../stay.js'
 import { systemLogger } from '../syslog.js'
 
 /** How long `stop` waits for the server to unmount everything and end. */
-const PATIENCE_MS = 30_000
+const STOP_TIMEOUT_MS = 30_000
 const POLL_MS = 10
 const SIGTERM = 15
 
 /** @param linger in seconds */
 export const startServer = async (linger: number, background: Background): Promise<number> => {
   setsid()
-  const nowhere = openNowhere()
+  const devNull = openDevNull()
   chdir('/')
   const log = systemLogger('warn')
   const signals = handleSignals(log)
@@ -41,8 +41,8 @@ export const startServer = async (linger: number, background: Background): Promi
     thread: background.thread,
     onRegistered: leave => {
       // If the parent has ended, no process expects this server.
-      if (!tellLive(background.launcher)) leave()
-      dropStandardError(nowhere)
+      if (!signalLive(background.parent)) leave()
+      detachStandardError(devNull)
     },
   })
   if (why === undefined) return ExitCode.OK
@@ -71,7 +71,7 @@ export const stopServer = async (): Promise<number> => {
       say(`tsoverlay: process ${pid} can't be told to end`)
       return ExitCode.FAILED
     }
-    for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
+    for (const until = Date.now() + STOP_TIMEOUT_MS; Date.now() < until;) {
       if (hasEnded(pidfd)) return ExitCode.OK
       await new Promise(done => setTimeout(done, POLL_MS))
     }
@@ -79,7 +79,7 @@ export const stopServer = async (): Promise<number> => {
     close(pidfd)
   }
   say(
-    `tsoverlay: process ${pid} has not ended within ${PATIENCE_MS / 1000} seconds: a file of a mount is still open, or a task for the disk is under way`,
+    `tsoverlay: process ${pid} has not ended within ${STOP_TIMEOUT_MS / 1000} seconds: a file of a mount is still open, or a task for the disk is under way`,
   )
   return ExitCode.STILL_SERVED
 }
@@ -105,13 +105,13 @@ export const showServer = (json: boolean): number => {
           }),
         )
   if (json) {
-    const told = server === undefined ? {} : { pid: server.pid, stays: server.stays }
-    console.log(JSON.stringify({ running: server !== undefined, ...told, mounts }))
+    const details = server === undefined ? {} : { pid: server.pid, stays: server.stays }
+    console.log(JSON.stringify({ running: server !== undefined, ...details, mounts }))
   } else if (server === undefined) {
     console.log('no server runs')
   } else {
-    const many = mounts.length === 1 ? '1 mount' : `${mounts.length} mounts`
-    console.log(`process ${server.pid}, ${many}${server.stays ? '' : ', ends without mounts'}`)
+    const countText = mounts.length === 1 ? '1 mount' : `${mounts.length} mounts`
+    console.log(`process ${server.pid}, ${countText}${server.stays ? '' : ', ends without mounts'}`)
     for (const { mountpoint } of mounts) console.log(mountpoint)
   }
   return server === undefined ? NOT_RUNNING : ExitCode.OK

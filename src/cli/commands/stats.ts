@@ -2,7 +2,7 @@
 
 import { MountError } from '../../errors.js'
 import { mountedUnions } from '../../host/mounted-unions.js'
-import { ask } from '../../resident/ask.js'
+import { askCounters } from '../../resident/ask.js'
 import type { Counters } from '../../server/questions.js'
 import { oneWord, size, table } from '../table.js'
 import { findMount } from './umount.js'
@@ -52,7 +52,7 @@ export const statsOf = async (path: string): Promise<MountStats> => {
   if (pid === undefined || server?.marker === undefined)
     throw failure("no server of it can be seen: it is another user's, or no union of tsoverlay")
   const { marker } = server
-  const counters = (await ask(pid, marker.questions, mount.device))?.[mount.device]
+  const counters = (await askCounters(pid, marker.questions, mount.device))?.[mount.device]
   if (counters?.['requests'] === undefined)
     throw failure(`its server, process ${pid}, does not answer: it is stopped, or busy`)
   return readCounters(counters, { ...marker, mountpoint: mount.mountpoint, pid })

@@ -13,21 +13,21 @@ export interface Busy extends Listed {
   rate: number | null
 }
 
-/** One sample of all mounts; `at` is in milliseconds. */
-export interface Look {
-  at: number
+/** One sample of all mounts; `time` is in milliseconds. */
+export interface Sample {
+  time: number
   mounts: readonly Busy[]
 }
 
 /** Identifies a mount in two samples. Another mount on the same directory has another key. */
 const keyOf = ({ pid, since, mountpoint }: Listed): string => `${pid} ${since} ${mountpoint}`
 
-/** @param at in milliseconds of a monotonic clock */
-export const lookAgain = (mounts: readonly Listed[], at: number, before?: Look): Look => {
-  const known = new Map(before?.mounts.map(one => [keyOf(one), one.requests]))
-  const seconds = before === undefined ? 0 : (at - before.at) / 1000
+/** @param time in milliseconds of a monotonic clock */
+export const nextSample = (mounts: readonly Listed[], time: number, previous?: Sample): Sample => {
+  const known = new Map(previous?.mounts.map(one => [keyOf(one), one.requests]))
+  const seconds = previous === undefined ? 0 : (time - previous.time) / 1000
   return {
-    at,
+    time,
     mounts: mounts.map(one => {
       const was = known.get(keyOf(one)) ?? null
       const rate =
@@ -69,7 +69,7 @@ const text = <T>(value: T | null, show: (value: T) => string = String): string =
 
 const rateOf = (rate: number): string => rate.toFixed(rate > 0 && rate < 10 ? 1 : 0)
 
-export const linesOf = ({ mounts }: Look, order: Order): string[] =>
+export const linesOf = ({ mounts }: Sample, order: Order): string[] =>
   table(
     [
       HEADINGS,
@@ -91,7 +91,7 @@ const sum = (values: Iterable<number>): number => [...values].reduce((all, one) 
 const count = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`
 
 /** Totals over all mounts. */
-const summaryOf = ({ mounts }: Look): string => {
+const summaryOf = ({ mounts }: Sample): string => {
   const memory = new Map(mounts.map(({ pid, memory: bytes }) => [pid, bytes ?? 0]))
   memory.delete(null)
   const rate = mounts.some(one => one.rate !== null)
@@ -102,17 +102,17 @@ const summaryOf = ({ mounts }: Look): string => {
 
 /** The lines of one screen, cut to the number of rows and columns. */
 export const screenOf = (
-  look: Look,
+  sample: Sample,
   order: Order,
   { columns, rows }: { columns: number; rows: number },
 ): string[] =>
   [
-    `tsoverlay top: ${summaryOf(look)}`,
+    `tsoverlay top: ${summaryOf(sample)}`,
     `by ${ORDERS[order].name}; keys: ${Object.entries(ORDERS)
       .map(([key, { name }]) => `${key} ${name}`)
       .join(', ')}, q end`,
     '',
-    ...linesOf(look, order),
+    ...linesOf(sample, order),
   ]
     .slice(0, rows)
     .map(line => Array.from(line).slice(0, columns).join(''))
@@ -130,27 +130,27 @@ const CTRL_Z = '\u001A'
 const SIGNALS = ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGQUIT'] as const
 
 /** A terminal in raw mode, so that single keys can be read. */
-class Terminal {
+class RawTerminal {
   readonly #input = process.stdin
   readonly #output = process.stdout
-  #isOurs = false
+  #isActive = false
 
   get size(): { columns: number; rows: number } {
     // The size is 0 if the terminal does not report one.
     return { columns: this.#output.columns || 80, rows: this.#output.rows || 24 }
   }
 
-  take(): void {
-    if (this.#isOurs) return
-    this.#isOurs = true
+  enter(): void {
+    if (this.#isActive) return
+    this.#isActive = true
     this.#input.setRawMode(true)
     this.#output.write(ENTER)
   }
 
   /** Restores the terminal's previous state. */
-  giveBack(): void {
-    if (!this.#isOurs) return
-    this.#isOurs = false
+  restore(): void {
+    if (!this.#isActive) return
+    this.#isActive = false
     try {
       this.#output.write(LEAVE)
       this.#input.setRawMode(false)
@@ -160,7 +160,7 @@ class Terminal {
   }
 
   show(lines: readonly string[]): void {
-    if (!this.#isOurs) return
+    if (!this.#isActive) return
     // A newline after the last line would scroll the screen.
     const body = lines.map(line => `${line}${CLEAR_LINE}`).join('\r\n')
     this.#output.write(`${HOME}${body}${CLEAR_BELOW}`)
@@ -177,17 +177,17 @@ export interface TopOptions {
 const pause = (seconds: number): Promise<void> =>
   new Promise(done => setTimeout(done, seconds * 1000))
 
-const look = async (before?: Look): Promise<Look> => {
+const takeSample = async (previous?: Sample): Promise<Sample> => {
   const mounts = await listMounts()
-  return lookAgain(mounts, performance.now(), before)
+  return nextSample(mounts, performance.now(), previous)
 }
 
 /** @returns the exit status */
 export const showTop = async ({ delay, once: isOnce }: TopOptions): Promise<number> => {
   if (isOnce) {
-    const first = await look()
+    const first = await takeSample()
     await pause(delay)
-    for (const line of linesOf(await look(first), 'r')) console.log(line)
+    for (const line of linesOf(await takeSample(first), 'r')) console.log(line)
     return ExitCode.OK
   }
   if (process.stdin.isTTY && process.stdout.isTTY) return new Top(delay).run()
@@ -197,10 +197,10 @@ export const showTop = async ({ delay, once: isOnce }: TopOptions): Promise<numb
 
 class Top {
   readonly #delay: number
-  readonly #terminal = new Terminal()
+  readonly #terminal = new RawTerminal()
   #order: Order = 'r'
-  #look: Look | undefined
-  #isLooking = false
+  #sample: Sample | undefined
+  #isSampling = false
   #timer: NodeJS.Timeout | undefined
   #end: (status: number) => void = () => {}
   #fail: (error: unknown) => void = () => {}
@@ -214,12 +214,12 @@ class Top {
       this.#end = resolve
       this.#fail = reject
     })
-    const giveBack = (): void => this.#terminal.giveBack()
-    process.once('exit', giveBack)
+    const restore = (): void => this.#terminal.restore()
+    process.once('exit', restore)
     for (const signal of SIGNALS)
       process.on(signal, () => this.#end(128 + constants.signals[signal]))
     process.on('SIGCONT', () => {
-      this.#terminal.take()
+      this.#terminal.enter()
       this.#draw()
     })
     process.stdout.on('resize', () => this.#draw())
@@ -227,22 +227,22 @@ class Top {
     for (const stream of [process.stdin, process.stdout])
       stream.on('error', () => this.#end(ExitCode.FAILED))
     process.stdin.on('end', () => this.#end(ExitCode.FAILED))
-    this.#terminal.take()
-    process.stdin.setEncoding('utf8').on('data', (keys: string) => this.#hear(keys))
+    this.#terminal.enter()
+    process.stdin.setEncoding('utf8').on('data', (keys: string) => this.#onKeys(keys))
     void this.#refresh()
     try {
       return await ended
     } finally {
       clearTimeout(this.#timer)
-      giveBack()
+      restore()
     }
   }
 
-  #hear(keys: string): void {
+  #onKeys(keys: string): void {
     for (const key of keys.toLowerCase()) {
       if (key === 'q' || key === CTRL_C) return this.#end(ExitCode.OK)
       if (key === CTRL_Z) {
-        this.#terminal.giveBack()
+        this.#terminal.restore()
         process.kill(process.pid, 'SIGTSTP')
       } else if (key === ' ') void this.#refresh()
       else if (isOrder(key)) this.#order = key
@@ -251,22 +251,22 @@ class Top {
   }
 
   async #refresh(): Promise<void> {
-    if (this.#isLooking) return
-    this.#isLooking = true
+    if (this.#isSampling) return
+    this.#isSampling = true
     clearTimeout(this.#timer)
     try {
-      this.#look = await look(this.#look)
+      this.#sample = await takeSample(this.#sample)
     } catch (error) {
       return this.#fail(error)
     } finally {
-      this.#isLooking = false
+      this.#isSampling = false
     }
     this.#timer = setTimeout(() => void this.#refresh(), this.#delay * 1000)
     this.#draw()
   }
 
   #draw(): void {
-    if (this.#look !== undefined)
-      this.#terminal.show(screenOf(this.#look, this.#order, this.#terminal.size))
+    if (this.#sample !== undefined)
+      this.#terminal.show(screenOf(this.#sample, this.#order, this.#terminal.size))
   }
 }

@@ -18,7 +18,7 @@ export const unmountEach = async (
   lazy: boolean,
 ): Promise<number> => {
   let worst: number = ExitCode.OK
-  for (const path of mountpoints) worst = Math.max(worst, await told(() => unmount(path, lazy)))
+  for (const path of mountpoints) worst = Math.max(worst, await reported(() => unmount(path, lazy)))
   return worst
 }
 
@@ -32,7 +32,7 @@ export const unmountAll = async (lazy: boolean): Promise<number> => {
     const { id, mountpoint, device } = mount
     // Another process has unmounted it.
     if (readMountInfo().every(one => one.id !== id)) continue
-    const status = await told(async () => {
+    const status = await reported(async () => {
       const ended = await unmount(mountpoint, lazy, device)
       console.log(oneWord(mountpoint))
       return ended
@@ -43,7 +43,7 @@ export const unmountAll = async (lazy: boolean): Promise<number> => {
 }
 
 /** Runs a step; prints the message of a MountError and returns its exit status. */
-const told = async (step: () => Promise<number>): Promise<number> => {
+const reported = async (step: () => Promise<number>): Promise<number> => {
   try {
     return await step()
   } catch (error) {

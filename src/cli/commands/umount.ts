@@ -16,13 +16,13 @@ import { say } from '../say.js'
 import { workingDirectory } from '../working-directory.js'
 
 /** How long to wait for the server to close its files after the unmount. */
-const PATIENCE_MS = 10_000
+const CLOSE_TIMEOUT_MS = 10_000
 const POLL_MS = 5
 /**
  * How long to wait before searching other mount namespaces for the same mount. After the unmount
  * another mount may get the same device number.
  */
-const GRACE_MS = 100
+const RECHECK_MS = 100
 
 /**
  * Unmounts and waits until the server has closed the layers, so that they can be reused at once. A
@@ -50,22 +50,24 @@ export const unmount = async (path: string, lazy: boolean, device?: string): Pro
   if (result < 0) throw failure(mount.mountpoint, -result)
   if (servers.length === 0) return ExitCode.OK
   const isLeft = (): boolean => servers.some((pid, i) => isServed(pid, mount, markers[i] ?? []))
-  for (const until = Date.now() + GRACE_MS; isLeft() && Date.now() < until;)
+  for (const until = Date.now() + RECHECK_MS; isLeft() && Date.now() < until;)
     await new Promise(done => setTimeout(done, POLL_MS))
   const names = new Set(markers.flat().map(({ name }) => name))
-  const places = isLeft() && !isAnother(mount, names) ? whereabouts(new Set([mount.device])) : []
-  if (places.length > 0) {
-    const where = places.map(describe).join(', and ')
+  const locations = isLeft() && !isReused(mount, names) ? whereabouts(new Set([mount.device])) : []
+  if (locations.length > 0) {
+    const where = locations.map(describe).join(', and ')
     say(
       `tsoverlay: ${mount.mountpoint} is unmounted, but the same mount is still there ${where}: process ${servers.join(', ')} goes on serving it and has the layers open`,
     )
     return ExitCode.STILL_SERVED
   }
-  const ended = await Promise.all(servers.map((pid, i) => gone(pid, mount, markers[i] ?? [])))
+  const ended = await Promise.all(
+    servers.map((pid, i) => waitUntilClosed(pid, mount, markers[i] ?? [])),
+  )
   const left = servers.filter((_, i) => ended[i] === false)
   if (left.length === 0) return ExitCode.OK
   say(
-    `tsoverlay: ${mount.mountpoint} is unmounted, but process ${left.join(', ')} has not ended within ${PATIENCE_MS / 1000} seconds and has the layers open: a file is still open, a task for the disk is under way, or the mount lives on in a mount namespace that can't be seen from here`,
+    `tsoverlay: ${mount.mountpoint} is unmounted, but process ${left.join(', ')} has not ended within ${CLOSE_TIMEOUT_MS / 1000} seconds and has the layers open: a file is still open, a task for the disk is under way, or the mount lives on in a mount namespace that can't be seen from here`,
   )
   return ExitCode.STILL_SERVED
 }
@@ -130,7 +132,7 @@ const isOf =
  * Whether another union has the device number now. The kernel reuses the number before the server
  * has closed the layers.
  */
-const isAnother = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
+const isReused = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
   serversOf(mount).some(pid =>
     markersOf(pid).some(marker => isOf(mount)(marker) && !names.has(marker.name)),
   )
@@ -140,8 +142,12 @@ const isAnother = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
  * layers, or a program without markers has closed the connection.
  * @returns false after PATIENCE_MS
  */
-const gone = async (pid: number, mount: MountInfo, markers: readonly Found[]): Promise<boolean> => {
-  for (const until = Date.now() + PATIENCE_MS; Date.now() < until;) {
+const waitUntilClosed = async (
+  pid: number,
+  mount: MountInfo,
+  markers: readonly Found[],
+): Promise<boolean> => {
+  for (const until = Date.now() + CLOSE_TIMEOUT_MS; Date.now() < until;) {
     if (!existsSync(`/proc/${pid}/exe`)) return true
     // A server can start to serve other mounts in the meantime, so its title is read each time.
     if (!endsWithMount(titleOf(pid)) && !isServed(pid, mount, markers)) return true
@@ -152,6 +158,6 @@ const gone = async (pid: number, mount: MountInfo, markers: readonly Found[]): P
 
 const isServed = (pid: number, mount: MountInfo, markers: readonly Found[]): boolean => {
   if (markers.length === 0) return serversOf(mount).includes(pid)
-  const there = markerNames(pid)
-  return markers.some(({ name }) => there.includes(name))
+  const names = markerNames(pid)
+  return markers.some(({ name }) => names.includes(name))
 }

@@ -2,11 +2,11 @@ import * as fs from 'node:fs'
 
 import t from 'tap'
 
-import { makeLogger, tellWarnings } from '../../../src/cli/logging.js'
+import { createLogger, reportWarnings } from '../../../src/cli/logging.js'
 
 t.test('a log file gets lines of JSON after those that it has', async t => {
   const file = `${t.testdir({ log: '{"msg":"before"}\n' })}/log`
-  const { logger: log, level } = await makeLogger({ level: 'warn', file, foreground: false })
+  const { logger: log, level } = await createLogger({ level: 'warn', file, foreground: false })
   t.equal(level, 'warn')
   log.info({ x: 1 }, 'not told')
   log.warn({ x: '\xff' }, 'a warning')
@@ -23,7 +23,7 @@ t.test('a log file gets lines of JSON after those that it has', async t => {
 
 t.test('a log file that cannot be is an error that names it', async t => {
   const file = `${t.testdir()}/none/log`
-  await t.rejects(makeLogger({ level: 'info', file, foreground: false }), {
+  await t.rejects(createLogger({ level: 'info', file, foreground: false }), {
     name: 'MountError',
     option: 'log-file',
     path: file,
@@ -33,12 +33,12 @@ t.test('a log file that cannot be is an error that names it', async t => {
 
 t.test('a log file is for whoever serves', async t => {
   const file = `${t.testdir()}/log`
-  await makeLogger({ level: undefined, file, foreground: true })
+  await createLogger({ level: undefined, file, foreground: true })
   t.equal(fs.statSync(file).mode & 0o777, 0o600)
 })
 
 t.test('a full disk loses lines, and nothing else', async t => {
-  const { logger } = await makeLogger({ level: 'info', file: '/dev/full', foreground: false })
+  const { logger } = await createLogger({ level: 'info', file: '/dev/full', foreground: false })
   for (let i = 0; i < 2000; i++) logger.error({ i }, 'x'.repeat(1000))
   await new Promise(done => setTimeout(done, 50))
   t.pass('no error came')
@@ -51,7 +51,7 @@ t.test("in the background, without a file, warnings go to the system's log", asy
     ['error', 'error'],
     ['silent', 'silent'],
   ] as const) {
-    const made = await makeLogger({ level: given, file: undefined, foreground: false })
+    const made = await createLogger({ level: given, file: undefined, foreground: false })
     t.equal(made.level, level)
     t.equal(made.logger.isLevelEnabled('error'), level !== 'silent')
     t.notOk(made.logger.isLevelEnabled('info'))
@@ -64,7 +64,7 @@ t.test('what is told goes on to the log as well, and quiet is about telling alon
     (level: string) =>
     (...args: unknown[]): void =>
       void lines.push([level, ...args])
-  const told = tellWarnings({
+  const told = reportWarnings({
     debug: note('debug'),
     info: note('info'),
     warn: note('warn'),

@@ -7,7 +7,7 @@ import {
   difference,
   filtersAreShared,
   identityOf,
-  placeOf,
+  directoryKey,
 } from '../../../src/resident/identity.js'
 
 /** A process that waits, started through another program. */
@@ -66,7 +66,7 @@ t.test('a process that is gone has none', async t => {
 })
 
 t.test('a place is a mount and an inode', async t => {
-  t.match(placeOf('/'), /^\d+:\d+:\d+$/)
-  t.equal(placeOf('/proc/self/root'), placeOf('/'))
-  t.not(placeOf('/proc'), placeOf('/'))
+  t.match(directoryKey('/'), /^\d+:\d+:\d+$/)
+  t.equal(directoryKey('/proc/self/root'), directoryKey('/'))
+  t.not(directoryKey('/proc'), directoryKey('/'))
 })

@@ -11,7 +11,7 @@ const linesOf = (directory: string): number =>
   fs.readFileSync(`${directory}/pid`, 'latin1').trimEnd().split('\n').length
 
 t.test('nothing is taken away while another server may be taking the place', async t => {
-  const registration = Registration.make(`${t.testdir({})}/top/key`)
+  const registration = Registration.create(`${t.testdir({})}/top/key`)
   if (typeof registration === 'string') throw new Error(registration)
   t.teardown(() => void close(registration.from))
   const { directory } = registration

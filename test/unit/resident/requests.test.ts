@@ -7,14 +7,14 @@ import t, { type Test } from 'tap'
 
 import { Registration } from '../../../src/resident/registration.js'
 import { pipeIn } from '../../helpers/resident.js'
-import { Requests, type Answer, type Take } from '../../../src/resident/requests.js'
+import { Requests, type Answer, type Handler } from '../../../src/resident/requests.js'
 
 const own: Answer = { kind: 'own', why: 'so' }
 
 /** A server of requests in a directory of the test's own. */
-const begin = (t: Test, take: Take): Registration => {
+const begin = (t: Test, take: Handler): Registration => {
   const top = `${t.testdir({})}/top`
-  const registration = Registration.make(`${top}/key`)
+  const registration = Registration.create(`${top}/key`)
   if (typeof registration === 'string') throw new Error(registration)
   const requests = new Requests(registration, take)
   t.teardown(() => {

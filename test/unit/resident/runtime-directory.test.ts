@@ -8,12 +8,12 @@ import {
   runtimeDirectory,
   serverDirectory,
   whyForeign,
-  type Who,
+  type Owner,
 } from '../../../src/resident/runtime-directory.js'
 
 const uid = process.geteuid?.() ?? -1
 
-const directoryOf = (who: Partial<Who>): string | undefined =>
+const directoryOf = (who: Partial<Owner>): string | undefined =>
   runtimeDirectory({ uid, initial: false, env: {}, ...who })
 
 t.test('root of the initial namespace has /run, whatever its environment says', async t => {
@@ -27,7 +27,7 @@ t.test('others have a directory that is their own, or none', async t => {
   fs.chmodSync(`${top}/own`, 0o700)
   fs.chmodSync(`${top}/open`, 0o755)
   fs.symlinkSync('own', `${top}/link`)
-  const at = (XDG_RUNTIME_DIR: string, more: Partial<Who> = {}): string | undefined =>
+  const at = (XDG_RUNTIME_DIR: string, more: Partial<Owner> = {}): string | undefined =>
     directoryOf({ env: { XDG_RUNTIME_DIR }, ...more })
   t.equal(at(`${top}/own`), `${top}/own/tsoverlay`)
   for (const name of ['open', 'file', 'link', 'none']) t.equal(at(`${top}/${name}`), undefined)

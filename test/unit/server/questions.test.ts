@@ -2,7 +2,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'no
 
 import t from 'tap'
 
-import { ask, askWhich } from '../../../src/resident/ask.js'
+import { askCounters, askWhich } from '../../../src/resident/ask.js'
 import { answerFor, type Asked } from '../../../src/server/questions.js'
 import { pipe } from '../../../src/sys/splice.js'
 
@@ -31,15 +31,15 @@ t.test('a process is asked about one mount, or all', async t => {
     of(async () => ({ requests: 2 })),
   )
   t.equal(one.fd, other.fd, 'they share a pipe')
-  t.strictSame(await ask(process.pid, one.fd, '0:1002'), { '0:1002': { requests: 2 } })
-  t.strictSame(await ask(process.pid, one.fd), {
+  t.strictSame(await askCounters(process.pid, one.fd, '0:1002'), { '0:1002': { requests: 2 } })
+  t.strictSame(await askCounters(process.pid, one.fd), {
     '0:1001': { requests: 1 },
     '0:1002': { requests: 2 },
   })
-  const many = await Promise.all(Array.from({ length: 8 }, () => ask(process.pid, one.fd)))
+  const many = await Promise.all(Array.from({ length: 8 }, () => askCounters(process.pid, one.fd)))
   t.ok(many.every(answers => answers?.['0:1001']?.['requests'] === 1))
   other.end()
-  t.strictSame(await ask(process.pid, one.fd), { '0:1001': { requests: 1 } })
+  t.strictSame(await askCounters(process.pid, one.fd), { '0:1001': { requests: 1 } })
   one.end()
   t.notOk(
     descriptors().some(target => target.includes('tsoverlay-answer')),
@@ -60,7 +60,7 @@ t.test('who does not answer, or fails, is left out', async t => {
     '0:1005',
     of(async () => ({ requests: 5 })),
   )
-  t.strictSame(await ask(process.pid, well.fd), { '0:1005': { requests: 5 } })
+  t.strictSame(await askCounters(process.pid, well.fd), { '0:1005': { requests: 5 } })
   for (const { end } of [silent, failing, well]) end()
 })
 
@@ -69,12 +69,12 @@ t.test('nothing is written but into a pipe', async t => {
   const ends = pipe()
   if (typeof ends === 'number') throw new Error(`no pipe: ${ends}`)
   const file = openSync(`${top}/file`, 'r')
-  t.equal(await ask(process.pid, file), undefined)
+  t.equal(await askCounters(process.pid, file), undefined)
   t.equal(readFileSync(`${top}/file`, 'utf8'), 'text')
-  t.equal(await ask(process.pid, undefined), undefined)
-  t.equal(await ask(process.pid, -1), undefined)
-  t.equal(await ask(process.pid, 100_000), undefined)
-  t.equal(await ask(process.pid, ends[1]), undefined, 'a pipe that nobody reads')
+  t.equal(await askCounters(process.pid, undefined), undefined)
+  t.equal(await askCounters(process.pid, -1), undefined)
+  t.equal(await askCounters(process.pid, 100_000), undefined)
+  t.equal(await askCounters(process.pid, ends[1]), undefined, 'a pipe that nobody reads')
   for (const fd of [file, ...ends]) closeSync(fd)
 })
 

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { Listed } from '../../../../src/cli/commands/ls.js'
 import {
   linesOf,
-  lookAgain,
+  nextSample,
   screenOf,
   sorted,
   type Order,
@@ -26,7 +26,7 @@ const listed = (mountpoint: string, more: Partial<Listed> = {}): Listed => ({
 })
 
 t.test('requests per second are those since the look before', async t => {
-  const first = lookAgain([listed('/a', { requests: 100 }), listed('/b')], 1000)
+  const first = nextSample([listed('/a', { requests: 100 }), listed('/b')], 1000)
   t.strictSame(
     first.mounts.map(one => one.rate),
     [null, null],
@@ -38,26 +38,26 @@ t.test('requests per second are those since the look before', async t => {
     listed('/c', { requests: 5 }),
     listed('/d', { requests: null }),
   ]
-  const second = lookAgain(all, 3000, first)
+  const second = nextSample(all, 3000, first)
   t.strictSame(
     second.mounts.map(one => one.rate),
     [25, null, null, null],
   )
   t.strictSame(
-    lookAgain(all, 3000, second).mounts.map(one => one.rate),
+    nextSample(all, 3000, second).mounts.map(one => one.rate),
     [null, null, null, null],
     'no time has passed',
   )
 })
 
-const look = lookAgain(
+const look = nextSample(
   [
     listed('/b', { requests: 30, memory: 5, age: 9 }),
     listed('/a', { requests: 30, memory: 6, age: 1, pid: 8 }),
     listed('/c', { requests: 50, memory: null, age: 5, pid: null }),
   ],
   2000,
-  lookAgain([listed('/b', { requests: 10 }), listed('/a', { pid: 8 }), listed('/c')], 1000),
+  nextSample([listed('/b', { requests: 10 }), listed('/a', { pid: 8 }), listed('/c')], 1000),
 )
 
 const by = (order: Order): string =>
@@ -90,7 +90,7 @@ t.test('a screen has no more lines and columns than there are', async t => {
   const cut = screenOf(look, 'm', { columns: 12, rows: 4 })
   t.strictSame(cut, ['tsoverlay to', 'by memory; k', '', 'REQUESTS/S  '])
   t.equal(
-    screenOf(lookAgain([], 0), 'r', { columns: 80, rows: 24 })[0],
+    screenOf(nextSample([], 0), 'r', { columns: 80, rows: 24 })[0],
     'tsoverlay top: 0 mounts, 0 servers, - requests/s, 0B memory',
   )
 })

@@ -7,7 +7,7 @@ import { statSync } from 'node:fs'
 
 import type { Logger, LogLevel } from '../log.js'
 import type { StartOptions, Transport } from '../server/mount.js'
-import { makeLogger, tellWarnings } from './logging.js'
+import { createLogger, reportWarnings } from './logging.js'
 import { absolute, parseMountOptions, type ParsedOptions } from '../config/options.js'
 import { checkUnknown, type OnUnknown } from '../config/unknown-options.js'
 
@@ -27,22 +27,22 @@ export interface MountCommand {
   linger: number
 }
 
-export interface Wanted {
+export interface MountRequest {
   command: MountCommand
   options: ParsedOptions
   mountpoint: string
   logFile: string | undefined
   /** Messages for the user. */
-  lines: readonly string[]
+  messages: readonly string[]
 }
 
 /**
  * Parses the options; accesses no file.
- * @param here the directory that relative paths start from
+ * @param cwd the directory that relative paths start from
  * @throws {MountError}
  */
-export const readWanted = (command: MountCommand, here: string): Wanted => {
-  const options = parseMountOptions(command.options, here)
+export const parseMountRequest = (command: MountCommand, cwd: string): MountRequest => {
+  const options = parseMountOptions(command.options, cwd)
   const lines = [
     ...checkUnknown(options.ignored, options.labels, command.onUnknown),
     ...options.warnings.map(warning => `tsoverlay: ${warning}`),
@@ -50,25 +50,25 @@ export const readWanted = (command: MountCommand, here: string): Wanted => {
   return {
     command,
     options,
-    mountpoint: absolute(command.mountpoint, here),
-    logFile: command.logFile === undefined ? options.logFile : absolute(command.logFile, here),
-    lines,
+    mountpoint: absolute(command.mountpoint, cwd),
+    logFile: command.logFile === undefined ? options.logFile : absolute(command.logFile, cwd),
+    messages: lines,
   }
 }
 
 /** The layers and the workdir. */
-export const layersOf = ({ options: { union } }: Wanted): string[] =>
+export const layersOf = ({ options: { union } }: MountRequest): string[] =>
   [...union.lower, union.upper, union.work].filter(path => path !== undefined)
 
 /** All paths that the server opens or mounts on. */
-export const pathsOf = (wanted: Wanted): string[] =>
-  [...layersOf(wanted), wanted.mountpoint, wanted.logFile].filter(path => path !== undefined)
+export const pathsOf = (request: MountRequest): string[] =>
+  [...layersOf(request), request.mountpoint, request.logFile].filter(path => path !== undefined)
 
 /**
  * Whether the log file is not a regular file. Opening or writing a FIFO or a terminal may block.
  * Call it only if the path is safe to access.
  */
-export const logMayWait = ({ logFile }: Wanted): boolean => {
+export const logMayWait = ({ logFile }: MountRequest): boolean => {
   try {
     return logFile !== undefined && !statSync(logFile).isFile()
   } catch {
@@ -82,7 +82,7 @@ export interface Logs {
    * The same logger; it also sends warnings and errors to the process that waits for the mount,
    * until `quiet` is called.
    */
-  told: Logger
+  reporting: Logger
   level: LogLevel
   quiet: () => void
   /** Closes the log file. */
@@ -90,37 +90,40 @@ export interface Logs {
 }
 
 /**
- * @param tell receives lines for the process that waits for the mount
+ * @param report receives lines for the process that waits for the mount
  * @param umask for a new log file; the default is the umask of this process
  * @throws {MountError} the log file can't be opened
  */
 export const openLogs = async (
-  wanted: Wanted,
-  tell: (line: string) => void,
+  request: MountRequest,
+  report: (line: string) => void,
   umask?: number,
 ): Promise<Logs> => {
-  const { command, options, logFile: file } = wanted
+  const { command, options, logFile: file } = request
   const {
     logger: log,
     level,
     end = () => {},
-  } = await makeLogger({
+  } = await createLogger({
     level: command.logLevel ?? options.logLevel,
     file,
     named: command.logFile === undefined ? 'log_file' : '--log-file',
     foreground: command.foreground,
     umask,
-    tell,
+    report,
   })
-  if (command.foreground) return { log, told: log, level, quiet: () => {}, end }
-  const { logger: told, quiet } = tellWarnings(log, tell)
-  return { log, told, level, quiet, end }
+  if (command.foreground) return { log, reporting: log, level, quiet: () => {}, end }
+  const { logger: reporting, quiet } = reportWarnings(log, report)
+  return { log, reporting, level, quiet, end }
 }
 
-export const startOptionsOf = (wanted: Wanted, { told, level }: Logs): StartOptions => ({
-  ...wanted.options,
-  transport: wanted.command.transport,
-  mountpoint: wanted.mountpoint,
-  logger: told,
+export const startOptionsOf = (
+  request: MountRequest,
+  { reporting, level }: Logs,
+): StartOptions => ({
+  ...request.options,
+  transport: request.command.transport,
+  mountpoint: request.mountpoint,
+  logger: reporting,
   logLevel: level,
 })
