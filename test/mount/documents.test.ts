@@ -28,7 +28,7 @@ const read = (path: string): string => fs.readFileSync(`${repository}/${path}`, 
 /** Documents that are about something else than programs. */
 const others = new Set(['LICENSE', 'CHANGELOG.md'])
 
-const directories = ['', 'bench/', 'docs/', 'examples/', 'scripts/', 'test/']
+const directories = ['', 'bench/', 'docs/', 'docs/decisions/', 'examples/', 'scripts/', 'test/']
 const documents = directories.flatMap(directory =>
   !fs.existsSync(`${repository}/${directory}`)
     ? []
