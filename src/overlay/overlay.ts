@@ -11,9 +11,9 @@ import type { Off } from '../sys/types.js'
 import { getattr, getFlags, setattr, setFlags, statfs } from './file/attr.js'
 import { invalidateAttrs } from './inode/invalidate.js'
 import { create, mkdir, mknod, symlink, tmpfile } from './namei/create.js'
+import type { FileHandle } from './inode/file-handle.js'
 import {
   HandleTable,
-  type FileHandle,
   lseekFile,
   openFile,
   readFile,
@@ -47,10 +47,15 @@ import type { UnionOptions } from './options.js'
 import { copyFileRange, fallocateFile } from './file/ranges.js'
 import { readdir, readdirplus } from './namei/readdir.js'
 import { orPending } from './layer/open-regular.js'
-import { isBulky, rmdir, unlink } from './namei/remove.js'
+import { isBulky } from './jobs/bulky.js'
+import { rmdir, unlink } from './namei/remove.js'
 import { rename } from './namei/rename.js'
 import { StandingHandles } from './file/inode-files.js'
-import { fillAttr, isReadOnly, layersOf, locate, Place, type Union } from './union.js'
+import { fillAttr } from './inode/shown-attr.js'
+import { isReadOnly } from './inode/context.js'
+import { layersOf } from './layer/context.js'
+import { locate, Place } from './inode/real-object.js'
+import type { Union } from './namei/context.js'
 import { CHANGED } from './inode/lower-version.js'
 import { explain, type Answer } from './namei/which.js'
 import { getxattr, listxattr, removexattr, setxattr } from './file/xattr.js'

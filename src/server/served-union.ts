@@ -23,7 +23,7 @@ import {
 } from '../fuse/device/backing.js'
 import type { Weighed } from './heap-balance.js'
 import { tuneBdi } from '../fuse/device/bdi.js'
-import { Connection, type End } from '../fuse/device/connection.js'
+import { Connection, type End } from '../fuse/session/connection.js'
 import { DataMode } from '../fuse/session/io-mode.js'
 import type { InitWish } from '../fuse/protocol/init.js'
 import type { Loop } from '../fuse/device/loop.js'

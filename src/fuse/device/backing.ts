@@ -15,7 +15,28 @@ import { close, ioctl } from '../../sys/io.js'
 import { isOpenForWriting, reopenForReading } from '../../sys/lease.js'
 import { hasCap, inInitialNamespace } from '../../sys/proc.js'
 import { DEV_IOC_BACKING_CLOSE, DEV_IOC_BACKING_OPEN } from '../protocol/abi.js'
-import type { RealFiles } from '../session/io-mode.js'
+
+/** Calls to the kernel about real files, by descriptor. */
+export interface RealFiles {
+  /** A new backing id, or -errno. `writable`: the descriptor is open for writing. */
+  openBacking(fd: number, writable: boolean): number
+  closeBacking(id: number): void
+  /** A new read-only descriptor of the file, or -errno. */
+  reopen(fd: number): number
+  /**
+   * Whether the kernel may open a real file with O_TMPFILE, which it does for a handle that was
+   * created with it. False for a FUSE filesystem: its server gets an open with that flag and may
+   * refuse it (ENOTDIR: O_DIRECTORY is part of O_TMPFILE).
+   */
+  readonly opensUnnamed: boolean
+  /** Whether the file can be opened with O_DIRECT. */
+  hasDirectIo(fd: number): boolean
+  /**
+   * Whether any process may still write through a descriptor or mapping. Closes `fd`, which
+   * `reopen` returned.
+   */
+  mayBeWritten(fd: number): boolean
+}
 
 /** struct fuse_backing_map {s32 fd; u32 flags; u64 padding} */
 const map = Buffer.allocUnsafeSlow(16).fill(0)

@@ -12,7 +12,7 @@ import { Epoll, EPOLLIN } from '../../sys/epoll.js'
 import { errnoName } from '../../sys/errno.js'
 import { eventfd, eventfdDrain } from '../../sys/io.js'
 import { Linger } from './busy-poll.js'
-import { Tidy } from '../session/idle-gc.js'
+import { Tidy } from './idle-gc.js'
 
 /** What `serve`, `wake` and `tick` return when the member has ended. */
 export const ENDED = -1

@@ -41,34 +41,13 @@
  * from the open of such a passthrough handle until the real file is no longer open for writing.
  */
 
+import type { RealFiles } from '../device/backing.js'
 import type { Fh, NodeId, Notifier, Opened } from '../../overlay/ops.js'
 import { O_ACCMODE, O_DIRECT, O_RDWR, O_TMPFILE } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { isSlow } from '../../sys/slow.js'
 import { FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE, FOPEN_PASSTHROUGH } from '../protocol/abi.js'
 import type { IoMode } from '../protocol/init.js'
-
-/** Calls to the kernel about real files, by descriptor. */
-export interface RealFiles {
-  /** A new backing id, or -errno. `writable`: the descriptor is open for writing. */
-  openBacking(fd: number, writable: boolean): number
-  closeBacking(id: number): void
-  /** A new read-only descriptor of the file, or -errno. */
-  reopen(fd: number): number
-  /**
-   * Whether the kernel may open a real file with O_TMPFILE, which it does for a handle that was
-   * created with it. False for a FUSE filesystem: its server gets an open with that flag and may
-   * refuse it (ENOTDIR: O_DIRECTORY is part of O_TMPFILE).
-   */
-  readonly opensUnnamed: boolean
-  /** Whether the file can be opened with O_DIRECT. */
-  hasDirectIo(fd: number): boolean
-  /**
-   * Whether any process may still write through a descriptor or mapping. Closes `fd`, which
-   * `reopen` returned.
-   */
-  mayBeWritten(fd: number): boolean
-}
 
 /** A node with open handles. */
 class Node {

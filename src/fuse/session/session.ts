@@ -45,7 +45,7 @@ import {
 } from '../protocol/encode.js'
 import type { ReplyPipe } from '../device/splice-read.js'
 import type { PageStore } from '../device/prefill.js'
-import { Tidy } from './idle-gc.js'
+import { Tidy } from '../device/idle-gc.js'
 import { defaultTuning, type Tuning } from '../../config/tuning.js'
 import type { Reply, Request } from '../protocol/wire.js'
 

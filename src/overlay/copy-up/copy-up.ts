@@ -31,7 +31,7 @@ import { E } from '../../sys/errno.js'
 import { close, dup, ficlone, fsync } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { invalidateAttrs } from '../inode/invalidate.js'
-import { copyData, copyDense } from './data.js'
+import { copyData, copyDense } from '../jobs/copy-data.js'
 import { copyInBackground, takesLong } from './data-job.js'
 import { ensureUpperDir } from './directory.js'
 import { ensureUpperName, linkNames, tryStoreUpperNlink, storeUpperNlink } from './hard-links.js'
@@ -40,13 +40,16 @@ import { completeMetacopy, openSource, resolveMetacopy } from './metacopy.js'
 import { copyMetadata, tmpfileMode } from './metadata.js'
 import type { Link, Links } from '../inode/links.js'
 import type { Node } from '../inode/node.js'
-import { Pending, type ByteString, type Job, type Result } from '../ops.js'
+import { Pending, type ByteString, type Result } from '../ops.js'
 import { encodeForIndex, indexName } from '../layer/origin.js'
-import { applyOverride, specialsAreFiles } from '../owner/stat-override.js'
+import { applyOverride, specialsAreFiles } from '../layer/stat-override.js'
 import { publish, type NameCopy } from './publish.js'
 import { readAhead } from './read-ahead.js'
 import { reopenHandles } from './reopen.js'
-import { isReadOnly, locate, Place, shownIno, type Union } from '../union.js'
+import { isReadOnly } from '../inode/context.js'
+import { locate, Place } from '../inode/real-object.js'
+import { shownIno } from '../layer/context.js'
+import type { CopyUpContext } from './context.js'
 import { CHANGED, isOtherVersion } from '../inode/lower-version.js'
 
 /**
@@ -54,10 +57,6 @@ import { CHANGED, isOtherVersion } from '../inode/lower-version.js'
  * holes.
  */
 const SMALL = 64 << 10
-
-export interface CopyUpJob {
-  readonly job: Job
-}
 
 const source = new Stat()
 /** Attributes of the finished copy, read before it has a name. */
@@ -77,14 +76,14 @@ const linkTarget = Buffer.allocUnsafeSlow(4096)
  *   copied
  * @throws Pending while a job copies the data of a large file
  */
-export function copyUp(u: Union, node: Node, withData = true): Result {
+export function copyUp(u: CopyUpContext, node: Node, withData = true): Result {
   const { slow } = u
   if (slow === null) return copyUpNow(u, node, withData)
   if (!isReadOnly(u) && node.job === null) readAhead(u, node)
   return slow.atomicStep(() => copyUpNow(u, node, withData))
 }
 
-function copyUpNow(u: Union, node: Node, withData: boolean): Result {
+function copyUpNow(u: CopyUpContext, node: Node, withData: boolean): Result {
   // A removed directory of a lower layer is not copied up. The kernel fails with the same errno.
   if (node.isDir) return node.unlinked && !node.upper ? -E.ENOTDIR : ensureUpperDir(u, node)
   if (node.upper && !node.metacopy) return 0
@@ -107,7 +106,7 @@ function copyUpNow(u: Union, node: Node, withData: boolean): Result {
  * Makes sure that the upper layer has a directory for the copy. If the directory of the first name
  * cannot be copied up, the directory of another hard link is used.
  */
-function ensureParentInUpper(u: Union, node: Node, parent: Node): Result {
+function ensureParentInUpper(u: CopyUpContext, node: Node, parent: Node): Result {
   const result = ensureUpperDir(u, parent)
   if (result >= 0 || node.links === null) return result
   for (const link of node.links) {
@@ -125,7 +124,7 @@ function preferName(node: Node, links: Links, link: Link): void {
   node.name = link.name
 }
 
-function copyUpRegular(u: Union, node: Node, withData: boolean): Result {
+function copyUpRegular(u: CopyUpContext, node: Node, withData: boolean): Result {
   const workdir = u.workdir
   if (workdir === null) return -E.EROFS
   const src = openSource(u, node)
@@ -185,7 +184,7 @@ function shareExtents(node: Node, src: number, tmp: number): boolean {
 }
 
 /** Copies up through a named temporary file if the upper file system does not support O_TMPFILE. */
-function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Result {
+function copyUpNamed(u: CopyUpContext, node: Node, src: number, withData: boolean): Result {
   const workdir = u.workdir
   if (workdir === null) return -E.EROFS
   let tmp = -1
@@ -220,7 +219,7 @@ function copyUpNamed(u: Union, node: Node, src: number, withData: boolean): Resu
  *   attributes. -1: the mode is unknown and `source` is not filled in
  */
 function finishRegular(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   src: number,
   tmp: number,
@@ -263,7 +262,7 @@ function finishRegular(
   return install(u, node, nameCopy, fromFd, temp)
 }
 
-function copyUpSpecial(u: Union, node: Node): Result {
+function copyUpSpecial(u: CopyUpContext, node: Node): Result {
   const workdir = u.workdir
   const lower = node.lowerDir
   if (workdir === null || lower === null) return -E.EROFS
@@ -311,7 +310,7 @@ function copyUpSpecial(u: Union, node: Node): Result {
  * @param nameCopy gives the copy (fromFd, temp) its first name
  */
 function install(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   nameCopy: NameCopy,
   fromFd: number,
@@ -359,7 +358,7 @@ function install(
  * other names are linked from there.
  */
 function installLinks(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   nameCopy: NameCopy,
   fromFd: number,
@@ -386,7 +385,7 @@ function installLinks(
  * with index=off). If they showed the copy, they would do so only until the kernel forgets the
  * node; data written through such a name would then disappear from it.
  */
-function breakHardLinks(u: Union, node: Node): void {
+function breakHardLinks(u: CopyUpContext, node: Node): void {
   node.nlinkAdjust = 0
   node.hasOrigin = false
   if (u.upper !== null && node.upperKey !== null) node.ino = shownIno(u, u.upper, node.real)
@@ -403,7 +402,12 @@ function breakHardLinks(u: Union, node: Node): void {
  *
  * @throws Pending if a large file must be copied up first
  */
-export function indexBeforeLoss(u: Union, node: Node, parent: Node, name: ByteString): Result {
+export function indexBeforeLoss(
+  u: CopyUpContext,
+  node: Node,
+  parent: Node,
+  name: ByteString,
+): Result {
   const links = node.links
   if (links === null || (u.workdir?.indexFd ?? -1) < 0) return 0
   if (!node.upper) {
@@ -423,7 +427,7 @@ export function indexBeforeLoss(u: Union, node: Node, parent: Node, name: ByteSt
  * Switches the node to the upper layer; `copy` has the attributes of the new object. `links`: the
  * link count of the real inode.
  */
-function becomeUpper(u: Union, node: Node, links: number): void {
+function becomeUpper(u: CopyUpContext, node: Node, links: number): void {
   const unionLinks = source.nlink + node.nlinkAdjust
   node.upper = true
   node.version = 0

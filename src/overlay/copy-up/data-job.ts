@@ -5,7 +5,7 @@ import { claim, isSlow } from '../../sys/slow.js'
 import type { Off } from '../../sys/types.js'
 import type { Node } from '../inode/node.js'
 import { Pending, type Result } from '../ops.js'
-import type { Union } from '../union.js'
+import type { CopyUpContext } from './context.js'
 
 /**
  * A file up to this size is copied on the union's thread, because a job would cost more than the
@@ -14,7 +14,7 @@ import type { Union } from '../union.js'
 const INLINE_COPY = 1 << 20
 
 /** Whether a copy of `size` bytes from `src` would delay other requests. */
-export const takesLong = (u: Union, src: number, size: Off): boolean =>
+export const takesLong = (u: CopyUpContext, src: number, size: Off): boolean =>
   size > INLINE_COPY || !u.syncIsFree || isSlow(src)
 
 /**
@@ -27,7 +27,7 @@ export const takesLong = (u: Union, src: number, size: Off): boolean =>
  * @throws Pending always
  */
 export function copyInBackground(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   src: number,
   dst: number,

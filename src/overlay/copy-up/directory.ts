@@ -11,10 +11,11 @@ import { renameWithOwnerAccess } from '../owner/owner-access.js'
 import { copyMetadata } from './metadata.js'
 import type { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
-import { applyOverride } from '../owner/stat-override.js'
+import { applyOverride } from '../layer/stat-override.js'
 import { publish, type NameCopy } from './publish.js'
 import { readAhead } from './read-ahead.js'
-import { isReadOnly, type Union } from '../union.js'
+import { isReadOnly } from '../inode/context.js'
+import type { CopyUpContext } from './context.js'
 
 const source = new Stat()
 const copy = new Stat()
@@ -24,7 +25,7 @@ const copy = new Stat()
  *
  * @returns 0 or -errno
  */
-export function ensureUpperDir(u: Union, node: Node): Result {
+export function ensureUpperDir(u: CopyUpContext, node: Node): Result {
   if (node.upper) return 0
   if (isReadOnly(u)) return -E.EROFS
   const { slow } = u
@@ -33,7 +34,7 @@ export function ensureUpperDir(u: Union, node: Node): Result {
   return slow.atomicStep(() => bringUp(u, node))
 }
 
-function bringUp(u: Union, node: Node): Result {
+function bringUp(u: CopyUpContext, node: Node): Result {
   if (node.upper) return 0
   const parent = node.parent
   const real = node.dirs[0]
@@ -47,7 +48,7 @@ const makeDirectory = (fd: number, temp: ByteString): Result => mkdirat(fd, temp
 const moveDirectory: NameCopy = (from, temp, dirfd, name) =>
   renameWithOwnerAccess(from, temp, dirfd, name, RENAME_NOREPLACE)
 
-function copyUpDirectory(u: Union, node: Node, parent: Node, real: RealDir): Result {
+function copyUpDirectory(u: CopyUpContext, node: Node, parent: Node, real: RealDir): Result {
   const workdir = u.workdir
   const into = parent.upperDir
   if (workdir === null || into === null) return -E.EROFS

@@ -11,7 +11,8 @@ import { setNlinkXattr } from './nlink.js'
 import type { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { publish } from './publish.js'
-import { locate, Place, type Union } from '../union.js'
+import { locate, Place } from '../inode/real-object.js'
+import type { CopyUpContext } from './context.js'
 
 const st = new Stat()
 
@@ -23,7 +24,7 @@ const st = new Stat()
  *
  * @returns the number of names linked; -errno if every attempt failed
  */
-export function linkNames(u: Union, node: Node, fd: number, real: ByteString): Result {
+export function linkNames(u: CopyUpContext, node: Node, fd: number, real: ByteString): Result {
   let count = 0
   let failure = 0
   // A name that is linked moves within the list during the iteration.
@@ -39,7 +40,7 @@ export function linkNames(u: Union, node: Node, fd: number, real: ByteString): R
   return count === 0 ? failure : count
 }
 
-function linkName(u: Union, node: Node, fd: number, real: ByteString, link: Link): Result {
+function linkName(u: CopyUpContext, node: Node, fd: number, real: ByteString, link: Link): Result {
   let result = ensureUpperDir(u, link.parent)
   if (result < 0) return result
   result = publish(u, link.parent, link.name, linkat, fd, real)
@@ -52,7 +53,12 @@ function linkName(u: Union, node: Node, fd: number, real: ByteString, link: Link
  * Makes sure that the upper layer has this name of a copied-up node, not only another of its names
  * (kernel: ovl_link_up).
  */
-export function ensureUpperName(u: Union, node: Node, parent: Node, name: ByteString): Result {
+export function ensureUpperName(
+  u: CopyUpContext,
+  node: Node,
+  parent: Node,
+  name: ByteString,
+): Result {
   const workdir = u.workdir
   if (node.links === null || workdir === null) return 0
   const link = node.links.get(parent, name)
@@ -72,7 +78,7 @@ export function ensureUpperName(u: Union, node: Node, parent: Node, name: ByteSt
  * Stores the union's link count relative to that of the lower inode. The upper inode is about to
  * get a name that the union already has.
  */
-function storeLowerNlink(u: Union, node: Node): Result {
+function storeLowerNlink(u: CopyUpContext, node: Node): Result {
   const { lowerDir, indexKey } = node
   if (indexKey === null || u.workdir === null || lowerDir === null) return 0
   let result = statxat(u.workdir.indexFd, indexKey, st)
@@ -87,7 +93,7 @@ function storeLowerNlink(u: Union, node: Node): Result {
  * Stores the union's link count relative to that of the upper inode. Called before the upper inode
  * and the union both gain or lose a name (kernel: ovl_nlink_start).
  */
-export function storeUpperNlink(u: Union, node: Node): Result {
+export function storeUpperNlink(u: CopyUpContext, node: Node): Result {
   if (node.indexKey === null || u.workdir === null) return 0
   return setNlinkXattr(u, u.workdir.indexFd, node.indexKey, 'U', node.nlinkAdjust)
 }
@@ -96,7 +102,7 @@ export function storeUpperNlink(u: Union, node: Node): Result {
  * As `storeUpperNlink`, after names were linked (kernel: ovl_link_up). A failure is only logged:
  * the count relative to the lower inode stays correct as long as the lower inode can be found.
  */
-export function tryStoreUpperNlink(u: Union, node: Node): void {
+export function tryStoreUpperNlink(u: CopyUpContext, node: Node): void {
   const result = storeUpperNlink(u, node)
   if (result < 0)
     u.log.debug({ errno: -result }, 'best effort: a link count stays relative to the lower inode')

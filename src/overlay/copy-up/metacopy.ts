@@ -11,7 +11,7 @@ import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { removexattrat, setxattrat } from '../../sys/xattr.js'
 import { invalidateAttrs } from '../inode/invalidate.js'
-import { copyData } from './data.js'
+import { copyData } from '../jobs/copy-data.js'
 import { copyInBackground, takesLong } from './data-job.js'
 import { lookupInDirectory, Found } from '../layer/lookup-layer.js'
 import type { RealDir } from '../layer/layer.js'
@@ -26,7 +26,8 @@ import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
 import { reopenHandles } from './reopen.js'
 import { readLostCapability } from '../inode/killpriv.js'
 import { trusts } from '../layer/trust.js'
-import { locate, Place, type Union } from '../union.js'
+import { locate, Place } from '../inode/real-object.js'
+import type { CopyUpContext } from './context.js'
 import { CHANGED } from '../inode/lower-version.js'
 
 const scratch = new Stat()
@@ -41,7 +42,7 @@ const found: Identity = { real: 0, birth: 0 }
  * @returns -EPERM if the redirect is not trusted, -ESTALE if the name belongs to another file
  */
 function readCopy(
-  u: Union,
+  u: CopyUpContext,
   real: RealDir,
   name: ByteString,
   of: Identity,
@@ -70,7 +71,7 @@ function readCopy(
  * @param of the identity of the copy at (real, realName)
  */
 export function findData(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   parent: Node,
   name: ByteString,
@@ -130,7 +131,7 @@ export function findData(
  *
  * @returns 0, or -errno (-EIO: the file is a metadata-only copy without data)
  */
-export function resolveMetacopy(u: Union, node: Node): Result {
+export function resolveMetacopy(u: CopyUpContext, node: Node): Result {
   const parent = node.dataParent
   const real = node.lowerDir
   if (parent === null || real === null) return 0
@@ -159,7 +160,7 @@ export function setMetacopyData(node: Node, dir: RealDir, name: ByteString, of: 
  * Opens the data of a metadata-only copy. If another file has the name now, the next lookup
  * searches again.
  */
-export function openData(u: Union, node: Node, data: RealFile, flags: number): Result {
+export function openData(u: CopyUpContext, node: Node, data: RealFile, flags: number): Result {
   const fd = u.fds.get(data.dir)
   const opened = fd < 0 ? fd : openRegular(fd, data.name, flags, data)
   if (opened === -E.ESTALE) node.version = CHANGED
@@ -171,7 +172,7 @@ export function openData(u: Union, node: Node, data: RealFile, flags: number): R
  *
  * @throws Pending while another process holds a lease on the file
  */
-export function openSource(u: Union, node: Node): Result {
+export function openSource(u: CopyUpContext, node: Node): Result {
   const flags = O_RDONLY | O_NOATIME
   if (node.metacopy)
     return node.data === null ? -E.EIO : orPending(u, openData(u, node, node.data, flags))
@@ -180,7 +181,7 @@ export function openSource(u: Union, node: Node): Result {
   return fd < 0 ? fd : orPending(u, openRegular(fd, node.lowerName, flags, node))
 }
 
-function openUpper(u: Union, node: Node): Result {
+function openUpper(u: CopyUpContext, node: Node): Result {
   const place = new Place()
   const located = locate(u, node, place)
   if (located < 0) return located
@@ -196,7 +197,7 @@ function openUpper(u: Union, node: Node): Result {
  * @throws Pending while a job copies the data of a large file, or another process holds a lease on
  *   either file
  */
-export function completeMetacopy(u: Union, node: Node): Result {
+export function completeMetacopy(u: CopyUpContext, node: Node): Result {
   const src = openSource(u, node)
   if (src < 0) return src
   const dst = openUpper(u, node)
@@ -241,7 +242,7 @@ export function completeMetacopy(u: Union, node: Node): Result {
 }
 
 /** @param fd the upper file, which has all its data */
-function dropMetacopyXattr(u: Union, node: Node, fd: number): Result {
+function dropMetacopyXattr(u: CopyUpContext, node: Node, fd: number): Result {
   const result = removexattrat(fd, '', u.xattrs.names.metacopy)
   if (result < 0 && result !== -E.ENODATA) return result
   // The redirect xattr has no meaning for a file that has its data.

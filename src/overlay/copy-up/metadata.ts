@@ -39,9 +39,9 @@ import {
   writeOverride,
   storedName,
   visibleName,
-} from '../owner/stat-override.js'
-import { openRead } from '../layer/real-dir.js'
-import type { Union } from '../union.js'
+} from '../layer/stat-override.js'
+import { openRead } from '../../sys/real-dir.js'
+import type { CopyUpContext } from './context.js'
 
 /**
  * Copies owner, mode, xattrs including ACLs, times and the origin from a lower object to its copy.
@@ -55,7 +55,7 @@ import type { Union } from '../union.js'
  * Mirrors copy_up.c:ovl_copy_up_metadata().
  */
 export function copyMetadata(
-  u: Union,
+  u: CopyUpContext,
   st: Stat,
   layer: Layer,
   srcFd: number,
@@ -122,7 +122,7 @@ const chown = (fd: number, name: ByteString, uid: number, gid: number): Result =
   name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)
 
 /** Whether a new file in the workdir already has this owner and group. */
-function hasDefaultOwner(u: Union, st: Stat): boolean {
+function hasDefaultOwner(u: CopyUpContext, st: Stat): boolean {
   const tmpfileDefaults = u.workdir?.tmpfileDefaults
   return (
     tmpfileDefaults !== undefined &&
@@ -135,14 +135,14 @@ function hasDefaultOwner(u: Union, st: Stat): boolean {
  * The mode for the temporary file of a copy. The lower file's mode is used if the new file gets it
  * unchanged and if that mode lets the owner write. Set-id bits are set last, after the owner.
  */
-export function tmpfileMode(u: Union, mode: number): number {
+export function tmpfileMode(u: CopyUpContext, mode: number): number {
   const plain = (mode & 0o7600) === 0o600 && !u.override
   return plain && u.workdir?.tmpfileDefaults.keepsMode === true ? mode & 0o777 : 0o600
 }
 
 /** Copies owner and mode, if the upper layer keeps them in an xattr, and the other xattrs. */
 function copyOverridden(
-  u: Union,
+  u: CopyUpContext,
   upper: Layer,
   st: Stat,
   layer: Layer,
@@ -171,7 +171,7 @@ const COPIED_FLAGS = FS_SYNC_FL | FS_NOATIME_FL
  * Mirrors copy_up.c:ovl_copy_fileattr().
  */
 function copyFlags(
-  u: Union,
+  u: CopyUpContext,
   srcFd: number,
   srcName: ByteString,
   dstFd: number,
@@ -204,7 +204,7 @@ const hasNoFlags = (result: Result): boolean =>
   result === -E.ENOTTY || result === -E.EINVAL || result === -E.EOPNOTSUPP || result === -E.ENOSYS
 
 /** The name that an xattr of a lower layer gets in the upper one; '' if it is not copied. */
-function upperXattrName(u: Union, layer: Layer, attr: ByteString): ByteString {
+function upperXattrName(u: CopyUpContext, layer: Layer, attr: ByteString): ByteString {
   const { xattrs } = layer
   // The copy of a `.wh.` name that is no whiteout stays no whiteout.
   if (attr === xattrs.names.ordinary) return u.xattrs.names.ordinary
@@ -218,7 +218,12 @@ const setXattr = (fd: number, name: ByteString, attr: ByteString, value: Uint8Ar
   name === '' ? fsetxattr(fd, attr, value, 0) : setxattrat(fd, name, attr, value, 0)
 
 /** Writes `overlay.protattr` (kernel: ovl_set_protattr). */
-export function saveProtect(u: Union, fd: number, name: ByteString, protect: number): Result {
+export function saveProtect(
+  u: CopyUpContext,
+  fd: number,
+  name: ByteString,
+  protect: number,
+): Result {
   const value =
     ((protect & Protect.APPEND) !== 0 ? 'a' : '') + ((protect & Protect.IMMUTABLE) !== 0 ? 'i' : '')
   if (value !== '') return u.xattrs.set(fd, name, 'protattr', value)
@@ -227,7 +232,7 @@ export function saveProtect(u: Union, fd: number, name: ByteString, protect: num
 }
 
 function copyXattrs(
-  u: Union,
+  u: CopyUpContext,
   layer: Layer,
   srcFd: number,
   srcName: ByteString,

@@ -8,14 +8,14 @@
  */
 
 import type { ByteString, Result } from '../ops.js'
-import type { Union } from '../union.js'
+import type { CopyUpContext } from './context.js'
 
 /**
  * Writes the nlink xattr of (fd, name). `adjust`: the union's link count minus that of the inode
  * that `base` selects.
  */
 export function setNlinkXattr(
-  u: Union,
+  u: CopyUpContext,
   fd: number,
   name: ByteString,
   base: 'U' | 'L',

@@ -9,7 +9,7 @@ import { OWNER_SEARCH, OWNER_WRITE, withOwnerAccess } from '../owner/owner-acces
 import { isXattrRefusal } from '../layer/overlay-xattrs.js'
 import type { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
-import type { Union } from '../union.js'
+import type { CopyUpContext } from './context.js'
 
 const parentTimes = new Stat()
 
@@ -25,7 +25,7 @@ export type NameCopy = (fromFd: number, temp: ByteString, dirfd: number, name: B
  * ctime and size may change.
  */
 export function publish(
-  u: Union,
+  u: CopyUpContext,
   parent: Node,
   name: ByteString,
   nameCopy: NameCopy,
@@ -55,7 +55,7 @@ export function publish(
 }
 
 /** Sets `overlay.impure` on an upper directory (kernel: ovl_set_impure). */
-export function setImpure(u: Union, dir: RealDir, fd: number): Result {
+export function setImpure(u: CopyUpContext, dir: RealDir, fd: number): Result {
   if (dir.impure) return 0
   const result = u.xattrs.set(fd, '', 'impure', 'y')
   if (result < 0 && !isXattrRefusal(result)) return result

@@ -12,9 +12,10 @@ import { getxattrValue, listxattrNames } from '../../sys/xattr.js'
 import { openSource, resolveMetacopy } from './metacopy.js'
 import type { Node } from '../inode/node.js'
 import { encodeOrigin } from '../layer/origin.js'
-import { applyOverride } from '../owner/stat-override.js'
-import { openRead } from '../layer/real-dir.js'
-import { layerOf, locate, Place, type Union } from '../union.js'
+import { applyOverride } from '../layer/stat-override.js'
+import { openRead } from '../../sys/real-dir.js'
+import { layerOf, locate, Place } from '../inode/real-object.js'
+import type { CopyUpContext } from './context.js'
 
 const st = new Stat()
 const place = new Place()
@@ -26,13 +27,13 @@ const target = Buffer.allocUnsafeSlow(4096)
  *
  * @throws Pending while an answer of the slow layer is outstanding
  */
-export function readAhead(u: Union, node: Node): void {
+export function readAhead(u: CopyUpContext, node: Node): void {
   if (u.slow === null) return
   readUp(u, node)
   for (const { parent } of node.links ?? []) readUp(u, parent)
 }
 
-function readUp(u: Union, node: Node): void {
+function readUp(u: CopyUpContext, node: Node): void {
   for (let at: Node | null = node; at !== null && !at.upper; at = at.parent) readObject(u, at)
 }
 
@@ -40,7 +41,7 @@ function readUp(u: Union, node: Node): void {
  * Makes the calls that a copy-up will make. Their results are ignored here; the copy-up handles
  * them.
  */
-function readObject(u: Union, node: Node): void {
+function readObject(u: CopyUpContext, node: Node): void {
   if (resolveMetacopy(u, node) < 0) return
   const layer = layerOf(u, node)
   const src = node.isReg ? openSource(u, node) : -1

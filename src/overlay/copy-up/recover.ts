@@ -21,7 +21,7 @@ import {
 import type { OverlayXattrs } from '../layer/overlay-xattrs.js'
 import { nlinkAdjust } from './nlink.js'
 import type { ByteString, Result } from '../ops.js'
-import { listReal, removeTree } from '../layer/real-dir.js'
+import { listReal, removeTree } from '../../sys/real-dir.js'
 import type { Workdir } from './workdir.js'
 
 const st = new Stat()

@@ -7,7 +7,8 @@ import { OWNER_READ, withOwnerAccess } from '../owner/owner-access.js'
 import type { Node } from '../inode/node.js'
 import type { Result } from '../ops.js'
 import { openRegular, reopenRegular } from '../layer/open-regular.js'
-import type { Place, Union } from '../union.js'
+import type { Place } from '../inode/real-object.js'
+import type { CopyUpContext } from './context.js'
 
 type Where = Pick<Place, 'fd' | 'name'>
 
@@ -16,7 +17,7 @@ function openUpper({ fd, name }: Where, flags: number, node: Node): Result {
 }
 
 /** Replaces open descriptors of the lower file, so that reads through them see later writes. */
-export function reopenHandles(u: Union, node: Node, place: Where): void {
+export function reopenHandles(u: CopyUpContext, node: Node, place: Where): void {
   if (node.handles === null) return
   for (const handle of node.handles) {
     if (handle.fd < 0) continue

@@ -49,7 +49,7 @@ import type { OverlayXattrs } from '../layer/overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
 import type { WhiteoutForm } from '../options.js'
 import { emptyWorkdir, finishMove, openSubdirectory, removeOrphanEntries } from './recover.js'
-import { listChunk, openRead } from '../layer/real-dir.js'
+import { listChunk, openRead } from '../../sys/real-dir.js'
 import { chooseForm } from '../layer/whiteout-form.js'
 import { DOT_WHITEOUT, isActiveDotWhiteout, isWhiteout } from '../layer/whiteout.js'
 

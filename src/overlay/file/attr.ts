@@ -44,14 +44,8 @@ import {
   statPlace,
   classifyBareSetattr,
 } from '../inode/drop-privileges.js'
-import {
-  openHandle,
-  settle,
-  statOpen,
-  writersFd,
-  type FileHandle,
-  type HandleTable,
-} from './handles.js'
+import type { FileHandle } from '../inode/file-handle.js'
+import { openHandle, settle, statOpen, writersFd, type HandleTable } from './handles.js'
 import { isSame } from '../layer/real-identity.js'
 import { removeCapability } from '../inode/killpriv.js'
 import { saveProtect } from '../copy-up/metadata.js'
@@ -74,38 +68,38 @@ import {
   isOverridden,
   writeOverrideMode,
   writeOverrideOwner,
-} from '../owner/stat-override.js'
+} from '../layer/stat-override.js'
 import { isChownRefusal, UNMAPPED, type Idmap } from '../owner/idmap.js'
 import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
-import {
-  fillAttr,
-  identifyAgain,
-  isReadOnly,
-  locate,
-  Place,
-  statAt,
-  statNode,
-  type Union,
-} from '../union.js'
+import { fillAttr } from '../inode/shown-attr.js'
+import { identifyAgain, locate, Place, statAt, statNode } from '../inode/real-object.js'
+import { isReadOnly } from '../inode/context.js'
+import type { CopyUpContext } from '../copy-up/context.js'
 import { forgetVersion, rememberVersion } from '../inode/lower-version.js'
 import { pin, unpin } from '../inode/pin.js'
 
 const place = new Place()
 
-export function getattr(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Attr): Result {
+export function getattr(
+  u: CopyUpContext,
+  handles: HandleTable,
+  node: Node,
+  fh: Fh,
+  out: Attr,
+): Result {
   const result = statOpen(u, handles, node, fh, u.st)
   return result < 0 ? result : tell(u, node, out)
 }
 
 /** Tells the attributes that are in `u.st`. */
-function tell(u: Union, node: Node, out: Attr): Result {
+function tell(u: CopyUpContext, node: Node, out: Attr): Result {
   rememberVersion(u, node, u.st)
   fillAttr(u, node, u.st, out)
   return node.metacopy ? addDataBlocks(u, node, out) : 0
 }
 
 /** A metadata-only copy shows the blocks of the file that has its data (kernel: ovl_getattr). */
-function addDataBlocks(u: Union, node: Node, out: Attr): Result {
+function addDataBlocks(u: CopyUpContext, node: Node, out: Attr): Result {
   const { data } = node
   if (data === null) return 0
   const fd = u.fds.get(data.dir)
@@ -116,7 +110,7 @@ function addDataBlocks(u: Union, node: Node, out: Attr): Result {
 
 /** @throws Pending where a large file must be copied up first, or is cut */
 export function setattr(
-  u: Union,
+  u: CopyUpContext,
   handles: HandleTable,
   node: Node,
   set: SetAttr,
@@ -177,7 +171,7 @@ const WRITTEN_BACK = V.FH | V.MTIME | V.CTIME
  * of the last change of its inode can be new, by the removal of a name above all. Nothing is copied
  * up for that.
  */
-function bringsNothing(u: Union, node: Node, set: SetAttr): boolean {
+function bringsNothing(u: CopyUpContext, node: Node, set: SetAttr): boolean {
   if (!u.writeback || node.upper || (set.valid | V.FH) !== WRITTEN_BACK) return false
   if (statNode(u, node, u.st) < 0) return false
   return u.st.mtimeSec === set.mtimeSec && u.st.mtimeNsec === set.mtimeNsec
@@ -187,7 +181,7 @@ function bringsNothing(u: Union, node: Node, set: SetAttr): boolean {
  * What an immutable or append-only file still lets be changed (kernel: may_setattr): set-id bits
  * are dropped; times that the kernel's write-back brings are only what a write did before.
  */
-function allowedOnProtected(u: Union, node: Node, set: SetAttr): boolean {
+function allowedOnProtected(u: CopyUpContext, node: Node, set: SetAttr): boolean {
   const valid = set.valid
   if (valid === WRITTEN_BACK) return true
   const times = valid & (V.ATIME | V.MTIME | V.ATIME_NOW | V.MTIME_NOW)
@@ -215,7 +209,7 @@ const mayCut = (handle: FileHandle | undefined): handle is FileHandle =>
  * is quicker or the only way. What has another name by now is changed only through a handle that
  * the request names. The caller gives the place to `unpin`.
  */
-function find(u: Union, node: Node, valid: number, handle: FileHandle | undefined): Result {
+function find(u: CopyUpContext, node: Node, valid: number, handle: FileHandle | undefined): Result {
   let fd = (valid & V.SIZE) === 0 ? writersFd(node) : mayCut(handle) ? handle.fd : -1
   if (fd < 0) {
     const result = pin(u, node, place)
@@ -241,7 +235,7 @@ const NOTHING: Taken = { bare: -1, before: 0, left: 0 }
 
 /** @returns -errno where the caller may not have them taken, and nothing is to be done at all */
 function whatIsTaken(
-  u: Union,
+  u: CopyUpContext,
   handles: HandleTable,
   node: Node,
   set: SetAttr,
@@ -265,7 +259,7 @@ function whatIsTaken(
 }
 
 function apply(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   set: SetAttr,
   { bare, before, left }: Taken,
@@ -337,7 +331,7 @@ function apply(
  * Before a change of data: the capability goes, and set-id bits where they are not among what is
  * left.
  */
-function takeBeforeWrite(u: Union, at: Place, before: number, left: number): Result {
+function takeBeforeWrite(u: CopyUpContext, at: Place, before: number, left: number): Result {
   const { fd, name } = at
   let result = removeCapability(u, at)
   if (result < 0) return result
@@ -350,7 +344,7 @@ function takeBeforeWrite(u: Union, at: Place, before: number, left: number): Res
 
 /** Owner and mode of what keeps them in an attribute; the object is at `place`. */
 function changeOwner(
-  u: Union,
+  u: CopyUpContext,
   upper: Layer,
   node: Node,
   set: SetAttr,
@@ -391,7 +385,7 @@ function setTimes(fd: number, name: ByteString, set: SetAttr): Result {
 }
 
 /** @param uid as it is shown, or -1: unchanged. `gid` likewise */
-function chown(u: Union, fd: number, name: string, uid: number, gid: number): Result {
+function chown(u: CopyUpContext, fd: number, name: string, uid: number, gid: number): Result {
   const { idmap } = u
   const diskUid = idmap === null || uid === -1 ? uid : idmap.uids.toDisk(uid)
   const diskGid = idmap === null || gid === -1 ? gid : idmap.gids.toDisk(gid)
@@ -408,7 +402,13 @@ function chmod(fd: number, name: string, mode: number): Result {
  *
  * @param writableFd a descriptor that may write, or -1
  */
-function truncate(u: Union, at: Place, writableFd: number, size: Off, keepTime: boolean): Result {
+function truncate(
+  u: CopyUpContext,
+  at: Place,
+  writableFd: number,
+  size: Off,
+  keepTime: boolean,
+): Result {
   const { fd, name } = at
   const stated = !keepTime ? 0 : name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)
   if (stated < 0) return stated
@@ -428,7 +428,7 @@ function truncate(u: Union, at: Place, writableFd: number, size: Off, keepTime: 
 }
 
 /** A descriptor for a thread that cuts the file; or -errno. */
-function ownToCut(u: Union, { fd, name }: Place, writableFd: number): Result {
+function ownToCut(u: CopyUpContext, { fd, name }: Place, writableFd: number): Result {
   if (writableFd >= 0) return dup(writableFd)
   const own = openToCut(fd, name)
   if (own !== -E.EACCES) return orPending(u, own)
@@ -438,7 +438,7 @@ function ownToCut(u: Union, { fd, name }: Place, writableFd: number): Result {
   )
 }
 
-function openForFlags(u: Union, node: Node): Result {
+function openForFlags(u: CopyUpContext, node: Node): Result {
   if (!node.isDir && !node.isReg) return -E.ENOTTY
   const result = locate(u, node, place)
   if (result < 0) return result
@@ -457,7 +457,7 @@ const VIRTUAL_FLAGS = FS_IMMUTABLE_FL | FS_APPEND_FL
  *
  * @throws Pending while somebody has a lease on the file
  */
-export function getFlags(u: Union, node: Node): Result {
+export function getFlags(u: CopyUpContext, node: Node): Result {
   const fd = openForFlags(u, node)
   if (fd < 0) return fd
   const flags = readFlags(fd)
@@ -476,7 +476,7 @@ export function getFlags(u: Union, node: Node): Result {
  *
  * @throws Pending where a large file must be copied up first, or somebody has a lease on the file
  */
-export function setFlags(u: Union, node: Node, flags: number): Result {
+export function setFlags(u: CopyUpContext, node: Node, flags: number): Result {
   if (isReadOnly(u)) return -E.EROFS
   throwIfBusy(node)
   const copied = copyUp(u, node)
@@ -500,7 +500,7 @@ export function setFlags(u: Union, node: Node, flags: number): Result {
 
 const fs = new StatFs()
 
-export function statfs(u: Union, out: StatFsOut): Result {
+export function statfs(u: CopyUpContext, out: StatFsOut): Result {
   const layer = u.upper ?? u.lowers[0]
   if (layer === undefined) return -E.EIO
   const result = statfsFd(layer.fd, fs)

@@ -1,5 +1,6 @@
 /** Open files and what is done through them. */
 
+import { FileHandle } from '../inode/file-handle.js'
 import { fstatx } from '../../sys/at.js'
 import {
   O_ACCMODE,
@@ -47,44 +48,12 @@ import { accessToOpen, withOwnerAccess } from '../owner/owner-access.js'
 import { openData, resolveMetacopy } from '../copy-up/metacopy.js'
 import { Node, throwIfBusy, Protect } from '../inode/node.js'
 import { Pending, type Caller, type Fh, type Opened, type Result } from '../ops.js'
-import { applyOverride } from '../owner/stat-override.js'
+import { applyOverride } from '../layer/stat-override.js'
 import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
-import { isReadOnly, layerOf, locate, Place, statNode, type Union } from '../union.js'
+import { isReadOnly } from '../inode/context.js'
+import { layerOf, locate, Place, statNode } from '../inode/real-object.js'
+import type { CopyUpContext } from '../copy-up/context.js'
 import { CHANGED, forgetVersion, isOtherVersion } from '../inode/lower-version.js'
-
-export class FileHandle {
-  readonly fh: Fh
-  readonly node: Node
-  /**
-   * The real file; replaced when the node is copied up. -1: it was not needed yet (`realFd` opens
-   * it), which only a handle for reading may say.
-   */
-  fd: number
-  readonly writable: boolean
-  /**
-   * The descriptor is open for reading alone, though the handle may write: `HandleTable.writing`
-   * opens it anew.
-   */
-  onlyReads = false
-  /** Its place among the node's (handle-list.ts). */
-  slot = 0
-  /** Who has it asks that reading moves no access time (O_NOATIME). */
-  readonly keepsTime: boolean
-  /** The file was seen, or made, without a capability, and nobody has set one since. */
-  incapable = false
-  /**
-   * Writes through mappings of it may come late, and nothing tells of them before (`Ops.mappable`).
-   */
-  mappable = false
-
-  constructor(fh: Fh, node: Node, fd: number, writable: boolean, keepsTime = false) {
-    this.fh = fh
-    this.node = node
-    this.fd = fd
-    this.writable = writable
-    this.keepsTime = keepsTime
-  }
-}
 
 export class HandleTable {
   readonly #files = new Map<Fh, FileHandle>()
@@ -175,7 +144,7 @@ const place = new Place()
 const NOT_FOR_REAL = O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_DIRECTORY | O_TRUNC | O_ACCMODE
 
 /** What to open the real file with, for a client's flags. */
-export function realFlags(u: Union, flags: number): number {
+export function realFlags(u: CopyUpContext, flags: number): number {
   const mode = flags & O_ACCMODE
   // With write-back the kernel fills up partly written pages: it reads too; so does who opens
   // later, where all share one.
@@ -190,7 +159,7 @@ export function realFlags(u: Union, flags: number): number {
  * @throws Pending where that may take long; then `fd` is closed
  */
 function cutOpen(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   fd: number,
   killFor: Caller | null,
@@ -213,7 +182,7 @@ function cutOpen(
  * cache.
  */
 export function openFile(
-  u: Union,
+  u: CopyUpContext,
   handles: HandleTable,
   node: Node,
   flags: number,
@@ -279,7 +248,7 @@ export function openFile(
 }
 
 /** Whether to open the file, and to read it, may wait for somebody else. */
-function isOnSlow(u: Union, node: Node): boolean {
+function isOnSlow(u: CopyUpContext, node: Node): boolean {
   if (u.slow === null) return false
   const settled = resolveMetacopy(u, node)
   if (settled < 0) return true
@@ -290,7 +259,7 @@ function isOnSlow(u: Union, node: Node): boolean {
  * The descriptor of a handle's real file, opened now where it was not needed before; or -errno, as
  * `openReal`.
  */
-export function realFd(u: Union, handle: FileHandle): Result {
+export function realFd(u: CopyUpContext, handle: FileHandle): Result {
   // The kernel would put what there is now beside pages that it has, and cut it to the size that it
   // keeps.
   if (handle.node.version === CHANGED && u.writeback) return -E.ESTALE
@@ -308,7 +277,7 @@ export function realFd(u: Union, handle: FileHandle): Result {
  *
  * @returns the descriptor, or -errno; -EAGAIN while somebody has a lease on it, for `orPending`
  */
-export function openReal(u: Union, node: Node, flags: number): Result {
+export function openReal(u: CopyUpContext, node: Node, flags: number): Result {
   const wants =
     (flags & O_ACCMODE) !== O_RDONLY
       ? flags
@@ -322,7 +291,7 @@ export function openReal(u: Union, node: Node, flags: number): Result {
   return openRealOnce(u, node, wants)
 }
 
-function openRealOnce(u: Union, node: Node, flags: number): Result {
+function openRealOnce(u: CopyUpContext, node: Node, flags: number): Result {
   const settled = resolveMetacopy(u, node)
   if (settled < 0) return settled
   if (node.metacopy && node.data !== null) return openData(u, node, node.data, flags)
@@ -345,7 +314,7 @@ function openPlace(at: Place, flags: number, node: Node): Result {
 }
 
 /** Fills in what else the transport needs to know of a handle. */
-function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
+function describe(u: CopyUpContext, node: Node, handle: FileHandle, out: Opened): void {
   out.fh = handle.fh
   out.fd = handle.fd
   out.writable = handle.writable
@@ -357,7 +326,7 @@ function describe(u: Union, node: Node, handle: FileHandle, out: Opened): void {
 }
 
 export function readFile(
-  u: Union,
+  u: CopyUpContext,
   handle: FileHandle,
   buf: Buffer,
   offset: number,
@@ -391,7 +360,7 @@ function writeAll(fd: number, buf: Buffer, offset: number, length: number, pos: 
 }
 
 export function writeFile(
-  u: Union,
+  u: CopyUpContext,
   handle: FileHandle,
   buf: Buffer,
   offset: number,
@@ -425,7 +394,7 @@ export function writeFile(
  *
  * @throws Pending always, unless syncing is free or off
  */
-export function syncFd(u: Union, fd: number, datasync: boolean): Result {
+export function syncFd(u: CopyUpContext, fd: number, datasync: boolean): Result {
   if (u.syncIsFree) return 0
   // Of its own: the handle may be closed meanwhile.
   const own = dup(fd)
@@ -440,7 +409,7 @@ export function syncFd(u: Union, fd: number, datasync: boolean): Result {
   )
 }
 
-export function lseekFile(u: Union, handle: FileHandle, offset: Off, whence: number): Off {
+export function lseekFile(u: CopyUpContext, handle: FileHandle, offset: Off, whence: number): Off {
   throwIfBusy(handle.node)
   settle(u, handle.node)
   const fd = orPending(u, realFd(u, handle))
@@ -453,7 +422,7 @@ export function lseekFile(u: Union, handle: FileHandle, offset: Off, whence: num
  *
  * @throws Pending once, while it writes back
  */
-export function settle(u: Union, node: Node): void {
+export function settle(u: CopyUpContext, node: Node): void {
   // Where nobody says who has a file open, anybody may.
   const held = u.noOpen ? node.isReg : u.writeback ? isOpenToWrite(node) : isMappable(node)
   if (held && !node.flushed) {
@@ -487,7 +456,13 @@ export function writersFd(node: Node): number {
 }
 
 /** Attributes of a node, through a handle where that is quicker or the only way that is left. */
-export function statOpen(u: Union, handles: HandleTable, node: Node, fh: Fh, out: Stat): Result {
+export function statOpen(
+  u: CopyUpContext,
+  handles: HandleTable,
+  node: Node,
+  fh: Fh,
+  out: Stat,
+): Result {
   let fd = node.superseded ? (openHandle(node, handles.get(fh))?.fd ?? -1) : writersFd(node)
   if (fd < 0) {
     const result = statNode(u, node, out)

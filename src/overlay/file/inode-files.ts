@@ -17,11 +17,12 @@ import { claim } from '../../sys/slow.js'
 import { BoundedCache } from '../layer/bounded-cache.js'
 import { MAX_BUDGET, inodeFileBudget } from '../layer/descriptor-budget.js'
 import { copyUp } from '../copy-up/copy-up.js'
-import { FileHandle, HandleTable, openReal } from './handles.js'
+import { FileHandle } from '../inode/file-handle.js'
+import { HandleTable, openReal } from './handles.js'
 import { isPrivileged } from '../inode/killpriv.js'
 import type { Node } from '../inode/node.js'
 import type { Fh, Result } from '../ops.js'
-import type { Union } from '../union.js'
+import type { CopyUpContext } from '../copy-up/context.js'
 
 type Open = BoundedCache<FileHandle, StandingHandles>
 
@@ -33,11 +34,11 @@ export const standingCache = (most: number, bound = () => most): Open =>
 export const threadStanding = standingCache(MAX_BUDGET, inodeFileBudget)
 
 export class StandingHandles extends HandleTable {
-  readonly #u: Union
+  readonly #u: CopyUpContext
   readonly #open: Open
   readonly #own = new Set<FileHandle>()
 
-  constructor(u: Union, open = threadStanding) {
+  constructor(u: CopyUpContext, open = threadStanding) {
     super()
     this.#u = u
     this.#open = open

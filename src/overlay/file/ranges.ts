@@ -17,14 +17,15 @@ import { close, copyFileRange as copyRange, dup, fallocate as allocate } from '.
 import { isSlow } from '../../sys/slow.js'
 import { Stat } from '../../sys/stat.js'
 import { offDistance, offPlus, type Off } from '../../sys/types.js'
-import { realFd, type FileHandle } from './handles.js'
+import type { FileHandle } from '../inode/file-handle.js'
+import { realFd } from './handles.js'
 import { series } from '../jobs/pool.js'
 import { restoreMtime } from '../inode/killpriv.js'
 import { throwIfBusy, Protect } from '../inode/node.js'
 import { Pending, type Result } from '../ops.js'
-import { dropCapability } from '../owner/stat-override.js'
+import { dropCapability } from '../layer/stat-override.js'
 import { orPending } from '../layer/open-regular.js'
-import type { Union } from '../union.js'
+import type { CopyUpContext } from '../copy-up/context.js'
 
 /** So much is done at once in the union's thread: handing over costs more. */
 const INLINE = 1 << 20
@@ -42,7 +43,7 @@ const st = new Stat()
  * With write-back the kernel keeps the time of that itself and brings it with a request of its own,
  * before or after this: the real file's stays until then. Or -errno.
  */
-function beforeChange(u: Union, handle: FileHandle): ((fd: number) => void) | Result {
+function beforeChange(u: CopyUpContext, handle: FileHandle): ((fd: number) => void) | Result {
   const dropped = u.override ? dropCapability(u.upper, handle.fd, '') : 0
   if (dropped < 0) return dropped
   if (!u.writeback || fstatx(handle.fd, st) < 0) return () => {}
@@ -52,7 +53,7 @@ function beforeChange(u: Union, handle: FileHandle): ((fd: number) => void) | Re
 
 /** @throws Pending where that may take long */
 export function fallocateFile(
-  u: Union,
+  u: CopyUpContext,
   handle: FileHandle,
   mode: number,
   offset: Off,
@@ -100,7 +101,7 @@ export function fallocateFile(
  * @throws Pending where that may take long
  */
 export function copyFileRange(
-  u: Union,
+  u: CopyUpContext,
   source: FileHandle,
   offIn: Off,
   target: FileHandle,
@@ -128,7 +129,7 @@ export function copyFileRange(
 }
 
 function copyInPieces(
-  u: Union,
+  u: CopyUpContext,
   from: number,
   offIn: Off,
   target: FileHandle,

@@ -13,8 +13,9 @@ import { invalidateAttrs } from '../inode/invalidate.js'
 import { restoreMtime } from '../inode/killpriv.js'
 import type { Node } from '../inode/node.js'
 import { Pending } from '../ops.js'
-import { BULKY, isBulky } from '../namei/remove.js'
-import type { Place, Union } from '../union.js'
+import { BULKY, isBulky } from '../jobs/bulky.js'
+import type { Place } from '../inode/real-object.js'
+import type { CopyUpContext } from '../copy-up/context.js'
 import { forgetVersion } from '../inode/lower-version.js'
 
 const BLOCK = 512
@@ -46,7 +47,7 @@ export function freesMuch(
  * @throws Pending always
  */
 export function cutInBackground(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   fd: number,
   size: Off,

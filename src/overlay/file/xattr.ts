@@ -29,27 +29,20 @@ import {
   storedName,
   writeOverrideMode,
   visibleName,
-} from '../owner/stat-override.js'
+} from '../layer/stat-override.js'
 import { isCapable, isMember } from '../owner/setid.js'
 import { pin, pinToRead, unpin } from '../inode/pin.js'
-import {
-  identifyAgain,
-  isReadOnly,
-  layerOf,
-  locate,
-  Place,
-  shownGid,
-  shownUid,
-  statAt,
-  type Union,
-} from '../union.js'
+import { identifyAgain, layerOf, locate, Place, statAt } from '../inode/real-object.js'
+import { isReadOnly } from '../inode/context.js'
+import { shownGid, shownUid } from '../inode/shown-attr.js'
+import type { CopyUpContext } from '../copy-up/context.js'
 
 const place = new Place()
 /** struct vfs_cap_data */
 const CAPABILITY_SIZE = 20
 
 export function getxattr(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   name: ByteString,
   buf: Buffer,
@@ -97,13 +90,13 @@ const isIncredible = (layer: Layer | null, { fd, name: at }: Place, name: ByteSt
   !hasCredibleOverride(layer, fd, at)
 
 /** What a user's attribute is called in a layer; '' for one that users have no access to. */
-function realName(u: Union, layer: Layer | null, name: ByteString): ByteString {
+function realName(u: CopyUpContext, layer: Layer | null, name: ByteString): ByteString {
   const stored = u.override ? storedName(layer, name) : name
   return (layer?.xattrs ?? u.xattrs).escape(stored)
 }
 
 /** A value that holds ids, of what is at `place`, as it is shown; or -errno. */
-function toShow(u: Union, node: Node, name: ByteString, value: Buffer): Buffer | Result {
+function toShow(u: CopyUpContext, node: Node, name: ByteString, value: Buffer): Buffer | Result {
   if (u.override && name === ACL_ACCESS) {
     // The inode's own permissions, which the kernel keeps in the ACL, are others.
     const result = statAt(u, node, place, u.st)
@@ -125,7 +118,7 @@ function putValue(value: Buffer, buf: Buffer, offset: number, room: number): Res
  * initial user namespace (kernel: ovl_can_list). Where there are none nobody has to find that out.
  */
 export function listxattr(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   buf: Buffer,
   offset: number,
@@ -165,14 +158,14 @@ export function listxattr(
 }
 
 /** After a change of what is at `place`. */
-function stillIs(u: Union, node: Node): void {
+function stillIs(u: CopyUpContext, node: Node): void {
   if (u.upper?.keepsBirthTimes === false && statAt(u, node, place, u.st) >= 0)
     identifyAgain(u, node, u.st)
 }
 
 /** @throws Pending where a large file must be copied up first */
 export function setxattr(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   name: ByteString,
   value: Uint8Array,
@@ -220,7 +213,7 @@ export function setxattr(
  * @param value as it is shown; `stored`: with the ids on disk
  */
 function setAcl(
-  u: Union,
+  u: CopyUpContext,
   node: Node,
   value: Uint8Array,
   stored: Uint8Array,
@@ -250,7 +243,12 @@ function setAcl(
 }
 
 /** @throws Pending where a large file must be copied up first */
-export function removexattr(u: Union, node: Node, name: ByteString, caller: Caller): Result {
+export function removexattr(
+  u: CopyUpContext,
+  node: Node,
+  name: ByteString,
+  caller: Caller,
+): Result {
   if (isReadOnly(u)) return -E.EROFS
   // The kernel asks for the same before a write, which what was open before may still do, where
   // that is known.
@@ -296,13 +294,13 @@ export function removexattr(u: Union, node: Node, name: ByteString, caller: Call
  * Kernel: ovl_set_acl(). Who takes the ACL of what is at `place` away and is not in the group loses
  * set-group-id, be there an ACL or not.
  */
-function losesSetGid(u: Union, node: Node, caller: Caller): boolean {
+function losesSetGid(u: CopyUpContext, node: Node, caller: Caller): boolean {
   if (statAt(u, node, place, u.st) < 0 || (u.st.mode & S_ISGID) === 0) return false
   return !isMember(caller, shownUid(u, u.st), shownGid(u, u.st))
 }
 
 /** The directory's default ACL, or null for none; or -errno. */
-export function defaultAcl(u: Union, node: Node): Buffer | Result | null {
+export function defaultAcl(u: CopyUpContext, node: Node): Buffer | Result | null {
   if (node.defaultAcl !== undefined) return node.defaultAcl
   const located = locate(u, node, place)
   if (located < 0) return located
@@ -312,7 +310,7 @@ export function defaultAcl(u: Union, node: Node): Buffer | Result | null {
 }
 
 /** @param mode of the object that is in `u.st` */
-function setMode(u: Union, at: Place, full: number): Result {
+function setMode(u: CopyUpContext, at: Place, full: number): Result {
   const mode = full & 0o7777
   if (u.override && u.upper !== null) return writeOverrideMode(u.upper, at.fd, at.name, u.st, mode)
   return at.name === '' ? fchmod(at.fd, mode) : fchmodat(at.fd, at.name, mode)

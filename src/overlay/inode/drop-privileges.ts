@@ -12,14 +12,16 @@ import { invalidateAttrs } from './invalidate.js'
 import { isOpenToWrite } from './handle-list.js'
 import type { Node } from './node.js'
 import { SetAttrValid as V, type Caller, type Result } from '../ops.js'
-import { applyOverride, writeOverrideMode } from '../owner/stat-override.js'
+import { applyOverride, writeOverrideMode } from '../layer/stat-override.js'
 import { isCapable, isInChown, mayChangeMode, modeWithoutSetid } from '../owner/setid.js'
-import { shownGid, shownUid, type Place, type Union } from '../union.js'
+import { shownGid, shownUid } from './shown-attr.js'
+import type { Place } from './real-object.js'
+import type { InodeContext } from './context.js'
 
 const st = new Stat()
 
 /** The mode that a change by `caller` leaves of the one in `of` (modeWithoutSetid). */
-export function modeAfterChange(u: Union, of: Stat, caller: Caller): number {
+export function modeAfterChange(u: InodeContext, of: Stat, caller: Caller): number {
   return modeWithoutSetid(of.mode, shownUid(u, of), shownGid(u, of), caller)
 }
 
@@ -27,7 +29,7 @@ export function modeAfterChange(u: Union, of: Stat, caller: Caller): number {
  * Drops from an open file of the upper layer what a write or a truncation by `caller` takes from
  * it.
  */
-export function dropPrivileges(u: Union, node: Node, fd: number, caller: Caller): Result {
+export function dropPrivileges(u: InodeContext, node: Node, fd: number, caller: Caller): Result {
   let result = fstatx(fd, st)
   if (result >= 0 && u.override) result = applyOverride(u.upper, fd, '', st)
   if (result < 0) return result
@@ -63,12 +65,17 @@ export const isBareSetattr = (valid: number): boolean => (valid & ANY) === 0
  * for writing. Where nothing tells it is a change of data, which the caller would be allowed to
  * make.
  */
-export function classifyBareSetattr(u: Union, node: Node, valid: number, caller: Caller): number {
+export function classifyBareSetattr(
+  u: InodeContext,
+  node: Node,
+  valid: number,
+  caller: Caller,
+): number {
   if (isChown(u, node, valid, caller)) return BareSetattr.CHOWN
   return isCapable(caller, CAP_FSETID) ? BareSetattr.KEEPS : BareSetattr.DROPS
 }
 
-function isChown(u: Union, node: Node, valid: number, caller: Caller): boolean {
+function isChown(u: InodeContext, node: Node, valid: number, caller: Caller): boolean {
   // Data of others has no set-id bits to lose.
   if (!node.isReg) return true
   if (u.writeback) return (valid & V.CTIME) !== 0
@@ -76,7 +83,7 @@ function isChown(u: Union, node: Node, valid: number, caller: Caller): boolean {
 }
 
 /** Whether nobody has the file open for writing. */
-const isNeverWritten = (u: Union, node: Node): boolean => !u.noOpen && !isOpenToWrite(node)
+const isNeverWritten = (u: InodeContext, node: Node): boolean => !u.noOpen && !isOpenToWrite(node)
 
 /**
  * Whether a chown that takes set-id bits away is the caller's to make (kernel: notify_change, which
@@ -85,7 +92,7 @@ const isNeverWritten = (u: Union, node: Node): boolean => !u.noOpen && !isOpenTo
  * @param of the file's attributes
  * @returns 0 or -EPERM
  */
-export function checkChown(u: Union, of: Stat, caller: Caller): Result {
+export function checkChown(u: InodeContext, of: Stat, caller: Caller): Result {
   if (of.isDir || (of.mode & 0o6000) === 0 || modeAfterChange(u, of, caller) === of.mode) return 0
   return mayChangeMode(caller, shownUid(u, of)) ? 0 : -E.EPERM
 }
@@ -98,7 +105,7 @@ export function checkChown(u: Union, of: Stat, caller: Caller): Result {
  * @param of the file's attributes
  * @returns 0 or -EPERM
  */
-export function checkCapabilityRemoval(u: Union, of: Stat, caller: Caller): Result {
+export function checkCapabilityRemoval(u: InodeContext, of: Stat, caller: Caller): Result {
   return checkChown(u, of, caller) < 0 && isInChown(caller) === true ? -E.EPERM : 0
 }
 

@@ -6,7 +6,7 @@
 import { series } from '../jobs/pool.js'
 import type { IoTask } from '../jobs/task.js'
 import type { NodeId, Result } from '../ops.js'
-import type { Union } from '../union.js'
+import type { InodeContext } from './context.js'
 
 /**
  * Nodes of one message. The kernel takes its time for each, and a thread does other things between
@@ -18,7 +18,7 @@ const BATCH = 1024
  * Goes on in the background.
  * @param over is called when all was asked for
  */
-export function forgetCachedNodes(u: Union, most: number, over: () => void): void {
+export function forgetCachedNodes(u: InodeContext, most: number, over: () => void): void {
   const nodes = u.nodes.cached()
   let left = most
   const next = (result: Result): IoTask | Result => {

@@ -1,7 +1,7 @@
 /** What the union changes of an inode beside what the reply to a request tells. */
 
 import type { Node } from './node.js'
-import type { Union } from '../union.js'
+import type { InodeContext } from './context.js'
 
 /**
  * Tells the kernel that what it has cached of a node's attributes is no longer true: mode, owner,
@@ -11,6 +11,6 @@ import type { Union } from '../union.js'
  * From the union's thread this never waits: the kernel only marks the inode
  * (fuse/protocol/notify.ts).
  */
-export function invalidateAttrs(u: Union, node: Node): void {
+export function invalidateAttrs(u: InodeContext, node: Node): void {
   if (node.lookups > 0 && node !== u.answering) u.notifier.attrChanged(node.id)
 }

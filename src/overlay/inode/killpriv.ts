@@ -12,8 +12,9 @@ import { dropPrivileges } from './drop-privileges.js'
 import { CAPABILITY } from '../owner/xattr-ids.js'
 import type { Node } from './node.js'
 import type { Caller, Result } from '../ops.js'
-import { applyOverride, dropCapability, storedName } from '../owner/stat-override.js'
-import type { Place, Union } from '../union.js'
+import { applyOverride, dropCapability, storedName } from '../layer/stat-override.js'
+import type { Place } from './real-object.js'
+import type { InodeContext } from './context.js'
 
 const st = new Stat()
 const capability = Buffer.allocUnsafeSlow(64)
@@ -22,7 +23,7 @@ const capability = Buffer.allocUnsafeSlow(64)
  * Whether an upper file has what a write by an ordinary user takes away; remembers a capability.
  * Where that can't be found out it counts as one that has. Its attributes are in `out`.
  */
-export function isPrivileged(u: Union, node: Node, fd: number, out: Stat): boolean {
+export function isPrivileged(u: InodeContext, node: Node, fd: number, out: Stat): boolean {
   const name = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
   const found = getxattrat(fd, '', name, capability)
   const capable = found !== -E.ENODATA && found !== -E.EOPNOTSUPP
@@ -39,7 +40,7 @@ export function isPrivileged(u: Union, node: Node, fd: number, out: Stat): boole
  * @param killFor who writes, if they may not keep set-id bits
  */
 export function dropForWrite(
-  u: Union,
+  u: InodeContext,
   node: Node,
   fd: number,
   late: boolean,
@@ -53,7 +54,7 @@ export function dropForWrite(
  * Removes the capability of an upper object as the kernel does before a change of data: not one of
  * no bytes.
  */
-export function removeCapability(u: Union, { fd, name }: Place): Result {
+export function removeCapability(u: InodeContext, { fd, name }: Place): Result {
   const attribute = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
   let result = getxattrat(fd, name, attribute, capability)
   if (result === 0 || result === -E.EINVAL) return 0
@@ -75,7 +76,7 @@ export function readLostCapability(fd: number): Buffer | Result {
 /**
  * Gives a capability back that a late write has taken. Without it the file may do less, not more.
  */
-export function restoreCapability(u: Union, fd: number, value: Buffer): void {
+export function restoreCapability(u: InodeContext, fd: number, value: Buffer): void {
   let result = fsetxattr(fd, CAPABILITY, value, 0)
   if (result < 0) result = fsetxattr(fd, CAPABILITY, value, 0)
   if (result < 0) u.log.warn({ errno: -result }, 'a file has lost its capability by a late write')
@@ -85,7 +86,7 @@ export function restoreCapability(u: Union, fd: number, value: Buffer): void {
  * Gives set-id bits back that a late write has taken: it takes them where the server has no
  * CAP_FSETID outside of its user namespace (kernel: setattr_should_drop_suidgid).
  */
-export function restoreSetId(u: Union, fd: number, mode: number): void {
+export function restoreSetId(u: InodeContext, fd: number, mode: number): void {
   let result = fstatx(fd, st)
   if (result >= 0 && ((st.mode ^ mode) & (S_ISUID | S_ISGID)) !== 0)
     result = fchmod(fd, mode & 0o7777)
@@ -93,7 +94,7 @@ export function restoreSetId(u: Union, fd: number, mode: number): void {
 }
 
 /** Best effort, after data was changed: the kernel brings the time of the change itself. */
-export function restoreMtime(u: Union, fd: number, sec: number, nsec: number): void {
+export function restoreMtime(u: InodeContext, fd: number, sec: number, nsec: number): void {
   const result = futimens(fd, 0, UTIME_OMIT, sec, nsec)
   if (result < 0) u.log.debug({ errno: -result }, 'best effort: the time of a file stays changed')
 }

@@ -18,7 +18,7 @@ import { S_IFLNK, S_IFREG } from '../../sys/constants.js'
 import type { Stat } from '../../sys/stat.js'
 import type { Node } from './node.js'
 import type { ByteString } from '../ops.js'
-import type { Union } from '../union.js'
+import type { InodeContext } from './context.js'
 
 /** `Node.version` of a node whose real file is not the one that was told. */
 export const CHANGED = -1
@@ -50,7 +50,7 @@ function hash(words: Uint32Array, data: boolean, change: boolean): number {
  * Of what has neither data nor a target, a change of times says nothing: FIFOs and sockets are used
  * so.
  */
-function versionOf(u: Union, node: Node, st: Stat): number {
+function versionOf(u: InodeContext, node: Node, st: Stat): number {
   const hasData = node.type === S_IFREG || node.type === S_IFLNK
   return hash(st.words, hasData && (!node.upper || !u.passthrough), hasData && !node.upper)
 }
@@ -59,13 +59,13 @@ function versionOf(u: Union, node: Node, st: Stat): number {
  * Whether attributes that were just read are those of another file, or version, than the node
  * stands for.
  */
-export function isOtherVersion(u: Union, node: Node, st: Stat): boolean {
+export function isOtherVersion(u: InodeContext, node: Node, st: Stat): boolean {
   const { version } = node
   return version !== 0 && (version === CHANGED || version !== versionOf(u, node, st))
 }
 
 /** Attributes of the node are told: `st`, as they were just read. A directory has no version. */
-export function rememberVersion(u: Union, node: Node, st: Stat): void {
+export function rememberVersion(u: InodeContext, node: Node, st: Stat): void {
   if (node.version !== 0) {
     if (isOtherVersion(u, node, st)) node.version = CHANGED
   } else if (!node.isDir && node.job === null && !changesUnseen(u, node))
@@ -78,7 +78,7 @@ export function forgetVersion(node: Node): void {
 }
 
 /** Whether the union's own writes change what the version is made of. */
-function changesUnseen(u: Union, node: Node): boolean {
+function changesUnseen(u: InodeContext, node: Node): boolean {
   // Nobody says who has a file open: a lower one may have been written to, and the pages come
   // later.
   if (u.noOpen && u.workdir !== null) return true
@@ -89,7 +89,7 @@ function changesUnseen(u: Union, node: Node): boolean {
  * Takes a name from a node that no longer has it in the layers. The kernel may go on knowing the
  * node by it until it is told another one.
  */
-export function dropName(u: Union, node: Node, parent: Node, name: ByteString): void {
+export function dropName(u: InodeContext, node: Node, parent: Node, name: ByteString): void {
   if (node.lookups > 0) (parent.staleNames ??= new Set()).add(name)
   u.nodes.removeName(node, parent, name)
 }
@@ -98,7 +98,7 @@ export function dropName(u: Union, node: Node, parent: Node, name: ByteString): 
  * Takes all names from a node whose real file has changed. Requests that name it by its number
  * alone have the kernel look the name up again (ESTALE).
  */
-export function supersede(u: Union, node: Node): void {
+export function supersede(u: InodeContext, node: Node): void {
   if (node.links !== null)
     for (const { parent, name } of Array.from(node.links)) dropName(u, node, parent, name)
   else if (node.parent !== null) dropName(u, node, node.parent, node.name)

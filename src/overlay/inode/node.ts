@@ -9,14 +9,18 @@
 import { S_IFDIR, S_IFMT, S_IFREG } from '../../sys/constants.js'
 import { close } from '../../sys/io.js'
 import type { Ino } from '../../sys/stat.js'
-import type { FileHandle } from '../file/handles.js'
+import type { FileHandle } from './file-handle.js'
 import type { Identity, InodeKey } from '../layer/real-identity.js'
 import { IdTable } from './node-table.js'
 import type { RealDir } from '../layer/layer.js'
 import { heap } from './heap.js'
 import { Links } from './links.js'
 import { Pending, ROOT_ID, type ByteString, type Job, type NodeId } from '../ops.js'
-import type { CopyUpJob } from '../copy-up/copy-up.js'
+
+/** A copy-up whose data is still being copied. */
+export interface CopyUpJob {
+  readonly job: Job
+}
 
 /** Virtual inode flags (kernel: `overlay.protattr`). */
 export const Protect = { IMMUTABLE: 1, APPEND: 2 } as const

@@ -9,7 +9,8 @@ import { Stat } from '../../sys/stat.js'
 import { refersTo, isSame } from '../layer/real-identity.js'
 import type { Node } from './node.js'
 import type { Result } from '../ops.js'
-import { locate, type Place, type Union } from '../union.js'
+import { locate, type Place } from './real-object.js'
+import type { InodeContext } from './context.js'
 
 const st = new Stat()
 /** Sticky or not: who owns one name can give it to what he takes from elsewhere. */
@@ -22,7 +23,7 @@ const OTHERS_WRITE = 0o022
  * @returns 0 or -errno, and then there is nothing to unpin: -ESTALE where another object has the
  *   name
  */
-export function pin(u: Union, node: Node, place: Place): Result {
+export function pin(u: InodeContext, node: Node, place: Place): Result {
   const located = locate(u, node, place)
   if (located < 0 || place.name === '') return located
   if (isGuarded(place.fd)) {
@@ -36,7 +37,7 @@ export function pin(u: Union, node: Node, place: Place): Result {
  * The same for whoever only reads: where others can't have given the name to another object, it
  * need not be looked at.
  */
-export function pinToRead(u: Union, node: Node, place: Place): Result {
+export function pinToRead(u: InodeContext, node: Node, place: Place): Result {
   const located = locate(u, node, place)
   if (located < 0 || place.name === '' || isGuarded(place.fd)) return located
   return pinFd(u, node, place)
@@ -48,7 +49,7 @@ export function unpin(place: Place): void {
 }
 
 /** Makes a descriptor of the object the place. */
-function pinFd(u: Union, node: Node, place: Place): Result {
+function pinFd(u: InodeContext, node: Node, place: Place): Result {
   let fd = openat(place.fd, place.name, O_PATH)
   if (fd === -E.EMFILE || fd === -E.ENFILE) {
     u.fds.shrink()

@@ -7,7 +7,7 @@ import { unlinkat } from '../../sys/at.js'
 import { E } from '../../sys/errno.js'
 import { close, fallocate, fdatasync, fsync, ftruncate, syncfs, write } from '../../sys/io.js'
 import type { Off } from '../../sys/types.js'
-import { copyData, copyPiece } from '../copy-up/data.js'
+import { copyData, copyPiece } from './copy-data.js'
 import type { ByteString, Result } from '../ops.js'
 
 export type IoTask =

@@ -27,7 +27,7 @@ import { refersTo, type Identity, type LayerNumbering } from './real-identity.js
 import { OverlayXattrs } from './overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
 import type { Idmap } from '../owner/idmap.js'
-import { openRead } from './real-dir.js'
+import { openRead } from '../../sys/real-dir.js'
 
 const KERNEL_XATTRS = new OverlayXattrs(false)
 

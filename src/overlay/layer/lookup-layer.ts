@@ -7,8 +7,8 @@ import type { Stat } from '../../sys/stat.js'
 import type { RealDir } from './layer.js'
 import { XattrBit } from './overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
-import { applyOverride } from '../owner/stat-override.js'
-import type { Union } from '../union.js'
+import { applyOverride } from './stat-override.js'
+import type { LayerContext } from './context.js'
 import { readRedirect } from './redirect-value.js'
 import {
   hasOpaqueFile,
@@ -51,7 +51,7 @@ export const topXattrs = { bits: 0 }
  *   is not asked for
  */
 export function lookupInDirectory(
-  u: Union,
+  u: LayerContext,
   real: RealDir,
   name: ByteString,
   st: Stat,
@@ -87,7 +87,7 @@ export function lookupInDirectory(
  * @param last there is no layer below that has the parent
  */
 export function readDirectoryXattrs(
-  u: Union,
+  u: LayerContext,
   child: RealDir,
   real: RealDir,
   name: ByteString,
@@ -126,5 +126,5 @@ export function readDirectoryXattrs(
  * Whether no layer is left in which a redirect could lead anywhere: then it is not looked at
  * (kernel: ovl_lookup).
  */
-const isLast = (u: Union, { layer }: RealDir, last: boolean): boolean =>
+const isLast = (u: LayerContext, { layer }: RealDir, last: boolean): boolean =>
   u.options.redirectDir === 'nofollow' ? last : layer.index === u.lowers.length

@@ -12,7 +12,7 @@ import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { Pending, type ByteString, type Result } from '../ops.js'
 import { isSame, type Identity } from './real-identity.js'
-import type { Union } from '../union.js'
+import type { LayerContext } from './context.js'
 
 /** Regular files pay no attention to O_NONBLOCK once they are open. */
 const NO_WAIT = O_NONBLOCK | O_NOCTTY
@@ -68,7 +68,7 @@ function check(fd: number, of: Identity | null): Result {
  * @param flags what a caller has opened the file with: with O_NONBLOCK he does not want to wait
  * @throws Pending instead of -EAGAIN
  */
-export function orPending(u: Union, result: Result, flags = 0): Result {
+export function orPending(u: LayerContext, result: Result, flags = 0): Result {
   if (result === -E.EAGAIN && (flags & O_NONBLOCK) === 0) throw new Pending(u.pool.tick(), false)
   return result
 }

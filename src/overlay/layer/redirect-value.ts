@@ -7,7 +7,7 @@ import { E } from '../../sys/errno.js'
 import type { Layer } from './layer.js'
 import type { ByteString, Result } from '../ops.js'
 import { trusts } from './trust.js'
-import type { Union } from '../union.js'
+import type { LayerContext } from './context.js'
 
 /**
  * Whether it is a name or an absolute path of names (kernel: ovl_get_redirect_xattr, and what its
@@ -31,7 +31,7 @@ export function checkRedirect(value: ByteString): Result {
  *   followed
  */
 export function readRedirect(
-  u: Union,
+  u: LayerContext,
   layer: Layer,
   fd: number,
   name: ByteString,

@@ -5,7 +5,7 @@ import { lookupInDirectory, directoryXattrs, Found, readDirectoryXattrs } from '
 import { identify } from './real-identity.js'
 import { RealDir, type Layer } from './layer.js'
 import type { ByteString } from '../ops.js'
-import { shownIno, type Union } from '../union.js'
+import { shownIno, type LayerContext } from './context.js'
 
 const scratch = new Stat()
 
@@ -15,7 +15,7 @@ const scratch = new Stat()
  * @returns the inode number of the first of them as it is shown, or null where none was found
  */
 export function followRedirect(
-  u: Union,
+  u: LayerContext,
   redirect: ByteString,
   above: number,
   dirs: RealDir[],
@@ -42,7 +42,7 @@ export function followRedirect(
  *   know it, which redirects on the way may have changed
  */
 export function walk(
-  u: Union,
+  u: LayerContext,
   layer: Layer,
   path: ByteString[],
 ): { dir: RealDir | null; stop: boolean; below: ByteString[] } {

@@ -10,8 +10,8 @@ import { openOpaqueFile } from './opaque-file.js'
 import type { RealDir } from './layer.js'
 import { isXattrRefusal, XattrBit, type OverlayXattrs } from './overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
-import { listReal } from './real-dir.js'
-import type { Union } from '../union.js'
+import { listReal } from '../../sys/real-dir.js'
+import type { LayerContext } from './context.js'
 
 export const DOT_WHITEOUT = '.wh.'
 /** NAME_MAX - strlen(".wh.") */
@@ -37,7 +37,7 @@ export function isDotWhiteoutName(name: ByteString): boolean {
  * @returns 1 or 0, or -errno
  */
 export function isActiveDotWhiteout(
-  u: Pick<Union, 'xattrs'>,
+  u: Pick<LayerContext, 'xattrs'>,
   lower: boolean,
   fd: number,
   name: ByteString,
@@ -53,20 +53,26 @@ export function isActiveDotWhiteout(
  * Whether a union that writes can have names that begin with `.wh.`: not where its own whiteouts
  * have them.
  */
-export const allowsDotNames = (u: Union): boolean => u.workdir !== null && u.workdir.form !== 'wh'
+export const allowsDotNames = (u: LayerContext): boolean =>
+  u.workdir !== null && u.workdir.form !== 'wh'
 
 /**
  * Marks an object as one whose name hides nothing, before it gets a name that begins with `.wh.`.
  *
  * @returns 0, or -EINVAL where it can't be marked
  */
-export function setOrdinary(u: Pick<Union, 'xattrs'>, fd: number, name: ByteString): Result {
+export function setOrdinary(u: Pick<LayerContext, 'xattrs'>, fd: number, name: ByteString): Result {
   const result = u.xattrs.set(fd, name, 'ordinary', 'y')
   return isXattrRefusal(result) ? -E.EINVAL : result
 }
 
 /** Whether the directory has `.wh.NAME`: 1 or 0, or -errno. `fd` is the directory's. */
-export function hasDotWhiteout(u: Union, dir: RealDir, fd: number, name: ByteString): Result {
+export function hasDotWhiteout(
+  u: LayerContext,
+  dir: RealDir,
+  fd: number,
+  name: ByteString,
+): Result {
   if (name.length > MAX_HIDDEN_NAME) return 0
   let known = dir.dotWhiteouts
   if (known === undefined && ++dir.dotProbes > MAX_PROBES) known = scanDotWhiteouts(u, dir, fd)
@@ -81,7 +87,7 @@ function existence(result: Result): Result {
   return none || result === -E.ENAMETOOLONG || result === -E.ELOOP ? 0 : result
 }
 
-function scanDotWhiteouts(u: Union, dir: RealDir, fd: number): Set<ByteString> | undefined {
+function scanDotWhiteouts(u: LayerContext, dir: RealDir, fd: number): Set<ByteString> | undefined {
   const found = new Set<ByteString>()
   const result: Result = listReal(fd, '', name => {
     if (
@@ -158,7 +164,7 @@ function mayHide(mark: Stat, within: Stat, hidden: number): boolean {
  * parent's.
  */
 export function hasOpaqueFile(
-  u: Pick<Union, 'xattrs'>,
+  u: Pick<LayerContext, 'xattrs'>,
   lower: boolean,
   fd: number,
   name: ByteString,
@@ -179,7 +185,7 @@ export function hasOpaqueFile(
  * layers have of it: 1 or 0, or -errno.
  */
 export function isHiddenByDotWhiteout(
-  u: Union,
+  u: LayerContext,
   dir: RealDir,
   fd: number,
   name: ByteString,

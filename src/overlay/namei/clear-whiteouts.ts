@@ -17,8 +17,8 @@ import { OWNER_LIST, renameWithOwnerAccess, withOwnerAccess } from '../owner/own
 import { emptyInPieces } from './readdir-merge.js'
 import type { Node } from '../inode/node.js'
 import { Pending, type ByteString, type Result } from '../ops.js'
-import { listReal } from '../layer/real-dir.js'
-import type { Union } from '../union.js'
+import { listReal } from '../../sys/real-dir.js'
+import type { Union } from './context.js'
 
 const st = new Stat()
 

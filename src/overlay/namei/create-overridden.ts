@@ -26,8 +26,8 @@ import {
   isOverridden,
   specialsAreFiles,
   writeOverride,
-} from '../owner/stat-override.js'
-import type { Union } from '../union.js'
+} from '../layer/stat-override.js'
+import type { Union } from './context.js'
 import { exchangeWhiteout, isDotWhiteoutName, isWhiteout, setOrdinary } from '../layer/whiteout.js'
 import type { Workdir } from '../copy-up/workdir.js'
 

@@ -46,10 +46,12 @@ import { noteWhiteout } from './remove.js'
 import { realFlags, type HandleTable } from '../file/handles.js'
 import { coveredWhiteout, diskIds, makeOverridden } from './create-overridden.js'
 import { RealDir, type Layer } from '../layer/layer.js'
-import { applyOverride, chmodOnDisk, diskMode, writeOverride } from '../owner/stat-override.js'
+import { applyOverride, chmodOnDisk, diskMode, writeOverride } from '../layer/stat-override.js'
 import { Protect, type Node } from '../inode/node.js'
 import type { ByteString, Caller, Entry, Opened, Result } from '../ops.js'
-import { fillAttr, isReadOnly, type Union } from '../union.js'
+import { fillAttr } from '../inode/shown-attr.js'
+import { isReadOnly } from '../inode/context.js'
+import type { Union } from './context.js'
 import {
   exchangeWhiteout,
   isDotWhiteoutName,

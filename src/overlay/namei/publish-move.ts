@@ -12,7 +12,7 @@ import type { RealDir } from '../layer/layer.js'
 import { removeRecord, recordMove } from '../owner/owner-access-records.js'
 import type { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
-import type { Union } from '../union.js'
+import type { Union } from './context.js'
 import { exchangeWhiteout } from '../layer/whiteout.js'
 import type { Workdir } from '../copy-up/workdir.js'
 

@@ -16,9 +16,10 @@ import { PAUSE, type IoTask } from '../jobs/task.js'
 import { MANY_LAYERS, order, placeOf, type Listed } from './dir-cache.js'
 import { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
-import { specialsAreFiles } from '../owner/stat-override.js'
-import { listChunk, openRead, type EntryVisitor } from '../layer/real-dir.js'
-import { shownIno, type Union } from '../union.js'
+import { specialsAreFiles } from '../layer/stat-override.js'
+import { listChunk, openRead, type EntryVisitor } from '../../sys/real-dir.js'
+import { shownIno } from '../layer/context.js'
+import type { Union } from './context.js'
 import {
   DOT_WHITEOUT,
   isActiveDotWhiteout,

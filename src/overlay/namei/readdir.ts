@@ -18,7 +18,8 @@ import {
   type Entry,
   type Result,
 } from '../ops.js'
-import { fillAttr, type Union } from '../union.js'
+import { fillAttr } from '../inode/shown-attr.js'
+import type { Union } from './context.js'
 
 /** The names to read from, listed anew where reading starts over; or -errno. */
 function entriesFor(u: Union, node: Node, cookie: number): Listed[] | Result {

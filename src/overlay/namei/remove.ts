@@ -1,5 +1,6 @@
 /** unlink and rmdir. Analogous to fs/overlayfs/dir.c:ovl_do_remove(). */
 
+import { isBulky } from '../jobs/bulky.js'
 import { openat, rmdirat, unlinkat } from '../../sys/at.js'
 import { O_PATH } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
@@ -15,16 +16,12 @@ import { findTold, lowerPositive } from './lookup.js'
 import { throwIfBusy, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { checkEmpty } from './readdir-merge.js'
-import { isReadOnly, locate, Place, statNode, type Union } from '../union.js'
+import { isReadOnly } from '../inode/context.js'
+import { locate, Place, statNode } from '../inode/real-object.js'
+import type { Union } from './context.js'
 
 const st = new Stat()
 const place = new Place()
-
-/** In blocks of 512 bytes: to give so much space back may keep others waiting. */
-export const BULKY = 1 << 17
-
-/** Whether a thread is to close the last descriptor of a removed file with these attributes. */
-export const isBulky = (attributes: { blocks: number }): boolean => attributes.blocks > BULKY
 
 /** Whether this name of the node is in the upper directory itself. */
 export function isNameInUpper(node: Node, parent: Node, name: ByteString): boolean {

@@ -2,6 +2,7 @@
  * rename, with RENAME_NOREPLACE and RENAME_EXCHANGE. Analogous to fs/overlayfs/dir.c:ovl_rename().
  */
 
+import { isBulky } from '../jobs/bulky.js'
 import { renameat2, statxat } from '../../sys/at.js'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
@@ -22,13 +23,14 @@ import {
   directoryGone,
   holdDirectory,
   holdLast,
-  isBulky,
   isNameInUpper,
   letGo,
   nameGone,
   needsWhiteout,
 } from './remove.js'
-import { isReadOnly, locate, Place, type Union } from '../union.js'
+import { isReadOnly } from '../inode/context.js'
+import { locate, Place } from '../inode/real-object.js'
+import type { Union } from './context.js'
 import {
   isActiveDotWhiteout,
   isDotWhiteoutName,

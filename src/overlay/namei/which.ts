@@ -22,7 +22,8 @@ import { findChild } from './lookup.js'
 import { resolveMetacopy } from '../copy-up/metacopy.js'
 import type { Node } from '../inode/node.js'
 import { Pending, ROOT_ID, type ByteString } from '../ops.js'
-import { layersOf, type Union } from '../union.js'
+import { layersOf } from '../layer/context.js'
+import type { Union } from './context.js'
 
 /** A real object. */
 export interface Real {

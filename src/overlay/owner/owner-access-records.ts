@@ -39,7 +39,7 @@ import { geteuid } from '../../sys/proc.js'
 import { Stat, type Ino } from '../../sys/stat.js'
 import type { Logger } from '../../log.js'
 import type { ByteString, Result } from '../ops.js'
-import { removeTree } from '../layer/real-dir.js'
+import { removeTree } from '../../sys/real-dir.js'
 
 /** What a record's name begins with. */
 export const RECORD_PREFIX = '#during.'

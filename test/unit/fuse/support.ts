@@ -1,7 +1,8 @@
 /** A session around a union that records, as the device loop would have it after INIT. */
 
 import { silentLogger, type Logger } from '../../../src/log.js'
-import { DataMode, type RealFiles } from '../../../src/fuse/session/io-mode.js'
+import type { RealFiles } from '../../../src/fuse/device/backing.js'
+import { DataMode } from '../../../src/fuse/session/io-mode.js'
 import type { InitWish, IoMode } from '../../../src/fuse/protocol/init.js'
 import { Session } from '../../../src/fuse/session/session.js'
 import type { PageStore } from '../../../src/fuse/device/prefill.js'

@@ -11,7 +11,7 @@ import { openState } from '../../../src/overlay/open-union.js'
 import { Pending, type NodeId, type Result } from '../../../src/overlay/ops.js'
 import type { UnionOptions } from '../../../src/overlay/options.js'
 import { Overlay } from '../../../src/overlay/overlay.js'
-import type { Union } from '../../../src/overlay/union.js'
+import type { Union } from '../../../src/overlay/namei/context.js'
 import * as sys from '../../helpers/syscalls.js'
 
 /** Marks of overlayfs, whiteouts and foreign owners can't be made by others. */

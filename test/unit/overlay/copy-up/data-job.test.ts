@@ -6,7 +6,7 @@ import { copyInBackground, takesLong } from '../../../../src/overlay/copy-up/dat
 import type { IoPool } from '../../../../src/overlay/jobs/pool.js'
 import { NodeTable } from '../../../../src/overlay/inode/node.js'
 import type { Job, Result } from '../../../../src/overlay/ops.js'
-import type { Union } from '../../../../src/overlay/union.js'
+import type { Union } from '../../../../src/overlay/namei/context.js'
 import { E } from '../../../../src/sys/errno.js'
 import { scratch } from '../../../helpers/layers.js'
 import { openFds } from '../../../helpers/union.js'

@@ -3,8 +3,8 @@ import * as fs from 'node:fs'
 import * as fc from 'fast-check'
 import t from 'tap'
 
+import { FileHandle } from '../../../../src/overlay/inode/file-handle.js'
 import {
-  FileHandle,
   HandleTable,
   openFile,
   readFile,
@@ -26,7 +26,7 @@ import {
   SetAttrValid,
   type Notifier,
 } from '../../../../src/overlay/ops.js'
-import type { Union } from '../../../../src/overlay/union.js'
+import type { Union } from '../../../../src/overlay/namei/context.js'
 import { E } from '../../../../src/sys/errno.js'
 import { Stat } from '../../../../src/sys/stat.js'
 import { CAP, withCaller } from '../../../helpers/callers.js'

@@ -10,9 +10,9 @@ import type { Job } from '../../overlay/ops.js'
 import { E, errnoName } from '../../sys/errno.js'
 import { read, write } from '../../sys/io.js'
 import { Opcode } from '../protocol/abi.js'
-import { ENDED, type Member } from './loop.js'
-import { PARKED, type Session } from '../session/session.js'
-import type { ReplyPipe } from './splice-read.js'
+import { ENDED, type Member } from '../device/loop.js'
+import { PARKED, type Session } from './session.js'
+import type { ReplyPipe } from '../device/splice-read.js'
 import type { Request } from '../protocol/wire.js'
 
 /**

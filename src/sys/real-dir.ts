@@ -1,12 +1,12 @@
 /** Whole-directory helpers on real directories: listing, and removing what is below. */
 
-import { Dirents, fchmodat, getdents64, openat, rmdirat, unlinkat } from '../../sys/at.js'
-import { O_DIRECTORY, O_NOATIME, O_RDONLY } from '../../sys/constants.js'
-import { E } from '../../sys/errno.js'
-import { close } from '../../sys/io.js'
-import { geteuid } from '../../sys/proc.js'
-import type { Ino } from '../../sys/stat.js'
-import type { ByteString, Result } from '../ops.js'
+import { Dirents, fchmodat, getdents64, openat, rmdirat, unlinkat } from './at.js'
+import { O_DIRECTORY, O_NOATIME, O_RDONLY } from './constants.js'
+import { E } from './errno.js'
+import { close } from './io.js'
+import { geteuid } from './proc.js'
+import type { Ino } from './stat.js'
+import type { ByteString, Result } from './types.js'
 
 const CHUNK = 65536
 

@@ -2,10 +2,10 @@ import * as fs from 'node:fs'
 
 import t from 'tap'
 
-import { listReal, openRead, removeTree } from '../../../../src/overlay/layer/real-dir.js'
-import { E } from '../../../../src/sys/errno.js'
-import { build, dir, fifo, PAST, scratch, symlink } from '../../../helpers/layers.js'
-import * as sys from '../../../helpers/syscalls.js'
+import { listReal, openRead, removeTree } from '../../../src/sys/real-dir.js'
+import { E } from '../../../src/sys/errno.js'
+import { build, dir, fifo, PAST, scratch, symlink } from '../../helpers/layers.js'
+import * as sys from '../../helpers/syscalls.js'
 
 const count = (): number => fs.readdirSync('/proc/self/fd').length
 

@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import * as fc from 'fast-check'
 import t, { type Test } from 'tap'
 
-import { copyData, copyDense } from '../../../../src/overlay/copy-up/data.js'
+import { copyData, copyDense } from '../../../../src/overlay/jobs/copy-data.js'
 import { E } from '../../../../src/sys/errno.js'
 import { build, file, scratch } from '../../../helpers/layers.js'
 import { openFds } from '../../../helpers/union.js'

@@ -1,21 +1,17 @@
 import * as fc from 'fast-check'
 import t from 'tap'
 
-import { Layer, RealDir } from '../../../src/overlay/layer/layer.js'
-import { Links } from '../../../src/overlay/inode/links.js'
-import { Node, NodeTable } from '../../../src/overlay/inode/node.js'
-import { Attr } from '../../../src/overlay/ops.js'
-import {
-  fillAttr,
-  locate,
-  Place,
-  shownIno,
-  shownNlink,
-  type Union,
-} from '../../../src/overlay/union.js'
-import { E } from '../../../src/sys/errno.js'
-import { Stat } from '../../../src/sys/stat.js'
-import * as sys from '../../helpers/syscalls.js'
+import { Layer, RealDir } from '../../../../src/overlay/layer/layer.js'
+import { Links } from '../../../../src/overlay/inode/links.js'
+import { Node, NodeTable } from '../../../../src/overlay/inode/node.js'
+import { Attr } from '../../../../src/overlay/ops.js'
+import { fillAttr, shownNlink } from '../../../../src/overlay/inode/shown-attr.js'
+import { locate, Place } from '../../../../src/overlay/inode/real-object.js'
+import { shownIno } from '../../../../src/overlay/layer/context.js'
+import type { Union } from '../../../../src/overlay/namei/context.js'
+import { E } from '../../../../src/sys/errno.js'
+import { Stat } from '../../../../src/sys/stat.js'
+import * as sys from '../../../helpers/syscalls.js'
 
 const layer = (index: number, fsIndex = 0): Layer =>
   new Layer({

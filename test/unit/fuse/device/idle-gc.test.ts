@@ -1,6 +1,6 @@
 import t from 'tap'
 
-import { Tidy } from '../../../../src/fuse/session/idle-gc.js'
+import { Tidy } from '../../../../src/fuse/device/idle-gc.js'
 import { collectGarbage } from '../../../../src/overlay/inode/heap.js'
 
 t.test('it collects after enough was forgotten, once', async t => {

@@ -31,10 +31,10 @@ import { close } from '../../sys/io.js'
 import { geteuid } from '../../sys/proc.js'
 import { Stat } from '../../sys/stat.js'
 import { getxattrat, removexattrat, setxattrat } from '../../sys/xattr.js'
-import { identify, refersTo, type Identity } from '../layer/real-identity.js'
-import type { Layer } from '../layer/layer.js'
+import { identify, refersTo, type Identity } from './real-identity.js'
+import type { Layer } from './layer.js'
 import type { ByteString, Result } from '../ops.js'
-import { othersWrite } from '../layer/trust.js'
+import { othersWrite } from './trust.js'
 
 /** containers/storage's prefix; what an ordinary user may not set goes under it, too. */
 const PREFIX: ByteString = 'user.containers.override_'

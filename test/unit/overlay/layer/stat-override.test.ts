@@ -6,7 +6,7 @@ import {
   applyOverride,
   formatOverride,
   parseOverride,
-} from '../../../../src/overlay/owner/stat-override.js'
+} from '../../../../src/overlay/layer/stat-override.js'
 import { statxat } from '../../../../src/sys/at.js'
 import { E } from '../../../../src/sys/errno.js'
 import { Stat } from '../../../../src/sys/stat.js'

@@ -8,7 +8,7 @@ import { E, errnoMessage, errnoName } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
 import { getxattrValue, setxattrat } from '../../sys/xattr.js'
 import { MountError } from '../../errors.js'
-import type { Layer } from '../layer/layer.js'
+import type { Layer } from './layer.js'
 import type { ByteString } from '../ops.js'
 import type { XattrPermissions } from '../options.js'
 import {
@@ -19,7 +19,7 @@ import {
   PRIVILEGED_STAT,
   STAT_NAMES,
 } from './stat-override.js'
-import { isSystemRoot } from '../layer/trust.js'
+import { isSystemRoot } from './trust.js'
 
 const has = (layer: Layer, name: ByteString): boolean =>
   typeof getxattrValue(layer.fd, '', name) !== 'number'
