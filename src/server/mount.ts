@@ -10,7 +10,7 @@ import { checkMountOptions, checkUnmountOptions } from '../config/check-options.
 import { awaitEndings, noteLive } from '../host/endings.js'
 import { MountError } from '../errors.js'
 import { guardExit } from './exit-guard.js'
-import type { Server } from './serve.js'
+import type { Server } from './transport.js'
 import { defaultTuning, type Tuning } from '../config/tuning.js'
 import type { UnionThread } from './thread.js'
 import { silentLogger, type Logger, type LogLevel } from '../log.js'

@@ -19,38 +19,10 @@ import {
 } from './messages.js'
 import { detach, type MountRequest } from '../fuse/mount/mount.js'
 import { Asked, AskedStats, type Stats } from '../fuse/session/stats.js'
+import type { Server } from './transport.js'
 import { threadFor, type UnionListener, type UnionThread } from './thread.js'
 import { deferred, unmountServer } from '../fuse/mount/unmount.js'
 import { watchOver } from '../fuse/mount/watcher.js'
-
-export type { ServeOptions } from './messages.js'
-
-/** A live mount. */
-export interface Server {
-  readonly mountpoint: string
-  readonly io: IoMode
-  /**
-   * Settles when the mount has ended for any reason, and its thread and descriptors are gone.
-   * Rejects if the thread died of an error.
-   */
-  readonly closed: Promise<void>
-  /**
-   * Unmounts. A busy mount rejects with a MountError (EBUSY) unless `lazy`. With `lazy`, the mount
-   * is detached at once and served until it is no longer in use.
-   */
-  unmount(options?: { lazy?: boolean }): Promise<void>
-  /** Ends the server at once, even with open files. Called when the process is about to exit. */
-  abandon(): void
-  /** Counters, such as requests by opcode. */
-  stats(): Promise<Stats>
-  /**
-   * Finds the layers that serve a path, given as its names from the root on. Undefined: no answer.
-   * Not all transports support it.
-   */
-  explain?(names: ByteString[]): Promise<Answer | undefined>
-  /** If the server is a process of its own: kills it at once. False: it has ended already. */
-  kill?(): boolean
-}
 
 /**
  * Starts a union; resolves when the mount is live.

@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import t from 'tap'
 
 import { MountError } from '../../../src/errors.js'
-import type { Server } from '../../../src/server/serve.js'
+import type { Server } from '../../../src/server/transport.js'
 import { checkMountOptions } from '../../../src/config/check-options.js'
 import {
   checkDevice,
