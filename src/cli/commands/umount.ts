@@ -140,7 +140,7 @@ const isReused = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
 /**
  * Waits until a server of this mount alone has ended, or a server of several mounts has closed the
  * layers, or a program without markers has closed the connection.
- * @returns false after PATIENCE_MS
+ * @returns false after CLOSE_TIMEOUT_MS
  */
 const waitUntilClosed = async (
   pid: number,

@@ -16,12 +16,12 @@ while (Atomics.load(workerData, 0) === 0) closeSync(openSync('/proc/self/status'
 const script = (module: string): string => `
 import { readlinkSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
-import { dropStandardError } from ${JSON.stringify(module)}
+import { detachStandardError } from ${JSON.stringify(module)}
 const stop = new Int32Array(new SharedArrayBuffer(4))
 new Worker(${JSON.stringify(opener)}, { eval: true, execArgv: [], workerData: stop }).on('message', () => {
   const seen = new Set()
   for (let i = 0; i < 20000; i++) {
-    dropStandardError()
+    detachStandardError()
     seen.add(readlinkSync('/proc/self/fd/2'))
   }
   Atomics.store(stop, 0, 1)
