@@ -29,10 +29,10 @@ import { deviceOn, isCovered, readMountInfo } from '../host/proc-mounts.js'
 import { checkId, checkRanges } from '../overlay/owner/idmap.js'
 import { isKoffiMissing } from '../sys/koffi.js'
 
-/** The io mode: the way of file data. See README, "Data modes". */
+/** The io mode: the way of file data. See docs/DATA-MODES.md. */
 export type IoMode = 'auto' | 'passthrough' | 'cached'
 
-/** The implementation of the FUSE protocol. See README, "Transports". */
+/** The implementation of the FUSE protocol. See docs/DATA-MODES.md, "Transports". */
 export type Transport = 'kernel' | 'fuse-native'
 
 export interface MountOptions {

@@ -1,6 +1,6 @@
 /**
  * In place of fuse-overlayfs, and under mount(8): the command line without a command, and what each
- * of fuse-overlayfs' options does, on real mounts. The table in README.md names these tests.
+ * of fuse-overlayfs' options does, on real mounts. docs/CONTAINERS.md has these options in a table.
  */
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'

@@ -1,6 +1,6 @@
 /**
  * Whom files belong to, on real mounts: mappings and squashing, as fuse-overlayfs' options say it.
- * The table in README.md names these tests.
+ * docs/OWNERS.md and docs/CONTAINERS.md describe these options.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
