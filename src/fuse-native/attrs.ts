@@ -1,6 +1,6 @@
 /**
- * Attributes in the numbers that the package can carry. It writes all of them into arrays of 32-bit
- * numbers, and times in milliseconds, without a sign.
+ * Converts attributes to the numbers that the package can pass on. It writes all of them into
+ * arrays of 32-bit numbers, and times as unsigned milliseconds.
  */
 
 import { Attr, type StatFsOut } from '../overlay/ops.js'
@@ -10,9 +10,9 @@ import type { PackageStat, PackageStatfs } from './package.js'
 const TWO_32 = 0x1_0000_0000
 
 /**
- * Inode numbers of 32 bits. One that is larger gets a number of its own, from the top downwards,
- * for as long as the mount lives: cutting it would give the same number to files of different
- * layers, and who copies hard links would take them for one.
+ * Inode numbers of 32 bits. A larger number is replaced by an unused one, counted down from 2^32 -
+ * 1, for the mount's whole life. If it were truncated, files of different layers could get the same
+ * number, and a program that preserves hard links would treat them as one file.
  */
 export class Inos {
   readonly #large = new Map<Ino, number>()
@@ -29,13 +29,12 @@ export class Inos {
   }
 }
 
-/** Before 1970 there are no times: the C side divides without a sign. */
+/** Times before 1970 become 0: the C side divides unsigned numbers. */
 const milliseconds = (sec: number, nsec: number): number =>
   Math.max(0, sec * 1000 + Math.floor(nsec / 1_000_000))
 
 /**
- * As the C library and the kernel (new_encode_dev) have it; FUSE has no more than 32 bits for it
- * either.
+ * The encoding of the C library and of the kernel (new_encode_dev). FUSE has 32 bits for it, too.
  */
 const deviceNumber = (major: number, minor: number): number =>
   (((major & 0xfff) << 8) | (minor & 0xff) | ((minor & 0xfff00) << 12)) >>> 0
@@ -46,7 +45,7 @@ export const statOf = (attr: Attr, inos: Inos): PackageStat => ({
   gid: attr.gid,
   size: attr.size,
   dev: 0,
-  // The package says 1 for 0; a number that is cut to 32 bits afterwards is left alone.
+  // The package replaces 0 by 1. 2^32 is not replaced, and is then truncated to 0.
   nlink: attr.nlink === 0 ? TWO_32 : attr.nlink,
   ino: inos.shown(attr.ino),
   rdev: deviceNumber(attr.rdevMajor, attr.rdevMinor),
@@ -60,7 +59,8 @@ export const statOf = (attr: Attr, inos: Inos): PackageStat => ({
 const none = new Attr()
 
 /**
- * What a listing tells of an entry: its number, and its type in the bits that a mode has for it.
+ * The attributes of an entry in a listing: its inode number, and its type in the S_IFMT bits of the
+ * mode.
  */
 export const listedStat = (ino: Ino, type: number, inos: Inos): PackageStat => {
   const stat = statOf(none, inos)
@@ -69,7 +69,7 @@ export const listedStat = (ino: Ino, type: number, inos: Inos): PackageStat => {
   return stat
 }
 
-/** Counts that do not fit are told in larger blocks. */
+/** Counts that exceed 32 bits are expressed in larger blocks. */
 export const statfsOf = (out: StatFsOut): PackageStatfs => {
   let scale = 1
   while (out.blocks / scale >= TWO_32) scale *= 2

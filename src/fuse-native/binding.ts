@@ -1,14 +1,14 @@
 /**
- * The package's class with what had to be replaced in it:
+ * The package's class with replacements for its faulty parts:
  *
- * | of the package    | what is wrong with it                                                              |
+ * | of the package    | fault                                                                              |
  * |-------------------|------------------------------------------------------------------------------------|
- * | `utimens`         | gives the access time twice; the other one is only in the C side's own structure   |
- * | `fgetattr`        | drops the handle                                                                   |
- * | `getxattr`        | knows no ERANGE: says a length that its buffer does not have                       |
+ * | `utimens`         | passes the access time twice; the other time is only in the C side's structure     |
+ * | `fgetattr`        | drops the file handle                                                              |
+ * | `getxattr`        | has no ERANGE: returns a length that exceeds its buffer                            |
  * | `listxattr`       | the same, and a size that is 128 too large                                         |
- * | `_fuseOptions`    | knows few of libfuse's options                                                     |
- * | `_open`           | mounts on nothing that is a mountpoint already                                     |
+ * | `_fuseOptions`    | supports few of libfuse's options                                                  |
+ * | `_open`           | refuses a directory that is already a mountpoint                                   |
  */
 
 import { E } from '../sys/errno.js'
@@ -26,16 +26,16 @@ import type {
 import type { Session } from './session.js'
 
 /**
- * Where `atime` and `mtime` are in `fuse_thread_locals_t` of fuse-native.c, on machines of 64 bits:
- * milliseconds as size_t, those before 1970 wrapped around. Nine pointers and numbers, three
- * identifiers and a device come first.
+ * Offsets of `atime` and `mtime` in `fuse_thread_locals_t` of fuse-native.c on 64-bit machines:
+ * milliseconds as size_t, with times before 1970 wrapped around. Nine pointers and numbers, three
+ * ids and a device number precede them.
  */
 const ATIME_AT = 104
 const MTIME_AT = 112
 
 /**
- * Both times of a `utimens`, in milliseconds; undefined where the structure is not the one that is
- * known, which the access time shows: it is there, and is told in the right way, too.
+ * Both times of a `utimens`, in milliseconds. Undefined if the structure's layout is not the known
+ * one. The access time serves as the check, because the package passes it correctly, too.
  */
 export const timesOf = (
   thread: Buffer | undefined,
@@ -52,7 +52,9 @@ export const timesOf = (
   }
 }
 
-/** The array that the C side makes a struct stat of, as the package's own getStatArray. */
+/**
+ * The array from which the C side builds a struct stat; the same as the package's own getStatArray.
+ */
 const statArray = (stat: PackageStat): Uint32Array => {
   const ints = new Uint32Array(18)
   const put64 = (at: number, value: number): void => {
@@ -69,7 +71,7 @@ const statArray = (stat: PackageStat): Uint32Array => {
   return ints
 }
 
-/** @param options the argument for libfuse, `-o` and all */
+/** @param options the whole argument for libfuse, including `-o` */
 export const makeFuse = (
   { Fuse, binding }: Package,
   mountpoint: string,
@@ -78,7 +80,8 @@ export const makeFuse = (
 ): FuseInstance => {
   class Binding extends Fuse {
     constructor() {
-      // Its own limit of 15 s is off: the copy-up of a large file takes as long as it takes.
+      // The package's own time limit of 15 s is off, because the copy-up of a large file may take
+      // longer.
       super(mountpoint, handlersOf(s), { timeout: false })
       this._handlers = this._handlers.map(handler => handler && remembering(handler))
     }
@@ -121,7 +124,7 @@ export const makeFuse = (
       s.run('utimens', call, r => signal(r))
     }
 
-    // The buffers go back: the C side takes their memory away again.
+    // The answer includes the buffers: the C side detaches their memory.
     _op_getxattr(signal: Signal, path: string, name: string, into: Buffer): void {
       s.run(
         'getxattr',
@@ -139,7 +142,9 @@ export const makeFuse = (
     }
   }
 
-  /** Which thread asks is not among the arguments of a handler. */
+  /**
+   * The thread of libfuse is not among the arguments of a handler, so it is stored in the session.
+   */
   const remembering =
     (handler: RawHandler): RawHandler =>
     (thread, ...rest) => {

@@ -17,13 +17,13 @@ type Attributes = Pick<
 type Xattrs = Required<Pick<Operations, 'setxattr' | 'removexattr'>>
 
 const MAX = Number.MAX_SAFE_INTEGER
-/** chown(2): not to be changed. */
+/** The id of chown(2) that means no change. */
 const SAME_ID = 0xffff_ffff
 const TARGET_MAX = 4096
 
 /**
- * libfuse counts the name that it has given to a removed file among its links, and takes it off
- * again (lib/fuse.c:fuse_lib_getattr). Here it is none of them.
+ * libfuse counts the name that it gave to a removed file as a link and subtracts it again
+ * (lib/fuse.c:fuse_lib_getattr). The union has no such link, so it is added here.
  */
 const countHidden = (s: Session, dentry: Dentry | Result): void => {
   if (typeof dentry !== 'number' && dentry.hidden && s.attr.nlink > 0) s.attr.nlink++
@@ -37,7 +37,7 @@ export const getattr = (s: Session, path: string): Result => {
   return r
 }
 
-/** As getattr, of an open file. */
+/** getattr of an open file. */
 export const fgetattr = (s: Session, path: string, fh: number): Result => {
   const id = s.fileNode(fh)
   if (id === undefined) return getattr(s, path)
@@ -46,7 +46,7 @@ export const fgetattr = (s: Session, path: string, fh: number): Result => {
   return r
 }
 
-/** Sets what `set` holds, of the file at a path or of an open one. */
+/** Applies `s.setAttr` to the file at a path, or to an open file. */
 const setattr = (s: Session, path: string, fh = 0): Result => {
   const open = s.fileNode(fh)
   const id = open ?? s.node(path)
@@ -65,7 +65,7 @@ const resize = (s: Session, path: string, size: number, fh?: number): Result => 
 
 const seconds = (ms: number): number => Math.floor(ms / 1000)
 
-/** Both times, in milliseconds. */
+/** Sets both times, in milliseconds. */
 export const utimens = (s: Session, path: string, atime: number, mtime: number): Result => {
   const { setAttr } = s
   setAttr.valid = V.ATIME | V.MTIME
@@ -134,13 +134,13 @@ export const attrHandlers = (s: Session): Attributes => {
 }
 
 /**
- * Without FUSE_POSIX_ACL, which libfuse 2 does not ask for, the kernel goes by the mode alone. An
- * ACL that nobody enforces must not be taken: its mask is in the group's bits, so that the group
- * would get more than it gives.
+ * libfuse 2 does not request FUSE_POSIX_ACL, so the kernel checks only the mode. ACLs must be
+ * refused because they would not be enforced: their mask is stored in the group bits, so the group
+ * would get more rights than the ACL grants.
  */
 const isAcl = (name: ByteString): boolean => name === ACL_ACCESS || name === ACL_DEFAULT
 
-/** Calls with the node and the name's bytes, if there is anything to ask the union for. */
+/** Calls back with the node and the name's bytes, unless the name is refused. */
 const withName = (
   s: Session,
   path: string,
@@ -156,7 +156,10 @@ const withName = (
 
 const NO_ROOM = Buffer.alloc(0)
 
-/** Reads the value into `into`; its length. An empty buffer asks for that alone. */
+/**
+ * Reads the value into `into` and returns its length. With an empty buffer it returns only the
+ * length.
+ */
 export const getxattr = (s: Session, path: string, name: string, into: Buffer): Result => {
   const room = into.length
   return withName(s, path, name, (id, bytes) => {
@@ -165,16 +168,16 @@ export const getxattr = (s: Session, path: string, name: string, into: Buffer): 
   })
 }
 
-/** As many bytes as a list may have (XATTR_LIST_MAX). */
+/** The maximum length of a list in bytes (XATTR_LIST_MAX). */
 const LIST_MAX = 65_536
 
-/** The names, each with a NUL behind it, ACLs left out; their length. */
+/** Writes the names without those of ACLs, each followed by a NUL. Returns their length. */
 export const listxattr = (s: Session, path: string, into: Buffer): Result => {
   const id = s.node(path)
   if (id < 0) return id
   const list = Buffer.allocUnsafe(LIST_MAX)
-  // Who asks is not told. To hide names from root would have copies lose them; reading one takes
-  // root anyway.
+  // The caller is unknown, so root is assumed. If names were hidden from root, copies would lose
+  // the xattrs; and reading such an xattr requires root anyway.
   const r = s.ops.listxattr(id, list, 0, LIST_MAX, true)
   if (r < 0) return r
   const names = list.latin1Slice(0, r).split('\0').slice(0, -1)

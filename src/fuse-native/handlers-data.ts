@@ -16,7 +16,7 @@ type Data = Pick<
 
 const MAX = Number.MAX_SAFE_INTEGER
 
-/** A whole listing: libfuse asks for no less, and hands out parts of it itself. */
+/** A whole listing: libfuse always requests all of it and passes on parts itself. */
 class Listing implements DirSink {
   readonly names: string[] = []
   readonly stats: PackageStat[] = []
@@ -69,7 +69,7 @@ export const dataHandlers = (s: Session): Data => ({
     }
     s.run('release', call, done)
   },
-  // The buffer is libfuse's own memory: there are no copies.
+  // The buffer is libfuse's own memory, so the data is not copied again.
   read(_path, fd, buf, length, position, done) {
     const call = (): Result =>
       position > MAX || length === 0 ? 0 : s.ops.read(fd, buf, 0, length, position)

@@ -1,4 +1,4 @@
-/** Handlers that make, remove and rename. Part of the table in handlers.ts. */
+/** Handlers that create, remove and rename. Part of the table in handlers.ts. */
 
 import { devMajor, devMinor } from '../fuse/protocol/decode.js'
 import type { Result } from '../overlay/ops.js'
@@ -25,13 +25,13 @@ const unlink = (s: Session, path: string): Result => {
   const place = s.paths.place(path)
   if (typeof place === 'number') return place
   const dentry = s.paths.known(place)
-  // libfuse has closed a file that was removed long ago.
+  // libfuse has closed a file that the union has already removed.
   if (dentry?.hidden === true) s.paths.remove(dentry)
   else return removed(s, place, s.ops.unlink(place.directory.id, place.name))
   return 0
 }
 
-/** Between two names of one file rename(2) does nothing. */
+/** rename(2) does nothing if both names are links to the same file. */
 const isStill = (s: Session, { parent, name, id }: Dentry): boolean => {
   if (parent === null || s.ops.lookup(parent.id, name, s.entry) < 0) return false
   const { nodeId } = s.entry
@@ -59,7 +59,7 @@ const rename = (s: Session, from: string, to: string, thread: Buffer | undefined
 }
 
 export const nameHandlers = (s: Session): Names => {
-  /** Something new in a directory. */
+  /** Creates something in a directory. */
   const make = (path: string, call: (place: Place) => Result): Result => {
     const place = s.paths.place(path)
     return typeof place === 'number' ? place : s.made(place, call(place))
@@ -67,8 +67,8 @@ export const nameHandlers = (s: Session): Names => {
   return {
     create(path, mode, done) {
       const call = (): Result => {
-        // How it is opened is not told. The kernel itself sees to it that nobody does with it what
-        // they may not.
+        // The open flags are unknown, so O_RDWR is used. The kernel enforces the flags of the
+        // caller's descriptor.
         const r = make(path, ({ directory, name }) =>
           s.ops.create(s.caller, directory.id, name, mode & 0o7777, O_RDWR, s.entry, s.opened),
         )

@@ -1,9 +1,9 @@
 /**
- * The table of handlers. Of those that the package knows these are left out:
+ * The table of handlers. It omits these operations of the package:
  *
- * - access: with `default_permissions` the kernel never asks;
- * - flush: nothing is held back until a close. Not to be asked is libfuse's ENOSYS, and the
- *   kernel's last question.
+ * - access: with `default_permissions` the kernel never sends it;
+ * - flush: no data waits for a close. Without a handler libfuse answers ENOSYS, and the kernel does
+ *   not ask again.
  */
 
 import { attrHandlers, xattrHandlers } from './handlers-attr.js'
@@ -16,7 +16,7 @@ export const handlersOf = (s: Session): Operations => ({
   ...nameHandlers(s),
   ...attrHandlers(s),
   ...dataHandlers(s),
-  // binding.ts has these.
+  // binding.ts implements these.
   fgetattr: true,
   utimens: true,
   ...(s.tuning.xattrs ? { ...xattrHandlers(s), getxattr: true, listxattr: true } : {}),

@@ -1,14 +1,14 @@
 /**
- * Files that are removed while they are open. libfuse tells no inode, only paths, so it needs a
- * name for them: instead of removing an open file it renames it, in its directory, to
- * `.fuse_hidden` and sixteen hexadecimal digits, and removes that at the last close
- * (lib/fuse.c:hide_node). Here no such file is ever made: the union keeps a removed file by its
- * handles, so the name is removed at once, and the other one is only known to paths.ts.
+ * Files that are removed while they are open. libfuse passes paths rather than inodes, so it needs
+ * a name for such a file. Instead of removing an open file, it renames it within its directory to
+ * `.fuse_hidden` and sixteen hexadecimal digits. It removes that name at the last close
+ * (lib/fuse.c:hide_node). The union creates no such file: its handles keep a removed file alive. So
+ * the old name is removed at once, and only paths.ts knows the new one.
  *
- * Before a rename over an open file libfuse does the same to the file that is in the way, in a step
- * of its own; if the rename then failed, that file would be lost. So the removal waits for what the
- * same thread of libfuse asks next: the rename, which then replaces the file itself, in one step.
- * Everything else that anyone asks, and 20 ms without a question, have the file removed first.
+ * Before a rename over an open file, libfuse hides the target file in a step of its own. If the
+ * rename then failed, the target would be lost. So the removal waits for the next request of the
+ * same libfuse thread: the rename, which then replaces the target in one step. Any other request of
+ * any thread, or HIDE_MS without a request, triggers the removal first.
  */
 
 import type { Logger } from '../log.js'
@@ -16,22 +16,22 @@ import { Pending, type Ops, type Result } from '../overlay/ops.js'
 import { errnoName } from '../sys/errno.js'
 import type { Dentry, Paths, Place } from './paths.js'
 
-/** How long a removal waits for a rename. That comes within a fraction of a millisecond. */
+/** How long a removal waits for a rename, in milliseconds. A rename arrives much earlier. */
 export const HIDE_MS = 20
 
 const HIDDEN = /(?:^|\/)\.fuse_hidden[0-9a-f]{16}$/
 
-/** Whether a path may end in a name that libfuse has given. */
+/** Whether a path may end in a name that libfuse made up. */
 export const isHidden = (path: string): boolean => HIDDEN.test(path)
 
-/** Whether libfuse wants a file out of the way, rather than a user a new name for it. */
+/** Whether libfuse is hiding a file, as opposed to a rename by a caller. */
 export const isHiding = (from: Dentry, to: Place): boolean =>
   from.parent === to.directory && HIDDEN.test(to.name)
 
 interface Waiting {
   place: Place
   thread: unknown
-  /** The rename has come, and is not done yet. */
+  /** The rename has arrived and is not finished. */
   claimed: boolean
 }
 
@@ -51,7 +51,7 @@ export class Hidden {
     return this.#waiting !== undefined
   }
 
-  /** The file gets its other name; it is removed with the next question. */
+  /** Gives the file its hidden name. The removal happens before the next request. */
   hide(dentry: Dentry, to: Place, thread: unknown): void {
     const place = { directory: to.directory, name: dentry.name }
     this.#paths.hide(dentry, to.name)
@@ -59,8 +59,8 @@ export class Hidden {
   }
 
   /**
-   * Whether a rename by this thread to this place is the one that the file was put out of the way
-   * for. Until `renamed` it stays where it is then.
+   * Whether a rename by this thread to this place is the one for which the file was hidden. If so,
+   * the file keeps its name until `renamed`.
    */
   claim(thread: unknown, to: Place): boolean {
     const waiting = this.#waiting
@@ -69,14 +69,17 @@ export class Hidden {
     return (waiting.claimed = directory === to.directory && name === to.name)
   }
 
-  /** The rename was made, or has failed: the file is gone, or has its name still. */
+  /**
+   * The rename has succeeded, and replaced the file, or has failed, and the file keeps its name.
+   */
   renamed(): void {
     this.#waiting = undefined
   }
 
   /**
-   * Removes what waits for it. Nobody can be told of an error: libfuse was answered already.
-   * @throws {Pending} to be called again
+   * Removes the file that is waiting. An error is only logged, because libfuse has its answer
+   * already.
+   * @throws {Pending} the caller must try again later
    */
   settle(): void {
     const waiting = this.#waiting
@@ -87,7 +90,7 @@ export class Hidden {
       r = this.#ops.unlink(directory.id, name)
     } catch (error) {
       if (!(error instanceof Pending)) throw error
-      // Its result is not that of the operation which came after.
+      // The job's result must not become the result of the operation that follows.
       const { job } = error
       throw new Pending({ onDone: callback => job.onDone(() => callback(0)) }, false)
     }

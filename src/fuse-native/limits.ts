@@ -1,10 +1,10 @@
 /**
- * What can't be had through the package, each with its reason. It is said when the transport is
- * chosen, and listed in SEMANTICS.md; test/differential/tolerated.ts has what of it is to be seen
- * there.
+ * Features that the package cannot provide, with the reasons. The server logs them, and
+ * SEMANTICS.md lists them. test/differential/tolerated.ts lists those that the differential tests
+ * can see.
  */
 
-/** In one line, for the log. */
+/** On one line, for the log. */
 export const LIMITS =
   'owners of new files are those of the server (no caller is told); ACLs are neither shown nor enforced; ' +
   'times in milliseconds, none before 1970, and never only one of two; names in UTF-8 only; no rename flags, ' +

@@ -1,6 +1,6 @@
 /**
- * A union mounted through the package, in the main thread of a process of its own (process.ts), and
- * served until the connection to the kernel ends.
+ * A union mounted through the package. It runs in the main thread of a process of its own
+ * (process.ts) until the connection to the kernel ends.
  */
 
 import { readdirSync, readlinkSync } from 'node:fs'
@@ -19,13 +19,10 @@ import { libfuseOptions } from './options.js'
 import { loadPackage } from './package.js'
 import { Session } from './session.js'
 
-/**
- * The package can't tell the kernel anything unasked; nothing is cached that would have to be taken
- * back.
- */
+/** The package cannot send notifications. So nothing is cached that would need one. */
 const nobody: Notifier = { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null }
 
-/** Descriptors of /dev/fuse: the package does not say which one it got. */
+/** All descriptors of /dev/fuse: the package does not tell which one it has opened. */
 const devices = (): Set<number> => {
   const found = new Set<number>()
   for (const name of readdirSync('/proc/self/fd')) {
@@ -39,13 +36,13 @@ const devices = (): Set<number> => {
 }
 
 export class NativeMount {
-  /** Of what is mounted, as major:minor. */
+  /** The mount's device, as major:minor. */
   readonly device: string | undefined
   readonly #mountpoint: string
   readonly #session: Session
   readonly #ops: Overlay
   readonly #log: Logger
-  /** Keeps the connection in sight after libfuse has closed its own descriptor. */
+  /** A copy of the connection's descriptor, because libfuse closes its own. */
   readonly #connection: number
 
   constructor(
@@ -67,7 +64,7 @@ export class NativeMount {
     return { ...this.#session.stats(), ...this.#ops.counts(), ...this.#ops.copied() }
   }
 
-  /** Serves to the end; then every layer is closed. */
+  /** Serves until the mount ends, then closes every layer. */
   async run(): Promise<void> {
     for (;;) {
       const r = await watch2(this.#connection, this.#ops.wakeFd)

@@ -1,4 +1,4 @@
-/** What libfuse is told: its own options, and those mount flags that it has words for. */
+/** The options for libfuse: its own, and the mount flags that it supports. */
 
 import { MountError } from '../errors.js'
 import type { ServeOptions } from '../server/messages.js'
@@ -16,15 +16,17 @@ import {
   MS_SYNCHRONOUS,
 } from '../sys/constants.js'
 
-/** Room in fuse-native.c for the mountpoint, and for the options. */
+/**
+ * The size of the buffers in fuse-native.c for the mountpoint and for the options, without the NUL.
+ */
 const TEXT_MAX = 1023
 
-/** libfuse 2 has buffers for no more. */
+/** The size of libfuse 2's buffers. */
 const MAX_WRITE = 128 * 1024
 
 const YEAR = 365 * 24 * 3600
 
-/** Without a word libfuse mounts nosuid and nodev. */
+/** By default libfuse mounts with nosuid and nodev, so every flag is written out. */
 const words = (flags: number): string[] => [
   (flags & MS_RDONLY) === 0 ? 'rw' : 'ro',
   (flags & MS_NOSUID) === 0 ? 'suid' : 'nosuid',
@@ -39,10 +41,7 @@ const REMOUNTED = MS_NODIRATIME | MS_STRICTATIME | MS_NOSYMFOLLOW
 const PER_MOUNT =
   MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_NOATIME | MS_RELATIME | REMOUNTED
 
-/**
- * Flags of the mount that libfuse has no words for, together with those it has; 0 where there are
- * none.
- */
+/** All flags of the mount, if libfuse does not support one of them; else 0. They need a remount. */
 export const laterFlags = (flags: number): number =>
   (flags & REMOUNTED) === 0 ? 0 : flags & PER_MOUNT
 
@@ -55,14 +54,14 @@ const text = (options: ServeOptions, flags: number): string => {
     ...(options.subtype === '' ? [] : [`subtype=${escape(options.subtype)}`]),
     'default_permissions',
     ...(options.allowOther ? ['allow_other'] : []),
-    // A mountpoint need not be empty: it may be a layer.
+    // A mountpoint may be a layer, so it need not be empty.
     'nonempty',
-    // Inode numbers are the union's.
+    // Use the union's inode numbers.
     'use_ino',
     'big_writes',
     `max_write=${Math.min(MAX_WRITE, options.tuning.maxWrite)}`,
-    // Names change through the mount alone. Attributes do not: another name of the file is another
-    // inode to the kernel.
+    // Names change only through the mount, so the kernel may cache them. Attributes are not cached:
+    // to the kernel, each name of a file is a separate inode.
     `entry_timeout=${timeout}`,
     `negative_timeout=${timeout}`,
     'attr_timeout=0',
@@ -76,8 +75,8 @@ const refuse = (option: string, reason: string): never => {
 }
 
 /**
- * The package's one argument for libfuse. @throws {MountError} where the package can't carry
- * something
+ * Returns the package's only argument for libfuse. @throws {MountError} the package does not
+ * support an option
  */
 export const libfuseOptions = (options: ServeOptions, flags: number): string => {
   if (options.io === 'passthrough')

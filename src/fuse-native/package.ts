@@ -1,6 +1,6 @@
 /**
- * The npm package fuse-native 2.2.6 itself: how it is loaded, and the part of its interface that is
- * used. It ships no types; these are those of its README, its index.js and its fuse-native.c.
+ * The npm package fuse-native 2.2.6: loads it, and declares the part of its interface that is used.
+ * The package ships no types; these follow its README, its index.js and its fuse-native.c.
  */
 
 import { createRequire } from 'node:module'
@@ -8,21 +8,18 @@ import { dirname } from 'node:path'
 import { MountError } from '../errors.js'
 import { preload } from '../sys/library.js'
 
-/** The only version there will be: the package is not maintained any more. */
+/** The last version: the package is no longer maintained. */
 export const PACKAGE = 'fuse-native@2.2.6'
 
-/**
- * The argument for a C-side waiter: wakes the thread of libfuse that has asked, with 0 or more, or
- * -errno.
- */
+/** Wakes the waiting thread of libfuse on the C side with a result: 0 or more, or -errno. */
 export type Signal = (result: number, ...values: unknown[]) => void
 
-/** What a handler calls in the end: a result, or -errno, and what the operation yields. */
+/** A handler's callback: the result, or -errno, and the operation's value. */
 export type Done = (result: number) => void
 export type DoneWith<T> = (result: number, value?: T) => void
 
 /**
- * The package turns it into a struct stat: 32 bits for all but size, blocks and times
+ * The package turns it into a struct stat. It has 32 bits for all fields but size, blocks and times
  * (milliseconds).
  */
 export interface PackageStat {
@@ -55,8 +52,8 @@ export interface PackageStatfs {
 }
 
 /**
- * The handlers that are used. `getxattr`, `listxattr`, `fgetattr` and `utimens` are only named
- * here, to have them asked for: see binding.ts.
+ * The handlers in use. `getxattr`, `listxattr`, `fgetattr` and `utimens` are only listed so that
+ * libfuse calls them: binding.ts implements them.
  */
 export interface Operations {
   statfs(path: string, done: DoneWith<PackageStatfs>): void
@@ -114,13 +111,14 @@ export interface Operations {
 }
 
 /**
- * Called by the C side: its structure for the thread that asks (as a Buffer), the operation, its
- * arguments.
+ * Called by the C side with its structure for the calling thread (as a Buffer), the operation and
+ * the arguments.
  */
 export type RawHandler = (thread: Buffer, opcode: number, ...args: unknown[]) => void
 
 /**
- * What the class has that is used or replaced here; names with an underscore are its own internals.
+ * The members of the class that are used or replaced here. Names with an underscore are private to
+ * the package.
  */
 export interface FuseInstance {
   _handlers: (RawHandler | undefined)[]
@@ -128,7 +126,7 @@ export interface FuseInstance {
   _thread: Buffer | null
   /** Called when the kernel's INIT was answered. */
   _openCallback: OpenCallback | null
-  /** Makes memory for the C side. */
+  /** Allocates memory for the C side. */
   readonly _malloc: (size: number) => Buffer
   _getImplementedArray(): Uint32Array
   _fuseOptions(): string
@@ -142,7 +140,7 @@ export interface FuseClass {
   new (mountpoint: string, operations: object, options: { timeout: false }): FuseInstance
 }
 
-/** The C side, as far as it is called here. */
+/** The functions of the C side that are called here. */
 export interface NativeBinding {
   readonly sizeof_fuse_thread_t: number
   fuse_native_mount(
@@ -167,12 +165,12 @@ const codeOf = (error: unknown): string | undefined =>
 /**
  * Loads the package, for the first time in this process.
  *
- * Its binary wants `libfuse.so.2`, which the loader looks for among the system's libraries, not
- * beside the binary, where the package has it under another file name. Once that file is loaded,
- * its soname is what the loader finds: so no system package is needed, and always the same libfuse
- * is used.
+ * Its binary needs `libfuse.so.2`. The dynamic loader searches for it among the system's libraries,
+ * not beside the binary, where the package has it under another file name. After that file is
+ * loaded, the loader finds it by its soname. So no system package is needed, and the version of
+ * libfuse is always the same.
  *
- * @throws {MountError} it is not there, or does not load here
+ * @throws {MountError} the package is missing, or cannot be loaded here
  */
 export const loadPackage = (): Package => {
   const require = createRequire(import.meta.url)
@@ -188,7 +186,7 @@ export const loadPackage = (): Package => {
   preload(`${directory}/prebuilds/${process.platform}-${process.arch}/libfuse.so`)
   try {
     const Fuse = require('fuse-native') as FuseClass
-    // The package keeps its binding to itself; asked for again it is the same one.
+    // The package does not export its binding. Loading it again returns the same object.
     const load = createRequire(`${directory}/index.js`)('node-gyp-build') as (of: string) => unknown
     return { Fuse, binding: load(directory) as NativeBinding }
   } catch (error) {

@@ -1,8 +1,8 @@
 /**
- * Paths to nodes. libfuse tells a path with every request; the union knows inodes by number, and
- * keeps those that were looked up until they are given back. In place of the kernel's dentries
- * there is a tree of the names that were used last: each holds one lookup of its node. A directory
- * stays as long as there are names below it.
+ * Maps paths to nodes. libfuse passes a path with every request. The union identifies inodes by
+ * nodeid, and keeps an inode that was looked up until it is forgotten. In place of the kernel's
+ * dentries, this module keeps a tree of the names that were used last; each holds one lookup count
+ * of its node. A directory stays as long as the tree has names below it.
  */
 
 import {
@@ -16,7 +16,7 @@ import {
 import { E } from '../sys/errno.js'
 import { toBytes } from './names.js'
 
-/** Names that are kept. */
+/** Maximum number of names. */
 const MOST = 16_384
 
 /** A name of the union. */
@@ -25,7 +25,7 @@ export class Dentry {
   parent: Dentry | null
   name: ByteString
   children: Map<ByteString, Dentry> | null = null
-  /** A removed file under the name that libfuse has given it: hidden.ts. */
+  /** A removed file under its hidden name (hidden.ts). */
   hidden = false
 
   constructor(id: NodeId, parent: Dentry | null, name: ByteString) {
@@ -35,7 +35,7 @@ export class Dentry {
   }
 }
 
-/** Where something is to be made or removed. */
+/** The directory and the name for a creation, a removal or a rename. */
 export interface Place {
   readonly directory: Dentry
   readonly name: ByteString
@@ -45,9 +45,11 @@ export class Paths {
   readonly #ops: Ops
   readonly #most: number
   readonly #root = new Dentry(ROOT_ID, null, '')
-  /** All but the root and the hidden ones, the longest unused first. */
+  /** All names except the root and the hidden ones, in order of last use, oldest first. */
   readonly #recent = new Set<Dentry>()
-  /** Lookups to be given back when no operation is under way: it may be using the node. */
+  /**
+   * Lookup counts to give back when no operation is running, because an operation may use the node.
+   */
   readonly #owed: NodeId[] = []
   readonly #entry = new Entry()
 
@@ -60,16 +62,13 @@ export class Paths {
     return this.#recent.size
   }
 
-  /**
-   * The name at the end of a path, or -errno: -ENOENT, -ENOTDIR, or -EILSEQ where its bytes are not
-   * known.
-   */
+  /** The dentry of a path, or -errno: -ENOENT, -ENOTDIR, or -EILSEQ if its bytes are not known. */
   find(path: string): Dentry | Result {
     const bytes = toBytes(path)
     return bytes === undefined ? -E.EILSEQ : this.#walk(bytes)
   }
 
-  /** The directory that a path leads to but for its last name. */
+  /** Splits a path into the directory and its last name. */
   place(path: string): Place | Result {
     const bytes = toBytes(path)
     if (bytes === undefined) return -E.EILSEQ
@@ -97,7 +96,10 @@ export class Paths {
     return this.add({ directory, name }, this.#entry.nodeId)
   }
 
-  /** The leaf first, so that no directory is unused for longer than what is in it. */
+  /**
+   * From the leaf to the root, so that a directory's last use is never earlier than that of its
+   * entries.
+   */
   #touch(leaf: Dentry): void {
     for (let at: Dentry | null = leaf; at !== null && at.parent !== null; at = at.parent) {
       if (at.hidden) continue
@@ -106,7 +108,7 @@ export class Paths {
     }
   }
 
-  /** A name that was looked up or made: takes over the lookup. */
+  /** Adds a name that was looked up or created. Takes over the lookup count. */
   add({ directory, name }: Place, id: NodeId): Dentry {
     const known = directory.children?.get(name)
     if (known?.id === id) {
@@ -133,12 +135,12 @@ export class Paths {
     if (siblings?.size === 0 && dentry.parent !== null) dentry.parent.children = null
   }
 
-  /** What is known under a name, without looking it up. */
+  /** The dentry of a name, if the tree has one, without a lookup. */
   known({ directory, name }: Place): Dentry | undefined {
     return directory.children?.get(name)
   }
 
-  /** The name is gone, and all below it. */
+  /** The name was removed: drops its dentry and all below it. */
   remove(dentry: Dentry): void {
     this.#detach(dentry)
     const gone = [dentry]
@@ -149,7 +151,7 @@ export class Paths {
     }
   }
 
-  /** The name is another one now; what had that is gone. */
+  /** The name was renamed: moves its dentry, and drops the dentry of the replaced name. */
   move(dentry: Dentry, to: Place): void {
     const there = this.known(to)
     if (there === dentry) return
@@ -158,7 +160,7 @@ export class Paths {
     this.#attach(dentry, to.directory, to.name)
   }
 
-  /** As `move`, to a name that is not the union's. It stays until it is removed. */
+  /** Like `move`, to a name that the union does not have. The dentry stays until `remove`. */
   hide(dentry: Dentry, name: ByteString): Dentry {
     const directory = dentry.parent ?? this.#root
     this.move(dentry, { directory, name })
@@ -167,7 +169,9 @@ export class Paths {
     return dentry
   }
 
-  /** No operation is under way: what is too much, and what is owed, is given back. */
+  /**
+   * Called when no operation is running: drops names above the limit and gives lookup counts back.
+   */
   settle(): void {
     if (this.#recent.size > this.#most) this.#shrink()
     for (const id of this.#owed) this.#ops.forget(id, 1)
@@ -177,7 +181,7 @@ export class Paths {
   #shrink(): void {
     for (const dentry of this.#recent) {
       if (this.#recent.size <= this.#most) return
-      // Only what is hidden keeps a directory here for longer than what is in it.
+      // A directory with entries is older than its entries only if these are hidden; it stays.
       if (dentry.children === null) this.remove(dentry)
     }
   }

@@ -1,7 +1,7 @@
 /**
- * The process of a union that is mounted through fuse-native: started by serve.ts, which it talks
- * to over the channel that Node gives to a child. It lets no signal end it: whoever started it
- * unmounts, and the end of the mount is its own.
+ * The process of a union that is mounted through fuse-native. serve.ts starts it and talks to it
+ * over Node's IPC channel. It ignores signals: the process that has started it unmounts, and the
+ * end of the mount ends this process.
  */
 
 import { plainError, remoteLogger, type FromWorker, type ServeOptions } from '../server/messages.js'
@@ -11,10 +11,13 @@ import { MNT_DETACH } from '../sys/constants.js'
 import { widenDescriptorTable } from '../sys/proc.js'
 import { mountNative, type NativeMount } from './mount.js'
 
-/** To this process. */
+/** Messages to this process. */
 export type ToProcess = { type: 'start'; options: ServeOptions } | { type: 'stats'; id: number }
 
-/** From it: what a union's thread says, but for its descriptors, which can't be shared. */
+/**
+ * Messages from this process: those of a union's thread, except the ones with descriptors, which
+ * cannot be shared.
+ */
 export type FromProcess =
   | Exclude<FromWorker, { type: 'mounted' | 'mount' | 'later' | 'explained' }>
   | { type: 'live'; device: string | undefined }
@@ -25,8 +28,8 @@ const send = (message: FromProcess, then: () => void = () => {}): void => {
 }
 
 /**
- * libfuse's thread may still be taking its things apart, while a regular exit would have the
- * libraries do so as well. There is nothing left to be saved.
+ * Ends by SIGKILL. libfuse's thread may still be cleaning up, and a regular exit would run the
+ * libraries' destructors at the same time. All data is safe already.
  */
 const end = (error?: unknown): void =>
   send(
@@ -42,15 +45,15 @@ const leave = async (mountpoint: string, error: unknown): Promise<void> => {
 let live: NativeMount | undefined
 
 const start = async (options: ServeOptions): Promise<void> => {
-  // `log` and `closed` are among what a union's thread says.
+  // Its messages `log` and `closed` are the same as those of a union's thread.
   const log = remoteLogger(options.logLevel, message => send(message as FromProcess))
   process.on('uncaughtException', error => {
     log.error({ err: error }, 'a fault of the program')
     void leave(options.mountpoint, error)
   })
-  // Who has started this is gone. What it left mounted (which only one that was killed does) is
-  // dead with it, as a mount is whose own server was killed: below it there may be a directory that
-  // nobody must write to by mistake.
+  // The parent process has died. If it was killed, the mount still exists. This process kills
+  // itself and leaves a dead mount, as for a mount whose own server was killed: an unmount could
+  // expose a directory below it to writes by mistake.
   process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
   try {
     live = await mountNative(options, log)

@@ -1,11 +1,11 @@
 /**
- * A mount through fuse-native, seen from the program: starts the process that serves it, hears its
- * log, and unmounts.
+ * A mount through fuse-native as seen from the caller's process: starts the process that serves it,
+ * receives its log and unmounts.
  *
- * A process, where the kernel transport has a thread: the package runs its handlers on the default
- * event loop of the process, so it can live in a main thread only. In the program's own one, a
- * synchronous call on the own mount would wait for itself for ever; and what goes wrong on the C
- * side (an assertion, a crash) would end the program.
+ * The kernel transport uses a thread; this one needs a process. The package runs its handlers on
+ * the process's default event loop, so it must be in a main thread. In the caller's main thread, a
+ * synchronous call on the mount would wait for itself forever, and a crash of the C side would end
+ * the program.
  */
 
 import { fork, type ChildProcess } from 'node:child_process'
@@ -15,7 +15,7 @@ import { tuneBdi } from '../fuse/device/bdi.js'
 import { reviveError, type ServeOptions } from '../server/messages.js'
 import { detach, mountedDevice } from '../fuse/mount/mount.js'
 import type { Server } from '../server/transport.js'
-import { AskedStats, type Stats } from '../fuse/session/stats.js'
+import { StatsQueries, type Stats } from '../fuse/session/stats.js'
 import { deferred, unmountServer } from '../fuse/mount/unmount.js'
 import type { Logger } from '../log.js'
 import { errnoMessage } from '../sys/errno.js'
@@ -31,15 +31,15 @@ const entry = entryPoint('fuse-native/process')
 export const startServer = async (options: ServeOptions, log: Logger): Promise<Server> => {
   const server = new Serving(options, log)
   await server.ready
-  // The package says so before the kernel has taken the answer to INIT, which would set it back;
-  // whoever asks waits for that.
+  // The package reports the mount before the kernel has processed the answer to INIT, which would
+  // reset the readahead. statfs(2) waits for that.
   await statfs(options.mountpoint).catch(() => {})
   if (server.device !== undefined) tuneBdi(server.device, log)
   remount(options, log)
   return server
 }
 
-/** By this process, since the other one must not wait for itself. */
+/** Remounts from this process, because the other one must not wait for itself. */
 const remount = ({ mountpoint, mountFlags }: ServeOptions, log: Logger): void => {
   const flags = laterFlags(mountFlags)
   if (flags === 0) return
@@ -55,16 +55,16 @@ class Serving implements Server {
 
   readonly #log: Logger
   readonly #child: ChildProcess
-  readonly #stats = new AskedStats()
+  readonly #stats = new StatsQueries()
   #live = false
   #device: string | undefined
-  /** It has cleaned up and said so. */
-  #over = false
-  /** It was asked to end at once. */
+  /** The process has closed the union and reported it. */
+  #hasEnded = false
+  /** It was killed by this process. */
   #killed = false
   #failure: Error | undefined
-  /** What libfuse had to say. */
-  #said = ''
+  /** The last output of libfuse. */
+  #stderr = ''
 
   constructor(options: ServeOptions, log: Logger) {
     this.mountpoint = options.mountpoint
@@ -73,12 +73,11 @@ class Serving implements Server {
     const ended = deferred<void>()
     this.ready = ready.promise
     this.closed = ended.promise
-    // Nobody has to ask how it ended.
+    // Callers need not await `closed`.
     this.closed.catch(() => {})
 
     const before = mountedDevice(this.mountpoint)
-    // Detached, by setsid(2): what is typed at a terminal is not for it. Nothing of the program's
-    // is held open.
+    // Detached by setsid(2), so that terminal signals do not reach it. It inherits no descriptors.
     this.#child = fork(entry, [], {
       cwd: '/',
       detached: true,
@@ -86,13 +85,13 @@ class Serving implements Server {
       serialization: 'advanced',
       stdio: ['ignore', 'ignore', 'pipe', 'ipc'],
     })
-    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => this.#say(text))
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => this.#logStderr(text))
     this.#child.on('message', (message: FromProcess) => {
       if (message.type === 'ready') {
         this.#live = true
         ready.resolve()
       } else {
-        this.#hear(message)
+        this.#receive(message)
       }
     })
     this.#child.on('error', error => {
@@ -101,30 +100,30 @@ class Serving implements Server {
     process.on('exit', this.#onExit)
     this.#child.on('close', (code, signal) => {
       process.off('exit', this.#onExit)
-      this.#device ??= this.#made(before)
-      const failure = this.#end(signal ?? `code ${code}`)
+      this.#device ??= this.#newMount(before)
+      const failure = this.#onClose(signal ?? `code ${code}`)
       this.#stats.end()
       if (failure === undefined) ended.resolve()
       else ended.reject(failure)
       ready.reject(failure ?? new MountError('the mount was taken away while it was being made'))
     })
-    this.#tell({ type: 'start', options })
+    this.#send({ type: 'start', options })
   }
 
-  /** A mount that was made without a word. */
-  #made(before: string | undefined): string | undefined {
+  /** The device of a mount that was made without a report. */
+  #newMount(before: string | undefined): string | undefined {
     const now = mountedDevice(this.mountpoint)
     return now === before ? undefined : now
   }
 
-  #say(text: string): void {
-    this.#said = `${this.#said}${text}`.slice(-4096)
+  #logStderr(text: string): void {
+    this.#stderr = `${this.#stderr}${text}`.slice(-4096)
     for (const line of text.split('\n')) {
       if (line !== '') this.#log.warn({ line }, 'libfuse says')
     }
   }
 
-  #hear(message: Exclude<FromProcess, { type: 'ready' }>): void {
+  #receive(message: Exclude<FromProcess, { type: 'ready' }>): void {
     switch (message.type) {
       case 'log':
         this.#log[message.level](message.fields, message.message)
@@ -136,52 +135,49 @@ class Serving implements Server {
         this.#stats.answer(message.id, message.stats)
         break
       case 'closed':
-        this.#over = true
-        if (message.error !== undefined) this.#failure = this.#explained(message.error)
+        this.#hasEnded = true
+        if (message.error !== undefined) this.#failure = this.#withReason(message.error)
         break
     }
   }
 
-  /** The package says "fuse failed" for everything; libfuse has said why. */
-  #explained(error: Parameters<typeof reviveError>[0]): Error {
-    const reason = this.#said.trim().split('\n').at(-1) ?? ''
+  /** Adds libfuse's reason, because the package's error is always "fuse failed". */
+  #withReason(error: Parameters<typeof reviveError>[0]): Error {
+    const reason = this.#stderr.trim().split('\n').at(-1) ?? ''
     const message = reason === '' || !error.mount ? error.message : `${error.message}: ${reason}`
     return reviveError({ ...error, message })
   }
 
-  /** The process is gone. Returns why it died. */
-  #end(how: string): Error | undefined {
-    if (!this.#over) {
+  /** The process has ended. Returns the reason if it failed. */
+  #onClose(how: string): Error | undefined {
+    if (!this.#hasEnded) {
       if (!this.#killed) this.#failure ??= new Error(`the union's process ended with ${how}`)
-      // It may have left a mount that nobody serves.
+      // The process may have left a mount without a server.
       detach(this.mountpoint, this.#device)
     }
-    this.#over = true
+    this.#hasEnded = true
     return this.#failure
   }
 
-  /**
-   * It goes by itself when the channel is closed; a mount that is live is taken away by
-   * exit-guard.ts.
-   */
+  /** The process ends by itself when the channel is closed. exit-guard.ts detaches a live mount. */
   readonly #onExit = (): void => {
     if (!this.#live) this.#child.kill('SIGKILL')
   }
 
-  /** Of what is mounted, as major:minor. */
+  /** The mount's device, as major:minor. */
   get device(): string | undefined {
     return this.#device
   }
 
-  #tell(message: ToProcess): boolean {
-    if (this.#over || !this.#child.connected) return false
+  #send(message: ToProcess): boolean {
+    if (this.#hasEnded || !this.#child.connected) return false
     return this.#child.send(message, error => {
       if (error !== null) this.#log.debug({ error: error.message }, "the union's process is gone")
     })
   }
 
   unmount(options: { lazy?: boolean } = {}): Promise<void> {
-    return this.#over ? this.closed : unmountServer(this, options)
+    return this.#hasEnded ? this.closed : unmountServer(this, options)
   }
 
   abandon(): void {
@@ -194,6 +190,6 @@ class Serving implements Server {
   }
 
   stats(): Promise<Stats> {
-    return this.#stats.ask(id => this.#tell({ type: 'stats', id }))
+    return this.#stats.ask(id => this.#send({ type: 'stats', id }))
   }
 }

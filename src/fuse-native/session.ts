@@ -1,7 +1,7 @@
 /**
- * The union behind the package's handlers: runs an operation, waits where the union has to wait,
- * and has an answer in every case. Nothing is thrown out of a handler: what is not known is logged
- * with its stack, and answered EIO.
+ * The union behind the package's handlers. It runs an operation, waits if the union must wait, and
+ * answers in every case. Handlers throw nothing: an unexpected error is logged with its stack and
+ * answered with EIO.
  */
 
 import { countLinks } from '../fuse/protocol/encode.js'
@@ -27,14 +27,14 @@ import { Hidden, HIDE_MS } from './hidden.js'
 import { Paths, type Dentry, type Place } from './paths.js'
 import type { Operations } from './package.js'
 
-/** Handles travel as a C int. */
+/** The package passes a file handle as a C int. */
 const MOST_FH = 0x7fff_ffff
 
 export interface SessionOptions {
   ops: Ops
   log: Logger
   tuning: Tuning
-  /** Whose the new files are: the package does not tell who asks. */
+  /** The owner of new files: the package does not pass the caller. */
   uid: number
   gid: number
 }
@@ -46,22 +46,22 @@ export class Session {
   readonly paths: Paths
   readonly hidden: Hidden
   readonly inos = new Inos()
-  /** The umask was taken off the mode already, by the kernel. */
+  /** Its umask is 0 because the kernel has applied the caller's umask already. */
   readonly caller: Caller
-  /** libfuse's own thread that asks now: binding.ts sets it before each handler. */
+  /** The libfuse thread of the current request; binding.ts sets it before each handler. */
   thread: Buffer | undefined
 
-  // Filled and read during one operation.
+  // Reused by every operation.
   readonly entry = new Entry()
   readonly attr = new Attr()
   readonly opened = new Opened()
   readonly setAttr = new SetAttr()
   readonly statfs = new StatFsOut()
 
-  /** Requests by operation, and all that were answered with an error. */
+  /** Requests by operation; `errors` counts those that failed. */
   readonly counts = new Map<keyof Operations, number>()
   errors = 0
-  /** Names that a listing had to leave out. */
+  /** Number of names that listings had to omit. */
   unlisted = 0
   #underWay = 0
   #waiting = 0
@@ -80,10 +80,10 @@ export class Session {
   }
 
   /**
-   * Runs an operation to its end.
+   * Runs an operation until it has a result.
    *
-   * @param call may throw `Pending`; it is then called again, from the start
-   * @param done gets what `call` returned, or -errno
+   * @param call may throw `Pending`; it is then called again from the start
+   * @param done gets the result of `call`, or -errno
    */
   run(op: keyof Operations, call: () => Result, done: (result: Result) => void): void {
     this.counts.set(op, (this.counts.get(op) ?? 0) + 1)
@@ -100,7 +100,7 @@ export class Session {
       )
   }
 
-  /** @param told what the operation was told before, if it had to wait */
+  /** @param told results of slow calls from earlier attempts */
   #attempt(
     op: keyof Operations,
     call: () => Result,
@@ -147,7 +147,7 @@ export class Session {
       this.#timer = setTimeout(() => this.#hideLate(), HIDE_MS)
   }
 
-  /** Nobody has asked for anything since. */
+  /** No request has arrived since: triggers the removal of the hidden file. */
   #hideLate(): void {
     this.#timer = undefined
     if (this.hidden.isWaiting)
@@ -158,7 +158,7 @@ export class Session {
       )
   }
 
-  /** No operation is begun any more. What waits gets EIO. */
+  /** Starts no further operations. Operations that wait get EIO. */
   close(): void {
     clearTimeout(this.#timer)
     if (!this.#closed && this.hidden.isWaiting)
@@ -174,25 +174,25 @@ export class Session {
     return this.paths.find(path)
   }
 
-  /** The node at a path, or -errno. */
+  /** The nodeid of a path, or -errno. */
   node(path: string): Result {
     const dentry = this.paths.find(path)
     return typeof dentry === 'number' ? dentry : dentry.id
   }
 
-  /** Remembers what `entry` holds: the result of an operation that makes a name. */
+  /** Stores `entry` after an operation that has created a name. */
   made(place: Place, r: Result): Result {
     if (r >= 0) this.paths.add(place, this.entry.nodeId)
     return r
   }
 
-  /** As every transport counts links. */
+  /** Applies static_nlink to the link count, as every transport does. */
   counted(r: Result): Result {
     if (r >= 0) countLinks(this.attr, this.tuning)
     return r
   }
 
-  /** Remembers an open file; the number that the package gets for it, or -errno. */
+  /** Stores an open file. Returns its file handle for the package, or -errno. */
   fileOpened(id: NodeId): Result {
     const { fh } = this.opened
     if (fh > MOST_FH) {
@@ -214,7 +214,7 @@ export class Session {
     this.ops.release(fh)
   }
 
-  /** The node of an open file, or undefined. */
+  /** The nodeid of an open file, or undefined. */
   fileNode(fh: Fh): NodeId | undefined {
     return this.#files.get(fh)
   }

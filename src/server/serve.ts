@@ -18,7 +18,7 @@ import {
   type ToWorker,
 } from './messages.js'
 import { detach, type MountRequest } from '../fuse/mount/mount.js'
-import { Asked, AskedStats, type Stats } from '../fuse/session/stats.js'
+import { Queries, StatsQueries, type Stats } from '../fuse/session/stats.js'
 import type { Server } from './transport.js'
 import { threadFor, type UnionListener, type UnionThread } from './thread.js'
 import { deferred, unmountServer } from '../fuse/mount/unmount.js'
@@ -50,8 +50,8 @@ class Serving implements Server, UnionListener {
   readonly #log: Logger
   readonly #thread: UnionThread
   readonly #union: number
-  readonly #stats = new AskedStats()
-  readonly #explained = new Asked<Answer | undefined>(undefined)
+  readonly #stats = new StatsQueries()
+  readonly #explained = new Queries<Answer | undefined>(undefined)
   readonly #ready = deferred<void>()
   readonly #ended = deferred<void>()
   #deviceFd = -1
@@ -60,7 +60,7 @@ class Serving implements Server, UnionListener {
   #endWatch: () => void = () => {}
   #live = false
   /** The thread has closed the union, or has died. */
-  #over = false
+  #hasEnded = false
 
   constructor(options: ServeOptions, log: Logger, early: UnionThread | undefined, share: boolean) {
     this.mountpoint = options.mountpoint
@@ -76,7 +76,7 @@ class Serving implements Server, UnionListener {
     this.#union = this.#thread.serve({ type: 'serve', options }, this)
   }
 
-  hear(message: FromWorker): void {
+  receive(message: FromWorker): void {
     switch (message.type) {
       case 'log':
         this.#log[message.level](message.fields, message.message)
@@ -103,20 +103,20 @@ class Serving implements Server, UnionListener {
         break
       case 'closed':
         this.#deviceFd = -1
-        this.#settle(message.error === undefined ? undefined : reviveError(message.error))
+        this.#finish(message.error === undefined ? undefined : reviveError(message.error))
         break
     }
   }
 
   /** The main thread cleans up after a thread that died. */
-  lost(code: number, error: Error | undefined): void {
+  died(code: number, error: Error | undefined): void {
     // The mount has no server: any process that accesses it would wait forever.
     if (this.#deviceFd >= 0) {
       close(this.#deviceFd)
       detach(this.mountpoint, this.#device)
     }
     this.#deviceFd = -1
-    this.#settle(error ?? new Error(`the union's thread ended with code ${code}`))
+    this.#finish(error ?? new Error(`the union's thread ended with code ${code}`))
   }
 
   async #mount(request: MountRequest): Promise<void> {
@@ -126,12 +126,12 @@ class Serving implements Server, UnionListener {
     } catch (error) {
       answer = { type: 'device', error: plainError(error) }
     }
-    this.#thread.tell(this.#union, answer)
+    this.#thread.send(this.#union, answer)
   }
 
-  #settle(failure: Error | undefined): void {
-    if (this.#over) return
-    this.#over = true
+  #finish(failure: Error | undefined): void {
+    if (this.#hasEnded) return
+    this.#hasEnded = true
     process.off('exit', this.#onExit)
     this.#endWatch()
     this.#stats.end()
@@ -150,24 +150,24 @@ class Serving implements Server, UnionListener {
 
   /** The process joins the thread on exit, so a thread that waits for requests would block it. */
   abandon(): void {
-    this.#tell({ type: 'stop' })
+    this.#send({ type: 'stop' })
   }
 
-  #tell(message: ToWorker): boolean {
-    if (this.#over) return false
-    this.#thread.tell(this.#union, message)
+  #send(message: ToWorker): boolean {
+    if (this.#hasEnded) return false
+    this.#thread.send(this.#union, message)
     return true
   }
 
   unmount(options: { lazy?: boolean } = {}): Promise<void> {
-    return this.#over ? this.closed : unmountServer(this, options)
+    return this.#hasEnded ? this.closed : unmountServer(this, options)
   }
 
   stats(): Promise<Stats> {
-    return this.#stats.ask(id => this.#live && this.#tell({ type: 'stats', id }))
+    return this.#stats.ask(id => this.#live && this.#send({ type: 'stats', id }))
   }
 
   explain(names: ByteString[]): Promise<Answer | undefined> {
-    return this.#explained.ask(id => this.#live && this.#tell({ type: 'explain', id, names }))
+    return this.#explained.ask(id => this.#live && this.#send({ type: 'explain', id, names }))
   }
 }

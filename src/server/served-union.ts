@@ -24,7 +24,7 @@ import {
 import type { Weighed } from './heap-balance.js'
 import { tuneBdi } from '../fuse/device/bdi.js'
 import { Connection, type End } from '../fuse/session/connection.js'
-import { DataMode } from '../fuse/session/io-mode.js'
+import { IoModes } from '../fuse/session/io-mode.js'
 import type { InitWish } from '../fuse/protocol/init.js'
 import type { Loop } from '../fuse/device/loop.js'
 import {
@@ -46,7 +46,7 @@ import { DeviceNotifier } from '../fuse/protocol/notify.js'
 import type { Pipe } from '../fuse/device/pipe.js'
 import { Session } from '../fuse/session/session.js'
 import { ReplyPipe } from '../fuse/device/splice-read.js'
-import { PageStore } from '../fuse/device/prefill.js'
+import { Prefill } from '../fuse/device/prefill.js'
 import type { Reply, Request } from '../fuse/protocol/wire.js'
 
 const YEAR = 365 * 24 * 3600
@@ -113,7 +113,7 @@ export class ServedUnion implements Weighed {
   #device: string | undefined
   #session: Session | undefined
   #connection: Connection | undefined
-  #over = false
+  #hasEnded = false
 
   constructor(options: ServeOptions, parts: ThreadParts, send: (message: FromWorker) => void) {
     this.#options = options
@@ -151,7 +151,7 @@ export class ServedUnion implements Weighed {
 
   /** Opens the layers and mounts, or sends a request to mount. The outcome goes to `send`. */
   open(): void {
-    this.#attempt(() => {
+    this.#closeOnError(() => {
       this.#openLayers()
       if (this.#options.way === 'mount') {
         mountDevice(this.#fd, this.#request)
@@ -164,14 +164,14 @@ export class ServedUnion implements Weighed {
   }
 
   receive(message: Exclude<ToWorker, { type: 'serve' }>): void {
-    if (this.#over) {
+    if (this.#hasEnded) {
       if (message.type === 'device' && 'fd' in message) close(message.fd)
       return
     }
-    this.#attempt(() => this.#take(message))
+    this.#closeOnError(() => this.#handle(message))
   }
 
-  #take(message: Exclude<ToWorker, { type: 'serve' }>): void {
+  #handle(message: Exclude<ToWorker, { type: 'serve' }>): void {
     switch (message.type) {
       case 'stop':
         if (this.#connection === undefined) this.#close('stopped')
@@ -191,7 +191,7 @@ export class ServedUnion implements Weighed {
     }
   }
 
-  #attempt(step: () => void): void {
+  #closeOnError(step: () => void): void {
     try {
       step()
     } catch (error) {
@@ -237,13 +237,13 @@ export class ServedUnion implements Weighed {
     const session = new Session({
       ops,
       pipe: new ReplyPipe(pipe),
-      store: new PageStore(fd, log),
+      prefill: new Prefill(fd, log),
       reply,
       log,
       wish,
       timeout: options.timeout ?? YEAR,
       tuning: options.tuning,
-      tidy: loop.tidy,
+      idleGc: loop.idleGc,
       onInit: ({ io, noOpen, minor }) => {
         this.#notifier.prunes = minor >= NOTIFY_PRUNE_SINCE
         if (noOpen !== (wish.noOpen === true))
@@ -251,7 +251,7 @@ export class ServedUnion implements Weighed {
         if (io !== options.io && options.io !== 'auto')
           return new MountError(`io=${options.io}: the kernel does not offer it`, { option: 'io' })
         const real = new DeviceFiles(fd, log, this.#upperType)
-        return new DataMode(io, real, this.#notifier, fh => ops.realFile(fh))
+        return new IoModes(io, real, this.#notifier, fh => ops.realFile(fh))
       },
     })
     this.#session = session
@@ -274,14 +274,14 @@ export class ServedUnion implements Weighed {
 
   /** Closes everything and reports the end. */
   #close(end: End): void {
-    if (this.#over) return
-    this.#over = true
+    if (this.#hasEnded) return
+    this.#hasEnded = true
     // The connection is closed first: the kernel then fails requests that wait for an answer,
     // including the server's own unmount, and releases backing files. The layers are closed next.
     // umount(8) does not wait for this thread, and its caller may want to unmount the layers'
     // filesystem at once.
     if (this.#fd >= 0) close(this.#fd)
-    this.#session?.data?.close()
+    this.#session?.ioModes?.close()
     if (end !== 'unmounted') detach(this.#options.mountpoint, this.#device)
     let error = end instanceof Error ? end : undefined
     try {
@@ -314,10 +314,10 @@ export class ServedUnion implements Weighed {
     })
     Object.assign(stats, this.#ops?.counts(), this.#ops?.copied())
     stats['parked'] = this.#connection?.parkedCount ?? 0
-    stats['io.nodes'] = session?.data?.nodeCount ?? 0
-    stats['io.handles'] = session?.data?.handleCount ?? 0
+    stats['io.nodes'] = session?.ioModes?.nodeCount ?? 0
+    stats['io.handles'] = session?.ioModes?.handleCount ?? 0
     stats['io.spliced'] = session?.pipe?.sent ?? 0
-    stats['io.stored'] = session?.store?.stored ?? 0
+    stats['io.prefilled'] = session?.prefill?.count ?? 0
     return stats
   }
 }

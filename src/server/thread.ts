@@ -12,7 +12,7 @@ import { MountError } from '../errors.js'
 import { RESERVED, reservedBy, THREADS } from '../overlay/layer/descriptor-budget.js'
 import type { UnionOptions } from '../overlay/options.js'
 import { keep } from '../sys/code-cache.js'
-import { begin, settle } from '../sys/loading.js'
+import { beginLoading, awaitLoading } from '../sys/loading.js'
 import {
   HEAP,
   LOAD,
@@ -45,9 +45,9 @@ const ONE = new Uint8Array(BigUint64Array.of(1n).buffer)
 
 /** Receives the messages of a union. */
 export interface UnionListener {
-  hear(message: FromWorker): void
+  receive(message: FromWorker): void
   /** The thread has ended; `error` is set if it died of one. */
-  lost(code: number, error: Error | undefined): void
+  died(code: number, error: Error | undefined): void
 }
 
 const threads = new Set<UnionThread>()
@@ -92,7 +92,7 @@ export class UnionThread {
   #wakeFd = -1
   #error: Error | undefined
   /** It is reserved for an early caller, or a task of an ended union is still running. */
-  #taken = false
+  #reserved = false
   /** It may serve several unions. */
   shared = false
 
@@ -103,7 +103,7 @@ export class UnionThread {
   constructor(keeps = false) {
     // Exiting while a thread loads the library would abort the process. That includes threads that
     // the process does not wait for.
-    if (!watchesExit) process.on('exit', () => void settle())
+    if (!watchesExit) process.on('exit', () => void awaitLoading())
     watchesExit = true
     try {
       this.#worker = new Worker(entry, {
@@ -118,7 +118,7 @@ export class UnionThread {
         { code: 'EAGAIN' },
       )
     }
-    begin()
+    beginLoading()
     threads.add(this)
     this.#worker.on('error', (error: Error) => {
       this.#error = error
@@ -127,13 +127,13 @@ export class UnionThread {
       threads.delete(this)
       for (const [union, { listener }] of this.#unions) {
         this.#forget(union)
-        listener.lost(code, this.#error)
+        listener.died(code, this.#error)
       }
     })
-    this.#worker.on('message', (message: FromThread) => this.#hear(message))
+    this.#worker.on('message', (message: FromThread) => this.#receive(message))
   }
 
-  #hear(message: FromThread): void {
+  #receive(message: FromThread): void {
     if (message.type === 'loaded') {
       this.#wakeFd = message.wakeFd
       // Messages sent before are in its queue.
@@ -141,11 +141,11 @@ export class UnionThread {
     } else if (message.type === 'compiled') {
       void keep(message.compiled)
     } else if (message.type === 'idle') {
-      this.#taken = false
+      this.#reserved = false
     } else {
       const served = this.#unions.get(message.union)
       if (message.message.type === 'closed') this.#forget(message.union)
-      served?.listener.hear(message.message)
+      served?.listener.receive(message.message)
     }
   }
 
@@ -175,12 +175,12 @@ export class UnionThread {
   }
 
   get free(): boolean {
-    return this.#unions.size === 0 && !this.#taken
+    return this.#unions.size === 0 && !this.#reserved
   }
 
   /** Reserves the thread for the caller. */
-  take(): this {
-    this.#taken = true
+  reserve(): this {
+    this.#reserved = true
     return this
   }
 
@@ -195,13 +195,13 @@ export class UnionThread {
     if (this.#unions.size === 0) count(THREADS, 1)
     count(RESERVED, held)
     this.#unions.set(union, { listener, held })
-    this.#taken = true
+    this.#reserved = true
     this.#worker.ref()
-    this.tell(union, message)
+    this.send(union, message)
     return union
   }
 
-  tell(union: number, message: ToWorker): void {
+  send(union: number, message: ToWorker): void {
     this.#worker.postMessage({ union, ...message })
     this.wake()
   }
@@ -220,7 +220,7 @@ export class UnionThread {
   }
 
   async terminate(): Promise<void> {
-    settle()
+    awaitLoading()
     await this.#worker.terminate()
   }
 }
@@ -229,7 +229,7 @@ export class UnionThread {
  * Starts a thread in advance, for `threadFor`.
  * @throws {MountError} no thread can be started
  */
-export const startEarly = (): UnionThread => new UnionThread(true).take()
+export const startEarly = (): UnionThread => new UnionThread(true).reserve()
 
 /**
  * A thread for several unions: the thread with the fewest unions that is not busy, or a new thread

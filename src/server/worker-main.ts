@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 import { parentPort, workerData } from 'node:worker_threads'
 
 import { run, type Compiled, type Ran } from '../sys/code-cache.js'
-import { end } from '../sys/loading.js'
+import { endLoading } from '../sys/loading.js'
 import type { FromThread, ThreadData, ToThread } from './messages.js'
 import type { ServingThread } from './worker.js'
 import { BUILT, entryPoint } from '../sys/entry-points.js'
@@ -20,7 +20,7 @@ type Code = typeof import('./worker.js')
  * Time between the end of the last union and a garbage collection, in milliseconds. A new union
  * cancels it.
  */
-const TIDY_MS = 1000
+const IDLE_GC_MS = 1000
 /**
  * Time between a union's start and the export of the compiled code, in milliseconds. By that time
  * most code paths have run.
@@ -30,7 +30,7 @@ const KEEP_MS = 1000
 const { load, budgets, keeps } = workerData as ThreadData
 const send = (message: FromThread): void => parentPort?.postMessage(message)
 
-let tidying: NodeJS.Timeout | undefined
+let gcTimer: NodeJS.Timeout | undefined
 const inbox: ToThread[] = []
 let compiled: (() => Compiled) | undefined
 
@@ -55,7 +55,7 @@ const loadCode = async (): Promise<ServingThread | undefined> => {
     send({ type: 'loaded', wakeFd: thread.wakeFd })
     return thread
   } finally {
-    end()
+    endLoading()
   }
 }
 const loading = loadCode()
@@ -63,17 +63,17 @@ const loading = loadCode()
 const serve = async (message: ToThread): Promise<void> => {
   // Messages that arrive while the code is loading are handled together with this one.
   inbox.push(message)
-  clearTimeout(tidying)
+  clearTimeout(gcTimer)
   const thread = await loading
   if (thread === undefined) return
   for (const each of inbox.splice(0)) thread.receive(each)
   thread.run()
   if (thread.size > 0) return
-  tidying = setTimeout(() => {
+  gcTimer = setTimeout(() => {
     keepOnce()
     thread.collectGarbage()
-  }, TIDY_MS)
-  await thread.settle()
+  }, IDLE_GC_MS)
+  await thread.awaitLeftovers()
 }
 
 parentPort?.on('message', (message: ToThread) => void serve(message))

@@ -25,7 +25,7 @@ const REQUEST_SIZE = MAX_IO + 64 * 1024
 /** READ puts the data directly behind the header. Listings need no more than that. */
 const REPLY_SIZE = MAX_IO + 4096
 /** Interval at which the thread checks for running tasks of ended unions, in milliseconds. */
-const LEFT_MS = 50
+const LEFTOVERS_MS = 50
 
 export class ServingThread {
   readonly #port: MessagePort
@@ -101,19 +101,19 @@ export class ServingThread {
    * for another union at once.
    */
   #ended(union: number): void {
-    this.#loop.tidy.forgot(this.#unions.get(union)?.nodes ?? 0)
+    this.#loop.idleGc.forgot(this.#unions.get(union)?.nodes ?? 0)
     this.#unions.delete(union)
     if (this.#unions.size === 0 && isDrained())
       this.#port.postMessage({ type: 'idle' } satisfies FromThread)
-    this.#letGo()
+    this.#checkLeftovers()
   }
 
   /**
    * Checks ended unions by a timer of the loop: while other unions are served, no event loop runs
    * that would complete their tasks.
    */
-  readonly #letGo = (): void => {
-    if (this.#unions.size > 0 && !isDrained()) this.#loop.after(LEFT_MS, this.#letGo)
+  readonly #checkLeftovers = (): void => {
+    if (this.#unions.size > 0 && !isDrained()) this.#loop.after(LEFTOVERS_MS, this.#checkLeftovers)
   }
 
   /** Calls back once, after `ms` milliseconds, if the thread serves a union at that time. */
@@ -133,7 +133,7 @@ export class ServingThread {
   /**
    * Sends `idle` when the last task of the ended unions has finished, unless it was sent already.
    */
-  async settle(): Promise<void> {
+  async awaitLeftovers(): Promise<void> {
     if (isDrained()) return
     await drained()
     if (this.#unions.size === 0) this.#port.postMessage({ type: 'idle' } satisfies FromThread)

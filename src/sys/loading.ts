@@ -9,7 +9,7 @@ import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads'
 
 const KEY = 'tsoverlay: loading'
 /** Nothing takes so long; a program's end must not wait for ever. */
-const PATIENCE_MS = 5000
+const TIMEOUT_MS = 5000
 
 /** One for the process, whichever thread and file asks. */
 const shared = (): Int32Array => {
@@ -24,17 +24,17 @@ const shared = (): Int32Array => {
 export const loading = shared()
 
 /** A thread is told to load. */
-export const begin = (): void => void Atomics.add(loading, 0, 1)
+export const beginLoading = (): void => void Atomics.add(loading, 0, 1)
 
 /** It has done so, or has failed. */
-export const end = (): void => {
+export const endLoading = (): void => {
   Atomics.sub(loading, 0, 1)
   Atomics.notify(loading, 0)
 }
 
 /** Waits until none does. False: some still do. */
-export const settle = (patience = PATIENCE_MS): boolean => {
-  const until = performance.now() + patience
+export const awaitLoading = (timeout = TIMEOUT_MS): boolean => {
+  const until = performance.now() + timeout
   for (let n; (n = Atomics.load(loading, 0)) > 0;) {
     const left = until - performance.now()
     if (left <= 0) return false

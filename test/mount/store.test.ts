@@ -38,9 +38,9 @@ for (const options of MODES) {
         t.ok(fs.readFileSync(`${f.merged}/${size}`).equals(bytes(size, 1)), `${size} bytes`),
       )
     t.equal(fs.readFileSync(`${f.merged}/empty`).length, 0)
-    const { 'op.READ': reads = 0, 'io.stored': stored } = await counters(server)
+    const { 'op.READ': reads = 0, 'io.prefilled': prefilled } = await counters(server)
     t.equal(reads, 0)
-    t.equal(stored, SIZES.length, 'each once')
+    t.equal(prefilled, SIZES.length, 'each once')
     t.ok(fs.readFileSync(`${f.merged}/long`).equals(long))
     t.ok((await readsOf(server)) > 0, 'longer ones are asked for')
     // The kernel may drop the pages of a file that it still knows.

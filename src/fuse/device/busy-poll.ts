@@ -10,62 +10,62 @@ import { availableParallelism } from 'node:os'
 import { schedYield } from '../../sys/proc.js'
 
 /** How long a thread polls before it sleeps, in milliseconds. */
-const LINGER_MS = 0.05
+const BUSY_POLL_MS = 0.05
 /**
  * Polling would have avoided a sleep that is shorter than this, wakeup included. In milliseconds.
  */
-const SHORT_MS = 0.1
+const SHORT_SLEEP_MS = 0.1
 /** The thread polls after this number of short sleeps in a row. */
-const ENOUGH = 2
+const MIN_SHORT_SLEEPS = 2
 
-export class Linger {
+export class BusyPoll {
   readonly #alone: boolean
   readonly #now: () => number
-  readonly #giveWay: () => void
+  readonly #yieldProcessor: () => void
   /** The time of the first poll without a result, or -1. */
-  #since = -1
-  #short = 0
+  #firstPoll = -1
+  #shortSleeps = 0
 
   /**
    * @param processors the number of processors that the thread may run on
    * @param now milliseconds of a monotonic clock
-   * @param giveWay yields the processor
+   * @param yieldProcessor yields the processor
    */
   constructor(
     processors = availableParallelism(),
     now = (): number => performance.now(),
-    giveWay = schedYield,
+    yieldProcessor = schedYield,
   ) {
     this.#alone = processors === 1
     this.#now = now
-    this.#giveWay = giveWay
+    this.#yieldProcessor = yieldProcessor
   }
 
   /** Whether recent sleeps were short, so that polling is worth its system calls. */
-  get looks(): boolean {
-    return this.#short >= ENOUGH
+  get active(): boolean {
+    return this.#shortSleeps >= MIN_SHORT_SLEEPS
   }
 
-  /** A poll has found nothing. True: poll again. False: sleep, and call `waited` afterwards. */
-  on(): boolean {
+  /** A poll has found nothing. True: poll again. False: sleep, and call `slept` afterwards. */
+  again(): boolean {
     if (this.#alone) return false
     const now = this.#now()
-    if (this.#since < 0) this.#since = now
-    if (this.#short < ENOUGH || now - this.#since > LINGER_MS) return false
-    this.#giveWay()
+    if (this.#firstPoll < 0) this.#firstPoll = now
+    if (this.#shortSleeps < MIN_SHORT_SLEEPS || now - this.#firstPoll > BUSY_POLL_MS) return false
+    this.#yieldProcessor()
     return true
   }
 
   /** A sleep has ended. */
-  waited(): void {
+  slept(): void {
     if (this.#alone) return
-    if (this.#since >= 0 && this.#now() - this.#since < SHORT_MS) this.#short++
-    else this.#short = 0
-    this.#since = -1
+    if (this.#firstPoll >= 0 && this.#now() - this.#firstPoll < SHORT_SLEEP_MS) this.#shortSleeps++
+    else this.#shortSleeps = 0
+    this.#firstPoll = -1
   }
 
   /** A poll has found a request. */
-  end(): void {
-    this.#since = -1
+  found(): void {
+    this.#firstPoll = -1
   }
 }

@@ -7,13 +7,13 @@
 import { heap } from '../../overlay/inode/heap.js'
 
 /** After this number of forgotten nodes (about 10 MiB) a collection pays off. */
-const WORTH = 20_000
+const MIN_FORGOTTEN = 20_000
 /** After this number of forgotten nodes the collector runs at once if the heap is full. */
-const MANY = 10 * WORTH
+const MANY_FORGOTTEN = 10 * MIN_FORGOTTEN
 /** Time without a request before a collection, in milliseconds. A collection blocks the thread. */
-const QUIET_MS = 1000
+const IDLE_MS = 1000
 
-export class Tidy {
+export class IdleGc {
   readonly #collect: () => void
   #forgotten = 0
 
@@ -25,19 +25,19 @@ export class Tidy {
   forgot(nodes: number): void {
     this.#forgotten += nodes
     // A union whose heap is full creates no nodes until a collection.
-    if (heap.isFull && this.#forgotten >= MANY) this.quiet()
+    if (heap.isFull && this.#forgotten >= MANY_FORGOTTEN) this.run()
   }
 
   /**
    * How long the thread must be idle before the caller calls `run`, in milliseconds; -1: no
    * collection is needed.
    */
-  get patience(): number {
-    return this.#forgotten < WORTH ? -1 : QUIET_MS
+  get timeout(): number {
+    return this.#forgotten < MIN_FORGOTTEN ? -1 : IDLE_MS
   }
 
   /** Collects garbage now. */
-  quiet(): void {
+  run(): void {
     this.#forgotten = 0
     this.#collect()
   }

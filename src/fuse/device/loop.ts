@@ -11,8 +11,8 @@ import { MountError } from '../../errors.js'
 import { Epoll, EPOLLIN } from '../../sys/epoll.js'
 import { errnoName } from '../../sys/errno.js'
 import { eventfd, eventfdDrain } from '../../sys/io.js'
-import { Linger } from './busy-poll.js'
-import { Tidy } from './idle-gc.js'
+import { BusyPoll } from './busy-poll.js'
+import { IdleGc } from './idle-gc.js'
 
 /** What `serve`, `wake` and `tick` return when the member has ended. */
 export const ENDED = -1
@@ -46,9 +46,9 @@ const BURST = 64
  * Numbers in the epoll instance: `2n` stands for the requests of the n-th member, `2n + 1` for its
  * wakeup descriptor. 1 stands for the loop's own `wakeFd`.
  */
-const WAKE_UP = 1
+const WAKEUP = 1
 
-interface Seat {
+interface Slot {
   readonly member: Member
   readonly number: number
   held: boolean
@@ -58,17 +58,17 @@ interface Seat {
 export class Loop {
   /** Wakes the loop for messages: it calls `onMessages`. */
   readonly wakeFd = eventfd()
-  readonly tidy = new Tidy()
+  readonly idleGc = new IdleGc()
   readonly #epoll = new Epoll()
   readonly #onMessages: () => void
-  readonly #linger = new Linger()
-  readonly #seats = new Map<number, Seat>()
+  readonly #busyPoll = new BusyPoll()
+  readonly #slots = new Map<number, Slot>()
   /** Members that may have requests. */
-  readonly #ready = new Set<Seat>()
+  readonly #ready = new Set<Slot>()
   /** Members with a time at which `tick` is due. */
-  readonly #timed = new Set<Seat>()
+  readonly #timed = new Set<Slot>()
   /** The member that was served last. */
-  #last: Seat | undefined
+  #last: Slot | undefined
   #next = 1
   readonly #timers = new Map<() => void, number>()
   readonly #meter: Meter
@@ -80,19 +80,19 @@ export class Loop {
   constructor(onMessages: () => void, onLoad: (permille: number) => void = () => {}) {
     this.#onMessages = onMessages
     this.#meter = new Meter(onLoad)
-    const r = this.#epoll.fd < 0 ? this.#epoll.fd : this.#epoll.add(this.wakeFd, WAKE_UP)
+    const r = this.#epoll.fd < 0 ? this.#epoll.fd : this.#epoll.add(this.wakeFd, WAKEUP)
     if (r < 0) throw new MountError(`no epoll instance: ${errnoName(r)}`, { code: errnoName(r) })
   }
 
   get size(): number {
-    return this.#seats.size
+    return this.#slots.size
   }
 
   /** @throws {MountError} no memory, or the limit fs.epoll.max_user_watches is reached */
   add(member: Member): void {
     const number = this.#next++
-    const seat = { member, number, held: false, gone: false }
-    let r = this.#epoll.add(member.wakeFd, number * 2 + WAKE_UP)
+    const slot = { member, number, held: false, gone: false }
+    let r = this.#epoll.add(member.wakeFd, number * 2 + WAKEUP)
     if (r >= 0) {
       r = this.#epoll.add(member.fd, number * 2)
       if (r < 0) this.#epoll.remove(member.wakeFd)
@@ -101,14 +101,14 @@ export class Loop {
       throw new MountError(`the connection can't be waited for: ${errnoName(r)}`, {
         code: errnoName(r),
       })
-    this.#seats.set(number, seat)
-    this.#ready.add(seat)
+    this.#slots.set(number, slot)
+    this.#ready.add(slot)
   }
 
   /** Removes a member and calls its `ended`. */
   end(member: Member): void {
-    for (const seat of this.#seats.values()) {
-      if (seat.member === member) this.#remove(seat)
+    for (const slot of this.#slots.values()) {
+      if (slot.member === member) this.#remove(slot)
     }
   }
 
@@ -123,52 +123,52 @@ export class Loop {
    */
   run(): void {
     this.#onMessages()
-    while (this.#seats.size > 0) this.#turn()
+    while (this.#slots.size > 0) this.#iterate()
   }
 
-  #turn(): void {
+  #iterate(): void {
     let timeout = 0
     let sleeps = false
     const last = this.#last
     if (this.#ready.size === 0) {
-      if (last !== undefined && this.#linger.on()) {
-        if (this.#serve(last, true)) return this.#linger.end()
+      if (last !== undefined && this.#busyPoll.again()) {
+        if (this.#serve(last, true)) return this.#busyPoll.found()
       } else {
         sleeps = true
-        timeout = this.#patience()
+        timeout = this.#sleepTime()
       }
     }
     if (sleeps) this.#meter.sleep()
     const n = this.#epoll.wait(timeout)
     if (sleeps) {
       this.#meter.wake()
-      this.#linger.waited()
+      this.#busyPoll.slept()
     }
     if (n < 0) throw new Error(`epoll_wait failed: ${errnoName(n)}`)
-    if (n === 0 && sleeps) this.#late()
+    if (n === 0 && sleeps) this.#timedOut()
     for (let i = 0; i < n; i++) this.#event(this.#epoll.number(i))
     if (this.#ready.size > 0) this.#serveAll()
   }
 
   /** How long the thread may sleep, in milliseconds; -1: forever. */
-  #patience(): number {
-    const { patience } = this.tidy
+  #sleepTime(): number {
+    const { timeout } = this.idleGc
     let due = Infinity
     for (const { member } of this.#timed) due = Math.min(due, member.due)
     for (const at of this.#timers.values()) due = Math.min(due, at)
-    if (due === Infinity) return patience
+    if (due === Infinity) return timeout
     const left = Math.max(0, due - performance.now())
-    return patience < 0 ? left : Math.min(left, patience)
+    return timeout < 0 ? left : Math.min(left, timeout)
   }
 
   /** The sleep has timed out: runs timers and ticks that are due, or else the idle gc. */
-  #late(): void {
+  #timedOut(): void {
     const now = performance.now()
     let any = false
-    for (const seat of this.#timed) {
-      if (seat.member.due > now) continue
+    for (const slot of this.#timed) {
+      if (slot.member.due > now) continue
       any = true
-      this.#after(seat, seat.member.tick())
+      this.#afterCall(slot, slot.member.tick())
     }
     for (const [callback, at] of this.#timers) {
       if (at > now) continue
@@ -176,62 +176,62 @@ export class Loop {
       this.#timers.delete(callback)
       callback()
     }
-    if (!any && this.tidy.patience >= 0) this.tidy.quiet()
+    if (!any && this.idleGc.timeout >= 0) this.idleGc.run()
   }
 
   #event(number: number): void {
-    if (number === WAKE_UP) {
+    if (number === WAKEUP) {
       eventfdDrain(this.wakeFd)
       this.#onMessages()
       return
     }
-    const seat = this.#seats.get(number >>> 1)
-    if (seat === undefined) return
-    if ((number & WAKE_UP) === 0) {
-      this.#ready.add(seat)
+    const slot = this.#slots.get(number >>> 1)
+    if (slot === undefined) return
+    if ((number & WAKEUP) === 0) {
+      this.#ready.add(slot)
       return
     }
-    eventfdDrain(seat.member.wakeFd)
-    this.#after(seat, seat.member.wake())
+    eventfdDrain(slot.member.wakeFd)
+    this.#afterCall(slot, slot.member.wake())
   }
 
   #serveAll(): void {
-    this.#linger.end()
-    for (const seat of this.#ready) this.#serve(seat, false)
+    this.#busyPoll.found()
+    for (const slot of this.#ready) this.#serve(slot, false)
   }
 
   /** Whether the member has served a request, or has ended. */
-  #serve(seat: Seat, alone: boolean): boolean {
-    const served = seat.member.serve(BURST, alone || this.#linger.looks)
-    if (served < BURST) this.#ready.delete(seat)
-    else this.#ready.add(seat)
-    this.#after(seat, served)
-    if (served > 0) this.#last = seat
+  #serve(slot: Slot, alone: boolean): boolean {
+    const served = slot.member.serve(BURST, alone || this.#busyPoll.active)
+    if (served < BURST) this.#ready.delete(slot)
+    else this.#ready.add(slot)
+    this.#afterCall(slot, served)
+    if (served > 0) this.#last = slot
     return served !== 0
   }
 
-  #after(seat: Seat, result: number): void {
-    if (result === ENDED) return this.#remove(seat)
-    if (seat.gone) return
-    const { member, number } = seat
-    if (member.due === Infinity) this.#timed.delete(seat)
-    else this.#timed.add(seat)
+  #afterCall(slot: Slot, result: number): void {
+    if (result === ENDED) return this.#remove(slot)
+    if (slot.gone) return
+    const { member, number } = slot
+    if (member.due === Infinity) this.#timed.delete(slot)
+    else this.#timed.add(slot)
     const { held } = member
-    if (held === seat.held) return
-    seat.held = held
+    if (held === slot.held) return
+    slot.held = held
     this.#epoll.change(member.fd, number * 2, held ? 0 : EPOLLIN)
-    if (held) this.#ready.delete(seat)
+    if (held) this.#ready.delete(slot)
   }
 
-  #remove(seat: Seat): void {
-    seat.gone = true
-    this.#epoll.remove(seat.member.fd)
-    this.#epoll.remove(seat.member.wakeFd)
-    this.#seats.delete(seat.number)
-    this.#ready.delete(seat)
-    this.#timed.delete(seat)
-    if (this.#last === seat) this.#last = undefined
-    seat.member.ended()
+  #remove(slot: Slot): void {
+    slot.gone = true
+    this.#epoll.remove(slot.member.fd)
+    this.#epoll.remove(slot.member.wakeFd)
+    this.#slots.delete(slot.number)
+    this.#ready.delete(slot)
+    this.#timed.delete(slot)
+    if (this.#last === slot) this.#last = undefined
+    slot.member.ended()
   }
 }
 
@@ -240,13 +240,13 @@ const METER_MS = 100
 
 /** Measures the thread's busy time. */
 class Meter {
-  readonly #tell: (permille: number) => void
+  readonly #report: (permille: number) => void
   #from = performance.now()
   #slept = 0
   #sleepsFrom = 0
 
-  constructor(tell: (permille: number) => void) {
-    this.#tell = tell
+  constructor(report: (permille: number) => void) {
+    this.#report = report
   }
 
   sleep(): void {
@@ -254,7 +254,7 @@ class Meter {
     this.#sleepsFrom = now
     const span = now - this.#from
     if (span < METER_MS) return
-    this.#tell(Math.round((1000 * (span - this.#slept)) / span))
+    this.#report(Math.round((1000 * (span - this.#slept)) / span))
     this.#from = now
     this.#slept = 0
   }

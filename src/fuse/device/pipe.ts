@@ -16,8 +16,8 @@ export const PIPE_SLOTS = PIPE_SIZE / PAGE
 
 export class Pipe {
   /** The file descriptors of its read end and its write end, or -1. */
-  from = -1
-  into = -1
+  readFd = -1
+  writeFd = -1
   #off = false
 
   /** The pipe cannot be created, or the kernel does not splice here. It stays off. */
@@ -27,24 +27,24 @@ export class Pipe {
 
   /** Creates the pipe if it does not exist. False: there is no pipe at present, or it is off. */
   open(): boolean {
-    if (this.from >= 0) return true
+    if (this.readFd >= 0) return true
     if (this.#off) return false
     const ends = pipe()
     // The lack of descriptors may be temporary.
     if (ends === -E.EMFILE || ends === -E.ENFILE) return false
-    if (typeof ends !== 'number') [this.from, this.into] = ends
-    if (this.from < 0 || setPipeSize(this.into, PIPE_SIZE) < PIPE_SIZE) this.giveUp()
+    if (typeof ends !== 'number') [this.readFd, this.writeFd] = ends
+    if (this.readFd < 0 || setPipeSize(this.writeFd, PIPE_SIZE) < PIPE_SIZE) this.giveUp()
     return !this.#off
   }
 
   /** Closes the pipe; its contents are lost. */
   close(): void {
-    if (this.from >= 0) {
-      close(this.from)
-      close(this.into)
+    if (this.readFd >= 0) {
+      close(this.readFd)
+      close(this.writeFd)
     }
-    this.from = -1
-    this.into = -1
+    this.readFd = -1
+    this.writeFd = -1
   }
 
   giveUp(): void {

@@ -27,7 +27,7 @@ const AT = OUT_HEADER_SIZE + NOTIFY_STORE_OUT_SIZE
  * Bytes of the longest file that is prefilled. With longer files prefill gains nothing, and a
  * caller that reads only the beginning would wait for the whole file.
  */
-export const MAX_STORED = 32 * 1024
+export const MAX_PREFILL = 32 * 1024
 
 /** The protocol's minor version of Linux 6.12. */
 const MINOR_MIN = 41
@@ -36,15 +36,15 @@ const MINOR_MIN = 41
  * It has room for one more byte, which shows that the file is longer than expected. All connections
  * of the thread share it, because a message is written at once.
  */
-const message = new Reply(AT + MAX_STORED + 1)
+const message = new Reply(AT + MAX_PREFILL + 1)
 
-export class PageStore {
+export class Prefill {
   readonly #fd: number
   readonly #log: Logger
   readonly #stat = new Stat()
   #off = false
   /** Number of files that were prefilled. */
-  stored = 0
+  count = 0
 
   /** @param fd the device */
   constructor(fd: number, log: Logger) {
@@ -62,9 +62,9 @@ export class PageStore {
    * @returns false: the file's length differs from the one that the kernel knows, so a layer was
    *   changed beneath the union
    */
-  give(node: NodeId, opened: Opened, ops: Ops): boolean {
+  push(node: NodeId, opened: Opened, ops: Ops): boolean {
     const size = opened.unread
-    if (size > MAX_STORED) return this.#isAsLong(ops.realFile(opened.fh), size)
+    if (size > MAX_PREFILL) return this.#isAsLong(ops.realFile(opened.fh), size)
     if (size <= 0 || this.#off) return true
     const fd = ops.realFile(opened.fh)
     if (fd < 0) return true
@@ -78,7 +78,7 @@ export class PageStore {
     message.u32(OUT_HEADER_SIZE + 16, size)
     message.u32(OUT_HEADER_SIZE + 20, 0)
     const r = write(this.#fd, message.buf, 0, length)
-    if (r === length) this.stored++
+    if (r === length) this.count++
     // ENOENT: the kernel has dropped the inode meanwhile. ENOMEM: it has no memory for pages.
     else if (r !== -E.ENOENT && r !== -E.ENOMEM) {
       this.#off = true

@@ -43,13 +43,13 @@ export class ReplyPipe {
   load(rep: Reply, fd: number, length: number, pos: Off): number {
     // Offsets beyond 2^53 take the ordinary way: such files are rare.
     if (typeof pos !== 'number' || !this.#pipe.open()) return -1
-    const { into } = this.#pipe
+    const { writeFd } = this.#pipe
     // The header takes one slot.
     if (Math.ceil(((pos % PAGE) + length) / PAGE) >= PIPE_SLOTS) return -1
-    if (vmsplice(into, rep.buf, 0, OUT_HEADER_SIZE) !== OUT_HEADER_SIZE) return this.#refuse()
+    if (vmsplice(writeFd, rep.buf, 0, OUT_HEADER_SIZE) !== OUT_HEADER_SIZE) return this.#refuse()
     let done = 0
     while (done < length) {
-      const n = spliceFrom(fd, offPlus(pos, done), into, length - done)
+      const n = spliceFrom(fd, offPlus(pos, done), writeFd, length - done)
       if (n === -E.EINVAL) return this.#refuse()
       if (n < 0) {
         this.close()
@@ -73,7 +73,7 @@ export class ReplyPipe {
    */
   send(device: number, length: number): number {
     this.#loaded = -1
-    const r = splice(this.#pipe.from, device, length)
+    const r = splice(this.#pipe.readFd, device, length)
     if (r === length) this.sent++
     else this.close()
     return r < 0 || r === length ? r : -E.EIO

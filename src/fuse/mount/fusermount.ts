@@ -96,9 +96,9 @@ export const fusermountOptions = (request: MountRequest): string => {
  */
 export const mountByHelper = async (request: MountRequest): Promise<number> => {
   const program = findFusermount()
-  if (program === undefined) throw refused(request, `${PROGRAM} is gone`)
+  if (program === undefined) throw mountFailed(request, `${PROGRAM} is gone`)
   const pair = socketPair()
-  if (typeof pair === 'number') throw refused(request, `no socket for ${PROGRAM}`)
+  if (typeof pair === 'number') throw mountFailed(request, `no socket for ${PROGRAM}`)
   const [ours, theirs] = pair
   try {
     let child: ChildProcess
@@ -112,9 +112,9 @@ export const mountByHelper = async (request: MountRequest): Promise<number> => {
     } finally {
       close(theirs)
     }
-    const said = await outputOf(child)
+    const stderr = await outputOf(child)
     const fd = receiveFd(ours)
-    if (fd < 0) throw refused(request, said)
+    if (fd < 0) throw mountFailed(request, stderr)
     setNonblock(fd)
     return fd
   } finally {
@@ -125,14 +125,14 @@ export const mountByHelper = async (request: MountRequest): Promise<number> => {
 /** Resolves with the program's stderr when the program has ended. */
 const outputOf = (child: ChildProcess): Promise<string> =>
   new Promise(resolve => {
-    let said = ''
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => (said += text))
+    let stderr = ''
+    child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text))
     child.once('error', error => resolve(error.message))
-    child.once('close', () => resolve(said))
+    child.once('close', () => resolve(stderr))
   })
 
-const refused = ({ mountpoint }: MountRequest, said: string): MountError => {
-  const why = said.trim().split('\n').at(-1) ?? ''
+const mountFailed = ({ mountpoint }: MountRequest, stderr: string): MountError => {
+  const why = stderr.trim().split('\n').at(-1) ?? ''
   if (why.includes('user_allow_other')) return notForOthers()
   const [advice, code] = /not owned by user|no write access/.test(why)
     ? ['; mount on a directory of your own', 'EACCES']
@@ -158,10 +158,10 @@ const unmountArguments = (path: string, lazy: boolean): string[] => [
 ]
 
 /** The errno for its message. The program has no translations. */
-const errnoOf = (said: string): number =>
-  said.includes('resource busy')
+const errnoOf = (stderr: string): number =>
+  stderr.includes('resource busy')
     ? E.EBUSY
-    : /Invalid argument|not found in/.test(said)
+    : /Invalid argument|not found in/.test(stderr)
       ? E.EINVAL
       : E.EPERM
 
@@ -174,8 +174,8 @@ export const unmountByHelper = async (path: string, flags: number): Promise<numb
     stdio: ['ignore', 'ignore', 'pipe'],
     cwd: '/',
   })
-  const said = await outputOf(child)
-  return child.exitCode === 0 ? 0 : -errnoOf(said)
+  const stderr = await outputOf(child)
+  return child.exitCode === 0 ? 0 : -errnoOf(stderr)
 }
 
 /** The same, synchronously, for a process that is exiting: its event loop no longer runs. */

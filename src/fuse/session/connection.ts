@@ -19,20 +19,20 @@ import type { Request } from '../protocol/wire.js'
  * Interval in milliseconds at which the connection checks a running job, because a job thread that
  * died sends no message.
  */
-const JOB_MS = 500
+const JOB_CHECK_MS = 500
 
 /**
  * Time limit in milliseconds for a notification that is on its way to the kernel. Until then no
  * request is served. Afterwards requests are served again, because the notification may itself wait
  * for one of them.
  */
-const TELL_MS = 200
+const NOTIFY_MS = 200
 
 /**
  * If only single requests arrived, the connection tries a second read(2) once in this number of
  * rounds.
  */
-const LOOK_EVERY = 8
+const READ_AGAIN_EVERY = 8
 
 /** A request that waits for a job. */
 interface Parked {
@@ -77,14 +77,14 @@ export class Connection implements Member {
   #ready = false
   #ending: End = 'stopped'
   /** When the connection next checks a running job, in milliseconds of performance.now(). */
-  #lookAt = Infinity
+  #checkAt = Infinity
   /**
    * Until this time requests wait for a notification that the kernel has not taken yet. 0: no
    * notification is under way. Infinity: the time limit has passed.
    */
-  #hearsUntil = 0
+  #heldUntil = 0
   /** The last round has found several requests in the queue. */
-  #deep = false
+  #queued = false
   #single = 0
 
   constructor(options: ConnectionOptions) {
@@ -109,15 +109,15 @@ export class Connection implements Member {
         if (n > 0) {
           this.#serveOne(n)
           served++
-          if (!this.#looksAgain(served, alone)) break
+          if (!this.#readsAgain(served, alone)) break
         } else if (n === -E.EAGAIN) {
-          this.#deep = served > 1
+          this.#queued = served > 1
           break
-        } else if (!this.#goesOn(n)) {
+        } else if (!this.#continuesAfter(n)) {
           return ENDED
         }
       }
-      this.#watch()
+      this.#scheduleCheck()
     } catch (error) {
       return this.#end(error instanceof Error ? error : new Error(String(error)))
     }
@@ -128,10 +128,10 @@ export class Connection implements Member {
    * A read(2) that finds nothing costs a system call. It pays off if several requests wait at a
    * time.
    */
-  #looksAgain(served: number, alone: boolean): boolean {
-    if (alone || this.#deep || served > 1) return true
+  #readsAgain(served: number, alone: boolean): boolean {
+    if (alone || this.#queued || served > 1) return true
     this.#single++
-    return this.#single % LOOK_EVERY === 0
+    return this.#single % READ_AGAIN_EVERY === 0
   }
 
   #serveOne(length: number): void {
@@ -142,7 +142,7 @@ export class Connection implements Member {
   }
 
   /** Handles an error of read(2). False: the connection has ended. */
-  #goesOn(n: number): boolean {
+  #continuesAfter(n: number): boolean {
     // ENOENT: the request was interrupted before it was read.
     if (n === -E.EINTR || n === -E.ENOENT) return true
     if (n === -E.ENODEV) this.#end('unmounted')
@@ -163,7 +163,7 @@ export class Connection implements Member {
   wake(): number {
     try {
       this.#session.ops.runCallbacks()
-      this.#watch()
+      this.#scheduleCheck()
     } catch (error) {
       return this.#end(error instanceof Error ? error : new Error(String(error)))
     }
@@ -173,30 +173,30 @@ export class Connection implements Member {
   get held(): boolean {
     const { telling } = this.#session.ops
     if (!telling) {
-      this.#hearsUntil = 0
+      this.#heldUntil = 0
       return false
     }
-    if (this.#hearsUntil === Infinity) return false
+    if (this.#heldUntil === Infinity) return false
     const now = performance.now()
-    if (this.#hearsUntil === 0) this.#hearsUntil = now + TELL_MS
-    if (now < this.#hearsUntil) return true
-    this.#hearsUntil = Infinity
+    if (this.#heldUntil === 0) this.#heldUntil = now + NOTIFY_MS
+    if (now < this.#heldUntil) return true
+    this.#heldUntil = Infinity
     return false
   }
 
   /** Schedules the next check while jobs are running. */
-  #watch(): void {
-    if (!this.#session.ops.busy) this.#lookAt = Infinity
-    else if (this.#lookAt === Infinity) this.#lookAt = performance.now() + JOB_MS
+  #scheduleCheck(): void {
+    if (!this.#session.ops.busy) this.#checkAt = Infinity
+    else if (this.#checkAt === Infinity) this.#checkAt = performance.now() + JOB_CHECK_MS
   }
 
   get due(): number {
-    const until = this.#hearsUntil
-    return Math.min(this.#lookAt, until === 0 ? Infinity : until)
+    const until = this.#heldUntil
+    return Math.min(this.#checkAt, until === 0 ? Infinity : until)
   }
 
   tick(): number {
-    this.#lookAt = Infinity
+    this.#checkAt = Infinity
     return this.wake()
   }
 
@@ -214,7 +214,7 @@ export class Connection implements Member {
     const { pipe, reply } = this.#session
     if (pipe?.loaded === true) return this.#sendPipe(pipe, req, length)
     const r = write(this.fd, reply.buf, 0, length)
-    if (r < 0) this.#notTaken(req, r)
+    if (r < 0) this.#replyRefused(req, r)
     if (!this.#ready && this.#session.negotiated !== undefined) {
       this.#ready = true
       this.#options.onReady()
@@ -229,7 +229,7 @@ export class Connection implements Member {
     this.#serve(req)
   }
 
-  #notTaken(req: Request, r: number): void {
+  #replyRefused(req: Request, r: number): void {
     // ENOENT: the caller no longer waits for the reply. ENODEV: the filesystem was unmounted
     // meanwhile.
     if (r === -E.ENOENT || r === -E.ENODEV) {

@@ -27,7 +27,7 @@ const fileOf = (s: Session, fh: number, node: number): Fh =>
 
 /** After ENOSYS the kernel sends neither OPEN nor RELEASE again. */
 const open: Handle = (s, req, rep) => {
-  if (s.data === undefined) return -E.EIO
+  if (s.ioModes === undefined) return -E.EIO
   if (s.negotiated?.noOpen === true) return -E.ENOSYS
   const flags = req.u32(0) & ~abi.FMODE_EXEC
   const { opened } = s
@@ -35,19 +35,19 @@ const open: Handle = (s, req, rep) => {
   if (killPriv) decodeCaller(req, s.ops.requester, 0)
   const r = s.ops.open(req.nodeid, flags, killPriv, opened)
   if (r < 0) return r
-  const fopen = s.data.open(req.nodeid, opened, flags, false)
+  const fopen = s.ioModes.open(req.nodeid, opened, flags, false)
   if (fopen < 0) {
     s.ops.release(opened.fh)
     return fopen
   }
   if (s.hasOwnPages(fopen, flags)) s.ops.mappable(opened.fh)
   const gives = fopen === abi.FOPEN_KEEP_CACHE && (flags & O_ACCMODE) === O_RDONLY
-  if (gives && s.store?.give(req.nodeid, opened, s.ops) === false) {
+  if (gives && s.prefill?.push(req.nodeid, opened, s.ops) === false) {
     s.closed(req.nodeid, opened.fh)
     s.ops.outdated(req.nodeid)
     return -E.ESTALE
   }
-  writeOpen(rep, AT, opened.fh, fopen, s.data.backingId)
+  writeOpen(rep, AT, opened.fh, fopen, s.ioModes.backingId)
   return abi.OPEN_OUT_SIZE
 }
 

@@ -62,9 +62,9 @@ const link: Handle = (s, req, rep) => {
 /** CREATE and TMPFILE: struct fuse_entry_out, then struct fuse_open_out. */
 const createOut = (s: Session, rep: Reply, r: number, flags: number): number => {
   if (r < 0) return r
-  if (s.data === undefined) return -E.EIO
+  if (s.ioModes === undefined) return -E.EIO
   const { nodeId } = s.entry
-  const fopen = s.data.open(nodeId, s.opened, flags, true)
+  const fopen = s.ioModes.open(nodeId, s.opened, flags, true)
   if (fopen < 0) {
     s.ops.release(s.opened.fh)
     s.ops.forget(nodeId, 1)
@@ -72,7 +72,7 @@ const createOut = (s: Session, rep: Reply, r: number, flags: number): number => 
   }
   if (s.hasOwnPages(fopen, flags)) s.ops.mappable(s.opened.fh)
   writeEntry(rep, AT, s.entry, s.names, s.attrs(nodeId))
-  writeOpen(rep, AT + abi.ENTRY_OUT_SIZE, s.opened.fh, fopen, s.data.backingId)
+  writeOpen(rep, AT + abi.ENTRY_OUT_SIZE, s.opened.fh, fopen, s.ioModes.backingId)
   return abi.ENTRY_OUT_SIZE + abi.OPEN_OUT_SIZE
 }
 

@@ -48,9 +48,9 @@ const init: Handle = (s, req, rep) => {
     s.refused = data
     return -E.EPROTO
   }
-  s.data = data
+  s.ioModes = data
   s.negotiated = outcome
-  s.store?.negotiated(outcome.minor)
+  s.prefill?.negotiated(outcome.minor)
   const { flags, flags2 } = outcome.reply
   s.log.debug({ kernel, io: outcome.io, flags: flagNames(flags, flags2) }, 'negotiated')
   return writeInit(rep, AT, outcome.reply)
@@ -58,13 +58,13 @@ const init: Handle = (s, req, rep) => {
 
 const forgetNode = (s: Session, node: number, count: number): void => {
   if (node === ROOT_ID) return
-  s.data?.forget(node)
+  s.ioModes?.forget(node)
   s.ops.forget(node, count)
 }
 
 const forget: Handle = (s, req) => {
   forgetNode(s, req.nodeid, req.u64(0))
-  s.tidy.forgot(1)
+  s.idleGc.forgot(1)
   return NO_REPLY
 }
 
@@ -75,7 +75,7 @@ const batchForget: Handle = (s, req) => {
     const at = abi.BATCH_FORGET_IN_SIZE + i * abi.FORGET_ONE_SIZE
     forgetNode(s, req.u64(at), req.u64(at + 8))
   }
-  s.tidy.forgot(count)
+  s.idleGc.forgot(count)
   return NO_REPLY
 }
 

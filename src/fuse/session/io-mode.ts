@@ -62,7 +62,7 @@ class Node {
 const IDLE_MAX = 4096
 
 interface Idle {
-  readonly owner: DataMode
+  readonly owner: IoModes
   readonly node: NodeId
   readonly backingId: number
 }
@@ -99,7 +99,7 @@ const PASSTHROUGH = 2
 const MAPPABLE = 4
 const FD_SHIFT = 3
 
-export class DataMode {
+export class IoModes {
   readonly #passthrough: boolean
   readonly #files: RealFiles
   readonly #notifier: Notifier

@@ -32,7 +32,7 @@ import {
   opcodeName,
   OUT_HEADER_SIZE,
 } from '../protocol/abi.js'
-import type { DataMode } from './io-mode.js'
+import type { IoModes } from './io-mode.js'
 import { handlers, NO_REPLY } from './handlers.js'
 import type { InitWish, Negotiated } from '../protocol/init.js'
 import {
@@ -44,8 +44,8 @@ import {
   Validity,
 } from '../protocol/encode.js'
 import type { ReplyPipe } from '../device/splice-read.js'
-import type { PageStore } from '../device/prefill.js'
-import { Tidy } from '../device/idle-gc.js'
+import type { Prefill } from '../device/prefill.js'
+import { IdleGc } from '../device/idle-gc.js'
 import { defaultTuning, type Tuning } from '../../config/tuning.js'
 import type { Reply, Request } from '../protocol/wire.js'
 
@@ -77,18 +77,18 @@ export interface SessionOptions {
   /** For replies with much data. Default: they are sent like all others. */
   pipe?: ReplyPipe
   /** Prefills files that are opened for the first time. Default: no prefill. */
-  store?: PageStore
+  prefill?: Prefill
   /** How long the kernel may cache names and attributes, in seconds. */
   timeout: number
   /** Default: all features are on. */
   tuning?: Tuning
   /** Counts the nodes that the kernel has forgotten. Default: a new instance. */
-  tidy?: Tidy
+  idleGc?: IdleGc
   /**
    * Called with the outcome of INIT. Returns the chooser of io modes, or the reason why the mount
    * cannot be served.
    */
-  onInit: (negotiated: Negotiated) => DataMode | MountError
+  onInit: (negotiated: Negotiated) => IoModes | MountError
 }
 
 export class Session {
@@ -96,14 +96,14 @@ export class Session {
   readonly reply: Reply
   readonly log: Logger
   readonly pipe: ReplyPipe | undefined
-  readonly store: PageStore | undefined
+  readonly prefill: Prefill | undefined
   readonly wish: InitWish
   readonly names: Validity
   readonly tuning: Tuning
-  readonly onInit: (negotiated: Negotiated) => DataMode | MountError
+  readonly onInit: (negotiated: Negotiated) => IoModes | MountError
   /** Undefined until INIT was answered. Other requests fail with EIO before that. */
   negotiated: Negotiated | undefined
-  data: DataMode | undefined
+  ioModes: IoModes | undefined
   /** Set if INIT has failed: there will be no mount. */
   refused: MountError | undefined
   /** Thrown by the latest request, if `handle` returned PARKED. */
@@ -123,18 +123,18 @@ export class Session {
   readonly counts = new Float64Array(OPCODE_COUNT)
   readonly failures = new Float64Array(OPCODE_COUNT)
   errors = 0
-  readonly tidy: Tidy
+  readonly idleGc: IdleGc
 
   constructor(options: SessionOptions) {
     this.ops = options.ops
     this.reply = options.reply
     this.log = options.log
     this.pipe = options.pipe
-    this.store = options.store
+    this.prefill = options.prefill
     this.wish = options.wish
     this.names = new Validity(options.timeout)
     this.tuning = options.tuning ?? defaultTuning
-    this.tidy = options.tidy ?? new Tidy()
+    this.idleGc = options.idleGc ?? new IdleGc()
     this.onInit = options.onInit
     this.dir = new DirPacker(this.reply)
     this.dirPlus = new DirPlusPacker(this.reply, this.names, id => this.attrs(id), this.tuning)
@@ -142,7 +142,7 @@ export class Session {
 
   /** How long the kernel may cache the attributes of a node in the current reply. */
   attrs(id: NodeId): Validity {
-    return this.data?.attrsVolatile(id) === true ? NEVER : this.names
+    return this.ioModes?.attrsVolatile(id) === true ? NEVER : this.names
   }
 
   /**
@@ -271,8 +271,8 @@ export class Session {
 
   /** Closes a file handle. */
   closed(node: NodeId, fh: number): void {
-    this.data?.release(node, fh)
+    this.ioModes?.release(node, fh)
     this.ops.release(fh)
-    this.data?.released(node)
+    this.ioModes?.released(node)
   }
 }

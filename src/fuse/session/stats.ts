@@ -3,8 +3,8 @@
 export type Stats = Record<string, number>
 
 /** Queries without an answer yet. */
-export class Asked<T> {
-  readonly #asked = new Map<number, (answer: T) => void>()
+export class Queries<T> {
+  readonly #pending = new Map<number, (answer: T) => void>()
   readonly #nothing: T
   #nextId = 1
 
@@ -14,28 +14,28 @@ export class Asked<T> {
   }
 
   /**
-   * @param tell sends the query; false if the other side has ended
+   * @param send sends the query; false if the other side has ended
    * @returns the answer
    */
-  ask(tell: (id: number) => boolean): Promise<T> {
+  ask(send: (id: number) => boolean): Promise<T> {
     const id = this.#nextId++
-    if (!tell(id)) return Promise.resolve(this.#nothing)
-    return new Promise(resolve => this.#asked.set(id, resolve))
+    if (!send(id)) return Promise.resolve(this.#nothing)
+    return new Promise(resolve => this.#pending.set(id, resolve))
   }
 
   answer(id: number, answer: T): void {
-    this.#asked.get(id)?.(answer)
-    this.#asked.delete(id)
+    this.#pending.get(id)?.(answer)
+    this.#pending.delete(id)
   }
 
   /** The other side has ended: no more answers arrive. */
   end(): void {
-    for (const resolve of this.#asked.values()) resolve(this.#nothing)
-    this.#asked.clear()
+    for (const resolve of this.#pending.values()) resolve(this.#nothing)
+    this.#pending.clear()
   }
 }
 
-export class AskedStats extends Asked<Stats> {
+export class StatsQueries extends Queries<Stats> {
   constructor() {
     super({})
   }

@@ -9,7 +9,7 @@
 import { fileURLToPath } from 'node:url'
 import { Worker } from 'node:worker_threads'
 import { eventfdSignal } from '../../sys/io.js'
-import { begin, loading, settle } from '../../sys/loading.js'
+import { beginLoading, loading, awaitLoading } from '../../sys/loading.js'
 import type { Logger } from '../../log.js'
 import {
   ALIVE,
@@ -199,7 +199,7 @@ export class SlowThreads {
     if (this.#threads.some(({ slot }) => Atomics.load(slot.cells, LIFE) === STARTING)) return
     const memory = Slot.memory()
     const workerData = { entry: fileURLToPath(ENTRY), memory, wakeFd: this.#wakeFd, loading }
-    begin()
+    beginLoading()
     try {
       const worker = new Worker(BUILT ? START : ENTRY, { eval: BUILT, workerData })
       worker.unref()
@@ -227,7 +227,8 @@ export class SlowThreads {
   /** Waits for nobody. What a thread still does is let go of when that is done. */
   close(): void {
     for (const { abandon } of [...this.#queue.splice(0), ...this.#due.splice(0)]) abandon()
-    if (this.#threads.some(({ slot }) => Atomics.load(slot.cells, LIFE) === STARTING)) settle()
+    if (this.#threads.some(({ slot }) => Atomics.load(slot.cells, LIFE) === STARTING))
+      awaitLoading()
     for (const { worker, work } of this.#threads) {
       const ended = worker.terminate()
       if (work !== null) void ended.then(work.abandon)

@@ -2,7 +2,7 @@
 
 import { fileURLToPath } from 'node:url'
 import { MessageChannel, Worker, receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
-import { begin, end, loading } from '../../sys/loading.js'
+import { beginLoading, endLoading, loading } from '../../sys/loading.js'
 import type { Logger } from '../../log.js'
 import {
   ALIVE,
@@ -141,7 +141,7 @@ export class IoThread {
     const { wakeFd } = owner
     const cell = this.#cell
     let worker
-    begin()
+    beginLoading()
     try {
       worker = new Worker(BUILT ? START : entry, {
         eval: BUILT,
@@ -149,7 +149,7 @@ export class IoThread {
         transferList: [port2],
       })
     } catch (error) {
-      end()
+      endLoading()
       port1.close()
       throw error
     }
@@ -160,7 +160,7 @@ export class IoThread {
     worker.on('error', error => void (this.failure = error))
     worker.on('exit', () => {
       // Before it has loaded anything.
-      if (giveUp(cell)) end()
+      if (giveUp(cell)) endLoading()
       markDead(cell)
       onExit(this)
     })
@@ -209,7 +209,7 @@ export class IoThread {
   giveUpIfLate(): boolean {
     if (!isStarting(this.#cell) || performance.now() < this.#until || !giveUp(this.#cell))
       return false
-    if (BUILT) end()
+    if (BUILT) endLoading()
     return true
   }
 

@@ -8,7 +8,7 @@
 
 import { E } from '../../sys/errno.js'
 import { eventfd, eventfdDrain, eventfdSignal } from '../../sys/io.js'
-import { settle } from '../../sys/loading.js'
+import { awaitLoading } from '../../sys/loading.js'
 import { silentLogger, type Logger } from '../../log.js'
 import { hasEnded } from './cells.js'
 import { ENTRY, IoThread, START_MS, type ThreadUser, type QueuedTask } from './thread.js'
@@ -235,7 +235,7 @@ export class IoThreads {
 
   #startThread(owner: ThreadUser): IoThread | null {
     // A process that ends while a thread loads the library would be aborted.
-    if (!watchesExit) process.on('exit', () => void settle())
+    if (!watchesExit) process.on('exit', () => void awaitLoading())
     watchesExit = true
     try {
       const thread = new IoThread({

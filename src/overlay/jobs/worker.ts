@@ -3,7 +3,7 @@
 import { workerData, type MessagePort } from 'node:worker_threads'
 import { E } from '../../sys/errno.js'
 import { eventfdSignal } from '../../sys/io.js'
-import { end } from '../../sys/loading.js'
+import { endLoading } from '../../sys/loading.js'
 import {
   markBegun,
   markAlive,
@@ -46,7 +46,7 @@ const answerTo = ({ id, task, end: ended }: IoRequest): IoAnswer => {
   }
 }
 
-end()
+endLoading()
 
 /** Makes one call after the other, and turns no event loop. */
 const serve = (slot: Slot): never => {

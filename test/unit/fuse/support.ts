@@ -2,10 +2,10 @@
 
 import { silentLogger, type Logger } from '../../../src/log.js'
 import type { RealFiles } from '../../../src/fuse/device/backing.js'
-import { DataMode } from '../../../src/fuse/session/io-mode.js'
+import { IoModes } from '../../../src/fuse/session/io-mode.js'
 import type { InitWish, IoMode } from '../../../src/fuse/protocol/init.js'
 import { Session } from '../../../src/fuse/session/session.js'
-import type { PageStore } from '../../../src/fuse/device/prefill.js'
+import type { Prefill } from '../../../src/fuse/device/prefill.js'
 import { defaultTuning, type Tuning } from '../../../src/config/tuning.js'
 import { Reply, Request } from '../../../src/fuse/protocol/wire.js'
 import { join, OP, RecordingOps, request, u32, zeros } from '../../helpers/frames.js'
@@ -101,7 +101,7 @@ export const rig = (
     log?: Logger
     timeout?: number
     tuning?: Partial<Tuning>
-    store?: PageStore
+    prefill?: Prefill
     init?: boolean
   } = {},
 ): Rig => {
@@ -117,9 +117,9 @@ export const rig = (
     wish,
     timeout: options.timeout ?? 1000,
     tuning: { ...defaultTuning, ...options.tuning },
-    ...(options.store === undefined ? {} : { store: options.store }),
+    ...(options.prefill === undefined ? {} : { prefill: options.prefill }),
     onInit: negotiated =>
-      new DataMode(negotiated.io, backing, {
+      new IoModes(negotiated.io, backing, {
         attrChanged: node => void changed.push(node),
         dropPages: () => null,
         forgetNodes: () => null,

@@ -2,14 +2,14 @@
 
 import { Worker } from 'node:worker_threads'
 import t from 'tap'
-import { begin, end, loading, settle } from '../../../src/sys/loading.js'
+import { beginLoading, endLoading, loading, awaitLoading } from '../../../src/sys/loading.js'
 
 t.test('a count for the process', async t => {
-  t.equal(settle(0), true)
-  begin()
-  begin()
-  t.equal(settle(1), false, 'it waits no longer than it is told')
-  end()
+  t.equal(awaitLoading(0), true)
+  beginLoading()
+  beginLoading()
+  t.equal(awaitLoading(1), false, 'it waits no longer than it is told')
+  endLoading()
   // Where this file is loaded once more, and in another thread, it is the same count.
   const thread = new Worker(
     `const { getEnvironmentData } = require('node:worker_threads')
@@ -17,7 +17,7 @@ t.test('a count for the process', async t => {
      setTimeout(() => { Atomics.sub(cell, 0, 1); Atomics.notify(cell, 0) }, 50)`,
     { eval: true },
   )
-  t.equal(settle(), true, 'and until then')
+  t.equal(awaitLoading(), true, 'and until then')
   t.equal(Atomics.load(loading, 0), 0)
   await thread.terminate()
 })

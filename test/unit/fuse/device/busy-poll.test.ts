@@ -1,38 +1,38 @@
 import t, { type Test } from 'tap'
 
-import { Linger } from '../../../../src/fuse/device/busy-poll.js'
+import { BusyPoll } from '../../../../src/fuse/device/busy-poll.js'
 
 /** A caller that lets `gap` milliseconds pass between its requests; waking up takes `wake`. */
 const scene = (
   processors = 2,
 ): {
-  linger: Linger
-  request: (gap: number, wake?: number) => { looks: number; slept: boolean }
+  busyPoll: BusyPoll
+  request: (gap: number, wake?: number) => { polls: number; slept: boolean }
 } => {
   let now = 0
-  const linger = new Linger(
+  const busyPoll = new BusyPoll(
     processors,
     () => now,
     () => {
       now += 0.001
     },
   )
-  const request = (gap: number, wake = 0.02): { looks: number; slept: boolean } => {
+  const request = (gap: number, wake = 0.02): { polls: number; slept: boolean } => {
     const due = now + gap
-    let looks = 0
-    while (linger.on()) {
-      looks++
+    let polls = 0
+    while (busyPoll.again()) {
+      polls++
       if (now >= due) {
-        linger.end()
-        return { looks, slept: false }
+        busyPoll.found()
+        return { polls, slept: false }
       }
     }
     now = Math.max(now, due) + wake
-    linger.waited()
-    linger.end()
-    return { looks, slept: true }
+    busyPoll.slept()
+    busyPoll.found()
+    return { polls, slept: true }
   }
-  return { linger, request }
+  return { busyPoll, request }
 }
 
 const sleeps = (t: Test, results: { slept: boolean }[], expected: boolean[], name: string): void =>
@@ -50,23 +50,23 @@ t.test('requests close together are waited for without sleeping', async t => {
     [true, true, false, false, false, false],
     'after two short sleeps',
   )
-  const { looks, slept } = request(1000)
+  const { polls, slept } = request(1000)
   t.ok(slept, 'silence: it sleeps')
-  t.ok(looks <= 51, `after a moment: ${looks}`)
-  t.strictSame(request(1000), { looks: 0, slept: true }, 'and then at once')
+  t.ok(polls <= 51, `after a moment: ${polls}`)
+  t.strictSame(request(1000), { polls: 0, slept: true }, 'and then at once')
 })
 
 t.test('requests far apart are never waited for', async t => {
   const { request } = scene()
-  for (let i = 0; i < 20; i++) t.strictSame(request(0.2), { looks: 0, slept: true })
+  for (let i = 0; i < 20; i++) t.strictSame(request(0.2), { polls: 0, slept: true })
 })
 
 t.test('looking in vain ends it', async t => {
   const { request } = scene()
   for (let i = 0; i < 4; i++) request(0.01)
-  // Just beyond what it looks for: one attempt, then it learns.
-  t.ok(request(0.12).looks > 0)
-  for (let i = 0; i < 5; i++) t.strictSame(request(0.12), { looks: 0, slept: true })
+  // Just beyond what it polls for: one attempt, then it learns.
+  t.ok(request(0.12).polls > 0)
+  for (let i = 0; i < 5; i++) t.strictSame(request(0.12), { polls: 0, slept: true })
   sleeps(
     t,
     [0, 1, 2, 3].map(() => request(0.01)),
@@ -77,5 +77,5 @@ t.test('looking in vain ends it', async t => {
 
 t.test('a single processor is never kept from others', async t => {
   const { request } = scene(1)
-  for (let i = 0; i < 10; i++) t.strictSame(request(0.01), { looks: 0, slept: true })
+  for (let i = 0; i < 10; i++) t.strictSame(request(0.01), { polls: 0, slept: true })
 })

@@ -1,18 +1,18 @@
 import t from 'tap'
 
-import { Tidy } from '../../../../src/fuse/device/idle-gc.js'
+import { IdleGc } from '../../../../src/fuse/device/idle-gc.js'
 import { collectGarbage } from '../../../../src/overlay/inode/heap.js'
 
 t.test('it collects after enough was forgotten, once', async t => {
   let collected = 0
-  const tidy = new Tidy(() => collected++)
-  tidy.forgot(19_999)
-  t.equal(tidy.patience, -1, 'not worth it')
-  tidy.forgot(1)
-  t.ok(tidy.patience > 0)
-  tidy.quiet()
+  const idleGc = new IdleGc(() => collected++)
+  idleGc.forgot(19_999)
+  t.equal(idleGc.timeout, -1, 'not worth it')
+  idleGc.forgot(1)
+  t.ok(idleGc.timeout > 0)
+  idleGc.run()
   t.equal(collected, 1)
-  t.equal(tidy.patience, -1)
+  t.equal(idleGc.timeout, -1)
 })
 
 t.test('what is not used any more goes', async t => {

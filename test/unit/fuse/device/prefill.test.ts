@@ -2,7 +2,7 @@ import * as fs from 'node:fs'
 
 import t, { type Test } from 'tap'
 
-import { MAX_STORED, PageStore } from '../../../../src/fuse/device/prefill.js'
+import { MAX_PREFILL, Prefill } from '../../../../src/fuse/device/prefill.js'
 import { Opened, UNREAD_MAX } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
 import {
@@ -66,49 +66,49 @@ const device = (t: Test, flags = 'r+') => {
   const fd = fs.openSync(path, flags)
   t.teardown(() => fs.closeSync(fd))
   const log = recordingLog()
-  return { log, store: new PageStore(fd, log), sent: () => fs.readFileSync(path) }
+  return { log, prefill: new Prefill(fd, log), sent: () => fs.readFileSync(path) }
 }
 
 t.test('the contents of a file go out in one message', async t => {
-  for (const size of [1, 4095, 4096, 4097, MAX_STORED]) {
-    const { store, sent, log } = device(t)
+  for (const size of [1, 4095, 4096, 4097, MAX_PREFILL]) {
+    const { prefill, sent, log } = device(t)
     const ops = new OneFile(t, size)
-    store.give(ID, opened(size), ops)
+    prefill.push(ID, opened(size), ops)
     t.ok(sent().equals(message(ops.content)), `${size} bytes`)
-    t.equal(store.stored, 1)
+    t.equal(prefill.count, 1)
     t.strictSame(log.lines, [])
   }
 })
 
 t.test('not of a file that was opened before, nor an empty one, nor a long one', async t => {
-  const { store, sent } = device(t)
-  const ops = new OneFile(t, 2 * MAX_STORED)
-  for (const unread of [-1, 0]) t.ok(store.give(ID, opened(unread), ops))
+  const { prefill, sent } = device(t)
+  const ops = new OneFile(t, 2 * MAX_PREFILL)
+  for (const unread of [-1, 0]) t.ok(prefill.push(ID, opened(unread), ops))
   t.strictSame(ops.calls, [], 'nothing is read')
-  t.ok(store.give(ID, opened(2 * MAX_STORED), ops))
-  t.ok(store.give(ID, opened(UNREAD_MAX), ops), 'which may be longer')
-  t.notOk(store.give(ID, opened(MAX_STORED + 1), ops), 'it is not so long')
+  t.ok(prefill.push(ID, opened(2 * MAX_PREFILL), ops))
+  t.ok(prefill.push(ID, opened(UNREAD_MAX), ops), 'which may be longer')
+  t.notOk(prefill.push(ID, opened(MAX_PREFILL + 1), ops), 'it is not so long')
   t.equal(sent().length, 0)
 })
 
 t.test('nor of one that is shorter or longer by now, or cannot be read', async t => {
-  const { store, sent, log } = device(t)
+  const { prefill, sent, log } = device(t)
   const ops = new OneFile(t, 99)
-  t.notOk(store.give(ID, opened(100), ops))
-  t.notOk(store.give(ID, opened(98), ops))
+  t.notOk(prefill.push(ID, opened(100), ops))
+  t.notOk(prefill.push(ID, opened(98), ops))
   ops.result = -E.EIO
-  t.ok(store.give(ID, opened(99), ops))
+  t.ok(prefill.push(ID, opened(99), ops))
   t.equal(sent().length, 0)
-  t.equal(store.stored, 0)
+  t.equal(prefill.count, 0)
   t.strictSame(log.lines, [], 'READ will say so')
 })
 
 t.test('a kernel that takes none is not asked again', async t => {
-  const { store, log } = device(t, 'r')
+  const { prefill, log } = device(t, 'r')
   const ops = new OneFile(t, 10)
-  store.give(ID, opened(10), ops)
-  store.give(ID, opened(10), ops)
-  t.equal(store.stored, 0)
+  prefill.push(ID, opened(10), ops)
+  prefill.push(ID, opened(10), ops)
+  t.equal(prefill.count, 0)
   t.equal(ops.calls.length, 1)
   t.match(log.lines, [['warn', /takes no pages/, { errno: 'EBADF' }]])
 })
@@ -118,10 +118,10 @@ t.test('a kernel that may not clear the rest of the last page is given none', as
     [40, 0],
     [41, 1],
   ] as const) {
-    const { store } = device(t)
-    rig({ store, minor })
-    store.give(ID, opened(10), new OneFile(t, 10))
-    t.equal(store.stored, due, `7.${minor}`)
+    const { prefill } = device(t)
+    rig({ prefill, minor })
+    prefill.push(ID, opened(10), new OneFile(t, 10))
+    t.equal(prefill.count, due, `7.${minor}`)
   }
 })
 
@@ -138,9 +138,9 @@ t.test('with an OPEN for reading, where the kernel may keep what it has', async 
     ['passthrough', 0, true, false, false],
   ] as const) {
     const given: number[] = []
-    const store = new PageStore(-1, recordingLog())
-    store.give = node => given.push(node) > 0
-    const { ops, send } = rig({ io, store })
+    const prefill = new Prefill(-1, recordingLog())
+    prefill.push = node => given.push(node) > 0
+    const { ops, send } = rig({ io, prefill })
     ops.opening = out => void Object.assign(out, { writable: flags !== 0, upper, lasting })
     send(request(OP.OPEN, join(u32(flags), zeros(4))))
     t.strictSame(given, due ? [ID] : [], `${io}, ${flags}, ${upper ? 'upper' : 'lower'}`)
@@ -150,15 +150,15 @@ t.test('with an OPEN for reading, where the kernel may keep what it has', async 
 t.test(
   'a file of another length than was told is not opened: its name is looked up again',
   async t => {
-    const store = new PageStore(-1, recordingLog())
-    store.give = () => false
-    const { ops, send, session } = rig({ io: 'cached', store })
+    const prefill = new Prefill(-1, recordingLog())
+    prefill.push = () => false
+    const { ops, send, session } = rig({ io: 'cached', prefill })
     const answer = send(request(OP.OPEN, join(u32(0), zeros(4))))
     t.equal((answer as Buffer).readInt32LE(4), -E.ESTALE)
     t.strictSame(ops.calls.slice(1), [
       ['release', ops.fh],
       ['outdated', ID],
     ])
-    t.equal(session.data?.handleCount, 0)
+    t.equal(session.ioModes?.handleCount, 0)
   },
 )

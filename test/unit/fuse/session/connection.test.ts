@@ -11,7 +11,7 @@ import { E } from '../../../../src/sys/errno.js'
 import { close, eventfd, eventfdSignal, read, setNonblock, write } from '../../../../src/sys/io.js'
 import { pipe as makePipe } from '../../../../src/sys/splice.js'
 import { Connection, type End } from '../../../../src/fuse/session/connection.js'
-import { DataMode } from '../../../../src/fuse/session/io-mode.js'
+import { IoModes } from '../../../../src/fuse/session/io-mode.js'
 import { Loop } from '../../../../src/fuse/device/loop.js'
 import { Session } from '../../../../src/fuse/session/session.js'
 import { MountError } from '../../../../src/errors.js'
@@ -72,7 +72,7 @@ const line = (t: Test, options: Options = {}) => {
     onInit: () =>
       options.refuse === true
         ? new MountError('no')
-        : new DataMode('cached', new FakeFiles(), {
+        : new IoModes('cached', new FakeFiles(), {
             attrChanged: () => {},
             dropPages: () => null,
             forgetNodes: () => null,

@@ -58,7 +58,7 @@ t.test('the largest device', async t => {
 
 t.test('what was created but cannot be opened for the kernel is let go', async t => {
   const { ops, send, session } = rig()
-  Object.assign(session.data!, { open: () => -E.EMFILE })
+  Object.assign(session.ioModes!, { open: () => -E.EMFILE })
   t.same(send(request(OP.CREATE, join(zeros(16), cstr('n')))), errorReply(E.EMFILE))
   t.strictSame(ops.calls.slice(1), [
     ['release', 0x77],

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import t from 'tap'
 import { Opened } from '../../../../src/overlay/ops.js'
-import { DataMode, IdleIds } from '../../../../src/fuse/session/io-mode.js'
+import { IoModes, IdleIds } from '../../../../src/fuse/session/io-mode.js'
 import type { IoMode } from '../../../../src/fuse/protocol/init.js'
 import { FakeFiles } from '../support.js'
 
@@ -22,7 +22,7 @@ const make = (io: IoMode = 'passthrough', idle = new IdleIds()) => {
     dropPages: () => null,
     forgetNodes: () => null,
   }
-  const mode = new DataMode(io, backing, notifier, undefined, idle)
+  const mode = new IoModes(io, backing, notifier, undefined, idle)
   let nextFh = 1
   const open = (node: number, about: Partial<Opened>, flags = RDONLY, created = false) => {
     const opened = Object.assign(new Opened(), { fd: 100 + nextFh, fh: nextFh++ }, about)
@@ -105,7 +105,7 @@ t.test('a handle without a descriptor gets one where an id is made of it', async
   const backing = new FakeFiles()
   const asked: number[] = []
   const notifier = { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null }
-  const mode = new DataMode('passthrough', backing, notifier, fh => (asked.push(fh), 500 + fh))
+  const mode = new IoModes('passthrough', backing, notifier, fh => (asked.push(fh), 500 + fh))
   const open = (node: number, fh: number, about: Partial<Opened>, flags = RDONLY): number =>
     mode.open(node, Object.assign(new Opened(), { fd: -1, fh }, about), flags, false)
   t.equal(open(1, 1, LOWER), KEEP)
@@ -233,7 +233,7 @@ t.test('O_DIRECT, where the real file cannot', async t => {
   t.equal(mode.handleCount, 3)
 
   const notifier = { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null }
-  const noFd = new DataMode('passthrough', backing, notifier, () => -24)
+  const noFd = new IoModes('passthrough', backing, notifier, () => -24)
   const opened = Object.assign(new Opened(), { fd: -1, fh: 1 }, UPPER)
   t.equal(noFd.open(3, opened, O_DIRECT, false), -24, 'EMFILE, where it cannot even be opened')
 })

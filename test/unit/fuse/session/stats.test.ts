@@ -1,9 +1,9 @@
 import t from 'tap'
 
-import { AskedStats } from '../../../../src/fuse/session/stats.js'
+import { StatsQueries } from '../../../../src/fuse/session/stats.js'
 
 t.test('each question gets its own answer', async t => {
-  const stats = new AskedStats()
+  const stats = new StatsQueries()
   const told: number[] = []
   const tell = (id: number): boolean => told.push(id) > 0
   const first = stats.ask(tell)
