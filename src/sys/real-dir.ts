@@ -1,4 +1,4 @@
-/** Whole-directory helpers on real directories: listing, and removing what is below. */
+/** Operations on whole real directories: listing, and removal of a tree. */
 
 import { Dirents, fchmodat, getdents64, openat, rmdirat, unlinkat } from './at.js'
 import { O_DIRECTORY, O_NOATIME, O_RDONLY } from './constants.js'
@@ -11,14 +11,15 @@ import type { ByteString, Result } from './types.js'
 const CHUNK = 65536
 
 /**
- * What the last listing has left; to make a new one takes longer than to list a small directory.
+ * The buffer of the last listing. Creating a buffer takes longer than listing a small directory.
  */
 let spare: Dirents | null = null
 
 /**
- * Opens for reading without touching the access time, where that is allowed (owner or root).
+ * Opens for reading. Does not update the access time if this process may suppress it (owner or
+ * root).
  *
- * @param noAtime 0: the mount is to say whether reading moves it
+ * @param noAtime 0 if the mount decides about the access time
  */
 export function openRead(fd: number, name: ByteString, flags = 0, noAtime = O_NOATIME): Result {
   const result = openat(fd, name, O_RDONLY | noAtime | flags)
@@ -26,16 +27,16 @@ export function openRead(fd: number, name: ByteString, flags = 0, noAtime = O_NO
 }
 
 /**
- * Takes the entries of a real directory one after the other, until it returns false. An object that
- * does so often is of a class: a function that is made for each directory loses what the engine has
- * compiled for it, for that goes with the last one there is.
+ * Receives the entries of a real directory, until `visit` returns false. Frequent callers use a
+ * class: the engine drops the compiled code of a closure together with its last instance, and would
+ * recompile it for each directory.
  */
 export interface EntryVisitor {
   visit(name: ByteString, ino: Ino, type: number): boolean
 }
 
 /**
- * Calls `each` for every entry of the real directory but `.` and `..`, until it returns false.
+ * Calls `each` for every entry of the real directory except `.` and `..`, until it returns false.
  *
  * @param fd an O_PATH descriptor is enough
  */
@@ -51,7 +52,7 @@ export function listReal(
   return result
 }
 
-/** The same for a directory that was just opened for reading. */
+/** As `listReal`, for a directory that was just opened for reading. */
 export function listOpened(dir: number, visitor: EntryVisitor): Result {
   let result
   do result = listChunk(dir, visitor)
@@ -59,7 +60,7 @@ export function listOpened(dir: number, visitor: EntryVisitor): Result {
   return result
 }
 
-/** Some thousands of its entries. Above 0: there may be more. */
+/** Visits some thousands of entries. A result above 0 means that there may be more. */
 export function listChunk(dir: number, visitor: EntryVisitor): Result {
   const dirents = spare ?? new Dirents(Buffer.allocUnsafeSlow(CHUNK))
   spare = null
@@ -78,21 +79,21 @@ export function listChunk(dir: number, visitor: EntryVisitor): Result {
   return result
 }
 
-/** Removes (fd, name), and everything below if it is a directory. ENOENT counts as done. */
+/** Removes (fd, name), and its contents if it is a directory. ENOENT is a success. */
 export function removeTree(fd: number, name: ByteString): Result {
   let result = unlinkat(fd, name)
   if (result === -E.ENOENT) return 0
   if (result !== -E.EISDIR && result !== -E.EPERM) return result
   result = rmdirat(fd, name)
   if (result !== -E.ENOTEMPTY && result !== -E.EEXIST) return result
-  // Its owner may have taken the rights from himself. Where that fails, opening it does.
+  // The owner may have removed their own permissions. If this fails, the open below reports it.
   if (geteuid() !== 0) void fchmodat(fd, name, 0o700)
   const names: ByteString[] = []
   const listed = listReal(fd, name, entry => names.push(entry) > 0)
   if (listed < 0) return listed
   const dir = openat(fd, name, O_RDONLY | O_DIRECTORY)
   if (dir < 0) return dir
-  // What stays has the directory stay, which is told.
+  // An entry that can't be removed makes the final rmdir fail, and that error is returned.
   for (const entry of names) void removeTree(dir, entry)
   close(dir)
   return rmdirat(fd, name)

@@ -1,6 +1,6 @@
 /**
- * A cache of what is open, with a bound that may change. What was not used the longest is closed
- * first.
+ * An LRU cache of open descriptors. The bound is a function, because it can change at run time. The
+ * cache closes the least recently used entry first.
  */
 
 import { LRUCache } from 'lru-cache'
@@ -9,7 +9,7 @@ export class BoundedCache<K extends object, V extends object | number> {
   readonly #lru: LRUCache<K, V>
   readonly #bound: () => number
 
-  /** @param most the bound is never above it */
+  /** @param most an upper limit of `bound` */
   constructor(most: number, bound: () => number, close: (value: V, key: K) => void) {
     this.#bound = bound
     this.#lru = new LRUCache<K, V>({ max: most, dispose: close, noDisposeOnSet: true })
@@ -40,13 +40,16 @@ export class BoundedCache<K extends object, V extends object | number> {
     this.#lru.delete(key)
   }
 
-  /** Closes what is beyond the bound. */
+  /** Closes entries until the cache is within the bound. */
   trim(): void {
     const bound = this.#bound()
     while (this.#lru.size > bound) this.#lru.pop()
   }
 
-  /** Closes the least recently used half, but leaves `least`. False: there was nothing to close. */
+  /**
+   * Closes the least recently used half of the entries, but keeps `least` of them. Returns false if
+   * it closed nothing.
+   */
   halve(least = 0): boolean {
     const { size } = this.#lru
     const half = Math.min((size + 1) >> 1, size - least)
@@ -54,13 +57,13 @@ export class BoundedCache<K extends object, V extends object | number> {
     return half > 0
   }
 
-  /** Closes all, or those that are meant. */
+  /** Closes all entries, or only those whose key satisfies `isMeant`. */
   close(isMeant?: (key: K) => boolean): void {
     if (isMeant !== undefined) {
       for (const key of [...this.#lru.keys()].filter(isMeant)) this.#lru.delete(key)
       return
     }
-    // Not `clear` or `keys`: the first use of their generators takes longer than all the rest of a
+    // Neither `clear` nor `keys`: the first use of their generators takes longer than the rest of a
     // union's end.
     while (this.#lru.pop() !== undefined);
   }

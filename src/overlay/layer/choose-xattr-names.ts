@@ -1,7 +1,7 @@
 /**
- * Under which names a union has its marks: `trusted.` or `user.`, with the kernel's `overlay.` or
- * with `tsoverlay.`, where an upper layer does not keep the former. Another union below may take
- * them and keep them to itself.
+ * Chooses the names of a union's overlay xattrs. The prefix is `trusted.` or `user.`. The infix is
+ * the kernel's `overlay.`, or `tsoverlay.` if the file system of the upper layer does not keep the
+ * former: another union below may interpret those xattrs and hide them.
  */
 
 import { CAP_SYS_ADMIN } from '../../sys/constants.js'
@@ -17,14 +17,15 @@ const INFIXES = ['overlay.', 'tsoverlay.'] as const
 
 interface XattrNameChoice {
   userPrefix: boolean
-  /** Of what is written. */
+  /** The infix of the xattrs that the union writes. */
   infix: XattrInfix
 }
 
 /**
- * Whether the root of a layer says that its marks are in this program's own space. A layer never
- * has both: the root of an upper layer that begins with it is marked at once (workdir.ts), and goes
- * on with it wherever it is.
+ * Whether the opaque xattr of a layer's root has the infix `tsoverlay.`. A layer never has overlay
+ * xattrs with both infixes. An upper layer that starts with `tsoverlay.` gets this xattr on its
+ * root at once (open-union.ts), and keeps the infix even if another mount could use the other
+ * infix.
  */
 const usesOwnInfix = (layer: Layer, userPrefix: boolean): boolean => {
   const value = new OverlayXattrs(userPrefix, null, 'tsoverlay.').value(layer.fd, '', 'opaque')
@@ -33,11 +34,11 @@ const usesOwnInfix = (layer: Layer, userPrefix: boolean): boolean => {
 }
 
 /**
- * Of itself `user.` is taken where `trusted.` is refused: that belongs to CAP_SYS_ADMIN in the
- * initial user namespace.
+ * With `userxattr: 'auto'`, `user.` is chosen if `trusted.` is refused. `trusted.` requires
+ * CAP_SYS_ADMIN in the initial user namespace.
  *
- * @param base the work directory, or -1 for a union that writes nothing
- * @throws {MountError} where that can't be found out now
+ * @param base the directory given as the option `workdir`, or -1 for a union that writes nothing
+ * @throws {MountError} if a temporary error prevents the choice
  */
 export function chooseXattrNames(
   options: UnionOptions,
@@ -48,37 +49,40 @@ export function chooseXattrNames(
   const auto = userxattr === 'auto'
   const kept = (userPrefix: boolean): XattrInfix =>
     upper !== null && usesOwnInfix(upper, userPrefix) ? 'tsoverlay.' : 'overlay.'
-  // Only root can have written that.
+  // Only root can write this xattr.
   if (auto && kept(false) === 'tsoverlay.') return { userPrefix: false, infix: 'tsoverlay.' }
   const byRights = auto ? !hasCap(CAP_SYS_ADMIN) || !inInitialNamespace() : userxattr
   if (base < 0) return { userPrefix: byRights, infix: kept(byRights) }
-  for (const space of INFIXES)
+  for (const infix of INFIXES)
     for (const userPrefix of auto ? [false, true] : [userxattr]) {
-      const can = new OverlayXattrs(userPrefix, null, space).canSet(base)
+      const can = new OverlayXattrs(userPrefix, null, infix).canSet(base)
       if (can < 0) throw workdirError(options.work, can)
       if (can > 0)
-        return { userPrefix, infix: kept(userPrefix) === 'overlay.' ? space : 'tsoverlay.' }
+        return { userPrefix, infix: kept(userPrefix) === 'overlay.' ? infix : 'tsoverlay.' }
     }
   return { userPrefix: userxattr === true, infix: kept(userxattr === true) }
 }
 
-/** Whoever mounted an upper layer with the other prefix has hidden things with it. */
+/**
+ * Warns if the root of the upper layer has `user.` overlay xattrs, but `trusted.` is the union's
+ * prefix. An earlier mount with `userxattr` may have hidden names with them.
+ */
 export function warnOfUserXattrs({ fd, path, xattrs }: Layer, log: Logger): void {
   if (!xattrs.isTrusted || xattrs.read(fd, '', false) !== 0) return
-  for (const space of INFIXES) {
-    const others = new OverlayXattrs(true, null, space)
+  for (const infix of INFIXES) {
+    const others = new OverlayXattrs(true, null, infix)
     if (others.read(fd, '', false) > 0)
       log.warn(
         { upperdir: path },
-        `the upper layer bears ${others.names.prefix} attributes, which are not read: what they hide may show; mount it with userxattr`,
+        `the upper layer has ${others.names.prefix} attributes, which are ignored: names that they hide may appear; mount it with userxattr`,
       )
   }
 }
 
 /**
- * Gives each layer the reader of its marks.
+ * Sets `xattrs` of each layer.
  *
- * @returns that of what is written
+ * @returns the names of the xattrs that the union writes
  */
 export function assignXattrNames(
   { userPrefix, infix }: XattrNameChoice,
@@ -86,18 +90,18 @@ export function assignXattrNames(
   lowers: Layer[],
   log: Logger,
 ): OverlayXattrs {
-  let told = false
-  const skipped = (): void => {
-    if (told) return
-    told = true
+  let warned = false
+  const onIgnored = (): void => {
+    if (warned) return
+    warned = true
     log.warn(
       {},
-      'a lower layer hides names with user. attributes, which anybody may write who may write there: they are not read, so what they hide shows; mount it with userxattr, or convert the layer',
+      'a lower layer hides names with user. attributes, which any user with write access can set: they are ignored, and the names appear; mount it with userxattr, or convert the layer',
     )
   }
   const readers = {
-    'overlay.': new OverlayXattrs(userPrefix, skipped),
-    'tsoverlay.': new OverlayXattrs(userPrefix, skipped, 'tsoverlay.'),
+    'overlay.': new OverlayXattrs(userPrefix, onIgnored),
+    'tsoverlay.': new OverlayXattrs(userPrefix, onIgnored, 'tsoverlay.'),
   }
   for (const layer of lowers)
     layer.xattrs =

@@ -1,8 +1,8 @@
 /**
- * Layers and the real directories in them. A real object is always addressed as (directory
- * descriptor, one name); descriptors of directories are O_PATH, kept in a bounded cache, and
- * reopened from the nearest ancestor that is still open, never through a symlink and never out of
- * the layer.
+ * Layers and the real directories in them. A real object is always addressed by a directory
+ * descriptor and a single name. Descriptors of directories are O_PATH and are kept in a bounded
+ * cache. A closed descriptor is reopened from the nearest open ancestor. Resolution never follows a
+ * symlink and never leaves the layer.
  */
 
 import { openat2 } from '../../sys/at.js'
@@ -31,7 +31,7 @@ import { openRead } from '../../sys/real-dir.js'
 
 const KERNEL_XATTRS = new OverlayXattrs(false)
 
-/** One directory of the stack. Index 0 is the upper layer; lower layers count from 1, top first. */
+/** A layer of the stack. Index 0 is the upper layer. Lower layers count from 1, top first. */
 export class Layer implements LayerNumbering {
   readonly index: number
   readonly path: string
@@ -39,64 +39,71 @@ export class Layer implements LayerNumbering {
   readonly fd: number
   /** st_dev of the root. */
   readonly dev: number
-  /** Which of the union's file systems it is on, 0 for the upper's (or the top lower's). */
+  /**
+   * The index of its file system among those of the union. 0 is the upper layer's, or the top lower
+   * layer's if there is no upper layer.
+   */
   readonly fsIndex: number
-  /** sb->s_uuid, 16 bytes; zeros where the file system has none. */
+  /** sb->s_uuid, 16 bytes. All zeros if the file system has no UUID. */
   readonly uuid: Buffer
   readonly root: RealDir
-  /** name_to_handle_at(2) works, so that objects can be named in origin xattrs and in the index. */
+  /**
+   * Whether name_to_handle_at(2) works. Origin xattrs and index entries name objects by their
+   * handle.
+   */
   readonly handles: boolean
   /**
-   * There are none, but inode numbers are those of a file system below: another union's
-   * (origin.ts:encodeForIndex).
+   * The layer has no handles, but its inode numbers are stable across mounts: the layer lies in
+   * another union (origin.ts:encodeForIndex).
    */
   readonly keepsInos: boolean
   /**
-   * False on a FUSE file system and in another union: what is copied up there is born anew
-   * (identity.ts).
+   * False on a FUSE file system and in another union. Copy-up there gives a file a new birth time
+   * (real-identity.ts).
    */
   readonly keepsBirthTimes: boolean
   /**
-   * Its inode numbers, or handles, tell which names are one file's. A FUSE server may show one
-   * number for several files.
+   * Whether inode numbers or handles identify the hard links of a file. A FUSE server may report
+   * the same inode number for several files.
    */
   get identifiesLinks(): boolean {
     return this.keepsBirthTimes || this.keepsInos || this.handles
   }
   /**
-   * False where its file system has no inode flags: what statx(2) says of them is no inode's (erofs
-   * calls each immutable).
+   * False if the file system has no inode flags. The attributes that statx(2) reports there
+   * describe the file system and not the inode: erofs reports each inode as immutable.
    */
   readonly hasFlags: boolean
   /**
-   * It is reached through a private mount (sys/mount.ts): a lower layer read-only, the upper one as
-   * the union is mounted.
+   * The layer is accessed through a private mount (sys/mount.ts). The private mount of a lower
+   * layer is read-only. That of the upper layer has the union's own read-only flag.
    */
   readonly isPrivate: boolean
   /**
-   * What a caller's reading opens a file or directory with: O_NOATIME, where the mount would move
-   * times as it likes.
+   * Flags for opens on behalf of a caller that reads: O_NOATIME, or 0 if the mount itself decides
+   * about the access time.
    */
   readonly readFlags: number
-  /** Reads what its objects bear. */
+  /** Reads and writes the overlay xattrs of its objects. */
   xattrs = KERNEL_XATTRS
-  /** The attribute that owners and modes are kept in (stat-override.ts); '': the inodes tell. */
+  /**
+   * The name of the stat override xattr (stat-override.ts), or '' if owners and modes are those of
+   * the inodes.
+   */
   override: ByteString = ''
   /**
-   * Others than the mounter may have written such attributes, and would gain by it
+   * Users other than the mounter may have written stat overrides, and would gain privileges by it
    * (stat-override.ts:isCredible).
    */
   checksOverrides = false
   /**
-   * It was mapped by the mount it is reached through: its ids come as they are shown, and this is
-   * the way back.
+   * The idmap that the layer's own mount applies. stat(2) on the layer returns mapped ids. This
+   * idmap translates them back.
    */
   mountIdmap: Idmap | null = null
-  /** Calls on it may wait for somebody else (slow.ts). */
+  /** System calls on the layer may block for an unbounded time (sys/slow.ts). */
   slow = false
-  /**
-   * False where a copy-up has found that files cannot share their extents with the upper layer's.
-   */
+  /** False if FICLONE from this layer fails, or may block. Undefined until it was tried. */
   sharesExtents: boolean | undefined = undefined
 
   constructor(init: {
@@ -134,30 +141,32 @@ export class Layer implements LayerNumbering {
 }
 
 /**
- * A directory in a layer. Knows its place, so that its descriptor can be closed and opened again.
+ * A directory in a layer. It knows its parent and its name, so that its descriptor can be closed
+ * and reopened.
  */
 export class RealDir implements Identity {
   readonly layer: Layer
-  /** Null for the layer's root, and for a directory that was removed. */
+  /** Null for the layer's root, and for a removed directory. */
   parent: RealDir | null
   name: ByteString
-  /** Which directory it is, of all but the layer's root. */
+  /** The identity of the directory. Unset for the layer's root. */
   real: Ino = 0
   birth = 0
   /**
-   * Another directory had its place when it was opened last: whatever is merged from it has to be
+   * At the last open another directory had its name. Everything that is merged from it must be
    * looked up again.
    */
   stale = false
   /** `overlay.opaque="x"`: regular files in it may be whiteouts by xattr. */
   xattrWhiteouts = false
-  /** `overlay.impure`: it may hold objects whose inode number comes from another layer. */
+  /** `overlay.impure`: it may contain objects whose shown inode number comes from another layer. */
   impure = false
   /**
-   * Names `N` for which `.wh.N` is here; undefined while nobody has looked at the whole directory.
+   * The names `N` for which the directory contains `.wh.N`. Undefined until the directory was
+   * listed as a whole.
    */
   dotWhiteouts: Set<ByteString> | undefined
-  /** How often a single `.wh.` name was probed for while `dotWhiteouts` was undefined. */
+  /** The number of probes for single `.wh.` names while `dotWhiteouts` is undefined. */
   dotProbes = 0
 
   constructor(layer: Layer, parent: RealDir | null, name: ByteString) {
@@ -172,21 +181,21 @@ const DIRECTORY_FLAGS = O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
 const LIST_FLAGS = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC
 const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
-/** The bounded cache of open directory descriptors: one for all unions of a thread. */
+/** The bounded cache of open directory descriptors. The unions of a thread share it. */
 export class DirectoryFds {
   readonly #cache: BoundedCache<RealDir, number>
   /**
-   * What `get` gave last: most calls ask for the same directory as the one before. It is the
-   * youngest entry.
+   * The last result of `get`: most calls ask for the same directory as the call before. It is the
+   * most recently used entry.
    */
   #last: RealDir | null = null
   #lastFd = -1
-  /** How many unions have it. */
+  /** The number of unions that use the cache. */
   #users = 0
 
   /**
-   * @param max how many descriptors may be open at once (at least 8: one operation needs a few);
-   *   `bound` may say less
+   * @param max the maximum of open descriptors (at least 8, because an operation needs several at
+   *   once); `bound` may return less
    */
   constructor(max: number, bound = () => max) {
     this.#cache = new BoundedCache<RealDir, number>(
@@ -199,21 +208,21 @@ export class DirectoryFds {
     )
   }
 
-  /** For a union, which calls `leave` at its end. */
+  /** Registers a union. The union calls `leave` at its end. */
   join(): this {
     this.#users++
     return this
   }
 
-  /** Closes what is open of a union's layers. */
+  /** Closes the open descriptors of a union's layers. */
   leave(layers: readonly Layer[]): void {
     if (--this.#users <= 0) this.#cache.close()
     else this.#cache.close(dir => layers.includes(dir.layer))
   }
 
   /**
-   * An O_PATH descriptor of the directory, or -errno. It stays open at least over the next seven
-   * calls; callers do not close it.
+   * An O_PATH descriptor of the directory, or -errno. The cache owns it: callers do not close it.
+   * It stays open at least during the next seven calls.
    */
   get(dir: RealDir): Result {
     if (dir === this.#last) return this.#lastFd
@@ -228,8 +237,8 @@ export class DirectoryFds {
   }
 
   /**
-   * A descriptor of the directory that it can be listed by, once, or -errno. The caller gives it to
-   * `put` or closes it.
+   * A new descriptor for listing the directory once, or -errno. The caller passes it to
+   * `adoptIfNone` or closes it.
    */
   openRead(dir: RealDir): Result {
     const cached = this.#cache.get(dir) ?? (dir === dir.layer.root ? dir.layer.fd : -1)
@@ -238,7 +247,10 @@ export class DirectoryFds {
     return fd === -E.EPERM ? this.#open(dir, LIST_FLAGS) : fd
   }
 
-  /** What `openRead` gave becomes the directory's descriptor, if it has none. */
+  /**
+   * Puts a descriptor from `openRead` into the cache, or closes it if the directory has a
+   * descriptor already.
+   */
   adoptIfNone(dir: RealDir, fd: number): void {
     if (dir.parent === null || this.#cache.has(dir)) close(fd)
     else {
@@ -248,7 +260,7 @@ export class DirectoryFds {
     }
   }
 
-  /** Puts a descriptor that was just opened into the cache, which from now on owns it. */
+  /** Puts a newly opened descriptor into the cache. The cache owns it from now on. */
   adopt(dir: RealDir, fd: number): void {
     const old = this.#cache.get(dir)
     if (old !== undefined) this.#cache.delete(dir)
@@ -257,31 +269,33 @@ export class DirectoryFds {
     this.#last = null
   }
 
-  /** Takes the descriptor out of the cache without closing it; -1 if none is open. */
+  /** Removes the descriptor from the cache without closing it. Returns -1 if none is open. */
   detach(dir: RealDir): number {
     const fd = this.#cache.peek(dir)
     if (fd === undefined) return -1
-    // `dispose` would close it: hand over a value that closing does not touch.
+    // `dispose` would close the descriptor. Replace the value with -1 first.
     this.#cache.set(dir, -1)
     this.#cache.delete(dir)
     return fd
   }
 
-  /** Closes the directory's descriptor, if one is open. */
+  /** Closes the directory's descriptor, if it is open. */
   drop(dir: RealDir): void {
     this.#cache.delete(dir)
   }
 
   /**
-   * Closes the least recently used half: called when the process runs out of descriptors. False:
-   * there was nothing to close.
+   * Closes the least recently used half. Called after EMFILE or ENFILE. Returns false if it closed
+   * nothing.
    */
   shrink(): boolean {
-    // A walk may be on its way from the last one.
+    // The walk in `#open` may be starting from the most recently used descriptor.
     return this.#cache.halve(1)
   }
 
-  /** Closes what is beyond the bound, which is lower by now. */
+  /**
+   * Closes descriptors until the cache is within its bound. Called after the bound became lower.
+   */
   trim(): void {
     this.#cache.trim()
   }
@@ -301,8 +315,8 @@ export class DirectoryFds {
 
   #open(dir: RealDir, flags: number): Result {
     this.#last = null
-    // Walk up to a directory that is open; its fd is touched by get(), so that nothing below evicts
-    // it.
+    // Walk up to the nearest open directory. `get` marks its descriptor as recently used, so that
+    // nothing below evicts it.
     const names: ByteString[] = []
     let at: RealDir = dir
     let fd = -1
@@ -324,8 +338,8 @@ export class DirectoryFds {
       const wanted = from === names.length ? flags : DIRECTORY_FLAGS
       let next = openat2(fd, path, wanted, 0, RESOLVE)
       if (next === -E.EMFILE || next === -E.ENFILE) {
-        // A step's own descriptor is not in the cache, the start's may be: it is the newest, so
-        // kept.
+        // A temporary descriptor is not in the cache. The starting descriptor may be, but it is the
+        // most recently used one, so `shrink` keeps it.
         this.shrink()
         next = openat2(fd, path, wanted, 0, RESOLVE)
       }
@@ -340,5 +354,5 @@ export class DirectoryFds {
   }
 }
 
-/** Of this thread. */
+/** The cache of this thread. */
 export const directoryFds = new DirectoryFds(MAX_BUDGET, directoryBudget)

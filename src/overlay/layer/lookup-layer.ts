@@ -1,4 +1,7 @@
-/** What one real directory has under a name, and the marks of a directory found there. */
+/**
+ * Looks up a name in a single real directory, and reads the overlay xattrs of a directory found
+ * there.
+ */
 
 import { statxat } from '../../sys/at.js'
 import { S_IFDIR, S_IFMT } from '../../sys/constants.js'
@@ -19,36 +22,40 @@ import {
   isWhiteout,
 } from './whiteout.js'
 
-/** What one real directory has under a name. */
+/** The type of what a real directory has under a name. */
 export const Found = {
-  /** Nothing: lower layers decide. */
+  /** The name does not exist. Lower layers decide. */
   NOTHING: 0,
-  /** A whiteout: the name ends here. */
+  /** A whiteout. The lookup ends here. */
   WHITEOUT: 1,
   /** Anything but a directory. */
   FILE: 2,
   DIRECTORY: 3,
 } as const
 
-/** What `examine` learns of a directory beside its being there. */
+/** The overlay xattrs of a directory that affect the lookup in lower layers. */
 interface DirectoryXattrs {
-  /** Lower layers do not shine through. */
+  /** Lower layers are hidden. */
   opaque: boolean
-  /** Where to go on in lower layers instead of the same name; '' for none. */
+  /** The redirect: the path of the directory in lower layers. '' if there is no redirect. */
   redirect: ByteString
 }
 
-/** Of the directory that `readDirectoryXattrs` read last. */
+/** The result of the last `readDirectoryXattrs`. */
 export const directoryXattrs: DirectoryXattrs = { opaque: false, redirect: '' }
 
-/** What `readDirectoryXattrs` saw on the topmost directory, kept for `readProtect`. */
+/**
+ * The xattr bits of the topmost directory that `readDirectoryXattrs` read last, kept for
+ * `readProtect`.
+ */
 export const topXattrs = { bits: 0 }
 
 /**
- * What the real directory has under the name, attributes in `st`; or -errno.
+ * Looks up the name in the real directory. Fills `st` with the attributes.
  *
- * @param last there is no layer below that has the directory: a `.wh.` name would hide nothing, and
- *   is not asked for
+ * @param last no layer below has the directory. A `.wh.` file would hide nothing then, so it is not
+ *   probed for
+ * @returns a value of `Found`, or -errno
  */
 export function lookupInDirectory(
   u: LayerContext,
@@ -61,14 +68,14 @@ export function lookupInDirectory(
   if (fd < 0) return fd === -E.ENOENT ? Found.NOTHING : fd
   const result = statxat(fd, name, st)
   if (result < 0) {
-    // A redirect may say a name that is too long.
+    // A redirect may contain a name that is too long.
     if (result !== -E.ENOENT && result !== -E.ENOTDIR && result !== -E.ENAMETOOLONG) return result
     const hidden = last ? 0 : hasDotWhiteout(u, real, fd, name)
     return hidden < 0 ? hidden : hidden > 0 ? Found.WHITEOUT : Found.NOTHING
   }
   const whiteout = isWhiteout(real.layer.xattrs, fd, name, st, !real.layer.isUpper)
   if (whiteout !== 0) return whiteout < 0 ? whiteout : Found.WHITEOUT
-  // Before anything else is asked of it: it is no object of the union.
+  // Before any other check: a `.wh.` file that hides a name is not an object of the union.
   if (isDotWhiteoutName(name)) {
     const hides = isActiveDotWhiteout(real.layer, !real.layer.isUpper, fd, name)
     if (hides !== 0) return hides < 0 ? hides : Found.NOTHING
@@ -81,10 +88,11 @@ export function lookupInDirectory(
 }
 
 /**
- * Reads the marks of a directory that was just found, into `directory` and the directory itself.
+ * Reads the overlay xattrs of a directory that was just found. Fills `directoryXattrs` and fields
+ * of `child`.
  *
- * @param real its parent, in which it is called `name`
- * @param last there is no layer below that has the parent
+ * @param real the parent of `child`, which has the name `name` there
+ * @param last no layer below has the parent
  */
 export function readDirectoryXattrs(
   u: LayerContext,
@@ -107,7 +115,7 @@ export function readDirectoryXattrs(
     const value = xattrs.opaque(fd, name, lower)
     if (typeof value === 'number') return value
     if (value === 'y') directoryXattrs.opaque = true
-    // A move that was cut short may have left one that hides nothing, in an opaque directory too.
+    // An interrupted move may have left whiteouts by xattr in an opaque directory, too.
     child.xattrWhiteouts = value === 'x' || (!lower && u.workdir?.form === 'xattr')
   }
   if ((bits & XattrBit.REDIRECT) !== 0 && !directoryXattrs.opaque && !isLast(u, real, last)) {
@@ -123,7 +131,7 @@ export function readDirectoryXattrs(
 }
 
 /**
- * Whether no layer is left in which a redirect could lead anywhere: then it is not looked at
+ * Whether no layer is left to which a redirect could lead. The redirect xattr is not read then
  * (kernel: ovl_lookup).
  */
 const isLast = (u: LayerContext, { layer }: RealDir, last: boolean): boolean =>

@@ -1,4 +1,7 @@
-/** The mark `.wh..wh..opq` of container layers: a directory that hides what lies below it. */
+/**
+ * The opaque file `.wh..wh..opq` of container layers. It hides what lower layers have in its
+ * directory.
+ */
 
 import { openat2 } from '../../sys/at.js'
 import {
@@ -15,31 +18,33 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import type { ByteString, Result } from '../ops.js'
 
-/** The AUFS and OCI form of "opaque": a file of this name in the directory. */
+/** The name of the AUFS and OCI opaque file. */
 export const OPAQUE_FILE = '.wh..wh..opq'
 
-/** The directory may have been replaced by a symlink since it was looked at. */
+/** The directory may have been replaced by a symlink since it was looked up. */
 const RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 const opaqueFilePath = (name: ByteString): ByteString =>
   name === '' ? OPAQUE_FILE : `${name}/${OPAQUE_FILE}`
 
-/** Puts the mark into the directory (fd, name). */
+/** Creates the opaque file in the directory (fd, name). */
 export function createOpaqueFile(fd: number, name: ByteString): Result {
   return createMarkerFile(fd, opaqueFilePath(name))
 }
 
 /**
- * Makes an empty file that says all by its name. One that is there, whatever it is, says the same,
- * and is not opened.
+ * Creates an empty file whose name is its only content. An existing object of that name has the
+ * same meaning, whatever its type. It is not opened.
  */
 export function createMarkerFile(fd: number, path: ByteString): Result {
-  const mark = openat2(fd, path, O_CREAT | O_EXCL | O_WRONLY, 0, RESOLVE)
-  if (mark < 0) return mark === -E.EEXIST ? 0 : mark
-  close(mark)
+  const created = openat2(fd, path, O_CREAT | O_EXCL | O_WRONLY, 0, RESOLVE)
+  if (created < 0) return created === -E.EEXIST ? 0 : created
+  close(created)
   return 0
 }
 
-/** An O_PATH descriptor of the mark in the directory (fd, name); -errno where there is none. */
+/**
+ * An O_PATH descriptor of the opaque file in the directory (fd, name), or -errno if there is none.
+ */
 export const openOpaqueFile = (fd: number, name: ByteString): Result =>
   openat2(fd, opaqueFilePath(name), O_PATH | O_NOFOLLOW, 0, RESOLVE)

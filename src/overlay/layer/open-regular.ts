@@ -1,8 +1,8 @@
 /**
- * Opening what was a regular file when it was looked up. The owner of a layer's directory may have
- * put something else in its place since: a FIFO, whose open(2) waits for a peer, or a device. And
- * anybody who owns the file may hold a lease on it (fcntl(2) F_SETLEASE), which makes an open wait
- * for him. The union's thread waits for neither.
+ * Opens a file that was a regular file at its lookup. The owner of the layer's directory may have
+ * replaced it by a FIFO, whose open(2) blocks until a peer opens it, or by a device. A user that
+ * owns the file may hold a lease on it (fcntl(2) F_SETLEASE), and an open(2) blocks until the lease
+ * is released. The union's thread must not block on either.
  */
 
 import { fstatx, openat, openPath, fdPath } from '../../sys/at.js'
@@ -14,17 +14,18 @@ import { Pending, type ByteString, type Result } from '../ops.js'
 import { isSame, type Identity } from './real-identity.js'
 import type { LayerContext } from './context.js'
 
-/** Regular files pay no attention to O_NONBLOCK once they are open. */
+/** O_NONBLOCK has no effect on reads and writes of regular files. */
 const NO_WAIT = O_NONBLOCK | O_NOCTTY
 
 const st = new Stat()
 
 /**
- * Opens (fd, name), which is to be a regular file; O_NOATIME is left out where it is refused.
+ * Opens (fd, name) and checks that it is a regular file. Retries without O_NOATIME if O_NOATIME is
+ * refused.
  *
- * @param of what the file is to be
- * @returns the descriptor, or -errno: -ESTALE where something else is there now (the kernel then
- *   looks the name up again), -EAGAIN while the holder of a lease is asked to give it back
+ * @param of the expected identity of the file
+ * @returns the descriptor, or -errno: -ESTALE if another object has the name (the kernel then
+ *   repeats the lookup), -EAGAIN while a lease is being broken
  */
 export function openRegular(
   fd: number,
@@ -38,7 +39,10 @@ export function openRegular(
   return opened < 0 ? asStale(opened) : check(opened, of)
 }
 
-/** The same for what a descriptor refers to, through /proc/self/fd: follows that one magic link. */
+/**
+ * As `openRegular`, for the object that `fd` refers to. It opens /proc/self/fd/N and follows that
+ * one magic link.
+ */
 export function reopenRegular(fd: number, flags: number, of: Identity | null): Result {
   const all = (flags & ~O_NOFOLLOW) | NO_WAIT
   let opened = openPath(fdPath(fd), all)
@@ -48,8 +52,8 @@ export function reopenRegular(fd: number, flags: number, of: Identity | null): R
 }
 
 /**
- * Errors that tell of another type: a FIFO without a reader, a socket, a whiteout; a symlink; a
- * directory.
+ * Errors that show another file type: ENXIO for a FIFO without a reader, a socket or a whiteout;
+ * ELOOP for a symlink; EISDIR for a directory.
  */
 const asStale = (result: Result): Result =>
   result === -E.ENXIO || result === -E.ELOOP || result === -E.EISDIR ? -E.ESTALE : result
@@ -62,10 +66,11 @@ function check(fd: number, of: Identity | null): Result {
 }
 
 /**
- * The result of an open. Nobody says when a lease is given back, so that is asked for again and
- * again: it is broken at the latest after /proc/sys/fs/lease-break-time.
+ * Converts -EAGAIN of an open into a wait. The kernel does not notify the server when a lease is
+ * released, so the operation is retried at intervals. The kernel breaks a lease after at most
+ * /proc/sys/fs/lease-break-time.
  *
- * @param flags what a caller has opened the file with: with O_NONBLOCK he does not want to wait
+ * @param flags the caller's open flags; a caller with O_NONBLOCK gets -EAGAIN
  * @throws Pending instead of -EAGAIN
  */
 export function orPending(u: LayerContext, result: Result, flags = 0): Result {

@@ -1,5 +1,5 @@
 /**
- * `overlay.origin` and the names in `workdir/index`: a file handle of the lower object, wrapped as
+ * The origin xattr and the names in `workdir/index`. Both hold a file handle of the lower object in
  * the kernel's struct ovl_fb:
  *
  *     u8 version = 0, u8 magic = 0xfb, u8 len, u8 flags, u8 fid_type, u8 uuid[16], u8 fid[]
@@ -17,7 +17,7 @@ import type { ByteString, Result } from '../ops.js'
 const VERSION = 0
 const MAGIC = 0xfb
 const HEADER = 21
-/** The kernel's OVL_FH_FLAG_BIG_ENDIAN and OVL_FH_FLAG_ANY_ENDIAN. */
+/** OVL_FH_FLAG_BIG_ENDIAN, OVL_FH_FLAG_ANY_ENDIAN and OVL_FH_FLAG_PATH_UPPER of the kernel. */
 const FLAG_BIG_ENDIAN = 1
 const FLAG_ANY_ENDIAN = 2
 const FLAG_PATH_UPPER = 4
@@ -26,10 +26,10 @@ const handleBuffer = Buffer.allocUnsafeSlow(128)
 const decoded = new Stat()
 
 /**
- * The origin structure of the real object (fd, name) in `layer`. `upper` sets the flag that says
- * "of the upper layer" (kernel: ovl_encode_real_fh, is_upper).
+ * Encodes the struct ovl_fb of the real object (fd, name) in `layer`. `upper` sets the flag of an
+ * upper object (kernel: ovl_encode_real_fh, is_upper).
  *
- * @returns null where its file system has no handles, or it is not on the layer's; or -errno
+ * @returns null if the file system has no handles or the object is on another mount; or -errno
  */
 export function encodeOrigin(
   layer: Layer,
@@ -53,8 +53,8 @@ export function encodeOrigin(
 }
 
 /**
- * Whether an object is on a mount below the layer's root, where those can't be left out: its handle
- * means another one here.
+ * Whether the object is on a mount below the layer's root. Only a private mount excludes those
+ * mounts. A handle of such an object would name another object of the layer's file system.
  */
 function isOnOtherMount(layer: Layer, fd: number, name: ByteString): boolean {
   const result = name === '' ? fstatx(fd, identified) : statxat(fd, name, identified)
@@ -62,8 +62,8 @@ function isOnOtherMount(layer: Layer, fd: number, name: ByteString): boolean {
 }
 
 /**
- * Where the kernel has a file system's number, so that no file system takes what follows for a
- * handle of its own.
+ * Stands in the field of the file system's UUID, so that no file system interprets the following
+ * bytes as a handle.
  */
 const INO_UUID = Buffer.from('tsoverlay inode ', 'latin1')
 const INO_TYPE = 0xfe
@@ -71,10 +71,10 @@ const INO_LENGTH = 40
 const identified = new Stat()
 
 /**
- * What the index knows a lower file with several links by: its origin, or, in a layer that lies in
- * another union, where no handle outlasts a mount, its inode number and what tells that it still is
- * the same file. Null, too, for a file of another device than the layer's: numbers of devices
- * change from mount to mount.
+ * The index key of a lower file with several links. It is the file's origin. A layer in another
+ * union has no handle that survives a remount: the key is then the inode number, together with the
+ * size and the times that identify the version of the file. Returns null also for a file on another
+ * device than the layer's root, because device numbers change between mounts.
  */
 export function encodeForIndex(layer: Layer, fd: number, name: ByteString): Buffer | Result | null {
   if (!layer.keepsInos) return encodeOrigin(layer, fd, name)
@@ -95,7 +95,7 @@ export function encodeForIndex(layer: Layer, fd: number, name: ByteString): Buff
 }
 
 /**
- * Whether an object of each layer can be found by its origin: that takes handles, and
+ * Whether the root of each layer can be opened by its origin. This requires handles, and
  * CAP_DAC_READ_SEARCH in the initial user namespace.
  */
 export function canFindOrigins(lowers: Layer[]): boolean {
@@ -106,27 +106,26 @@ export function canFindOrigins(lowers: Layer[]): boolean {
   })
 }
 
-/** The name of an index entry: the structure in lower-case hex (kernel: ovl_get_index_name). */
+/** The name of an index entry: the struct in lower-case hex (kernel: ovl_get_index_name). */
 export function indexName(origin: Buffer): ByteString {
   return origin.toString('hex')
 }
 
-/** What an origin stands for. */
+/** The lower object that an origin refers to. */
 interface Origin {
   ino: Ino
   nlink: number
   layer: Layer
-  /** As identity.ts has them. */
+  /** As in real-identity.ts. */
   key: InodeKey
   birth: number
 }
 
 /**
- * Finds the inode number and link count of what an origin stands for, and the layer it is on.
+ * Finds the inode number, the link count and the layer of the object that an origin refers to.
  *
- * @returns null where the structure is not understood, no layer is on that file system, the object
- *   is gone, or this process may not find it (the upper inode's own number is shown then); or
- *   -errno
+ * @returns null if the struct is unknown, no layer is on that file system, the object is gone, or
+ *   this process may not open it (the upper inode's own number is shown then); or -errno
  */
 export function originIno(value: Buffer, lowers: Layer[]): Origin | Result | null {
   if (value.length < HEADER + 1 || value[0] !== VERSION || value[1] !== MAGIC) return null

@@ -1,6 +1,6 @@
 /**
- * The union's own marks on real objects: the `overlay.*` xattrs of kernel overlayfs. Which marks an
- * object bears is learnt with one listxattr; only a mark that is there costs another call.
+ * The overlay xattrs of real objects, as of kernel overlayfs. A single listxattr finds which of
+ * them an object has. Only an existing xattr costs a further call.
  */
 
 import { XATTR_CREATE } from '../../sys/constants.js'
@@ -11,14 +11,14 @@ import type { ByteString, Result } from '../ops.js'
 import { createOpaqueFile } from './opaque-file.js'
 
 /**
- * Whose names they are: the kernel's, or this program's, for an upper layer where the former are
- * not kept.
+ * The part of the name after `trusted.` or `user.`: the kernel's, or this program's own for an
+ * upper layer on a file system that does not keep the kernel's.
  */
 export type XattrInfix = 'overlay.' | 'tsoverlay.'
-/** fuse-overlayfs 1.x marks opaque directories with this one. */
+/** The opaque xattr of fuse-overlayfs 1.x. */
 const FUSE_OVERLAYFS_OPAQUE = 'user.fuseoverlayfs.opaque'
 
-/** Bits of what `readMarks` answers. */
+/** The bits in the result of `OverlayXattrs.read`. */
 export const XattrBit = {
   OPAQUE: 1,
   REDIRECT: 2,
@@ -32,9 +32,10 @@ export const XattrBit = {
 } as const
 
 /**
- * What is read under another prefix as well, in lower layers, and only where `user.` is the prefix:
- * what hides. `trusted.` is for root to write. Where it is the prefix, a `user.` mark says nothing,
- * as to the kernel: any user who may write to an object could have set it.
+ * The xattrs that are also read under another prefix, in lower layers, if `user.` is the union's
+ * prefix. They only hide names. `trusted.` xattrs can be written by root only. If `trusted.` is the
+ * union's prefix, `user.` xattrs are ignored, as the kernel does: any user with write access to an
+ * object could set them.
  */
 const HIDING = XattrBit.OPAQUE | XattrBit.WHITEOUT
 
@@ -50,15 +51,15 @@ const XATTR_BITS: Record<string, number> = {
   ordinary: XattrBit.ORDINARY,
 }
 
-// The kernel clears as much memory as a buffer is long: small ones first.
+// The kernel allocates and clears as much memory as the buffer is long. Try small buffers first.
 const smallList = Buffer.allocUnsafeSlow(512)
 const wholeList = Buffer.allocUnsafeSlow(65536)
 const smallValue = Buffer.allocUnsafeSlow(256)
-/** Asks for the length alone. */
+/** An empty buffer asks for the length only. */
 const nothing = Buffer.alloc(0)
 const wholeValue = Buffer.allocUnsafeSlow(65536)
 
-/** The xattr names of one prefix. */
+/** The xattr names with a given prefix. */
 export class OverlayXattrNames {
   readonly prefix: ByteString
   readonly opaque: ByteString
@@ -71,8 +72,8 @@ export class OverlayXattrNames {
   readonly nlink: ByteString
   readonly upper: ByteString
   /**
-   * Its name begins with `.wh.`, and hides nothing (whiteout.ts:isActiveDotWhiteout). No other union knows
-   * this one.
+   * The object's name begins with `.wh.`, but it is not a whiteout
+   * (whiteout.ts:isActiveDotWhiteout). Only tsoverlay reads this xattr.
    */
   readonly ordinary: ByteString
 
@@ -92,27 +93,27 @@ export class OverlayXattrNames {
 }
 
 /**
- * Reads marks: under one prefix, and in lower layers those that hide under others that are no less
- * trusted.
+ * Reads and writes overlay xattrs with a single prefix. In lower layers it also reads xattrs that
+ * hide names under other prefixes, if those are at least as trusted.
  */
 export class OverlayXattrs {
   readonly names: OverlayXattrNames
-  /** What was read last bears no extended attribute at all. */
+  /** The object of the last `read` has no extended attribute at all. */
   hasNone = false
   readonly infix: XattrInfix
-  /** Null: `trusted.` is the prefix. */
+  /** Null if `trusted.` is the prefix. */
   readonly #other: OverlayXattrNames | null
-  /** A mark of lower layers that is not read where `trusted.` is the prefix. */
-  readonly #users: ByteString
-  #skipped: (() => void) | null
+  /** A `user.` xattr of lower layers that is ignored if `trusted.` is the prefix. */
+  readonly #userOpaque: ByteString
+  #onIgnored: (() => void) | null
 
   /**
-   * @param skipped is told once that a lower layer has a mark which is not read and would hide
-   *   something
+   * @param onIgnored is called once, at the first ignored xattr of a lower layer that would hide
+   *   names
    */
   constructor(
     userxattr: boolean,
-    skipped: (() => void) | null = null,
+    onIgnored: (() => void) | null = null,
     space: XattrInfix = 'overlay.',
   ) {
     this.infix = space
@@ -120,13 +121,13 @@ export class OverlayXattrs {
     const user = 'user.' + space
     this.names = new OverlayXattrNames(userxattr ? user : trusted)
     this.#other = userxattr ? new OverlayXattrNames(trusted) : null
-    this.#users = user + 'opaque'
-    this.#skipped = skipped
+    this.#userOpaque = user + 'opaque'
+    this.#onIgnored = onIgnored
   }
 
   /**
-   * Which marks the object bears (bits of `Mark`); 0 also where xattrs are not supported. Or
-   * -errno.
+   * The overlay xattrs of the object, as bits of `XattrBit`, or -errno. 0 if the file system has no
+   * xattrs.
    */
   read(fd: number, name: ByteString, lower: boolean): Result {
     let buffer = smallList
@@ -140,26 +141,26 @@ export class OverlayXattrs {
     for (const attr of list.split('\0')) {
       if (attr.startsWith(this.names.prefix))
         bits |= XATTR_BITS[attr.slice(this.names.prefix.length)] ?? 0
-      else if (lower) bits |= this.#foreign(attr)
+      else if (lower) bits |= this.#hidingBit(attr)
     }
     return bits
   }
 
-  #foreign(attr: ByteString): number {
+  #hidingBit(attr: ByteString): number {
     const other = this.#other
     if (other !== null) {
       if (attr === FUSE_OVERLAYFS_OPAQUE) return XattrBit.OPAQUE
       if (!attr.startsWith(other.prefix)) return 0
       return (XATTR_BITS[attr.slice(other.prefix.length)] ?? 0) & HIDING
     }
-    if (attr === this.#users || attr === FUSE_OVERLAYFS_OPAQUE) {
-      this.#skipped?.()
-      this.#skipped = null
+    if (attr === this.#userOpaque || attr === FUSE_OVERLAYFS_OPAQUE) {
+      this.#onIgnored?.()
+      this.#onIgnored = null
     }
     return 0
   }
 
-  /** Whether an empty regular file bears `overlay.whiteout`: 1 or 0, or -errno. */
+  /** Whether an empty regular file has the whiteout xattr: 1 or 0, or -errno. */
   isWhiteout(fd: number, name: ByteString, lower: boolean): Result {
     const own = hasAttribute(fd, name, this.names.whiteout)
     const other = lower ? this.#other : null
@@ -167,9 +168,9 @@ export class OverlayXattrs {
   }
 
   /**
-   * The value of `overlay.opaque` (`y` or `x`), or '' for none. One that is there but may not be
-   * read (of a lower directory, by an ordinary user) counts as `y`: what may be deleted is not
-   * shown. Or -errno.
+   * The value of the opaque xattr (`y` or `x`), '' if there is none, or -errno. An unprivileged
+   * mounter may not be allowed to read it on a lower directory. It counts as `y` then: showing
+   * names that may be deleted would be worse.
    */
   opaque(fd: number, name: ByteString, lower: boolean): string | Result {
     const attributes = [this.names.opaque]
@@ -184,32 +185,33 @@ export class OverlayXattrs {
   }
 
   /**
-   * A mark's value as bytes in a string, or null for none; or -errno. One of a lower layer that may
-   * not be read is none.
+   * The value of an overlay xattr, one character per byte, null if there is none, or -errno. An
+   * unreadable xattr of a lower layer counts as missing.
    */
   value(
     fd: number,
     name: ByteString,
-    mark: keyof OverlayXattrNames,
+    xattr: keyof OverlayXattrNames,
     lower = false,
   ): string | Result | null {
-    const value = readValue(fd, name, this.names[mark], lower)
+    const value = readValue(fd, name, this.names[xattr], lower)
     if (typeof value === 'string') return value
     return isNone(value) || (lower && value === -E.EACCES) ? null : value
   }
 
-  /** Sets a mark. */
-  set(fd: number, name: ByteString, mark: keyof OverlayXattrNames, value: string): Result {
+  /** Sets an overlay xattr. */
+  set(fd: number, name: ByteString, xattr: keyof OverlayXattrNames, value: string): Result {
     const bytes = Buffer.from(value, 'latin1')
-    const attr = this.names[mark]
+    const attr = this.names[xattr]
     const first = setxattrat(fd, name, attr, bytes, 0)
     if (first !== -E.EACCES) return first
     return withOwnerAccess(fd, name, OWNER_WRITE, () => setxattrat(fd, name, attr, bytes, 0))
   }
 
   /**
-   * Whether objects other than files and directories can bear marks: `user.` is not for them,
-   * xattr(7), and fuse-overlayfs gives the attributes of a symlink to what it points to.
+   * Whether objects other than files and directories can have overlay xattrs. `user.` xattrs are
+   * not allowed on them (xattr(7)), and fuse-overlayfs reads the xattrs of a symlink from its
+   * target.
    */
   get fitsAllTypes(): boolean {
     return this.isTrusted && this.infix === 'overlay.'
@@ -221,10 +223,10 @@ export class OverlayXattrs {
   }
 
   /**
-   * Whether marks can be written at all, here and by whoever mounts (kernel: ovl_make_workdir), and
-   * are read back: another union may take them without a word and keep them to itself.
+   * Whether overlay xattrs can be written by the mounter (kernel: ovl_make_workdir), and can be
+   * read back: another union may accept them silently and hide them.
    *
-   * @returns 1 or 0; or -errno, where that can't be found out now
+   * @returns 1 or 0, or -errno after a temporary error
    */
   canSet(fd: number): Result {
     const set = this.set(fd, '', 'opaque', '0')
@@ -236,8 +238,8 @@ export class OverlayXattrs {
   }
 
   /**
-   * Marks a directory under which lower layers would show (kernel: ovl_set_opaque). Where no
-   * attribute can be written, by a file in it, as container layers have it.
+   * Makes a directory opaque (kernel: ovl_set_opaque). If the file system refuses the xattr, it
+   * creates the opaque file of container layers.
    */
   setOpaque(fd: number, name: ByteString): Result {
     const result = this.set(fd, name, 'opaque', 'y')
@@ -245,8 +247,8 @@ export class OverlayXattrs {
   }
 
   /**
-   * Lets the directory have whiteouts by xattr. The same mark says that it is opaque, which it then
-   * stays.
+   * Allows whiteouts by xattr in the directory. The same xattr holds the opaque flag, so an
+   * existing value is kept.
    */
   setXattrWhiteouts(fd: number): Result {
     const result = setxattrat(fd, '', this.names.opaque, Buffer.from('x'), XATTR_CREATE)
@@ -254,8 +256,8 @@ export class OverlayXattrs {
   }
 
   /**
-   * Whether an xattr name is the union's own and not to be shown. Escaped names
-   * (`overlay.overlay.X`, kernel: ovl_is_escaped_xattr) are a user's.
+   * Whether the xattr belongs to the union and is hidden from callers. Escaped names
+   * (`overlay.overlay.X`, kernel: ovl_is_escaped_xattr) belong to callers.
    */
   isPrivate(attr: ByteString): boolean {
     return attr.startsWith(this.names.prefix) && !this.isEscaped(attr)
@@ -266,14 +268,14 @@ export class OverlayXattrs {
   }
 
   /**
-   * Whether an attribute of the root would tell the next mount that marks have other names
+   * Whether this xattr on the root would make the next mount choose the other infix
    * (choose-xattr-names.ts).
    */
   changesInfix(attr: ByteString): boolean {
     return this.infix === 'overlay.' && /^(?:trusted|user)\.tsoverlay\./.test(attr)
   }
 
-  /** What a user's name is stored as: `PREFIX X` becomes `PREFIX overlay. X`. */
+  /** The stored name of a caller's xattr: `PREFIX X` becomes `PREFIX overlay. X`. */
   escape(attr: ByteString): ByteString {
     return attr.startsWith(this.names.prefix)
       ? this.names.prefix + 'overlay.' + attr.slice(this.names.prefix.length)
@@ -296,7 +298,8 @@ function readValue(
   let buffer = smallValue
   let n = getxattrat(fd, name, attr, buffer)
   if (n === -E.ERANGE) n = getxattrat(fd, name, attr, (buffer = wholeValue))
-  // `user.` attributes take the right to read; a lower object's mode is not touched for it.
+  // Reading `user.` xattrs requires read permission. The mode of a lower object is never changed
+  // for that.
   if (n === -E.EACCES && !lower) {
     buffer = wholeValue
     n = withOwnerAccess(fd, name, OWNER_READ, () => getxattrat(fd, name, attr, wholeValue))
@@ -311,11 +314,11 @@ function hasAttribute(fd: number, name: ByteString, attr: ByteString): Result {
   return none || result === -E.EPERM ? 0 : result
 }
 
-/** 0, or an error which means that there is no such attribute, or there are none at all. */
+/** Success with an empty result, or an error that means "no such xattr" or "no xattrs here". */
 const isNone = (result: Result): boolean =>
   result === 0 || result === -E.ENODATA || result === -E.EOPNOTSUPP || result === -E.ENOSYS
 
-/** Errors of setxattr which mean that the file system will never take this one. */
+/** Errors of setxattr(2) that mean that the file system never accepts this xattr. */
 export function isXattrRefusal(result: Result): boolean {
   return result === -E.EOPNOTSUPP || result === -E.EPERM || result === -E.ENOSYS
 }

@@ -1,15 +1,15 @@
 /**
- * Which real object a node stands for, or a real directory. The kernel decides by the owner and the
- * mode that it was told of a node who may do what; the server then finds the object by its name.
- * Whoever may write to the directory that has the name can put another object there in the
- * meantime, one that belongs to somebody else. So what is opened, read or changed for a node is the
- * object whose attributes were told, or the request fails with ESTALE: the kernel then looks the
- * name up again.
+ * The identity of the real object that a node or a real directory stands for. The kernel checks
+ * permissions against the owner and the mode that the server reported for a node. The server finds
+ * the object by name. A user with write access to the directory can give the name to another user's
+ * object in the meantime. So every open, read or change for a node verifies that the object has the
+ * reported identity, and fails with ESTALE otherwise. The kernel then repeats the lookup.
  *
- * A number means nothing without its device: a layer may hold several, as subvolumes of btrfs are,
- * and the file systems below another union. And it may be used again once its inode is gone, so the
- * time of birth counts as well. Not where the layer lies in another union, or a server shows it: a
- * file that is copied up there is born anew, by a change of this union, too.
+ * An inode number is only unique on its device. A layer may span several devices: btrfs subvolumes,
+ * or the file systems below another union. An inode number may be reused after its inode is gone,
+ * so the identity includes the birth time. The birth time does not count if the layer lies in
+ * another union or on a FUSE server: a copy-up there gives the file a new birth time, even if this
+ * union caused the copy-up.
  */
 
 import { fstatx } from '../../sys/at.js'
@@ -17,24 +17,27 @@ import { STATX_BTIME } from '../../sys/constants.js'
 import { Stat, type Ino, type Statx } from '../../sys/stat.js'
 
 export interface Identity {
-  /** The inode number in its layer. 0: not known, so anything will do. */
+  /** The inode number in its layer. 0: unknown, and every object matches. */
   real: Ino
   /**
-   * 31 bits that stand for the device and the time of birth, and then 1; or for the device alone,
-   * and then 0.
+   * Bit 0 set: a 31-bit hash of the device and the birth time. Bit 0 clear: a hash of the device
+   * only.
    */
   birth: number
 }
 
-/** What of a layer says how its objects are told apart. */
+/** The properties of a layer that determine how its objects are identified. */
 export interface LayerNumbering {
   /** st_dev of its root. */
   readonly dev: number
-  /** An object keeps its time of birth as long as it is there. */
+  /** The birth time of an object never changes. */
   readonly keepsBirthTimes: boolean
 }
 
-/** The finder's key of an inode: its number, with the device where that is not the layer's. */
+/**
+ * The key of an inode in the node table: its number, prefixed with the device if that is not the
+ * layer's.
+ */
 export type InodeKey = Ino | string
 
 const birthTimeHash = ({ words }: Statx): number =>
@@ -43,19 +46,19 @@ const birthTimeHash = ({ words }: Statx): number =>
 const deviceHash = (words: Uint32Array): number =>
   Math.imul(words[35]!, 0x85ebca6b) ^ Math.imul(words[34]!, 0xc2b2ae35)
 
-/** What tells an object from others with its number. */
+/** Distinguishes an object from others with the same inode number. */
 export const birthHash = (st: Statx, layer: LayerNumbering | null): number =>
   (st.mask & STATX_BTIME) !== 0 && layer?.keepsBirthTimes !== false
     ? birthTimeHash(st)
     : deviceHash(st.words) << 1
 
-/** `it` stands for the object of the layer whose attributes were just read. */
+/** Sets the identity of `it` to that of the object whose attributes are in `st`. */
 export function identify(it: Identity, st: Statx, layer: LayerNumbering | null): void {
   it.real = st.ino
   it.birth = birthHash(st, layer)
 }
 
-/** Whether attributes that were just read are those of the object that `it` stands for. */
+/** Whether `st` holds the attributes of the object that `it` stands for. */
 export function isSame(it: Identity, st: Statx): boolean {
   if (it.real === 0) return true
   if (it.real !== st.ino) return false
@@ -68,8 +71,8 @@ export const upperKey = (st: Stat, layer: LayerNumbering): InodeKey =>
   st.dev === layer.dev ? st.ino : `${st.dev}:${st.ino}`
 
 /**
- * The key of an inode of a lower layer. A server may show one number for several files: there they
- * must be alike, too.
+ * The key of an inode of a lower layer. A FUSE server may report the same inode number for several
+ * files, so the key of such a layer includes the size and the times.
  */
 export const lowerKey = (st: Stat, layer: LayerNumbering): InodeKey =>
   layer.keepsBirthTimes
@@ -78,6 +81,6 @@ export const lowerKey = (st: Stat, layer: LayerNumbering): InodeKey =>
 
 const scratch = new Stat()
 
-/** Whether a descriptor is one of the object. */
+/** Whether the descriptor refers to the object. */
 export const refersTo = (fd: number, it: Identity): boolean =>
   fstatx(fd, scratch) >= 0 && isSame(it, scratch)

@@ -1,7 +1,4 @@
-/**
- * What `overlay.redirect` of an object says, checked: nothing else may get where names of layers
- * are expected.
- */
+/** Reads and validates the redirect xattr. Only a valid value may be used as names in a layer. */
 
 import { E } from '../../sys/errno.js'
 import type { Layer } from './layer.js'
@@ -10,8 +7,8 @@ import { trusts } from './trust.js'
 import type { LayerContext } from './context.js'
 
 /**
- * Whether it is a name or an absolute path of names (kernel: ovl_get_redirect_xattr, and what its
- * lookup refuses).
+ * Whether the value is a single name or an absolute path (kernel: ovl_get_redirect_xattr, and the
+ * names that its lookup refuses).
  *
  * @returns 0, -EINVAL, or -EACCES for `.` and `..`
  */
@@ -19,16 +16,16 @@ export function checkRedirect(value: ByteString): Result {
   const [first, ...rest] = value.split('/')
   const names = first === '' ? rest : [first, ...rest]
   if ((first !== '' && rest.length > 0) || names.length === 0) return -E.EINVAL
-  // A system call that is told a name takes what is before a NUL.
+  // A system call reads a name up to the first NUL.
   if (names.includes('') || value.includes('\0')) return -E.EINVAL
   return names.includes('.') || names.includes('..') ? -E.EACCES : 0
 }
 
 /**
- * The redirect of (fd, name), '' for none.
+ * The redirect of (fd, name), '' if there is none.
  *
- * @returns -EINVAL or -EACCES for one that is no name and no path; -EPERM for one that is not to be
- *   followed
+ * @returns -EINVAL or -EACCES if the value is neither a name nor a path; -EPERM if the redirect
+ *   must not be followed
  */
 export function readRedirect(
   u: LayerContext,
@@ -39,7 +36,7 @@ export function readRedirect(
   const raw = layer.xattrs.value(fd, name, 'redirect', !layer.isUpper)
   if (typeof raw === 'number') return raw
   if (raw === null) return ''
-  // To the kernel a NUL ends it.
+  // The kernel reads the value up to the first NUL.
   const [value = ''] = raw.split('\0', 1)
   const checked = checkRedirect(value)
   if (checked === -E.EINVAL) return checked

@@ -1,4 +1,4 @@
-/** Paths that `overlay.redirect` names, in the layers below. Analogous to fs/overlayfs/namei.c. */
+/** Follows redirect paths in lower layers. Corresponds to fs/overlayfs/namei.c. */
 
 import { Stat, type Ino } from '../../sys/stat.js'
 import { lookupInDirectory, directoryXattrs, Found, readDirectoryXattrs } from './lookup-layer.js'
@@ -10,9 +10,9 @@ import { shownIno, type LayerContext } from './context.js'
 const scratch = new Stat()
 
 /**
- * Adds to `dirs` the directories that an absolute redirect leads to in the layers below `above`.
+ * Appends to `dirs` the directories that an absolute redirect leads to in the layers below `above`.
  *
- * @returns the inode number of the first of them as it is shown, or null where none was found
+ * @returns the shown inode number of the first of them, or null if none was found
  */
 export function followRedirect(
   u: LayerContext,
@@ -38,8 +38,8 @@ export function followRedirect(
 /**
  * Walks a path of directories down from a layer's root (kernel: ovl_lookup_layer).
  *
- * @returns the directory, or null; whether it ends here; and the path by which the layers below
- *   know it, which redirects on the way may have changed
+ * @returns the directory, or null; whether lower layers are hidden; and the path in the layers
+ *   below, which redirects on the way may have changed
  */
 export function walk(
   u: LayerContext,
@@ -61,8 +61,7 @@ export function walk(
     else if (redirect !== '') {
       const rest = path.slice(i + 1)
       const absolute = redirect.startsWith('/')
-      // It leads to another place below, past an opaque directory on the way (kernel:
-      // ovl_check_redirect).
+      // An absolute redirect leaves the opaque directories on the way (kernel: ovl_check_redirect).
       if (absolute) stop = false
       const above = absolute ? [] : below.slice(0, below.length - rest.length - 1)
       below = [...above, ...redirect.split('/').filter(step => step !== ''), ...rest]

@@ -1,11 +1,11 @@
-/** Errors of a mount that more than one file finds. */
+/** Mount errors that several files report. */
 
 import { MountError } from '../../errors.js'
 import { errnoMessage, errnoName } from '../../sys/errno.js'
 import type { Layer } from './layer.js'
 import type { Result } from '../ops.js'
 
-/** What to do about an error of a change in the workdir. */
+/** A hint for the user after a failed change in the workdir. */
 const remedy = (code: string): string => {
   switch (code) {
     case 'ENOSPC':
@@ -30,7 +30,10 @@ export function workdirError(path: string | undefined, result: Result): MountErr
   )
 }
 
-/** A root of which not all can be read may hide everything below, or be on another file system. */
+/**
+ * If the root of a layer can't be fully read, it may hide everything below, or be on another file
+ * system.
+ */
 export function rootError(
   { path, isUpper }: Pick<Layer, 'path' | 'isUpper'>,
   result: Result,

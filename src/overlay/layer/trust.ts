@@ -1,9 +1,9 @@
 /**
- * Whether a mark is believed that says where to go on in lower layers: `overlay.redirect` and
- * `overlay.metacopy`. Who writes one leads the union past the permissions of the directories on the
- * way. `trusted.` attributes take CAP_SYS_ADMIN; `user.` ones can be set by whoever may write to
- * the object. Kernel overlayfs follows none of those (params.c:ovl_fs_params_verify). SEMANTICS.md
- * has the whole rule.
+ * Decides whether to trust the xattrs that lead into lower layers: the redirect xattr and the
+ * metacopy xattr. A user that can write them leads the union past the permissions of the
+ * directories on the way. `trusted.` xattrs require CAP_SYS_ADMIN. `user.` xattrs can be set by
+ * every user with write access to the object. Kernel overlayfs follows none of the latter
+ * (params.c:ovl_fs_params_verify). SEMANTICS.md has the whole rule.
  */
 
 import { openat, statxat, fstatx } from '../../sys/at.js'
@@ -25,14 +25,14 @@ import { Stat } from '../../sys/stat.js'
 import type { ByteString } from '../ops.js'
 
 /**
- * Whose `redirect` and `metacopy` are believed. `all`: whoever wrote them could do as much without,
- * or gains nothing. `own`: those of objects that belong to the mounter. `none`.
+ * `all`: the authors could do the same without the xattrs, or gain nothing. `own`: only the xattrs
+ * of objects that belong to the mounter are trusted. `none`: no xattr is trusted.
  */
 export type Trust = 'all' | 'own' | 'none'
 
 /**
- * Whether this process may do more than an ordinary user of the whole system: what it believes, it
- * does for others.
+ * Whether this process has more rights than an ordinary user of the whole system. Other users would
+ * profit from every xattr that it trusts.
  */
 export const isSystemRoot = (): boolean =>
   inInitialNamespace() &&
@@ -40,8 +40,8 @@ export const isSystemRoot = (): boolean =>
     [CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN].some(cap => hasCap(cap)))
 
 /**
- * @param userPrefix marks have the prefix `user.`
- * @param shared others than the mounter may use the mount (allow_other)
+ * @param userPrefix the overlay xattrs have the prefix `user.`
+ * @param shared users other than the mounter may use the mount (allow_other)
  */
 export function trustFor(userPrefix: boolean, shared: boolean): Trust {
   if (!userPrefix) return 'all'
@@ -54,7 +54,7 @@ const STICKY = 0o1000
 const OTHERS_WRITE = 0o022
 
 /**
- * Whether a redirect or a metadata copy is believed that (fd, name) says; '' is what `fd` itself
+ * Whether to trust the redirect or metacopy xattr of (fd, name). '' means the object that `fd`
  * refers to.
  */
 export function trusts(trust: Trust, fd: number, name: ByteString): boolean {
@@ -62,8 +62,8 @@ export function trusts(trust: Trust, fd: number, name: ByteString): boolean {
 }
 
 /**
- * Whether nobody but the mounter could have set a `user.` attribute. In a user namespace its root
- * is the owner of what belongs to any of its users: all of them are his.
+ * Whether only the mounter could have set a `user.` xattr. In a user namespace, its root owns the
+ * objects of all mapped users, so they all count as the mounter's.
  */
 function onlyMounterWrites(fd: number, name: ByteString): boolean {
   if ((name === '' ? fstatx(fd, st) : statxat(fd, name, st)) < 0) return false
@@ -72,8 +72,8 @@ function onlyMounterWrites(fd: number, name: ByteString): boolean {
   if (inInitialNamespace()) return st.uid === geteuid() && !othersWrite(st)
   if (st.uid === geteuid()) return true
   if (!hasCap(CAP_FOWNER)) return false
-  // An owner that the namespace does not know is shown as one that it may know: the kernel tells
-  // them apart here.
+  // stat(2) shows an unmapped owner as the overflow id, which may be mapped as well. O_NOATIME
+  // distinguishes them: the kernel allows it only if it knows the owner (inode_owner_or_capable).
   const own = openat(fd, name || '.', O_RDONLY | O_NOATIME | O_NONBLOCK)
   if (own < 0) return false
   close(own)
@@ -81,9 +81,9 @@ function onlyMounterWrites(fd: number, name: ByteString): boolean {
 }
 
 /**
- * Whether others than the owner may write to an object, and so set `user.` attributes of it: of a
- * directory with the sticky bit only the owner may (fs/xattr.c:xattr_permission). An ACL shows in
- * the bits of the group.
+ * Whether users other than the owner may write to an object, and so may set its `user.` xattrs. On
+ * a directory with the sticky bit only the owner may do so (fs/xattr.c:xattr_permission). The group
+ * bits of the mode include the mask of an ACL.
  */
 export const othersWrite = ({ mode }: Pick<Stat, 'mode'>): boolean =>
   (mode & OTHERS_WRITE) !== 0 && ((mode & S_IFMT) !== S_IFDIR || (mode & STICKY) === 0)

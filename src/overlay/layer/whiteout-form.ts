@@ -1,4 +1,4 @@
-/** Which form of whiteout can be written in an upper layer. */
+/** Finds the form of whiteout that can be written in an upper layer. */
 
 import { mknodat, statxat, unlinkat } from '../../sys/at.js'
 import { S_IFCHR } from '../../sys/constants.js'
@@ -15,7 +15,7 @@ const PROBE = '#probe'
 const probed = new Stat()
 
 /**
- * Whether `make` makes something that looks as it should: 1 or 0, or -errno. It is taken away
+ * Whether `make` creates an object that satisfies `check`: 1 or 0, or -errno. The object is removed
  * again.
  */
 function canCreate(fd: number, name: ByteString, make: () => Result, check: () => boolean): Result {
@@ -28,9 +28,9 @@ function canCreate(fd: number, name: ByteString, make: () => Result, check: () =
 }
 
 /**
- * The first form of whiteout that can be written and is read back. In another union no device 0/0
- * can be made, since it would be a whiteout there (kernel: ovl_mknod), nor in some of them a name
- * that begins with `.wh.`.
+ * Chooses the first form of whiteout that can be written and read back. In another union no device
+ * 0/0 can be created, because it would be a whiteout there (kernel: ovl_mknod). Some unions also
+ * refuse names that begin with `.wh.`.
  *
  * @returns the form, or -errno
  */
@@ -39,22 +39,22 @@ export function chooseForm(
   xattrs: OverlayXattrs,
   log: Logger,
 ): Exclude<WhiteoutForm, 'auto'> | Result {
-  // The union below, when there is one, takes the other forms for its own.
+  // A union below would interpret the other forms as its own whiteouts.
   if (xattrs.infix === 'tsoverlay.') return 'xattr'
   const device = (): Result => mknodat(fd, PROBE, S_IFCHR, 0, 0)
-  const devices = canCreate(fd, PROBE, device, () => probed.isWhiteout)
-  if (devices !== 0) return devices < 0 ? devices : 'char'
-  const attributes = xattrs.canSet(fd)
-  if (attributes !== 0) return attributes < 0 ? attributes : 'xattr'
-  const mark = DOT_WHITEOUT + PROBE
-  const create = (): Result => createMarkerFile(fd, mark)
-  const marked = canCreate(fd, mark, create, () => true)
-  if (marked !== 0) return marked < 0 ? marked : 'wh'
+  const deviceResult = canCreate(fd, PROBE, device, () => probed.isWhiteout)
+  if (deviceResult !== 0) return deviceResult < 0 ? deviceResult : 'char'
+  const xattrResult = xattrs.canSet(fd)
+  if (xattrResult !== 0) return xattrResult < 0 ? xattrResult : 'xattr'
+  const marker = DOT_WHITEOUT + PROBE
+  const create = (): Result => createMarkerFile(fd, marker)
+  const fileResult = canCreate(fd, marker, create, () => true)
+  if (fileResult !== 0) return fileResult < 0 ? fileResult : 'wh'
   log.warn(
     {},
-    'no form of whiteout can be written here: what a lower layer has can be changed, but not deleted or renamed',
+    'no form of whiteout can be written here: objects of lower layers can be changed, but not deleted or renamed',
   )
-  // It fails before anything is changed; RENAME_WHITEOUT would leave a hole that shows what lies
-  // below.
+  // The xattr form fails before anything is changed. RENAME_WHITEOUT would remove the name without
+  // a whiteout, and the lower object would appear.
   return 'xattr'
 }

@@ -1,4 +1,4 @@
-/** Recognising whiteouts and opaque directories, in all the forms that layers come with. */
+/** Recognises whiteouts and opaque directories in all the forms that layers contain. */
 
 import { fstatx, renameat2, statxat } from '../../sys/at.js'
 import { RENAME_EXCHANGE, S_IFMT, S_IFREG } from '../../sys/constants.js'
@@ -16,22 +16,23 @@ import type { LayerContext } from './context.js'
 export const DOT_WHITEOUT = '.wh.'
 /** NAME_MAX - strlen(".wh.") */
 const MAX_HIDDEN_NAME = 251
-/** So many single probes in a directory, then it is read whole. */
+/** After this number of single probes, the directory is listed as a whole. */
 const MAX_PROBES = 12
 
 const probe = new Stat()
 
 /**
- * Whether a name is one of the marks' own; such names exist in the union where they hide nothing
- * (`isActiveDotWhiteout`).
+ * Whether a name has the form of a `.wh.` whiteout. Such a name is visible in the union if it is
+ * not an active whiteout (`isActiveDotWhiteout`).
  */
 export function isDotWhiteoutName(name: ByteString): boolean {
   return name.startsWith(DOT_WHITEOUT)
 }
 
 /**
- * Whether a name that begins with `.wh.` is there and says that another one is deleted. It does not
- * where it was made through a union, which has marked the object, or is itself a whiteout.
+ * Whether (fd, name), a name that begins with `.wh.`, exists and hides another name. It hides
+ * nothing if a union created it, which then has set the ordinary xattr, or if it is itself a
+ * whiteout.
  *
  * @param lower it is in a lower layer
  * @returns 1 or 0, or -errno
@@ -42,31 +43,32 @@ export function isActiveDotWhiteout(
   fd: number,
   name: ByteString,
 ): Result {
-  const there = existence(statxat(fd, name, probe))
-  if (there <= 0 || probe.isWhiteout) return Math.min(there, 0)
+  const exists = existence(statxat(fd, name, probe))
+  if (exists <= 0 || probe.isWhiteout) return Math.min(exists, 0)
   const bits = u.xattrs.read(fd, name, lower)
   if (bits < 0) return bits
   return (bits & (XattrBit.ORDINARY | XattrBit.WHITEOUT)) === 0 ? 1 : 0
 }
 
 /**
- * Whether a union that writes can have names that begin with `.wh.`: not where its own whiteouts
- * have them.
+ * Whether callers may create names that begin with `.wh.`: not if the union's own whiteouts have
+ * such names.
  */
 export const allowsDotNames = (u: LayerContext): boolean =>
   u.workdir !== null && u.workdir.form !== 'wh'
 
 /**
- * Marks an object as one whose name hides nothing, before it gets a name that begins with `.wh.`.
+ * Sets the ordinary xattr on an object, before it gets a name that begins with `.wh.`. The name
+ * then hides nothing.
  *
- * @returns 0, or -EINVAL where it can't be marked
+ * @returns 0, or -EINVAL if the file system refuses the xattr
  */
 export function setOrdinary(u: Pick<LayerContext, 'xattrs'>, fd: number, name: ByteString): Result {
   const result = u.xattrs.set(fd, name, 'ordinary', 'y')
   return isXattrRefusal(result) ? -E.EINVAL : result
 }
 
-/** Whether the directory has `.wh.NAME`: 1 or 0, or -errno. `fd` is the directory's. */
+/** Whether the directory has `.wh.NAME`: 1 or 0, or -errno. `fd` is the directory's descriptor. */
 export function hasDotWhiteout(
   u: LayerContext,
   dir: RealDir,
@@ -80,7 +82,10 @@ export function hasDotWhiteout(
   return isActiveDotWhiteout(dir.layer, !dir.layer.isUpper, fd, DOT_WHITEOUT + name)
 }
 
-/** What cannot be there, or is kept from whoever asks, counts as not there. */
+/**
+ * Errors that mean that the object can't exist, or that this process may not see it, count as "does
+ * not exist".
+ */
 function existence(result: Result): Result {
   if (result >= 0) return 1
   const none = result === -E.ENOENT || result === -E.ENOTDIR || result === -E.EACCES
@@ -98,7 +103,7 @@ function scanDotWhiteouts(u: LayerContext, dir: RealDir, fd: number): Set<ByteSt
     return true
   })
   if (result === -E.EACCES) {
-    // It may be searched, but not listed: each name is asked for.
+    // The directory may be searched, but not listed. Probe for each name from now on.
     dir.dotProbes = -Infinity
     return undefined
   }
@@ -110,10 +115,11 @@ function scanDotWhiteouts(u: LayerContext, dir: RealDir, fd: number): Set<ByteSt
 }
 
 /**
- * Whether a real object is a whiteout: char 0/0, or an empty regular file with `overlay.whiteout`.
- * Only who lists a directory goes by its mark `opaque=x`, as one that looks up a name has the
- * attributes at hand (kernel: ovl_path_is_whiteout). In the upper layer marks with the other prefix
- * are those of a union that has its upper layer in this one.
+ * Whether a real object is a whiteout: a character device 0/0, or an empty regular file with the
+ * whiteout xattr. A lookup has the attributes at hand and needs no `opaque=x` on the directory.
+ * Only a listing depends on that (kernel: ovl_path_is_whiteout). In the upper layer only the
+ * union's own prefix counts: xattrs with the other prefix belong to a union whose upper layer lies
+ * in this union.
  *
  * @param st its attributes
  * @param lower it is in a lower layer
@@ -132,8 +138,9 @@ export function isWhiteout(
 }
 
 /**
- * A whiteout and something else change places. The whiteout is named first: fuse-overlayfs, as the
- * file system of an upper layer, takes no directory there where the other one is a hard link.
+ * Exchanges a whiteout with another object. The whiteout must be the first argument: fuse-overlayfs
+ * as the file system of the upper layer refuses a directory there if the other object is a hard
+ * link.
  */
 export const exchangeWhiteout = (
   fd: number,
@@ -146,22 +153,22 @@ const STICKY = 0o1000
 const directory = new Stat()
 
 /**
- * Whether a mark counts that hides what is merged with a directory: where its owner could have
- * moved that directory, or what is in it, away. In a directory with the sticky bit others can make
- * names, but not take away those of others.
+ * Whether a `.wh.` file may hide the lower contents of a directory. Its owner must be a user that
+ * could have moved that directory or its contents away. In a directory with the sticky bit, other
+ * users can create names but can't remove each other's names.
  *
- * @param mark its attributes
- * @param within those of the directory that the mark is in
- * @param hidden the owner of the directory that it hides the rest of
+ * @param file the attributes of the `.wh.` file
+ * @param within the attributes of the directory that contains the `.wh.` file
+ * @param hidden the owner of the directory whose lower contents it hides
  */
-function mayHide(mark: Stat, within: Stat, hidden: number): boolean {
+function mayHide(file: Stat, within: Stat, hidden: number): boolean {
   if ((within.mode & STICKY) === 0) return true
-  return [0, geteuid(), within.uid, hidden].includes(mark.uid)
+  return [0, geteuid(), within.uid, hidden].includes(file.uid)
 }
 
 /**
- * Whether the directory (fd, name) holds the mark `.wh..wh..opq`: 1 or 0, or -errno. `fd` is its
- * parent's.
+ * Whether the directory (fd, name) contains the opaque file `.wh..wh..opq`: 1 or 0, or -errno. `fd`
+ * is the parent's descriptor.
  */
 export function hasOpaqueFile(
   u: Pick<LayerContext, 'xattrs'>,
@@ -169,11 +176,11 @@ export function hasOpaqueFile(
   fd: number,
   name: ByteString,
 ): Result {
-  const mark = openOpaqueFile(fd, name)
-  if (mark < 0) return existence(mark)
-  const stated = fstatx(mark, probe)
-  const bits = stated < 0 ? stated : u.xattrs.read(mark, '', lower)
-  close(mark)
+  const opaqueFd = openOpaqueFile(fd, name)
+  if (opaqueFd < 0) return existence(opaqueFd)
+  const stated = fstatx(opaqueFd, probe)
+  const bits = stated < 0 ? stated : u.xattrs.read(opaqueFd, '', lower)
+  close(opaqueFd)
   if (bits < 0) return bits
   if (probe.isWhiteout || (bits & (XattrBit.ORDINARY | XattrBit.WHITEOUT)) !== 0) return 0
   const within = statxat(fd, name, directory)
@@ -181,8 +188,8 @@ export function hasOpaqueFile(
 }
 
 /**
- * Whether the directory NAME, which is there, has a `.wh.NAME` beside it, which hides what lower
- * layers have of it: 1 or 0, or -errno.
+ * Whether the existing directory NAME has a `.wh.NAME` beside it, which hides the lower contents of
+ * NAME: 1 or 0, or -errno.
  */
 export function isHiddenByDotWhiteout(
   u: LayerContext,

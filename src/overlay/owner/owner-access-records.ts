@@ -42,7 +42,7 @@ import type { ByteString, Result } from '../ops.js'
 import { removeTree } from '../../sys/real-dir.js'
 
 /** What a record's name begins with. */
-export const RECORD_PREFIX = '#during.'
+export const RECORD_PREFIX = '#lent.'
 
 /** The directories of a union that may lend: upper layer, workdir and `workdir/work`, open. */
 export interface RecordDirs {
