@@ -56,7 +56,7 @@ Examples:
   tsoverlay umount /mnt/m
   tsoverlay mount --help
 
-Without a command, as fuse-overlayfs and as mount(8) calls it, which is the same as mount:
+Without a command, as fuse-overlayfs and mount(8) use it (the same as mount):
   tsoverlay [-f] [-d | --debug] -o OPTIONS [SOURCE] MOUNTPOINT
   mount -t fuse.tsoverlay none /mnt/m -o lowerdir=/a:/b,upperdir=/u,workdir=/w`,
     )
@@ -78,13 +78,17 @@ Without a command, as fuse-overlayfs and as mount(8) calls it, which is the same
     .command('umount')
     .alias('unmount')
     .description('Unmount unions, and wait until their layers are closed.')
-    .addArgument(new Argument('[mountpoint...]', 'the directories they are mounted on'))
-    .option('-l, --lazy', 'detach what is busy, too; open files go on working', false)
-    .option('-a, --all', 'all that `tsoverlay ls` shows; each is named when it is unmounted', false)
+    .addArgument(new Argument('[mountpoint...]', 'the directories that they are mounted on'))
+    .option('-l, --lazy', 'also detach busy mounts; open files keep working', false)
+    .option(
+      '-a, --all',
+      'all mounts that `tsoverlay ls` shows; print the name of each unmounted one',
+      false,
+    )
     .addHelpText(
       'after',
       `
-After one that can't be unmounted it goes on with the others; the exit status is that of the worst.
+If a mount can't be unmounted the command continues with the others and returns the highest exit status.
 
 Examples:
   tsoverlay umount /mnt/m

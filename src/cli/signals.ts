@@ -82,13 +82,13 @@ const unmountOrDetach = async ({ mount, log }: Attached): Promise<void> => {
   } catch (error) {
     log.warn(
       { error: messageOf(error) },
-      'not unmounted: to be taken out of the tree, and served until the last file is closed',
+      'not unmounted: detached from the tree, and served until the last file is closed',
     )
   }
   try {
     await mount.unmount({ lazy: true })
   } catch (error) {
-    log.error({ error: messageOf(error) }, "the mount can't be taken out of the tree")
+    log.error({ error: messageOf(error) }, "the mount can't be detached from the tree")
   }
 }
 
@@ -103,7 +103,7 @@ const abort = (which: readonly Attached[], log: Logger): void => {
       writeFileSync(`/sys/fs/fuse/connections/${device?.split(':')[1]}/abort`, '1')
     setTimeout(killSelf, ABORT_MS).unref()
   } catch {
-    log.warn({}, 'no way to abort the connection but to be killed (fusectl is not mounted)')
+    log.warn({}, "the connection can't be aborted (fusectl is not mounted): the server is killed")
     killSelf()
   }
 }

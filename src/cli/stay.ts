@@ -226,9 +226,9 @@ const mountFor = async (
   { served, report, thread }: MountContext,
 ): Promise<MountedForClient | string | number> => {
   const parsed = readCall(invocation.name, invocation.args, invocation.env)
-  if (parsed.kind !== 'run') return 'it asks for no mount'
+  if (parsed.kind !== 'run') return 'it does not ask for a mount'
   const command = readMountCommand(parsed.args)
-  if (command === undefined) return 'it asks for no mount'
+  if (command === undefined) return 'it does not ask for a mount'
   if (command.foreground || command.ownServer || command.transport !== 'kernel')
     return 'it asks for a server of its own'
   for (const note of parsed.notes) report(note)
@@ -247,7 +247,7 @@ const mountFor = async (
     const paths = pathsOf(request)
     const why = whyOwn(paths, machine)
     if (why !== undefined) return why
-    if (logMayWait(request)) return 'its log is no file'
+    if (logMayWait(request)) return 'its log is not a regular file'
     const candidate = { paths, mountpoint: realPathOrSelf(request.mountpoint), machine }
     const pendingReason = whyOwnAmongPending(candidate)
     if (pendingReason !== undefined) return pendingReason
@@ -264,7 +264,7 @@ const mountFor = async (
     const { log } = logs
     if (!client.isWaiting()) {
       logs.end()
-      return 'it does not wait any more'
+      return 'it has stopped waiting'
     }
     const mount = await startMount({
       ...startOptionsOf(request, logs),

@@ -247,11 +247,11 @@ class Walk {
     if (name.startsWith('loop')) {
       const file = textOf(`${directory}/loop/backing_file`)
       if (file === undefined || !file.startsWith('/') || file.endsWith(' (deleted)'))
-        return `${about}, in a file that can't be told`
+        return `${about}, in an unknown file`
       const why = this.whyNot(file, level + 1)
       // If the file's mount was detached, or belongs to another root directory, the kernel shows a
       // path that does not lead to the file here.
-      if (why === undefined && !isFile(file)) return `${about}, in a file that can't be told`
+      if (why === undefined && !isFile(file)) return `${about}, in an unknown file`
       return why === undefined ? undefined : `${about}, in ${file}, which ${why}`
     }
     if (name.startsWith('dm-') || name.startsWith('md')) {

@@ -113,11 +113,12 @@ export class Resident {
    */
   static start(options: ResidentOptions, mounts: readonly Hosted[] = []): Resident | string {
     const directory = serverDirectory()
-    if (directory === undefined) return "there is no directory that is this user's alone"
+    if (directory === undefined) return 'no directory is private to this user'
     const script = launcherScript()
     const identity = identityOf('self')
-    if (script === undefined || identity === undefined) return '/proc or the launcher is missing'
-    if (!filtersAreShared(identity)) return 'it has seccomp filters that process 1 has not'
+    if (script === undefined || identity === undefined)
+      return '/proc or the launcher script is missing'
+    if (!filtersAreShared(identity)) return 'it has seccomp filters that process 1 does not have'
     const registration = Registration.create(directory, options.stays, options.unanswered)
     if (typeof registration === 'string') return registration
     return new Resident(options, identity, script, registration, mounts)
@@ -152,7 +153,7 @@ export class Resident {
     const refusal = this.#refusal(client)
     if (refusal !== undefined) return { kind: 'own', why: refusal }
     const invocation = client.invocation(this.#launcher)
-    if (invocation === undefined) return { kind: 'own', why: 'it does not run the launcher' }
+    if (invocation === undefined) return { kind: 'own', why: 'it does not run the launcher script' }
     this.#inProgress++
     this.#update()
     try {

@@ -152,7 +152,7 @@ test(t, 'a mount that lives on elsewhere', { skip: skipMounts }, async t => {
     const outcome = await tsoverlay('umount', f.merged)
     t.match(outcome, { status: 3, stdout: '' })
     t.match(outcome.stderr, `in the mount namespace of process ${other.pid} `)
-    t.match(outcome.stderr, `process ${server} goes on serving it`)
+    t.match(outcome.stderr, `process ${server} continues to serve it`)
     t.match(outcome.stderr, /^[^\n]+\n$/, 'one line')
     const again = await tsoverlay('mount', '-o', f.options, f.merged)
     t.match(again, { status: 32, stdout: '' })

@@ -126,7 +126,7 @@ test(t, "warnings in the background go to the system's log", { skip: noNamespace
   const mount = (more: string): string => `${program} mount ${more} -o '${f.options}' '${f.merged}'`
   const withLog = `${dev} ln -s "$1/log" "$1/dev/log"; ${cover};`
   t.match(await outcomeOf(inside(`${withLog} ${mount('')}; ${busy}`)), SILENT)
-  t.match(log.next(), /^<28>.*tsoverlay\[\d+\]: not unmounted: to be taken out of the tree/)
+  t.match(log.next(), /^<28>.*tsoverlay\[\d+\]: not unmounted: detached from the tree/)
   t.equal(log.next(), undefined)
 
   const umount = `${program} umount '${f.merged}'`

@@ -25,14 +25,14 @@ const readDelay = (text: string): number => {
 export const addInspectCommands = (program: Command, actions: InspectActions): void => {
   program
     .command('ls')
-    .description('List the unions that are mounted here, and what serves them.')
+    .description('List the unions in this mount namespace and their servers.')
     .addOption(new Option('--json', 'as JSON, an array').default(false))
     .addHelpText(
       'after',
       `
-Here is this mount namespace. What can't be told is "-", and null in JSON: another user's server is not looked into, and one that is
-stopped does not answer. MEMORY is that of the server (PSS), which all its MOUNTS share. White space and backslashes in
-paths are written as in /proc/self/mountinfo (\\040); as JSON they are themselves.
+An unknown value is "-", and null in JSON: the server of another user can't be inspected, and a stopped server does not answer.
+MEMORY is the server's memory (PSS), which all its MOUNTS share. White space and backslashes in paths are escaped as in
+/proc/self/mountinfo (\\040), but not in JSON.
 
 Examples:
   tsoverlay ls
@@ -41,8 +41,8 @@ Examples:
     .action((flags: { json: boolean }) => actions.ls(flags.json))
   program
     .command('stats')
-    .description('Tell what the server of a mount has counted since it was mounted.')
-    .addArgument(new Argument('<mountpoint>', 'the directory it is mounted on'))
+    .description('Print the counters of a mount.')
+    .addArgument(new Argument('<mountpoint>', 'the directory that it is mounted on'))
     .addOption(new Option('--json', 'as JSON').default(false))
     .addOption(
       new Option('--prometheus', "in Prometheus' text format").default(false).conflicts('json'),
@@ -50,9 +50,9 @@ Examples:
     .addHelpText(
       'after',
       `
-Counted are requests and errors, by operation; errors are answers such as "no such attribute", too. Besides: requests that wait for a
-job, files and directories that the server knows, open files, copy-ups and the bytes of the files that were copied up. How long
-requests take is not measured: a clock that is read for each would slow them down.
+The counters are requests and errors by operation; errors include answers such as "no such attribute". Others are requests that wait
+for a job, files and directories that the server has nodes for, open files, copy-ups, and the bytes of the copied files. The
+duration of requests is not measured, because reading a clock for each request would slow them down.
 
 Examples:
   tsoverlay stats /mnt/m
@@ -64,16 +64,16 @@ Examples:
     )
   program
     .command('which')
-    .description('Tell which layer serves a file of a union, from which path, and why.')
-    .addArgument(new Argument('<file>', 'a name below the mountpoint; it need not be there'))
+    .description('Print the layer and the path that serve a file of a union, and the reason.')
+    .addArgument(new Argument('<file>', 'a path below the mountpoint; it need not exist'))
     .addOption(new Option('--json', 'as JSON').default(false))
     .addHelpText(
       'after',
       `
-It tells what each layer has under the name: the file that serves it, a directory that is merged with others, a whiteout. Where the data of a
-file is elsewhere (metacopy), it tells where, and where a directory has another name in the layers below (redirect). Of a name that is not
-there it tells why; where a directory on the way is missing already, it tells about that. The exit status is then 32. The server is
-asked, so it has to be one's own, and can't be one of the transport fuse-native.
+The output shows what each layer has under the name: the file that serves it, a directory that is merged with others, or a whiteout. It
+also shows where the data of a metacopy file is, and the name of a redirected directory in the lower layers. If the name does not exist
+the output shows why, or describes the missing parent directory; the exit status is then 32. The command asks the server, so the server
+must belong to the same user, and must not use the transport fuse-native.
 
 Examples:
   tsoverlay which /mnt/m/file
@@ -82,22 +82,22 @@ Examples:
     .action((file: string, flags: { json: boolean }) => actions.which(file, flags.json))
   program
     .command('top')
-    .description('Show how busy the unions are that are mounted here, again and again.')
+    .description('Show the mounted unions and their request rates, and refresh the display.')
     .addOption(
-      new Option('-d, --delay <seconds>', 'how long from one look to the next')
+      new Option('-d, --delay <seconds>', 'time between two updates')
         .argParser(readDelay)
         .default(2),
     )
     .addOption(
-      new Option('--once', 'print it after one such time, and end; needs no terminal').default(
+      new Option('--once', 'print the values after one delay, and end; needs no terminal').default(
         false,
       ),
     )
     .addHelpText(
       'after',
       `
-Keys choose what the lines are sorted by: r requests per second, t requests in total, m memory, a age, p path. The space bar looks at once,
-q ends it. MEMORY is that of the server (PSS), which all its MOUNTS share.
+Keys select the sort order: r requests per second, t requests in total, m memory, a age, p path. The space bar updates at once, q ends
+the program. MEMORY is the server's memory (PSS), which all its MOUNTS share.
 
 Examples:
   tsoverlay top

@@ -36,67 +36,74 @@ export const addMountCommand = (
 ): void => {
   program
     .command('mount')
-    .description('Mount a union; return when it is live, and serve it in the background.')
+    .description('Mount a union and serve it in the background; return when the mount is live.')
     .addArgument(new Argument('<mountpoint>', 'the directory to mount on'))
     .addOption(
-      new Option('-o, --options <list>', 'mount options; several -o add up')
+      new Option('-o, --options <list>', 'mount options; may be given more than once')
         .argParser((list: string, before: string[]) => [...before, list])
         .default([], 'none'),
     )
     .option('-f, --foreground', 'serve in this process; end when the mount ends', false)
-    .option('-s, --sloppy', 'let mount options pass that are not known, with a line', false)
+    .option('-s, --sloppy', 'accept unknown mount options with a warning', false)
     // config/compat.ts adds this option if the program runs as mount(8)'s helper or as
     // fuse-overlayfs.
-    .addOption(new Option('--lenient', 'as fuse-overlayfs treats them').default(false).hideHelp())
+    .addOption(
+      new Option('--lenient', 'treat unknown options as fuse-overlayfs does')
+        .default(false)
+        .hideHelp(),
+    )
     .addOption(
       new Option(
         '--log-level <level>',
-        "the least to log (info; to the system's log: warn)",
+        'lowest level to log (default info; for the system log: warn)',
       ).choices(logLevels),
     )
     .option(
       '--log-file <file>',
-      "append log lines (JSON) to this file; else a server in the background tells the system's log",
+      'append log lines (JSON) to this file; the default of a background server is the system log',
     )
     .addOption(
-      new Option('--transport <kind>', 'the way to the kernel; fuse-native: by that npm package')
+      new Option('--transport <kind>', 'how to reach the kernel; fuse-native uses that npm package')
         .choices(['kernel', 'fuse-native'])
         .default('kernel'),
     )
-    .option('--own-server', 'a process that serves nothing else', false)
+    .option('--own-server', 'serve this mount in a process of its own', false)
     .addOption(
-      new Option('--linger <seconds>', 'how long a server that this starts stays without a mount')
+      new Option(
+        '--linger <seconds>',
+        'how long a server started by this command stays without a mount',
+      )
         .argParser(parseLinger)
         .default(DEFAULT_LINGER),
     )
     .addHelpText(
       'after',
       `
-Mount options (-o), separated by commas; \\: \\, \\\\ stand for the characters themselves:
+Mount options (-o), separated by commas; write \\: \\, \\\\ for the characters themselves:
   lowerdir=A:B:C         read-only layers, the top one first (required)
   upperdir=DIR           the writable layer; without it the union is read-only
   workdir=DIR            an empty directory on the file system of upperdir
   redirect_dir=MODE      on, off, follow, nofollow: renames of lower directories (off)
-  index=on|off           keep hard links whole over copy-up (on)
+  index=on|off           keep hard links across copy-up (on)
   userxattr              user.overlay.* attributes instead of trusted.overlay.*
-  whiteout=FORM          auto, char, xattr, wh: how deletions are written (auto)
-  volatile               never sync; the upper layer is lost by a crash
-  fsync=0|1              0: never sync, and leave no mark of that (1)
-  io=MODE                auto, passthrough, cached: how data travels (auto)
-  writeback=0|1          0: written data goes to the layer at once, in io=cached (1)
-  noopen                 open and close files without a message, in io=cached
-  max_write=BYTES        data in one write request, at most
-  timeout=SECONDS        how long the kernel may keep names and attributes
-  noxattrs=0|1           1: no extended attributes are shown or taken (0)
-  noacl                  no POSIX ACLs are shown, taken or enforced
-  static_nlink           every directory shows one link
-  allow_other            let other users in (default for root)
-  allow_root             as root: let nobody else in
+  whiteout=FORM          auto, char, xattr, wh: how deletions are recorded (auto)
+  volatile               never sync; a crash makes the upper layer unusable
+  fsync=0|1              0: never sync, and do not record that (1)
+  io=MODE                auto, passthrough, cached: the data mode (auto)
+  writeback=0|1          0: write data to the layer at once, in io=cached (1)
+  noopen                 open and close files without a request, in io=cached
+  max_write=BYTES        maximum data in one write request
+  timeout=SECONDS        how long the kernel may cache names and attributes
+  noxattrs=0|1           1: hide and refuse extended attributes (0)
+  noacl                  hide, refuse and do not enforce POSIX ACLs
+  static_nlink           show a link count of 1 for every directory
+  allow_other            allow access by other users (default for root)
+  allow_root             as root: allow access by root only
   fsname=NAME            the source shown in /proc/mounts
-  subtype=NAME           the type shown there, after "fuse."
+  subtype=NAME           the type shown in /proc/mounts, after "fuse."
   own_server             as --own-server, for fstab
   log_level=LEVEL, log_file=FILE   as --log-level and --log-file, for fstab
-  remount                change the flags (ro, rw, nosuid, ...) of the mount that is there
+  remount                change the flags (ro, rw, nosuid, ...) of an existing mount
   ro, nosuid, nodev, noexec, noatime, relatime, sync, ... and their opposites
 
 Examples:

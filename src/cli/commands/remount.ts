@@ -77,7 +77,7 @@ export const remount = (path: string, lists: readonly string[], onUnknown: OnUnk
     throw failure(
       mountpoint,
       'EROFS',
-      'the union was mounted without upperdir or read-only, and can only be mounted anew for writing',
+      'the union was mounted read-only or without upperdir; to write, unmount it and mount it again',
     )
   // The server has already set the atime flags on its private mount of the upper layer.
   if (atimeOf(flags) !== atimeOf(remountFlags(there.options, [])) && mayBecomeWritable(there))
@@ -92,7 +92,7 @@ export const remount = (path: string, lists: readonly string[], onUnknown: OnUnk
     r === -E.EBUSY
       ? 'a file is open for writing'
       : r === -E.EPERM
-        ? 'it takes the right to mount, as root has it'
+        ? 'it needs the right to mount, which root has'
         : errnoMessage(r)
   throw failure(mountpoint, errnoName(r), why)
 }

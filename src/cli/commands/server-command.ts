@@ -14,12 +14,12 @@ export interface ServerActions {
 export const addServerCommand = (program: Command, actions: ServerActions): void => {
   const server = program
     .command('server')
-    .description('The resident server, which serves the mounts of one user.')
+    .description('Control the resident server, which serves the mounts of one user.')
     .addHelpText(
       'after',
       `
-A mount in the background is served by the resident server of the same user, where there is one and it may; else it starts a server, which
-stays for further mounts (mount --linger).
+The resident server of the same user serves a background mount, if it runs and accepts the mount. Otherwise the mount starts a server,
+which stays for further mounts (mount --linger).
 
 Examples:
   tsoverlay server start
@@ -28,21 +28,21 @@ Examples:
     )
   server
     .command('start')
-    .description('Start one that has no mount yet, and return when it can be asked for mounts.')
+    .description('Start a server without a mount, and return when it accepts requests.')
     .addOption(
-      new Option('--linger <seconds>', 'how long it stays without a mount')
+      new Option('--linger <seconds>', 'how long the server stays without a mount')
         .argParser(parseLinger)
         .default(Infinity, 'until it is stopped'),
     )
     .action((flags: { linger: number }) => actions.start(flags.linger))
   server
     .command('stop')
-    .description('Have it unmount all that it serves, and wait for its end.')
+    .description('Unmount everything that the server serves, and wait until it has ended.')
     .action(() => actions.stop())
   server
     .command('status')
     .description(
-      'Tell whether it runs, and what it serves; the exit status is 3 where it does not.',
+      'Print whether the server runs and its mounts; the exit status is 3 if it does not run.',
     )
     .option('--json', 'as JSON', false)
     .action((flags: { json: boolean }) => actions.status(flags.json))

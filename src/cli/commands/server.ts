@@ -68,7 +68,7 @@ export const stopServer = async (): Promise<number> => {
     // The process id may have been reused.
     if (startOf(pid) !== start) return ExitCode.OK
     if (pidfdSignal(pidfd, SIGTERM) < 0 && !hasEnded(pidfd)) {
-      say(`tsoverlay: process ${pid} can't be told to end`)
+      say(`tsoverlay: process ${pid} can't be signalled`)
       return ExitCode.FAILED
     }
     for (const until = Date.now() + STOP_TIMEOUT_MS; Date.now() < until;) {
@@ -79,7 +79,7 @@ export const stopServer = async (): Promise<number> => {
     close(pidfd)
   }
   say(
-    `tsoverlay: process ${pid} has not ended within ${STOP_TIMEOUT_MS / 1000} seconds: a file of a mount is still open, or a task for the disk is under way`,
+    `tsoverlay: process ${pid} has not ended within ${STOP_TIMEOUT_MS / 1000} seconds: a file of a mount is still open, or a disk operation is in progress`,
   )
   return ExitCode.STILL_SERVED
 }

@@ -50,11 +50,13 @@ export const statsOf = async (path: string): Promise<MountStats> => {
   const server = mountedUnions().find(one => one.mount.id === mount.id)?.server
   const [pid] = server?.pids ?? []
   if (pid === undefined || server?.marker === undefined)
-    throw failure("no server of it can be seen: it is another user's, or no union of tsoverlay")
+    throw failure(
+      'its server is not visible: it belongs to another user, or the mount is no union of tsoverlay',
+    )
   const { marker } = server
   const counters = (await askCounters(pid, marker.questions, mount.device))?.[mount.device]
   if (counters?.['requests'] === undefined)
-    throw failure(`its server, process ${pid}, does not answer: it is stopped, or busy`)
+    throw failure(`its server, process ${pid}, does not answer: it is stopped or busy`)
   return readCounters(counters, { ...marker, mountpoint: mount.mountpoint, pid })
 }
 
@@ -163,7 +165,9 @@ export const asPrometheus = (stats: MountStats): string[] => {
     [mountpoint, stats.errors],
   ])
   add('waiting_requests', 'gauge', 'Requests that wait for a job.', [[mountpoint, stats.waiting]])
-  add('nodes', 'gauge', 'Files and directories that the server knows.', [[mountpoint, stats.nodes]])
+  add('nodes', 'gauge', 'Files and directories that the server has nodes for.', [
+    [mountpoint, stats.nodes],
+  ])
   add('open_files', 'gauge', 'Open files.', [[mountpoint, stats.openFiles]])
   add('copyups_total', 'counter', 'Files and directories that were copied up.', [
     [mountpoint, stats.copyUps],

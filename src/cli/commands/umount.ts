@@ -57,7 +57,7 @@ export const unmount = async (path: string, lazy: boolean, device?: string): Pro
   if (locations.length > 0) {
     const where = locations.map(describe).join(', and ')
     say(
-      `tsoverlay: ${mount.mountpoint} is unmounted, but the same mount is still there ${where}: process ${servers.join(', ')} goes on serving it and has the layers open`,
+      `tsoverlay: ${mount.mountpoint} is unmounted, but the same mount still exists ${where}: process ${servers.join(', ')} continues to serve it and has the layers open`,
     )
     return ExitCode.STILL_SERVED
   }
@@ -67,7 +67,7 @@ export const unmount = async (path: string, lazy: boolean, device?: string): Pro
   const left = servers.filter((_, i) => ended[i] === false)
   if (left.length === 0) return ExitCode.OK
   say(
-    `tsoverlay: ${mount.mountpoint} is unmounted, but process ${left.join(', ')} has not ended within ${CLOSE_TIMEOUT_MS / 1000} seconds and has the layers open: a file is still open, a task for the disk is under way, or the mount lives on in a mount namespace that can't be seen from here`,
+    `tsoverlay: ${mount.mountpoint} is unmounted, but process ${left.join(', ')} has not ended within ${CLOSE_TIMEOUT_MS / 1000} seconds and has the layers open: a file is still open, a disk operation is in progress, or the mount still exists in a mount namespace that is not visible here`,
   )
   return ExitCode.STILL_SERVED
 }
@@ -116,7 +116,7 @@ const throughSymlink = (path: string): string => {
 const failure = (path: string, errno: number): MountError =>
   new MountError(
     errno === E.EBUSY
-      ? `${path} is busy: a program has a file open or works in it; find it with: fuser -vm ${path} -- or detach the mount with: tsoverlay umount --lazy ${path}`
+      ? `${path} is busy: a program has an open file or its working directory there; find it with: fuser -vm ${path} -- or detach the mount with: tsoverlay umount --lazy ${path}`
       : errno === E.EPERM
         ? `${path}: no right to unmount; run as the user who mounted it, in the same namespace`
         : `${path} can't be unmounted: ${errnoMessage(errno)}`,

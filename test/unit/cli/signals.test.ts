@@ -64,7 +64,7 @@ const busy = (lazyFails: boolean): string[] =>
 t.test('a busy mount leaves the tree, and what then fails is said', async t => {
   const first = ['info: SIGTERM', 'unmount {}', 'warn: not unmounted', 'unmount {"lazy":true}']
   t.strictSame(busy(false), first)
-  t.strictSame(busy(true), [...first, "error: the mount can't be taken out of the tree"])
+  t.strictSame(busy(true), [...first, "error: the mount can't be detached from the tree"])
 })
 
 t.test('the second signal ends it at once, where nothing can be aborted', async t => {
