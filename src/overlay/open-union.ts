@@ -37,7 +37,7 @@ import { setDescriptorLimit } from './layer/descriptor-budget.js'
 import { chooseXattrNames, assignXattrNames, warnOfUserXattrs } from './layer/choose-xattr-names.js'
 import { IoPool } from './jobs/pool.js'
 import { Layer, directoryFds } from './layer/layer.js'
-import { Listings } from './namei/dir-cache.js'
+import { DirCache } from './namei/dir-cache.js'
 import { unregisterRecordDirs } from './owner/owner-access-records.js'
 import { lockReader, lockUpper } from '../host/lock.js'
 import { isXattrRefusal, XattrBit, OverlayXattrs } from './layer/overlay-xattrs.js'
@@ -163,7 +163,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const onTmpfs = upper !== null && statfs(upper.fd, fs) >= 0 && fs.type === TMPFS_MAGIC
   const fsCount = devs.length
   const { notifier } = deps
-  const listings = new Listings()
+  const dirCache = new DirCache()
   const pool = new IoPool(log)
   const losesNumbers = !canFindOrigins(lowers)
   const pendingMessages = { count: 0 }
@@ -172,7 +172,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     return result
   }
   const renumbered = (directory: Node): void => {
-    listings.drop(directory.id)
+    dirCache.drop(directory.id)
     const message = directory.lookups === 0 ? null : notifier.dropPages(directory.id)
     if (message === null) return
     pendingMessages.count++
@@ -201,7 +201,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     workdir,
     pool,
     slow: slowLayers(lowers, log, pool, nodes),
-    listings,
+    dirCache,
     losesNumbers,
     renumbered,
     pendingMessages,

@@ -197,12 +197,12 @@ export class Overlay implements Ops {
   }
 
   forget(id: NodeId, count: number): void {
-    const { nodes, listings } = this.#u
+    const { nodes, dirCache } = this.#u
     const node = nodes.get(id)
     if (node !== undefined && node.handles !== null && node.lookups <= count)
       this.#handles.forgotten(node)
     nodes.forget(id, count)
-    if (node === undefined || node.lookups === 0) listings.forget(id)
+    if (node === undefined || node.lookups === 0) dirCache.forget(id)
   }
 
   getattr(id: NodeId, fh: Fh, out: Attr): Result {

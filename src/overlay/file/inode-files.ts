@@ -6,8 +6,8 @@
  * forgets the node or others need the room.
  *
  * Since nobody says who has a file open, every node has to be reachable until it is forgotten: a
- * removed one of the upper layer by its anchor (remove.ts:holdLast), one of a lower layer by its
- * place there.
+ * removed one of the upper layer by its anchor (remove.ts:keepOrphanFd), one of a lower layer by
+ * its place there.
  */
 
 import { O_NOATIME, O_RDONLY, O_RDWR } from '../../sys/constants.js'

@@ -318,7 +318,7 @@ export class NodeTable {
   readonly #lowerInodes: Map<InodeKey, Node>[] = []
   readonly #upperInodes = new Map<InodeKey, Node>()
   readonly #numberGone: ((directory: Node) => void) | null
-  readonly #directoryGone: (dir: RealDir) => void
+  readonly #applyRmdir: (dir: RealDir) => void
   readonly #closeLater: (fd: number) => void
   #nextId = ROOT_ID + 1
   /** There is no room for further nodes. */
@@ -327,19 +327,18 @@ export class NodeTable {
   /**
    * @param numberGone where a copy's number cannot be found again by its origin: called for each
    *   directory with a name that gets another one at the next lookup
-   * @param directoryGone called for each real directory under a directory that nothing needs any
-   *   more
+   * @param applyRmdir called for each real directory under a directory that nothing needs any more
    */
   constructor(
     rootIno: Ino,
     dirs: RealDir[],
     numberGone: ((directory: Node) => void) | null = null,
-    directoryGone: (dir: RealDir) => void = () => {},
+    applyRmdir: (dir: RealDir) => void = () => {},
     closeLater: (fd: number) => void = close,
   ) {
     this.#closeLater = closeLater
     this.#numberGone = numberGone
-    this.#directoryGone = directoryGone
+    this.#applyRmdir = applyRmdir
     this.root = new Node(ROOT_ID, S_IFDIR, rootIno, dirs)
     this.root.lookups = 1
     this.root.upper = this.root.upperDir !== null
@@ -500,7 +499,7 @@ export class NodeTable {
       }
       this.unregister(at)
       if (at.orphanFd >= 0) this.#letGo(at)
-      for (const dir of at.dirs) this.#directoryGone(dir)
+      for (const dir of at.dirs) this.#applyRmdir(dir)
       at = parent
     }
   }

@@ -1,8 +1,8 @@
 /**
- * Empty directories of the upper layer that hold whiteouts are replaced by really empty ones before
- * they are removed or replaced. Of a large one what is in it is looked at, and removed, in pieces
- * between which others are answered. Its caller waits, and holds the kernel's locks of the
- * directory and its parent: nobody changes what is in them through the mount.
+ * An upper directory that is empty in the union may hold whiteouts. Before it is removed or
+ * replaced, it is exchanged for a directory without entries. A large one is checked and cleared in
+ * pieces; the union's thread serves other requests in between. The caller waits, and holds the
+ * kernel's locks of the directory and its parent, so no entry changes through the mount.
  */
 
 import { statxat } from '../../sys/at.js'
@@ -22,17 +22,21 @@ import type { Union } from './context.js'
 
 const st = new Stat()
 
-/** Bytes of a directory, as file systems count them: it may have thousands of names. */
+/**
+ * The size of a directory in bytes, as the file system reports it. A larger directory may have
+ * thousands of names.
+ */
 const LARGE = 1 << 16
 
 /**
- * Whether to look through a directory of the upper layer may keep others waiting. Its attributes
- * are in `u.st`; once: after `clearInBackground` it is done as it can be.
+ * Whether a scan of the upper directory may delay other requests. The caller has its attributes in
+ * `u.st`. Returns false once after `clearWhiteoutsInBackground`, because the directory is then
+ * already cleared.
  */
 export function isLargeDirectory(u: Union, node: Node): boolean {
   if (!node.isDir || node.upperDir === null || u.st.size <= LARGE) return false
-  // A `.wh.` form may be there since nothing can change places; what slow layers say is kept by a
-  // request.
+  // With `.wh.` files the directory cannot be exchanged. With slow layers their answers belong to
+  // one request, not to a job.
   if (u.workdir === null || u.workdir.form === 'wh' || u.slow !== null) return false
   const before = node.prepared
   node.prepared = false
@@ -40,12 +44,17 @@ export function isLargeDirectory(u: Union, node: Node): boolean {
 }
 
 /**
- * Replaces a large directory, if it is empty, by a really empty one.
+ * Exchanges a large directory for one without entries, if the union shows it as empty.
  *
- * @throws Pending always; it fails with -ENOTEMPTY where there is anything in it
+ * @throws Pending always; the job fails with -ENOTEMPTY if the union shows an entry
  */
-export function clearInBackground(u: Union, parent: Node, name: ByteString, node: Node): never {
-  const steps = clear(u, parent, name, node)
+export function clearWhiteoutsInBackground(
+  u: Union,
+  parent: Node,
+  name: ByteString,
+  node: Node,
+): never {
+  const steps = clearWhiteouts(u, parent, name, node)
   const job = series(
     u.pool,
     last => {
@@ -62,7 +71,7 @@ export function clearInBackground(u: Union, parent: Node, name: ByteString, node
   throw new Pending(job, false)
 }
 
-function* clear(
+function* clearWhiteouts(
   u: Union,
   parent: Node,
   name: ByteString,
@@ -74,13 +83,13 @@ function* clear(
   const into = parent.upperDir
   const upper = node.upperDir
   const { dirs } = node
-  const old = swapForEmpty(u, parent, name, node)
-  // Whoever is called again meets the error, if it is one for him.
+  const old = exchangeForEmpty(u, parent, name, node)
+  // The operation is started again and gets the same error then.
   if (typeof old === 'number' || into === null || upper === null || u.workdir === null) return 0
-  nowEmpty(u, node, upper)
+  applyCleared(u, node, upper)
   const removed = yield* u.workdir.removeExchangedInPieces(old, () => u.fds.get(into), name)
   if (removed < 0) {
-    // The old one is back.
+    // The old directory is back in its place.
     u.fds.drop(upper)
     const stated = statxat(u.fds.get(into), name, st)
     if (stated >= 0) identify(upper, st, upper.layer)
@@ -91,29 +100,35 @@ function* clear(
 }
 
 /**
- * Replaces an empty merged directory in the upper layer, which may hold whiteouts, by one that is
- * really empty, so that a rename can replace it (kernel: ovl_clear_empty).
+ * Exchanges an empty merged directory in the upper layer, which may hold whiteouts, for one without
+ * entries, so that a rename can replace it (kernel: ovl_clear_empty).
  */
 export function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node): Result {
-  const old = swapForEmpty(u, parent, name, node)
+  const old = exchangeForEmpty(u, parent, name, node)
   if (typeof old === 'number') return old
   const into = parent.upperDir
   const upper = node.upperDir
   if (into === null || upper === null || u.workdir === null) return -E.EIO
   const removed = u.workdir.removeExchanged(old, u.fds.get(into), name)
   if (removed < 0) return removed
-  nowEmpty(u, node, upper)
+  applyCleared(u, node, upper)
   return 0
 }
 
 /**
- * @returns the name of the old one in the workdir; 0 where it is really empty already; or -errno
+ * @returns the temporary name of the old directory in the workdir; 0 if it had no entries; or
+ *   -errno
  */
-function swapForEmpty(u: Union, parent: Node, name: ByteString, node: Node): ByteString | Result {
+function exchangeForEmpty(
+  u: Union,
+  parent: Node,
+  name: ByteString,
+  node: Node,
+): ByteString | Result {
   const upper = node.upperDir
   const into = parent.upperDir
   if (upper === null || into === null) return 0
-  if (rmdirIsEnough(u, upper)) return 0
+  if (hasNoUpperEntries(u, upper)) return 0
   const workdir = u.workdir
   if (workdir === null) return -E.EROFS
   const fresh = workdir.stageDirectoryLike(u.fds.get(upper))
@@ -134,20 +149,20 @@ function swapForEmpty(u: Union, parent: Node, name: ByteString, node: Node): Byt
   return fresh
 }
 
-/** The union's side of that. `st` has the attributes of the new one. */
-function nowEmpty(u: Union, node: Node, upper: RealDir): void {
+/** Updates the node after the exchange. `st` has the attributes of the new directory. */
+function applyCleared(u: Union, node: Node, upper: RealDir): void {
   u.fds.drop(upper)
   identify(upper, st, upper.layer)
   upper.dotWhiteouts = new Set()
   node.dirs = [upper]
 }
 
-function rmdirIsEnough(u: Union, upper: RealDir): boolean {
+function hasNoUpperEntries(u: Union, upper: RealDir): boolean {
   const fd = u.fds.get(upper)
-  return fd >= 0 && isReallyEmpty(fd)
+  return fd >= 0 && hasNoEntries(fd)
 }
 
-function isReallyEmpty(fd: number): boolean {
+function hasNoEntries(fd: number): boolean {
   let empty = true
   const list = (): Result => listReal(fd, '', () => (empty = false))
   let result = list()

@@ -1,6 +1,6 @@
 /**
- * Making new objects where the upper layer keeps owners and modes in attributes: an object and its
- * attribute are two steps, so both are made in the workdir and published in one.
+ * Creates objects in an upper layer that keeps owners and modes in xattrs. An object and its xattr
+ * take two steps, so both are created in the workdir and published in one step.
  */
 
 import { fchownat, fstatx, renameat2, statxat } from '../../sys/at.js'
@@ -31,8 +31,11 @@ import type { Union } from './context.js'
 import { exchangeWhiteout, isDotWhiteoutName, isWhiteout, setOrdinary } from '../layer/whiteout.js'
 import type { Workdir } from '../copy-up/workdir.js'
 
-/** What is wanted of a new object, type and permissions in `mode`. Ids are those of the disk. */
-export interface Wanted {
+/**
+ * The requested attributes of a new object; `mode` holds type and permissions. The ids are those on
+ * disk.
+ */
+export interface NewObject {
   uid: number
   gid: number
   mode: number
@@ -41,13 +44,13 @@ export interface Wanted {
   acl: Buffer | null
 }
 
-/** Of the last `makeOverridden`: it has replaced a whiteout. */
-export let coveredWhiteout = false
+/** Whether the last `createOverridden` replaced a whiteout. */
+export let replacedWhiteout = false
 
-const there = new Stat()
+const existing = new Stat()
 const parentStat = new Stat()
 
-/** Who owns what this caller makes, on disk. */
+/** The owner on disk of an object that this caller creates. */
 export function diskIds(u: Union, caller: Caller): { uid: number; gid: number } {
   const { idmap } = u
   if (idmap === null) return { uid: caller.uid, gid: caller.gid }
@@ -59,23 +62,23 @@ export function diskIds(u: Union, caller: Caller): { uid: number; gid: number } 
 
 /**
  * @param fd the upper directory
- * @param run makes the object itself, of the type and mode that it is told
- * @returns what `run` returned, or -errno
+ * @param run creates the object itself, with the type and mode that it gets
+ * @returns the result of `run`, or -errno
  */
-export function makeOverridden(
+export function createOverridden(
   u: Union,
   upper: Layer,
   workdir: Workdir,
   caller: Caller,
   fd: number,
   name: ByteString,
-  wanted: Wanted,
+  wanted: NewObject,
   run: (dirfd: number, name: ByteString, mode: number) => Result,
 ): Result {
-  const stated = statxat(fd, name, there)
+  const stated = statxat(fd, name, existing)
   if (stated < 0 && stated !== -E.ENOENT) return stated
-  coveredWhiteout = stated >= 0
-  const whiteout = coveredWhiteout ? isWhiteout(u.xattrs, fd, name, there, false) : 1
+  replacedWhiteout = stated >= 0
+  const whiteout = replacedWhiteout ? isWhiteout(u.xattrs, fd, name, existing, false) : 1
   if (whiteout <= 0) return whiteout < 0 ? whiteout : -E.EEXIST
   let result = fstatx(fd, parentStat)
   if (result >= 0) result = applyOverride(upper, fd, '', parentStat)
@@ -86,7 +89,7 @@ export function makeOverridden(
   const acl = type === S_IFLNK ? null : wanted.acl
   const inherited = acl === null ? null : applyDefaultAcl(acl, wanted.mode)
   const full = { ...wanted, mode: inherited === null ? wanted.mode : inherited.mode }
-  // No umask applies to a symlink.
+  // The umask does not apply to a symlink.
   if (type === S_IFLNK) full.mode |= 0o777
   if ((parentStat.mode & S_ISGID) !== 0) {
     full.gid = parentStat.gid
@@ -96,16 +99,16 @@ export function makeOverridden(
     ? stageWithAttribute(upper, workdir, full, acl, inherited, run)
     : stageWithOwner(u, workdir, caller, full, run)
   if (staged.result < 0) return staged.result
-  result = isDir && coveredWhiteout ? u.xattrs.setOpaque(workdir.fd, staged.name) : 0
+  result = isDir && replacedWhiteout ? u.xattrs.setOpaque(workdir.fd, staged.name) : 0
   if (result >= 0 && isDotWhiteoutName(name)) result = setOrdinary(u, workdir.fd, staged.name)
   if (result >= 0) {
-    const flags = coveredWhiteout ? 0 : RENAME_NOREPLACE
+    const flags = replacedWhiteout ? 0 : RENAME_NOREPLACE
     result =
-      isDir && coveredWhiteout
+      isDir && replacedWhiteout
         ? exchangeWhiteout(fd, name, workdir.fd, staged.name)
         : renameat2(workdir.fd, staged.name, fd, name, flags)
   }
-  if (result < 0 || (isDir && coveredWhiteout)) workdir.discard(staged.name)
+  if (result < 0 || (isDir && replacedWhiteout)) workdir.discard(staged.name)
   if (result < 0 && staged.result > 0) close(staged.result)
   return result < 0 ? result : staged.result
 }
@@ -118,7 +121,7 @@ interface Staged {
 function stageWithAttribute(
   upper: Layer,
   workdir: Workdir,
-  wanted: Wanted,
+  wanted: NewObject,
   acl: Buffer | null,
   inherited: Created | null,
   run: (dirfd: number, name: ByteString, mode: number) => Result,
@@ -140,13 +143,14 @@ function stageWithAttribute(
 }
 
 /**
- * A symlink, which takes no ordinary user's attribute: its inode has the owner, or there is none.
+ * Creates a symlink, which takes no `user.` xattr. Its inode has the owner, or the owner is not
+ * kept.
  */
 function stageWithOwner(
   u: Union,
   workdir: Workdir,
   caller: Caller,
-  wanted: Wanted,
+  wanted: NewObject,
   run: (dirfd: number, name: ByteString, mode: number) => Result,
 ): Staged {
   const staged = workdir.stage((fd, temp) => createAs(u.idmap, caller, fd, temp, wanted.mode, run))

@@ -1,7 +1,7 @@
 /**
- * Making new objects: files, directories, links and the rest. Where the upper directory has nothing
- * under the name, one system call makes the object in its place; over a whiteout it is built in the
- * workdir and swapped in. Analogous to fs/overlayfs/dir.c:ovl_create_or_link().
+ * Creates files, directories, symlinks and special files. If the upper directory has nothing under
+ * the name, one system call creates the object in place. Over a whiteout, the object is built in
+ * the workdir and renamed into place. Mirrors fs/overlayfs/dir.c:ovl_create_or_link().
  */
 
 import {
@@ -42,9 +42,9 @@ import { applyDefaultAcl, setInheritedAcls } from '../owner/acl.js'
 import { pushCallerIds, createAs, type CreateObject } from '../owner/credentials.js'
 import { ensureUpperDir } from '../copy-up/directory.js'
 import { identify } from '../layer/real-identity.js'
-import { noteWhiteout } from './remove.js'
+import { recordWhiteout } from './remove.js'
 import { realFlags, type HandleTable } from '../file/handles.js'
-import { coveredWhiteout, diskIds, makeOverridden } from './create-overridden.js'
+import { replacedWhiteout, diskIds, createOverridden } from './create-overridden.js'
 import { RealDir, type Layer } from '../layer/layer.js'
 import { applyOverride, chmodOnDisk, diskMode, writeOverride } from '../layer/stat-override.js'
 import { Protect, type Node } from '../inode/node.js'
@@ -62,13 +62,13 @@ import {
 import { defaultAcl } from '../file/xattr.js'
 
 const NAME_MAX = 255
-const there = new Stat()
+const newStat = new Stat()
 
-/** The checks that all ways to make a name share. On success the parent is in the upper layer. */
-export function prepare(u: Union, parent: Node, name: ByteString): Result {
+/** The checks that precede every new name. On success the parent is in the upper layer. */
+export function prepareParent(u: Union, parent: Node, name: ByteString): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (name.length > NAME_MAX) return -E.ENAMETOOLONG
-  // It would hide another name.
+  // The name would act as a whiteout of another name.
   if (isDotWhiteoutName(name) && !allowsDotNames(u)) return -E.EINVAL
   if (parent.unlinked) return -E.ENOENT
   if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
@@ -77,12 +77,12 @@ export function prepare(u: Union, parent: Node, name: ByteString): Result {
 }
 
 /**
- * Makes an object for a caller and puts it into the parent.
+ * Creates an object for a caller in the parent directory.
  *
- * @returns what `make` returned (a descriptor where it opens one), or -errno. The attributes are in
- *   `there` and the new node in `created`.
+ * @returns the result of `run` (the descriptor, if it opens one), or -errno. `newStat` has the
+ *   attributes and `created` the new node
  */
-function make(
+function createInParent(
   u: Union,
   caller: Caller,
   parent: Node,
@@ -92,7 +92,7 @@ function make(
   major = 0,
   minor = 0,
 ): Result {
-  const ready = isOwnable(u, caller) ? prepare(u, parent, name) : -E.EOVERFLOW
+  const ready = canMapOwner(u, caller) ? prepareParent(u, parent, name) : -E.EOVERFLOW
   if (ready < 0) return ready
   const upper = parent.upperDir
   if (upper === null) return -E.EIO
@@ -105,25 +105,25 @@ function make(
   let result: Result
   if (u.override && u.upper !== null && u.workdir !== null) {
     const wanted = { ...diskIds(u, caller), mode: masked, major, minor, acl }
-    result = makeOverridden(u, u.upper, u.workdir, caller, fd, name, wanted, run)
-    covers = result >= 0 && coveredWhiteout
+    result = createOverridden(u, u.upper, u.workdir, caller, fd, name, wanted, run)
+    covers = result >= 0 && replacedWhiteout
   } else {
     result = isDotWhiteoutName(name) ? -E.EEXIST : createAs(u.idmap, caller, fd, name, masked, run)
     if (result === -E.EEXIST) {
       covers = true
-      result = makeInStages(u, caller, fd, name, masked, acl, run)
+      result = createOverWhiteout(u, caller, fd, name, masked, acl, run)
     }
   }
   if (result < 0) return result
-  if (!covers) covers = finishDirect(u, parent, upper, fd, name, mode)
-  let stated = result > 0 ? fstatx(result, there) : statxat(fd, name, there)
-  if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, name, there)
+  if (!covers) covers = finishCreate(u, parent, upper, fd, name, mode)
+  let stated = result > 0 ? fstatx(result, newStat) : statxat(fd, name, newStat)
+  if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, name, newStat)
   if (stated < 0) {
     if (result > 0) close(result)
-    unmake(u, upper, fd, name, (mode & S_IFMT) === S_IFDIR, covers)
+    undoCreate(u, upper, fd, name, (mode & S_IFMT) === S_IFDIR, covers)
     return stated
   }
-  created = addNode(u, parent, name, there)
+  created = addNode(u, parent, name, newStat)
   if (!covers) created.lowerPositive = false
   return result
 }
@@ -131,11 +131,11 @@ function make(
 let created: Node
 
 /**
- * Takes away again what was just made, where the answer to that could not be found out.
+ * Removes an object that was just created, because a later step failed.
  *
- * @param covers it took the place of a whiteout
+ * @param covers the object replaced a whiteout
  */
-export function unmake(
+export function undoCreate(
   u: Union,
   upper: RealDir,
   fd: number,
@@ -145,35 +145,35 @@ export function unmake(
 ): void {
   let result: Result = -E.EROFS
   if (covers && u.workdir !== null)
-    result = noteWhiteout(
+    result = recordWhiteout(
       upper,
       name,
       u.workdir.whiteout(fd, name, isDir ? 'directory' : 'file'),
       u,
     )
-  else if (!covers) result = isDir ? removeMade(u, fd, name) : unlinkat(fd, name)
+  else if (!covers) result = isDir ? removeCreatedDirectory(u, fd, name) : unlinkat(fd, name)
   if (result < 0) u.log.warn({ errno: -result }, 'cannot remove an object whose creation failed')
 }
 
-/** A directory may have the mark of one that is opaque in it. */
-function removeMade(u: Union, fd: number, name: ByteString): Result {
+/** The directory may contain the file that makes it opaque. */
+function removeCreatedDirectory(u: Union, fd: number, name: ByteString): Result {
   const result = rmdirat(fd, name)
   return result === -E.ENOTEMPTY && u.workdir !== null
     ? u.workdir.removeDirectory(fd, name)
     : result
 }
 
-/** Whether what a caller makes can be theirs on disk (kernel: may_create). */
-function isOwnable(u: Union, caller: Caller): boolean {
+/** Whether the caller's ids can be mapped to ids on disk (kernel: may_create). */
+function canMapOwner(u: Union, caller: Caller): boolean {
   return u.idmap === null || isReadOnly(u) || u.idmap.canStore(caller)
 }
 
 /**
- * What is left to do after an object was made in its place.
+ * The steps after an object was created in place.
  *
- * @returns whether it covers a `.wh.` whiteout, which is gone now
+ * @returns whether it replaced a `.wh.` whiteout, which is removed
  */
-export function finishDirect(
+export function finishCreate(
   u: Union,
   parent: Node,
   upper: RealDir,
@@ -181,8 +181,8 @@ export function finishDirect(
   name: ByteString,
   mode: number,
 ): boolean {
-  // Lower layers have nothing under the name, so this spares looking, and may fail (kernel:
-  // ovl_create_upper).
+  // Lower layers have nothing under the name. The opaque xattr only saves lookups there, so a
+  // failure is ignored (kernel: ovl_create_upper).
   if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
     const result = u.xattrs.setOpaque(fd, name)
     if (result < 0)
@@ -193,10 +193,11 @@ export function finishDirect(
 }
 
 /**
- * Builds in the workdir and replaces the whiteout in one step (kernel: ovl_create_over_whiteout).
- * What has a name that begins with `.wh.` is made so, too: without its mark it would hide another.
+ * Builds the object in the workdir and replaces the whiteout in one step (kernel:
+ * ovl_create_over_whiteout). An object whose name begins with `.wh.` is created this way too: until
+ * it has its xattr, the name would act as a whiteout.
  */
-function makeInStages(
+function createOverWhiteout(
   u: Union,
   caller: Caller,
   fd: number,
@@ -208,10 +209,10 @@ function makeInStages(
   const workdir = u.workdir
   if (workdir === null) return -E.EROFS
   const isDotName = isDotWhiteoutName(name)
-  const stated = statxat(fd, name, there)
+  const stated = statxat(fd, name, newStat)
   const isFree = isDotName && stated === -E.ENOENT
   if (stated < 0 && !isFree) return stated
-  const whiteout = isFree ? 1 : isWhiteout(u.xattrs, fd, name, there, false)
+  const whiteout = isFree ? 1 : isWhiteout(u.xattrs, fd, name, newStat, false)
   if (whiteout < 0) return whiteout
   if (whiteout === 0) return isDotName ? -E.EINVAL : -E.EEXIST
   const isDir = (mode & S_IFMT) === S_IFDIR
@@ -237,7 +238,8 @@ function makeInStages(
 }
 
 /**
- * A set-group-id directory gives its group, and to directories its bit (kernel: inode_init_owner).
+ * A set-group-id directory passes on its group, and to directories also the bit (kernel:
+ * inode_init_owner).
  */
 function inheritGroup(
   u: Union,
@@ -254,7 +256,7 @@ function inheritGroup(
   return fchmodat(fd, name, bits)
 }
 
-/** The node of an object that was just made in the upper layer. */
+/** Creates the node of an object that was just created in the upper layer. */
 function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
   let dirs: RealDir[] | undefined
   if (st.isDir && parent.upperDir !== null) {
@@ -273,15 +275,15 @@ function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
 function answer(u: Union, node: Node, out: Entry): Result {
   node.lookups++
   out.nodeId = node.id
-  fillAttr(u, node, there, out.attr)
+  fillAttr(u, node, newStat, out.attr)
   return 0
 }
 
-// What is being made is in variables of the module: a function for each would lose what was
-// compiled for it (real-dir.ts).
+// The parameters of the creation are module variables, because V8 discards the code that it
+// compiled for a closure (real-dir.ts).
 let deviceMajor = 0
 let deviceMinor = 0
-const makeNode: CreateObject = (fd, at, mode) => mknodat(fd, at, mode, deviceMajor, deviceMinor)
+const createDevice: CreateObject = (fd, at, mode) => mknodat(fd, at, mode, deviceMajor, deviceMinor)
 
 export function mknod(
   u: Union,
@@ -293,15 +295,15 @@ export function mknod(
   minor: number,
   out: Entry,
 ): Result {
-  // A whiteout is not made on request (kernel: ovl_mknod).
+  // A caller cannot create a whiteout (kernel: ovl_mknod).
   if ((mode & S_IFMT) === S_IFCHR && major === 0 && minor === 0) return -E.EPERM
   deviceMajor = major
   deviceMinor = minor
-  const result = make(u, caller, parent, name, mode, makeNode, major, minor)
+  const result = createInParent(u, caller, parent, name, mode, createDevice, major, minor)
   return result < 0 ? result : answer(u, created, out)
 }
 
-const makeDirectory: CreateObject = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
+const createDirectory: CreateObject = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
 
 export function mkdir(
   u: Union,
@@ -312,12 +314,12 @@ export function mkdir(
   out: Entry,
 ): Result {
   const full = S_IFDIR | (mode & 0o7777)
-  const result = make(u, caller, parent, name, full, makeDirectory)
+  const result = createInParent(u, caller, parent, name, full, createDirectory)
   return result < 0 ? result : answer(u, created, out)
 }
 
 let linkTarget: ByteString = ''
-const makeSymlink: CreateObject = (fd, at) => symlinkat(linkTarget, fd, at)
+const createSymlink: CreateObject = (fd, at) => symlinkat(linkTarget, fd, at)
 
 export function symlink(
   u: Union,
@@ -328,15 +330,17 @@ export function symlink(
   out: Entry,
 ): Result {
   linkTarget = target
-  const result = make(u, caller, parent, name, S_IFLNK | 0o777, makeSymlink)
+  const result = createInParent(u, caller, parent, name, S_IFLNK | 0o777, createSymlink)
   return result < 0 ? result : answer(u, created, out)
 }
 
-/** Of the file that is being made. */
+/** The open flags of the file that is being created. */
 let fileFlags = 0
-const makeFile: CreateObject = (fd, at, mode) => openat(fd, at, fileFlags, mode & 0o7777)
+const createFile: CreateObject = (fd, at, mode) => openat(fd, at, fileFlags, mode & 0o7777)
 
-/** @returns also -ESTALE, without O_EXCL: the kernel does not know what has the name */
+/**
+ * @returns also -ESTALE, without O_EXCL: the kernel does not know the object that has the name
+ */
 export function create(
   u: Union,
   handles: HandleTable,
@@ -349,26 +353,26 @@ export function create(
   opened: Opened,
 ): Result {
   const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
-  const onlyReads = mayWrite && readsFirst(u, mode, flags)
+  const onlyReads = mayWrite && opensReadOnly(u, mode, flags)
   fileFlags = (onlyReads ? O_RDONLY : realFlags(u, flags)) | O_CREAT | O_EXCL
-  const fd = make(u, caller, parent, name, S_IFREG | (mode & 0o7777), makeFile)
-  // Nobody has checked whether the caller may open what has the name: the kernel does, once it has
-  // looked it up.
+  const fd = createInParent(u, caller, parent, name, S_IFREG | (mode & 0o7777), createFile)
+  // The kernel has not checked whether the caller may open the existing object. After -ESTALE it
+  // looks the name up and checks.
   if (fd === -E.EEXIST && (flags & O_EXCL) === 0) return -E.ESTALE
   if (fd < 0) return fd
-  describeNew(handles, created, fd, mayWrite, onlyReads, opened)
+  fillOpened(handles, created, fd, mayWrite, onlyReads, opened)
   return answer(u, created, out)
 }
 
 /**
- * Whether a new file is opened for reading alone, whatever its creator may: the kernel writes it
- * itself, and takes a descriptor for reading to do so (fuse/device/backing.ts). Not where writes
- * come here, which set-id bits may cause, or have to be synced.
+ * Whether a new file is opened read-only although the caller may write. With passthrough the kernel
+ * writes to the file itself, and accepts a read-only descriptor for this (fuse/device/backing.ts).
+ * Not if writes reach the server, because of set-id bits or O_SYNC.
  */
-const readsFirst = (u: Union, mode: number, flags: number): boolean =>
+const opensReadOnly = (u: Union, mode: number, flags: number): boolean =>
   u.passthrough && u.readsAll && (mode & 0o6000) === 0 && (flags & O_SYNC) === 0
 
-function describeNew(
+function fillOpened(
   handles: HandleTable,
   node: Node,
   fd: number,
@@ -385,7 +389,7 @@ function describeNew(
   out.onlyReads = onlyReads
   out.upper = true
   out.lasting = true
-  out.privileged = (there.mode & 0o6000) !== 0
+  out.privileged = (newStat.mode & 0o6000) !== 0
 }
 
 /** O_TMPFILE (kernel: ovl_tmpfile). */
@@ -402,7 +406,7 @@ export function tmpfile(
   if (isReadOnly(u)) return -E.EROFS
   if (parent.unlinked) return -E.ENOENT
   if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
-  if (!isOwnable(u, caller)) return -E.EOVERFLOW
+  if (!canMapOwner(u, caller)) return -E.EOVERFLOW
   const ready = ensureUpperDir(u, parent)
   if (ready < 0) return ready
   const upper = parent.upperDir
@@ -412,7 +416,8 @@ export function tmpfile(
   const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
   const dirfd = u.fds.get(upper)
   if (dirfd < 0) return dirfd
-  // O_EXCL means "never to be linked": it reaches the real file, which then refuses.
+  // O_EXCL forbids that the file is linked later. The real file gets the flag, so linkat(2) on it
+  // fails.
   const real = O_TMPFILE | realFlags(u, flags) | (flags & O_EXCL)
   const writable = (real & O_ACCMODE) === O_WRONLY ? real : (real & ~O_ACCMODE) | O_RDWR
   const acting = u.override ? 0 : pushCallerIds(u.idmap, caller)
@@ -422,31 +427,34 @@ export function tmpfile(
   if (fd < 0) return fd
   if (u.override && u.upper !== null) {
     const full = acl === null ? masked : applyDefaultAcl(acl, masked).mode
-    const kept = keepOwner(u, u.upper, caller, dirfd, fd, S_IFREG | (full & 0o7777))
+    const kept = storeTmpfileOwner(u, u.upper, caller, dirfd, fd, S_IFREG | (full & 0o7777))
     if (kept < 0) {
       close(fd)
       return kept
     }
   }
   const anchor = dup(fd)
-  let stated = anchor < 0 ? anchor : fstatx(fd, there)
-  if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, '', there)
+  let stated = anchor < 0 ? anchor : fstatx(fd, newStat)
+  if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, '', newStat)
   if (stated < 0) {
     if (anchor >= 0) close(anchor)
     close(fd)
     return stated
   }
-  const node = u.nodes.create(S_IFREG, there.ino)
-  identify(node, there, u.upper)
+  const node = u.nodes.create(S_IFREG, newStat.ino)
+  identify(node, newStat, u.upper)
   node.upper = true
   node.unlinked = true
   node.orphanFd = anchor
-  describeNew(handles, node, fd, true, false, opened)
+  fillOpened(handles, node, fd, true, false, opened)
   return answer(u, node, out)
 }
 
-/** Writes the attribute of a file without a name, which is in a directory of this descriptor. */
-function keepOwner(
+/**
+ * Writes the override xattr of a file without a name. `dirfd` is the directory of the O_TMPFILE
+ * open.
+ */
+function storeTmpfileOwner(
   u: Union,
   upper: Layer,
   caller: Caller,
@@ -459,7 +467,7 @@ function keepOwner(
   if (result < 0) return result
   const { uid, gid } = diskIds(u, caller)
   result = writeOverride(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
-  // The directory's default ACL may have given others the right to write.
+  // The directory's default ACL may have granted write permission to others.
   if (result >= 0) result = chmodOnDisk(fd, '', mode)
   return result
 }

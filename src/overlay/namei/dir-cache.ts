@@ -1,37 +1,43 @@
 /**
- * Directories that are being listed. Nobody opens or closes a directory here (the kernel does not
- * say when it does), so a place in a listing must mean the same to everyone, at any time: it
- * follows from the name alone, as in ext4's indexed directories. Whoever goes on from a place gets
- * all names behind it, whatever was created, removed or listed by others in between.
+ * The directory cache: merged listings of directories. The kernel does not tell the server when a
+ * caller opens or closes a directory (FUSE_NO_OPENDIR_SUPPORT), so a cookie must mean the same
+ * position to every caller at any time. It is derived from the name alone, as in ext4's indexed
+ * directories. A reader that continues from a cookie gets all names behind it, whatever other
+ * callers create, remove or list in between.
  */
 
 import type { Ino } from '../../sys/stat.js'
 import type { ByteString, NodeId } from '../ops.js'
 
 /** One name of a directory. */
-export interface Listed {
+export interface CachedName {
   name: ByteString
-  /** The number that lookup would show; where only lookup can tell, that of the layer's entry. */
+  /**
+   * The inode number that lookup would show. If only a lookup can determine it, the number of the
+   * layer's entry.
+   */
   ino: Ino
-  /** `ino` is what lookup would show. */
+  /** `ino` is the number that lookup would show. */
   inoKnown: boolean
   type: number
-  /** The index of the topmost layer that had it. */
+  /** The index of the topmost layer that has the name. */
   layer: number
-  /** Its place: what to pass to go on after it. Ascending within a listing. */
+  /** The position: a reader passes it to continue after this entry. Ascending within a listing. */
   cookie: number
 }
 
-/** The places of `.` and `..`. */
+/** The cookies of `.` and `..`. */
 export const DOT = 1
 export const DOT_DOT = 2
 
-/** Places are positive numbers of 31 bits: programs with an off_t of 32 bits can keep no others. */
+/**
+ * Cookies are positive 31-bit numbers, because a program with a 32-bit off_t can store no others.
+ */
 const LAST = 0x7fff_ffff
 const FIRST = DOT_DOT + 1
 
-/** A place for a name: the finalized FNV-1a hash of its bytes. */
-export function placeOf(name: ByteString): number {
+/** The cookie of a name: the finalized FNV-1a hash of its bytes. */
+export function cookieOf(name: ByteString): number {
   let hash = 0x811c_9dc5
   for (let i = 0; i < name.length; i++) {
     hash = Math.imul(hash ^ name.charCodeAt(i), 0x0100_0193)
@@ -41,11 +47,12 @@ export function placeOf(name: ByteString): number {
   return FIRST + (((hash ^ (hash >>> 16)) >>> 1) % (LAST - FIRST))
 }
 
-const byPlace = (a: Listed, b: Listed): number => a.cookie - b.cookie || (a.name < b.name ? -1 : 1)
+const byCookie = (a: CachedName, b: CachedName): number =>
+  a.cookie - b.cookie || (a.name < b.name ? -1 : 1)
 
-/** Sorts a directory's names by their places, and gives those that share one the next ones. */
-export function order(entries: Listed[]): Listed[] {
-  entries.sort(byPlace)
+/** Sorts the names of a directory by cookie. Names with the same hash get consecutive cookies. */
+export function sortByCookie(entries: CachedName[]): CachedName[] {
+  entries.sort(byCookie)
   let last = 0
   for (const entry of entries) {
     if (entry.cookie <= last) entry.cookie = last + 1
@@ -54,8 +61,8 @@ export function order(entries: Listed[]): Listed[] {
   return entries
 }
 
-/** The index of the first entry after a place. */
-export function indexAfter(entries: readonly Listed[], cookie: number): number {
+/** The index of the first entry after a cookie. */
+export function indexAfter(entries: readonly CachedName[], cookie: number): number {
   let low = 0
   let high = entries.length
   while (low < high) {
@@ -66,71 +73,76 @@ export function indexAfter(entries: readonly Listed[], cookie: number): number {
   return low
 }
 
-/** The entry of a name. Those that share a place lie behind it without a gap. */
-function find(entries: readonly Listed[], name: ByteString): Listed | undefined {
-  let place = placeOf(name)
-  for (let at = indexAfter(entries, place - 1); entries[at]?.cookie === place; at++, place++) {
+/** The entry of a name. Entries with the same hash follow each other with consecutive cookies. */
+function findEntry(entries: readonly CachedName[], name: ByteString): CachedName | undefined {
+  let cookie = cookieOf(name)
+  for (let at = indexAfter(entries, cookie - 1); entries[at]?.cookie === cookie; at++, cookie++) {
     if (entries[at]?.name === name) return entries[at]
   }
   return undefined
 }
 
-const LISTINGS_MAX = 64
+const DIRECTORIES_MAX = 64
 const NAMES_MAX = 100_000
 
 /**
- * A directory's listing is kept where so many layers have the directory, for what it tells of them.
+ * With at least this many layers, the listing stays cached after it was read, because it tells
+ * which layer has a name.
  */
-export const MANY_LAYERS = 3
+export const CACHED_FROM_LAYERS = 3
 
 /**
- * Listings that somebody has begun to read, so that the next part need not be made again; and those
- * of directories that many layers have, since they tell which of the layers a name comes from.
- * Lower layers do not change.
+ * Caches two kinds of listings: those that a caller has begun to read, so that the next READDIR
+ * does not merge the layers again; and those of directories that many layers have, because they
+ * tell which layer a name comes from. Lower layers do not change.
  */
-export class Listings {
-  /** The longest unused first. */
-  readonly #begun = new Map<NodeId, Listed[]>()
+export class DirCache {
+  /** The least recently stored listing comes first. */
+  readonly #directories = new Map<NodeId, CachedName[]>()
   #names = 0
 
-  get(directory: NodeId): Listed[] | undefined {
-    return this.#begun.get(directory)
+  get(directory: NodeId): CachedName[] | undefined {
+    return this.#directories.get(directory)
   }
 
-  keep(directory: NodeId, entries: Listed[]): void {
+  set(directory: NodeId, entries: CachedName[]): void {
     this.drop(directory)
-    this.#begun.set(directory, entries)
+    this.#directories.set(directory, entries)
     this.#names += entries.length
-    for (const oldest of this.#begun.keys()) {
-      if (this.#begun.size <= LISTINGS_MAX && this.#names <= NAMES_MAX) return
+    for (const oldest of this.#directories.keys()) {
+      if (this.#directories.size <= DIRECTORIES_MAX && this.#names <= NAMES_MAX) return
       if (oldest !== directory) this.drop(oldest)
     }
   }
 
-  /** Somebody has read it all. @param layers how many have the directory */
-  end(directory: NodeId, layers: number): void {
-    if (layers < MANY_LAYERS) this.drop(directory)
+  /**
+   * A caller has read the listing to its end.
+   *
+   * @param layers the number of layers that have the directory
+   */
+  readToEnd(directory: NodeId, layers: number): void {
+    if (layers < CACHED_FROM_LAYERS) this.drop(directory)
   }
 
   /**
-   * The index of the topmost lower layer that may have a name: those above it had none when they
-   * were listed. Infinity: none has it. The upper layer may have it in any case. 0: nothing is
-   * known.
+   * The index of the topmost lower layer that may have a name: the lower layers above it did not
+   * have it when they were listed. Infinity: no lower layer has it. 0: unknown. The upper layer may
+   * have the name in any case.
    */
   topmost(directory: NodeId, name: ByteString): number {
-    const entries = this.#begun.get(directory)
-    return entries === undefined ? 0 : (find(entries, name)?.layer ?? Infinity)
+    const entries = this.#directories.get(directory)
+    return entries === undefined ? 0 : (findEntry(entries, name)?.layer ?? Infinity)
   }
 
   drop(directory: NodeId): void {
-    const entries = this.#begun.get(directory)
+    const entries = this.#directories.get(directory)
     if (entries === undefined) return
-    this.#begun.delete(directory)
+    this.#directories.delete(directory)
     this.#names -= entries.length
   }
 
-  /** The kernel gives a node back: nobody reads it any more, if it is a directory. */
+  /** The kernel has forgotten a node. If it is a directory, no caller reads it any more. */
   forget(node: NodeId): void {
-    if (this.#begun.size > 0) this.drop(node)
+    if (this.#directories.size > 0) this.drop(node)
   }
 }

@@ -1,4 +1,4 @@
-/** Further names of files. Analogous to fs/overlayfs/dir.c:ovl_link(). */
+/** Creates hard links. Mirrors fs/overlayfs/dir.c:ovl_link(). */
 
 import { linkat, linkFd, renameat2, statxat } from '../../sys/at.js'
 import { S_IFREG } from '../../sys/constants.js'
@@ -6,7 +6,7 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { copyUp } from '../copy-up/copy-up.js'
-import { finishDirect, prepare, unmake } from './create.js'
+import { finishCreate, prepareParent, undoCreate } from './create.js'
 import { ensureUpperName, storeUpperNlink } from '../copy-up/hard-links.js'
 import { statPlace } from '../inode/drop-privileges.js'
 import { isSame, upperKey } from '../layer/real-identity.js'
@@ -20,19 +20,19 @@ import { identifyAgain, Place } from '../inode/real-object.js'
 import type { Union } from './context.js'
 import { isDotWhiteoutName, isWhiteout, setOrdinary } from '../layer/whiteout.js'
 
-const there = new Stat()
+const newStat = new Stat()
 const place = new Place()
 
 /**
- * A further name for a file.
+ * Creates a hard link to a file.
  *
- * @throws Pending where a large file must be copied up first
+ * @throws Pending if a large file must be copied up first
  */
 export function link(u: Union, node: Node, parent: Node, name: ByteString, out: Entry): Result {
   if (node.isDir) return -E.EPERM
   if (node.protect !== 0) return -E.EPERM
   throwIfBusy(node)
-  let result = prepare(u, parent, name)
+  let result = prepareParent(u, parent, name)
   if (result < 0) return result
   result = copyUp(u, node)
   if (result < 0) return result
@@ -40,13 +40,13 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
     result = ensureUpperName(u, node, node.parent, node.name)
     if (result < 0) return result
   }
-  result = prepare(u, parent, name)
+  result = prepareParent(u, parent, name)
   if (result < 0) return result
   const upper = parent.upperDir
   if (upper === null) return -E.EIO
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
-  // What is said of the directory and of the count holds whether the link is made or not.
+  // The impure xattr and the stored link count are correct whether the link succeeds or fails.
   result = node.hasForeignIno ? setImpure(u, upper, fd) : 0
   if (result >= 0) result = storeUpperNlink(u, node)
   if (result >= 0) result = pin(u, node, place)
@@ -61,15 +61,15 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
     covers = true
     result = linkOverWhiteout(u, fd, name, run)
   } else if (result >= 0) {
-    covers = finishDirect(u, parent, upper, fd, name, S_IFREG)
+    covers = finishCreate(u, parent, upper, fd, name, S_IFREG)
   }
-  // Another union may show a new name with another number than the old one, as long as it knows
-  // both.
-  const stated = result < 0 || u.upper?.keepsBirthTimes !== false ? null : statPlace(place, there)
-  if (stated !== null && stated >= 0) identifyAgain(u, node, there)
+  // If the upper layer lies in another union, that union may show the new name with a number other
+  // than the old one, until it has looked up both.
+  const stated = result < 0 || u.upper?.keepsBirthTimes !== false ? null : statPlace(place, newStat)
+  if (stated !== null && stated >= 0) identifyAgain(u, node, newStat)
   unpin(place)
   if (result < 0) return result
-  return adopt(u, node, parent, name, fd, covers, stated, out)
+  return addLink(u, node, parent, name, fd, covers, stated, out)
 }
 
 function linkOverWhiteout(
@@ -80,9 +80,9 @@ function linkOverWhiteout(
 ): Result {
   const workdir = u.workdir
   if (workdir === null) return -E.EROFS
-  const stated = statxat(fd, name, there)
+  const stated = statxat(fd, name, newStat)
   if (stated < 0) return stated
-  const whiteout = isWhiteout(u.xattrs, fd, name, there, false)
+  const whiteout = isWhiteout(u.xattrs, fd, name, newStat, false)
   if (whiteout <= 0) return whiteout < 0 ? whiteout : -E.EEXIST
   const staged = workdir.stage(run)
   if (staged.result < 0) return staged.result
@@ -92,11 +92,11 @@ function linkOverWhiteout(
 }
 
 /**
- * Enters the new link into the node's names.
+ * Adds the new link to the node's names.
  *
- * @param stated null, or whether `there` has the attributes of the file
+ * @param stated null, or the result of the stat that filled `newStat` with the file's attributes
  */
-function adopt(
+function addLink(
   u: Union,
   node: Node,
   parent: Node,
@@ -106,27 +106,27 @@ function adopt(
   stated: Result | null,
   out: Entry,
 ): Result {
-  let result = stated ?? statxat(fd, name, there)
-  // Somebody else's by now.
-  if (result >= 0 && stated === null && !isSame(node, there)) return -E.ESTALE
-  if (result >= 0 && u.override) result = applyOverride(u.upper, fd, name, there)
+  let result = stated ?? statxat(fd, name, newStat)
+  // Another process has replaced the new link.
+  if (result >= 0 && stated === null && !isSame(node, newStat)) return -E.ESTALE
+  if (result >= 0 && u.override) result = applyOverride(u.upper, fd, name, newStat)
   if (result < 0) {
-    if (parent.upperDir !== null) unmake(u, parent.upperDir, fd, name, false, covers)
+    if (parent.upperDir !== null) undoCreate(u, parent.upperDir, fd, name, false, covers)
     return result
   }
   if (node.orphanFd >= 0) {
-    // It was a file without a name (O_TMPFILE): now its name leads to it.
+    // The file had no name (O_TMPFILE); from now on its name leads to it.
     close(node.orphanFd)
     node.orphanFd = -1
     node.unlinked = false
   }
-  if (u.upper !== null && (there.nlink > 1 || node.links !== null))
-    u.nodes.registerUpper(node, upperKey(there, u.upper))
+  if (u.upper !== null && (newStat.nlink > 1 || node.links !== null))
+    u.nodes.registerUpper(node, upperKey(newStat, u.upper))
   u.nodes.addName(node, parent, name, true)
   if (covers || node.links !== null) node.lowerPositive = undefined
   else node.lowerPositive = false
   node.lookups++
   out.nodeId = node.id
-  fillAttr(u, node, there, out.attr)
+  fillAttr(u, node, newStat, out.attr)
   return 0
 }

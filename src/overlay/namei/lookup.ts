@@ -1,6 +1,6 @@
 /**
- * One name across the layers: which real objects make up the union's object, and its node.
- * Analogous to fs/overlayfs/namei.c:ovl_lookup().
+ * Looks one name up in all layers: determines the real objects that make up the union's object, and
+ * its node. Mirrors fs/overlayfs/namei.c:ovl_lookup().
  */
 
 import { fstatx, statxat } from '../../sys/at.js'
@@ -33,7 +33,7 @@ import {
 } from '../layer/real-identity.js'
 import { RealDir, type Layer } from '../layer/layer.js'
 import { XattrBit } from '../layer/overlay-xattrs.js'
-import { topmostWith } from './readdir-merge.js'
+import { topmostLowerWith } from './readdir-merge.js'
 import { findData, setMetacopyData, resolveMetacopy } from '../copy-up/metacopy.js'
 import { credibleAdjust } from '../copy-up/nlink.js'
 import { Protect, type Node } from '../inode/node.js'
@@ -52,9 +52,10 @@ const scratch = new Stat()
 const descriptor = new Stat()
 
 /**
- * The child of a directory by name, known already or looked up, with its attributes in `u.st`.
+ * The child of a directory by name: a known node, or a new one after a lookup. Its attributes are
+ * in `u.st`.
  *
- * @returns the node, or -errno; -ENOENT where the union has no such name
+ * @returns the node, or -errno; -ENOENT if the union has no such name
  */
 export function findChild(u: Union, parent: Node, name: ByteString): Node | Result {
   const known = parent.children?.get(name)
@@ -64,7 +65,7 @@ export function findChild(u: Union, parent: Node, name: ByteString): Node | Resu
     if (same && isSame(known, u.st)) return known
     if (result < 0 && result !== -E.ENOENT && result !== -E.ENOTDIR && result !== -E.ESTALE)
       return result
-    // A layer was changed beneath us: the name is looked up as if for the first time.
+    // A layer was changed outside of the union: the name is looked up as if for the first time.
     if (same) supersede(u, known)
     else dropName(u, known, parent, name)
   }
@@ -72,33 +73,33 @@ export function findChild(u: Union, parent: Node, name: ByteString): Node | Resu
 }
 
 /**
- * As `findChild`, for whoever takes the name away. In a directory with the sticky bit the kernel
- * goes by the owner that it was told: where another object has the name by now, it has to look the
- * name up again.
+ * As `findChild`, for an operation that removes the name. In a directory with the sticky bit, the
+ * kernel has checked the owner that the union reported. If another object has the name now, the
+ * kernel must look the name up again.
  *
  * @returns also -ESTALE
  */
-export function findTold(u: Union, parent: Node, name: ByteString): Node | Result {
+export function findForRemoval(u: Union, parent: Node, name: ByteString): Node | Result {
   const node = findChild(u, parent, name)
   if (typeof node === 'number') return node
-  if (parent.staleNames?.has(name) !== true) return hasItsName(u, parent, node)
+  if (parent.staleNames?.has(name) !== true) return checkStillNamed(u, parent, node)
   if (node.lookups === 0) u.nodes.release(node)
   return -E.ESTALE
 }
 
 /**
- * Of a directory of the upper layer, which is known by its descriptor, whether it still has its
- * name; the attributes stay in `u.st`.
+ * Whether a directory of the upper layer, which is open, still has its name. The attributes stay in
+ * `u.st`.
  */
-function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
+function checkStillNamed(u: Union, parent: Node, node: Node): Node | Result {
   const { upperDir } = node
   if (upperDir === null || parent.upperDir === null) return node
   const fd = u.fds.get(parent.upperDir)
   const stated = fd < 0 ? fd : statxat(fd, upperDir.name, scratch)
   if (stated < 0) return stated === -E.ENOENT ? -E.ESTALE : stated
   if (upperDir.layer.keepsBirthTimes) return isSame(upperDir, scratch) ? node : -E.ESTALE
-  // Below another union a copied directory may get another number, its descriptor then tells that,
-  // too.
+  // If the upper layer lies in another union, a copied-up directory may get another number; its
+  // descriptor then reports the new number too.
   const own = u.fds.get(upperDir)
   const opened = own < 0 ? own : fstatx(own, descriptor)
   if (opened < 0) return opened
@@ -106,8 +107,8 @@ function hasItsName(u: Union, parent: Node, node: Node): Node | Result {
 }
 
 /**
- * As `findChild`, for whoever tells the node and its attributes: where the real file is no longer
- * the one that was told, the name has a new node (lower-version.ts).
+ * As `findChild`, for a request that reports the node and its attributes to the kernel. If the real
+ * file is no longer the reported one, the name gets a new node (lower-version.ts).
  */
 export function findCurrent(u: Union, parent: Node, name: ByteString): Node | Result {
   let node = findChild(u, parent, name)
@@ -126,14 +127,15 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
   const dirs: RealDir[] = []
   let at = name
   let ino: Ino = 0
-  const from = topmostWith(u, parent, name)
+  const from = topmostLowerWith(u, parent, name)
   for (let i = 0; i < parent.dirs.length; i++) {
     const real = parent.dirs[i] as RealDir
-    // What is found may have another name below it.
+    // The found object may have another name in the layers below (redirect).
     if (dirs.length === 0 && real.layer.index < from && !real.layer.isUpper) continue
     const st = dirs.length === 0 ? u.st : scratch
     const last = i === parent.dirs.length - 1
-    // Of an upper directory is soon known which `.wh.` names it has, which spares creations a call.
+    // For an upper directory, `dotWhiteouts` is filled in early, which saves creations a system
+    // call.
     const found = lookupInDirectory(u, real, at, st, last && !real.layer.isUpper)
     if (found < 0) return found
     if (found === Found.NOTHING) continue
@@ -147,7 +149,7 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
     const result = readDirectoryXattrs(u, child, real, at, last)
     if (result < 0) return result
     dirs.push(child)
-    // A merged directory that was copied up shows the number of the topmost lower one.
+    // A merged directory that was copied up shows the inode number of the topmost lower directory.
     if (dirs.length === 1 || (dirs.length === 2 && (dirs[0] as RealDir).layer.isUpper))
       ino = shownIno(u, real.layer, st.ino)
     if (directoryXattrs.redirect !== '') {
@@ -180,10 +182,10 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
 }
 
 /**
- * A merged directory whose upper part was not copied up by any union gets its origin, best effort,
- * so that its number and its place in listings agree wherever the layers are mounted (kernel:
- * ovl_fix_origin). That changes its ctime and its parent's: `u.st` gets the directory's attributes
- * anew.
+ * A merged directory whose upper part was not copied up by a union gets its origin, best effort, so
+ * that its inode number and its position in listings stay the same after the layers are mounted
+ * elsewhere (kernel: ovl_fix_origin). This changes the ctime of the directory and of its parent, so
+ * `u.st` is filled with the new attributes.
  */
 function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   const into = parent.upperDir
@@ -202,7 +204,7 @@ function fixOrigin(u: Union, parent: Node, top: RealDir, lower: RealDir): void {
   else u.log.debug({ errno: -result }, 'best effort: cannot set the origin of a merged directory')
 }
 
-/** What `overlay.protattr` says, or -errno. */
+/** The value of `overlay.protattr`, or -errno. */
 function readProtect(u: Union, top: RealDir): Result {
   const fd = u.fds.get(top)
   if (fd < 0) return fd
@@ -224,8 +226,8 @@ function lowerProtect(st: Stat, { hasFlags }: Layer): number {
 }
 
 /**
- * The node of a non-directory whose attributes are in `u.st`; on return they are the union's
- * choice.
+ * The node of a non-directory whose attributes are in `u.st`; on return `u.st` has the attributes
+ * that the union shows.
  */
 function fileNode(
   u: Union,
@@ -269,9 +271,10 @@ function lowerFileNode(
   node.protect = lowerProtect(st, layer)
   if ((st.mode & S_IFMT) === S_IFREG && st.size > 0) {
     node.dataParent = parent
-    // A metadata-only copy shows the blocks of its data; one that is not believed is not shown.
+    // The attributes of a metadata-only copy include the blocks of its data. A copy that is not
+    // trusted is not shown.
     const result = st.blocks * 512 < st.size || u.trust !== 'all' ? resolveMetacopy(u, node) : 0
-    if (result < 0) return abandon(u, node, result)
+    if (result < 0) return releaseUnnamed(u, node, result)
   }
   u.nodes.addName(node, parent, name, false)
   if (several) u.nodes.registerLower(node, layer.index, key, node.birth)
@@ -279,10 +282,10 @@ function lowerFileNode(
 }
 
 /**
- * A lower name whose inode was copied up under another name: `workdir/index` leads to the upper
- * inode (kernel: ovl_lookup_index).
+ * A name in a lower layer whose inode was copied up under another name: `workdir/index` leads to
+ * the upper inode (kernel: ovl_lookup_index).
  *
- * @returns null where there is no such entry
+ * @returns null if the index has no such entry
  */
 function indexedNode(
   u: Union,
@@ -325,8 +328,8 @@ function indexedNode(
     node.nlinkAdjust = credibleAdjust(mark, scratch.nlink, lowerLinks)
     node.protect = parseProtect(protect)
     if ((bits & XattrBit.METACOPY) !== 0 && node.isReg) {
-      if (!trusts(u.trust, u.workdir.indexFd, key)) return abandon(u, node, -E.EPERM)
-      // The data is what the name has below.
+      if (!trusts(u.trust, u.workdir.indexFd, key)) return releaseUnnamed(u, node, -E.EPERM)
+      // The data is in the layers below, under this name.
       const below = real.layer.xattrs.read(fd, realName, true)
       const result =
         below < 0
@@ -334,7 +337,7 @@ function indexedNode(
           : (below & XattrBit.METACOPY) === 0
             ? setMetacopyData(node, real, realName, lowerFile)
             : findData(u, node, parent, name, real, realName, lowerFile)
-      if (result < 0) return abandon(u, node, result)
+      if (result < 0) return releaseUnnamed(u, node, result)
     }
     u.nodes.registerUpper(node, upper)
   }
@@ -348,7 +351,7 @@ function indexedNode(
 }
 
 /**
- * Whether a descriptor of the node, of an open file or what keeps a removed one, is open on this
+ * Whether a descriptor of the node (an open file, or the orphan fd of a removed one) refers to this
  * inode.
  */
 function holdsOpen(node: Node, st: Stat): boolean {
@@ -359,7 +362,7 @@ function holdsOpen(node: Node, st: Stat): boolean {
     scratch.devMajor === devMajor &&
     scratch.devMinor === devMinor
   if (node.orphanFd >= 0 && isOnIt(node.orphanFd)) return true
-  // All of them are on the one inode.
+  // All descriptors of a node refer to the same inode.
   const handle = withDescriptor(node.handles)
   return handle !== undefined && isOnIt(handle.fd)
 }
@@ -376,8 +379,8 @@ function upperFileNode(
   const ino = st.ino
   const upper = upperKey(st, real.layer)
   const known = u.nodes.byUpper(upper)
-  // The last name of an open file whose other names are gone; a number alone may have been used
-  // again.
+  // An open file may have only this name left. The inode number alone does not identify it, because
+  // the file system may have reused the number.
   if (known !== undefined && ((several && isSame(known, st)) || holdsOpen(known, st))) {
     u.nodes.addName(known, parent, name, true)
     const link = known.links?.get(parent, name)
@@ -414,11 +417,11 @@ function upperFileNode(
   node.protect = parseProtect(protect ?? '')
   if ((bits & XattrBit.METACOPY) !== 0 && node.isReg) {
     const result = findData(u, node, parent, name, real, realName)
-    if (result < 0) return abandon(u, node, result)
+    if (result < 0) return releaseUnnamed(u, node, result)
   }
   u.nodes.addName(node, parent, name, true)
   if (several) {
-    // The mark counts links of what a lower file with several was copied to.
+    // The nlink xattr is valid only on a copy of a lower file with several links.
     const counts = found === null ? indexed > 0 : found.nlink > 1
     if (counts) node.nlinkAdjust = credibleAdjust(mark, st.nlink, found?.nlink ?? null)
     if (indexed > 0) {
@@ -430,7 +433,7 @@ function upperFileNode(
   return node
 }
 
-/** Whether the index has this upper inode under the name `key`: 1 or 0, or -errno. */
+/** Whether the index entry `key` is this upper inode: 1 or 0, or -errno. */
 function isIndexedAs(u: Union, key: ByteString, st: Stat): Result {
   if (u.workdir === null || u.workdir.indexFd < 0) return 0
   const result = statxat(u.workdir.indexFd, key, scratch)
@@ -438,15 +441,15 @@ function isIndexedAs(u: Union, key: ByteString, st: Stat): Result {
   return scratch.ino === st.ino && scratch.dev === st.dev ? 1 : 0
 }
 
-/** Drops a node that was just made and has no name yet. */
-function abandon(u: Union, node: Node, result: Result): Result {
+/** Releases a node that was just created and has no name yet. */
+function releaseUnnamed(u: Union, node: Node, result: Result): Result {
   u.nodes.release(node)
   return result
 }
 
 /**
- * Whether a lower layer would show this name if the upper one did not have it: removing it then
- * takes a whiteout (kernel: ovl_lower_positive).
+ * Whether a lower layer would show this name without the upper layer. If so, its removal needs a
+ * whiteout (kernel: ovl_lower_positive).
  */
 export function lowerPositive(u: Union, parent: Node, name: ByteString): boolean {
   for (const [i, real] of parent.dirs.entries()) {

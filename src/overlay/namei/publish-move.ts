@@ -1,6 +1,6 @@
 /**
- * The step that publishes a move in the upper layer, with each form of whiteout. Analogous to the
- * end of fs/overlayfs/dir.c:ovl_rename().
+ * The step that publishes a rename in the upper layer, for each form of whiteout. Mirrors the end
+ * of fs/overlayfs/dir.c:ovl_rename().
  */
 
 import { renameat2, statxat, unlinkat } from '../../sys/at.js'
@@ -18,7 +18,7 @@ import type { Workdir } from '../copy-up/workdir.js'
 
 const st = new Stat()
 
-/** A move, with both directories open. */
+/** A rename, with both directories open. */
 export interface RealMove {
   from: RealDir
   fromFd: number
@@ -26,54 +26,54 @@ export interface RealMove {
   into: RealDir
   intoFd: number
   newName: ByteString
-  /** A lower layer would show under the old name what is moved away. */
+  /** A lower layer would show an object under the old name. */
   whiteoutOld: boolean
   /**
-   * What the upper layer has in the new place, where that matters; `own`: a whiteout of the form
-   * that is written.
+   * The object that the upper layer has under the new name, as far as it matters. `own whiteout`: a
+   * whiteout of the form that this union writes.
    */
-  there: 'nothing' | 'file' | 'directory' | 'own whiteout' | 'other whiteout'
-  /** A lower layer has what it replaces. */
+  target: 'nothing' | 'file' | 'directory' | 'own whiteout' | 'other whiteout'
+  /** A lower layer has the object that is replaced. */
   replacesLower: boolean
 }
 
-/** @returns 0 or more where it is done; -errno where nothing is */
+/** @returns 0 or more if the rename is done; -errno if nothing has changed */
 export function publishMove(u: Union, workdir: Workdir, node: Node, m: RealMove): Result {
   const result = moveOnce(u, workdir, node, m)
-  if (result >= 0) clearMark(workdir, m)
+  if (result >= 0) clearDotWhiteoutOf(workdir, m)
   return result
 }
 
-/** The one step that publishes a move, with whatever form of whiteout. */
+/** The single step that publishes a rename, for each form of whiteout. */
 function moveOnce(u: Union, workdir: Workdir, node: Node, m: RealMove): Result {
   const { fromFd, name, intoFd, newName } = m
-  const overWhiteout = m.there === 'own whiteout' || m.there === 'other whiteout'
-  // A whiteout makes way for a file; with a directory it changes places, and goes then.
+  const overWhiteout = m.target === 'own whiteout' || m.target === 'other whiteout'
+  // A file replaces a whiteout. A directory is exchanged with it, and the whiteout is then removed.
   const swap = overWhiteout && node.isDir
-  if (workdir.form === 'wh' && m.whiteoutOld) return moveWithMark(workdir, m, swap)
+  if (workdir.form === 'wh' && m.whiteoutOld) return moveWithDotWhiteout(workdir, m, swap)
   if (!m.whiteoutOld) {
     const result = swap
       ? exchangeWhiteout(intoFd, newName, fromFd, name)
       : renameat2(fromFd, name, intoFd, newName, 0)
-    // A whiteout under the old name hides nothing there.
+    // The whiteout that is now under the old name hides nothing.
     if (result >= 0 && swap) void workdir.removeDirectory(fromFd, name)
     return result
   }
   if (workdir.form === 'char' && !overWhiteout) {
     const result = renameat2(fromFd, name, intoFd, newName, RENAME_WHITEOUT)
-    // EINVAL: a file system without it.
+    // EINVAL: the file system does not support RENAME_WHITEOUT.
     if (result !== -E.EINVAL) return result
   }
-  return moveBySwap(u, workdir, m)
+  return moveByExchange(u, workdir, m)
 }
 
 /**
- * Where no one step does all. With nothing in the upper layer in the way, or a whiteout, that goes
- * to the new name first, and changes places with the object. Else the object and what it replaces
- * change places, and a whiteout replaces that: which is left to do is recorded, for the mount after
- * one that was ended in between.
+ * No single system call does everything here. If the upper layer has nothing, or a whiteout, under
+ * the new name, a whiteout is put there first and exchanged with the object. Otherwise the object
+ * is exchanged with the target, and a whiteout then replaces the target. The remaining step is
+ * recorded in the workdir, so that the next mount can finish it if the server is killed in between.
  */
-function moveBySwap(u: Union, workdir: Workdir, m: RealMove): Result {
+function moveByExchange(u: Union, workdir: Workdir, m: RealMove): Result {
   const { intoFd, newName } = m
   if (workdir.form === 'xattr') {
     const marked = m.from === m.into ? 0 : u.xattrs.setXattrWhiteouts(m.fromFd)
@@ -81,21 +81,21 @@ function moveBySwap(u: Union, workdir: Workdir, m: RealMove): Result {
     m.from.xattrWhiteouts = true
     m.into.xattrWhiteouts = true
   }
-  if (m.there === 'own whiteout') return exchangeWhiteout(intoFd, newName, m.fromFd, m.name)
-  if (m.there === 'nothing' && !m.replacesLower) {
+  if (m.target === 'own whiteout') return exchangeWhiteout(intoFd, newName, m.fromFd, m.name)
+  if (m.target === 'nothing' && !m.replacesLower) {
     const placed = workdir.whiteout(intoFd, newName, 'nothing')
     if (placed < 0) return placed
     const result = exchangeWhiteout(intoFd, newName, m.fromFd, m.name)
-    // It hides nothing: there is nothing of that name.
+    // The whiteout hides nothing: no lower layer has that name.
     if (result < 0) void unlinkat(intoFd, newName)
     return result
   }
-  return moveAndHide(u, workdir, m)
+  return moveThenWhiteout(u, workdir, m)
 }
 
-/** The object goes to its new name, and a whiteout to the old one. */
-function moveAndHide(u: Union, workdir: Workdir, m: RealMove): Result {
-  const isFree = m.there === 'nothing'
+/** Moves the object to its new name, then creates a whiteout under the old name. */
+function moveThenWhiteout(u: Union, workdir: Workdir, m: RealMove): Result {
+  const isFree = m.target === 'nothing'
   const stated = isFree ? 0 : statxat(m.intoFd, m.newName, st)
   if (stated < 0) return stated
   const loan = recordMove(workdir.fd, { fd: m.fromFd, name: m.name }, isFree ? 0 : st.ino)
@@ -118,14 +118,14 @@ function moveAndHide(u: Union, workdir: Workdir, m: RealMove): Result {
   return result
 }
 
-/** A `.wh.` mark of the new name hides nothing any more. */
-function clearMark(workdir: Workdir, m: RealMove): void {
+/** A `.wh.` file of the new name has no effect any more. */
+function clearDotWhiteoutOf(workdir: Workdir, m: RealMove): void {
   if (m.into.dotWhiteouts !== undefined && !m.into.dotWhiteouts.delete(m.newName)) return
   workdir.clearDotWhiteout(m.intoFd, m.newName)
 }
 
-/** A `.wh.` mark of the old name is written first, so that at no time what is below it shows. */
-function moveWithMark(workdir: Workdir, m: RealMove, swap: boolean): Result {
+/** The `.wh.` file of the old name is created first, so that the lower object never appears. */
+function moveWithDotWhiteout(workdir: Workdir, m: RealMove, swap: boolean): Result {
   const made = createMarkerFile(m.fromFd, '.wh.' + m.name)
   if (made < 0) return made
   const flags = swap ? RENAME_EXCHANGE : 0
@@ -134,7 +134,7 @@ function moveWithMark(workdir: Workdir, m: RealMove, swap: boolean): Result {
     workdir.clearDotWhiteout(m.fromFd, m.name)
     return result
   }
-  // A whiteout under the old name hides no more than the mark does.
+  // The whiteout under the old name is redundant beside the `.wh.` file.
   if (swap) void workdir.removeDirectory(m.fromFd, m.name)
   m.from.dotWhiteouts?.add(m.name)
   return result

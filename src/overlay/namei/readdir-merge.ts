@@ -1,6 +1,6 @@
 /**
- * The names of a directory: those of all layers, each once, without what whiteouts hide. Analogous
- * to fs/overlayfs/readdir.c:ovl_dir_read_merged().
+ * Merges the names of a directory from all layers: each name once, without names that whiteouts
+ * hide. Mirrors fs/overlayfs/readdir.c:ovl_dir_read_merged().
  */
 
 import { statxat } from '../../sys/at.js'
@@ -13,7 +13,7 @@ import type { RealDir } from '../layer/layer.js'
 import { heap } from '../inode/heap.js'
 import { OWNER_LIST, withOwnerAccess } from '../owner/owner-access.js'
 import { PAUSE, type IoTask } from '../jobs/task.js'
-import { MANY_LAYERS, order, placeOf, type Listed } from './dir-cache.js'
+import { CACHED_FROM_LAYERS, sortByCookie, cookieOf, type CachedName } from './dir-cache.js'
 import { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { specialsAreFiles } from '../layer/stat-override.js'
@@ -28,37 +28,37 @@ import {
 } from '../layer/whiteout.js'
 
 /**
- * Where names were looked for in so many layers, all names of a directory together, it is worth
- * listing the directory, once: that takes four system calls a layer, and to look for a name up to
- * three (the directory is opened, `NAME`, `.wh.NAME`).
+ * The number of layer lookups in a directory after which the directory is listed instead. A listing
+ * takes four system calls for each layer; the lookup of one name takes up to three (open of the
+ * directory, `NAME`, `.wh.NAME`).
  */
 const LISTED_FROM = 15
 
-/** Whether there is room for more names is looked at after so many. */
+/** The heap limit is checked each time this many names were read. */
 const LOOK_EVERY = 4096
 
 const st = new Stat()
 
-/** Puts the names of a directory's layers together, one real directory after the other. */
-abstract class Merging implements EntryVisitor {
+/** Merges the names of a directory, one real directory after the other. */
+abstract class MergedReader implements EntryVisitor {
   readonly #u: Union
   readonly #node: Node
   readonly #single: boolean
-  /** As `openRead` takes it, for a directory of the upper layer. */
+  /** The flag that `openRead` gets for a directory of the upper layer. */
   readonly #noAtime: number
-  /** Names that upper layers have (true) or hide (false). */
+  /** Names that a layer above has (true) or hides (false). */
   readonly #seen = new Map<ByteString, boolean>()
   #taken = 0
   #stopped = false
   #failure: Result = 0
-  // Of the real directory that is being listed.
+  // The real directory that is being read.
   #real: RealDir
   #fd = -1
   #last = false
   #hidden: ByteString[] = []
   #dotWhiteouts = new Set<ByteString>()
 
-  /** @param read somebody reads the directory, which moves its access time */
+  /** @param read a caller reads the directory, which updates its access time */
   constructor(u: Union, node: Node, read = false) {
     this.#u = u
     this.#node = node
@@ -68,10 +68,11 @@ abstract class Merging implements EntryVisitor {
   }
 
   /**
-   * Takes a name of the directory in the union.
+   * Gets one name of the merged directory.
    *
-   * @param inoKnown false where lookup may show another number than `ino`, the entry's own
-   * @returns false: it needs no more
+   * @param inoKnown false if lookup may show a number other than `ino`, the number of the layer's
+   *   entry
+   * @returns false: no more names are needed
    */
   abstract show(name: ByteString, ino: Ino, inoKnown: boolean, type: number, layer: number): boolean
 
@@ -83,7 +84,7 @@ abstract class Merging implements EntryVisitor {
     }
   }
 
-  /** The same in pieces. */
+  /** As `run`, in pieces. */
   *pieces(): Generator<IoTask, Result> {
     const { dirs } = this.#node
     const { fds } = this.#u
@@ -108,12 +109,12 @@ abstract class Merging implements EntryVisitor {
           suspended = false
         }
       } finally {
-        // It is not gone on with. What is thrown has slow layers keep the descriptor, for another
-        // try.
+        // The generator was closed at the yield. An exception instead leaves the descriptor open,
+        // because the slow layers keep it for the next attempt.
         if (suspended) close(fd)
       }
-      // Where few layers have the directory, its names will be asked for in each.
-      if (!isUpper && dirs.length < MANY_LAYERS) fds.adoptIfNone(real, fd)
+      // With few layers, lookups of the names will need the descriptor in each layer.
+      if (!isUpper && dirs.length < CACHED_FROM_LAYERS) fds.adoptIfNone(real, fd)
       else close(fd)
       if (result < 0) return result
       if (this.#failure < 0) return this.#failure
@@ -132,7 +133,7 @@ abstract class Merging implements EntryVisitor {
     let dir = open()
     if (dir === -E.EACCES) {
       dir = withOwnerAccess(fd, '', OWNER_LIST, open)
-      // Its mode was another one for a moment, which moves the ctime.
+      // The temporary change of the mode has changed the ctime.
       if (dir !== -E.EACCES) invalidateAttrs(this.#u, this.#node)
     }
     return dir
@@ -178,16 +179,16 @@ abstract class Merging implements EntryVisitor {
   }
 }
 
-class Names extends Merging {
-  readonly entries: Listed[] = []
+class AllNames extends MergedReader {
+  readonly entries: CachedName[] = []
 
   show(name: ByteString, ino: Ino, inoKnown: boolean, type: number, layer: number): boolean {
-    this.entries.push({ name, ino, inoKnown, type, layer, cookie: placeOf(name) })
+    this.entries.push({ name, ino, inoKnown, type, layer, cookie: cookieOf(name) })
     return true
   }
 }
 
-class AnyName extends Merging {
+class AnyName extends MergedReader {
   found = false
 
   show(): boolean {
@@ -196,7 +197,10 @@ class AnyName extends Merging {
   }
 }
 
-/** Whether a real entry is a whiteout: 1 or 0, or -errno. Only what may be one costs a call. */
+/**
+ * Whether a real entry is a whiteout: 1 or 0, or -errno. Only an entry of a possible type costs a
+ * system call.
+ */
 function isHidden(real: RealDir, fd: number, name: ByteString, type: number): Result {
   const candidate =
     type === DT_CHR || type === DT_UNKNOWN || (type === DT_REG && real.xattrWhiteouts)
@@ -207,18 +211,20 @@ function isHidden(real: RealDir, fd: number, name: ByteString, type: number): Re
 }
 
 /**
- * Whether lookup shows the number of a layer's entry, of whose name no node is known. A file system
- * that tells no numbers in its listings says 0.
+ * Whether lookup shows the inode number of a layer's entry whose node is unknown. A file system
+ * that does not report numbers in readdir reports 0.
  */
 function isOwnIno(node: Node, real: RealDir, ino: Ino, type: number): boolean {
   if (ino === 0) return false
   if (!real.layer.isUpper) return true
   if (real.impure) return false
-  // A merged directory shows a lower layer's number.
+  // A merged directory shows the number of a lower layer.
   return node.dirs.length === 1 || (type !== DT_DIR && type !== DT_UNKNOWN)
 }
 
-/** A regular file of the layer may be shown as something else: only who looks it up knows. */
+/**
+ * A regular file of the layer may be shown with another type, which only a lookup can determine.
+ */
 function overriddenType(node: Node, real: RealDir, name: ByteString): number {
   if (!specialsAreFiles(real.layer)) return DT_REG
   const known = node.children?.get(name)
@@ -226,48 +232,48 @@ function overriddenType(node: Node, real: RealDir, name: ByteString): number {
 }
 
 /**
- * All names as of now, which are kept for who goes on reading them; or -errno.
+ * Reads all names and stores them in the directory cache. Returns -errno on failure.
  *
- * @param read somebody reads the directory, which moves its access time
+ * @param read a caller reads the directory, which updates its access time
  */
-export function listAnew(u: Union, node: Node, read: boolean): Listed[] | Result {
+export function listDirectory(u: Union, node: Node, read: boolean): CachedName[] | Result {
   if (node.unlinked) return []
-  const names = new Names(u, node, read)
+  const names = new AllNames(u, node, read)
   const result = names.run()
-  // A READDIR has no name that the kernel could look up again: it does so when the directory is
-  // used the next time.
+  // A READDIR carries no name that the kernel could look up again. The kernel does so when the
+  // directory is used the next time.
   if (result === -E.ESTALE) invalidateAttrs(u, node)
   if (result < 0) return result
   const { entries } = names
-  u.listings.keep(node.id, order(entries))
+  u.dirCache.set(node.id, sortByCookie(entries))
   return entries
 }
 
 /**
  * The index of the topmost lower layer that may have a name of the directory, as
- * `Listings.topmost`. A directory of many layers is listed for that, one of a few when some names
- * were looked up: each would be asked for in every layer.
+ * `DirCache.topmost`. A directory of many layers is listed for this. A directory of fewer layers is
+ * listed after some lookups, because each lookup searches every layer.
  */
-export function topmostWith(u: Union, node: Node, name: ByteString): number {
+export function topmostLowerWith(u: Union, node: Node, name: ByteString): number {
   const layers = node.dirs.length
-  if (layers < MANY_LAYERS) return 0
+  if (layers < CACHED_FROM_LAYERS) return 0
   const lower = node.dirs[node.upperDir === null ? 0 : 1] as RealDir
   if (lower.dotWhiteouts === undefined && (lower.dotProbes + 1) * layers >= LISTED_FROM) {
-    // Where it can't be listed, each name is asked for, and an error is that of who wants the
-    // names.
-    if (typeof listAnew(u, node, false) === 'number') lower.dotProbes = -Infinity
+    // If the directory cannot be listed, each name is looked up in every layer. The error is
+    // reported to a caller that lists the directory.
+    if (typeof listDirectory(u, node, false) === 'number') lower.dotProbes = -Infinity
   }
-  return u.listings.topmost(node.id, name)
+  return u.dirCache.topmost(node.id, name)
 }
 
-/** -ENOTEMPTY where the union shows anything in the directory, else 0. */
+/** -ENOTEMPTY if the union shows any entry in the directory, else 0. */
 export function checkEmpty(u: Union, node: Node): Result {
   const any = new AnyName(u, node)
   const result = any.run()
   return any.found ? -E.ENOTEMPTY : result
 }
 
-/** The same in pieces, which the node's layers do not change between. */
+/** As `checkEmpty`, in pieces. The node's layers do not change between the pieces. */
 export function* emptyInPieces(u: Union, node: Node): Generator<IoTask, Result> {
   const any = new AnyName(u, node)
   const result = yield* any.pieces()

@@ -1,14 +1,14 @@
 /**
- * Reading directories. Reading from the start makes a new list of the names (readdir-merge.ts).
- * Analogous to fs/overlayfs/readdir.c.
+ * Reads directories. A read from the start creates a new listing (readdir-merge.ts). Mirrors
+ * fs/overlayfs/readdir.c.
  */
 
 import { DT_DIR } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import type { Ino } from '../../sys/stat.js'
-import { DOT, DOT_DOT, indexAfter, type Listed } from './dir-cache.js'
+import { DOT, DOT_DOT, indexAfter, type CachedName } from './dir-cache.js'
 import { findChild, findCurrent } from './lookup.js'
-import { listAnew } from './readdir-merge.js'
+import { listDirectory } from './readdir-merge.js'
 import type { Node } from '../inode/node.js'
 import {
   Pending,
@@ -21,34 +21,34 @@ import {
 import { fillAttr } from '../inode/shown-attr.js'
 import type { Union } from './context.js'
 
-/** The names to read from, listed anew where reading starts over; or -errno. */
-function entriesFor(u: Union, node: Node, cookie: number): Listed[] | Result {
-  const begun = cookie === 0 ? undefined : u.listings.get(node.id)
-  return begun ?? listAnew(u, node, true)
+/** The cached entries, or a new listing if the read starts at the beginning; or -errno. */
+function entriesFor(u: Union, node: Node, cookie: number): CachedName[] | Result {
+  const begun = cookie === 0 ? undefined : u.dirCache.get(node.id)
+  return begun ?? listDirectory(u, node, true)
 }
 
 /**
- * What is listed where no number is known (libfuse: FUSE_UNKNOWN_INO). readdir(3) takes an entry of
- * the number 0 for none: its name would be missing.
+ * The number of an entry without a known inode number (libfuse: FUSE_UNKNOWN_INO). readdir(3) skips
+ * an entry with the number 0.
  */
 const UNKNOWN_INO = 0xffff_ffff
 
 const listedIno = (ino: Ino): Ino => (ino === 0 ? UNKNOWN_INO : ino)
 
-/** Gives `.` and `..`, as far as they come after the cookie; false: there was no room. */
-function dots(node: Node, cookie: number, sink: DirSink): boolean {
+/** Adds `.` and `..` if they come after the cookie. Returns false if there was no room. */
+function addDots(node: Node, cookie: number, sink: DirSink): boolean {
   if (cookie < DOT && !sink.add('.', listedIno(node.ino), DT_DIR, DOT)) return false
   if (cookie >= DOT_DOT) return true
   return sink.add('..', listedIno((node.parent ?? node).ino), DT_DIR, DOT_DOT)
 }
 
 /**
- * Has a name looked up whose number only lookup can tell; the node is dropped again if nobody needs
- * it. Where lookup fails, the name is listed all the same, with what the layer's entry says.
+ * Looks up a name to determine its inode number, and releases the node again if it is not in use.
+ * If the lookup fails, the entry keeps the number and type of the layer's entry.
  *
- * @returns false: the name is gone (kernel: ovl_cache_update(), a stale entry)
+ * @returns false: the name does not exist any more (kernel: ovl_cache_update(), a stale entry)
  */
-function findIno(u: Union, node: Node, entry: Listed): boolean {
+function lookupIno(u: Union, node: Node, entry: CachedName): boolean {
   const child = findChild(u, node, entry.name)
   if (typeof child === 'number') return child !== -E.ENOENT
   entry.ino = child.ino
@@ -61,26 +61,26 @@ function findIno(u: Union, node: Node, entry: Listed): boolean {
 export function readdir(u: Union, node: Node, cookie: number, sink: DirSink): Result {
   const entries = entriesFor(u, node, cookie)
   if (typeof entries === 'number') return entries
-  if (!dots(node, cookie, sink)) return 0
+  if (!addDots(node, cookie, sink)) return 0
   const start = indexAfter(entries, cookie)
   for (let at = start; at < entries.length; at++) {
-    const entry = entries[at] as Listed
-    if (!entry.inoKnown && !findIno(u, node, entry)) continue
+    const entry = entries[at] as CachedName
+    if (!entry.inoKnown && !lookupIno(u, node, entry)) continue
     if (!sink.add(entry.name, listedIno(entry.ino), entry.type, entry.cookie)) return 0
   }
-  // Who finds nothing more has read it all.
-  if (start === entries.length && cookie >= DOT_DOT) u.listings.end(node.id, node.dirs.length)
+  // A read that finds no further entry has reached the end.
+  if (start === entries.length && cookie >= DOT_DOT) u.dirCache.readToEnd(node.id, node.dirs.length)
   return 0
 }
 
 /**
- * As `findCurrent`, for a name that is listed.
+ * As `findCurrent`, for an entry of a READDIRPLUS.
  *
- * @param counted lookups of names before it are in the answer, which can be given as it is: nothing
- *   may be waited for
- * @returns undefined where it would have to be waited for
+ * @param counted the answer already holds entries whose lookups are counted, so it must be sent as
+ *   it is instead of waiting
+ * @returns undefined if the lookup would have to wait
  */
-function childToList(u: Union, node: Node, name: ByteString, counted: boolean) {
+function findForListing(u: Union, node: Node, name: ByteString, counted: boolean) {
   try {
     return findCurrent(u, node, name)
   } catch (error) {
@@ -90,8 +90,8 @@ function childToList(u: Union, node: Node, name: ByteString, counted: boolean) {
 }
 
 /**
- * Names of a layer that keeps its callers waiting are given without attributes: each would be
- * waited for.
+ * Entries of an overloaded slow layer are sent without attributes, because each lookup would have
+ * to wait.
  */
 const isTooSlow = ({ slow }: Union, node: Node): boolean =>
   slow !== null && slow.threads.isBackingOff && node.dirs.some(real => real.layer.slow)
@@ -111,20 +111,20 @@ export function readdirplus(
     sink.add(name, ino, type, next, out)
     return true
   }
-  if (!dots(node, cookie, { add })) return 0
+  if (!addDots(node, cookie, { add })) return 0
   const start = indexAfter(entries, cookie)
   let counted = false
   for (let at = start; at < entries.length; at++) {
-    const entry = entries[at] as Listed
+    const entry = entries[at] as CachedName
     if (!sink.room(entry.name)) return 0
     const noRoom = !u.nodes.hasRoom(node, entry.name)
-    if (noRoom && !entry.inoKnown && !findIno(u, node, entry)) continue
+    if (noRoom && !entry.inoKnown && !lookupIno(u, node, entry)) continue
     if (noRoom || (entry.inoKnown && isTooSlow(u, node))) {
       out.nodeId = 0
       sink.add(entry.name, listedIno(entry.ino), entry.type, entry.cookie, out)
       continue
     }
-    const child = childToList(u, node, entry.name, counted)
+    const child = findForListing(u, node, entry.name, counted)
     if (child === undefined) return 0
     if (typeof child === 'number') {
       if (child === -E.ENOENT && !entry.inoKnown) continue
@@ -138,6 +138,6 @@ export function readdirplus(
     fillAttr(u, child, u.st, out.attr)
     sink.add(entry.name, listedIno(child.ino), child.type >> 12, entry.cookie, out)
   }
-  if (start === entries.length && cookie >= DOT_DOT) u.listings.end(node.id, node.dirs.length)
+  if (start === entries.length && cookie >= DOT_DOT) u.dirCache.readToEnd(node.id, node.dirs.length)
   return 0
 }

@@ -1,4 +1,4 @@
-/** unlink and rmdir. Analogous to fs/overlayfs/dir.c:ovl_do_remove(). */
+/** unlink and rmdir. Mirrors fs/overlayfs/dir.c:ovl_do_remove(). */
 
 import { isBulky } from '../jobs/bulky.js'
 import { openat, rmdirat, unlinkat } from '../../sys/at.js'
@@ -7,12 +7,12 @@ import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { invalidateAttrs } from '../inode/invalidate.js'
-import { clearInBackground, isLargeDirectory } from './clear-whiteouts.js'
+import { clearWhiteoutsInBackground, isLargeDirectory } from './clear-whiteouts.js'
 import { indexBeforeLoss } from '../copy-up/copy-up.js'
 import { ensureUpperDir } from '../copy-up/directory.js'
 import { refersTo } from '../layer/real-identity.js'
 import type { RealDir } from '../layer/layer.js'
-import { findTold, lowerPositive } from './lookup.js'
+import { findForRemoval, lowerPositive } from './lookup.js'
 import { throwIfBusy, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { checkEmpty } from './readdir-merge.js'
@@ -23,13 +23,19 @@ import type { Union } from './context.js'
 const st = new Stat()
 const place = new Place()
 
-/** Whether this name of the node is in the upper directory itself. */
+/** In blocks of 512 bytes. Freeing more space than this may delay other requests. */
+export const BULKY = 1 << 17
+
+/** Whether a job thread must close the last descriptor of a removed file with these attributes. */
+export const isBulky = (attributes: { blocks: number }): boolean => attributes.blocks > BULKY
+
+/** Whether the upper directory itself has this name of the node. */
 export function isNameInUpper(node: Node, parent: Node, name: ByteString): boolean {
   if (node.links === null) return node.upper
   return node.links.get(parent, name)?.inUpper === true
 }
 
-/** Whether a lower layer shows the name once the upper one has let go of it. */
+/** Whether a lower layer shows the name after the upper layer has removed it. */
 export function needsWhiteout(u: Union, node: Node, parent: Node, name: ByteString): boolean {
   if (!isNameInUpper(node, parent, name)) return true
   if (parent.dirs.length === 1) return false
@@ -37,16 +43,16 @@ export function needsWhiteout(u: Union, node: Node, parent: Node, name: ByteStri
   return lowerPositive(u, parent, name)
 }
 
-/** Checks that removing or moving this child is allowed at all. */
+/** Checks whether this child may be removed or moved. */
 export function checkRemovable(u: Union, parent: Node, node: Node): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (parent.protect !== 0 || node.protect !== 0) return -E.EPERM
   return 0
 }
 
-/** @throws Pending where a large file with several links must be copied up first */
+/** @throws Pending if a large file with several links must be copied up first */
 export function unlink(u: Union, parent: Node, name: ByteString): Result {
-  const node = findTold(u, parent, name)
+  const node = findForRemoval(u, parent, name)
   if (typeof node === 'number') return node
   if (node.isDir) return -E.EISDIR
   throwIfBusy(node)
@@ -59,7 +65,7 @@ export function unlink(u: Union, parent: Node, name: ByteString): Result {
 }
 
 export function rmdir(u: Union, parent: Node, name: ByteString): Result {
-  const node = findTold(u, parent, name)
+  const node = findForRemoval(u, parent, name)
   if (typeof node === 'number') return node
   if (!node.isDir) return -E.ENOTDIR
   throwIfBusy(node)
@@ -67,19 +73,19 @@ export function rmdir(u: Union, parent: Node, name: ByteString): Result {
   const allowed = checkRemovable(u, parent, node)
   let result: Result = -E.EIO
   try {
-    if (allowed >= 0 && large) clearInBackground(u, parent, name, node)
+    if (allowed >= 0 && large) clearWhiteoutsInBackground(u, parent, name, node)
     result = allowed < 0 ? allowed : removeDirectory(u, node, parent, name)
   } catch (error) {
-    letGo(u, node)
+    dropOrphanFd(u, node)
     throw error
   }
-  if (result >= 0) directoryGone(u, node, parent, name)
-  else letGo(u, node)
+  if (result >= 0) applyRmdir(u, node, parent, name)
+  else dropOrphanFd(u, node)
   if (node.lookups === 0) u.nodes.release(node)
   return result
 }
 
-/** Takes one name of a non-directory out of the union. */
+/** Removes one name of a non-directory. */
 function removeFile(u: Union, node: Node, parent: Node, name: ByteString): Result {
   const indexed = indexBeforeLoss(u, node, parent, name)
   if (indexed < 0) return indexed
@@ -89,30 +95,30 @@ function removeFile(u: Union, node: Node, parent: Node, name: ByteString): Resul
   if (ready < 0) return ready
   const upper = parent.upperDir
   if (upper === null || u.workdir === null) return -E.EIO
-  const last = holdLast(u, node, parent, name)
+  const last = keepOrphanFd(u, node, parent, name)
   if (last < 0) return last
   const fd = u.fds.get(upper)
   let result: Result = fd
   if (fd >= 0) {
     result = whiteout
-      ? noteWhiteout(upper, name, u.workdir.whiteout(fd, name, inUpper ? 'file' : 'nothing'), u)
+      ? recordWhiteout(upper, name, u.workdir.whiteout(fd, name, inUpper ? 'file' : 'nothing'), u)
       : unlinkat(fd, name)
   }
   if (result < 0) {
-    letGo(u, node)
+    dropOrphanFd(u, node)
     return result
   }
-  nameGone(u, node, parent, name, inUpper, last > 0)
+  applyUnlink(u, node, parent, name, inUpper, last > 0)
   return 0
 }
 
 /**
- * Prepares a node for losing a name: where nothing else would lead to its real object, a descriptor
- * keeps it, since it may be open and must still answer.
+ * Prepares a node for the loss of a name. If no other name leads to its real object, the node keeps
+ * an orphan fd, because the file may be open and must still be served.
  *
- * @returns 1 where this is the union's last name of it, 0 where there are others, or -errno
+ * @returns 1 if this is the last name in the union, 0 if there are others, or -errno
  */
-export function holdLast(u: Union, node: Node, parent: Node, name: ByteString): Result {
+export function keepOrphanFd(u: Union, node: Node, parent: Node, name: ByteString): Result {
   let last = true
   if (node.links !== null) {
     const stated = statNode(u, node, st)
@@ -138,8 +144,8 @@ export function holdLast(u: Union, node: Node, parent: Node, name: ByteString): 
   return last ? 1 : 0
 }
 
-/** The removal did not happen: the node is reached by name again. */
-export function letGo(u: Union, node: Node): void {
+/** Drops the orphan fd after a failed removal: the node is reached by name again. */
+export function dropOrphanFd(u: Union, node: Node): void {
   if (node.orphanFd < 0) return
   const upper = node.upperDir
   if (node.isDir && upper !== null) u.fds.adopt(upper, node.orphanFd)
@@ -147,8 +153,8 @@ export function letGo(u: Union, node: Node): void {
   node.orphanFd = -1
 }
 
-/** The union's side of a removed name. `last` as `holdLast` answered. */
-export function nameGone(
+/** Updates the node after a name was removed. `last` is the result of `keepOrphanFd`. */
+export function applyUnlink(
   u: Union,
   node: Node,
   parent: Node,
@@ -159,12 +165,12 @@ export function nameGone(
   u.nodes.removeName(node, parent, name)
   if (!inUpper) {
     if (node.links === null || (u.workdir?.indexFd ?? -1) >= 0) node.nlinkAdjust--
-    // The lower inode's own count goes on being shown (kernel: ovl_nlink_start); the FUSE client
-    // has taken one off.
+    // The link count of the lower inode is shown unchanged (kernel: ovl_nlink_start), while the
+    // FUSE client has decremented its copy.
     else invalidateAttrs(u, node)
   }
   if (node.indexKey !== null && u.workdir !== null) {
-    // One that stays is taken away by the next mount, for the count that it has.
+    // If the unlink fails, the next mount removes the entry because of its link count.
     if (last) {
       const result = unlinkat(u.workdir.indexFd, node.indexKey)
       if (result < 0) u.log.warn({ errno: -result }, 'cannot remove a stale index entry')
@@ -172,7 +178,7 @@ export function nameGone(
       node.nlinkAdjust = 0
     }
   }
-  // Names that nobody looked up may be left; looking one up revives the node.
+  // The file may have names that were not looked up. The lookup of such a name revives the node.
   if (node.parent === null) node.unlinked = true
 }
 
@@ -190,12 +196,12 @@ function removeDirectory(u: Union, node: Node, parent: Node, name: ByteString): 
   if (into === null || u.workdir === null) return -E.EIO
   const fd = u.fds.get(into)
   if (fd < 0) return fd
-  if (upper === null) return noteWhiteout(into, name, u.workdir.whiteout(fd, name, 'nothing'), u)
-  holdDirectory(u, node, upper)
+  if (upper === null) return recordWhiteout(into, name, u.workdir.whiteout(fd, name, 'nothing'), u)
+  keepOrphanDirectory(u, node, upper)
   if (!whiteout) {
     let result = rmdirat(fd, name)
     if (result !== -E.ENOTEMPTY && result !== -E.EEXIST) return result
-    // Whiteouts that hide nothing any more may be all there is.
+    // The directory may hold only whiteouts that hide nothing any more.
     result = checkEmpty(u, node)
     return result < 0 ? result : u.workdir.removeDirectory(fd, name)
   }
@@ -203,19 +209,19 @@ function removeDirectory(u: Union, node: Node, parent: Node, name: ByteString): 
     const empty = checkEmpty(u, node)
     if (empty < 0) return empty
   }
-  return noteWhiteout(into, name, u.workdir.whiteout(fd, name, 'directory'), u)
+  return recordWhiteout(into, name, u.workdir.whiteout(fd, name, 'directory'), u)
 }
 
-/** A removed directory still answers through a descriptor. */
-export function holdDirectory(u: Union, node: Node, upper: RealDir): void {
+/** Keeps an orphan fd of a removed directory, through which it is still served. */
+export function keepOrphanDirectory(u: Union, node: Node, upper: RealDir): void {
   if (node.orphanFd >= 0) return
   const fd = u.fds.get(upper)
   if (fd < 0) return
   node.orphanFd = u.fds.detach(upper)
 }
 
-/** The union's side of a removed directory. */
-export function directoryGone(u: Union, node: Node, parent: Node, name: ByteString): void {
+/** Updates the node after a directory was removed. */
+export function applyRmdir(u: Union, node: Node, parent: Node, name: ByteString): void {
   const upper = node.upperDir
   if (upper !== null) {
     u.fds.drop(upper)
@@ -225,8 +231,8 @@ export function directoryGone(u: Union, node: Node, parent: Node, name: ByteStri
   node.unlinked = true
 }
 
-/** Remembers a `.wh.` whiteout that was just written, where the directory's are known. */
-export function noteWhiteout(dir: RealDir, name: ByteString, result: Result, u: Union): Result {
+/** Adds a `.wh.` whiteout that was just created to the directory's known ones. */
+export function recordWhiteout(dir: RealDir, name: ByteString, result: Result, u: Union): Result {
   if (result >= 0 && u.workdir?.form === 'wh') dir.dotWhiteouts?.add(name)
   if (result >= 0 && u.workdir?.form === 'xattr') dir.xattrWhiteouts = true
   return result

@@ -1,31 +1,29 @@
-/**
- * rename, with RENAME_NOREPLACE and RENAME_EXCHANGE. Analogous to fs/overlayfs/dir.c:ovl_rename().
- */
+/** rename, with RENAME_NOREPLACE and RENAME_EXCHANGE. Mirrors fs/overlayfs/dir.c:ovl_rename(). */
 
 import { isBulky } from '../jobs/bulky.js'
 import { renameat2, statxat } from '../../sys/at.js'
 import { RENAME_EXCHANGE, RENAME_NOREPLACE } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
-import { clearEmpty, clearInBackground, isLargeDirectory } from './clear-whiteouts.js'
+import { clearEmpty, clearWhiteoutsInBackground, isLargeDirectory } from './clear-whiteouts.js'
 import { copyUp, indexBeforeLoss } from '../copy-up/copy-up.js'
 import { ensureUpperDir } from '../copy-up/directory.js'
 import { ensureUpperName } from '../copy-up/hard-links.js'
 import { setImpure } from '../copy-up/publish.js'
 import { publishMove, type RealMove } from './publish-move.js'
-import { findTold } from './lookup.js'
+import { findForRemoval } from './lookup.js'
 import { isXattrRefusal } from '../layer/overlay-xattrs.js'
 import { isWithin, throwIfBusy, Protect, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { checkEmpty } from './readdir-merge.js'
 import {
   checkRemovable,
-  directoryGone,
-  holdDirectory,
-  holdLast,
+  applyRmdir,
+  keepOrphanDirectory,
+  keepOrphanFd,
   isNameInUpper,
-  letGo,
-  nameGone,
+  dropOrphanFd,
+  applyUnlink,
   needsWhiteout,
 } from './remove.js'
 import { isReadOnly } from '../inode/context.js'
@@ -41,18 +39,18 @@ import {
 import type { Workdir } from '../copy-up/workdir.js'
 
 const NAME_MAX = 255
-/** Longest `overlay.redirect` that is written (kernel: redirect_max). */
+/** The longest `overlay.redirect` that is written (kernel: redirect_max). */
 const REDIRECT_MAX = 256
 const st = new Stat()
 
-/** A name with what the union has under it. */
+/** A name with its node in the union. */
 interface Side {
   parent: Node
   name: ByteString
   node: Node
 }
 
-/** @throws Pending where a large file must be copied up first */
+/** @throws Pending if a large file must be copied up first */
 export function rename(
   u: Union,
   parent: Node,
@@ -66,9 +64,9 @@ export function rename(
   if (newName.length > NAME_MAX) return -E.ENAMETOOLONG
   if (isDotWhiteoutName(newName) && !allowsDotNames(u)) return -E.EINVAL
   if (newParent.unlinked) return -E.ENOENT
-  const node = findTold(u, parent, name)
+  const node = findForRemoval(u, parent, name)
   if (typeof node === 'number') return node
-  const target = findTold(u, newParent, newName)
+  const target = findForRemoval(u, newParent, newName)
   if (typeof target === 'number' && target !== -E.ENOENT) return target
   throwIfBusy(node)
   if (typeof target !== 'number') throwIfBusy(target)
@@ -87,18 +85,22 @@ export function rename(
   return result
 }
 
-/** What the kernel's VFS checks too, once more where it matters for the layers. */
+/** Repeats checks of the kernel's VFS that matter for the layers. */
 function checkMovable(u: Union, side: Side): Result {
   const allowed = checkRemovable(u, side.parent, side.node)
   if (allowed < 0) return allowed
-  // Kernel: ovl_can_move(). Without redirects a directory of lower layers cannot be found
-  // elsewhere.
+  // Kernel: ovl_can_move(). Without redirects, lower directories cannot be found under the new
+  // path.
   const merged = side.node.isDir && side.node.mergeOrLower
   return merged && u.options.redirectDir !== 'on' ? -E.EXDEV : 0
 }
 
-/** Copies up everything that the rename touches; may throw `Pending`. */
-function bringUp(u: Union, side: Side): Result {
+/**
+ * Copies up every object that the rename affects.
+ *
+ * @throws Pending if a large file must be copied up first
+ */
+function copyUpSide(u: Union, side: Side): Result {
   let result = copyUp(u, side.node)
   if (result < 0) return result
   result = ensureUpperDir(u, side.parent)
@@ -124,24 +126,24 @@ function move(
     const allowed = checkRemovable(u, newParent, target)
     if (allowed < 0) return allowed
   }
-  // An append-only directory takes new names.
+  // An append-only directory accepts new names.
   if ((newParent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   if (node.isDir && isWithin(newParent, node)) return -E.EINVAL
   let result = checkMovable(u, old)
   if (result < 0) return result
-  // Which of two reasons comes first is the kernel's order: only a merged target is looked into
-  // before.
+  // The order of the two checks is the kernel's: a merged target is checked for emptiness first,
+  // any other later.
   const merged = target !== null && target.isDir && target.mergeOrLower
   const look = (directory: Node): Result =>
-    large ? clearInBackground(u, newParent, newName, directory) : checkEmpty(u, directory)
+    large ? clearWhiteoutsInBackground(u, newParent, newName, directory) : checkEmpty(u, directory)
   if (merged) result = look(target)
   if (result < 0) return result
   const moved = node.isDir && node.mergeOrLower
-  result = bringUp(u, old)
+  result = copyUpSide(u, old)
   if (result < 0) return result
   result = ensureUpperDir(u, newParent)
   if (result < 0) return result
-  result = markMoved(u, node, newParent, newName, target === null)
+  result = setOrdinaryIfDotName(u, node, newParent, newName, target === null)
   if (result < 0) return result
   if (moved) {
     const redirect = redirectOf(u, node, old.parent === newParent, old.name)
@@ -177,22 +179,22 @@ function moveReal(
   let last = 0
   if (target !== null && target.isDir) {
     const upper = target.upperDir
-    if (upper !== null) holdDirectory(u, target, upper)
+    if (upper !== null) keepOrphanDirectory(u, target, upper)
   } else if (target !== null) {
-    last = holdLast(u, target, newParent, newName)
+    last = keepOrphanFd(u, target, newParent, newName)
     if (last < 0) return last
   }
-  // Holding on to the target may have closed descriptors of directories.
+  // `keepOrphanFd` may have closed descriptors of directories.
   const fromFd = u.fds.get(from)
   const intoFd = u.fds.get(into)
-  let there: RealMove['there'] | Result = 'nothing'
-  if (fromFd < 0 || intoFd < 0) there = Math.min(fromFd, intoFd)
-  else if (targetInUpper) there = target.isDir ? 'directory' : 'file'
-  // A file that leaves nothing behind takes the place of whatever there is in one step.
-  else if (node.isDir || whiteoutOld) there = lookAt(u, workdir, intoFd, newName)
-  if (typeof there === 'number') {
-    if (target !== null) letGo(u, target)
-    return there
+  let existing: RealMove['target'] | Result = 'nothing'
+  if (fromFd < 0 || intoFd < 0) existing = Math.min(fromFd, intoFd)
+  else if (targetInUpper) existing = target.isDir ? 'directory' : 'file'
+  // A file that needs no whiteout replaces any object in one step.
+  else if (node.isDir || whiteoutOld) existing = existingAt(u, workdir, intoFd, newName)
+  if (typeof existing === 'number') {
+    if (target !== null) dropOrphanFd(u, target)
+    return existing
   }
   result = publishMove(u, workdir, node, {
     from,
@@ -202,29 +204,36 @@ function moveReal(
     intoFd,
     newName,
     whiteoutOld,
-    there,
+    target: existing,
     replacesLower: target !== null && !targetInUpper,
   })
   if (result < 0) {
-    if (target !== null) letGo(u, target)
+    if (target !== null) dropOrphanFd(u, target)
     return result
   }
   // Point of no return: the layers show the new state.
   if (target !== null) {
-    if (target.isDir) directoryGone(u, target, newParent, newName)
-    else nameGone(u, target, newParent, newName, targetInUpper, last > 0)
+    if (target.isDir) applyRmdir(u, target, newParent, newName)
+    else applyUnlink(u, target, newParent, newName, targetInUpper, last > 0)
   }
-  relocate(u, node, parent, name, newParent, newName)
+  moveNode(u, node, parent, name, newParent, newName)
   return 0
 }
 
 /**
- * What gets a name that begins with `.wh.` is marked as an object whose name hides nothing.
+ * Sets the xattr that marks an object with a `.wh.` name as ordinary, so that the name acts as no
+ * whiteout.
  *
- * @param isFree the union has nothing under the name: if the upper layer does, that hides another,
- *   and stays
+ * @param isFree the union has nothing under the name. If the upper layer has an object there, that
+ *   object is a whiteout of another name, and must stay
  */
-function markMoved(u: Union, node: Node, into: Node, name: ByteString, isFree: boolean): Result {
+function setOrdinaryIfDotName(
+  u: Union,
+  node: Node,
+  into: Node,
+  name: ByteString,
+  isFree: boolean,
+): Result {
   if (!isDotWhiteoutName(name)) return 0
   const upper = into.upperDir
   const fd = upper === null ? -E.EIO : u.fds.get(upper)
@@ -236,13 +245,13 @@ function markMoved(u: Union, node: Node, into: Node, name: ByteString, isFree: b
   return result < 0 ? result : setOrdinary(u, at.fd, at.name)
 }
 
-/** What the upper layer has at (fd, name), or -errno. */
-function lookAt(
+/** The kind of object that the upper layer has at (fd, name), or -errno. */
+function existingAt(
   u: Union,
   workdir: Workdir,
   fd: number,
   name: ByteString,
-): RealMove['there'] | Result {
+): RealMove['target'] | Result {
   const stated = statxat(fd, name, st)
   if (stated < 0) return stated === -E.ENOENT ? 'nothing' : stated
   const whiteout = isWhiteout(u.xattrs, fd, name, st, false)
@@ -253,8 +262,8 @@ function lookAt(
 }
 
 /**
- * Marks what is about to move: a directory must not merge with what happens to lie under its new
- * name, or must say where its lower part is.
+ * Prepares the xattrs of the object that moves. A directory must not merge with lower directories
+ * under its new name, or needs a redirect to its lower part.
  */
 function prepareMoved(u: Union, old: Side, newParent: Node): Result {
   const { node, parent } = old
@@ -266,7 +275,8 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
     if (fd < 0) return fd
     let result = 0
     if (node.dirs.length > 1) result = setRedirect(u, node, fd, parent === newParent, old.name)
-    // Whatever lies under the new name now, or will with another lower layer (kernel: ovl_rename).
+    // Hides lower directories under the new name, also those of a lower layer added later (kernel:
+    // ovl_rename).
     else if (newParent.dirs.length > 1) result = u.xattrs.setOpaque(fd, '')
     if (result < 0) return isXattrRefusal(result) ? -E.EXDEV : result
   }
@@ -276,11 +286,11 @@ function prepareMoved(u: Union, old: Side, newParent: Node): Result {
 }
 
 /**
- * What `overlay.redirect` has to say of a merged directory that moves (kernel: ovl_get_redirect):
- * its old name within the same directory, else its path as the layers right below the upper one
- * know it, which is that of the union, but for what the upper layer has itself moved before.
+ * The redirect of a merged directory that moves (kernel: ovl_get_redirect). Within the same
+ * directory it is the old name. Otherwise it is the path in the layers below the upper one: the
+ * path in the union, unless the upper layer has itself moved an ancestor.
  *
- * @returns null where the path is too long to be written; or -errno
+ * @returns null if the path is too long; or -errno
  */
 function redirectOf(
   u: Union,
@@ -320,7 +330,7 @@ function setRedirect(
   return redirect === null ? -E.EXDEV : u.xattrs.set(fd, '', 'redirect', redirect)
 }
 
-/** RENAME_EXCHANGE: both must be able to live in the other's place. */
+/** RENAME_EXCHANGE: each object must be valid under the other's name. */
 function exchange(u: Union, a: Side, b: Side): Result {
   if (a.node === b.node) return 0
   if (a.node.isDir && isWithin(b.parent, a.node)) return -E.EINVAL
@@ -330,14 +340,14 @@ function exchange(u: Union, a: Side, b: Side): Result {
     if (result < 0) return result
   }
   for (const side of [a, b]) {
-    const result = bringUp(u, side)
+    const result = copyUpSide(u, side)
     if (result < 0) return result
   }
   const from = a.parent.upperDir
   const into = b.parent.upperDir
   if (from === null || into === null) return -E.EIO
-  let result = markMoved(u, a.node, b.parent, b.name, false)
-  if (result >= 0) result = markMoved(u, b.node, a.parent, a.name, false)
+  let result = setOrdinaryIfDotName(u, a.node, b.parent, b.name, false)
+  if (result >= 0) result = setOrdinaryIfDotName(u, b.node, a.parent, a.name, false)
   if (result >= 0) result = prepareMoved(u, a, b.parent)
   if (result >= 0) result = prepareMoved(u, b, a.parent)
   if (result < 0) return result
@@ -349,13 +359,13 @@ function exchange(u: Union, a: Side, b: Side): Result {
   // Point of no return.
   u.nodes.removeName(a.node, a.parent, a.name)
   u.nodes.removeName(b.node, b.parent, b.name)
-  place(u, a.node, b.parent, b.name)
-  place(u, b.node, a.parent, a.name)
+  attachNode(u, a.node, b.parent, b.name)
+  attachNode(u, b.node, a.parent, a.name)
   return 0
 }
 
-/** The union's side of a move. */
-function relocate(
+/** Updates the node after a rename. */
+function moveNode(
   u: Union,
   node: Node,
   parent: Node,
@@ -364,16 +374,16 @@ function relocate(
   newName: ByteString,
 ): void {
   u.nodes.removeName(node, parent, name)
-  place(u, node, newParent, newName)
+  attachNode(u, node, newParent, newName)
 }
 
-function place(u: Union, node: Node, parent: Node, name: ByteString): void {
+function attachNode(u: Union, node: Node, parent: Node, name: ByteString): void {
   u.nodes.addName(node, parent, name, true)
   const top = node.upperDir
   if (top !== null) {
     top.parent = parent.upperDir
     top.name = name
   }
-  // What lower layers have under the new name is not known.
+  // Unknown: lower layers may have an object under the new name.
   node.lowerPositive = undefined
 }

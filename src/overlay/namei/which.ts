@@ -1,4 +1,7 @@
-/** Which layer serves a name, and why: for people, not while a request is served. */
+/**
+ * Explains which layer serves a name, and why. For the `which` command, not for requests of the
+ * kernel.
+ */
 
 import {
   S_IFBLK,
@@ -27,42 +30,42 @@ import type { Union } from './context.js'
 
 /** A real object. */
 export interface Real {
-  /** 0: the upper layer; lower ones count from 1, top first. */
+  /** 0: the upper layer. Lower layers count from 1, top first. */
   layer: number
   path: string
 }
 
-/** What one layer has under the name. */
+/** The result of the lookup in one layer. */
 export interface Step {
   layer: number
   /**
-   * `unreached`: it does not have the directory, or that is hidden. `hidden`: a layer above ends
-   * the name.
+   * `unreached`: the layer does not have the directory, or the directory is hidden. `hidden`: a
+   * layer above ends the lookup.
    */
   found: 'nothing' | 'whiteout' | 'file' | 'directory' | 'unreached' | 'hidden'
-  /** Where it was looked for; null where it was not. */
+  /** The path that was looked up; null if none was. */
   path: string | null
-  /** A directory that hides those of the layers below. */
+  /** A directory that hides the directories of the layers below. */
   opaque: boolean
-  /** Where the layers below have it, if not under the same name. */
+  /** The name or path in the layers below, if it differs. */
   redirect: string | null
 }
 
 export interface Explanation {
   /**
-   * What is told about, as a path in the union: what was asked for, or the first name on the way
-   * that is missing or no directory.
+   * The explained path in the union: the requested path, or its first component that is missing or
+   * not a directory.
    */
   path: string
-  /** Whether that is what was asked for. */
+  /** Whether `path` is the requested path. */
   whole: boolean
   /** Null: the union has no such name. */
   type: string | null
-  /** The real object, or all that a directory is merged from, top first. */
+  /** The real object, or all directories that are merged, top first. */
   served: Real[]
   /** The file with the data of a metadata-only copy. */
   data: Real | null
-  /** Of the layers, top first. None for the root. */
+  /** One for each layer, top first. Empty for the root. */
   steps: Step[]
 }
 
@@ -79,7 +82,7 @@ const TYPES = new Map([
 ])
 const st = new Stat()
 
-/** Nothing that the kernel knows of the union changes but what any lookup of the name would. */
+/** Changes only the state that any lookup of the name would change. */
 export const explain = (u: Union, names: readonly ByteString[]): Answer => {
   if (u.slow !== null)
     return {
@@ -101,9 +104,9 @@ export const explain = (u: Union, names: readonly ByteString[]): Answer => {
         return { path: shown(path), whole, type: null, served: [], data: null, steps }
       }
       node = child
-      if (whole || !node.isDir) return tell(u, node, path, whole, steps)
+      if (whole || !node.isDir) return explainNode(u, node, path, whole, steps)
     }
-    return tell(u, node, [], true, [])
+    return explainNode(u, node, [], true, [])
   } catch (error) {
     if (error instanceof Pending) return { error: 'it is being copied up' }
     throw error
@@ -116,26 +119,26 @@ const failed = (path: readonly ByteString[], result: number): Answer => ({
   error: `${shown(path)}: ${errnoName(result)}`,
 })
 
-const tell = (
+const explainNode = (
   u: Union,
   node: Node,
   path: readonly ByteString[],
   whole: boolean,
   steps: Step[],
 ): Answer => {
-  const told = { path: shown(path), whole, type: TYPES.get(node.type) ?? 'object', steps }
-  if (node.isDir) return { ...told, served: node.dirs.map(dir => realOf(dir)), data: null }
+  const common = { path: shown(path), whole, type: TYPES.get(node.type) ?? 'object', steps }
+  if (node.isDir) return { ...common, served: node.dirs.map(dir => realOf(dir)), data: null }
   const result = node.isReg ? resolveMetacopy(u, node) : 0
   if (result < 0) return failed(path, result)
-  const served = placeOf(u, node)
-  if (served === null) return { error: `${told.path}: nothing leads to it` }
+  const served = servedObject(u, node)
+  if (served === null) return { error: `${common.path}: nothing leads to it` }
   const { data } = node
   const apart = node.metacopy && data !== null
-  return { ...told, served: [served], data: apart ? realOf(data.dir, data.name) : null }
+  return { ...common, served: [served], data: apart ? realOf(data.dir, data.name) : null }
 }
 
-/** As union.ts:locate. */
-const placeOf = (u: Union, node: Node): Real | null => {
+/** Mirrors union.ts:locate. */
+const servedObject = (u: Union, node: Node): Real | null => {
   if (!node.upper) return node.lowerDir === null ? null : realOf(node.lowerDir, node.lowerName)
   const link = node.links?.first
   const [parent, name] =
@@ -167,7 +170,7 @@ const text = (name: ByteString): string => Buffer.from(name, 'latin1').toString(
 const shown = (names: readonly ByteString[]): string =>
   names.length === 0 ? '/' : names.map(name => `/${text(name)}`).join('')
 
-/** What each layer has under a name of a directory; or -errno. */
+/** The result of each layer for a name of a directory; or -errno. */
 const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
   const steps: Step[] = []
   let at = name
@@ -203,7 +206,7 @@ const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
     step.opaque = directoryXattrs.opaque
     if (directoryXattrs.redirect !== '') {
       step.redirect = text(directoryXattrs.redirect)
-      // What an absolute one leads to is among what the directory is merged from.
+      // The target of an absolute redirect is among the directories in `served`.
       if (directoryXattrs.redirect.startsWith('/')) ended = true
       else at = directoryXattrs.redirect
     }

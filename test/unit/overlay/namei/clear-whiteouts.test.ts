@@ -1,5 +1,5 @@
 /**
- * A large directory of whiteouts is cleared by a job. What is in it besides stays; small ones are
+ * A job clears a large directory of whiteouts. Any other entry in it stays. Small directories are
  * tested in remove-directory.test.ts.
  */
 

@@ -55,7 +55,7 @@ const PARENTS: Record<string, Partial<Spec>> = {
     xattrs: { 'system.posix_acl_default': ACL },
   },
 }
-/** Where the parent is, and what is under the names that are made. */
+/** The layers that have the parent, and the objects under the new names. */
 const SITES: Record<string, { upper: boolean; lower: boolean; below?: 'file' | 'directory' }> = {
   upper: { upper: true, lower: false },
   merged: { upper: true, lower: true },
@@ -185,7 +185,7 @@ t.test('an unprivileged mount of user marks', { skip: skipParity }, async t => {
   ])
 })
 
-/** The mark is all that is more. */
+/** Only the ordinary xattr may be added. */
 const onDisk = ({ field, expected, got }: Difference): boolean =>
   field === 'xattrs' &&
   got.replace(/trusted\.overlay\.ordinary=79 ?/, '').trim() === expected.trim()
@@ -230,7 +230,7 @@ t.test('such names of a lower layer, and what hides', async t => {
   t.equal(await union.mkdir('.wh.dir', 0o755), 0)
   t.equal(await union.create('d/.wh..wh..opq', 0o600), 0)
   union.close()
-  // What another program has put there hides, as ever.
+  // A `.wh.` file of another program still hides a name.
   writeFileSync(`${first.upper}/.wh.b`, '')
   const second = unionDirectories(t, { lower: [{}] })
   union = open(t, { ...optionsOf(second), lower: [first.upper, ...first.lower] })

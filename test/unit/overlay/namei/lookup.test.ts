@@ -31,7 +31,7 @@ import {
 } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-/** The files that the union shows, with their content; directories without any end in `/`. */
+/** The files that the union shows, with their content; an empty directory ends in `/`. */
 const shown = async (union: UnionFs): Promise<Record<string, string>> => {
   const tree = await union.tree()
   const out: Record<string, string> = {}
@@ -171,7 +171,7 @@ t.test('other forms of whiteouts and opaque directories', async t => {
     await see1(
       'opaque as fuse-overlayfs 1 writes it',
       {
-        // It sets user.fuseoverlayfs.opaque as well, which any user can do.
+        // fuse-overlayfs also sets user.fuseoverlayfs.opaque, which any user can do.
         'd/': dir({ xattrs: { 'user.fuseoverlayfs.opaque': 'y' } }),
         'd/.wh..wh..opq': '',
         'd/new': 'n',
@@ -200,7 +200,7 @@ t.test('other forms of whiteouts and opaque directories', async t => {
       ...bottom,
       'd/new': 'n',
       'x/gone': '',
-      // Where things are taken from is not for users to say.
+      // A user must not determine where objects come from.
       'moved/': '',
       'x/stays': 'x',
     },
@@ -260,7 +260,7 @@ t.test('many probes of a directory with and without .wh. marks', async t => {
 const to = (redirect: string, more: Record<string, string> = {}): Spec =>
   marked({ redirect, ...more })
 
-/** A copy of metadata only, of a file of four bytes. */
+/** A metadata-only copy of a file of four bytes. */
 const meta = (more: Record<string, string> = {}): Spec =>
   file('', {
     size: 4,
@@ -395,7 +395,7 @@ t.test('metadata-only copies', { skip: skipParity }, async t => {
       },
     ],
   })
-  // Two layers of such copies, as the kernel makes them.
+  // Two layers of metadata-only copies made by the kernel.
   await withKernel(where, 'metacopy=on', fs => {
     t.equal(fs.chmod('f', 0o600), 0)
     t.equal(fs.rename('d/g', 'moved'), 0)
@@ -443,7 +443,7 @@ t.test('metadata-only copies', { skip: skipParity }, async t => {
     t.equal(fs.stat('f'), -E.ENOENT)
   })
 
-  // In the upper layer itself: completed by the first write.
+  // A metadata-only copy in the upper layer is completed by the first write.
   const own = open(t, optionsOf(where))
   const before = await own.stat('f')
   t.equal(await own.write('f', 'THE'), 3)

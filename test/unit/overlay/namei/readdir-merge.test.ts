@@ -1,4 +1,7 @@
-/** Of which layers a directory's names are. What is listed, and what not: readdir.test.ts. */
+/**
+ * Which layers the names of a directory come from. The names that are listed or hidden are tested
+ * in readdir.test.ts.
+ */
 
 import { writeFileSync } from 'node:fs'
 import t from 'tap'
@@ -24,7 +27,7 @@ const listOf = (union: UnionFs, directory: number): string[] => {
   return names.slice(2).toSorted()
 }
 
-/** Five layers of a directory, each with a file of its own and one that all have. */
+/** Five layers of a directory, each with a file of its own and a file that all layers have. */
 const LOWER = ['a', 'b', 'c', 'd', 'e'].map((name): Layer => ({
   [`d/${name}`]: name,
   'd/all': name,
@@ -37,12 +40,13 @@ t.test('of many layers, only those are asked that a listing tells of', async t =
   const list = (): string[] => listOf(union, directory)
   const all = ['a', 'all', 'b', 'c', 'd', 'e', 'u']
   t.strictSame(list(), all)
-  // Nobody may do that while a layer is in use; it shows which layer is not asked any more.
+  // Layers must not be changed while they are in use. The test does it to find out which layer is
+  // still searched.
   for (const name of ['ghost', 'e']) writeFileSync(`${directories.lower[1]}/d/${name}`, 'ghost')
   t.equal(await union.read('d/ghost'), ENOENT)
   for (const name of 'abcde') t.equal(await union.read(`d/${name}`), name)
   t.equal(await union.read('d/all'), 'a')
-  // The upper layer changes, and is asked.
+  // The upper layer changes, so it is always searched.
   t.equal(await union.create('d/new', 0o644), 0)
   t.equal(await union.read('d/new'), '')
   t.equal(await union.unlink('d/all'), 0)
@@ -79,7 +83,7 @@ t.test('who looks up many names in many layers has the directory listed', async 
     t.equal(await union.unlink('d/c'), 0)
     t.equal(await union.read('d/c'), ENOENT)
   }
-  // Of two layers none is asked in vain.
+  // With two layers, both are always searched.
   const directories = unionDirectories(t, { upper: { 'd/u': 'u' }, lower: LOWER.slice(0, 1) })
   const union = open(t, optionsOf(directories))
   union.id('d')

@@ -2,7 +2,7 @@ import { copyFileSync, lstatSync, renameSync, writeFileSync } from 'node:fs'
 
 import t from 'tap'
 
-import { DOT_DOT, order, placeOf } from '../../../../src/overlay/namei/dir-cache.js'
+import { DOT_DOT, sortByCookie, cookieOf } from '../../../../src/overlay/namei/dir-cache.js'
 import type { Node } from '../../../../src/overlay/inode/node.js'
 import { Entry, Pending } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
@@ -27,7 +27,7 @@ import * as sys from '../../../helpers/syscalls.js'
 import { pendingOf, skipUnions, stateOf } from '../support.js'
 import { callerOf, open, optionsOf, readOnlyOptions, type UnionFs } from '../../../helpers/union.js'
 
-/** Names that one reading gives, at most `room` of them from a cookie on. */
+/** The names that one call returns: at most `room` names after a cookie. */
 const readSome = (
   union: UnionFs,
   directory: number,
@@ -47,7 +47,7 @@ const readSome = (
   return { names, cookie: last }
 }
 
-/** Everything through readings of `room` names. */
+/** All names, read by calls that return `room` names each. */
 const readAll = (union: UnionFs, directory: number, room: number): string[] => {
   const all: string[] = []
   for (let cookie = 0; ;) {
@@ -105,9 +105,7 @@ t.test('changes show from the next start on', async t => {
   t.ok(readSome(union, d, 0).names.includes('beneath'), 'also of the layers')
 })
 
-/**
- * A place for each of `count` names of a directory that holds them all, in the order of a listing.
- */
+/** Names of a directory, for tests with a cookie of each of them. */
 const NUMBERED = Array.from({ length: 500 }, (_, i) => `file-${i}`)
 
 t.test('a place is good for every reader, whatever happens in between', async t => {
@@ -157,7 +155,7 @@ t.test('listings that were begun and left', async t => {
   }
 })
 
-/** Some of everything that could change a number or a type. */
+/** Every kind of change that could affect an inode number or a type. */
 const changes = async (fs: Fs): Promise<unknown> => [
   await fs.chmod('k/file', 0o600),
   await fs.chmod('k/dir', 0o700),
@@ -281,7 +279,7 @@ t.test('readdirplus', async t => {
   t.strictSame(vanished, [0], 'a name that vanished has no attributes')
 })
 
-/** Directories and files that can be listed, and that lookup fails for. */
+/** Directories and files that are listed but whose lookup fails. */
 const BROKEN: Layer = {
   'd/good': 'g',
   'd/redirect/': marked({ redirect: '../x' }),
@@ -346,9 +344,9 @@ t.test('a file system that tells no inode numbers', async t => {
     inoKnown: false,
     type: 0,
     layer: 1,
-    cookie: placeOf(name),
+    cookie: cookieOf(name),
   }))
-  u.listings.keep(id, order(entries))
+  u.dirCache.set(id, sortByCookie(entries))
   const listed = new Map<string, [Ino, number]>()
   ops.readdir(id, 2, { add: (name, ino, type) => listed.set(name, [ino, type]).size > 0 })
   t.strictSame(listed.get('good'), [find('d/good').ino, 8], 'lookup tells')
@@ -368,7 +366,7 @@ t.test('a lookup that has to wait', async t => {
     if (allowed-- === 0) throw pending
     return get(name)
   }
-  u.listings.keep(directory.id, [
+  u.dirCache.set(directory.id, [
     { name: 'good', ino: 1, inoKnown: true, type: 8, layer: 1, cookie: 3 },
     { name: 'redirect', ino: 1, inoKnown: true, type: 4, layer: 1, cookie: 4 },
   ])
@@ -434,7 +432,7 @@ t.test('what a listing meets is not told with it', { skip: skipUnions }, async t
   d.lookups++
   const entry = new Entry()
   for (const names of [['f'], ['h', 'k']]) {
-    // The listing is made while nothing is known of the names.
+    // The listing is created before the union knows a node of any name.
     t.equal(ops.readdir(d.id, 0, { add: name => name.startsWith('.') }), 0)
     for (const name of names) t.equal(ops.lookup(d.id, name, entry), 0)
     for (const name of names) {

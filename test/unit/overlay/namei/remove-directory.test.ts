@@ -1,6 +1,6 @@
 /**
- * Removing a directory of the upper layer loses nothing that somebody puts into it meanwhile
- * (workdir.ts).
+ * Removing a directory of the upper layer loses no entry that another process creates in it at the
+ * same time (workdir.ts).
  */
 
 import * as fs from 'node:fs'

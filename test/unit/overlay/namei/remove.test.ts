@@ -24,7 +24,7 @@ import { diffTrees } from '../../../helpers/tree.js'
 import { open, optionsOf, readOnlyOptions } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-/** What is to be removed, below a name in each layer; '' is the name itself. */
+/** The objects to remove: paths below a name in each layer; '' is the name itself. */
 interface Thing {
   upper?: Record<string, string | Spec>
   lower?: Record<string, string | Spec>
@@ -77,7 +77,7 @@ const put = (to: Layer, path: string, things: Thing['upper']): void => {
   for (const [below, item] of Object.entries(things ?? {})) to[`${path}${below}`] = item
 }
 
-/** What comes after the removal, under the same name. */
+/** Calls after the removal, with the same name. */
 const AFTER: Record<string, (fs: Fs, path: string) => unknown> = {
   nothing: () => 0,
   'a file': async (fs, path) => [await fs.create(path, 0o644), await fs.write(path, 'new')],
@@ -152,7 +152,7 @@ t.test('directories of more names than fit one reading', { skip: skipParity }, a
   }
 })
 
-/** Some of everything that leaves whiteouts. */
+/** Removals of every kind that leaves a whiteout. */
 const deletions = async (fs: Fs): Promise<void> => {
   await fs.unlink('d/a')
   await fs.unlink('d/b/c')

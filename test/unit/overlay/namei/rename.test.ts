@@ -20,7 +20,7 @@ import { O, RENAME } from '../../../helpers/syscalls.js'
 import { open, optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-/** What one name is in the layers: paths below the name, '' for itself. */
+/** The objects that one name has in the layers: paths below the name; '' is the name itself. */
 interface Thing {
   upper?: Record<string, string | Spec>
   lower?: Record<string, string | Spec>
@@ -71,7 +71,7 @@ const FLAGS: Record<string, number> = {
   exchange: RENAME.EXCHANGE,
 }
 
-/** Flags that say the same of many targets are tried with some of them. */
+/** A flag whose result does not depend on the target is tested with some targets only. */
 const SOME: Record<string, string[]> = {
   'no replace': ['nothing', 'lower file', 'full lower directory', 'whiteout over a directory'],
 }
@@ -79,9 +79,7 @@ const NOT: Record<string, string[]> = {
   exchange: ['nothing', 'whiteout over a file', 'deeper whiteout', 'full lower directory'],
 }
 
-/**
- * In which directories the two names are: merged, of the upper layer alone, of a lower layer alone.
- */
+/** The directories of the two names: merged, only in the upper layer, or only in a lower layer. */
 interface Setting {
   upper: boolean
   lower: boolean
@@ -132,7 +130,7 @@ const matrix = (setting: Setting): { layers: Pick<Scenario, 'lower' | 'upper'>; 
   return { layers: { upper, lower: [lower, lowest] }, cases }
 }
 
-/** What is done after the renames, to both names. */
+/** Calls after the renames, with both names. */
 const AFTER: Record<string, (fs: Fs, one: Case, renamed: number) => unknown> = {
   nothing: () => 0,
   'the old name made again': async (fs, one) => [
@@ -168,7 +166,7 @@ const SETTINGS: Record<string, Setting> = {
   'across upper directories': { upper: true, lower: false, sameDirectory: false },
 }
 
-/** What is combined with what: not everything, since each is a few hundred renames. */
+/** The combinations that are tested. Not all, because each takes a few hundred renames. */
 const RUNS: {
   redirectDir?: 'on' | 'off'
   warm?: boolean

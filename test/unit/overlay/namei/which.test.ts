@@ -132,7 +132,7 @@ t.test('which layer serves a name, and why', { skip: skipUnions }, async t => {
     steps: [],
   })
   t.equal(u.nodes.size, before, 'no node stays')
-  // What the kernel knows stays as it is.
+  // A node that the kernel knows stays unchanged.
   const node = state.find('/d/one')
   node.lookups = 1
   const known = u.nodes.size
