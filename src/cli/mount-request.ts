@@ -6,9 +6,11 @@
 import { statSync } from 'node:fs'
 
 import type { Logger, LogLevel } from '../log.js'
-import type { StartOptions, Transport } from '../server/mount.js'
+import type { Transport } from '../config/types.js'
+import type { StartOptions } from '../server/mount.js'
 import { createLogger, reportWarnings } from './logging.js'
-import { absolute, parseMountOptions, type ParsedOptions } from '../config/options.js'
+import { parseMountOptions, type ParsedOptions } from '../config/options.js'
+import { absolute } from '../config/syntax.js'
 import { checkUnknown, type OnUnknown } from '../config/unknown-options.js'
 
 export interface MountCommand {

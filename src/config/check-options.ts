@@ -1,15 +1,11 @@
-/**
- * What a caller of the library may have passed that its types do not allow: a key that is not
- * known, a wrong type.
- */
+/** Checks of the library's arguments at run time: unknown keys, and values of a wrong type. */
 
 import { MountError } from '../errors.js'
-import { logLevels } from '../log.js'
 import { isMountFlag } from './mount-flags.js'
-import type { MountOptions } from '../server/mount.js'
+import { rows, type TableRow, type ValueKind } from './table.js'
 
 type Check = (value: unknown) => boolean
-/** What a value has to be, in words, and whether it is that. */
+/** What a value has to be, in words, and the check. */
 type Rule = readonly [what: string, check: Check]
 
 const isString: Check = value => typeof value === 'string'
@@ -29,54 +25,42 @@ const path: Rule = [
   value => typeof value === 'string' && value !== '' && !value.includes('\0'),
 ]
 const yesOrNo: Rule = ['true or false', value => typeof value === 'boolean']
-const name: Rule = ['a string that is not empty', value => isString(value) && value !== '']
-/** Their numbers are looked at where they are used (overlay/owner/idmap.ts). */
-const ranges: Rule = [
-  'a list of { disk, shown, length }',
-  isList(
-    value =>
-      isObject(value) &&
-      Object.keys(value).toSorted().join() === 'disk,length,shown' &&
-      Object.values(value).every(number => typeof number === 'number'),
-  ),
-]
-const id: Rule = ['an id, a number', value => typeof value === 'number']
 
-/** One rule for each key of MountOptions. */
-const rules: { readonly [K in keyof Required<MountOptions>]: Rule } = {
-  // None at all is said by who looks at the layers (host/validate.ts).
-  lower: [
+/** The library's form of a value that is written as one of some words in `-o`. */
+const ruleOfWords = (words: readonly string[]): Rule => {
+  if (words.toSorted().join() === 'off,on') return yesOrNo
+  return words.every(word => /^\d+$/.test(word)) ? oneOf(...words.map(Number)) : oneOf(...words)
+}
+
+const ruleOfKind: { readonly [K in Exclude<ValueKind, readonly string[]>]: Rule } = {
+  none: yesOrNo,
+  path,
+  // host/validate.ts reports an empty list.
+  paths: [
     'the path of a directory, or a list of paths',
     value => (Array.isArray(value) ? value.every(path[1]) : path[1](value)),
   ],
-  upper: path,
-  work: path,
-  mountpoint: path,
-  readOnly: yesOrNo,
-  redirectDir: oneOf('on', 'off', 'follow', 'nofollow'),
-  whiteout: oneOf('auto', 'char', 'xattr', 'wh'),
-  index: yesOrNo,
-  userxattr: yesOrNo,
-  volatile: yesOrNo,
-  uidMapping: ranges,
-  gidMapping: ranges,
-  squashToUid: id,
-  squashToGid: id,
-  squashToRoot: yesOrNo,
-  xattrPermissions: oneOf(0, 1, 2),
-  io: oneOf('auto', 'passthrough', 'cached'),
-  noOpen: yesOrNo,
-  transport: oneOf('kernel', 'fuse-native'),
-  fsname: name,
-  subtype: name,
-  allowOther: yesOrNo,
+  text: ['a string that is not empty', value => isString(value) && value !== ''],
+  any: ['a string', isString],
+  // checkRanges and checkId (ids.ts) check the numbers.
+  ranges: [
+    'a list of { disk, shown, length }',
+    isList(
+      value =>
+        isObject(value) &&
+        Object.keys(value).toSorted().join() === 'disk,length,shown' &&
+        Object.values(value).every(number => typeof number === 'number'),
+    ),
+  ],
+  id: ['an id, a number', value => typeof value === 'number'],
+  seconds: [
+    'a number of seconds, 0 or more',
+    value => typeof value === 'number' && Number.isFinite(value) && value >= 0,
+  ],
+  bytes: ['a number of bytes', value => typeof value === 'number'],
   flags: [
     'a list of mount flags (MountFlag)',
     isList(value => typeof value === 'string' && isMountFlag(value)),
-  ],
-  timeout: [
-    'a number of seconds, 0 or more',
-    value => typeof value === 'number' && Number.isFinite(value) && value >= 0,
   ],
   logger: [
     'an object with debug, info, warn, error and isLevelEnabled',
@@ -86,10 +70,23 @@ const rules: { readonly [K in keyof Required<MountOptions>]: Rule } = {
         method => typeof value[method] === 'function',
       ),
   ],
-  logLevel: oneOf(...logLevels),
 }
 
-const required = ['lower', 'mountpoint'] as const
+const ruleOf = (kind: ValueKind): Rule =>
+  typeof kind === 'string' ? ruleOfKind[kind] : ruleOfWords(kind)
+
+type KeyRow = Extract<TableRow, { readonly key: string }>
+const hasKey = (row: TableRow): row is KeyRow => 'key' in row
+
+/** One rule for each key of MountOptions. */
+const rules: Readonly<Record<string, Rule>> = Object.fromEntries(
+  rows.filter(hasKey).map(row => [row.key, ruleOf(row.value)]),
+)
+
+const required = rows
+  .filter(hasKey)
+  .filter(row => row.default === 'required')
+  .map(row => row.key)
 
 const wrong = (option: string, message: string): MountError =>
   new MountError(message, { option, code: 'EINVAL' })

@@ -1,81 +1,21 @@
-/**
- * The words for a mount's own flags, as mount(8) has them, and what each does to the MS_* bits of
- * mount(2). Shared by the library and the command line; a leaf apart from the constants.
- */
+/** Words for mount flags, and the MS_* bits of mount(2) that each one sets and clears. */
 
-import {
-  MS_DIRSYNC,
-  MS_LAZYTIME,
-  MS_NOATIME,
-  MS_NODEV,
-  MS_NODIRATIME,
-  MS_NOEXEC,
-  MS_NOSUID,
-  MS_NOSYMFOLLOW,
-  MS_RDONLY,
-  MS_RELATIME,
-  MS_STRICTATIME,
-  MS_SYNCHRONOUS,
-} from '../sys/constants.js'
+import { rows, type Assert, type RowOf, type Same } from './table.js'
+import type { MountFlag } from './types.js'
 
-/** A word for a mount flag, as mount(8) has it. */
-export type MountFlag =
-  | 'ro'
-  | 'rw'
-  | 'nosuid'
-  | 'suid'
-  | 'nodev'
-  | 'dev'
-  | 'noexec'
-  | 'exec'
-  | 'noatime'
-  | 'atime'
-  | 'nodiratime'
-  | 'diratime'
-  | 'relatime'
-  | 'norelatime'
-  | 'strictatime'
-  | 'nostrictatime'
-  | 'lazytime'
-  | 'nolazytime'
-  | 'sync'
-  | 'async'
-  | 'dirsync'
-  | 'nosymfollow'
-  | 'symfollow'
+/** Compile-time: the table has all flags of the library's type. */
+export type FlagsAreThoseOfTheTable = Assert<Same<RowOf<'flag'>['names'][number], MountFlag>>
 
-const words: Readonly<Record<MountFlag, readonly [set: number, clear: number]>> = {
-  ro: [MS_RDONLY, 0],
-  rw: [0, MS_RDONLY],
-  nosuid: [MS_NOSUID, 0],
-  suid: [0, MS_NOSUID],
-  nodev: [MS_NODEV, 0],
-  dev: [0, MS_NODEV],
-  noexec: [MS_NOEXEC, 0],
-  exec: [0, MS_NOEXEC],
-  noatime: [MS_NOATIME, MS_RELATIME | MS_STRICTATIME],
-  atime: [0, MS_NOATIME],
-  nodiratime: [MS_NODIRATIME, 0],
-  diratime: [0, MS_NODIRATIME],
-  relatime: [MS_RELATIME, MS_NOATIME | MS_STRICTATIME],
-  norelatime: [0, MS_RELATIME],
-  strictatime: [MS_STRICTATIME, MS_NOATIME | MS_RELATIME],
-  nostrictatime: [0, MS_STRICTATIME],
-  lazytime: [MS_LAZYTIME, 0],
-  nolazytime: [0, MS_LAZYTIME],
-  sync: [MS_SYNCHRONOUS, 0],
-  async: [0, MS_SYNCHRONOUS],
-  dirsync: [MS_DIRSYNC, 0],
-  nosymfollow: [MS_NOSYMFOLLOW, 0],
-  symfollow: [0, MS_NOSYMFOLLOW],
-}
+const bits: ReadonlyMap<string, readonly [set: number, clear: number]> = new Map(
+  rows
+    .filter(row => row.fate === 'flag')
+    .flatMap(row => row.names.map((name, i) => [name, row.bits[i] ?? [0, 0]] as const)),
+)
 
-export const mountFlagWords: readonly string[] = Object.keys(words)
-
-export const isMountFlag = (word: string): word is MountFlag => Object.hasOwn(words, word)
+export const isMountFlag = (word: string): word is MountFlag => bits.has(word)
 
 /** The MS_* bits after one more word; a later word wins over an earlier one. */
 export const addMountFlag = (flags: number, word: MountFlag): number => {
-  const [set, clear] = words[word]
+  const [set, clear] = bits.get(word) ?? [0, 0]
   return (flags & ~clear) | set
 }

@@ -2,7 +2,7 @@
 
 import { MountError } from '../errors.js'
 import { isMountFlag } from './mount-flags.js'
-import { knownNames, notOffered } from './option-words.js'
+import { rowOf, rows } from './table.js'
 
 /**
  * What becomes of an option that is not known. `refuse`: an error (`tsoverlay mount`). `tell`: a
@@ -35,6 +35,10 @@ export const distance = (a: string, b: string): number => {
   }
   return old[b.length] ?? 0
 }
+
+/** Every name with a meaning, other than x-*. `remount` is not parsed here. */
+export const knownNames = (): string[] =>
+  rows.filter(row => row.fate !== 'remount').flatMap(row => row.names)
 
 /** Upper and lower case, `-` and `_` are no difference to who misspells. */
 const plain = (name: string): string => name.toLowerCase().replaceAll(/[-_ ]/g, '')
@@ -69,11 +73,11 @@ const layerMeant = (name: string): string | undefined => {
 
 const refusal = (item: string): MountError => {
   const name = item.split('=', 1)[0] ?? ''
-  const known = notOffered.get(name)
+  const row = rowOf(name)
   const meant = layerMeant(name) ?? nearest(name, knownNames())
   const why =
-    known !== undefined
-      ? `this option is not offered: ${known.why}`
+    row?.fate === 'not offered'
+      ? `this option is not offered: ${row.why}`
       : isMountFlag(name)
         ? `this option takes no value; write ${name}`
         : meant === undefined

@@ -58,16 +58,3 @@ export interface UnionOptions {
   /** Default: owners are those on disk. */
   owners?: OwnerOptions
 }
-
-export const defaultUnionOptions: UnionOptions = {
-  lower: [],
-  redirectDir: 'off',
-  whiteout: 'auto',
-  index: true,
-  shared: true,
-  userxattr: 'auto',
-  volatile: false,
-  fsync: true,
-  readOnly: false,
-  xattrPermissions: 0,
-}

@@ -14,26 +14,22 @@ import type { Server } from './transport.js'
 import { defaultTuning, type Tuning } from '../config/tuning.js'
 import type { UnionThread } from './thread.js'
 import { silentLogger, type Logger, type LogLevel } from '../log.js'
-import { addMountFlag, type MountFlag } from '../config/mount-flags.js'
-import {
-  defaultUnionOptions,
-  type IdRange,
-  type OwnerOptions,
-  type RedirectDir,
-  type UnionOptions,
-  type WhiteoutForm,
-  type XattrPermissions,
+import { defaultUnionOptions } from '../config/defaults.js'
+import { checkId, checkRanges } from '../config/ids.js'
+import { addMountFlag } from '../config/mount-flags.js'
+import type { Assert, LibraryKey, Same } from '../config/table.js'
+import type { IoMode, MountFlag, Transport } from '../config/types.js'
+import type {
+  IdRange,
+  OwnerOptions,
+  RedirectDir,
+  UnionOptions,
+  WhiteoutForm,
+  XattrPermissions,
 } from '../overlay/options.js'
 import type { Marker } from '../host/markers.js'
 import { deviceOn, isCovered, readMountInfo } from '../host/proc-mounts.js'
-import { checkId, checkRanges } from '../overlay/owner/idmap.js'
 import { isKoffiMissing } from '../sys/koffi.js'
-
-/** The io mode: the way of file data. See docs/DATA-MODES.md. */
-export type IoMode = 'auto' | 'passthrough' | 'cached'
-
-/** The implementation of the FUSE protocol. See docs/DATA-MODES.md, "Transports". */
-export type Transport = 'kernel' | 'fuse-native'
 
 export interface MountOptions {
   /**
@@ -127,6 +123,9 @@ export interface MountOptions {
    */
   logLevel?: LogLevel
 }
+
+/** Compile-time: the keys are those of the table of options. */
+export type KeysAreThoseOfTheTable = Assert<Same<keyof MountOptions, LibraryKey>>
 
 /**
  * Makes a key that MountOptions does not have a type error, even if the options are passed in a

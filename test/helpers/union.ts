@@ -25,7 +25,8 @@ import {
   type Job,
   type NodeId,
 } from '../../src/overlay/ops.js'
-import { defaultUnionOptions, type UnionOptions } from '../../src/overlay/options.js'
+import { defaultUnionOptions } from '../../src/config/defaults.js'
+import type { UnionOptions } from '../../src/overlay/options.js'
 import { E } from '../../src/sys/errno.js'
 import type { Ino } from '../../src/sys/stat.js'
 import type { Fs, Who } from './fs-calls.js'

@@ -3,7 +3,8 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 
 import { logLevels, type LogLevel } from '../../log.js'
-import type { Transport } from '../../server/mount.js'
+import { transports } from '../../config/table.js'
+import type { Transport } from '../../config/types.js'
 import type { MountCommand } from '../mount-request.js'
 
 interface MountFlags {
@@ -64,7 +65,7 @@ export const addMountCommand = (
     )
     .addOption(
       new Option('--transport <kind>', 'how to reach the kernel; fuse-native uses that npm package')
-        .choices(['kernel', 'fuse-native'])
+        .choices(transports)
         .default('kernel'),
     )
     .option('--own-server', 'serve this mount in a process of its own', false)

@@ -11,7 +11,7 @@ import { endsWithMount, serversOf, titleOf } from '../../host/servers.js'
 import { MNT_DETACH } from '../../sys/constants.js'
 import { E, errnoMessage, errnoName } from '../../sys/errno.js'
 import { ExitCode } from '../exit-codes.js'
-import { absolute } from '../../config/options.js'
+import { absolute } from '../../config/syntax.js'
 import { say } from '../say.js'
 import { workingDirectory } from '../working-directory.js'
 

@@ -11,7 +11,7 @@ import { mountedUnions, type Mounted } from '../../host/mounted-unions.js'
 import { readMountInfo } from '../../host/proc-mounts.js'
 import type { Explanation, Real, Step } from '../../overlay/namei/which.js'
 import { askWhich } from '../../resident/ask.js'
-import { absolute } from '../../config/options.js'
+import { absolute } from '../../config/syntax.js'
 import { oneWord, table } from '../table.js'
 import { workingDirectory } from '../working-directory.js'
 

@@ -1,7 +1,8 @@
 import * as fc from 'fast-check'
 import t from 'tap'
 
-import { addMountFlag, isMountFlag, type MountFlag } from '../../../src/config/mount-flags.js'
+import { addMountFlag, isMountFlag } from '../../../src/config/mount-flags.js'
+import type { MountFlag } from '../../../src/config/types.js'
 
 const opposites: [MountFlag, MountFlag][] = [
   ['ro', 'rw'],

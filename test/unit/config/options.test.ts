@@ -1,12 +1,12 @@
 import t from 'tap'
 
+import { parseMountOptions } from '../../../src/config/options.js'
 import {
   absolute,
-  parseMountOptions,
   splitLowerdir,
   splitOptions,
   unescapeOption,
-} from '../../../src/config/options.js'
+} from '../../../src/config/syntax.js'
 import { MountError } from '../../../src/errors.js'
 import { defaultTuning } from '../../../src/config/tuning.js'
 import {

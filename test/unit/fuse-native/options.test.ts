@@ -2,7 +2,7 @@ import t from 'tap'
 import { laterFlags, libfuseOptions } from '../../../src/fuse-native/options.js'
 import type { ServeOptions } from '../../../src/server/messages.js'
 import { defaultTuning } from '../../../src/config/tuning.js'
-import { defaultUnionOptions } from '../../../src/overlay/options.js'
+import { defaultUnionOptions } from '../../../src/config/defaults.js'
 import {
   MS_NOATIME,
   MS_NODEV,

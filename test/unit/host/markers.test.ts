@@ -4,7 +4,7 @@ import t from 'tap'
 
 import { mark } from '../../../src/host/mark.js'
 import { keyOf, keysOf, markerNames, markerOf, markersOf } from '../../../src/host/markers.js'
-import { defaultUnionOptions } from '../../../src/overlay/options.js'
+import { defaultUnionOptions } from '../../../src/config/defaults.js'
 import { servesWritable } from '../../../src/host/servers.js'
 import { close } from '../../../src/sys/io.js'
 import { namedDescriptor } from '../../../src/sys/pidfd.js'

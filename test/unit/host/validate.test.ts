@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os'
 import t, { type Test } from 'tap'
 
 import { MountError } from '../../../src/errors.js'
-import { defaultUnionOptions, type UnionOptions } from '../../../src/overlay/options.js'
+import { defaultUnionOptions } from '../../../src/config/defaults.js'
+import type { UnionOptions } from '../../../src/overlay/options.js'
 import { validateMountpoint, validateUnion } from '../../../src/host/validate.js'
 import { bundle } from '../../helpers/bundle.js'
 

@@ -19,7 +19,7 @@ import {
   type Caller,
   type NodeId,
 } from '../../../src/overlay/ops.js'
-import { defaultUnionOptions } from '../../../src/overlay/options.js'
+import { defaultUnionOptions } from '../../../src/config/defaults.js'
 import { features } from '../../../src/sys/features.js'
 import {
   build,

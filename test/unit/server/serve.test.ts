@@ -5,7 +5,7 @@ import t from 'tap'
 import { startServer } from '../../../src/server/serve.js'
 import { defaultTuning } from '../../../src/config/tuning.js'
 import { silentLogger } from '../../../src/log.js'
-import { defaultUnionOptions } from '../../../src/overlay/options.js'
+import { defaultUnionOptions } from '../../../src/config/defaults.js'
 import { leftOpen, openFds } from '../../helpers/union.js'
 
 /**

@@ -5,7 +5,8 @@ import {
   fusermountOptions,
   othersAllowed,
 } from '../../../../src/fuse/mount/fusermount.js'
-import { addMountFlag, type MountFlag } from '../../../../src/config/mount-flags.js'
+import { addMountFlag } from '../../../../src/config/mount-flags.js'
+import type { MountFlag } from '../../../../src/config/types.js'
 
 const request = {
   mountpoint: '/m',

@@ -1,7 +1,8 @@
 import t from 'tap'
 
 import type { IdRange, OwnerOptions } from '../../../../src/overlay/options.js'
-import { checkId, checkRanges, makeIdmap, UNMAPPED } from '../../../../src/overlay/owner/idmap.js'
+import { checkId, checkRanges } from '../../../../src/config/ids.js'
+import { makeIdmap, UNMAPPED } from '../../../../src/overlay/owner/idmap.js'
 import { E } from '../../../../src/sys/errno.js'
 import type { Who } from '../../../helpers/fs-calls.js'
 import {
