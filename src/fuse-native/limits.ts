@@ -1,7 +1,7 @@
 /**
  * Features that the package cannot provide, with the reasons. The server logs them, and
- * SEMANTICS.md lists them. test/differential/tolerated.ts lists those that the differential tests
- * can see.
+ * docs/FUSE-NATIVE.md lists them. test/differential/tolerated.ts lists those that the differential
+ * tests can see.
  */
 
 /** On one line, for the log. */

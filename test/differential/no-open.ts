@@ -7,7 +7,7 @@
 import type { Action, Call } from './calls.js'
 import type { EntrySpec, StackSpec } from './stack.js'
 
-/** Why (SEMANTICS.md, "What is later told with noopen"). */
+/** The reasons; docs/IO-MODES.md, "noopen", has the whole list. */
 export const NOT_WITH_NOOPEN: Record<string, string> = {
   'immutable and append-only files': 'they are opened, and refuse every write',
   'capabilities that are not valid':

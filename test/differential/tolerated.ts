@@ -1,6 +1,6 @@
 /**
- * Where the candidate may answer otherwise than the kernel's overlayfs. Each has its reason, and a
- * line in SEMANTICS.md.
+ * Where the answers of the candidate may differ from those of kernel overlayfs. Each difference has
+ * its reason here, and is listed in docs/ (docs/SEMANTICS.md has the table of topics).
  */
 
 import { SEEK } from '../helpers/syscalls.js'
@@ -56,7 +56,7 @@ export const NOT_COMPARED: Record<string, string> = {
   'a mapping of a lower file that was copied up since it was opened':
     'overlayfs maps the lower file: old data, not what read(2) gives, and SIGBUS behind its old end',
   '`user.overlay.opaque` with a value that hides':
-    'it is an ordinary attribute to overlayfs; in a lower layer it is read here, as users leave it (SEMANTICS.md)',
+    'it is an ordinary attribute to overlayfs; here the log has a warning of it in a lower layer (docs/SECURITY.md)',
   'taking the capability of an immutable or append-only file away while it is open':
     "the kernel's FUSE client asks for it in the same words when the file is written",
   'fallocate() on an immutable file':

@@ -324,7 +324,7 @@ const KERNEL: Kind = { name: 'kernel overlayfs', kernel: true, mounter: kernelMo
 
 /**
  * Without it the server can't see in which call a process is, and takes these for a change of data
- * (SEMANTICS.md).
+ * (docs/SEMANTICS.md, "Set-id bits and capabilities").
  */
 const seesCalls = isEffective(CAP.SYS_PTRACE)
 const isSeen = ({ act }: { act: string }): boolean => seesCalls || !act.endsWith('chown to nobody')

@@ -1,6 +1,6 @@
 /**
  * The transport fuse-native: the tests of the kernel transport, which do not know what serves them,
- * and what is the package's own. SEMANTICS.md lists what it can't do.
+ * and those of the package itself. docs/FUSE-NATIVE.md lists what it cannot do.
  */
 
 import { spawnSync } from 'node:child_process'

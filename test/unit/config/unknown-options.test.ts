@@ -81,10 +81,13 @@ const defaults = new Set(
   ),
 )
 
-const section = text('SEMANTICS.md').split('## Options of others')[1]?.split('\n## ')[0] ?? ''
-const rows = [...section.matchAll(/^\| +(`.*?) +\| +(.+?) +\| +(.+?) +\| +(.+?) +\|$/gm)]
+const rows = [
+  ...text('docs/FOREIGN-OPTIONS.md').matchAll(
+    /^\| +(`.*?) +\| +(.+?) +\| +(.+?) +\| +(.+?) +\|$/gm,
+  ),
+]
 
-t.test('the table of SEMANTICS.md', async t => {
+t.test('the table of docs/FOREIGN-OPTIONS.md', async t => {
   t.ok(rows.length > 30, `${rows.length} rows`)
   for (const [, options = '', command = '', without = '', library = ''] of rows) {
     for (const [, item = ''] of options.matchAll(/`([^`]+)`/g)) {
