@@ -94,7 +94,7 @@ export interface MountOptions {
   /**
    * Open and close files without requests to the server, in the io mode `cached`. Errors of open(2)
    * are then reported by a later write(2) or close(2). Default: only if it changes no result. See
-   * SEMANTICS.md.
+   * docs/IO-MODES.md.
    */
   noOpen?: boolean
   /** Default: `kernel`. The other one needs the package fuse-native and supports fewer features. */

@@ -1,7 +1,6 @@
 /**
  * Root's mounts over layers in which an ordinary user has directories of his own: what he puts
- * there gives him nothing that he did not have. docs/SECURITY.md has
- * the rules.
+ * there gives him nothing that he did not have. docs/SECURITY.md has the rules.
  */
 
 import { spawnSync } from 'node:child_process'

@@ -3,7 +3,7 @@
  * metacopy xattr. A user that can write them leads the union past the permissions of the
  * directories on the way. `trusted.` xattrs require CAP_SYS_ADMIN. `user.` xattrs can be set by
  * every user with write access to the object. Kernel overlayfs follows none of the latter
- * (params.c:ovl_fs_params_verify). SEMANTICS.md has the whole rule.
+ * (params.c:ovl_fs_params_verify). docs/SECURITY.md has the whole rule.
  */
 
 import { openat, statxat, fstatx } from '../../sys/at.js'
