@@ -1,7 +1,4 @@
-/**
- * Which layers keep owners and modes in an attribute (stat-override.ts), found when they are
- * opened.
- */
+/** Finds the layers that have stat overrides (stat-override.ts), when the layers are opened. */
 
 import { fstatx } from '../../sys/at.js'
 import { E, errnoMessage, errnoName } from '../../sys/errno.js'
@@ -30,18 +27,19 @@ function setOverride(layer: Layer, name: ByteString): void {
 }
 
 /**
- * Lower layers say by their root that attributes in them count; else any owner of a file could
- * write one.
+ * A lower layer has stat overrides only if its root has one. Otherwise every owner of a file could
+ * write an effective override.
  */
 export function findOverrides(lowers: readonly Layer[]): void {
   for (const layer of lowers) setOverride(layer, STAT_NAMES.find(name => has(layer, name)) ?? '')
 }
 
 /**
- * The upper layer takes part always. Its root gets the attribute of the topmost lower one that has
- * any, or what its inode says, so that it is known as such a layer when it is a lower one later.
+ * The upper layer always has stat overrides. Its root gets the override of the topmost lower layer
+ * that has any, or an override with the inode's attributes. A later mount recognises the layer by
+ * it.
  *
- * @throws {MountError} where the attribute can't be written
+ * @throws {MountError} if the xattr can't be written
  */
 export function prepareUpperOverride(
   upper: Layer,

@@ -1,16 +1,17 @@
 /**
- * Owners, modes and types that are kept in an extended attribute instead of the inode, for whoever
- * may not give files away or make devices: fuse-overlayfs' `xattr_permissions`, in the format of
- * containers/storage,
+ * The stat override: owner, mode and type in an extended attribute instead of the inode. It serves
+ * mounters that may not change owners or create devices. It is fuse-overlayfs' option
+ * `xattr_permissions`, in the format of containers/storage,
  *
  *     UID:GID:MODE[:TYPE]    0:5:4755:file    0:6:0660:block-8-0
  *
  * with the mode in octal, and a TYPE of file, dir, symlink, pipe, socket, block-MAJOR-MINOR,
  * char-MAJOR-MINOR.
  *
- * A layer takes part whose root bears such an attribute, and the upper one always. Ids in it are
- * those of the disk: mappings come on top. On disk an object has its permissions without set-id
- * bits, and what its owner needs to read and write it.
+ * A lower layer has stat overrides if its root has one. The upper layer always has them if the
+ * option is set. The ids are ids on disk: the union's idmap applies to them. The inode has the
+ * permissions without set-id bits, and additionally the bits that its owner needs to read and write
+ * it.
  */
 
 import { fchmod, fchmodat, fstatx, openat, statxat } from '../../sys/at.js'
@@ -36,24 +37,30 @@ import type { Layer } from './layer.js'
 import type { ByteString, Result } from '../ops.js'
 import { othersWrite } from './trust.js'
 
-/** containers/storage's prefix; what an ordinary user may not set goes under it, too. */
+/**
+ * The prefix of containers/storage. It also precedes the names of xattrs that an unprivileged user
+ * may not set.
+ */
 const PREFIX: ByteString = 'user.containers.override_'
 /** `xattr_permissions=2` */
 export const CONTAINERS_STAT: ByteString = `${PREFIX}stat`
-/** What that was called once. */
+/** The earlier name of the same xattr. */
 export const LEGACY_STAT: ByteString = 'user.fuseoverlayfs.override_stat'
 /** `xattr_permissions=1` */
 export const PRIVILEGED_STAT: ByteString = 'security.fuseoverlayfs.override_stat'
-/** As fuse-overlayfs looks for them on the root of a layer. */
+/** In the order in which fuse-overlayfs looks for them on a layer's root. */
 export const STAT_NAMES = [PRIVILEGED_STAT, CONTAINERS_STAT, LEGACY_STAT] as const
 
 const SECURITY = 'security.'
 const NAME_MAX = 255
-/** Who may write to an object could set its attribute: on disk that is the mounter alone. */
+/**
+ * A user with write access to an object can set its stat override, so only the mounter gets write
+ * access on disk.
+ */
 const PERMISSIONS = 0o755
 const MODE_BITS = 0o7777
 
-/** What an attribute says. `type` is S_IFMT bits, or 0 where it says nothing of it. */
+/** The parsed value. `type` is S_IFMT bits, or 0 if the value has no type. */
 export interface Override {
   uid: number
   gid: number
@@ -71,7 +78,7 @@ const PLAIN_TYPES: readonly (readonly [string, number])[] = [
   ['socket', S_IFSOCK],
 ]
 
-/** Null for what is no such value. */
+/** Returns null for an invalid value. */
 export function parseOverride(value: string): Override | null {
   const match = /^(\d{1,10}):(\d{1,10}):([0-7]{1,12})(?::(.*))?$/s.exec(value)
   if (match === null) return null
@@ -95,7 +102,7 @@ export function parseOverride(value: string): Override | null {
   return { ...out, type: format, major: Number(major), minor: Number(minor) }
 }
 
-/** As containers/storage's FormatContainersOverrideXattrDevice(). `mode` has the type, too. */
+/** As FormatContainersOverrideXattrDevice() of containers/storage. `mode` includes the type. */
 export function formatOverride(
   uid: number,
   gid: number,
@@ -113,20 +120,23 @@ function typeWord(type: number, major: number, minor: number): string {
   return PLAIN_TYPES.find(([, format]) => format === type)?.[0] ?? 'file'
 }
 
-/** What the inode itself gets of a mode. Nobody else is given more than the mode says. */
+/** The mode of the inode on disk. Users other than the owner get no more than `mode` allows. */
 export function diskMode(mode: number): number {
   return (mode & PERMISSIONS) | ((mode & S_IFMT) === S_IFDIR ? 0o700 : 0o600)
 }
 
-/** Whether objects of this type have their attribute in the layer; else the inode tells. */
+/**
+ * Whether objects of this type have a stat override in the layer. The inode's attributes apply
+ * otherwise.
+ */
 export function isOverridden(layer: Layer, type: number): boolean {
-  // Ordinary users' attributes can't be set on symlinks.
+  // `user.` xattrs can't be set on symlinks.
   return layer.override !== '' && (type !== S_IFLNK || layer.override === PRIVILEGED_STAT)
 }
 
 /**
- * Whether pipes, sockets and devices are regular files in the layer: only those take users'
- * attributes.
+ * Whether pipes, sockets and devices are stored as regular files, because only those accept `user.`
+ * xattrs.
  */
 export function specialsAreFiles(layer: Layer): boolean {
   return layer.override !== '' && layer.override !== PRIVILEGED_STAT
@@ -136,16 +146,16 @@ const buffer = Buffer.allocUnsafeSlow(256)
 const inode = new Stat()
 
 /**
- * Whether nobody but the mounter could have written the attributes of an object in which a layer
- * keeps owners, types and capabilities. Where root of the whole system mounts, they would else make
- * a set-user-id program, a device or a capability out of any user's file.
+ * Whether only the mounter could have written the stat override and the capability xattr of an
+ * object. If root of the whole system mounts the union, another user could otherwise turn any file
+ * of theirs into a set-user-id program, a device or a program with capabilities.
  *
- * @param st what the inode says
+ * @param st the attributes of the inode
  */
 const isCredible = (layer: Layer, st: Stat): boolean =>
   !layer.checksOverrides || (st.uid === geteuid() && !othersWrite(st))
 
-/** The same for the object (fd, name). */
+/** As `isCredible`, for the object (fd, name). */
 export function hasCredibleOverride(layer: Layer, fd: number, name: ByteString): boolean {
   if (!layer.checksOverrides) return true
   return (
@@ -154,21 +164,22 @@ export function hasCredibleOverride(layer: Layer, fd: number, name: ByteString):
 }
 
 /**
- * What is left of an attribute that the owner of the inode could have written: what he can do by
- * chmod(2), too. Null: nothing.
+ * Limits an override that the owner of the inode could have written to what the owner can do by
+ * chmod(2). Returns null if nothing remains.
  */
-function limitToOwner(said: Override | null, st: Stat): Override | null {
-  if (said === null || othersWrite(st) || said.uid !== st.uid || said.gid !== st.gid) return null
-  // Set-group-id takes a member of the group.
-  return { ...said, mode: said.mode & ~(S_ISGID & ~st.mode), type: 0 }
+function limitToOwner(override: Override | null, st: Stat): Override | null {
+  if (override === null || othersWrite(st) || override.uid !== st.uid || override.gid !== st.gid)
+    return null
+  // chmod(2) keeps set-group-id only for a member of the group.
+  return { ...override, mode: override.mode & ~(S_ISGID & ~st.mode), type: 0 }
 }
 
 const stated: Identity = { real: 0, birth: 0 }
 
 /**
- * Reads the attribute of the object with these attributes into `buffer`. Whoever may write to the
- * directory may have given the name to another object since, and what is said of that one counts
- * for nobody else.
+ * Reads the stat override of the object with the attributes `st` into `buffer`. A user with write
+ * access to the directory may have given the name to another object since. The override of that
+ * object must not be used, so the result is -ESTALE.
  */
 function readOverride(layer: Layer, fd: number, name: ByteString, st: Stat): Result {
   if (name === '') return getxattrat(fd, '', layer.override, buffer)
@@ -181,12 +192,11 @@ function readOverride(layer: Layer, fd: number, name: ByteString, st: Stat): Res
 }
 
 /**
- * Puts what the attribute says in the place of what the inode said. Ids are those of the upper
- * layer then, also where an idmapped mount shows others.
+ * Replaces the attributes of the inode by those of the stat override. The ids are then ids on disk,
+ * also if an idmapped mount shows others.
  *
  * @param st the inode's attributes
- * @returns 0, or -errno: -EINVAL for an attribute that says nothing that could be shown, -ESTALE
- *   where another object has the name
+ * @returns 0, or -errno: -EINVAL for an invalid override, -ESTALE if another object has the name
  */
 export function applyOverride(layer: Layer | null, fd: number, name: ByteString, st: Stat): Result {
   if (layer === null) return 0
@@ -201,20 +211,22 @@ export function applyOverride(layer: Layer | null, fd: number, name: ByteString,
     if (length === -E.ERANGE) return isCredible(layer, st) ? -E.EINVAL : 0
     return length
   }
-  let said = parseOverride(buffer.latin1Slice(0, length))
+  let override = parseOverride(buffer.latin1Slice(0, length))
   if (!isCredible(layer, st)) {
-    said = limitToOwner(said, st)
-    if (said === null) return 0
+    override = limitToOwner(override, st)
+    if (override === null) return 0
   }
-  if (said === null) return -E.EINVAL
-  // A directory stays one, and nothing else becomes one, or a symlink, which has a target.
-  const becomes = isFile && said.type !== 0 && said.type !== S_IFDIR && said.type !== S_IFLNK
-  st.amend(said.uid, said.gid, (becomes ? said.type : real) | said.mode)
-  if (becomes) st.amendDevice(said.major, said.minor)
+  if (override === null) return -E.EINVAL
+  // A directory stays a directory. No other object becomes a directory, or a symlink, which would
+  // need a target.
+  const becomes =
+    isFile && override.type !== 0 && override.type !== S_IFDIR && override.type !== S_IFLNK
+  st.amend(override.uid, override.gid, (becomes ? override.type : real) | override.mode)
+  if (becomes) st.amendDevice(override.major, override.minor)
   return 0
 }
 
-/** Writes the attribute of an object of the upper layer. `mode` has the type, too. */
+/** Writes the stat override of an object of the upper layer. `mode` includes the type. */
 export function writeOverride(
   layer: Layer,
   fd: number,
@@ -229,7 +241,11 @@ export function writeOverride(
   return setxattrat(fd, name, layer.override, value, 0)
 }
 
-/** Gives an object of the upper layer another mode. @param st its attributes, amended */
+/**
+ * Changes the mode of an object of the upper layer.
+ *
+ * @param st its attributes after `applyOverride`
+ */
 export const writeOverrideMode = (
   layer: Layer,
   fd: number,
@@ -238,7 +254,7 @@ export const writeOverrideMode = (
   mode: number,
 ): Result => writeOverrideOwner(layer, fd, name, st, st.uid, st.gid, mode)
 
-/** The same, with an owner. */
+/** As `writeOverrideMode`, with an owner. */
 export function writeOverrideOwner(
   layer: Layer,
   fd: number,
@@ -250,10 +266,12 @@ export function writeOverrideOwner(
 ): Result {
   const full = (st.mode & S_IFMT) | (mode & MODE_BITS)
   const { rdevMajor, rdevMinor } = st
-  // First, since it counts: where there is none yet, the inode tells.
+  // The override comes first, because it takes precedence. If the object has none yet, the inode's
+  // attributes apply until then.
   const stored = writeOverride(layer, fd, name, uid, gid, full, rdevMajor, rdevMinor)
   if (stored < 0 || (full & S_IFMT) === S_IFLNK) return stored
-  // It keeps others out who reach the layer by another way, and an ACL on disk in step.
+  // The mode on disk keeps out users that reach the layer by another way. It also updates an ACL on
+  // disk.
   const result = chmodOnDisk(fd, name, full)
   if (result < 0) void writeOverride(layer, fd, name, st.uid, st.gid, st.mode, rdevMajor, rdevMinor)
   return result
@@ -263,23 +281,25 @@ export function chmodOnDisk(fd: number, name: ByteString, mode: number): Result 
   return name === '' ? fchmod(fd, diskMode(mode)) : fchmodat(fd, name, diskMode(mode))
 }
 
-/** Whether a name is kept from users: whoever set such an attribute would own the file. */
+/**
+ * Whether callers may not see or set an xattr of this name: it could make them the owner of a file.
+ */
 export function isOverrideName(name: ByteString): boolean {
   return name.startsWith(PREFIX) || name === LEGACY_STAT || name === PRIVILEGED_STAT
 }
 
-/** What a user's attribute is called in a layer; '' for one that can't be there. */
+/** The name in the layer of a caller's xattr. '' if the layer can't have it. */
 export function storedName(layer: Layer | null, name: ByteString): ByteString {
   if (isOverrideName(name)) return ''
   if (layer?.override !== CONTAINERS_STAT || !name.startsWith(SECURITY)) return name
   return PREFIX.length + name.length > NAME_MAX ? '' : PREFIX + name
 }
 
-/** Whether a user's attribute has another name in the layer, where it can be there at all. */
+/** Whether a caller's xattr has another name in the layer, or can't be stored there. */
 export const isStoredElsewhere = (layer: Layer, name: ByteString): boolean =>
   storedName(layer, name) !== name
 
-/** What a layer's attribute is called by users; '' for one that is not shown. */
+/** The name that callers see for an xattr in the layer. '' if the xattr is hidden. */
 export function visibleName(layer: Layer | null, stored: ByteString): ByteString {
   if (layer?.override === CONTAINERS_STAT) {
     if (stored.startsWith(SECURITY)) return ''
@@ -289,7 +309,8 @@ export function visibleName(layer: Layer | null, stored: ByteString): ByteString
 }
 
 /**
- * Takes away a file capability that the kernel does not know as one: data, or the owner, changes.
+ * Removes a file capability that is stored under the override prefix, after a change of data or
+ * owner. The kernel does not know it as a capability, so it does not remove it.
  */
 export function dropCapability(layer: Layer | null, fd: number, name: ByteString): Result {
   if (layer?.override !== CONTAINERS_STAT) return 0

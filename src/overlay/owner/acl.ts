@@ -1,6 +1,7 @@
 /**
- * POSIX ACLs of something that is created in the workdir, where no parent gives it any: what the
- * kernel's posix_acl_create() does, on the bytes of `system.posix_acl_default`.
+ * POSIX ACLs of objects that are created in the workdir, where no parent has a default ACL to
+ * inherit. This does what the kernel's posix_acl_create() does, on the value of
+ * `system.posix_acl_default`.
  *
  * Layout (linux/posix_acl_xattr.h): u32 version = 2, then {u16 tag, u16 perm, u32 id} per entry.
  */
@@ -21,7 +22,9 @@ const GROUP = 0x08
 const MASK = 0x10
 const OTHER = 0x20
 
-/** Calls `each` with the offset of every id in an ACL: of named users and groups. */
+/**
+ * Calls `each` with the byte offset of every id in an ACL. Only named users and groups have an id.
+ */
 export function forEachNamed(acl: Buffer, each: (at: number, isGroup: boolean) => void): void {
   for (let at = HEADER; at + ENTRY <= acl.length; at += ENTRY) {
     const tag = acl.readUInt16LE(at)
@@ -29,7 +32,7 @@ export function forEachNamed(acl: Buffer, each: (at: number, isGroup: boolean) =
   }
 }
 
-/** The permissions that an access ACL gives an object (kernel: posix_acl_equiv_mode). */
+/** The mode of an object with this access ACL (kernel: posix_acl_equiv_mode). */
 export function modeOfAcl(acl: Uint8Array, mode: number): number {
   const view = Buffer.from(acl)
   let result = mode
@@ -47,7 +50,7 @@ export function modeOfAcl(acl: Uint8Array, mode: number): number {
   return result
 }
 
-/** Puts the permissions of a mode into an access ACL (kernel: __posix_acl_chmod_masq). */
+/** Sets the permissions of an access ACL to those of a mode (kernel: __posix_acl_chmod_masq). */
 export function setAclMode(acl: Buffer, mode: number): void {
   let group = -1
   let mask = -1
@@ -62,15 +65,15 @@ export function setAclMode(acl: Buffer, mode: number): void {
   if (limiting >= 0) acl.writeUInt16LE((mode >> 3) & 7, limiting + 2)
 }
 
-/** The mode that results, and the access ACL to set, or null where the mode says it all. */
+/** The resulting mode and the access ACL to set, or null if the mode expresses the whole ACL. */
 export interface Created {
   mode: number
   access: Buffer | null
 }
 
 /**
- * Kernel: fs/posix_acl.c:posix_acl_create_masq(). The default ACL becomes the access ACL, cut down
- * by the mode that was asked for.
+ * Kernel: fs/posix_acl.c:posix_acl_create_masq(). The default ACL, restricted by the requested
+ * mode, becomes the access ACL.
  */
 export function applyDefaultAcl(defaultAcl: Buffer, mode: number): Created {
   const access = Buffer.from(defaultAcl)
@@ -102,7 +105,7 @@ export function applyDefaultAcl(defaultAcl: Buffer, mode: number): Created {
   return { mode: result, access: extended ? access : null }
 }
 
-/** Gives a staged object the ACLs that it inherits. Its mode is already set. */
+/** Sets the inherited ACLs of a staged object. Its mode is already set. */
 export function setInheritedAcls(
   fd: number,
   name: ByteString,

@@ -1,4 +1,7 @@
-/** Making things for a caller: they are the caller's, or they are not made. */
+/**
+ * Creates objects on behalf of a caller. The new object belongs to the caller, or it is not
+ * created.
+ */
 
 import { fchmodat, fchownat, fstatx, rmdirat, statxat, unlinkat } from '../../sys/at.js'
 import { S_ISGID } from '../../sys/constants.js'
@@ -9,16 +12,16 @@ import type { Idmap } from './idmap.js'
 
 const st = new Stat()
 
-/** Of the caller that `pushCallerIds` was called for last, on disk. */
+/** The on-disk ids of the caller in the last `pushCallerIds`. */
 let uid = 0
 let gid = 0
 
 /**
- * Makes the caller the owner of what is created next, until `popFsIds`, which is needed after an
- * error, too. Where owners are squashed, who has no id on disk gives what they make to whoever
- * mounts.
+ * Makes the caller the owner of objects that are created until `popFsIds`. `popFsIds` is also
+ * required after an error. With squashed owners, a caller without an id on disk creates objects
+ * that belong to the mounter.
  *
- * @returns 0, or -EPERM: this process can't do that for somebody else
+ * @returns 0, or -EPERM if this process may not act for that caller
  */
 export function pushCallerIds(idmap: Idmap | null, caller: Caller): Result {
   uid = idmap === null ? caller.uid : idmap.uids.creatorToDisk(caller.uid, idmap.squashes)
@@ -28,15 +31,15 @@ export function pushCallerIds(idmap: Idmap | null, caller: Caller): Result {
 }
 
 /**
- * Makes the object at (dirfd, name) with this mode (type and permissions); a descriptor or 0, or
- * -errno.
+ * Creates the object at (dirfd, name) with this mode (type and permissions). Returns a descriptor
+ * or 0, or -errno.
  */
 export type CreateObject = (dirfd: number, name: ByteString, mode: number) => Result
 
 /**
- * Runs `make` as the caller: what it creates in the directory `dirfd` under `name` gets the
- * caller's owner and group. A server without CAP_SETUID can do that for its own user alone, with
- * any group that it is in; for others -EPERM, as chown(2) would say, and nothing is made.
+ * Runs `make` as the caller: an object that it creates at (dirfd, name) gets the caller's owner and
+ * group. A server without CAP_SETUID can do that for its own user only, with any group that it is
+ * in. For another caller the result is -EPERM, as of chown(2), and nothing is created.
  */
 export function createAs(
   idmap: Idmap | null,
@@ -53,12 +56,15 @@ export function createAs(
   if (!own || result < 0) return result
   const given = setGroup(dirfd, name)
   if (given >= 0) return result
-  // Whoever asked is told of the first error.
+  // The caller gets the first error.
   if (unlinkat(dirfd, name) < 0) void rmdirat(dirfd, name)
   return given
 }
 
-/** The group that the kernel would have given: the caller's, unless the directory gives its own. */
+/**
+ * Sets the group that the kernel would have set: the caller's, unless the directory has the
+ * set-group-id bit.
+ */
 function setGroup(dirfd: number, name: ByteString): Result {
   let result = fstatx(dirfd, st)
   if (result < 0 || (st.mode & S_ISGID) !== 0) return result
@@ -66,6 +72,6 @@ function setGroup(dirfd: number, name: ByteString): Result {
   if (result < 0 || st.gid === gid) return result
   const { mode } = st
   result = fchownat(dirfd, name, -1, gid)
-  // chown(2) has dropped them.
+  // chown(2) has cleared the set-id bits.
   return result >= 0 && (mode & 0o6000) !== 0 ? fchmodat(dirfd, name, mode & 0o7777) : result
 }

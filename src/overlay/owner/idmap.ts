@@ -1,12 +1,12 @@
 /**
- * Whom files belong to, on disk and as it is shown: ranges of ids, and squashing to one id. A union
- * without any of it has no `Owners` (null), and ids travel as they are.
+ * Maps owners between the ids on disk and the shown ids, by ranges of ids or by squashing to a
+ * single id. A union without a mapping has no `Idmap` (null), and ids pass unchanged.
  *
- * An id that no range has is shown as the overflow id, as the kernel shows it in a user namespace.
- * The other way it is refused, as the kernel refuses it on an idmapped mount: what is written in
- * its place would be another owner. But what root creates, whom no range has, goes to the overflow
- * id on disk, as with fuse-overlayfs: so podman prepares a container for users that it has mapped,
- * and gives it to them then.
+ * An id on disk outside all ranges is shown as the overflow id, as the kernel does in a user
+ * namespace. A shown id outside all ranges is refused, as the kernel does on an idmapped mount: any
+ * substitute would be another owner. There is an exception, as in fuse-overlayfs: objects that an
+ * unmapped root creates get the overflow id on disk. podman depends on it: it prepares a container
+ * for mapped users as root, and changes the owners afterwards.
  */
 
 import { readFileSync } from 'node:fs'
@@ -15,19 +15,18 @@ import type { Caller, Result } from '../ops.js'
 import type { IdRange, OwnerOptions } from '../options.js'
 
 /**
- * What `toDisk` answers for an id that nothing on disk can stand for; to chown(2) it says "leave
- * it".
+ * The result of `toDisk` for an id outside all ranges. chown(2) would leave the owner unchanged.
  */
 export const UNMAPPED = -1
 
-/** User ids or group ids. */
+/** The mapping of user ids or of group ids. */
 export class IdTranslation {
-  /** Whatever the disk says, this is shown; -1: not squashed. */
+  /** The id that is shown for every id on disk; -1 if ids are not squashed. */
   readonly #squash: number
   readonly #ranges: readonly IdRange[]
   readonly #overflow: number
 
-  /** @param ranges none: ids are the same on both sides */
+  /** @param ranges empty if ids are the same on both sides */
   constructor(ranges: readonly IdRange[], squash: number | undefined, overflow: number) {
     this.#ranges = ranges
     this.#squash = squash ?? -1
@@ -42,17 +41,20 @@ export class IdTranslation {
     return this.#squash >= 0
   }
 
-  /** What is shown of an owner. */
+  /** The shown id of an owner on disk. */
   toShown(id: number): number {
     return this.#squash >= 0 ? this.#squash : this.map(id)
   }
 
-  /** What the ranges make of an id on disk, squashed or not: an id in an ACL is no owner. */
+  /**
+   * Maps an id on disk by the ranges only, without squashing. Ids in an ACL are mapped this way,
+   * because they are not owners.
+   */
   map(id: number): number {
     return this.mapOr(id, this.#overflow)
   }
 
-  /** As `mapped`, with another answer where no range has it. */
+  /** As `map`, with another result for an id outside all ranges. */
   mapOr(id: number, otherwise: number): number {
     if (this.#ranges.length === 0) return id
     for (const { disk, shown, length } of this.#ranges) {
@@ -61,7 +63,7 @@ export class IdTranslation {
     return otherwise
   }
 
-  /** What is written for an id that was given; UNMAPPED where no range has it. */
+  /** The id on disk for a shown id. UNMAPPED if it is outside all ranges. */
   toDisk(id: number): number {
     if (this.#ranges.length === 0) return id
     for (const { disk, shown, length } of this.#ranges) {
@@ -70,7 +72,7 @@ export class IdTranslation {
     return UNMAPPED
   }
 
-  /** What is written for a creator who may be without a range. */
+  /** The id on disk for the creator of an object, which may be outside all ranges. */
   creatorToDisk(id: number, squashes: boolean): number {
     const disk = this.toDisk(id)
     return disk !== UNMAPPED ? disk : squashes ? 0 : this.#overflow
@@ -81,8 +83,9 @@ export class Idmap {
   readonly uids: IdTranslation
   readonly gids: IdTranslation
   /**
-   * What cannot be stored is no error: everybody is told to be somebody else anyway. Goes for both
-   * kinds of ids, as in fuse-overlayfs.
+   * Whether ids of any kind are squashed. An owner that can't be stored is not an error then,
+   * because callers see another owner anyway. This applies to user and group ids together, as in
+   * fuse-overlayfs.
    */
   readonly squashes: boolean
 
@@ -92,13 +95,16 @@ export class Idmap {
     this.squashes = uids.squashes || gids.squashes
   }
 
-  /** The other way, as far as there is one: for ids that something else has mapped as this does. */
+  /**
+   * The inverse mapping for ids that another mechanism has mapped in the same way. An id without an
+   * inverse stays unchanged.
+   */
   ownerOnDisk(uid: number, gid: number): [uid: number, gid: number] {
     const disk = [this.uids.toDisk(uid), this.gids.toDisk(gid)] as const
     return [disk[0] === UNMAPPED ? uid : disk[0], disk[1] === UNMAPPED ? gid : disk[1]]
   }
 
-  /** Whether what this caller creates can belong to them. */
+  /** Whether an object that this caller creates can belong to the caller. */
   canStore(caller: Caller): boolean {
     return (
       this.squashes ||
@@ -108,12 +114,12 @@ export class Idmap {
   }
 }
 
-/** Errors of chown(2) which mean that it is not for this process to give that owner. */
+/** Errors of chown(2) that mean that this process may not set that owner. */
 export function isChownRefusal(result: Result): boolean {
   return result === -E.EPERM || result === -E.EINVAL || result === -E.EOVERFLOW
 }
 
-/** Null where ids are shown as they are. */
+/** Returns null if ids are shown as they are. */
 export function makeIdmap(options: OwnerOptions | undefined): Idmap | null {
   if (options === undefined) return null
   const { uids = [], gids = [], squashUid, squashGid } = options
@@ -125,7 +131,9 @@ export function makeIdmap(options: OwnerOptions | undefined): Idmap | null {
   )
 }
 
-/** What the kernel shows where it has no id (65534, unless an administrator has changed it). */
+/**
+ * The id that the kernel shows for an unmapped id: 65534 unless the administrator has changed it.
+ */
 function overflowId(name: 'overflowuid' | 'overflowgid'): number {
   try {
     return Number(readFileSync(`/proc/sys/kernel/${name}`, 'latin1'))

@@ -1,16 +1,17 @@
 /**
- * Records of modes that are changed for a moment (owner-access.ts). A record is a symlink in
- * `workdir/work`, made in one step, whose text says which object it is about and what mode it had:
+ * Records of temporarily changed modes (owner-access.ts). A record is a symlink in `workdir/work`,
+ * created in a single step. Its target describes the object and its original mode:
  *
- *     OCTAL-MODE OCTAL-LENT-MODE INODE PATH[//PATH]
+ *     OCTAL-MODE OCTAL-TEMPORARY-MODE INODE PATH[//PATH]
  *
- * with paths in the upper layer, where the object is, or will be; after `index ` it is a name in
- * `workdir/index`. It goes when the mode is put back; where the server was ended before, the next
- * mount does that.
+ * The paths are relative to the upper layer. The object is, or will be, at one of them. With the
+ * prefix `index ` the path is a name in `workdir/index`. The server removes the record after it has
+ * restored the mode. If the server ended before, the next mount restores the mode.
  *
- * Whoever can write to the workdir can write a record, and the next mount may be root's. So a
- * record does no more than its owner could: the object must be the owner's own, and gets no bit
- * that it does not have. A record of a move must be the server's own.
+ * Every user with write access to the workdir can create a record, and the next mount may run as
+ * root. So a record can do no more than its owner could: the object must belong to the owner of the
+ * record, and gets no permission bit that it does not have. The record of a move must belong to the
+ * server's own user.
  */
 
 import {
@@ -41,10 +42,13 @@ import type { Logger } from '../../log.js'
 import type { ByteString, Result } from '../ops.js'
 import { removeTree } from '../../sys/real-dir.js'
 
-/** What a record's name begins with. */
+/** The prefix of a record's name. Part of the on-disk format. */
 export const RECORD_PREFIX = '#lent.'
 
-/** The directories of a union that may lend: upper layer, workdir and `workdir/work`, open. */
+/**
+ * Open directories of a union that changes modes temporarily: the directory given as `workdir`
+ * (`base`), the upper layer, and `workdir/work`.
+ */
 export interface RecordDirs {
   readonly base: number
   readonly upperFd: number
@@ -52,13 +56,16 @@ export interface RecordDirs {
   readonly log: Logger
 }
 
-/** A name in an open directory; '' for the object itself. */
+/** A name in an open directory. '' means the object that `fd` refers to. */
 export interface NamedObject {
   fd: number
   name: ByteString
 }
 
-/** What was during, or is half moved. Null `dirs`: nothing need be recorded. */
+/**
+ * A record of a temporarily changed mode or of an unfinished move. `dirs` is null if no record was
+ * needed.
+ */
 export interface AccessRecord {
   dirs: RecordDirs | null
   name: ByteString
@@ -67,8 +74,8 @@ export interface AccessRecord {
 const UNRECORDED: AccessRecord = { dirs: null, name: '' }
 
 /**
- * The unions of this thread. A loan is told apart by where the object lies: few are made, and all
- * calls would have to pass one on.
+ * The unions of this thread. The union of an object is found by its path: records are rare, and
+ * passing the union through all calls would cost more.
  */
 const registered: RecordDirs[] = []
 let counter = 0
@@ -77,24 +84,27 @@ export function registerRecordDirs(dirs: RecordDirs): void {
   registered.push(dirs)
 }
 
-/** Those whose `workdir/work` is one of these descriptors, which are about to be closed. */
+/**
+ * Unregisters the unions whose `workdir/work` is among these descriptors, which are about to be
+ * closed.
+ */
 export function unregisterRecordDirs(descriptors: readonly number[]): void {
   for (let i = registered.length - 1; i >= 0; i--) {
     if (descriptors.includes((registered[i] as RecordDirs).workFd)) registered.splice(i, 1)
   }
 }
 
-const text = Buffer.allocUnsafeSlow(4096)
+const pathBuffer = Buffer.allocUnsafeSlow(4096)
 
-/** The path of what a descriptor refers to, as /proc has it; or '' where it has none that fits. */
+/** The path of the object in /proc, or '' if it has none or it does not fit the buffer. */
 function pathOf({ fd, name }: NamedObject): ByteString {
-  const length = readFdPath(fd, text)
-  if (length <= 0 || length === text.length) return ''
-  const path = text.latin1Slice(0, length)
+  const length = readFdPath(fd, pathBuffer)
+  if (length <= 0 || length === pathBuffer.length) return ''
+  const path = pathBuffer.latin1Slice(0, length)
   return name === '' ? path : `${path}/${name}`
 }
 
-/** A path below a directory, relative to it; or null. */
+/** The path relative to a directory, or null if it is not below it. */
 function below(directory: ByteString, path: ByteString): ByteString | null {
   if (directory === '' || path === '') return null
   if (path === directory) return '.'
@@ -103,12 +113,13 @@ function below(directory: ByteString, path: ByteString): ByteString | null {
 }
 
 /**
- * Records that an object is about to get another mode. What is in the work directory alone needs no
- * record: the next mount empties it; nor what has no name any more.
+ * Records that the mode of an object is about to change. An object that exists only in the workdir
+ * needs no record, because the next mount empties it. Neither does an object without a name.
  *
- * @param places where the object is, or may be afterwards
- * @param ino the object
- * @returns -EACCES where the object is in no union that writes, or -errno
+ * @param places where the object is, or may be after the operation
+ * @param ino the inode number of the object
+ * @param added the temporary mode
+ * @returns the record; -EACCES if the object is in no writable union; or -errno
  */
 export function recordMode(
   places: NamedObject[],
@@ -137,12 +148,12 @@ export function recordMode(
 }
 
 /**
- * Records that an object moves away from a name of the upper layer, which a whiteout has to take
- * then. The text is
+ * Records that an object is about to move away from a name of the upper layer, and that the name
+ * must become a whiteout. The text is
  *
  *     hide INODE PATH
  *
- * @param ino what has the name then, for a moment; 0: nothing
+ * @param ino the inode number of the object that has the name temporarily; 0: none
  */
 export function recordMove(workFd: number, object: NamedObject, ino: Ino): AccessRecord | Result {
   const dirs = registered.find(other => other.workFd === workFd)
@@ -156,8 +167,8 @@ function writeRecord(dirs: RecordDirs, target: ByteString): AccessRecord | Resul
     const name = `${RECORD_PREFIX}${(++counter).toString(16)}`
     const made = symlinkat(target, dirs.workFd, name)
     if (made >= 0) return { dirs, name }
-    // A file system may take less than a path is long: 1024 bytes on XFS. The call itself does
-    // without.
+    // A file system may limit the length of a symlink below PATH_MAX: 1024 bytes on XFS. The
+    // operation continues without a record.
     if (made === -E.ENAMETOOLONG) {
       dirs.log.debug({ target }, 'a path is too long for a record')
       return UNRECORDED
@@ -167,7 +178,7 @@ function writeRecord(dirs: RecordDirs, target: ByteString): AccessRecord | Resul
 }
 
 /**
- * @param restored how putting the mode back went; where it did not, the record stays for the next
+ * @param restored the result of restoring the mode; after an error the record stays for the next
  *   mount
  */
 export function removeRecord({ dirs, name }: AccessRecord, restored: Result): void {
@@ -185,30 +196,31 @@ export function removeRecord({ dirs, name }: AccessRecord, restored: Result): vo
 
 const found = new Stat()
 
-/** How a path of a record is resolved: within the upper layer and its file system. */
+/**
+ * Flags for the resolution of a path in a record: it must stay within the upper layer and its file
+ * system.
+ */
 export const RESOLVE_RECORD =
   RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV
 
-/** Errors of a path that leads to nothing in the upper layer. */
+/** Errors that mean that a path leads to no object of the upper layer. */
 export const isDangling = (result: Result): boolean =>
   result === -E.ENOENT || result === -E.ENOTDIR || result === -E.ELOOP || result === -E.EXDEV
 
-/**
- * What a record tells of a move that was not ended: the name that a whiteout is to take; or null.
- */
+/** An unfinished move in a record: the name must become a whiteout. */
 export interface UnfinishedMove {
   directory: ByteString
   name: ByteString
-  /** What has the name if the object has moved and the whiteout was not put there; 0: nothing. */
+  /** The object that has the name if the move happened but the whiteout is missing; 0: none. */
   ino: string
   record: ByteString
 }
 
 /**
- * Puts the mode back that a record of an earlier mount tells of, and takes the record away.
+ * Restores the mode in a record of an earlier mount, and removes the record.
  *
- * @param unfinished is added the records of moves, which stay
- * @returns 0, or -errno: the record stays
+ * @param unfinished receives the records of moves; these records stay
+ * @returns 0, or -errno; the record stays after an error
  */
 export function replayRecord(
   base: number,
@@ -220,12 +232,12 @@ export function replayRecord(
   const stated = statxat(workFd, record, found)
   if (stated < 0) return stated
   const owner = found.uid
-  const length = readlinkat(workFd, record, text)
-  // It is no symlink, and so no record.
+  const length = readlinkat(workFd, record, pathBuffer)
+  // It is not a symlink, and so not a record.
   if (length === -E.EINVAL) return removeTree(workFd, record)
   if (length < 0) return length
-  const said = text.latin1Slice(0, length)
-  const moved = /^hide (\d+) ((?:.+\/)?)([^/]+)$/s.exec(said)
+  const target = pathBuffer.latin1Slice(0, length)
+  const moved = /^hide (\d+) ((?:.+\/)?)([^/]+)$/s.exec(target)
   if (moved !== null && owner === geteuid()) {
     const [, ino = '', directory = '', name = ''] = moved
     if (name !== '.' && name !== '..') {
@@ -233,11 +245,11 @@ export function replayRecord(
       return 0
     }
   }
-  const changed = /^(index )?([0-7]+) ([0-7]+) (\d+) (.+)$/s.exec(said)
+  const changed = /^(index )?([0-7]+) ([0-7]+) (\d+) (.+)$/s.exec(target)
   if (changed !== null) {
     const [, inIndex, before = '', during = '', ino = '', paths = ''] = changed
     const [mode, added] = [Number.parseInt(before, 8), Number.parseInt(during, 8)]
-    // No more than taking away rights of the owner.
+    // A record may at most remove permission bits of the owner.
     const isValid = (added & ~mode & ~0o700) === 0 && (mode & ~added) === 0
     for (const path of isValid ? paths.split('//') : []) {
       if (path === '') continue
@@ -262,7 +274,7 @@ function restoreMode(
   const fd = openat2(fromFd, path, O_PATH | O_NOFOLLOW, 0, RESOLVE_RECORD)
   if (fd < 0) return isDangling(fd) ? 0 : fd
   let result = fstatx(fd, found)
-  // Somebody else may have changed it since.
+  // Another process may have changed the object or its mode since.
   const same =
     String(found.ino) === ino &&
     found.uid === owner &&

@@ -1,11 +1,11 @@
 /**
- * What an ordinary user owns but may not touch by its mode. A union is told to do things that the
- * mode of a real object forbids its own server: a copy-up into a directory without the write
- * permission, a mark on a file that is read-only. Root has CAP_DAC_OVERRIDE for that; an owner can
- * lend himself the right.
+ * Adds missing permission bits of the owner for a single operation. An unprivileged server owns
+ * objects that their mode does not allow it to change: a copy-up into a directory without write
+ * permission, or an overlay xattr on a read-only file. Root has CAP_DAC_OVERRIDE for that. An owner
+ * can add the permission bits and restore the mode afterwards.
  *
- * Each loan of an object of the upper layer is recorded before (owner-access-records.ts): a server
- * that is ended meanwhile leaves the record, and the next mount puts the mode back.
+ * Every such change in the upper layer is recorded first (owner-access-records.ts). If the server
+ * ends in between, the record remains, and the next mount restores the mode.
  */
 
 import { fchmod, fchmodat, fstatx, openat, renameat2, statxat } from '../../sys/at.js'
@@ -33,21 +33,20 @@ import type { ByteString, Result } from '../ops.js'
 
 const st = new Stat()
 
-/** Bits of a mode, the owner's. */
+/** Permission bits of the owner. */
 export const OWNER_READ = 0o400
 export const OWNER_WRITE = 0o200
 export const OWNER_SEARCH = 0o100
 export const OWNER_LIST = OWNER_READ | OWNER_SEARCH
 
 /**
- * After a step that failed with EACCES: runs it again with these bits in the object's mode, if the
- * object (fd, name) is this process's own. The mode is put back afterwards. For objects of the
- * upper layer and the work directory only.
+ * Repeats a step that failed with EACCES, with these bits added to the mode of the object (fd,
+ * name). The object must belong to this process's user. The mode is restored afterwards. Only for
+ * objects of the upper layer and the workdir.
  *
- * @param name '' for what `fd` itself refers to
- * @param again the step. It is made only here, since few need the loan and a function for each call
- *   costs all of them
- * @returns what the step returned, or -errno: -EACCES where there is nothing to lend
+ * @param name '' for the object that `fd` refers to
+ * @param again the step. Create the closure only after the first EACCES: few calls need it
+ * @returns the result of the step, or -errno: -EACCES if the bits can't be added
  */
 export function withOwnerAccess(
   fd: number,
@@ -73,22 +72,23 @@ export function withOwnerAccess(
 const setMode = (fd: number, name: ByteString, mode: number): Result =>
   name === '' ? fchmod(fd, mode) : fchmodat(fd, name, mode)
 
-/** Tried twice; a record that is left has the next mount do it. */
+/** Tries twice. If both fail, the record remains, and the next mount restores the mode. */
 function restoreMode(record: AccessRecord, fd: number, name: ByteString, mode: number): void {
   let result = setMode(fd, name, mode)
   if (result < 0) result = setMode(fd, name, mode)
   removeRecord(record, result)
 }
 
-/** Bits that opening with these flags (O_ACCMODE) asks for. */
+/** The permission bits that an open with these flags (O_ACCMODE) requires. */
 export const accessToOpen = (flags: number): number => {
   const mode = flags & O_ACCMODE
   return mode === O_RDONLY ? OWNER_READ : mode === O_WRONLY ? OWNER_WRITE : OWNER_READ | OWNER_WRITE
 }
 
 /**
- * renameat2(2) of what may be a directory without the write permission: one that gets another
- * parent is written to, since its `..` changes. Its owner lends himself that right.
+ * renameat2(2) of objects that may be directories without write permission. Moving a directory to
+ * another parent requires write permission on it, because its `..` changes. The server adds that
+ * permission temporarily.
  */
 export function renameWithOwnerAccess(
   fromFd: number,
@@ -123,9 +123,10 @@ interface WritableDirectory {
 }
 
 /**
- * Makes an own directory writable; what is needed to undo that, or null where nothing was done.
+ * Makes a directory of this process's user writable. Returns the data to undo that, or null if
+ * nothing was changed.
  *
- * @param places where it may be afterwards
+ * @param places where the directory may be after the operation
  */
 function makeWritable(
   dirfd: number,

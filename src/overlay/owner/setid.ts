@@ -1,8 +1,8 @@
 /**
- * Set-id bits: who may keep them on a file that is changed, and who may take them away. A request
- * names the caller's thread, and one user and one group of its own; the rest, capabilities above
- * all, is in /proc. That is read only where it decides something: the thread waits for its answer
- * meanwhile, so that it is still there.
+ * Decides whether a caller may keep the set-id bits of a file that it changes, and whether it may
+ * remove them. A request contains the thread id, a user id and a group id of the caller. Everything
+ * else, above all the capabilities, comes from /proc. It is only read if the result depends on it.
+ * The calling thread is blocked on the request, so its entry in /proc still exists.
  */
 
 import { readFileSync } from 'node:fs'
@@ -19,12 +19,11 @@ import { schedYield } from '../../sys/proc.js'
 import type { Caller } from '../ops.js'
 
 /**
- * The mode that is left after a write, truncation or chown by `caller` (kernel:
- * setattr_should_drop_suidgid). Without the group's execute bit, set-group-id stays for members of
- * the group.
+ * The mode after a write, truncation or chown by `caller` (kernel: setattr_should_drop_suidgid).
+ * Without the group's execute bit, set-group-id stays if the caller is a member of the group.
  *
- * @param uid the file's owner as it is shown
- * @param gid the file's group as it is shown
+ * @param uid the shown owner of the file
+ * @param gid the shown group of the file
  */
 export function modeWithoutSetid(mode: number, uid: number, gid: number, caller: Caller): number {
   if ((mode & S_IFMT) === S_IFDIR) return mode
@@ -35,15 +34,17 @@ export function modeWithoutSetid(mode: number, uid: number, gid: number, caller:
 }
 
 /**
- * Whether the caller is in the file's group, or may act as if (kernel: in_group_or_capable).
+ * Whether the caller is in the file's group, or has the capability to act as a member (kernel:
+ * in_group_or_capable).
  *
- * @param uid the file's owner as it is shown
- * @param gid the file's group as it is shown
+ * @param uid the shown owner of the file
+ * @param gid the shown group of the file
  */
 export function isMember(caller: Caller, uid: number, gid: number): boolean {
   if (caller.gid === gid) return true
   const status = readProc(caller, 'status')
-  // It is gone, or in another pid namespace: no one to keep the bit for, unless it is root.
+  // The caller has ended, or is in another pid namespace. Without its status, only root counts as a
+  // member.
   if (status === '') return caller.uid === 0
   const groups = /^Groups:\s*(.*)$/m.exec(status)?.[1] ?? ''
   if (groups.split(' ').includes(String(gid))) return true
@@ -53,7 +54,7 @@ export function isMember(caller: Caller, uid: number, gid: number): boolean {
 /**
  * Whether the caller may change the file's mode (kernel: inode_owner_or_capable).
  *
- * @param uid the file's owner as it is shown
+ * @param uid the shown owner of the file
  */
 export function mayChangeMode(caller: Caller, uid: number): boolean {
   return caller.uid === uid || isCapableOver(caller, CAP_FOWNER, uid, -1)
@@ -63,8 +64,8 @@ export function mayChangeMode(caller: Caller, uid: number): boolean {
  * Whether the caller has a capability over a file (kernel: capable_wrt_inode_uidgid).
  *
  * @param cap CAP_*, below 32
- * @param uid the file's owner as it is shown
- * @param gid the file's group as it is shown; -1: it does not matter
+ * @param uid the shown owner of the file
+ * @param gid the shown group of the file; -1 to ignore it
  */
 function isCapableOver(caller: Caller, cap: number, uid: number, gid: number): boolean {
   const status = readProc(caller, 'status')
@@ -83,7 +84,7 @@ export function isCapable(caller: Caller, cap: number): boolean {
   return hasEffective(status, cap) && EVERY_ID.test(readProc(caller, 'uid_map'))
 }
 
-/** What /proc has of the caller's thread, or ''. */
+/** The content of a file in /proc/PID of the caller's thread, or ''. */
 function readProc({ pid }: Caller, name: string): string {
   if (pid === 0) return ''
   try {
@@ -93,7 +94,7 @@ function readProc({ pid }: Caller, name: string): string {
   }
 }
 
-/** The low half of the effective set. */
+/** Reads the low 32 bits of the effective set. */
 const hasEffective = (status: string, cap: number): boolean => {
   const low = /^CapEff:\s*[0-9a-f]*?([0-9a-f]{1,8})$/m.exec(status)?.[1] ?? '0'
   return (Number.parseInt(low, 16) & (1 << cap)) !== 0
@@ -103,8 +104,8 @@ const hasEffective = (status: string, cap: number): boolean => {
 const EVERY_ID = /^\s*0\s+0\s+4294967295\s*$/
 
 /**
- * Whether the ids are known in the caller's user namespace, outside of which its capabilities mean
- * nothing (kernel: privileged_wrt_inode_uidgid). -1: not asked for.
+ * Whether the ids are mapped in the caller's user namespace. Its capabilities do not extend to
+ * other ids (kernel: privileged_wrt_inode_uidgid). A gid of -1 is ignored.
  */
 function ownerIsMapped(caller: Caller, uid: number, gid: number): boolean {
   return (
@@ -114,8 +115,8 @@ function ownerIsMapped(caller: Caller, uid: number, gid: number): boolean {
 }
 
 function isMapped(map: string, name: string, id: number): boolean {
-  // The one of the server's own namespace is told in ids of its parent's: everything that is shown
-  // is known in it.
+  // The map of the server's own namespace shows the ids of the parent namespace. All shown ids are
+  // mapped in it.
   if (map === readProc({ uid: 0, gid: 0, pid: process.pid, umask: 0 }, name)) return true
   return map.split('\n').some(line => {
     const [, outside = -1, count = 0] = line.trim().split(/\s+/).map(Number)
@@ -124,9 +125,9 @@ function isMapped(map: string, name: string, id: number): boolean {
 }
 
 /**
- * The numbers of chown, fchown, lchown and fchownat, and the others that those have for 32-bit
- * programs. Only of `narrow` is one another call that sends the same requests: lremovexattr on
- * x86-64, fremovexattr on arm64.
+ * The numbers of chown, fchown, lchown and fchownat, including those for 32-bit programs. The
+ * number `narrow` is ambiguous: a 64-bit program uses it for another system call that causes the
+ * same requests, lremovexattr on x86-64 and fremovexattr on arm64.
  */
 const CHOWNS: Partial<Record<string, { wide: ReadonlySet<string>; narrow: string }>> = {
   x64: {
@@ -138,16 +139,16 @@ const CHOWNS: Partial<Record<string, { wide: ReadonlySet<string>; narrow: string
 function isChown(call: string, { wide, narrow }: { wide: ReadonlySet<string>; narrow: string }) {
   const fields = call.trim().split(' ')
   const [number = ''] = fields
-  // The stack of a 32-bit program lies below 4 GiB.
+  // The stack of a 32-bit program is below 4 GiB.
   return wide.has(number) || (number === narrow && Number(fields.at(-2)) < 2 ** 32)
 }
 
-/** How often to look at a thread that has not gone to sleep yet. */
+/** The maximum of reads while the thread is still running. */
 const MAX_READS = 100
 
 /**
- * Whether the caller is in chown(2) or one of its kind; undefined where that can't be seen, for
- * want of CAP_SYS_PTRACE above all.
+ * Whether the caller is in chown(2) or a variant of it. Undefined if that can't be determined,
+ * usually for lack of CAP_SYS_PTRACE.
  */
 export function isInChown(caller: Caller): boolean | undefined {
   const numbers = CHOWNS[process.arch]

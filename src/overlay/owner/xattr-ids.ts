@@ -1,7 +1,7 @@
 /**
- * Ids inside the values of extended attributes: the users and groups of POSIX ACLs, and the root
- * user of a file capability. The kernel reads them as it reads owners, so they are translated as
- * owners are.
+ * Translates the ids in the values of extended attributes: the users and groups of POSIX ACLs, and
+ * the root user of a file capability. The kernel interprets them like owners, so the union's idmap
+ * applies to them.
  */
 
 import { E } from '../../sys/errno.js'
@@ -11,12 +11,12 @@ import { UNMAPPED, type Idmap } from './idmap.js'
 
 export const CAPABILITY: ByteString = 'security.capability'
 
-/** Whether values of this attribute hold ids. */
+/** Whether the value of this xattr contains ids. */
 export function holdsIds(name: ByteString): boolean {
   return name === ACL_ACCESS || name === ACL_DEFAULT || name === CAPABILITY
 }
 
-/** A value from the disk as it is shown, or -errno. */
+/** Converts a value on disk to the shown value. Returns -errno after an error. */
 export function shownValue(idmap: Idmap, name: ByteString, value: Buffer): Buffer | Result {
   if (name === CAPABILITY) return shownCapability(idmap, value)
   const shown = Buffer.from(value)
@@ -27,7 +27,7 @@ export function shownValue(idmap: Idmap, name: ByteString, value: Buffer): Buffe
   return shown
 }
 
-/** A value that was given as it goes to disk, or -errno. */
+/** Converts a caller's value to the value on disk. Returns -errno after an error. */
 export function diskValue(idmap: Idmap, name: ByteString, value: Uint8Array): Uint8Array | Result {
   const disk = Buffer.from(value)
   if (name === CAPABILITY) return diskCapability(idmap, disk)
@@ -38,7 +38,7 @@ export function diskValue(idmap: Idmap, name: ByteString, value: Uint8Array): Ui
     if (id === UNMAPPED) known = false
     else disk.writeUInt32LE(id, at)
   })
-  // Kernel: vfs_set_acl() of an id that the mount does not have.
+  // Kernel: vfs_set_acl() with an id that the mount does not map.
   return known ? disk : -E.EINVAL
 }
 
@@ -50,7 +50,10 @@ const REVISION_3 = 0x0300_0000
 const SIZE_2 = 20
 const SIZE_3 = 24
 
-/** The user whose namespace a capability is good for; undefined where the value is none of ours. */
+/**
+ * The root user of the user namespace in which the capability is effective. Undefined for an
+ * unknown format.
+ */
 function rootOf(value: Buffer): number | undefined {
   if (value.length < SIZE_2) return undefined
   const revision = (value.readUInt32LE(0) & REVISION_MASK) >>> 0
@@ -58,7 +61,10 @@ function rootOf(value: Buffer): number | undefined {
   return revision === REVISION_3 && value.length === SIZE_3 ? value.readUInt32LE(SIZE_2) : undefined
 }
 
-/** The value for another root; for 0 the form without one, which every kernel reads. */
+/**
+ * The value with another root user. Root user 0 uses revision 2, which has no root id and which
+ * every kernel reads.
+ */
 function withRoot(value: Buffer, root: number): Buffer {
   const out = Buffer.alloc(root === 0 ? SIZE_2 : SIZE_3)
   value.copy(out, 0, 0, SIZE_2)
@@ -69,9 +75,9 @@ function withRoot(value: Buffer, root: number): Buffer {
 }
 
 /**
- * Kernel: cap_inode_getsecurity() on an idmapped mount. One for a root that is not shown has no
- * effect there either; as the server can't tell who asks, it is not there, or no such file could be
- * executed.
+ * Kernel: cap_inode_getsecurity() on an idmapped mount. A capability of an unmapped root has no
+ * effect there either. The server can't know whether the reader is execve(2), so it hides the
+ * xattr: otherwise such a file could not be executed.
  */
 function shownCapability(idmap: Idmap, value: Buffer): Buffer | Result {
   const root = rootOf(value)
