@@ -1,7 +1,7 @@
-// Builds in a source tree without writing to it. What the build makes is kept in a directory of its
-// own and is there again at the next build, which has only the rest to do; `rm -r CACHE` makes
-// everything clean. One source tree serves several such builds: debug and release, or one for each
-// machine that mounts it read-only.
+// Builds in a source tree without writing to it. The build's output is kept in a separate directory
+// and is visible again in the next build, which then only builds the rest. `rm -r CACHE` resets it.
+// One source tree can serve several such builds: debug and release, or one for each machine that
+// mounts the tree read-only.
 //
 //   node examples/build-cache.mjs SOURCE CACHE COMMAND [ARGUMENT...]
 import { spawnSync } from 'node:child_process'

@@ -1,7 +1,7 @@
-// Runs a command in a copy-on-write view of a directory: tests that write, a dry run. Every change
-// that the command makes there is shown and thrown away. It is no sandbox: the command has your
-// rights, and everything outside of the directory, also the directory itself by its own path, is
-// open to it as ever.
+// Runs a command in a copy-on-write view of a directory, for example tests that write, or a dry
+// run. It shows the command's changes in the view and discards them. It is not a sandbox: the
+// command has your rights, and can write everything outside of the view, including the directory
+// under its original path.
 //
 //   node examples/throw-away.mjs DIRECTORY COMMAND [ARGUMENT...]
 import { spawnSync } from 'node:child_process'
@@ -20,17 +20,16 @@ const top = fs.mkdtempSync(`${tmpdir()}/throw-away-`)
 const [upper, work, mountpoint] = ['upper', 'work', 'view'].map(name => `${top}/${name}`)
 for (const made of [upper, work, mountpoint]) fs.mkdirSync(made)
 try {
-  // Nothing of it has to last, so nothing has to be synced.
+  // The changes are discarded, so they need no sync.
   const view = await mount({ lower: directory, upper, work, mountpoint, volatile: true })
   try {
     const { status, error } = spawnSync(command, args, { cwd: mountpoint, stdio: 'inherit' })
     if (error !== undefined) console.error(error.message)
     process.exitCode = status ?? 1
   } finally {
-    await view.unmount({ lazy: true }) // also if the command left a process behind
+    await view.unmount({ lazy: true }) // lazy, because the command may have left a process behind
   }
-  // All that the command changed lies in the upper directory; a device 0/0 stands for what it
-  // removed.
+  // The upper directory contains all changes. A character device 0/0 marks a removed file.
   for (const name of fs.readdirSync(upper, { recursive: true }).toSorted()) {
     const stat = fs.lstatSync(`${upper}/${name}`)
     if (stat.isDirectory()) continue

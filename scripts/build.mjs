@@ -1,8 +1,8 @@
 /**
- * Builds dist/: the library's declarations, in one file, and what runs by esbuild. Every program
- * and every thread is one file, since much of the time in which a mount is made goes into loading
- * modules, one by one. All but the library are CommonJS: the loader of ES modules takes a thread
- * another 40 ms to start.
+ * Builds dist/: the library's declarations in one file, and the programs by esbuild. Every program
+ * and every thread is one file, because loading modules one by one takes much of the time of a
+ * mount. Everything but the library is CommonJS, because the ES module loader delays the start of
+ * each thread.
  */
 
 import { execFile } from 'node:child_process'
@@ -16,7 +16,7 @@ import { build } from 'esbuild'
 const root = fileURLToPath(new URL('..', import.meta.url))
 const dist = `${root}dist`
 
-/** In a process of its own, since it takes as long as all the rest. */
+/** It runs in a separate process, because it takes as long as everything else. */
 const declarations = () =>
   promisify(execFile)(process.execPath, [`${root}scripts/declarations.mjs`])
 
@@ -39,9 +39,9 @@ const library = () =>
     packages: 'external',
   })
 
-/** Files of their own, which others run (src/sys/code-cache.ts). */
-const filesApart = {
-  name: 'files apart',
+/** Bundles of their own, which other bundles load (src/sys/code-cache.ts). */
+const separateBundles = {
+  name: 'separate bundles',
   setup: ({ onResolve }) =>
     onResolve({ filter: /\/(program|worker)\.js$/ }, ({ path }) => ({
       path: path.replace(/js$/, 'cjs'),
@@ -52,7 +52,7 @@ const filesApart = {
 const programs = () =>
   build({
     ...common,
-    // src/sys/entry-points.ts finds them there.
+    // src/sys/entry-points.ts expects these paths.
     entryPoints: {
       'cli/main': 'src/cli/main.ts',
       'cli/program': 'src/cli/program.ts',
@@ -64,12 +64,12 @@ const programs = () =>
     },
     outExtension: { '.js': '.cjs' },
     format: 'cjs',
-    // These have files beside their code, or are loaded by few.
+    // These packages load files next to their code, or are rarely used.
     external: ['koffi', 'pino', 'pino-pretty'],
-    plugins: [filesApart],
-    // By require(), too.
+    plugins: [separateBundles],
+    // import() becomes require(), too.
     supported: { 'dynamic-import': false },
-    // As src/sys/code-cache.ts reads it.
+    // src/sys/code-cache.ts expects this.
     charset: 'ascii',
     define: { 'import.meta.url': 'importMetaUrl', BUILD_HASH: 'buildHash' },
     banner: {
@@ -78,7 +78,7 @@ const programs = () =>
     metafile: true,
   })
 
-/** The licences of the packages that became part of the programs. */
+/** Writes the licences of the packages that are bundled into the programs. */
 const licences = async ({ metafile }) => {
   const names = Object.keys(metafile.inputs).map(
     path => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1],
@@ -97,23 +97,23 @@ const licenceOf = async name => {
 }
 
 /**
- * What stands for the build's hash until that is known; as long as it, so that source maps stay
- * right.
+ * A placeholder for the build's hash. It has the length of the hash, so that source maps stay
+ * valid.
  */
 const HASH = '@@@BUILD-HASH@@@'
 
 /**
- * Writes the hash of all that was built into the program: a server serves clients of its own build
- * alone. The library has no server.
+ * Writes the hash of all built files into the programs, because a server serves only clients of its
+ * own build. The library contains no server.
  */
 const writeHash = async () => {
   const files = (await readdir(dist, { recursive: true })).filter(name => /\.(cjs|js)$/.test(name))
-  const told = [...files.filter(name => name.endsWith('.cjs')), 'cli/tsoverlay']
+  const stamped = [...files.filter(name => name.endsWith('.cjs')), 'cli/tsoverlay']
   const hash = createHash('sha256')
   for (const name of [...files, 'cli/tsoverlay'].toSorted((a, b) => (a < b ? -1 : 1)))
     hash.update(name).update(await readFile(`${dist}/${name}`))
   const digest = hash.digest('hex').slice(0, HASH.length)
-  for (const name of told) {
+  for (const name of stamped) {
     const text = await readFile(`${dist}/${name}`, 'utf8')
     await writeFile(`${dist}/${name}`, text.replaceAll(HASH, digest))
   }

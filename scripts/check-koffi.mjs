@@ -1,6 +1,6 @@
-// Before an installation: where npm leaves optional packages out (--omit=optional), koffi has no
-// binary, and its own script then looks for CMake and ends in an error that does not say what to
-// do. This one says it in a line.
+// Runs before an installation. If npm leaves optional packages out (--omit=optional), koffi has no
+// binary. Its own script then looks for CMake and fails with an error that names no solution. This
+// script prints the solution in one line.
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -15,11 +15,11 @@ const version = () => {
     const path = `${dirname(require.resolve('koffi'))}/package.json`
     return JSON.parse(readFileSync(path, 'utf8')).version
   } catch {
-    return undefined // not there yet: nothing can be said
+    return undefined // koffi is not installed yet
   }
 }
 
-const isThere = () => {
+const hasBinary = () => {
   try {
     createRequire(require.resolve('koffi')).resolve(binary)
     return true
@@ -28,10 +28,10 @@ const isThere = () => {
   }
 }
 
-const wanted = omits ? version() : undefined
-if (wanted !== undefined && !isThere() && spawnSync('cmake', ['--version']).status !== 0) {
+const koffiVersion = omits ? version() : undefined
+if (koffiVersion !== undefined && !hasBinary() && spawnSync('cmake', ['--version']).status !== 0) {
   console.error(
-    `tsoverlay: koffi's binary is an optional package, and --omit=optional leaves it out: add it, as in: npm install --omit=optional tsoverlay ${binary}@${wanted}`,
+    `tsoverlay: koffi's binary is an optional package, and --omit=optional leaves it out: add it, as in: npm install --omit=optional tsoverlay ${binary}@${koffiVersion}`,
   )
   process.exit(1)
 }

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# What scripts/podman.sh and scripts/docker.sh have in common. They source it; $label and $top are set when a step runs.
+# Common parts of scripts/podman.sh and scripts/docker.sh, which source this file. $label and $top
+# are set when a step runs.
 
-# ---- Steps. Each is a function that runs in a subshell with `set -e`; what it checks goes through
+# ---- Steps. Each is a function that runs in a subshell with `set -e`. It checks results with
 # `same`.
 
 passed=0
@@ -9,7 +10,7 @@ failed=0
 # step NAME FUNCTION
 step() {
   local name="$label: $1" start=${EPOCHREALTIME/./} status
-  # The status of a subshell that is asked for (`if`, `||`) would switch `set -e` off in it.
+  # Testing the subshell's status directly (`if`, `||`) would disable `set -e` in it.
   (
     set -eE
     trap 'echo "line $LINENO: ${BASH_COMMAND%%$'"'\n'"'*}" >&2' ERR
@@ -36,18 +37,19 @@ same() {
   return 1
 }
 
-# Everything about each file of a container, for comparing two of them. What the runtime puts there is left out.
+# Lists the metadata and content of each file of a container, to compare two containers. Files that
+# the runtime creates are left out.
 # shellcheck disable=SC2016 # for the shell of the container
 listing='cd / && find . -xdev \( -path ./proc -o -path ./sys -o -path ./dev -o -path ./run -o -path ./etc/hosts \
     -o -path ./etc/hostname -o -path ./etc/resolv.conf -o -path ./etc/mtab -o -path ./.dockerenv \) -prune -o -print |
   sort | while IFS= read -r f; do
     sum=; [ ! -f "$f" ] || [ -h "$f" ] || sum=$(md5sum <"$f")
-    # The size of a directory says nothing.
+    # The size of a directory depends on the file system.
     if [ -d "$f" ] && [ ! -h "$f" ]; then stat -c "%A %u:%g %N" "$f"
     else stat -c "%A %u:%g %s %h %N %Y $sum" "$f"; fi
   done'
 
-# What the steps change in a container of the image, and look at afterwards.
+# The changes that the steps make in a container of the image and check afterwards.
 # shellcheck disable=SC2016,SC2034 # for the shell of the container
 modification='
   echo changed >/etc/word
@@ -71,8 +73,9 @@ modification='
   [ ! -e /full ] && [ "$(ls /again)" = new ]
 '
 
-# What a container that has done so is compared with its image. Links, sparse files and so on are files here; both trees are walked.
-# shellcheck disable=SC2034 # used by those who source this
+# The differences between a container with these changes and its image. Links, sparse files and so
+# on are plain files in this list. The runtimes compare both trees by walking them.
+# shellcheck disable=SC2034 # used by the scripts that source this
 differences='C /again
 A /again/new
 D /again/old
@@ -100,7 +103,7 @@ A /etc/new
 C /etc/word
 D /full'
 
-# Whether $top/committed, a listing, shows that.
+# Checks that $top/committed, a listing, contains these changes.
 modified() {
   grep -q ' 5:6 .*/data/owner' "$top/committed"
   grep -q '^-rwsr-x--- .*/data/mode' "$top/committed"
@@ -110,7 +113,7 @@ modified() {
   same 'a directory made anew' "$(grep -o '\./again/.* ' "$top/committed" | cut -d' ' -f1)" ./again/new
 }
 
-# A static busybox and some files to change.
+# Creates an image: a static busybox and some files to change.
 rootfs() {
   local root=$top/rootfs name
   mkdir -p "$root"/{bin,etc,tmp,data,full/sub,again,proc,sys,dev,run}
@@ -126,7 +129,7 @@ rootfs() {
   echo twice >"$root/data/one"
   ln "$root/data/one" "$root/data/two"
   chmod 1777 "$root/tmp"
-  # An owner that the user who makes the archive need not be.
+  # An owner other than the user that creates the archive.
   tar -C "$root" --owner=0 --group=0 --exclude=./etc/owned -cf "$top/rootfs.tar" .
   tar -C "$root" --owner=7 --group=8 -rf "$top/rootfs.tar" ./etc/owned
   rm -r "$root"

@@ -1,4 +1,4 @@
-// Writes dist/index.d.ts: all that the types of the library need, in one file. Part of the build.
+// Writes dist/index.d.ts: all types of the library in one file. Part of the build.
 import { mkdir, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 
@@ -6,7 +6,7 @@ import { generateDtsBundle } from 'dts-bundle-generator'
 
 const root = fileURLToPath(new URL('..', import.meta.url))
 
-// Whoever compiles for an older library of the language may not know AsyncDisposable.
+// A consumer that compiles for an older language library may not have AsyncDisposable.
 const head = '/// <reference lib="esnext.disposable" />\n\n'
 
 const [text] = generateDtsBundle(

@@ -1,5 +1,5 @@
-// `npm run demo`: a union of three layers, and what creating, editing and deleting does to each of
-// them. Works in a directory of its own and leaves nothing behind.
+// `npm run demo`: mounts a union of three layers and shows how creating, editing and deleting files
+// changes each layer. It works in a temporary directory, which it removes.
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -14,7 +14,7 @@ if (!fs.existsSync(cli)) {
   process.exit(1)
 }
 if (!isRoot) {
-  // An ordinary user may mount in a user and mount namespace of their own.
+  // An ordinary user may mount in a user and mount namespace of its own.
   const { status, error } = spawnSync(
     'unshare',
     ['--user', '--map-root-user', '--mount', process.execPath, fileURLToPath(import.meta.url)],
@@ -42,7 +42,7 @@ const run = (command, ...args) => {
   if (status !== 0) throw new Error(`${command}: ${error?.message ?? `exit status ${status}`}`)
 }
 
-/** What lies in a directory, one line per name. */
+/** The files of a directory, one line each. */
 const contents = (directory, below = '') =>
   fs
     .readdirSync(`${directory}/${below}`, { withFileTypes: true })

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Docker with tsoverlay in the place of fuse-overlayfs, for its storage driver of that name: images
-# made, built, run, changed, compared, saved, and taken away again. All containers share a resident
+# Tests Docker with tsoverlay in place of fuse-overlayfs, for the storage driver of that name. The
+# steps import, build, run, change, compare, save and remove images. All containers share a resident
 # server. No network is used: the image is a busybox.
 #
 # Usage: scripts/docker.sh
-#   MOUNT_PROGRAM     another one, such as fuse-overlayfs, for comparison
+#   MOUNT_PROGRAM     another mount program, such as fuse-overlayfs, for comparison
 #   TMPDIR            where images and containers are kept; not a container's own overlay
-#   VERBOSE           also shows what a step that went well had to say
+#   VERBOSE           also shows the output of successful steps
 #
-# Needs root, /dev/fuse, node, dockerd, docker, containerd, runc and a static busybox. dockerd has
-# namespaces of its own for mounts, processes and the network, and its own cgroup, so that nothing
-# of the machine is changed. Each step prints `ok` or `FAILED`; the last line is `N passed, N
-# failed`, and the exit status is 0 if nothing failed. Where docker can run no container at all,
-# with whatever storage driver, the last line begins with `skipped:` and the exit status is 77.
+# It needs root, /dev/fuse, node, dockerd, docker, containerd, runc and a static busybox. dockerd
+# runs in mount, process and network namespaces of its own, and in a cgroup of its own, so the
+# machine is not changed. Each step prints `ok` or `FAILED`. The last line is `N passed, N failed`,
+# and the exit status is 0 if nothing failed. If docker can't run a container with any storage
+# driver, the last line begins with `skipped:` and the exit status is 77.
 set -u
 script=$(realpath "$0")
 repository=${script%/scripts/*}
@@ -64,7 +64,7 @@ END
     $'ls: /etc/gone: No such file or directory\n/again:\nbelow\n\n/full:\nagain'
   same 'owners, links' "$(run built sh -c 'id -u; stat -c %u:%g /data/owner; stat -c %h /data/two')" $'1\n9:9\n3'
   same 'again' "$(docker build --network none -t built "$context" 2>&1 | grep -c 'Using cache')" 8
-  # Each step has a layer; the two of the container come on top.
+  # Each build step adds a layer; a container adds two more.
   docker run -d --network none --name layers built sleep 1000 >/dev/null
   same 'what is mounted' "$(unions | wc -l)" 1
   docker rm -f layers >/dev/null
@@ -103,7 +103,7 @@ several() {
   [ -n "${MOUNT_PROGRAM:-}" ] || same servers "$(for i in $(servers); do tr '\0' ' ' <"/proc/$i/cmdline" | grep -o '^[a-z]* [a-z]*'; done)" 'tsoverlay server'
 }
 
-# Processor time of the servers while nothing is done in the containers: at most 0.05 s for each.
+# CPU time of the servers while the containers are idle: at most 0.05 s for each container.
 idle() {
   local before after
   before=$(ticks)
@@ -113,7 +113,7 @@ idle() {
   [ $(((after - before) * 20)) -le $((containers * $(getconf CLK_TCK))) ]
 }
 
-# Of all servers together, all threads.
+# CPU time of all threads of all servers, in clock ticks.
 ticks() {
   local pid sum=0 stat
   for pid in $(servers); do
@@ -133,7 +133,7 @@ restart() {
   same 'after a restart' "$(docker exec c0 cat /data/kept)" kept
   local i all=()
   for ((i = 0; i < containers; i++)); do all+=("c$i"); done
-  docker rm -f "${all[@]}" >/dev/null # running
+  docker rm -f "${all[@]}" >/dev/null # still running
   same 'mounts when they are removed' "$(unions)" ''
 }
 
@@ -176,8 +176,8 @@ readonly_() {
     $'from the image\ntouch: /data/x: Read-only file system'
 }
 
-# Stopped containers and images are there for the next dockerd, and what it does not know of is not
-# mounted.
+# The next dockerd still has the stopped containers and images, and no union stays mounted in
+# between.
 daemon() {
   docker run --network none --name stays base sh -c 'echo stays >/data/stays'
   stop_daemon
@@ -198,7 +198,7 @@ clean() {
   same mounts "$(unions)" ''
   stop_daemon
   if [ -z "${MOUNT_PROGRAM:-}" ]; then
-    # It would end by itself, after a while.
+    # Without the stop it ends only after its linger time.
     same status "$("$program" server status | sed 's/process [0-9]*/process N/')" 'process N, 0 mounts, ends without mounts'
     "$program" server stop
     same 'files of the server' "$(ls -A "/run/$TSOVERLAY_SERVER")" ''
@@ -206,7 +206,7 @@ clean() {
   gone
 }
 
-# All processes of the namespace, but for this script's own, end by themselves.
+# Waits until all processes of the namespace, except this script's own, have ended by themselves.
 gone() {
   local i left
   for i in {1..300}; do
@@ -221,7 +221,7 @@ others() {
   local directory line
   for directory in /proc/[0-9]*; do
     line=$(tr '\0' ' ' 2>/dev/null <"$directory/cmdline")
-    # Without one: it has just been forked, or has ended and is not collected yet.
+    # The command line is empty for a process that was just forked, or is a zombie.
     case $line in '' | *"$script --namespace "*) ;; *) echo "$line" ;; esac
   done
 }
@@ -230,7 +230,7 @@ unions() {
   grep -F ' - fuse' /proc/self/mountinfo | awk -v a="$top/" 'index($5, a) == 1 { print $5 }'
 }
 
-# The servers of the unions.
+# The process ids of the unions' servers.
 servers() {
   local directory
   for directory in /proc/[0-9]*; do
@@ -240,15 +240,15 @@ servers() {
   done
 }
 
-# ---- What the steps need.
+# ---- Setup.
 
 containers=20
 seconds=5
 program=$repository/dist/cli/tsoverlay
 
-# start_daemon DRIVER: returns when it answers.
+# start_daemon DRIVER: starts dockerd and returns when it answers.
 start_daemon() {
-  # In a container it shall not look for AppArmor's program.
+  # `container` stops dockerd from looking for AppArmor's program.
   container=docker dockerd --data-root "$top/root" --exec-root /run/docker --host "$DOCKER_HOST" --pidfile /run/docker.pid \
     --iptables=false --ip6tables=false --ip-forward=false --ip-masq=false --bridge=none --cgroup-parent "$cgroup" \
     --storage-driver "$1" </dev/null >>"$top/dockerd.log" 2>&1 &
@@ -262,7 +262,7 @@ start_daemon() {
   return 1
 }
 
-# It ends containerd, its child.
+# dockerd ends its child, containerd.
 stop_daemon() {
   local daemon containerd i
   daemon=$(cat /run/docker.pid)
@@ -276,8 +276,7 @@ stop_daemon() {
   return 1
 }
 
-# Whether containers can be run here. That is no question of the mount program, so it is asked
-# without one.
+# Checks that containers can be run here, without a mount program. Otherwise the script is skipped.
 find_runtime() {
   if ! start_daemon vfs; then
     skip "docker: dockerd does not start here: $(grep -av 'level=info' "$top/dockerd.log" | tail -1)"
@@ -313,10 +312,10 @@ steps() {
   step 'nothing is left' clean
 }
 
-# The second half of this script, in namespaces of its own: $2 the directory.
+# The second half of this script, in namespaces of its own; $2 is the directory.
 if [ "${1:-}" = --namespace ]; then
   top=$2
-  # Others' mounts would live on in the namespace.
+  # Mounts of other test runs would stay alive in the namespace.
   findmnt -rn -o TARGET | grep /tsoverlay- | tac | while read -r point; do umount -l "$(printf '%b' "$point")" 2>/dev/null; done
   mount -t tmpfs -o mode=755 tmpfs /run || exit 2
   mkdir -p "$top"/{bin,home,tmp} || exit 2
@@ -326,7 +325,7 @@ if [ "${1:-}" = --namespace ]; then
   unset DOCKER_CONTEXT DOCKER_TLS_VERIFY DOCKER_CERT_PATH
   cgroup=${top##*/}
   cd "$top" || exit 2
-  trap 'exit 130' INT TERM HUP # the first process of a namespace ignores them otherwise
+  trap 'exit 130' INT TERM HUP # the first process of a namespace ignores signals without a handler
   steps
   echo "$passed passed, $failed failed"
   [ "$failed" -eq 0 ]
@@ -352,5 +351,5 @@ tidy() {
 }
 trap tidy EXIT
 trap 'exit 130' INT TERM HUP
-# What is started in the process namespace ends with it.
+# All processes of the process namespace end with it.
 unshare --mount --propagation private --pid --net --fork --kill-child --mount-proc bash "$script" --namespace "$scratch"

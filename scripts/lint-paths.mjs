@@ -1,9 +1,9 @@
-// Finds, in the sources, what could lead a system call out of the layers: paths through
-// /proc/self/fd, and calls that follow the last component of a path. Only the wrappers in src/sys
-// may have either. Part of `npm run lint`.
+// Finds code that could lead a system call out of the layers: paths through /proc/self/fd, and
+// calls that follow the last component of a path. Only the wrappers in src/sys may contain them.
+// Part of `npm run lint`.
 //
-// Usage: node scripts/lint-paths.mjs prints FILE:LINE: what is wrong; the exit status is 1 if
-// something is
+// Usage: node scripts/lint-paths.mjs It prints FILE:LINE: MESSAGE for each fault; the exit status
+// is 1 if it finds a fault.
 
 import { readdirSync, readFileSync } from 'node:fs'
 import { relative } from 'node:path'
@@ -12,7 +12,7 @@ import ts from 'typescript'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
-/** Who may import a name, and why nobody else. */
+/** The files that may import a name, and the reason for the restriction. */
 const IMPORTS = {
   procPath: {
     users: ['at', 'lease', 'setattr', 'truncate', 'xattr'].map(file => `src/sys/${file}.ts`),
@@ -43,7 +43,7 @@ const IMPORTS = {
 }
 
 /**
- * Functions of libc that follow the last component: whose path must be a whole magic link,
+ * libc functions that follow the last component. Their path must be a whole magic link,
  * /proc/self/fd/N.
  */
 const FOLLOWING = {
@@ -55,13 +55,13 @@ const FOLLOWING = {
   removexattr: ['src/sys/xattr.ts'],
 }
 
-/** Where the text of such a path may stand. */
+/** The files that may contain such a path in a string. */
 const TEXTS = ['src/sys/scratch.ts', 'src/sys/at.ts', 'src/sys/descriptors.ts']
-/** What only asks where a link leads, of what, or which there are, opens nothing. */
+/** Calls that only read a link or list a directory, and open nothing. */
 const HARMLESS = ['readlinkSync', 'readdirSync', 'statSync', 'listOf']
 const DESCRIPTORS = /^(\/proc\/([^/]*)\/(task\/[^/]*\/)?|\/dev\/)fd(\/|$)/
 
-/** The beginning of a text, with something for each part that is known at run time only. */
+/** The text of a string or template; each part that is known only at run time becomes `?`. */
 const textOf = node => {
   if (ts.isStringLiteralLike(node)) return node.text
   if (!ts.isTemplateExpression(node)) return null
@@ -76,9 +76,9 @@ const calledName = node =>
     : ''
 
 /**
- * What is wrong with a source.
+ * Finds the faults in a source file.
  *
- * @param {string} file its path from the root of the repository
+ * @param {string} file its path relative to the repository
  * @param {string} text
  * @returns {string[]}
  */

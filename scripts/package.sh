@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The package as users get it: packed, looked at, installed in an empty directory, and mounted with
-# there, by its programs and its library, with each Node that is named.
+# Tests the package as users get it: packs it, checks its content, installs it in an empty
+# directory, and mounts with its programs and its library, with each given Node.
 #
 # Usage: scripts/package.sh [--fetch] [NODE...]
-#   NODE              the path of a node to try, beside the one in PATH
-#   --fetch           also Node 22 and 24, from the npm registry
+#   NODE              the path of another node to test, beside the node in PATH
+#   --fetch           also test Node 22 and 24, from the npm registry
 #
-# The dependencies come from npm's cache if they are there. Mounting needs root and /dev/fuse. Each
-# step prints `ok` or `FAILED`; the last line is `N passed, N failed`, and the exit status is 0 if
-# nothing failed. Where the dependencies cannot be had, the last line begins with `skipped:` and the
-# exit status is 77.
+# The dependencies come from npm's cache if it has them. Mounting needs root and /dev/fuse. Each
+# step prints `ok` or `FAILED`. The last line is `N passed, N failed`, and the exit status is 0 if
+# nothing failed. If the dependencies are not available, the last line begins with `skipped:` and
+# the exit status is 77.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 repository=$PWD
@@ -30,7 +30,7 @@ failed=0
 step() {
   local name=$1
   shift
-  # Not in an `if`, which would switch `set -e` off.
+  # Not in an `if`, which would disable `set -e`.
   (
     set -e
     "$@"
@@ -52,18 +52,18 @@ contents() {
   for file in package.json README.md LICENSE dist/cli/main.cjs dist/cli/tsoverlay dist/lib/index.js dist/index.d.ts dist/LICENSES.txt; do
     grep -qx "package/$file" "$top/files"
   done
-  # Nothing but the program, its types and its documents.
+  # Only the program, its types and its documents.
   local others
   others=$(grep -vE '^package/(dist/|scripts/check-koffi\.mjs$|docs/[A-Z-]+\.md$|[A-Z]+\.md$|LICENSE$|package\.json$)' "$top/files" || true)
   others+=$(grep -iE 'test|bench' "$top/files" || true)
   echo "not meant to be in it: $others"
   test -z "$others"
-  # The types are one file, and there are no maps of them.
+  # The types are one file, without source maps.
   test "$(grep -c '\.d\.ts' "$top/files")" = 1
   test "$(wc -l <"$top/files")" -lt 60
 }
 
-# What the registry shows of it; nothing that is not known is made up.
+# The fields that the registry shows; a missing URL is allowed, an invalid one is not.
 about() {
   tar -xzOf "$top"/tsoverlay-*.tgz package/package.json >"$top/about.json"
   node -e '
@@ -101,7 +101,7 @@ void mount({ lower: '/a', mountpoint: '/m', flags: ['loud'] })
 END
   local resolution module
   while read -r module resolution; do
-    # Whoever has no types of Node, and checks those of libraries, too.
+    # For a consumer without Node's types that also checks the types of libraries.
     "$repository/node_modules/.bin/tsc" --noEmit --strict --exactOptionalPropertyTypes --skipLibCheck false \
       --target es2022 --module "$module" --moduleResolution "$resolution" consumer.mts
     "$repository/node_modules/.bin/tsc" --noEmit --strict --module "$module" --moduleResolution "$resolution" \
@@ -113,10 +113,10 @@ esnext bundler
 END
 }
 
-# Without koffi's binaries, which are optional packages, and without a compiler. An installation
-# says what to do, where npm runs the scripts of packages: from 11.19 on only of those that are
-# allowed to (older ones do not know the setting). npm says it at the level "notice": `npm test
-# --silent` hands its own level on.
+# Without koffi's binaries, which are optional packages, and without a compiler. The installation
+# prints the solution, if npm runs the scripts of packages: since 11.19 only those of allowed
+# packages (older versions ignore the setting). npm prints it at the level "notice", which is set
+# here because `npm test --silent` passes its own level on.
 omitted() {
   clean_path
   mkdir "$top/omitted" && cd "$top/omitted"
@@ -129,7 +129,7 @@ omitted() {
   grep -q "tsoverlay: koffi's binary is an optional package.*npm install --omit=optional tsoverlay @koromix/koffi-linux-" out
 }
 
-# Where no scripts were run, the program and the library say so in a line.
+# If no install scripts ran, the program and the library report the missing binary in one line.
 without_binary() {
   clean_path
   mkdir -p "$top/silent" "$top/m" && cd "$top/silent"
@@ -154,7 +154,7 @@ END
   rmdir "$top/m"
 }
 
-# As documented: with the binary of this platform by name.
+# As documented: with the name of this platform's binary package.
 by_name() {
   clean_path
   mkdir "$top/named" && cd "$top/named"
@@ -169,7 +169,7 @@ by_name() {
   rmdir "$top/l" "$top/m"
 }
 
-# A directory of programs, without compilers and CMake.
+# Creates a PATH directory without compilers and CMake.
 clean_path() {
   mkdir -p "$top/bin"
   local name
@@ -178,9 +178,9 @@ clean_path() {
   done
 }
 
-# mounts NODE PROGRAM: by one of the package's programs.
+# mounts NODE PROGRAM: mounts with one of the package's programs.
 mounts() {
-  # The programs take the node that is in the PATH.
+  # The programs use the node in PATH.
   local PATH=${1%/*}:$PATH
   local program=$top/app/node_modules/.bin/$2
   mkdir -p "$top"/{l,u,w,m}
@@ -208,7 +208,7 @@ END
   rm -r "$top"/{l,u,w,m}
 }
 
-# What is built is packed as it is.
+# The existing build is packed; no build is started.
 step 'npm pack' npm pack --silent --ignore-scripts --pack-destination "$top"
 step 'what is in it' contents
 step 'what package.json says' about

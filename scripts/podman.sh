@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
-# Podman and buildah with tsoverlay as their mount program: images made, run, changed, compared,
-# built, and taken away again, first by root, then by an ordinary user ("rootless"). No network is
-# used: the image is a busybox.
+# Tests podman and buildah with tsoverlay as their mount program. The steps import, run, change,
+# compare, build and remove images, first as root, then as an ordinary user ("rootless"). No network
+# is used: the image is a busybox.
 #
-# Usage: scripts/podman.sh [root|rootless|nested][:SERVER]... (root and rootless) nested root, with
-# images and containers in a union, as in a container SERVER what serves the unions: `own`, a
-# process for each (the default); `lingers`, the resident server of the first one; `stays`, one of
-# `server start` MOUNT_PROGRAM another one, such as fuse-overlayfs, for comparison TMPDIR where
-# images and containers are kept; not a container's own overlay VERBOSE also shows what a step that
-# went well had to say
+# Usage: scripts/podman.sh [root|rootless|nested][:SERVER]...   (default: root and rootless)
+#   nested            root, with images and containers in a union, as in a container
+#   SERVER            the server of the unions: `own`, a process for each (the default);
+#                     `lingers`, the resident server of the first union;
+#                     `stays`, a server started by `server start`
+#   MOUNT_PROGRAM     another mount program, such as fuse-overlayfs, for comparison
+#   TMPDIR            where images and containers are kept; not a container's own overlay
+#   VERBOSE           also shows the output of successful steps
 #
-# Needs root, /dev/fuse, node, podman, buildah, a static busybox, and newuidmap (package uidmap) for
-# `rootless`. It works in a mount namespace of its own: the ordinary user is one of that namespace
-# alone, and no file of the machine is changed. Each step prints `ok` or `FAILED`; the last line is
-# `N passed, N failed`, and the exit status is 0 if nothing failed. Where podman can run no
-# container at all, with whatever mount program, the last line begins with `skipped:` and the exit
-# status is 77.
+# It needs root, /dev/fuse, node, podman, buildah, a static busybox, and newuidmap (package uidmap)
+# for `rootless`. It works in a mount namespace of its own: the ordinary user exists only in that
+# namespace, and no file of the machine is changed. Each step prints `ok` or `FAILED`. The last line
+# is `N passed, N failed`, and the exit status is 0 if nothing failed. If podman can't run a
+# container with any mount program, the last line begins with `skipped:` and the exit status is 77.
 set -u
 script=$(realpath "$0")
 repository=${script%/scripts/*}
@@ -44,7 +45,7 @@ union() {
     $'65735546\nfrom the image\n7:8'
 }
 
-# What the steps that follow look at.
+# Makes the changes that the next steps check.
 modify() {
   podman run --name work base sh -ec "$modification"
 }
@@ -116,7 +117,7 @@ copy() {
   podman rm -f -t 0 copies >/dev/null
 }
 
-# The root of a container, changed from outside; an ordinary user does it within `podman unshare`.
+# Changes a container's root from outside. An ordinary user does this within `podman unshare`.
 outside() {
   podman create --name outside base cat /data/outside /etc/word >/dev/null
   # shellcheck disable=SC2016 # for the other shell
@@ -135,7 +136,7 @@ outside() {
   podman rmi attributes >/dev/null
 }
 
-as_owner() { if [ "$who" = rootless ]; then podman unshare bash -ec "$1"; else bash -ec "$1"; fi; }
+as_owner() { if [ "$mode" = rootless ]; then podman unshare bash -ec "$1"; else bash -ec "$1"; fi; }
 
 readonly_() {
   same 'a file' "$(run --read-only base sh -c 'cat /etc/word; touch /data/x 2>&1')" \
@@ -144,7 +145,7 @@ readonly_() {
     cat /image/etc/word)" changed
 }
 
-# Directories of the host that take no changes.
+# Host directories that stay unchanged.
 volumes() {
   mkdir -p "$top/volume/sub"
   echo host >"$top/volume/file"
@@ -213,7 +214,7 @@ by_buildah() {
   same 'mounts left' "$(unions)" ''
 }
 
-# Many small files, written and removed as installing and removing packages does.
+# Many small files, written and removed as a package manager does.
 many() {
   # shellcheck disable=SC2016 # for the shell of the container
   same 'files' "$(run base sh -ec '
@@ -227,9 +228,9 @@ many() {
 
 mapped() {
   local map
-  if [ "$who" = root ]; then map=(--uidmap 0:300000:65536 --gidmap 0:300000:65536); else map=(--userns=keep-id); fi
+  if [ "$mode" = root ]; then map=(--uidmap 0:300000:65536 --gidmap 0:300000:65536); else map=(--userns=keep-id); fi
   local own=0:0
-  [ "$who" = root ] || own="$(id -u):$(id -g)"
+  [ "$mode" = root ] || own="$(id -u):$(id -g)"
   same 'owners in it' "$(run "${map[@]}" base sh -ec '
     stat -c %u:%g /etc/word /etc/owned; echo x >/tmp/x; stat -c %u:%g /tmp/x')" "0:0
 7:8
@@ -240,14 +241,15 @@ automatic() {
   same 'owners in it' "$(run --userns=auto base stat -c %u:%g /etc/word /etc/owned)" $'0:0\n7:8'
 }
 
-# Mounts of unions in the storage directory, but for those in other namespaces.
+# The mounts of unions in the storage directory. Unions in other namespaces are not visible.
 unions() {
-  # Podman mounts the storage directory over itself: in a union that is one, too.
+  # Podman bind-mounts the storage directory over itself. If that lies in a union, the bind mount is
+  # a FUSE mount, too.
   grep -F " - fuse" /proc/self/mountinfo |
     awk -v a="$top/" 'index($5, a) == 1 && $5 != a "overlay/overlay" { print $5 }'
 }
 
-# Processes that name the storage directory, or serve mounts there, apart from this script's own.
+# The processes that name the storage directory or serve mounts there, except this script's own.
 servers() {
   local pid
   for pid in /proc/[0-9]*; do
@@ -256,8 +258,8 @@ servers() {
   return 0
 }
 
-# How the server of unions is told from here: rootless, it lives in the user namespace that podman
-# has made.
+# Runs a `tsoverlay server` command. A rootless server lives in the user namespace that podman has
+# created.
 server() { as_owner "'$repository/dist/cli/tsoverlay' server $1"; }
 
 start_server() {
@@ -283,16 +285,16 @@ shared() {
   has_mounts 0
 }
 
-# Waits for it: a mount is gone before its layers are closed.
+# Waits for the expected status: a mount disappears before its layers are closed.
 has_mounts() {
-  local i told wanted="process N, $1 mounts"
+  local i status wanted="process N, $1 mounts"
   [ "$server" = stays ] || wanted+=', ends without mounts'
   for i in {1..100}; do
-    told=$(server status | sed -n '1s/process [0-9]*/process N/p')
-    [ "$told" != "$wanted" ] || return 0
+    status=$(server status | sed -n '1s/process [0-9]*/process N/p')
+    [ "$status" != "$wanted" ] || return 0
     sleep 0.1
   done
-  same 'status of the server' "$told" "$wanted"
+  same 'status of the server' "$status" "$wanted"
 }
 
 clean() {
@@ -304,7 +306,7 @@ clean() {
   local i
   if [ "$server" != own ]; then
     server stop
-    # Servers of namespaces that have ended end by themselves.
+    # Servers of ended namespaces end by themselves.
     for i in {1..50}; do
       [ -n "$(files_of_servers)" ] || break
       sleep 0.1
@@ -322,15 +324,15 @@ files_of_servers() {
   find "/run/$TSOVERLAY_SERVER" "$XDG_RUNTIME_DIR/$TSOVERLAY_SERVER" -mindepth 1 2>/dev/null
 }
 
-# ---- What the steps need.
+# ---- Setup.
 
-# The directories and variables of podman and buildah, all of them below $top.
+# Sets the directories and variables of podman and buildah, all below $top.
 surroundings() {
-  # Podman runs itself to clean up after a container, and forgets some variables for that: the
-  # configuration lies where an ordinary user's is looked for.
+  # Podman runs itself to clean up after a container, without some of the variables. So the
+  # configuration lies in the default place of an ordinary user.
   local configuration=$top/home/.config/containers
   mkdir -p "$configuration" "$top"/{bin,tmp,overlay}
-  chmod 711 "$top/overlay" # mapped users go through it
+  chmod 711 "$top/overlay" # mapped users must reach files below it
   export HOME=$top/home XDG_RUNTIME_DIR=/run/user/$UID TMPDIR=$top/tmp
   unset XDG_CONFIG_HOME XDG_DATA_HOME DBUS_SESSION_BUS_ADDRESS
   export CONTAINERS_CONF=$configuration/containers.conf CONTAINERS_STORAGE_CONF=$configuration/storage.conf
@@ -355,8 +357,8 @@ END
 
 # containers_conf RUNTIME CGROUPS
 containers_conf() {
-  # Limits above our own are refused where root may not raise them; podman lowers that of processes
-  # itself.
+  # If root may not raise limits, limits above the current ones are refused. podman lowers the
+  # process limit itself.
   local files processes
   files=$(ulimit -Hn) processes=$(ulimit -Hu)
   [ "$files" != unlimited ] && [ "$files" -lt 1048576 ] || files=1048576
@@ -375,8 +377,8 @@ image_copy_tmp_dir = "$top/tmp"
 END
 }
 
-# Finds a way in which containers can be run here. That is no question of the mount program, so it
-# is asked without one.
+# Finds a runtime and cgroup setting that can run containers here, without a mount program.
+# Otherwise the script is skipped.
 find_runtime() {
   local runtime cgroups said
   storage_conf vfs
@@ -387,14 +389,14 @@ find_runtime() {
     podman image exists probe 2>/dev/null || podman import -q "$top/rootfs.tar" probe
     if run probe true; then
       podman rmi -f probe
-      # What podman remembers of its storage is not meant for another driver.
+      # podman's record of its storage is not valid for another driver.
       rm -rf --one-file-system "$XDG_RUNTIME_DIR/containers" "$top/vfs"
       storage_conf overlay
       return
     fi
   done >"$top/probe" 2>&1
   said=$(grep -a 'Error' "$top/probe" | tail -1)
-  skip "$who: podman runs no container here: ${said:-neither crun nor runc is installed}"
+  skip "$mode: podman runs no container here: ${said:-neither crun nor runc is installed}"
 }
 
 steps() {
@@ -416,7 +418,7 @@ steps() {
   step 'podman cp' copy
   step 'volumes with :O' volumes
   step 'many small files' many
-  if [ "$who" = nested ]; then
+  if [ "$mode" = nested ]; then
     step 'nothing is left' clean
     return
   fi
@@ -426,27 +428,28 @@ steps() {
   step 'podman build FROM an image, and its cache' build_base
   step 'buildah from, run, copy, commit, bud' by_buildah
   step 'mapped users' mapped
-  # An ordinary user has no users to give away that podman would take by itself.
-  [ "$who" != root ] || step '--userns=auto' automatic
+  # An ordinary user has no subordinate ids that podman would choose automatically.
+  [ "$mode" != root ] || step '--userns=auto' automatic
   step 'nothing is left' clean
 }
 
-# ---- Who runs them.
+# ---- The users that run the steps.
 
 user=tsoverlay-podman
 uid=54321
 
-# The second half of this script, in a mount namespace of its own: $1 who, $2 the directory.
+# The second half of this script, in a mount namespace of its own; $1 is the mode and server, $2 the
+# directory.
 if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
-  who=${1%%:*} server=${1#*:} top=$2
+  mode=${1%%:*} server=${1#*:} top=$2
   export TSOVERLAY_SERVER=
   [ "$server" = own ] || TSOVERLAY_SERVER=unions
-  # Podman refuses long paths for what it keeps while it runs, and the user may not reach those of
-  # root.
+  # Podman refuses long paths for its runtime files, and the ordinary user can't reach root's
+  # directories.
   mount -t tmpfs -o mode=755 tmpfs /run && mkdir -p /run/{user/0,user/$uid,scratch,tsoverlay} || exit 2
   mount --bind "$top" /run/scratch && mount --bind "$repository" /run/tsoverlay || exit 2
   top=/run/scratch script=/run/tsoverlay/${script#"$repository/"}
-  # The user exists in this namespace only.
+  # The user exists only in this namespace.
   for file in passwd group subuid subgid; do
     [ -e "/etc/$file" ] || continue
     cp "/etc/$file" "$top/$file"
@@ -460,11 +463,11 @@ if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
   done
   mknod -m 666 "$top/fuse" c 10 229 && mount --bind "$top/fuse" /dev/fuse || exit 2
   export TSOVERLAY_PODMAN=steps
-  if [ "$who" = rootless ]; then
+  if [ "$mode" = rootless ]; then
     mkdir "$top/own" && chown $uid:$uid "$top/own" /run/user/$uid && chmod 700 /run/user/$uid || exit 2
     exec setpriv --reuid=$uid --regid=$uid --clear-groups bash "$script" "$1" "$top/own"
   fi
-  if [ "$who" = nested ]; then
+  if [ "$mode" = nested ]; then
     mkdir "$top"/{lower,upper,work,union} || exit 2
     "$repository/dist/cli/tsoverlay" mount \
       -o "lowerdir=$top/lower,upperdir=$top/upper,workdir=$top/work" "$top/union" || exit 2
@@ -473,13 +476,13 @@ if [ "${TSOVERLAY_PODMAN:-}" = namespace ]; then
   exec bash "$script" "$1" "$top"
 fi
 if [ "${TSOVERLAY_PODMAN:-}" = steps ]; then
-  who=${1%%:*} server=${1#*:} top=$2
-  label=$who
-  [ "$server" = own ] || label="$who, $server"
+  mode=${1%%:*} server=${1#*:} top=$2
+  label=$mode
+  [ "$server" = own ] || label="$mode, $server"
   unset TSOVERLAY_PODMAN
   cd "$top" || exit 2
-  trap 'podman rm -fa -t 0 >/dev/null 2>&1; [ "$who" != rootless ] || podman system migrate >/dev/null 2>&1' EXIT
-  trap 'exit 130' INT TERM HUP # the first process of a namespace ignores them otherwise
+  trap 'podman rm -fa -t 0 >/dev/null 2>&1; [ "$mode" != rootless ] || podman system migrate >/dev/null 2>&1' EXIT
+  trap 'exit 130' INT TERM HUP # the first process of a namespace ignores signals without a handler
   steps
   echo "$passed passed, $failed failed"
   [ "$failed" -eq 0 ]
@@ -502,21 +505,22 @@ trap 'exit 130' INT TERM HUP
 [ $# -gt 0 ] || set -- root rootless
 [[ " $* " != *' rootless'* ]] || command -v newuidmap >/dev/null || skip 'rootless: needs newuidmap'
 passed=0 failed=0
-for who in "$@"; do
-  [[ $who == *:* ]] || who=$who:own
-  directory=${who/:/-}
+for mode in "$@"; do
+  [[ $mode == *:* ]] || mode=$mode:own
+  directory=${mode/:/-}
   mkdir "$scratch/$directory"
   chmod 755 "$scratch/$directory"
-  # A process namespace, too: podman waits for processes to be collected, and none outlives it.
+  # A process namespace, too: podman expects its zombies to be reaped, and no process outlives the
+  # namespace.
   TSOVERLAY_PODMAN=namespace unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
-    bash "$script" "$who" "$scratch/$directory" |
+    bash "$script" "$mode" "$scratch/$directory" |
     tee "$scratch/$directory.log" | grep --line-buffered -vxE '[0-9]+ passed, [0-9]+ failed'
   last=$(tail -n 1 "$scratch/$directory.log")
   case $last in
     skipped:*) exit 77 ;;
     *' passed, '*' failed') ;;
     *)
-      echo "FAILED $who: came to no end"
+      echo "FAILED $mode: did not finish"
       last='0 passed, 1 failed'
       ;;
   esac

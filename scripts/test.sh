@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Builds, runs the tests, and looks for what they left behind.
+# Builds, runs the tests, and checks for leftovers.
 #
-# Usage: scripts/test.sh [unit|mount|faults|differential]... (all of them) TMPDIR where layers and
-# mounts are made; a file system that takes whiteout devices and trusted.* attributes (not a
-# container's own overlay) DIFFERENTIAL more options for the differential test, such as "--seeds 60
-# --calls 1500" LIMIT for all of it, in seconds (4200; long differential runs need more): what is
-# not done by then has failed SUMMARY_FILE the last line goes into this file instead of to standard
-# output
+# Usage: scripts/test.sh [unit|mount|faults|differential]...   (default: all of them)
+#   TMPDIR            where layers and mounts are created; its file system must support whiteout
+#                     devices and trusted.* attributes (not a container's own overlay)
+#   DIFFERENTIAL      more options for the differential test, such as "--seeds 60 --calls 1500"
+#   LIMIT             time limit of the whole run, in seconds (4200); long differential runs need
+#                     more; a test that is not finished then has failed
+#   SUMMARY_FILE      write the last line to this file instead of standard output
 #
 # The last line is `N passed, N failed`; the exit status is 0 if nothing failed.
 set -u
@@ -15,9 +16,9 @@ cd "$(dirname "$0")/.." || exit 2
 run=$(mktemp -d "${TMPDIR:-/tmp}/tsoverlay-run-XXXXXX") || exit 2
 run=$(realpath "$run")
 chmod 755 "$run"
-# What this run starts is known by this variable, what it mounts by the directory.
+# This variable identifies the processes of this run, the directory identifies its mounts.
 export TMPDIR=$run TSOVERLAY_RUN=$run
-# A server ends with its mount, and no other is asked.
+# No resident server: a server ends with its mount.
 export TSOVERLAY_SERVER=
 passed=0
 failed=0
@@ -30,7 +31,7 @@ fail() {
   echo "FAILED: $*"
 }
 
-# Processes that this run has started and that are still there, apart from this script's own.
+# Processes of this run that still exist, except this script's own.
 processes() {
   local environ pid
   for environ in /proc/[0-9]*/environ; do
@@ -49,7 +50,7 @@ mounts() {
 }
 loops() { losetup -a 2>/dev/null | grep -F "$run/" | cut -d: -f1; }
 
-# Fails for each thing that is left, and takes it away.
+# Fails for each leftover and removes it.
 leftovers() {
   local it
   for it in $(processes); do
@@ -65,11 +66,12 @@ leftovers() {
     losetup -d "$it"
   done
 }
-# What is under way goes first, so that it starts nothing more.
+# The running jobs are killed first, so that they start nothing more.
 trap 'kill $(jobs -p) 2>/dev/null; wait; leftovers >/dev/null 2>&1; rm -rf --one-file-system "$run"' EXIT
 trap 'exit 130' INT TERM HUP
 
-# What the threads of a process wait for, but for work: what tells where something hangs.
+# Prints the kernel stacks of a process' threads that do not wait for work, to show the place of a
+# hang.
 describe() {
   local pid=$1 task
   echo "process $pid, parent $(sed -n 's/^PPid:\t//p' "/proc/$pid/status"):" \
@@ -80,8 +82,8 @@ describe() {
   done
 } 2>/dev/null
 
-# Ends the connections of this run's mounts: a process that waits for their answer can't be killed
-# before.
+# Aborts the FUSE connections of this run's mounts. A process that waits for a FUSE answer can't be
+# killed before that.
 abort_connections() {
   local device
   mountpoint -q /sys/fs/fuse/connections || mount -t fusectl fusectl /sys/fs/fuse/connections 2>/dev/null
@@ -93,8 +95,8 @@ abort_connections() {
     done 2>/dev/null
 }
 
-# watch PID QUIET FILE: waits for a child of this script. Where FILE has had no new result of a test
-# file for QUIET seconds, or the time for all of it is over, it says what hangs and ends that.
+# watch PID QUIET FILE: waits for a child of this script. If FILE gets no new result of a test file
+# for QUIET seconds, or after LIMIT seconds, it prints the hanging processes and kills them.
 watch() {
   local child=$1 quiet=$2 out=$3 results=0 now since=$SECONDS pid
   while kill -0 "$child" 2>/dev/null; do
@@ -116,7 +118,7 @@ watch() {
   wait "$child"
 }
 
-# tap_group NAME SECONDS JOBS FILE...: runs test files, SECONDS each at most.
+# tap_group NAME SECONDS JOBS FILE...: runs test files with a time limit of SECONDS for each.
 tap_group() {
   local name=$1 seconds=$2 jobs=$3 out="$run/$1.tap" counts p f
   shift 3
@@ -128,14 +130,14 @@ tap_group() {
   npx --no-install tap run --disable-coverage --reporter=min --output-file="$out" \
     --timeout="$seconds" --jobs="$jobs" "$@" </dev/null &
   local child=$!
-  # Each file as it ends: where a run is cut off, it has said how far it came.
+  # Prints the result of each file when it ends, so that an aborted run shows its progress.
   tail -n +1 -f --pid="$child" "$out" | grep --line-buffered -E '^(not )?ok ' &
   local progress=$!
-  # tap has its own limit for a file; the one here is for what it can't end.
+  # tap has its own limit for a file; this limit is for processes that tap can't end.
   watch "$child" $((seconds + 60)) "$out"
   local status=$?
   wait "$progress"
-  # What failed, with the start of its reason.
+  # The failed tests, with the beginning of their reasons.
   grep -E -A20 '^ +not ok ' "$out" 2>/dev/null | head -200
   counts=$(grep -E '^# \{ total: ' "$out" 2>/dev/null | tail -1)
   p=$(sed -n 's/.*[ ,]pass: \([0-9]*\).*/\1/p' <<<"$counts")
@@ -150,7 +152,7 @@ tap_group() {
   rm -f "$out"
 }
 
-# differential NAME OPTION...: one run of random calls beside kernel overlayfs.
+# differential NAME OPTION...: runs random calls on a union and on kernel overlayfs.
 differential() {
   local name=$1
   shift
@@ -164,7 +166,8 @@ differential() {
   fi
 }
 
-# Whether root of a user namespace may mount overlayfs; nothing of it is left.
+# Whether root of a user namespace may mount overlayfs. The namespace removes everything when it
+# ends.
 kernel_overlay_in_userns() {
   # shellcheck disable=SC2016 # for the shell in the namespace
   unshare --user --map-root-user --mount sh -c '
@@ -198,7 +201,7 @@ for group in "$@"; do
         else
           echo "skipped: overlayfs can't be mounted in a user namespace"
         fi
-        # All of it takes long: CONTRIBUTING.md.
+        # All faults together take long: see CONTRIBUTING.md.
         node test/faults/launch.mjs --dir "$run" --mode $modes --part 1/16 --one </dev/null &
         if watch $! "$LIMIT" /dev/null; then pass; else fail "faults"; fi
       fi
@@ -215,7 +218,7 @@ for group in "$@"; do
         fi
         for io in cached passthrough; do
           differential "$io, fixed seeds" --io $io --seed 1 --seeds 6 --calls 500
-          # It prints its seed, for --seed.
+          # The run prints its seed, which can be given to --seed.
           differential "$io, a random seed" --io $io --seeds 1 --calls 500
         done
       fi
