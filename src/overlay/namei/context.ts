@@ -8,8 +8,8 @@
  */
 
 import type { CopyUpContext } from '../copy-up/context.js'
-import type { Listings } from './dir-cache.js'
+import type { DirCache } from './dir-cache.js'
 
 export interface Union extends CopyUpContext {
-  readonly listings: Listings
+  readonly dirCache: DirCache
 }

@@ -23,12 +23,6 @@ import type { Union } from './context.js'
 const st = new Stat()
 const place = new Place()
 
-/** In blocks of 512 bytes. Freeing more space than this may delay other requests. */
-export const BULKY = 1 << 17
-
-/** Whether a job thread must close the last descriptor of a removed file with these attributes. */
-export const isBulky = (attributes: { blocks: number }): boolean => attributes.blocks > BULKY
-
 /** Whether the upper directory itself has this name of the node. */
 export function isNameInUpper(node: Node, parent: Node, name: ByteString): boolean {
   if (node.links === null) return node.upper

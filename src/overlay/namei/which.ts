@@ -137,7 +137,7 @@ const explainNode = (
   return { ...common, served: [served], data: apart ? realOf(data.dir, data.name) : null }
 }
 
-/** Mirrors union.ts:locate. */
+/** Mirrors real-object.ts:locate. */
 const servedObject = (u: Union, node: Node): Real | null => {
   if (!node.upper) return node.lowerDir === null ? null : realOf(node.lowerDir, node.lowerName)
   const link = node.links?.first
