@@ -3,6 +3,7 @@
 import { Argument, Command, InvalidArgumentError, Option } from 'commander'
 
 import { logLevels, type LogLevel } from '../../log.js'
+import { mountOptionsHelp } from '../../config/help.js'
 import { transports } from '../../config/table.js'
 import type { Transport } from '../../config/types.js'
 import type { MountCommand } from '../mount-request.js'
@@ -30,11 +31,10 @@ export const parseLinger = (text: string): number => {
   throw new InvalidArgumentError('Write a number of seconds up to 2000000, or infinity.')
 }
 
-/** @param act receives the parsed command line */
-export const addMountCommand = (
-  program: Command,
-  act: (command: MountCommand) => void | Promise<void>,
-): void => {
+/** Receives the parsed command line. */
+export type MountAction = (command: MountCommand) => void | Promise<void>
+
+export const addMountCommand = (program: Command, act: MountAction): void => {
   program
     .command('mount')
     .description('Mount a union and serve it in the background; return when the mount is live.')
@@ -81,31 +81,7 @@ export const addMountCommand = (
       'after',
       `
 Mount options (-o), separated by commas; write \\: \\, \\\\ for the characters themselves:
-  lowerdir=A:B:C         read-only layers, the top one first (required)
-  upperdir=DIR           the writable layer; without it the union is read-only
-  workdir=DIR            an empty directory on the file system of upperdir
-  redirect_dir=MODE      on, off, follow, nofollow: renames of lower directories (off)
-  index=on|off           keep hard links across copy-up (on)
-  userxattr              user.overlay.* attributes instead of trusted.overlay.*
-  whiteout=FORM          auto, char, xattr, wh: how deletions are recorded (auto)
-  volatile               never sync; a crash makes the upper layer unusable
-  fsync=0|1              0: never sync, and do not record that (1)
-  io=MODE                auto, passthrough, cached: the data mode (auto)
-  writeback=0|1          0: write data to the layer at once, in io=cached (1)
-  noopen                 open and close files without a request, in io=cached
-  max_write=BYTES        maximum data in one write request
-  timeout=SECONDS        how long the kernel may cache names and attributes
-  noxattrs=0|1           1: hide and refuse extended attributes (0)
-  noacl                  hide, refuse and do not enforce POSIX ACLs
-  static_nlink           show a link count of 1 for every directory
-  allow_other            allow access by other users (default for root)
-  allow_root             as root: allow access by root only
-  fsname=NAME            the source shown in /proc/mounts
-  subtype=NAME           the type shown in /proc/mounts, after "fuse."
-  own_server             as --own-server, for fstab
-  log_level=LEVEL, log_file=FILE   as --log-level and --log-file, for fstab
-  remount                change the flags (ro, rw, nosuid, ...) of an existing mount
-  ro, nosuid, nodev, noexec, noatime, relatime, sync, ... and their opposites
+${mountOptionsHelp()}
 
 Examples:
   tsoverlay mount -o lowerdir=/a:/b,upperdir=/u,workdir=/w /mnt/m
