@@ -7,7 +7,8 @@
 import { writeFileSync } from 'node:fs'
 
 import type { Logger } from '../log.js'
-import { killServer, type Mount } from '../server/mount.js'
+import type { Mount } from '../server/live-mount.js'
+import { killServer } from '../server/mount.js'
 import { deviceOn } from '../host/proc-mounts.js'
 
 /** How long a server may take to end after its connections were aborted. It is killed then. */

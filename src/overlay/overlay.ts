@@ -11,7 +11,7 @@ import type { Off } from '../sys/types.js'
 import { getattr, getFlags, setattr, setFlags, statfs } from './file/attr.js'
 import { invalidateAttrs } from './inode/invalidate.js'
 import { create, mkdir, mknod, symlink, tmpfile } from './namei/create.js'
-import type { FileHandle } from './inode/file-handle.js'
+import type { FileHandle } from './inode/node.js'
 import {
   HandleTable,
   lseekFile,
@@ -54,7 +54,8 @@ import { StandingHandles } from './file/inode-files.js'
 import { fillAttr } from './inode/shown-attr.js'
 import { isReadOnly } from './inode/context.js'
 import { layersOf } from './layer/context.js'
-import { locate, Place } from './inode/real-object.js'
+import { Place } from './inode/place.js'
+import { locate } from './inode/real-object.js'
 import type { Union } from './namei/context.js'
 import { CHANGED } from './inode/lower-version.js'
 import { explain, type Answer } from './namei/which.js'

@@ -5,7 +5,7 @@
 
 import { closeSync, openSync } from 'node:fs'
 
-import type { Mount } from './mount.js'
+import type { Mount } from './live-mount.js'
 import { isCovered } from '../host/proc-mounts.js'
 import { MNT_DETACH, MNT_FORCE } from '../sys/constants.js'
 import { E } from '../sys/errno.js'

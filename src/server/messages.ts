@@ -7,7 +7,7 @@ import type { UnionOptions } from '../overlay/options.js'
 import type { Compiled } from '../sys/code-cache.js'
 import type { Answer } from '../overlay/namei/which.js'
 import type { IoMode } from '../fuse/protocol/init.js'
-import type { MountRequest, MountWay } from '../fuse/mount/mount.js'
+import type { MountRequest, MountWay } from '../fuse/mount/request.js'
 import type { Tuning } from '../config/tuning.js'
 
 /** Everything that a union's thread needs to know. Structured clone can copy it. */

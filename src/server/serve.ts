@@ -17,7 +17,8 @@ import {
   type ServeOptions,
   type ToWorker,
 } from './messages.js'
-import { detach, type MountRequest } from '../fuse/mount/mount.js'
+import type { MountRequest } from '../fuse/mount/request.js'
+import { detach } from '../fuse/mount/mount.js'
 import { Queries, StatsQueries, type Stats } from '../fuse/session/stats.js'
 import type { Server } from './transport.js'
 import { threadFor, type UnionListener, type UnionThread } from './thread.js'

@@ -3,6 +3,7 @@
  * failure ends only this union.
  */
 
+import { handlers } from '../fuse/session/handlers.js'
 import { MountError } from '../errors.js'
 import type { Logger } from '../log.js'
 import type { ByteString, Ops } from '../overlay/ops.js'
@@ -35,13 +36,8 @@ import {
   type ServeOptions,
   type ToWorker,
 } from './messages.js'
-import {
-  detach,
-  mountDevice,
-  mountedDevice,
-  openDevice,
-  type MountRequest,
-} from '../fuse/mount/mount.js'
+import type { MountRequest } from '../fuse/mount/request.js'
+import { detach, mountDevice, mountedDevice, openDevice } from '../fuse/mount/mount.js'
 import { DeviceNotifier } from '../fuse/protocol/notify.js'
 import type { Pipe } from '../fuse/device/pipe.js'
 import { Session } from '../fuse/session/session.js'
@@ -235,6 +231,7 @@ export class ServedUnion implements Weighed {
     const fd = this.#fd
     const options = this.#options
     const session = new Session({
+      handlers,
       ops,
       pipe: new ReplyPipe(pipe),
       prefill: new Prefill(fd, log),

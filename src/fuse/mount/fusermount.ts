@@ -21,7 +21,7 @@ import {
 import { E } from '../../sys/errno.js'
 import { close, setNonblock } from '../../sys/io.js'
 import { receiveFd, socketPair } from '../../sys/socket.js'
-import type { MountRequest } from './mount.js'
+import type { MountRequest } from './request.js'
 import { MAX_IO } from '../../config/tuning.js'
 
 const PROGRAM = 'fusermount3'

@@ -3,6 +3,7 @@
  * unmounts it.
  */
 
+import type { MountRequest, MountWay } from './request.js'
 import { MountError } from '../../errors.js'
 import {
   CAP_SYS_ADMIN,
@@ -26,9 +27,6 @@ import {
 import { MAX_IO } from '../../config/tuning.js'
 
 const DEVICE = '/dev/fuse'
-
-/** Mounted with mount(2), or by fusermount3. */
-export type MountWay = 'mount' | 'fusermount'
 
 /** Whether this process may call mount(2). */
 export const hasMountRight = (): boolean => mayMount() ?? hasCap(CAP_SYS_ADMIN)
@@ -63,16 +61,6 @@ export const openDevice = (): number => {
     path: DEVICE,
     code,
   })
-}
-
-export interface MountRequest {
-  mountpoint: string
-  /** The source that /proc/mounts shows. */
-  fsname: string
-  subtype: string
-  allowOther: boolean
-  /** MS_* */
-  flags: number
 }
 
 /** The filesystem's options for mount(2). */

@@ -3,7 +3,7 @@
 import { E } from '../../sys/errno.js'
 import * as abi from '../protocol/abi.js'
 import { Opcode, OUT_HEADER_SIZE } from '../protocol/abi.js'
-import type { Handle } from './handlers.js'
+import type { Handle } from './session.js'
 import { countLinks, NEVER, writeEntry, writeOpen } from '../protocol/encode.js'
 import { decodeCaller, decodeName, decodeText, devMajor, devMinor } from '../protocol/decode.js'
 import type { Session } from './session.js'

@@ -17,18 +17,7 @@ import { attrHandlers } from './handlers-attr.js'
 import { nameHandlers } from './handlers-names.js'
 import { flagNames, negotiate, writeInit, writeInitMajor } from '../protocol/init.js'
 import { writeOpen, writeStatfs } from '../protocol/encode.js'
-import type { Session } from './session.js'
-import type { Reply, Request } from '../protocol/wire.js'
-
-/** Returned by a handler whose request has no reply. */
-export const NO_REPLY = -0x7fff_ffff
-
-export type Handle = (s: Session, req: Request, rep: Reply) => number
-export interface Handler {
-  /** The minimum size of the body in bytes. */
-  readonly size: number
-  readonly run: Handle
-}
+import { NO_REPLY, type Handle, type Handler, type Session } from './session.js'
 
 /** The offset of a reply's body in its buffer. */
 const AT = OUT_HEADER_SIZE

@@ -33,7 +33,6 @@ import {
   OUT_HEADER_SIZE,
 } from '../protocol/abi.js'
 import type { IoModes } from './io-mode.js'
-import { handlers, NO_REPLY } from './handlers.js'
 import type { InitWish, Negotiated } from '../protocol/init.js'
 import {
   countOut,
@@ -69,7 +68,19 @@ const unanswered = (opcode: number): boolean =>
   opcode === Opcode.INTERRUPT ||
   opcode === Opcode.NOTIFY_REPLY
 
+/** Returned by a handler whose request has no reply. */
+export const NO_REPLY = -0x7fff_ffff
+
+export type Handle = (s: Session, req: Request, rep: Reply) => number
+export interface Handler {
+  /** The minimum size of the body in bytes. */
+  readonly size: number
+  readonly run: Handle
+}
+
 export interface SessionOptions {
+  /** Indexed by opcode (handlers.ts). */
+  handlers: readonly (Handler | undefined)[]
   ops: Ops
   reply: Reply
   log: Logger
@@ -93,6 +104,7 @@ export interface SessionOptions {
 
 export class Session {
   readonly ops: Ops
+  readonly #handlers: readonly (Handler | undefined)[]
   readonly reply: Reply
   readonly log: Logger
   readonly pipe: ReplyPipe | undefined
@@ -127,6 +139,7 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.ops = options.ops
+    this.#handlers = options.handlers
     this.reply = options.reply
     this.log = options.log
     this.pipe = options.pipe
@@ -194,7 +207,7 @@ export class Session {
   }
 
   #run(req: Request, opcode: number): number {
-    const handler = handlers[opcode]
+    const handler = this.#handlers[opcode]
     if (!req.wellFormed) return -E.EINVAL
     if (handler === undefined) return -E.ENOSYS
     if (req.bodyLength < handler.size) return -E.EINVAL

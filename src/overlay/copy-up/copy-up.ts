@@ -38,8 +38,7 @@ import { ensureUpperName, linkNames, tryStoreUpperNlink, storeUpperNlink } from 
 import { identify, isSame, upperKey } from '../layer/real-identity.js'
 import { completeMetacopy, openSource, resolveMetacopy } from './metacopy.js'
 import { copyMetadata, tmpfileMode } from './metadata.js'
-import type { Link, Links } from '../inode/links.js'
-import type { Node } from '../inode/node.js'
+import type { Node, NodeLink, NodeLinks } from '../inode/node.js'
 import { Pending, type ByteString, type Result } from '../ops.js'
 import { encodeForIndex, indexName } from '../layer/origin.js'
 import { applyOverride, specialsAreFiles } from '../layer/stat-override.js'
@@ -47,7 +46,8 @@ import { publish, type NameCopy } from './publish.js'
 import { readAhead } from './read-ahead.js'
 import { reopenHandles } from './reopen.js'
 import { isReadOnly } from '../inode/context.js'
-import { locate, Place } from '../inode/real-object.js'
+import { Place } from '../inode/place.js'
+import { locate } from '../inode/real-object.js'
 import { shownIno } from '../layer/context.js'
 import type { CopyUpContext } from './context.js'
 import { CHANGED, isOtherVersion } from '../inode/lower-version.js'
@@ -118,7 +118,7 @@ function ensureParentInUpper(u: CopyUpContext, node: Node, parent: Node): Result
 }
 
 /** Makes `link` the first name that the copy gets. */
-function preferName(node: Node, links: Links, link: Link): void {
+function preferName(node: Node, links: NodeLinks, link: NodeLink): void {
   links.prefer(link)
   node.parent = link.parent
   node.name = link.name

@@ -6,12 +6,12 @@
 import { linkat, statxat } from '../../sys/at.js'
 import { Stat } from '../../sys/stat.js'
 import { ensureUpperDir } from './directory.js'
-import type { Link } from '../inode/links.js'
 import { setNlinkXattr } from './nlink.js'
-import type { Node } from '../inode/node.js'
+import type { Node, NodeLink } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { publish } from './publish.js'
-import { locate, Place } from '../inode/real-object.js'
+import { Place } from '../inode/place.js'
+import { locate } from '../inode/real-object.js'
 import type { CopyUpContext } from './context.js'
 
 const st = new Stat()
@@ -40,7 +40,13 @@ export function linkNames(u: CopyUpContext, node: Node, fd: number, real: ByteSt
   return count === 0 ? failure : count
 }
 
-function linkName(u: CopyUpContext, node: Node, fd: number, real: ByteString, link: Link): Result {
+function linkName(
+  u: CopyUpContext,
+  node: Node,
+  fd: number,
+  real: ByteString,
+  link: NodeLink,
+): Result {
   let result = ensureUpperDir(u, link.parent)
   if (result < 0) return result
   result = publish(u, link.parent, link.name, linkat, fd, real)

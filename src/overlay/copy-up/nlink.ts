@@ -8,14 +8,14 @@
  */
 
 import type { ByteString, Result } from '../ops.js'
-import type { CopyUpContext } from './context.js'
+import type { InodeContext } from '../inode/context.js'
 
 /**
  * Writes the nlink xattr of (fd, name). `adjust`: the union's link count minus that of the inode
  * that `base` selects.
  */
 export function setNlinkXattr(
-  u: CopyUpContext,
+  u: InodeContext,
   fd: number,
   name: ByteString,
   base: 'U' | 'L',

@@ -14,7 +14,8 @@ import type { Node } from '../inode/node.js'
 import { encodeOrigin } from '../layer/origin.js'
 import { applyOverride } from '../layer/stat-override.js'
 import { openRead } from '../../sys/real-dir.js'
-import { layerOf, locate, Place } from '../inode/real-object.js'
+import { Place } from '../inode/place.js'
+import { layerOf, locate } from '../inode/real-object.js'
 import type { CopyUpContext } from './context.js'
 
 const st = new Stat()

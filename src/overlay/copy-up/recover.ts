@@ -22,7 +22,6 @@ import type { OverlayXattrs } from '../layer/overlay-xattrs.js'
 import { nlinkAdjust } from './nlink.js'
 import type { ByteString, Result } from '../ops.js'
 import { listReal, removeTree } from '../../sys/real-dir.js'
-import type { Workdir } from './workdir.js'
 
 const st = new Stat()
 
@@ -63,11 +62,17 @@ export function emptyWorkdir(
   return listed
 }
 
+/** The part of the workdir that ends a move. */
+interface MoveWorkdir {
+  readonly fd: number
+  whiteout(dirfd: number, name: ByteString, over: 'nothing' | 'file' | 'directory'): Result
+}
+
 /**
  * Creates the whiteout under the old name of an object whose move an earlier mount did not finish.
  */
 export function finishMove(
-  workdir: Workdir,
+  workdir: MoveWorkdir,
   upperFd: number,
   { directory, name, ino, record }: UnfinishedMove,
   log: Logger,

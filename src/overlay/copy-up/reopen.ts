@@ -7,7 +7,7 @@ import { OWNER_READ, withOwnerAccess } from '../owner/owner-access.js'
 import type { Node } from '../inode/node.js'
 import type { Result } from '../ops.js'
 import { openRegular, reopenRegular } from '../layer/open-regular.js'
-import type { Place } from '../inode/real-object.js'
+import type { Place } from '../inode/place.js'
 import type { CopyUpContext } from './context.js'
 
 type Where = Pick<Place, 'fd' | 'name'>

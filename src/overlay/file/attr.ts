@@ -44,7 +44,7 @@ import {
   statPlace,
   classifyBareSetattr,
 } from '../inode/drop-privileges.js'
-import type { FileHandle } from '../inode/file-handle.js'
+import type { FileHandle } from '../inode/node.js'
 import { openHandle, settle, statOpen, writersFd, type HandleTable } from './handles.js'
 import { isSame } from '../layer/real-identity.js'
 import { removeCapability } from '../inode/killpriv.js'
@@ -72,7 +72,8 @@ import {
 import { isChownRefusal, UNMAPPED, type Idmap } from '../owner/idmap.js'
 import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
 import { fillAttr } from '../inode/shown-attr.js'
-import { identifyAgain, locate, Place, statAt, statNode } from '../inode/real-object.js'
+import { Place } from '../inode/place.js'
+import { identifyAgain, locate, statAt, statNode } from '../inode/real-object.js'
 import { isReadOnly } from '../inode/context.js'
 import type { CopyUpContext } from '../copy-up/context.js'
 import { forgetVersion, rememberVersion } from '../inode/lower-version.js'

@@ -1,6 +1,6 @@
 /** Open files and what is done through them. */
 
-import { FileHandle } from '../inode/file-handle.js'
+import { FileHandle } from '../inode/node.js'
 import { fstatx } from '../../sys/at.js'
 import {
   O_ACCMODE,
@@ -51,7 +51,8 @@ import { Pending, type Caller, type Fh, type Opened, type Result } from '../ops.
 import { applyOverride } from '../layer/stat-override.js'
 import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
 import { isReadOnly } from '../inode/context.js'
-import { layerOf, locate, Place, statNode } from '../inode/real-object.js'
+import { Place } from '../inode/place.js'
+import { layerOf, locate, statNode } from '../inode/real-object.js'
 import type { CopyUpContext } from '../copy-up/context.js'
 import { CHANGED, forgetVersion, isOtherVersion } from '../inode/lower-version.js'
 

@@ -17,7 +17,7 @@ import { close, copyFileRange as copyRange, dup, fallocate as allocate } from '.
 import { isSlow } from '../../sys/slow.js'
 import { Stat } from '../../sys/stat.js'
 import { offDistance, offPlus, type Off } from '../../sys/types.js'
-import type { FileHandle } from '../inode/file-handle.js'
+import type { FileHandle } from '../inode/node.js'
 import { realFd } from './handles.js'
 import { series } from '../jobs/pool.js'
 import { restoreMtime } from '../inode/killpriv.js'

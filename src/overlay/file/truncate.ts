@@ -14,7 +14,7 @@ import { restoreMtime } from '../inode/killpriv.js'
 import type { Node } from '../inode/node.js'
 import { Pending } from '../ops.js'
 import { BULKY, isBulky } from '../jobs/bulky.js'
-import type { Place } from '../inode/real-object.js'
+import type { Place } from '../inode/place.js'
 import type { CopyUpContext } from '../copy-up/context.js'
 import { forgetVersion } from '../inode/lower-version.js'
 

@@ -5,8 +5,9 @@ import type { LayerContext } from '../layer/context.js'
 import type { NodeId, Notifier } from '../ops.js'
 import type { WhiteoutForm } from '../options.js'
 import type { Idmap } from '../owner/idmap.js'
-import type { Node, NodeTable } from './node.js'
-import type { Place } from './real-object.js'
+import type { NodeTable } from './nodes.js'
+import type { Node } from './node.js'
+import type { Place } from './place.js'
 
 export interface InodeContext extends LayerContext {
   readonly notifier: Notifier

@@ -15,7 +15,7 @@ import { SetAttrValid as V, type Caller, type Result } from '../ops.js'
 import { applyOverride, writeOverrideMode } from '../layer/stat-override.js'
 import { isCapable, isInChown, mayChangeMode, modeWithoutSetid } from '../owner/setid.js'
 import { shownGid, shownUid } from './shown-attr.js'
-import type { Place } from './real-object.js'
+import type { Place } from './place.js'
 import type { InodeContext } from './context.js'
 
 const st = new Stat()

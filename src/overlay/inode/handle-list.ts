@@ -4,7 +4,7 @@
  * a descriptor; and to take one out takes no search.
  */
 
-import type { FileHandle } from './file-handle.js'
+import type { FileHandle } from './node.js'
 import type { Node } from './node.js'
 
 const rank = (handle: FileHandle): number => (handle.writable ? 0 : handle.fd >= 0 ? 1 : 2)

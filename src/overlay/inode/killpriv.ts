@@ -13,7 +13,7 @@ import { CAPABILITY } from '../owner/xattr-ids.js'
 import type { Node } from './node.js'
 import type { Caller, Result } from '../ops.js'
 import { applyOverride, dropCapability, storedName } from '../layer/stat-override.js'
-import type { Place } from './real-object.js'
+import type { Place } from './place.js'
 import type { InodeContext } from './context.js'
 
 const st = new Stat()

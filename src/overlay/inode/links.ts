@@ -4,41 +4,45 @@
  * of them a map leads to each.
  */
 
-import type { Node } from './node.js'
-import type { ByteString } from '../ops.js'
+import type { ByteString, NodeId } from '../ops.js'
+
+/** The directory of a name. Its id is never used again. */
+interface Parent {
+  readonly id: NodeId
+}
 
 /** One name of such a file. */
-export interface Link {
-  readonly parent: Node
+export interface Link<P extends Parent> {
+  readonly parent: P
   readonly name: ByteString
   /**
    * The upper directory has this name too; false where a lower layer alone provides it. Set by
    * `Links` alone.
    */
   inUpper: boolean
-  before: Link | null
-  after: Link | null
+  before: Link<P> | null
+  after: Link<P> | null
 }
 
 /** So many are compared one by one. */
 const FEW = 8
 
 /** A directory's id is never used again, and has no slash. */
-const keyOf = (parent: Node, name: ByteString): string => `${parent.id}/${name}`
+const keyOf = (parent: Parent, name: ByteString): string => `${parent.id}/${name}`
 
-export class Links implements Iterable<Link> {
+export class Links<P extends Parent> implements Iterable<Link<P>> {
   size = 0
-  #first: Link | null = null
-  #last: Link | null = null
+  #first: Link<P> | null = null
+  #last: Link<P> | null = null
   /** Null while there are few. */
-  #byName: Map<string, Link> | null = null
+  #byName: Map<string, Link<P>> | null = null
 
   /** The name that the file goes by; null where it has none. */
-  get first(): Link | null {
+  get first(): Link<P> | null {
     return this.#first
   }
 
-  get(parent: Node, name: ByteString): Link | undefined {
+  get(parent: P, name: ByteString): Link<P> | undefined {
     if (this.#byName !== null) return this.#byName.get(keyOf(parent, name))
     for (let link = this.#first; link !== null; link = link.after)
       if (link.parent === parent && link.name === name) return link
@@ -46,9 +50,9 @@ export class Links implements Iterable<Link> {
   }
 
   /** A further name; one that is known stays as it is. */
-  add(parent: Node, name: ByteString, inUpper: boolean): void {
+  add(parent: P, name: ByteString, inUpper: boolean): void {
     if (this.get(parent, name) !== undefined) return
-    const link: Link = { parent, name, inUpper, before: null, after: null }
+    const link: Link<P> = { parent, name, inUpper, before: null, after: null }
     this.size++
     if (this.#byName !== null) this.#byName.set(keyOf(parent, name), link)
     if (inUpper) this.#putFirst(link)
@@ -59,7 +63,7 @@ export class Links implements Iterable<Link> {
     }
   }
 
-  remove(parent: Node, name: ByteString): void {
+  remove(parent: P, name: ByteString): void {
     const link = this.get(parent, name)
     if (link === undefined) return
     this.size--
@@ -68,21 +72,21 @@ export class Links implements Iterable<Link> {
   }
 
   /** The upper directory has the name, from now on. */
-  setInUpper(link: Link): void {
+  setInUpper(link: Link<P>): void {
     if (link.inUpper) return
     link.inUpper = true
     this.prefer(link)
   }
 
   /** The file goes by this name, if it is in the upper layer or none is. */
-  prefer(link: Link): void {
+  prefer(link: Link<P>): void {
     if (link === this.#first || (!link.inUpper && this.#first?.inUpper === true)) return
     this.#takeOut(link)
     this.#putFirst(link)
   }
 
   /** Whether the upper layer has a name besides this one. */
-  hasOtherInUpper(parent: Node, name: ByteString): boolean {
+  hasOtherInUpper(parent: P, name: ByteString): boolean {
     const first = this.#first
     if (first === null || !first.inUpper) return false
     if (first.parent !== parent || first.name !== name) return true
@@ -90,11 +94,11 @@ export class Links implements Iterable<Link> {
   }
 
   /** Those in the upper layer first. */
-  *[Symbol.iterator](): IterableIterator<Link> {
+  *[Symbol.iterator](): IterableIterator<Link<P>> {
     for (let link = this.#first; link !== null; link = link.after) yield link
   }
 
-  #putFirst(link: Link): void {
+  #putFirst(link: Link<P>): void {
     link.before = null
     link.after = this.#first
     if (this.#first === null) this.#last = link
@@ -102,7 +106,7 @@ export class Links implements Iterable<Link> {
     this.#first = link
   }
 
-  #putLast(link: Link): void {
+  #putLast(link: Link<P>): void {
     link.after = null
     link.before = this.#last
     if (this.#last === null) this.#first = link
@@ -110,7 +114,7 @@ export class Links implements Iterable<Link> {
     this.#last = link
   }
 
-  #takeOut(link: Link): void {
+  #takeOut(link: Link<P>): void {
     if (link.before === null) this.#first = link.after
     else link.before.after = link.after
     if (link.after === null) this.#last = link.before

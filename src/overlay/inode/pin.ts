@@ -9,7 +9,8 @@ import { Stat } from '../../sys/stat.js'
 import { refersTo, isSame } from '../layer/real-identity.js'
 import type { Node } from './node.js'
 import type { Result } from '../ops.js'
-import { locate, type Place } from './real-object.js'
+import type { Place } from './place.js'
+import { locate } from './real-object.js'
 import type { InodeContext } from './context.js'
 
 const st = new Stat()

@@ -1,5 +1,6 @@
 /** Where the real object of a node is, and its attributes. */
 
+import type { Place } from './place.js'
 import { fstatx, statxat } from '../../sys/at.js'
 import { E } from '../../sys/errno.js'
 import type { Stat } from '../../sys/stat.js'
@@ -9,17 +10,6 @@ import { applyOverride } from '../layer/stat-override.js'
 import type { ByteString, Result } from '../ops.js'
 import type { InodeContext } from './context.js'
 import type { Node } from './node.js'
-
-/**
- * Where a real object is: a name in an open directory, or, with name '', what the descriptor refers
- * to.
- */
-export class Place {
-  fd = -1
-  name: ByteString = ''
-  /** The descriptor was opened for this (pin.ts). */
-  pinned = false
-}
 
 /**
  * Fills `place` with where the node's real object is.

@@ -17,7 +17,8 @@ import { throwIfBusy, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { checkEmpty } from './readdir-merge.js'
 import { isReadOnly } from '../inode/context.js'
-import { locate, Place, statNode } from '../inode/real-object.js'
+import { Place } from '../inode/place.js'
+import { locate, statNode } from '../inode/real-object.js'
 import type { Union } from './context.js'
 
 const st = new Stat()

@@ -27,7 +27,8 @@ import {
   needsWhiteout,
 } from './remove.js'
 import { isReadOnly } from '../inode/context.js'
-import { locate, Place } from '../inode/real-object.js'
+import { Place } from '../inode/place.js'
+import { locate } from '../inode/real-object.js'
 import type { Union } from './context.js'
 import {
   isActiveDotWhiteout,

@@ -1,5 +1,6 @@
 /** A session around a union that records, as the device loop would have it after INIT. */
 
+import { handlers } from '../../../src/fuse/session/handlers.js'
 import { silentLogger, type Logger } from '../../../src/log.js'
 import type { RealFiles } from '../../../src/fuse/device/backing.js'
 import { IoModes } from '../../../src/fuse/session/io-mode.js'
@@ -111,6 +112,7 @@ export const rig = (
   const io = options.io ?? 'passthrough'
   const wish: InitWish = { io, writeback: options.writeback ?? io === 'cached', stackDepth: 1 }
   const session = new Session({
+    handlers,
     ops,
     reply: new Reply(64 * 1024),
     log: options.log ?? silentLogger,

@@ -5,13 +5,8 @@ import t from 'tap'
 import { MountError } from '../../../src/errors.js'
 import type { Server } from '../../../src/server/transport.js'
 import { checkMountOptions } from '../../../src/config/check-options.js'
-import {
-  checkDevice,
-  handleOf,
-  mount,
-  type Mount,
-  type MountOptions,
-} from '../../../src/server/mount.js'
+import type { Mount } from '../../../src/server/live-mount.js'
+import { checkDevice, handleOf, mount, type MountOptions } from '../../../src/server/mount.js'
 
 /** A server that notes what it is asked. */
 class FakeServer implements Server {

@@ -4,6 +4,7 @@
  */
 
 // oxlint-disable-next-line no-restricted-imports -- the test's own end of the line
+import { handlers } from '../../../../src/fuse/session/handlers.js'
 import koffi from 'koffi'
 import t, { type Test } from 'tap'
 import { Pending, type Job } from '../../../../src/overlay/ops.js'
@@ -63,6 +64,7 @@ const line = (t: Test, options: Options = {}) => {
   const ops = new RecordingOps()
   ops.wakeFd = eventfd()
   const session = new Session({
+    handlers,
     ops,
     ...(options.pipe === undefined ? {} : { pipe: options.pipe }),
     reply: new Reply(SIZE),

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 
 import { copyInBackground, takesLong } from '../../../../src/overlay/copy-up/data-job.js'
 import type { IoPool } from '../../../../src/overlay/jobs/pool.js'
-import { NodeTable } from '../../../../src/overlay/inode/node.js'
+import { NodeTable } from '../../../../src/overlay/inode/nodes.js'
 import type { Job, Result } from '../../../../src/overlay/ops.js'
 import type { Union } from '../../../../src/overlay/namei/context.js'
 import { E } from '../../../../src/sys/errno.js'

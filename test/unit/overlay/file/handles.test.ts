@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import * as fc from 'fast-check'
 import t from 'tap'
 
-import { FileHandle } from '../../../../src/overlay/inode/file-handle.js'
+import { FileHandle } from '../../../../src/overlay/inode/node.js'
 import {
   HandleTable,
   openFile,

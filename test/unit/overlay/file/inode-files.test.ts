@@ -2,7 +2,7 @@ import * as fs from 'node:fs'
 
 import t from 'tap'
 
-import type { FileHandle } from '../../../../src/overlay/inode/file-handle.js'
+import type { FileHandle } from '../../../../src/overlay/inode/node.js'
 import { Protect } from '../../../../src/overlay/inode/node.js'
 import { ofNode, type Result } from '../../../../src/overlay/ops.js'
 import { standingCache, StandingHandles } from '../../../../src/overlay/file/inode-files.js'

@@ -2,7 +2,7 @@ import * as fc from 'fast-check'
 import t from 'tap'
 
 import { isOpenToWrite, setFd, withDescriptor } from '../../../../src/overlay/inode/handle-list.js'
-import type { FileHandle } from '../../../../src/overlay/inode/file-handle.js'
+import type { FileHandle } from '../../../../src/overlay/inode/node.js'
 import { HandleTable } from '../../../../src/overlay/file/handles.js'
 import { Node } from '../../../../src/overlay/inode/node.js'
 import { S_IFREG } from '../../../../src/sys/constants.js'

@@ -1,11 +1,13 @@
+import type { NodeLink, NodeLinks } from '../../../../src/overlay/inode/node.js'
 import { linkSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
 
 import * as fc from 'fast-check'
 import t from 'tap'
 
 import { findChild } from '../../../../src/overlay/namei/lookup.js'
-import { Links, type Link } from '../../../../src/overlay/inode/links.js'
-import { Node, NodeTable } from '../../../../src/overlay/inode/node.js'
+import { Links } from '../../../../src/overlay/inode/links.js'
+import { NodeTable } from '../../../../src/overlay/inode/nodes.js'
+import { Node } from '../../../../src/overlay/inode/node.js'
 import type { Opened } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
 import type { Fs } from '../../../helpers/fs-calls.js'
@@ -394,7 +396,7 @@ t.test('the names of a file are what was added and not removed', async t => {
     upper: fc.boolean(),
   })
   const property = fc.property(fc.array(step, { maxLength: 80 }), steps => {
-    const links = new Links()
+    const links = new Links<Node>()
     const model = new Map<string, boolean>()
     for (const { what, directory, name, upper } of steps) {
       const parent = directories[directory] as Node
@@ -420,7 +422,7 @@ t.test('the names of a file are what was added and not removed', async t => {
         links.prefer(one)
         if (links.first !== one && (links.first?.inUpper !== true || one.inUpper)) return false
       }
-      const all: Link[] = [...links]
+      const all: NodeLink[] = [...links]
       if (all.length !== model.size || links.size !== model.size) return false
       const lower = all.findIndex(each => !each.inUpper)
       if (lower >= 0 && all.slice(lower).some(each => each.inUpper)) return false
@@ -432,7 +434,7 @@ t.test('the names of a file are what was added and not removed', async t => {
 })
 
 /** Counts how often somebody goes from one name of a file to the next. */
-const countSteps = (links: Links): { steps: number } => {
+const countSteps = (links: NodeLinks): { steps: number } => {
   const counter = { steps: 0 }
   for (const one of Array.from(links)) {
     let { after } = one
@@ -441,7 +443,7 @@ const countSteps = (links: Links): { steps: number } => {
         counter.steps++
         return after
       },
-      set(value: Link | null) {
+      set(value: NodeLink | null) {
         after = value
       },
     })

@@ -3,7 +3,8 @@ import { mkdirSync, renameSync, rmdirSync, statSync, symlinkSync } from 'node:fs
 import t from 'tap'
 
 import { DirectoryFds, Layer as RealLayer, RealDir } from '../../../../src/overlay/layer/layer.js'
-import { NodeTable, type Node } from '../../../../src/overlay/inode/node.js'
+import { NodeTable } from '../../../../src/overlay/inode/nodes.js'
+import type { Node } from '../../../../src/overlay/inode/node.js'
 import { Entry, Opened, ROOT_ID } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
 import { getrlimitNofile, setrlimitNofile } from '../../../../src/sys/proc.js'

@@ -21,7 +21,7 @@ Object.assign(globalThis, { [Symbol.for('tsoverlay.syscalls')]: hook })
 // What binds system calls is loaded after the hook is there.
 const { pin, pinToRead, unpin } = await import('../../../../src/overlay/inode/pin.js')
 const { Entry } = await import('../../../../src/overlay/ops.js')
-const { Place } = await import('../../../../src/overlay/inode/real-object.js')
+const { Place } = await import('../../../../src/overlay/inode/place.js')
 const { optionsOf } = await import('../../../helpers/union.js')
 const { skipUnions, stateOf } = await import('../support.js')
 
