@@ -22,7 +22,7 @@ import { Reply, Request } from '../fuse/protocol/wire.js'
  * addition to the data, there are headers. A SETXATTR has at most 64 KiB and a name.
  */
 const REQUEST_SIZE = MAX_IO + 64 * 1024
-/** READ puts the data directly behind the header. DirCache need no more than that. */
+/** READ puts the data directly behind the header. Listings need no more than that. */
 const REPLY_SIZE = MAX_IO + 4096
 /** Interval at which the thread checks for running tasks of ended unions, in milliseconds. */
 const LEFTOVERS_MS = 50

@@ -30,7 +30,7 @@ export class NodeTable {
   readonly #lowerInodes: Map<InodeKey, Node>[] = []
   readonly #upperInodes = new Map<InodeKey, Node>()
   readonly #numberGone: ((directory: Node) => void) | null
-  readonly #applyRmdir: (dir: RealDir) => void
+  readonly #directoryGone: (dir: RealDir) => void
   readonly #closeLater: (fd: number) => void
   #nextId = ROOT_ID + 1
   /** There is no room for further nodes. */
@@ -39,18 +39,18 @@ export class NodeTable {
   /**
    * @param numberGone where a copy's number cannot be found again by its origin: called for each
    *   directory with a name that gets another one at the next lookup
-   * @param applyRmdir called for each real directory under a directory that nothing needs any more
+   * @param directoryGone called for each real directory under a directory that nothing needs any more
    */
   constructor(
     rootIno: Ino,
     dirs: RealDir[],
     numberGone: ((directory: Node) => void) | null = null,
-    applyRmdir: (dir: RealDir) => void = () => {},
+    directoryGone: (dir: RealDir) => void = () => {},
     closeLater: (fd: number) => void = close,
   ) {
     this.#closeLater = closeLater
     this.#numberGone = numberGone
-    this.#applyRmdir = applyRmdir
+    this.#directoryGone = directoryGone
     this.root = new Node(ROOT_ID, S_IFDIR, rootIno, dirs)
     this.root.lookups = 1
     this.root.upper = this.root.upperDir !== null
@@ -211,7 +211,7 @@ export class NodeTable {
       }
       this.unregister(at)
       if (at.orphanFd >= 0) this.#letGo(at)
-      for (const dir of at.dirs) this.#applyRmdir(dir)
+      for (const dir of at.dirs) this.#directoryGone(dir)
       at = parent
     }
   }
