@@ -1,6 +1,6 @@
-// `npm run bench`: compiles the benchmark where it has changed, and runs it. Plain JavaScript
-// starts in a tenth of a loader's time, and the benchmark starts processes of its own for every
-// pass.
+// `npm run bench`: compiles the benchmark if it has changed, and runs it. Compiled JavaScript
+// starts much faster than sources with a loader, and the benchmark starts processes of its own for
+// each pass.
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url'
 
 const here = dirname(fileURLToPath(import.meta.url))
 const out = join(here, '../node_modules/.cache/tsoverlay-bench')
-/** Written after a compilation, so it is newer than every source that was compiled. */
+/** This file is written after a compilation, so it is newer than all compiled sources. */
 const stamp = join(out, 'package.json')
 
 const changed = path => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0

@@ -2,7 +2,7 @@
 // calls that follow the last component of a path. Only the wrappers in src/sys may contain them.
 // Part of `npm run lint`.
 //
-// Usage: node scripts/lint-paths.mjs It prints FILE:LINE: MESSAGE for each fault; the exit status
+// Usage: node scripts/lint-paths.mjs (no arguments). It prints FILE:LINE: MESSAGE for each fault; the exit status
 // is 1 if it finds a fault.
 
 import { readdirSync, readFileSync } from 'node:fs'

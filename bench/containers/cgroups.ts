@@ -1,8 +1,8 @@
-/** Control groups for commands, where they can be made. */
+/** Control groups for commands, if they can be created. */
 
 import * as fs from 'node:fs'
 
-/** Where hierarchies of control groups are mounted, version 2 first. */
+/** The mountpoints of the cgroup hierarchies, version 2 first. */
 const hierarchies = (): string[] =>
   fs
     .readFileSync('/proc/self/mountinfo', 'utf8')
@@ -12,7 +12,7 @@ const hierarchies = (): string[] =>
     .toSorted((a, b) => Number(b.type === 'cgroup2') - Number(a.type === 'cgroup2'))
     .map(({ path }) => path)
 
-/** Removes a group in all hierarchies, with those in it. Processes are in none of them any more. */
+/** Removes a group and its subgroups in all hierarchies. No process may be left in them. */
 export const removeCgroups = (name: string): void => {
   const remove = (directory: string): void => {
     for (const entry of fs.readdirSync(directory, { withFileTypes: true }))
@@ -23,14 +23,14 @@ export const removeCgroups = (name: string): void => {
     try {
       remove(`${top}/${name}`)
     } catch {
-      // There is none here, or it is busy for as long as a process takes to end.
+      // The group does not exist, or it is busy for the time that a process takes to end.
     }
   }
 }
 
 /**
- * Makes groups for commands.
- * @returns how a command is put into one of its own; null: none can be made
+ * Creates groups for commands.
+ * @returns a function that puts a command into a group of its own; null if no group can be created
  */
 export const cgroupMaker = (name: string): ((words: readonly string[]) => string[]) | null => {
   for (const top of hierarchies()) {
@@ -38,7 +38,7 @@ export const cgroupMaker = (name: string): ((words: readonly string[]) => string
     const directoryOf = (n: number): string => `${top}/${name}/command${n}`
     try {
       fs.mkdirSync(directoryOf(0), { recursive: true })
-      // A hierarchy may take no processes, such as a cpuset without processors.
+      // A hierarchy may accept no processes, for example a cpuset without CPUs.
       fs.accessSync(`${directoryOf(0)}/cgroup.procs`, fs.constants.W_OK)
       if (fs.existsSync(`${top}/cpuset.cpus`)) continue
     } catch {

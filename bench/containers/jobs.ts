@@ -1,6 +1,6 @@
 /**
- * What is done with containers: several podman commands, or a build, from the first command to the
- * end of the last one.
+ * Container workloads: several podman commands, or a build, timed from the start of the first
+ * command to the end of the last.
  */
 
 import * as fs from 'node:fs'
@@ -13,17 +13,17 @@ import type { System } from '../systems/system.js'
 import { scaled } from '../works/work.js'
 import { IMAGE, type Storage } from './podman.js'
 
-/** What a job is done with. */
+/** The parameters of a job. */
 export interface Surroundings {
   system: System
   storage: Storage
-  /** What has been done before. */
+  /** The state before the job. */
   state: State
-  /** What numbers of containers are multiplied with. */
+  /** The factor for the number of containers. */
   scale: number
-  /** The name of the resident server of tsoverlay. */
+  /** The name of tsoverlay's resident server. */
   server: string
-  /** Puts a command into a control group of its own; null: none can be made. */
+  /** Puts a command into a cgroup of its own; null if no group can be created. */
   ownCgroup: ((words: readonly string[]) => string[]) | null
 }
 
@@ -35,7 +35,7 @@ export interface Job {
   work(run: Run, storage: Storage, scale: number): Promise<void>
 }
 
-/** Some work of a short container. */
+/** A short container with some work. */
 const SCRIPT = `cat /data/d1/* | wc -l
 ls -lR /data >/tmp/list
 echo changed >>/data/d2/f1
@@ -84,11 +84,11 @@ export const jobs: readonly Job[] = [
   },
 ]
 
-/** What the titles of servers, or the files that they are started from, have in them. */
+/** Matches the titles of servers, and the files that they are started from. */
 const SERVER = /tsoverlay/
 
 /**
- * Does one job, and has all servers end.
+ * Runs one job, then ends all servers.
  * @throws {StepError}
  */
 export const runJob = async (job: Job, surroundings: Surroundings): Promise<Found> => {

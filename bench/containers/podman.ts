@@ -1,7 +1,7 @@
 /**
- * Podman and buildah with a storage of their own for each file system. No network is used: the
- * image is a busybox. All settings lie below the benchmark's directories, so that images and
- * containers of the machine are not touched.
+ * Podman and buildah with separate storage for each file system. No network is used: the image is a
+ * busybox. All settings lie below the benchmark's directory, so the machine's images and containers
+ * are not touched.
  */
 
 import { execFileSync } from 'node:child_process'
@@ -17,7 +17,7 @@ export const IMAGE = 'localhost/base'
 const DIRECTORIES = 10
 const FILES = 20
 
-/** A static busybox, and some files. */
+/** Creates the image: a static busybox and some files. */
 const makeImage = (directory: string): string => {
   const top = `${directory}/rootfs`
   for (const name of ['bin', 'etc', 'tmp', 'data', 'proc', 'sys', 'dev', 'run'])
@@ -38,7 +38,7 @@ const makeImage = (directory: string): string => {
   return archive
 }
 
-/** Ways to run containers, as scripts/podman.sh tries them. */
+/** The runtime settings that scripts/podman.sh tries, too. */
 const RUNTIMES = [
   { runtime: 'crun', cgroups: 'disabled' },
   { runtime: 'crun', cgroups: 'enabled' },
@@ -46,25 +46,25 @@ const RUNTIMES = [
 ] as const
 type Runtime = (typeof RUNTIMES)[number]
 
-/** A limit that podman would raise, to what this process may have. */
+/** A limit that podman would raise, reduced to the hard limit of this process. */
 const limitOf = (line: string, most: number): number => {
   const limits = fs.readFileSync('/proc/self/limits', 'latin1')
   const hard = new RegExp(`^${line}\\s+\\S+\\s+(\\S+)`, 'm').exec(limits)?.[1] ?? 'unlimited'
   return hard === 'unlimited' ? most : Math.min(most, Number(hard))
 }
 
-/** Directories that podman and runtimes make whatever they are told. */
+/** Directories that podman and runtimes create regardless of their configuration. */
 const MADE_ELSEWHERE = ['/run/containers/networks', '/run/containers', '/run/runc', '/run/crun']
 
 const removeEmpty = (directory: string): void => {
   try {
     fs.rmdirSync(directory)
   } catch {
-    // It was not made, or somebody uses it.
+    // The directory was not created, or is in use.
   }
 }
 
-/** What podman is told for one file system. */
+/** The podman configuration and storage for one file system. */
 export class Storage {
   readonly directory: string
   readonly env: NodeJS.ProcessEnv
@@ -75,7 +75,7 @@ export class Storage {
   private constructor(scratch: Scratch, medium: string, index: number) {
     this.#cgroup = scratch.name
     this.directory = `${medium}/containers/${index}`
-    // Podman refuses long paths for what it keeps while it runs.
+    // Podman refuses long paths for its runtime files.
     this.#runDirectory = `/run/${scratch.name}.podman/${index}`
     const configuration = `${this.directory}/config`
     for (const at of [configuration, `${this.directory}/tmp`, this.#runDirectory])
@@ -97,7 +97,7 @@ export class Storage {
   }
 
   /**
-   * Makes the storage of each file system, with the image in it.
+   * Creates the storage of each file system and imports the image.
    * @throws {Error} no container can be run here
    */
   static async makeAll(
@@ -120,19 +120,19 @@ export class Storage {
     return found
   }
 
-  /** Runs a command with this storage; `more` goes into its environment. */
+  /** Runs a command with this storage; `more` is added to its environment. */
   run(words: readonly string[], more: NodeJS.ProcessEnv = {}): Promise<string> {
     const log = `${this.directory}/log${this.#count++}`
     return run(words, { cwd: this.directory, log, env: { ...this.env, ...more } })
   }
 
-  /** The words that run something in a container. */
+  /** The command line that runs a script in a container. */
   container(script: string): string[] {
     const options = ['--rm', '--network', 'none', ...this.cgroupParent]
     return ['podman', 'run', ...options, IMAGE, 'sh', '-ec', script]
   }
 
-  /** Where control groups of containers are made, and can be found to be removed. */
+  /** The parent cgroup of containers, which the benchmark removes at the end. */
   get cgroupParent(): string[] {
     return ['--cgroup-parent', `/${this.#cgroup}`]
   }
@@ -174,7 +174,7 @@ image_copy_tmp_dir = "${this.directory}/tmp"
     )
   }
 
-  /** The first of these ways in which a container can be run. */
+  /** Finds the first setting that can run a container. */
   async #findRuntime(runtimes: readonly Runtime[], image: string): Promise<Runtime> {
     let reason = 'neither crun nor runc is installed'
     for (const runtime of runtimes) {

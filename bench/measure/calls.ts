@@ -1,12 +1,12 @@
 /**
- * The system calls that clients make, with as little as possible between the clock and the kernel.
+ * The system calls of clients, with minimal overhead between the clock and the kernel.
  *
- * A call of Node's own fs costs more than one to a warm kernel file system, and its stat asks for
- * the time of birth as well, which the usual tools do not; one workload uses it for that. Through
- * koffi a call costs about as much as from C. Paths are made into buffers before the clock starts.
+ * A call of Node's fs takes longer than the system call on a warm kernel file system, and its stat
+ * also requests the birth time, which the usual tools do not; one workload measures that. A call
+ * through koffi takes about as long as a call in C. Paths are converted to buffers before the clock
+ * starts.
  *
- * A call that fails throws: a file system which answers fast because it answers with errors has no
- * time.
+ * A failed call throws, because a fast answer with an error is no valid time.
  */
 
 // oxlint-disable-next-line no-restricted-imports -- the clients share no code with what is measured
@@ -16,7 +16,7 @@ const libc = koffi.load('libc.so.6')
 const bind = (declaration: string): ((...args: unknown[]) => number) =>
   libc.func(declaration) as (...args: unknown[]) => number
 
-/** A path as the calls take it: bytes with a NUL at the end. */
+/** A path for the calls: bytes with a terminating NUL. */
 export type Path = Uint8Array
 export const path = (text: string): Path => Buffer.from(`${text}\0`)
 
@@ -82,7 +82,7 @@ export const read = (fd: number, into: Buffer): number =>
   must(c.read(fd, into, into.length), 'read')
 export const pread = (fd: number, into: Buffer, offset: number): number =>
   must(c.pread(fd, into, into.length, offset), 'pread')
-/** Writes all of a buffer, or its first bytes. */
+/** Writes a whole buffer, or its first bytes. */
 export const write = (fd: number, from: Buffer, length = from.length): void => {
   if (must(c.write(fd, from, length), 'write') !== length) throw new Error('write: too short')
 }
@@ -105,33 +105,33 @@ export const rmdirIn = (dir: number, name: Path): void =>
   void must(c.unlinkat(dir, name, AT_REMOVEDIR), 'unlinkat of a directory')
 
 const AT_SYMLINK_NOFOLLOW = 0x100
-/** What stat(2) asks for: everything but the time of birth. */
+/** The mask of stat(2): everything but the birth time. */
 const STATX_BASIC_STATS = 0x7ff
 const statBuffer = Buffer.alloc(256)
 const S_IFMT = 0o170000
 const S_IFDIR = 0o040000
 
-/** As lstat(2). Returns whether it is a directory. */
+/** lstat(2). Returns whether it is a directory. */
 export const lstatIn = (dir: number, name: Path): boolean => {
   must(c.statx(dir, name, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, statBuffer), 'statx')
   return (statBuffer.readUInt16LE(28) & S_IFMT) === S_IFDIR
 }
 export const lstat = (at: Path): boolean => lstatIn(AT_FDCWD, at)
-/** As lstat(2) of a name that must not exist. */
+/** lstat(2) of a name that must not exist. */
 export const lstatMissing = (at: Path): void => {
   const result = c.statx(AT_FDCWD, at, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, statBuffer)
   if (result === 0 || koffi.errno() !== ENOENT)
     throw new Error('statx of a missing name: not ENOENT')
 }
 
-/** What getdents64(2) says of a name. */
+/** The d_type values of getdents64(2). */
 export const DT = { UNKNOWN: 0, DIR: 4 } as const
-/** The most that find(1), ls(1) and rm(1) ask for at once. */
+/** The buffer size of find(1), ls(1) and rm(1). */
 const DIRENTS = 32768
 
 /**
- * Reads a directory to its end. `each` gets names that are only valid until it returns; `.` and
- * `..` are left out. Reentrant: a directory may be read while another one is.
+ * Reads a directory completely. Names passed to `each` are only valid until it returns; `.` and
+ * `..` are left out. Reentrant: another directory may be read in the callback.
  */
 export const readDir = (fd: number, each: (name: Path, type: number) => void): void => {
   const buffer = Buffer.allocUnsafeSlow(DIRENTS)
@@ -152,7 +152,7 @@ export const readDir = (fd: number, each: (name: Path, type: number) => void): v
 
 const PROT_READ = 1
 const MAP_SHARED = 1
-/** Reads a file's bytes through a mapping, every one of them, and finds none that is 0. */
+/** Reads each byte of a file through a mapping and checks that none is 0. */
 export const readMapped = (fd: number, length: number): void => {
   const address = mmapCall(null, length, PROT_READ, MAP_SHARED, fd, 0)
   if (BigInt.asIntN(64, koffi.address(address)) === -1n)
@@ -164,7 +164,10 @@ export const readMapped = (fd: number, length: number): void => {
 
 const RUSAGE_CHILDREN = -1
 const usage = new BigInt64Array(18)
-/** Processor seconds of all children that have ended and were waited for, and of theirs. */
+/**
+ * CPU seconds of all children that have ended and were waited for, including their own such
+ * children.
+ */
 export const cpuOfEnded = (): number => {
   must(c.getrusage(RUSAGE_CHILDREN, usage), 'getrusage')
   const [userS = 0n, userUs = 0n, systemS = 0n, systemUs = 0n] = usage
@@ -172,21 +175,18 @@ export const cpuOfEnded = (): number => {
 }
 
 const PR_SET_CHILD_SUBREAPER = 36
-/** Whatever a descendant leaves behind becomes a child of this process. */
+/** Makes this process the subreaper: an orphaned descendant becomes its child. */
 export const becomeReaper = (): void =>
   void must(c.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 'prctl')
 
 const WNOHANG = 1
-/**
- * Takes note of the end of a child, which adds what it has used to that of those that have ended.
- */
+/** Reaps a child, which adds its CPU time to the total of ended children. */
 export const collect = (pid: number): void => void c.waitpid(pid, null, WNOHANG)
 
 const time = new BigInt64Array(2)
 /**
- * Processor seconds of another process with all its threads; 0 if it is gone. The process's own
- * clock (see clock_getcpuclockid(3)) is exact, where /proc/PID/stat counts in hundredths of a
- * second.
+ * CPU seconds of another process with all its threads; 0 if it has ended. The process' CPU clock
+ * (clock_getcpuclockid(3)) is exact, whereas /proc/PID/stat counts in hundredths of a second.
  */
 export const cpuOf = (pid: number): number => {
   const CPUCLOCK_SCHED = 2
@@ -195,6 +195,6 @@ export const cpuOf = (pid: number): number => {
 }
 
 export const MNT = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const
-/** Returns 0 or -errno. */
+/** @returns 0 or -errno */
 export const umount = (target: string, flags = 0): number =>
   c.umount2(path(target), flags | MNT.NOFOLLOW) === 0 ? 0 : -koffi.errno()

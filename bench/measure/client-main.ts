@@ -1,6 +1,6 @@
 /**
- * The client process: runs steps of works on a mount and looks at the clock. It lives as long as
- * nothing fails, so that no start of a process and no cold code is part of what is measured.
+ * The client process: runs the steps of workloads on a mount and measures their time. It is reused
+ * until a step fails, so that process start and cold code are not measured.
  */
 
 import type { FromClient, ToClient } from './messages.js'
@@ -25,7 +25,7 @@ const start = async ({ step }: Extract<ToClient, { type: 'start' }>): Promise<vo
   if (timed === undefined) throw new Error('started before it was ready')
   const before = performance.now()
   const result = timed()
-  // Awaiting a number would cost a turn of the loop.
+  // Awaiting a number would cost a turn of the event loop.
   const done = typeof result === 'number' ? result : await result
   const ms = performance.now() - before
   say({ type: 'done', ms, ...(typeof done === 'number' ? { operations: done } : done) })
@@ -36,6 +36,6 @@ process.on('message', (message: ToClient) => {
     say({ type: 'failed', reason: error instanceof Error ? error.message : String(error) })
   })
 })
-// The one who measures tidies up, and may need this process's answer until then.
+// The measuring process removes the mounts, and may need an answer of this process until then.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => {})
 process.on('disconnect', () => process.exit())

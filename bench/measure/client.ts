@@ -1,4 +1,4 @@
-/** A client process, seen from the one that measures. */
+/** A client process, controlled by the measuring process. */
 
 import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
@@ -7,34 +7,33 @@ import type { FromClient, Taken, ToClient } from './messages.js'
 import { isWaitedFor } from './processes.js'
 import type { Place } from '../works/work.js'
 
-/** A step which takes longer hangs, or is too slow to be compared. */
+/** A step that takes longer has hung, or is too slow to compare. */
 const PATIENCE_MS = 180_000
 
 const main = fileURLToPath(new URL('client-main.js', import.meta.url))
 
 /**
- * Starts client processes as they are needed: one that has failed may still have files open, and is
- * replaced.
+ * Starts client processes as needed. A failed client may still have files open, so it is replaced.
  */
 export class Client {
   #child: ChildProcess | null = null
 
-  /** Its process; undefined: none is running. */
+  /** The client's process id; undefined if none is running. */
   get pid(): number | undefined {
     return this.#child?.pid
   }
 
-  /** Makes the steps of a run ready. */
+  /** Prepares the steps of a run. */
   async prepare(work: string, run: number, place: Place): Promise<void> {
     await this.#ask({ type: 'prepare', work, run, place }, 'ready')
   }
 
-  /** Runs a step that was made ready. */
+  /** Runs a prepared step. */
   async start(step: number): Promise<Taken> {
     return this.#ask({ type: 'start', step }, 'done')
   }
 
-  /** Ends the process at once. */
+  /** Kills the process. */
   kill(): void {
     this.#child?.kill('SIGKILL')
     this.#child = null

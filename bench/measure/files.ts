@@ -1,18 +1,18 @@
 /**
- * What clients do with files and directories, made of single system calls as the usual tools make
- * them.
+ * File and directory operations of clients, made of the same single system calls as those of the
+ * usual tools.
  */
 
 import * as sys from './calls.js'
 
-/** As much as cat(1) and cp(1) read at once. */
+/** The read size of cat(1) and cp(1). */
 export const CHUNK = 128 << 10
-/** One buffer for everything that is read; what is in it does not matter. */
+/** The buffer for all reads; its content is not used. */
 export const inbox = Buffer.alloc(CHUNK)
-/** What is written; never 0, so that no file system takes it for a hole. */
+/** The data to write. It is never 0, so that no file system stores a hole. */
 export const outbox = Buffer.alloc(CHUNK, 'tsoverlay ')
 
-/** Opens, reads to the end, closes. Returns the number of bytes. */
+/** Opens, reads and closes a file. Returns the number of bytes. */
 export const readFile = (at: sys.Path): number => {
   const fd = sys.open(at, sys.O.RDONLY)
   let bytes = 0
@@ -21,7 +21,7 @@ export const readFile = (at: sys.Path): number => {
   return bytes
 }
 
-/** Creates a file and writes so many bytes, in chunks. */
+/** Creates a file and writes the given number of bytes, in chunks. */
 export const writeFile = (at: sys.Path, length: number, sync = false): void => {
   const fd = sys.open(at, sys.O.WRONLY | sys.O.CREAT | sys.O.TRUNC)
   for (let left = length; left > 0; left -= CHUNK) sys.write(fd, outbox, Math.min(left, CHUNK))
@@ -30,8 +30,8 @@ export const writeFile = (at: sys.Path, length: number, sync = false): void => {
 }
 
 /**
- * Everything below a directory, each with its attributes, as `find -size`: one open directory at a
- * time on each level, a stat on (directory, name). Returns how many there are.
+ * Visits everything below a directory with its attributes, as `find -size`: one open directory on
+ * each level, and a stat on (directory, name). Returns the number of names.
  */
 export const walk = (dir: number): number => {
   let count = 0
@@ -49,8 +49,8 @@ export const walk = (dir: number): number => {
 }
 
 /**
- * Removes everything below a directory, as `rm -rf`: what the listing calls no directory is not
- * looked at. Returns how many there were.
+ * Removes everything below a directory, as `rm -rf`: entries that are no directory by d_type are
+ * not stat'ed. Returns the number of names.
  */
 export const removeBelow = (dir: number): number => {
   const names: { name: sys.Path; isDirectory: boolean }[] = []
@@ -72,7 +72,7 @@ export const removeBelow = (dir: number): number => {
   return count
 }
 
-/** Uses a directory's descriptor and closes it. */
+/** Opens a directory, passes its descriptor to a function, and closes it. */
 export const inDirectory = <T>(at: string, use: (dir: number) => T): T => {
   const dir = sys.open(sys.path(at), sys.O.RDONLY | sys.O.DIRECTORY)
   try {

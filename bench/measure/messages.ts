@@ -1,9 +1,9 @@
-/** What a client process and the process that measures say to each other. */
+/** Messages between the client process and the measuring process. */
 
 import type { Place } from '../works/work.js'
 
 /**
- * The steps of a run are made ready together, before the mount; each is started by a message of its
+ * The steps of a run are prepared together, before the mount; each is started by a message of its
  * own.
  */
 export type ToClient =
@@ -12,7 +12,7 @@ export type ToClient =
 export type FromClient =
   { type: 'ready' } | ({ type: 'done' } & Taken) | { type: 'failed'; reason: string }
 
-/** What one step took, as the client saw it. */
+/** The result of one step, as the client measured it. */
 export interface Taken {
   operations: number
   ms: number

@@ -1,7 +1,7 @@
 /**
- * The processes that the one who measures has started, and what they have used. It is the reaper of
- * all of them: a server whose parent has ended becomes its child, so that none is missed, and what
- * the ended ones have used is known.
+ * The processes that the measuring process has started, and their resource use. It is their
+ * subreaper: an orphaned server becomes its child. So no process is missed, and the CPU time of
+ * ended processes is known.
  */
 
 import * as fs from 'node:fs'
@@ -13,22 +13,22 @@ interface Process {
   parent: number
   state: string
   threads: number
-  /** Processor seconds of its children that have ended. */
+  /** CPU seconds of its children that have ended. */
   cpuOfChildren: number
 }
 
-/** The unit of times in /proc, the same on all architectures. */
+/** The clock tick of times in /proc, which is the same on all architectures. */
 const TICKS = 100
 
 const readProc = (file: string): string => {
   try {
     return fs.readFileSync(`/proc/${file}`, 'latin1')
   } catch {
-    return '' // it has ended
+    return '' // the process has ended
   }
 }
 
-/** What /proc/PID/stat says; null: there is none any more. */
+/** Parses /proc/PID/stat; null if the process has ended. */
 export const parseStat = (stat: string): Process | null => {
   const name = stat.lastIndexOf(')')
   if (name < 0) return null
@@ -43,15 +43,15 @@ export const parseStat = (stat: string): Process | null => {
   }
 }
 
-/** Children that Node waits for itself. */
+/** Children that Node reaps. */
 const waitedFor = new Set<number>()
 
-/** Leaves the end of a child to Node. */
+/** Leaves the reaping of a child to Node. */
 export const isWaitedFor = (pid: number | undefined): void => {
   if (pid !== undefined) waitedFor.add(pid)
 }
 
-/** Everything below this process that has not ended. */
+/** All descendants of this process that have not ended. Reaps the zombies among its children. */
 const descendants = (): Process[] => {
   const children = new Map<number, Process[]>()
   for (const name of fs.readdirSync('/proc')) {
@@ -79,19 +79,20 @@ const cpuOfAll = (processes: readonly Process[]): number =>
   processes.reduce((sum, { pid, cpuOfChildren }) => sum + cpuOf(pid) + cpuOfChildren, 0) +
   cpuOfEnded()
 
-/** Processor seconds of all processes below this one, with those that have ended. */
+/** CPU seconds of all descendants, including ended ones. */
 export const cpuUsed = (): number => cpuOfAll(descendants())
 
-/** What servers hold. */
+/** The resources that servers hold. */
 export interface Holding {
-  /** The memory that is theirs, in KiB; what several share is divided among them. */
+  /** Proportional set size (PSS) in KiB. */
   memory: number
   processes: number
   threads: number
 }
 
 /**
- * What all processes below this one have used; and what they hold, but for one and those below it.
+ * The CPU time of all descendants, and the resources that they hold, except process `apart` and its
+ * descendants.
  */
 export const usage = (apart: number | undefined): Holding & { cpu: number } => {
   const all = descendants()
@@ -118,8 +119,8 @@ const without = (all: readonly Process[], apart: number | undefined): Process[] 
 const serversOf = (apart: number | undefined): Process[] => without(descendants(), apart)
 
 /**
- * Tells processes below this one to end.
- * @param titled whose command lines look so; all, if nothing is said
+ * Sends a signal to descendants.
+ * @param titled matches their command lines; by default all match
  */
 export const signalServers = (signal: NodeJS.Signals, apart?: number, titled = /^/): void => {
   for (const { pid } of serversOf(apart)) {
@@ -127,23 +128,26 @@ export const signalServers = (signal: NodeJS.Signals, apart?: number, titled = /
     try {
       process.kill(pid, signal)
     } catch {
-      // It has just ended.
+      // The process has just ended.
     }
   }
 }
 
-/** How many there are below this process. */
+/** The number of descendants. */
 export const countServers = (): number => descendants().length
 
-/** Waits until no process is left below this one but one. Returns whether that is so. */
+/**
+ * Waits until no descendant is left except process `apart` and its descendants. Returns false after
+ * `patienceMs`.
+ */
 export const untilServersEnded = async (
   apart: number | undefined,
   patienceMs: number,
 ): Promise<boolean> => {
   const end = performance.now() + patienceMs
   for (let servers; (servers = serversOf(apart)).length > 0;) {
-    // To look at all processes of the machine is work, so as long as these are there, only they are
-    // looked at.
+    // Listing all processes of the machine is expensive. So the known processes are polled until
+    // they have ended.
     for (const { pid } of servers)
       while (isRunning(pid)) {
         if (performance.now() > end) return false

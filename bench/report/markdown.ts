@@ -1,4 +1,4 @@
-/** The report as tables. */
+/** Formats the report as Markdown tables. */
 
 import type { Pass } from '../run/options.js'
 import type { State } from '../run/records.js'
@@ -16,9 +16,9 @@ const CONDITIONS: Readonly<Record<Pass, string>> = {
 
 interface Column {
   title: string
-  /** Empty: there is nothing. */
+  /** Empty if there is no value. */
   cell: (row: Row) => string
-  /** What the mean at the end of the column is of. */
+  /** The value for the column's mean. */
   ratio?: (row: Row) => number | undefined
 }
 
@@ -67,7 +67,7 @@ const held = (title: string, system: string, state: State): Column => ({
   },
 })
 
-/** What tsoverlay has, by the columns' titles. */
+/** The states of tsoverlay and their column titles. */
 const WORK_STATES = [
   ['first', 'first'],
   ['further', 'further'],

@@ -1,11 +1,13 @@
-/** Times as multiples of those of one file system. */
+/** Times as multiples of the times of one file system. */
 
 import type { State } from '../run/records.js'
 import { BASE } from '../systems/index.js'
 import type { Report, Row } from './report.js'
 import type { Result } from './statistics.js'
 
-/** What the others are compared with: fuse-overlayfs, or, without it, the first of them. */
+/**
+ * The file system that the others are compared with: fuse-overlayfs, or the first one without it.
+ */
 export const baseOf = ({ systems }: Pick<Report, 'systems'>): string =>
   systems.find(({ name }) => name === BASE)?.name ?? systems[0]?.name ?? ''
 
@@ -16,7 +18,7 @@ export const find = (
 ): Result | undefined => results.find(result => result.system === system && result.state === state)
 
 /**
- * How many times as long as the base in the same state it takes; undefined: one of them was not
+ * The time as a multiple of the base's time in the same state; undefined if one of them was not
  * measured.
  */
 export const ratioOf = (
@@ -26,7 +28,7 @@ export const ratioOf = (
   state: State,
   key: 'median' | 'least' | 'cpu' = 'median',
 ): number | undefined => {
-  // No mount of the base knows of others: each is its first one.
+  // The base has no server that a mount could share, so each of its mounts is `first`.
   const [own, other] = [
     find(row, system, state),
     find(row, base, state === 'steady' ? state : 'first'),

@@ -1,7 +1,4 @@
-/**
- * The tables of README.md: medians of tsoverlay, in multiples of the one that all are compared
- * with.
- */
+/** The tables of README.md: medians of tsoverlay, as multiples of the base's medians. */
 
 import type { Pass } from '../run/options.js'
 import type { State } from '../run/records.js'
@@ -17,9 +14,7 @@ const PASSES = ['free', 'pinned'] as const satisfies readonly Pass[]
 
 const keyOf = ({ work, step }: Row): string => `${work}\n${step}`
 
-/**
- * A line for each row, with what each pass has of it. What takes longer than the base stands out.
- */
+/** Formats one line for each row, with the value of each pass. Values above 1 are emphasized. */
 const tableOf = (
   report: Report,
   isIn: (row: Row) => boolean,
@@ -47,7 +42,7 @@ const tableOf = (
   )
 }
 
-/** What stands in README.md between the two comments. */
+/** The text of README.md between the two comments. */
 export const readmeTables = (report: Report): string =>
   [
     tableOf(report, ({ mounts }) => mounts === 0, [
@@ -64,14 +59,14 @@ export const readmeTables = (report: Report): string =>
     .filter(text => text !== '')
     .join('\n')
 
-/** The part of a README that the benchmark writes; null: it has none. */
+/** The part of a README that the benchmark writes; null if it has none. */
 export const partOf = (readme: string): string | null => {
   const [begin, end] = [readme.indexOf(BEGIN), readme.indexOf(END)]
   return begin < 0 || end < begin ? null : readme.slice(begin + BEGIN.length, end)
 }
 
 /**
- * Puts tables into a README.
+ * Writes the tables into a README.
  * @throws {Error} it has no place for them
  */
 export const withTables = (readme: string, tables: string): string => {

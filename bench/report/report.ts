@@ -1,4 +1,4 @@
-/** The report: what was measured, on what. */
+/** The report: the results and the machine. */
 
 import { execFileSync } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -17,7 +17,7 @@ export interface Row {
   work: string
   step: string
   title: string
-  /** How many mounts there were at the same time; 0: those of containers. */
+  /** The number of simultaneous mounts; 0 for container workloads. */
   mounts: number
   results: Result[]
 }
@@ -32,7 +32,7 @@ export interface Report {
   leftOut: LeftOut[]
 }
 
-/** Every row that there can be, in order. */
+/** All possible rows, in order. */
 const allRows = (): Omit<Row, 'processors' | 'results'>[] => [
   ...jobs.map(({ name, title }) => ({ work: name, step: name, title, mounts: 0 })),
   ...works.flatMap(work =>
@@ -45,7 +45,7 @@ const allRows = (): Omit<Row, 'processors' | 'results'>[] => [
   ),
 ]
 
-/** The rows of one pass. A row that nobody has a time for is left out. */
+/** The rows of one pass. A row without any time is left out. */
 export const rowsOf = (processors: Pass, samples: readonly Sample[]): Row[] => {
   const found = groupBy(samples, ({ work, step }) => `${work}\n${step}`)
   return allRows().flatMap(row => {
@@ -54,7 +54,7 @@ export const rowsOf = (processors: Pass, samples: readonly Sample[]): Row[] => {
   })
 }
 
-/** What the numbers depend on. */
+/** The properties of the machine that affect the results. */
 export const machine = (): Report['machine'] => {
   const cpus = os.cpus()
   let commit = ''
@@ -64,7 +64,7 @@ export const machine = (): Report['machine'] => {
       stdio: ['ignore', 'pipe', 'ignore'],
     }).trim()
   } catch {
-    // Not a clone.
+    // The directory is no git clone.
   }
   const distribution = /^PRETTY_NAME="?([^"\n]*)/m.exec(
     fs.existsSync('/etc/os-release') ? fs.readFileSync('/etc/os-release', 'utf8') : '',
@@ -80,7 +80,10 @@ export const machine = (): Report['machine'] => {
   }
 }
 
-/** As a file: a line for each row, so that it is short and two runs can be compared. */
+/**
+ * Serializes the report with one line for each row, so that it is short and two runs can be
+ * compared.
+ */
 export const serialized = ({ rows, ...report }: Report): string => {
   const head = JSON.stringify(report, null, 1)
   const lines = rows.map(row => `  ${JSON.stringify(row)}`).join(',\n')

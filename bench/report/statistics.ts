@@ -1,18 +1,19 @@
-/** Samples to results: pure functions, which know no file and no machine. */
+/** Computes results from samples; pure functions without I/O. */
 
 import type { Sample, State } from '../run/records.js'
 
-/** One file system on one step in one state, over all rounds. */
+/** One file system, step and state, over all rounds. */
 export interface Result {
   system: string
   state: State
   operations: number
-  /** Every turn, in order, in milliseconds. */
+  /** The time of every turn, in order, in milliseconds. */
   ms: number[]
   median: number
   least: number
   /**
-   * Medians: processor time of all processes, in milliseconds; what servers hold, memory in KiB.
+   * Medians: CPU time of all processes in milliseconds, and the resources that servers hold, memory
+   * in KiB.
    */
   cpu: number
   memory: number
@@ -20,7 +21,7 @@ export interface Result {
   threads: number
 }
 
-/** Things by a key, in the order in which the keys came up. */
+/** Groups items by a key, in the order in which the keys first occur. */
 export const groupBy = <T>(things: readonly T[], keyOf: (thing: T) => string): Map<string, T[]> => {
   const found = new Map<string, T[]>()
   for (const thing of things) {
@@ -39,14 +40,14 @@ export const median = (numbers: readonly number[]): number => {
   return sorted.length % 2 === 1 ? upper : (upper + (sorted[middle - 1] ?? upper)) / 2
 }
 
-/** NaN of none. */
+/** NaN for an empty list. */
 export const geometricMean = (numbers: readonly number[]): number =>
   Math.exp(numbers.reduce((sum, number) => sum + Math.log(number), 0) / numbers.length)
 
-/** More digits than these say nothing; they would fill the file. */
+/** More digits are not significant and would only make the file larger. */
 export const rounded = (number: number): number => Number(number.toPrecision(4))
 
-/** The results of one step, in the order in which file systems and states came up. */
+/** The results of one step, in the order in which file systems and states first occur. */
 export const resultsOf = (samples: readonly Sample[]): Result[] =>
   [...groupBy(samples, ({ system, state }) => `${system}\n${state}`).values()].flatMap(group => {
     const [first] = group

@@ -1,4 +1,4 @@
-/** A table in Markdown, with columns as wide as their widest cell: it can be read as it stands. */
+/** Formats a Markdown table with aligned columns, so that the source is readable. */
 
 /** The first column is text, the others are numbers. */
 export const table = (head: readonly string[], rows: readonly (readonly string[])[]): string => {
@@ -15,6 +15,6 @@ export const table = (head: readonly string[], rows: readonly (readonly string[]
   return line(head) + line(rule) + rows.map(line).join('')
 }
 
-/** Three digits are more than such a number is worth. */
+/** Rounds to three significant digits at most. */
 export const short = (value: number): string =>
   value >= 100 || value === 0 ? String(Math.round(value)) : value.toFixed(value >= 10 ? 1 : 2)

@@ -1,4 +1,4 @@
-/** Where the benchmark finds the program, and what it passes on to processes that it starts. */
+/** The paths of the program, and the environment of started processes. */
 
 import * as fs from 'node:fs'
 import * as path from 'node:path'
@@ -14,15 +14,15 @@ export const root: string = (() => {
 /** The built program. */
 export const cli = `${root}/dist/cli/tsoverlay`
 /**
- * The environment without what would instrument the Node processes of one file system and not of
- * others.
+ * The environment without variables that would instrument the Node processes of one file system
+ * only.
  */
 export const plainEnvironment = (): NodeJS.ProcessEnv => {
   const { NODE_OPTIONS: _options, NODE_V8_COVERAGE: _coverage, ...env } = process.env
   return env
 }
 
-/** Paths of what is mounted below a directory, the innermost first. */
+/** The mountpoints below a directory, the innermost first. */
 export const mountsBelow = (directory: string): string[] =>
   fs
     .readFileSync('/proc/self/mountinfo', 'utf8')
@@ -31,7 +31,7 @@ export const mountsBelow = (directory: string): string[] =>
     .filter(point => point.startsWith(`${directory}/`))
     .toReversed()
 
-/** The path of a program; null: there is none. */
+/** The path of a program; null if it is not found. */
 export const findProgram = (name: string): string | null => {
   const directories = name.includes('/') ? [''] : (process.env['PATH'] ?? '').split(':')
   for (const directory of directories) {
@@ -40,7 +40,7 @@ export const findProgram = (name: string): string | null => {
       fs.accessSync(at, fs.constants.X_OK)
       return at
     } catch {
-      // not there
+      // the program is not in this directory
     }
   }
   return null

@@ -1,6 +1,6 @@
 /**
- * The directories of unions on one medium: lower layers that are built once, all others fresh for
- * every mount.
+ * The directories of unions on one medium: the lower layers are built once, all other directories
+ * are new for each mount.
  */
 
 import * as fs from 'node:fs'
@@ -9,9 +9,9 @@ import { mountsAt, type Place, type Work } from '../works/work.js'
 import type { Medium, Scratch } from './scratch.js'
 
 export interface Prepared {
-  /** Where the lower layers are; their paths are relative to it. */
+  /** The directory of the lower layers; their paths are relative to it. */
   directory: string
-  /** Of each mount. */
+  /** One element for each mount. */
   layers: Layers[]
   place: Place
 }
@@ -34,7 +34,10 @@ export class Ground {
     this.#lowers = `${top}/lowers`
   }
 
-  /** Before a turn of some file system: the layers are there, and cold. */
+  /**
+   * Prepares a turn of a file system: builds the lower layers if they are missing, and drops them
+   * from the caches.
+   */
   begin({ lowers: { name, count, build } }: Work): void {
     const directory = `${this.#lowers}/${name}`
     if (!this.#built.has(name)) {
@@ -45,7 +48,7 @@ export class Ground {
     this.#scratch.refresh(this.#medium)
   }
 
-  /** Directories for the mounts of one work. */
+  /** Creates the directories for the mounts of one workload. */
   prepare(described: Work): Prepared {
     const { lowers } = described
     const top = `${this.#run}/${this.#count++}`
@@ -71,7 +74,7 @@ export class Ground {
     return { directory, layers, place }
   }
 
-  /** After a turn. */
+  /** Removes the directories after a turn. */
   end(): void {
     fs.rmSync(this.#run, { recursive: true, force: true })
   }

@@ -1,7 +1,7 @@
 /**
- * The command `npm run bench`. It starts itself again for each pass: with all processors, and
- * pinned to one; and writes the report. Exit status 0: all was measured that this project and the
- * kernel have to do; 1: something of it failed; 2: bad arguments.
+ * The command `npm run bench`. It starts a process for each pass (all processors, or pinned to
+ * one), and writes the report. Exit status 0: everything that this project and the kernel have to
+ * support was measured; 1: some of it failed; 2: bad arguments.
  */
 
 import { spawn } from 'node:child_process'
@@ -33,25 +33,27 @@ const refuse = (text: string): never => {
   process.exit(2)
 }
 
-/** Processors that this process may use; the last one is the least likely to serve interrupts. */
+/**
+ * The processors that this process may use. The last one is the least likely to serve interrupts.
+ */
 const lastProcessor = (): string =>
   /^Cpus_allowed_list:.*?(\d+)$/m.exec(fs.readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0'
 
 const interrupt = { signal: null as NodeJS.Signals | null }
 
-/** What a pass has found. */
+/** The results of a pass. */
 interface Found {
   samples: Sample[]
   failures: Failure[]
 }
 
-/** What a pass is started by. */
+/** The command line prefix of a pass. */
 const startOf = (pass: Pass): readonly string[] => {
   if (pass === 'pinned') return ['taskset', '-c', lastProcessor()]
   return pass === 'rootless' ? UNSHARE : []
 }
 
-/** A user namespace may mount a tmpfs, and no image; podman has other ways for it. */
+/** A user namespace may mount a tmpfs but no image. podman uses other settings there. */
 const planOf = (pass: Pass, plan: Plan): Plan =>
   pass !== 'rootless'
     ? plan
@@ -62,7 +64,7 @@ const planOf = (pass: Pass, plan: Plan): Plan =>
         works: plan.works.filter(name => works.some(work => work.name === name)),
       }
 
-/** Runs a pass to its end. What it had found until it failed counts all the same. */
+/** Runs a pass to its end. If it fails, its earlier results are still used. */
 const runPass = (pass: Pass, plan: Plan): Promise<Found> => {
   const found: Found = { samples: [], failures: [] }
   const words = [
@@ -98,7 +100,7 @@ const runPass = (pass: Pass, plan: Plan): Promise<Found> => {
     child.on('close', (status, signal) => {
       clearLine()
       for (const name of signals) process.off(name, onSignal)
-      // It has tidied up; nothing is reported of what it had measured by then.
+      // The pass was interrupted and has removed its files; no report is written.
       if (interrupt.signal !== null) process.exit(130)
       if (status === 0) resolve(found)
       else fail(`ended with ${signal ?? `status ${status}`}`)
@@ -106,10 +108,10 @@ const runPass = (pass: Pass, plan: Plan): Promise<Found> => {
   })
 }
 
-/** A name and what there is to say about it. */
+/** One line with a name and its description. */
 const line = (name: string, text: string): string => `  ${name.padEnd(24)} ${text}\n`
 
-/** What `--list` shows. */
+/** The output of `--list`. */
 const list = ({ systems, plan, leftOut }: Options): string => {
   const titles = [
     ...works.map(work => [work.name, titlesOf(work).map(([, title]) => title)] as const),
@@ -126,7 +128,7 @@ const list = ({ systems, plan, leftOut }: Options): string => {
   ].join('')
 }
 
-/** As somebody else would type it: programs by their names. */
+/** The command as a user would type it: with the program's name instead of its path. */
 const shown = ({ command }: System): string => {
   const places = { lowers: ['{lower}'], upper: '{upper}', work: '{work}', mountpoint: '{mnt}' }
   const [program = '', ...words] = command(places)

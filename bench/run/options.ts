@@ -13,8 +13,8 @@ import { hasProgram, root } from './environment.js'
 import { makerOf, MEDIA, type Medium } from './scratch.js'
 
 /**
- * How often everything is measured, if nothing else is said; what a work says of its turns is for
- * so many rounds.
+ * The default number of rounds. The number of turns that a workload declares is for this number of
+ * rounds.
  */
 export const ROUNDS = 5
 const QUICK_ROUNDS = 1
@@ -40,14 +40,17 @@ export const USAGE = `usage: npm run bench -- [options]
 Needs root and /dev/fuse, and at scale 1 about 2 GiB of memory. bench/README.md says how long it takes.
 `
 
-/** The processors that everything runs on; rootless is free as well, in a user namespace. */
+/** The processors for all processes. `rootless` uses all of them, in a user namespace. */
 export const PASSES = ['free', 'pinned', 'rootless'] as const
 export type Pass = (typeof PASSES)[number]
 
-/** Makes what is started a root without rights outside of its namespaces, who may mount. */
+/**
+ * Starts a process as root of a new user namespace, which may mount but has no rights outside of
+ * it.
+ */
 export const UNSHARE = ['unshare', '--user', '--map-root-user', '--mount'] as const
 
-/** What the processes that measure are told. */
+/** The options that the measuring processes get. */
 export interface Plan {
   systems: string[]
   works: string[]
@@ -65,7 +68,7 @@ export interface Options {
   plan: Plan
   systems: System[]
   passes: Pass[]
-  /** What was asked for and can't be measured on this machine. */
+  /** Requested file systems and workloads that can't be measured on this machine. */
   leftOut: LeftOut[]
   out: string
   readme: boolean
@@ -79,14 +82,14 @@ export interface LeftOut {
 
 export class UsageError extends Error {}
 
-/** How many turns a work has in a round: one, or its part of those that it has in a whole run. */
+/** The number of turns of a workload in a round: 1, or its share of the turns for the whole run. */
 export const turnsIn = (rounds: number, round: number, turns: number | undefined): number => {
   if (turns === undefined) return 1
   const all = Math.max(1, Math.round((turns * rounds) / ROUNDS))
   return Math.ceil(((round + 1) * all) / rounds) - Math.ceil((round * all) / rounds)
 }
 
-/** A filter word stands for every name that contains it. */
+/** A filter word selects every name that contains it. */
 const choose = (names: readonly string[], words: readonly string[]): string[] => {
   const chosen = names.filter(name => words.some(word => name.includes(word)))
   return chosen.length === 0 ? [...names] : chosen
@@ -122,7 +125,7 @@ const canUnshare = (): boolean => {
   return spawnSync(program, [...args, 'true']).status === 0
 }
 
-/** Why something can't be measured here: nothing, or the programs that it needs. */
+/** Why something can't be measured here; the programs that it needs. */
 const missing = (name: string, programs: readonly string[] = []): LeftOut[] => {
   const absent = programs.filter(program => !hasProgram(program))
   return absent.length === 0 ? [] : [{ name, reason: `it needs ${absent.join(' and ')}` }]
@@ -132,14 +135,14 @@ const mediumOf = (name: string): Medium => {
   const medium = MEDIA.find(one => one === name)
   if (medium === undefined) throw new UsageError(`--medium: ${MEDIA.join(', ')}`)
   if (medium === 'tmpfs') return medium
-  // Many containers have none. The kernel makes a device for whoever opens this one.
+  // Many containers have no loop devices. Opening loop-control lets the kernel create one.
   if (!existsSync('/dev/loop-control')) throw new UsageError('--medium: it needs loop devices')
   if (!hasProgram(makerOf(medium))) throw new UsageError(`--medium: it needs ${makerOf(medium)}`)
   return medium
 }
 
 /**
- * Reads the command line; null: it asks for help.
+ * Parses the command line; null if it asks for help.
  * @throws {UsageError}
  */
 export const readOptions = (): Options | null => {

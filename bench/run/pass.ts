@@ -1,6 +1,6 @@
 /**
- * One pass: a process of its own, pinned to a processor or not, which measures everything in
- * interleaved rounds and sends each sample to the one that started it (run/main.ts).
+ * One pass: a process, pinned to a processor or not, which measures everything in interleaved
+ * rounds. It sends each sample to the process that started it (run/main.ts).
  */
 
 import * as fs from 'node:fs'
@@ -23,24 +23,25 @@ const plan = JSON.parse(process.argv[2] ?? '') as Plan
 const say = (message: Message): void => void process.send?.(message)
 
 becomeReaper()
-// In this order: at the end the client may sit in a call on a mount that is to be removed.
+// The order matters: the client may be blocked in a call on a mount that is removed at the end, so
+// it is killed first.
 const client = new Client()
 process.on('exit', () => client.kill())
 const scratch = new Scratch(plan.dir)
-// The one who asked for all this has gone.
+// The process that started the benchmark has ended.
 process.on('disconnect', () => process.exit(1))
 
 const systems = findSystems(plan).filter(({ name }) => plan.systems.includes(name))
 const ground = new Ground(scratch, plan.medium, plan.scale)
 
-/** Where the resident server of tsoverlay is looked for. */
+/** The directory and name of tsoverlay's resident server. */
 const env: NodeJS.ProcessEnv = { TSOVERLAY_SERVER: scratch.name }
 if (plan.rootless) {
   env['XDG_RUNTIME_DIR'] = `${scratch.top}/runtime`
   fs.mkdirSync(`${scratch.top}/runtime`, { mode: 0o700 })
 }
 
-/** What failed once is not tried in later rounds: a step that hangs would hang again. */
+/** Failed steps are not repeated in later rounds, because a hanging step would hang again. */
 const failed = new Set<string>()
 
 const attempt = async (name: string, system: System, run: () => Promise<void>): Promise<void> => {
@@ -65,8 +66,8 @@ interface Unit {
   systems: readonly System[]
   turns: number | undefined
   /**
-   * Before the first turn: the client has run its own part of it once, and starts nobody's clock
-   * with code that is cold.
+   * A trial run before the first turn. It runs the client's code once, so that no file system is
+   * measured with cold code.
    */
   rehearse?(): Promise<void>
   run(system: System, round: number): Promise<void>
@@ -85,15 +86,15 @@ const unitOf = (work: Work): Unit => ({
     try {
       await turnOf(work, system, () => {}).run()
     } catch {
-      // It will say why when it has its turn.
+      // The failure is reported in the workload's turn.
     }
   },
   run: system => turnOf(work, system, sayFound(work.name, system)).run(),
 })
 
 /**
- * Storages are made when the first job begins: the other works are measured without podman's
- * mounts.
+ * Storages are created when the first job begins, so that the other workloads are measured without
+ * podman's mounts.
  */
 let storages: Promise<Map<string, Storage>> | null = null
 const withPodman = systems.filter(({ mountProgram }) => mountProgram !== undefined)
@@ -142,7 +143,8 @@ for (const round of rounds) {
   for (const [at, unit] of units.entries()) {
     if (round === 0) await unit.rehearse?.()
     for (let turn = 0; turn < turnsIn(plan.rounds, round, unit.turns); turn++) {
-      // Each time another file system begins: nobody is always the one after the slowest.
+      // Each round starts with another file system, so that no file system always follows the
+      // slowest one.
       for (let n = 0; n < unit.systems.length; n++) {
         const system = unit.systems[(n + round + turn + at) % unit.systems.length] as System
         const text = `round ${round + 1} of ${plan.rounds}: ${unit.name} on ${system.name}`

@@ -1,4 +1,4 @@
-/** The line on standard error that says how far the benchmark is. */
+/** The progress line on standard error. */
 
 import type { Progress } from './records.js'
 
@@ -11,7 +11,9 @@ const timeLeft = ({ done, all }: Progress, startedAt: number): string => {
   return seconds < 90 ? `, ${Math.ceil(seconds)} s left` : `, ${Math.ceil(seconds / 60)} min left`
 }
 
-/** Rewrites the line; where it can't be rewritten, in a file, there is one every few seconds. */
+/**
+ * Rewrites the line. If it can't be rewritten, as in a file, a line is written every few seconds.
+ */
 export const show = (title: string, progress: Progress, startedAt: number): void => {
   const QUIET_MS = 5000
   if (!isTerminal && performance.now() - shownAt < QUIET_MS) return
@@ -23,7 +25,7 @@ export const show = (title: string, progress: Progress, startedAt: number): void
   )
 }
 
-/** Takes the line away; the next one is shown at once. */
+/** Removes the line; the next one is shown at once. */
 export const clearLine = (): void => {
   shownAt = -Infinity
   if (isTerminal) process.stderr.write('\r\x1b[K')

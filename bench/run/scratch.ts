@@ -1,6 +1,6 @@
 /**
- * The directory in which everything happens: a tmpfs of its own, or a file system in a loop image.
- * However the process ends (short of SIGKILL) the mounts below it and the directory go.
+ * The benchmark's temporary directory: a tmpfs, or a file system in a loop image. When the process
+ * ends (except by SIGKILL) it removes the mounts below the directory and the directory.
  */
 
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -10,9 +10,9 @@ import { MNT, umount } from '../measure/calls.js'
 import { countServers, signalServers } from '../measure/processes.js'
 import { mountsBelow } from './environment.js'
 
-/** How a file system is made in an image. */
+/** The commands that create a file system in an image. */
 const MAKE = {
-  // Initialised at once: it would be done in the background, while something is measured.
+  // Without these options the tables would be initialised in the background, during measurements.
   ext4: ['mkfs.ext4', '-q', '-F', '-E', 'lazy_itable_init=0,lazy_journal_init=0'],
   xfs: ['mkfs.xfs', '-q', '-f', '-m', 'reflink=1'],
   btrfs: ['mkfs.btrfs', '-q', '-f'],
@@ -21,28 +21,26 @@ const MAKE = {
 export type Image = keyof typeof MAKE
 export type Medium = 'tmpfs' | Image
 
-/** The program without which there is no such medium. */
+/** The program that this medium needs. */
 export const makerOf = (image: Image): string => MAKE[image][0]
 
 export const MEDIA: readonly Medium[] = ['tmpfs', 'ext4', 'xfs', 'btrfs']
 
-/** Enough for the layers, and for what a work makes at scale 1. */
+/** Enough for the layers and for the output of each workload at scale 1. */
 const IMAGE_MIB = 6144
 
 const quiet = (program: string, ...args: string[]): void => {
   execFileSync(program, args, { stdio: ['ignore', 'ignore', 'inherit'] })
 }
 
-/** Waits without a loop that turns: for the end of the process. */
+/** Blocks without the event loop, because the process is ending. */
 const waitHere = (ms: number): void => {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 }
 
 export class Scratch {
   readonly top: string
-  /**
-   * A word that nobody else has: of the resident server, of control groups, of directories in /run.
-   */
+  /** A unique name for the resident server, control groups, and directories in /run. */
   readonly name: string
   readonly #tasks: (() => void)[] = []
 
@@ -54,13 +52,17 @@ export class Scratch {
       process.on(signal, () => process.exit(130))
   }
 
-  /** Has something removed that lies elsewhere, when nothing is mounted any more. */
+  /**
+   * Registers a task that runs after everything has been unmounted, such as removing files in other
+   * places.
+   */
   atEnd(task: () => void): void {
     this.#tasks.push(task)
   }
 
   /**
-   * Makes a file system to work on. Access times are off: layers would be written by being read.
+   * Creates the file system to work on. Access times are off, because reading would otherwise write
+   * the layers.
    */
   makeMedium(medium: Medium, scale: number): string {
     const directory = `${this.top}/${medium}`
@@ -77,9 +79,8 @@ export class Scratch {
   }
 
   /**
-   * Makes what is on a medium cold and lets nothing that was written before be written later,
-   * without touching the caches of the rest of the machine. A tmpfs is never cold. Nothing is
-   * mounted there.
+   * Drops a medium from the caches and writes all its dirty data, without touching the caches of
+   * the rest of the machine. A tmpfs stays as it is. Nothing may be mounted on the medium.
    */
   refresh(medium: Medium): void {
     if (medium === 'tmpfs') return
@@ -94,14 +95,15 @@ export class Scratch {
     else quiet('mount', '-t', 'tmpfs', '-o', 'noatime,mode=755,size=90%', 'tmpfs', directory)
   }
 
-  /** At the end of the process, so all of it is synchronous. */
+  /** It runs at process exit, so all of it is synchronous. */
   readonly #remove = (): void => {
-    // Several times: a command that is just mounting may be done only now.
+    // It is repeated, because a running command may mount after the first attempt.
     for (let tries = 0; tries < 600; tries++) {
       const mounts = [this.top, `/run/${this.name}.podman`].flatMap(mountsBelow)
       for (const point of mounts) {
         if (umount(point) === 0) continue
-        // Busy: something works in it. FORCE ends the calls that wait for an answer.
+        // The mount is busy because a process works in it. FORCE aborts requests that wait for an
+        // answer.
         umount(point, MNT.FORCE)
         umount(point, MNT.DETACH)
       }

@@ -1,6 +1,6 @@
 /**
- * One file system has its turn at one work: mounts that are made for it, its steps at once, and the
- * end of all servers.
+ * One turn of one file system at one workload: new mounts, the steps directly after mounting, and
+ * the end of all servers.
  */
 
 import { setTimeout as pause } from 'node:timers/promises'
@@ -12,10 +12,10 @@ import { MOUNT_STEP, runsOf, type Place, type Work } from '../works/work.js'
 import type { Ground } from './ground.js'
 import type { Case, Sample, State } from './records.js'
 
-/** What a turn has found. */
+/** The result of a turn. */
 export type Found = Omit<Sample, 'type' | 'work' | 'system'>
 
-/** Says which step has failed. */
+/** An error with the name of the failed step. */
 export class StepError extends Error {
   readonly step: Case['step']
   constructor(step: string, cause: unknown) {
@@ -73,7 +73,7 @@ export class Turn {
     }
   }
 
-  /** Mounts of fresh layers, and the steps at once. */
+  /** Mounts new layers and runs the steps directly after that. */
   async #fresh(state: State): Promise<Place> {
     const { mountTitle, idleMs = 0, name, ownServer } = this.#work
     const { directory, layers, place } = this.#ground.prepare(this.#work)
@@ -95,7 +95,7 @@ export class Turn {
     return place
   }
 
-  /** Runs the steps that were made ready. */
+  /** Runs the prepared steps. */
   async #steps(state: State | undefined, cpuBefore: number): Promise<void> {
     let cpu = cpuBefore
     for (const [n, { name, title }] of this.#work.steps.entries()) {
@@ -109,7 +109,7 @@ export class Turn {
     }
   }
 
-  /** Returns what processor time has been used by now. */
+  /** @returns the CPU time used so far */
   #tell(step: string, state: State, operations: number, ms: number, cpuBefore: number): number {
     const { cpu, ...held } = usage(this.#client.pid)
     this.#say({ step, state, operations, ms, cpu: cpu - cpuBefore, ...held })

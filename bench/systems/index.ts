@@ -1,4 +1,4 @@
-/** The file systems that this machine has. */
+/** The file systems that are available on this machine. */
 
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -6,25 +6,23 @@ import * as os from 'node:os'
 import { cli, findProgram, root } from '../run/environment.js'
 import { overlayOptions, type System } from './system.js'
 
-/** What decides which file systems there are, and how they are mounted. */
+/** Options that affect the file systems and their mount commands. */
 export interface Choice {
   peers: readonly string[]
-  /** More mount options of tsoverlay; empty: none. */
+  /** Additional mount options for tsoverlay; empty if there are none. */
   option: string
-  /** In a user namespace in which one is root. */
+  /** Whether the process is root of a user namespace. */
   rootless: boolean
 }
 
 export const OWN = 'tsoverlay'
 /**
- * What the others are compared with: what podman uses today where the kernel's overlayfs can't be.
+ * The base of comparisons: the program that podman uses today if it can't use the kernel's
+ * overlayfs.
  */
 export const BASE = 'fuse-overlayfs'
 
-/**
- * The first line with a number in it of what a program says to `--version`; null where there is no
- * such program.
- */
+/** The first line with a digit in the output of `--version`; null if the program is missing. */
 const versionOf = (program: string): string | null => {
   const { error, stdout, stderr } = spawnSync(program, ['--version'], { encoding: 'utf8' })
   if (error !== undefined) return null
@@ -39,7 +37,7 @@ const kernel = ({ rootless }: Choice): System => ({
   name: 'kernel',
   kind: 'kernel',
   version: `overlayfs of Linux ${os.release()}`,
-  // In a user namespace nobody may write trusted attributes.
+  // Trusted attributes can't be written in a user namespace.
   command: layers => [
     'mount',
     '-t',
@@ -75,7 +73,7 @@ const fuseOverlayfs = (version: string): System => ({
   ...podmanTakes(BASE, BASE),
 })
 
-/** A mount program is called as fuse-overlayfs is. */
+/** A mount program takes the command line of fuse-overlayfs. */
 const podmanTakes = (program: string, command: string): Pick<System, 'mountProgram'> => {
   const path = findProgram(program)
   return path !== null &&
@@ -85,9 +83,10 @@ const podmanTakes = (program: string, command: string): Pick<System, 'mountProgr
 }
 
 /**
- * A peer from the command line: `name=command`, where {lower} (joined with colons), {upper}, {work}
- * and {mnt} stand for the directories. A command of one word is called as fuse-overlayfs is.
- * @throws {Error} it is not of this form, or there is no such program
+ * Parses a peer from the command line: `name=command`, with {lower} (joined with colons), {upper},
+ * {work} and {mnt} for the directories. A command of one word takes the command line of
+ * fuse-overlayfs.
+ * @throws {Error} the syntax is wrong, or the program does not exist
  */
 export const parsePeer = (text: string): System => {
   const [, name = '', said = ''] = /^([^=\s][^=]*)=(.*)$/s.exec(text) ?? []
@@ -118,8 +117,8 @@ export const parsePeer = (text: string): System => {
 }
 
 /**
- * All of them, in the order of the report.
- * @throws {Error} a peer of the command line is wrong
+ * All file systems, in the order of the report.
+ * @throws {Error} a peer of the command line is invalid
  */
 export const findSystems = (choice: Choice): System[] => {
   const found: System[] = []

@@ -1,5 +1,5 @@
 /**
- * Runs commands, mounts file systems by them, and takes them away again with everything the
+ * Runs commands, mounts file systems with them, and unmounts them and ends all processes that the
  * commands have started.
  */
 
@@ -18,14 +18,14 @@ const END_MS = 20_000
 
 export interface Surroundings {
   cwd: string
-  /** A file for what the command says, which a daemon may keep open. */
+  /** The file for the command's output. A daemon may keep it open. */
   log: string
   env?: NodeJS.ProcessEnv
 }
 
 /**
  * Runs a command to its end.
- * @returns what it has said
+ * @returns its output
  * @throws {Error} it has failed
  */
 export const run = (
@@ -37,7 +37,8 @@ export const run = (
     const fd = fs.openSync(log, 'w')
     const child = spawn(program, args, {
       cwd,
-      // Newer versions of mount(8) pass options one by one, each of them shorter than 256 bytes.
+      // Newer versions of mount(8) pass options one by one with fsconfig(2), which limits each to
+      // 256 bytes.
       env: { ...plainEnvironment(), LIBMOUNT_FORCE_MOUNT2: 'always', ...env },
       stdio: ['ignore', fd, fd],
     })
@@ -57,8 +58,8 @@ export const run = (
   })
 
 /**
- * Mounts, and looks at the mountpoint once: a daemon may say that it is ready before it serves.
- * @param directory where the command runs, and where the lower layers' relative paths start
+ * Mounts, and checks the mountpoint once: a daemon may report success before it serves.
+ * @param directory the working directory of the command; the lower layers' paths are relative to it
  */
 export const mount = async (
   system: System,
@@ -87,8 +88,8 @@ export const unmount = async (mountpoint: string): Promise<void> => {
 }
 
 /**
- * Ends servers: most end with their mounts; a resident one waits for further mounts until it is
- * told to go.
+ * Ends the servers. Most end with their mounts; a resident server waits for further mounts until it
+ * gets a signal.
  */
 export const endServers = async (
   system: System,

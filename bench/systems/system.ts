@@ -1,10 +1,10 @@
-/** A file system that can show a union: a command that mounts it, and what is known about it. */
+/** A file system that can mount a union: its mount command and properties. */
 
 /** The directories of one union. */
 export interface Layers {
   /**
-   * The top one first. Relative to the working directory of the command: many long paths are more
-   * than mount(2) takes.
+   * The topmost layer comes first. The paths are relative to the working directory of the command,
+   * because mount(2) does not accept many long paths.
    */
   lowers: readonly string[]
   upper: string
@@ -14,19 +14,19 @@ export interface Layers {
 
 export interface System {
   name: string
-  /** `own`: this project; what fails in it fails the benchmark. */
+  /** `own`: this project; its failures make the benchmark fail. */
   kind: 'kernel' | 'own' | 'peer'
-  /** What it says its version is. */
+  /** The output of its version option. */
   version: string
-  /** The words of a command that returns when the mount is live. */
+  /** A command that returns when the mount is live. */
   command: (layers: Layers, ownServer?: boolean) => string[]
   /**
-   * The program as podman's mount_program; null: the kernel needs none; undefined: it takes other
-   * arguments.
+   * The program for podman's mount_program; null: the kernel needs none; undefined: it has another
+   * command line.
    */
   mountProgram?: string | null
 }
 
-/** The options that kernel overlayfs has made the usual ones. */
+/** The mount options of kernel overlayfs. */
 export const overlayOptions = ({ lowers, upper, work }: Layers): string =>
   `lowerdir=${lowers.join(':')},upperdir=${upper},workdir=${work}`

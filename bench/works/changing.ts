@@ -60,7 +60,7 @@ const removeTree: Step['prepare'] = ({ root, scale }, run) => {
 const tarOut: Step['prepare'] = ({ root, scale, scratch }, run) => {
   const count = treeFiles(root, scale).length
   return () => {
-    // Into a file: tar does not read what goes to /dev/null.
+    // The output goes to a file, because tar does not read file data if the output is /dev/null.
     runProgram(['tar', '-cf', `${scratch}/out.tar`, '-C', topOf(root, run), '.'])
     return count
   }

@@ -1,16 +1,16 @@
 /**
- * A second client: a thread that looks at another file every millisecond, and says how long the
- * slowest look took.
+ * A second client: a thread that stats another file every millisecond and reports the longest time
+ * of a stat.
  */
 
 import { parentPort, workerData } from 'node:worker_threads'
 import * as sys from '../measure/calls.js'
 
-/** What such a thread is told. */
+/** The parameters of such a thread. */
 export interface Look {
   directory: string
   files: number
-  /** Two words, 0 until it shall start, and until it shall stop. */
+  /** Two words: 0 until the thread has to start, and 0 until it has to stop. */
   shared: SharedArrayBuffer
 }
 

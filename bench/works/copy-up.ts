@@ -1,4 +1,4 @@
-/** Copy-up of one very large file, and what it lets others wait. */
+/** Copy-up of one very large file, and how long it delays other clients. */
 
 import { once } from 'node:events'
 import * as fs from 'node:fs'
@@ -11,12 +11,12 @@ import { scaled, step, type Lowers, type Place, type Step, type Work } from './w
 const sizeOf = (scale: number): number => scaled((256 << 20) / CHUNK, scale) * CHUNK
 
 /**
- * More than a second client looks at while the file is copied up, so that each look is the first
- * one.
+ * More files than the second client stats during the copy-up, so that each stat is the first one of
+ * its file.
  */
 const OTHERS = 10_000
 
-/** A file that is not sparse, and others. */
+/** A file that is not sparse, and other files. */
 const HUGE: Lowers = {
   name: 'huge',
   count: 1,
@@ -32,7 +32,8 @@ const copyUp = ({ root }: Place): (() => number) => {
   const at = sys.path(`${root}/huge`)
   const byte = Buffer.alloc(1)
   return () => {
-    // Opening is enough elsewhere; where nobody is told of that, closing writes the byte back.
+    // Opening for writing copies the file up. Without open requests (noopen) closing writes the
+    // byte back, which copies it up.
     const fd = sys.open(at, sys.O.RDWR)
     sys.pwrite(fd, byte, 0)
     sys.close(fd)
@@ -40,7 +41,7 @@ const copyUp = ({ root }: Place): (() => number) => {
   }
 }
 
-/** The time is that of the longest look of a second client. */
+/** The time is the longest stat of a second client. */
 const wait: Step['prepare'] = async place => {
   const work = copyUp(place)
   const shared = new SharedArrayBuffer(8)

@@ -1,4 +1,4 @@
-/** The bytes of large files: in order, at random, appended, mapped, cut off. */
+/** The data of large files: sequential, random, appended, mapped, truncated. */
 
 import * as sys from '../measure/calls.js'
 import { CHUNK, inbox, outbox, readFile, writeFile } from '../measure/files.js'

@@ -1,4 +1,4 @@
-/** Every work, in the order of the report. */
+/** All workloads, in the order of the report. */
 
 import { changing } from './changing.js'
 import { copyUps } from './copy-up.js'
@@ -21,7 +21,7 @@ export const works: readonly Work[] = [
   ...shapes,
 ]
 
-/** A work by its name, as processes tell each other. */
+/** Finds a workload by the name that processes send each other. */
 export const workNamed = (name: string): Work => {
   const found = works.find(work => work.name === name)
   if (found === undefined) throw new Error(`no work ${name}`)

@@ -1,5 +1,5 @@
 /**
- * The lower layers that works share. All of them are made by plain writes, before anything is
+ * The lower layers that workloads share. They are created by plain writes, before anything is
  * mounted.
  */
 
@@ -15,16 +15,16 @@ const DIRECTORIES = 50
 export const FILES_PER_DIRECTORY = 40
 
 /**
- * The tree that one run works on. It is not the root: there some unions keep a directory of their
- * own.
+ * The tree of one run. It is not the mount's root, because some unions keep a directory of their
+ * own there.
  */
 export const topOf = (root: string, run = 0): string => `${root}/tree${run}`
 
-/** Directories of the tree of a run. */
+/** The directories of the tree of a run. */
 export const treeDirectories = (root: string, scale: number, run = 0): string[] =>
   Array.from({ length: scaled(DIRECTORIES, scale) }, (_, n) => `${topOf(root, run)}/d${n}`)
 
-/** Files of the tree of a run: the first ones in each directory, or all of them. */
+/** The files of the tree of a run: the first ones in each directory, or all of them. */
 export const treeFiles = (
   root: string,
   scale: number,
@@ -52,10 +52,10 @@ export const TREE: Lowers = {
 export const largeSize = (scale: number): number => scaled(1024, scale) * CHUNK
 export const PIECES = 16
 
-/** How often steps with large files run. */
+/** The number of runs of steps with large files. */
 export const LARGE_RUNS = 2
 
-/** For each run a large file, and 16 that are as large as that together; none is sparse. */
+/** For each run a large file, and 16 files that together are as large; none is sparse. */
 export const LARGE: Lowers = {
   name: 'large',
   count: 1,

@@ -1,6 +1,4 @@
-/**
- * A client that works in one mount until it is told to stop: a thread, which says when it is ready.
- */
+/** A client that works in one mount until it is stopped: a thread that reports when it is ready. */
 
 import { once } from 'node:events'
 import { parentPort, workerData } from 'node:worker_threads'
@@ -8,12 +6,12 @@ import * as sys from '../measure/calls.js'
 import { writeFile } from '../measure/files.js'
 import { SMALL } from './layers.js'
 
-/** What such a thread is told. */
+/** The parameters of such a thread. */
 export interface Load {
   root: string
   run: number
   scale: number
-  /** Two words: how often it has asked for something; and 0 until it shall stop. */
+  /** Two words: the number of iterations, and a flag that is 0 until the thread has to stop. */
   shared: SharedArrayBuffer
 }
 

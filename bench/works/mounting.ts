@@ -1,4 +1,4 @@
-/** Mounting, and many mounts at the same time. */
+/** Mounting, and many simultaneous mounts. */
 
 import { once } from 'node:events'
 import { Worker } from 'node:worker_threads'
@@ -13,7 +13,7 @@ import { step, type Step, type Work } from './work.js'
 const IDLE_MS = 5000
 const READ_EACH = 20
 
-/** Lists the tree of each mount, and reads some files. */
+/** Lists the tree of each mount and reads some files. */
 const lookIntoEach: Step['prepare'] = ({ roots, scale }, run) => {
   const each = roots.map(root => ({
     top: topOf(root, run),
@@ -28,12 +28,12 @@ const lookIntoEach: Step['prepare'] = ({ roots, scale }, run) => {
   }
 }
 
-/** How often the other mount has been asked for something when the clock starts. */
+/** The number of iterations in the other mount before the clock starts. */
 const UNDER_WAY = 1000
 
 /**
- * A second client works in the first mount without an end; the time is that of work in the second
- * one.
+ * A second client works in the first mount continuously; the time is that of the work in the second
+ * mount.
  */
 const underLoad: Step['prepare'] = async (place, run) => {
   const [busy = '', root = ''] = place.roots

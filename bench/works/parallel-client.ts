@@ -1,12 +1,12 @@
-/** One of several clients: a thread that makes itself ready, waits for the start, and works. */
+/** One of several clients: a thread that prepares itself, waits for the start, and works. */
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { jobs, type JobName, type Part } from './parallel-jobs.js'
 
-/** What such a thread is told. */
+/** The parameters of such a thread. */
 export interface Share extends Part {
   job: JobName
-  /** One word, 0 until all shall start. */
+  /** One word, 0 until all threads have to start. */
   start: SharedArrayBuffer
 }
 

@@ -1,4 +1,4 @@
-/** What each of several clients does at the same time, on files of its own. */
+/** The work of each of several simultaneous clients, on files of its own. */
 
 import * as sys from '../measure/calls.js'
 import { CHUNK, inDirectory, readFile, walk, writeFile } from '../measure/files.js'
@@ -13,7 +13,7 @@ export interface Part {
   clients: number
 }
 
-/** Makes one client's part ready. */
+/** Prepares the work of one client. */
 export type Job = (part: Part) => () => number
 
 const share = ({ place: { root, scale }, run, index, clients }: Part): string[] =>
@@ -57,7 +57,7 @@ export const jobs: Readonly<Record<JobName, Job>> = {
       return chunks
     }
   },
-  /** In a mount of its own. */
+  /** Each client works in a mount of its own. */
   all: ({ place, run, index, clients }) => {
     const alone: Part = { place: { ...place, root: place.roots[index] ?? '' }, run, index, clients }
     const [reading, creating] = [read(alone), create(alone)]

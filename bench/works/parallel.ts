@@ -1,6 +1,6 @@
 /**
- * Several clients at the same time. They are threads of the client process: each has system calls
- * of its own.
+ * Several simultaneous clients. They are threads of the client process, so each can be in a system
+ * call.
  */
 
 import { once } from 'node:events'
@@ -11,8 +11,8 @@ import type { JobName } from './parallel-jobs.js'
 import { step, type Step, type Work } from './work.js'
 
 /**
- * Starts the clients and waits until they are ready; what is timed lasts until the last one is
- * done.
+ * Starts the clients and waits until they are ready. The time ends when the last client has
+ * finished.
  */
 export const together =
   (clients: number, job: JobName): Step['prepare'] =>
@@ -22,7 +22,7 @@ export const together =
       const workerData: Share = { job, place, run, index, clients, start }
       return new Worker(new URL('parallel-client.js', import.meta.url), { workerData })
     })
-    /** The next message of each; `once` rejects when the thread has failed. */
+    /** Waits for the next message of each thread; `once` rejects if the thread has failed. */
     const next = (): Promise<unknown[][]> =>
       Promise.all(threads.map(thread => once(thread, 'message') as Promise<unknown[]>))
     await next()

@@ -1,4 +1,4 @@
-/** Looking at trees and small files of the lower layer, without changing anything. */
+/** Reading trees and small files of the lower layer, without changes. */
 
 import * as fs from 'node:fs'
 import * as sys from '../measure/calls.js'
@@ -6,7 +6,7 @@ import { inDirectory, readFile, walk } from '../measure/files.js'
 import { FILES_PER_DIRECTORY, SMALL, topOf, TREE, treeFiles, treeDirectories } from './layers.js'
 import { each, step, type Step, type Work } from './work.js'
 
-/** Checks how many names a walk over the tree of a run has found. */
+/** Checks the number of names that a walk over the tree of a run has found. */
 const walkBy =
   (walked: (top: string) => number): Step['prepare'] =>
   ({ root, scale }, run) => {
@@ -21,8 +21,8 @@ const walkBy =
 export const walkTree = walkBy(top => inDirectory(top, walk))
 
 /**
- * As programs in JavaScript do it: names, and then an lstat of each path, which asks for the time
- * of birth as well.
+ * As JavaScript programs do it: lists the names, then calls lstat on each path, which also requests
+ * the birth time.
  */
 const walkAsNode = (directory: string): number => {
   let count = 0

@@ -1,4 +1,4 @@
-/** Shapes of trees: large directories, deep paths, many files, many layers. */
+/** Tree shapes: large directories, deep paths, many files, many layers. */
 
 import * as fs from 'node:fs'
 import * as sys from '../measure/calls.js'
@@ -22,7 +22,10 @@ const CROWD: Lowers = {
   },
 }
 
-/** Lists the directory of a run to its end; `more` of the names are not the lower layer's. */
+/**
+ * Lists the directory of a run completely. `more` is the number of names that are not in the lower
+ * layer.
+ */
 const list =
   (more: number): Step['prepare'] =>
   ({ root, scale }, run) => {
@@ -35,7 +38,10 @@ const list =
     }
   }
 
-/** With one name more the directory is merged of two layers, and no earlier listing is valid. */
+/**
+ * One additional name makes the directory a merge of two layers, and invalidates all earlier
+ * listings.
+ */
 const addName = each(
   ({ root }, run) => [`${root}/directory${run}/new`],
   file => sys.close(sys.open(file, sys.O.WRONLY | sys.O.CREAT)),
@@ -62,7 +68,7 @@ const DEEP: Lowers = {
   },
 }
 
-/** Walks over what is below a directory, and finds so many names. */
+/** Walks over everything below a directory and checks the number of names. */
 const walkAll =
   (top: string, expectedAt: (scale: number) => number): Step['prepare'] =>
   ({ root, scale }) => {
@@ -88,7 +94,7 @@ const MANY_FILES: Lowers = {
 
 const DIRECTORIES = 10
 
-/** Layers that have the same 10 directories, and 1,000 files spread over all of them. */
+/** Layers with the same 10 directories, and 1,000 files spread over all layers. */
 const layersOf = (count: number): Lowers => ({
   name: `layers-${count}`,
   count,

@@ -1,51 +1,49 @@
 /**
- * What a work is: layers, and steps that run one after the other in mounts of them.
+ * A workload: layers, and steps that run one after the other in mounts of them.
  *
- * Works run in the client process (measure/client.ts), which finds them by their names; the process
- * that mounts only reads their descriptions.
+ * Workloads run in the client process (measure/client.ts), which finds them by their names. The
+ * mounting process only reads their descriptions.
  */
 
-/** Where a client works. */
+/** The paths of a client. */
 export interface Place {
-  /** The mountpoint, the first one where there are several. */
+  /** The first mountpoint. */
   root: string
-  /** All of them. */
+  /** All mountpoints. */
   roots: readonly string[]
-  /** The (first) lower layer itself, for preparations that must not touch the mount. */
+  /** The first lower layer itself, for preparations that must not touch the mount. */
   lower: string
-  /** An empty directory beside the layers, on the same kind of file system. */
+  /** An empty directory next to the layers, on the same kind of file system. */
   scratch: string
-  /** What sizes and counts are multiplied with. */
+  /** The factor for sizes and counts. */
   scale: number
 }
 
 /**
- * How many operations a step has made; and its time, in milliseconds, where that is not all of it.
+ * The number of operations of a step, and its time in milliseconds if that differs from the time of
+ * the whole call.
  */
 export type Done = number | { operations: number; ms: number }
 
-/** The part of a step between the two looks at the clock. */
+/** The timed part of a step. */
 export type Timed = () => Done | Promise<Done>
 
 export interface Step {
   name: string
-  /**
-   * As it stands in the report; empty: it makes something ready for the next one, and is no row.
-   */
+  /** The title in the report; empty if the step only prepares the next one and has no row. */
   title: string
   /**
-   * Makes ready what is not to be timed: names, buffers. It is called before the mount is made, so
-   * it doesn't look into it.
-   * @param run how often the steps have run in this mount before; each run has files of its own to
-   *   work on
+   * Prepares everything that is not timed: names, buffers. It is called before the mount, so it
+   * must not look into it.
+   * @param run how often the steps have run in this mount before; each run has files of its own
    */
   prepare(place: Place, run: number): Timed | Promise<Timed>
 }
 
-/** Read-only layers; built once, since nobody may write to them. */
+/** Read-only layers. They are built once, because no workload writes to them. */
 export interface Lowers {
   name: string
-  /** How many layers; each is a directory that is named by its number, the top one 0. */
+  /** The number of layers. Each is a directory named by its number; the topmost one is 0. */
   count: number
   build(this: void, directory: string, scale: number): void
 }
@@ -55,32 +53,30 @@ export interface Work {
   lowers: Lowers
   steps: readonly Step[]
   /**
-   * How often the steps run in one mount (RUNS); the last run is the steady one. One: there is no
-   * steady one.
+   * How often the steps run in one mount (RUNS). The last run is the steady one; with a single run
+   * there is no steady one.
    */
   runs?: number
-  /** How many mounts there are at the same time (1), each with an upper layer of its own. */
+  /** The number of simultaneous mounts (1), each with an upper layer of its own. */
   mounts?: number
-  /** Mounting is a row, under this title. */
+  /** If set, mounting is a row with this title. */
   mountTitle?: string
-  /** Nothing is done for so long after mounting, which counts for processor time and memory. */
+  /** The idle time after mounting, included in CPU time and memory. */
   idleMs?: number
-  /** Each mount of tsoverlay asks for a process of its own. */
+  /** Each mount of tsoverlay gets a process of its own. */
   ownServer?: true
-  /**
-   * How many turns it has where others have ROUNDS (run/options.ts); as many, if nothing is said.
-   */
+  /** The number of turns in ROUNDS rounds (run/options.ts); by default one turn in each round. */
   turns?: number
-  /** Programs that it runs; on a machine without one of them it is left out. */
+  /** The programs that it runs. It is left out if one of them is missing. */
   programs?: readonly string[]
 }
 
-/** How often steps run in one mount, if a work says nothing else. */
+/** The default number of runs in one mount. */
 export const RUNS = 3
 
 export const runsOf = ({ runs = RUNS, steps }: Work): number => (steps.length === 0 ? 1 : runs)
 
-/** The name under which mounting stands beside the steps. */
+/** The step name of mounting. */
 export const MOUNT_STEP = 'mount'
 
 export const step = (name: string, title: string, prepare: Step['prepare']): Step => ({
@@ -89,7 +85,7 @@ export const step = (name: string, title: string, prepare: Step['prepare']): Ste
   prepare,
 })
 
-/** Everything of a work that is a row, in the order of the report, with titles. */
+/** All rows of a workload, in the order of the report, with titles. */
 export const titlesOf = ({ mountTitle, steps }: Work): [step: string, title: string][] => [
   ...(mountTitle === undefined ? [] : [[MOUNT_STEP, mountTitle] satisfies [string, string]]),
   ...steps
@@ -97,10 +93,10 @@ export const titlesOf = ({ mountTitle, steps }: Work): [step: string, title: str
     .map(({ name, title }) => [name, title] satisfies [string, string]),
 ]
 
-/** More mounts than these are only for their number, which scales. */
+/** Up to this number the count of mounts is part of the workload; a larger count is scaled. */
 const FEW_MOUNTS = 10
 
-/** How many mounts there are at this scale. */
+/** The number of mounts at this scale. */
 export const mountsAt = ({ mounts = 1 }: Work, scale: number): number =>
   Math.min(mounts, Math.max(FEW_MOUNTS, scaled(mounts, scale)))
 
@@ -108,7 +104,7 @@ export const mountsAt = ({ mounts = 1 }: Work, scale: number): number =>
 export const scaled = (count: number, scale: number): number =>
   Math.max(1, Math.round(count * scale))
 
-/** A step that runs over paths, made before the clock starts. */
+/** A step that runs over paths, which are created before the clock starts. */
 export const each =
   (
     pathsOf: (place: Place, run: number) => readonly string[],
@@ -122,7 +118,7 @@ export const each =
     }
   }
 
-/** Numbers that look random and are the same for every file system and round. */
+/** Pseudo-random numbers, the same for every file system and round. */
 export const randomNumbers = (count: number, below: number): number[] => {
   let state = 12345
   return Array.from({ length: count }, () => {

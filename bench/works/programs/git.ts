@@ -24,10 +24,10 @@ const git = (repository: string, ...args: string[]): string =>
     },
   })
 
-/** All of it long ago: what is as young as the index, git would read again each time. */
+/** All times are old: git reads a file again each time if it is as new as the index. */
 const LONG_AGO = new Date('2020-01-01')
 
-/** 5,000 committed files, of which one has changed since, and one that is not known. */
+/** 5,000 committed files, of which one has been changed, and one untracked file. */
 const REPOSITORY: Lowers = {
   name: 'repository',
   count: 1,

@@ -1,4 +1,4 @@
-/** What people wait for: programs at work on a union. */
+/** Programs that users wait for, on a union. */
 
 import type { Work } from '../work.js'
 import { gitStatus } from './git.js'

@@ -7,7 +7,7 @@ import { expect, run as runProgram } from './tools.js'
 const HEADERS = 40
 const units = (scale: number): number[] => [...Array(scaled(60, scale)).keys()]
 
-/** Where the objects of each run go. */
+/** The directory of the objects of each run. */
 const builds = Array.from({ length: RUNS }, (_, run) => `build${run}`)
 
 const MAKEFILE = `objects := $(patsubst src/%.c,$(build)/%.o,$(wildcard src/*.c))
@@ -17,7 +17,7 @@ $(build)/%.o: src/%.c
 	cc -Iempty -Iinclude -O0 -MMD -c -o $@ $<
 `
 
-/** 60 C files which all include 40 headers of their own. */
+/** 60 C files that each include 40 headers of their own. */
 const PROJECT: Lowers = {
   name: 'c-project',
   count: 1,
@@ -61,7 +61,7 @@ const compile: Step['prepare'] = ({ root, scale }, run) => {
   }
 }
 
-/** Everything is there: make only looks at times. */
+/** Everything is up to date, so make only compares times. */
 const again: Step['prepare'] = ({ root, scale }, run) => {
   return () => {
     expect(make(`${root}/project`, run), '')

@@ -11,7 +11,7 @@ const packages = (scale: number): string[] =>
 
 const npm = (cache: string, cwd: string, ...args: string[]): void => {
   const quiet = ['--no-audit', '--no-fund', '--no-update-notifier', '--logs-max=0']
-  // No user's settings: a file that does not exist is one without any.
+  // The file does not exist, so no user settings are used.
   const own = ['--offline', `--cache=${cache}`, `--userconfig=${cache}/none`]
   run(['npm', ...args, ...own, ...quiet, '--loglevel=error'], { cwd })
 }
@@ -34,8 +34,8 @@ const integrityOf = (archive: string): string =>
   `sha512-${createHash('sha512').update(fs.readFileSync(archive)).digest('base64')}`
 
 /**
- * A project with a lock file, and the cache, which holds what the lock file names by its digest:
- * that is where npm looks first, so nobody is asked for the address beside it.
+ * A project with a lock file, and a cache with the archives under the digests of the lock file. npm
+ * looks there first, so it makes no request to the registry's address.
  */
 const PROJECT: Lowers = {
   name: 'npm-project',

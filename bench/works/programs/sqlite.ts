@@ -1,4 +1,4 @@
-/** sqlite: small writes and syncs in two or three files that belong together. */
+/** sqlite: small writes and syncs in two or three files of one database. */
 
 import { scaled, step, type Step, type Work } from '../work.js'
 import { EMPTY } from '../layers.js'

@@ -1,5 +1,6 @@
 /**
- * Starting node and python: hundreds of modules, looked for in a chain of places, opened and read.
+ * Starting node and python: hundreds of modules are searched for in several directories, opened and
+ * read.
  */
 
 import * as fs from 'node:fs'
@@ -27,14 +28,14 @@ const NODE: Lowers = {
         `exports.one = 1\n${Array.from({ length: BODY }, (_, line) => `exports.f${line} = x => x + ${line}\n`).join('')}`,
       )
     }
-    // Node looks for it in all directories above as well, which are not the benchmark's.
+    // Node also looks for it in all parent directories, which are outside of the benchmark.
     fs.writeFileSync(`${top}/package.json`, '{"type":"commonjs"}\n')
     const imports = packages(scale).map(n => `sum += require('package${n}').one\n`)
     fs.writeFileSync(`${top}/main.js`, `let sum = 0\n${imports.join('')}console.log(sum)\n`)
   },
 }
 
-/** As packages are installed: with their compiled form beside them. */
+/** As installed packages: with their compiled form next to the source. */
 const PYTHON: Lowers = {
   name: 'python-packages',
   count: 1,
@@ -66,7 +67,7 @@ const start =
     }
   }
 
-/** The interpreter itself: `python3` may be a script that looks for one. */
+/** The interpreter itself, because `python3` may be a wrapper script. */
 const python = (): string => run(['python3', '-c', 'import sys; print(sys.executable)']).trim()
 
 const startNode = start(() => process.execPath, 'main.js')

@@ -1,25 +1,25 @@
 /**
- * Runs the programs that works consist of. Their start is part of the time, the same for all file
+ * Runs the programs of workloads. The time includes their start, which is the same for all file
  * systems.
  */
 
 import { spawnSync } from 'node:child_process'
 import { plainEnvironment } from '../../run/environment.js'
 
-/** A program that hangs must end before its client is given up, or it would keep the mount busy. */
+/**
+ * A hanging program must end before its client is given up; otherwise it would keep the mount busy.
+ */
 const PATIENCE_MS = 170_000
 const OUTPUT = 64 << 20
 
 export interface Surroundings {
   cwd?: string
   env?: NodeJS.ProcessEnv
-  /** What the program reads. */
+  /** The program's standard input. */
   input?: string
 }
 
-/**
- * The environment without the settings of whoever started the benchmark: `npm run` exports its own.
- */
+/** The environment without the settings of the benchmark's caller: `npm run` exports its own. */
 const environment = (more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => ({
   ...Object.fromEntries(
     Object.entries(plainEnvironment()).filter(([name]) => !/^(npm_|GIT_|PYTHON)/i.test(name)),
@@ -29,7 +29,8 @@ const environment = (more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => ({
 })
 
 /**
- * Runs a program and returns what it has written.
+ * Runs a program.
+ * @returns its output
  * @throws {Error} it has failed
  */
 export const run = (
@@ -50,7 +51,7 @@ export const run = (
   throw new Error(`${program}: ${error?.message ?? (said === '' ? `${signal ?? status}` : said)}`)
 }
 
-/** Throws unless a program has written what it should have. */
+/** Throws if a program's output is not the expected one. */
 export const expect = (said: string, expected: string | number): void => {
   if (said.trim() !== String(expected))
     throw new Error(`expected ${expected}, and not: ${said.trim().slice(0, 200)}`)
