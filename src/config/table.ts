@@ -372,7 +372,7 @@ export const table = [
         default: 'auto',
         key: 'io',
         help: 'auto, passthrough, cached: the data mode (auto)',
-        text: 'The data mode: see README.md, "Data modes".',
+        text: 'The data mode: see docs/DATA-MODES.md.',
       },
       {
         fate: 'set',
@@ -381,7 +381,7 @@ export const table = [
         default: 'off',
         key: 'noOpen',
         help: 'open and close files without a request, in io=cached',
-        text: 'In `io=cached`, no message to open or close a file. Some errors are then reported later: see SEMANTICS.md.',
+        text: 'In `io=cached`, no message to open or close a file. Some errors are then reported later: see docs/IO-MODES.md.',
       },
       {
         fate: 'set',
