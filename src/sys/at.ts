@@ -1,11 +1,11 @@
 /**
- * File names: the *at family. An object is addressed by an open directory and one name in it (or by
- * a descriptor), never by a path, and a symlink at that name is never followed: nothing that
- * someone else renames meanwhile can lead a call elsewhere. The two exceptions are for paths which
- * the administrator gave: `openPath` and `statPath`.
+ * File names: the *at family of system calls. An object is addressed by an open directory and one
+ * name in it, or by a descriptor, never by a path. A symlink at that name is never followed. So a
+ * concurrent rename cannot lead a call elsewhere. The exceptions are `openPath` and `statPath`, for
+ * paths that the administrator gave.
  *
- * Every function mirrors the system call it is named after and gives its result or -errno
- * (`Result`); EINTR is retried. A name that does not fit in a path gives -ENAMETOOLONG.
+ * Every function mirrors the system call of its name and returns the result or -errno (`Result`).
+ * EINTR is retried. A name that is longer than a path may be gives -ENAMETOOLONG.
  */
 
 import {
@@ -48,16 +48,13 @@ export { fchmod, fchmodat, fchown, fchownat, futimens, utimensat } from './setat
 export { StatFs, statfs } from './statfs.js'
 export type { ByteString, Ino, Result } from './types.js'
 
-/** A path that leads to what descriptor `fd` refers to. */
+/** A path that leads to the object of descriptor `fd`. */
 export const fdPath = (fd: number): string => `/proc/self/fd/${fd}`
 
-/** Of so many bytes the kernel tells a path at most. */
+/** The maximum length in bytes of a path that the kernel returns. */
 const PATH_MAX = 4096
 
-/**
- * The path of what a descriptor refers to, which may lead elsewhere by now; '' where it can't be
- * told.
- */
+/** The path of a descriptor's object, or '' if it is not known. A rename may have made it stale. */
 export const pathOf = (fd: number): ByteString => {
   const text = Buffer.allocUnsafeSlow(PATH_MAX)
   return text.latin1Slice(0, Math.max(0, readText(AT_FDCWD, fdPath(fd), text)))
@@ -66,7 +63,7 @@ export const pathOf = (fd: number): ByteString => {
 /** The bytes of a string in UTF-8, as this directory passes names. */
 export const toByteString = (s: string): ByteString => Buffer.from(s, 'utf8').latin1Slice()
 
-/** Flags of what makes a new file. */
+/** Flags with which openat(2) creates a file. */
 const MAKES = O_CREAT | (O_TMPFILE & ~O_DIRECTORY)
 
 const open = (dirfd: number, name: ByteString, flags: number, mode: number): Result => {
@@ -91,23 +88,20 @@ export const openat = (dirfd: number, name: ByteString, flags: number, mode = 0)
 }
 
 /**
- * open(2) of a path which the administrator gave, in UTF-8: symlinks are followed. O_CLOEXEC is
+ * open(2) of a path that the administrator gave, in UTF-8. Symlinks are followed. O_CLOEXEC is
  * added.
  */
 export const openPath = (path: string, flags: number, mode = 0): Result =>
   open(AT_FDCWD, toByteString(path), flags | O_CLOEXEC, mode)
 
-/**
- * readlink(2) of a descriptor's link in /proc: where its object lies, as text. Nothing is opened by
- * it.
- */
+/** readlink(2) of a descriptor's link in /proc: the object's path. It opens nothing. */
 export const readFdPath = (fd: number, buf: Buffer): Result => readlinkat(AT_FDCWD, fdPath(fd), buf)
 
 /**
- * openat2(2) with O_CLOEXEC added. How symlinks are treated is up to `flags` and `resolve`
- * (RESOLVE_*); unlike `openat` it refuses unknown flags and, without O_CREAT or O_TMPFILE, a mode
- * other than 0. -EAGAIN: `..` under RESOLVE_BENEATH or RESOLVE_IN_ROOT, while something was mounted
- * or renamed: to be asked again.
+ * openat2(2) with O_CLOEXEC added. `flags` and `resolve` (RESOLVE_*) determine the treatment of
+ * symlinks. Unlike `openat`, it refuses unknown flags, and a mode other than 0 without O_CREAT or
+ * O_TMPFILE. -EAGAIN: the path has `..` under RESOLVE_BENEATH or RESOLVE_IN_ROOT, and a mount or
+ * rename happened meanwhile; the caller must try again.
  */
 export const openat2 = (
   dirfd: number,
@@ -149,7 +143,10 @@ const statx = (dirfd: number, name: number, flags: number, st: Stat): Result => 
   return r
 }
 
-/** statx(2) of a name, of a symlink itself; no automount is triggered. Basic fields and btime. */
+/**
+ * statx(2) of a name; of a symlink, not its target. It triggers no automount. It requests the basic
+ * fields and btime.
+ */
 export const statxat = (dirfd: number, name: ByteString, st: Stat): Result => {
   const slow = slowFile(dirfd)
   return slow === undefined ? statName(dirfd, name, st) : statSlow(slow, dirfd, name, st)
@@ -158,7 +155,7 @@ export const statxat = (dirfd: number, name: ByteString, st: Stat): Result => {
 const statName = (dirfd: number, name: ByteString, st: Stat): Result =>
   putA(name) ? statx(dirfd, nameA, NOFOLLOW, st) : -E.ENAMETOOLONG
 
-/** @param name '' for what the descriptor refers to */
+/** @param name '' for the descriptor's object */
 const statSlow = (slow: SlowFile, fd: number, name: ByteString, st: Stat): Result => {
   const call = { op: 'statx', name, room: st.buffer.length } as const
   return slow.ask(call, st.buffer, () =>
@@ -166,13 +163,13 @@ const statSlow = (slow: SlowFile, fd: number, name: ByteString, st: Stat): Resul
   )
 }
 
-/** statx(2) of a descriptor, which may be O_PATH. */
+/** statx(2) of a descriptor, possibly O_PATH. */
 export const fstatx = (fd: number, st: Stat): Result => {
   const slow = slowFile(fd)
   return slow === undefined ? statx(fd, emptyName, AT_EMPTY_PATH, st) : statSlow(slow, fd, '', st)
 }
 
-/** statx(2) of a path which the administrator gave, in UTF-8: symlinks are followed. */
+/** statx(2) of a path that the administrator gave, in UTF-8. Symlinks are followed. */
 export const statPath = (path: string, st: Stat): Result =>
   putA(toByteString(path)) ? statx(AT_FDCWD, nameA, 0, st) : -E.ENAMETOOLONG
 
@@ -186,9 +183,9 @@ export const mkdirat = (dirfd: number, name: ByteString, mode: number): Result =
 }
 
 /**
- * mknodat(2): a file, fifo, socket or device by the S_IFMT bits of `mode`, whose permission bits
- * are subject to the umask. -EINVAL for a device number beyond the kernel's 12 and 20 bits. A
- * whiteout (S_IFCHR, 0, 0) needs no privilege since Linux 5.8.
+ * mknodat(2): creates a file, fifo, socket or device according to the S_IFMT bits of `mode`. The
+ * permission bits are subject to the umask. -EINVAL: the device number exceeds the kernel's 12 and
+ * 20 bits. A whiteout (S_IFCHR, 0, 0) needs no privilege since Linux 5.8.
  */
 export const mknodat = (
   dirfd: number,
@@ -207,7 +204,7 @@ export const mknodat = (
   return changed(r)
 }
 
-/** symlinkat(2): a symlink `name` with the text `target`. */
+/** symlinkat(2): creates a symlink `name` to `target`. */
 export const symlinkat = (target: ByteString, dirfd: number, name: ByteString): Result => {
   if (!putA(name) || !putB(target)) return -E.ENAMETOOLONG
   let r
@@ -216,7 +213,7 @@ export const symlinkat = (target: ByteString, dirfd: number, name: ByteString): 
   return changed(r)
 }
 
-/** linkat(2) of a name, of a symlink itself. */
+/** linkat(2) of a name; of a symlink, not its target. */
 export const linkat = (
   olddirfd: number,
   oldname: ByteString,
@@ -231,8 +228,9 @@ export const linkat = (
 }
 
 /**
- * linkat(2) of what a descriptor refers to (O_PATH and O_TMPFILE will do). AT_EMPTY_PATH, which
- * needs CAP_DAC_READ_SEARCH and gives ENOENT without it; then through /proc/self/fd.
+ * linkat(2) of a descriptor's object; O_PATH and O_TMPFILE are possible. It tries AT_EMPTY_PATH
+ * first, which needs CAP_DAC_READ_SEARCH and fails with ENOENT without it. Then it links through
+ * /proc/self/fd.
  */
 export const linkFd = (fd: number, newdirfd: number, newname: ByteString): Result => {
   if (!putB(newname)) return -E.ENAMETOOLONG
@@ -254,14 +252,14 @@ const unlink = (dirfd: number, name: ByteString, flags: number): Result => {
   return changed(r)
 }
 
-/** unlinkat(2) of anything but a directory. */
+/** unlinkat(2) of any object except a directory. */
 export const unlinkat = (dirfd: number, name: ByteString): Result => unlink(dirfd, name, 0)
 
 /** unlinkat(2) of an empty directory. */
 export const rmdirat = (dirfd: number, name: ByteString): Result =>
   unlink(dirfd, name, AT_REMOVEDIR)
 
-/** renameat2(2) with RENAME_* flags; -EINVAL where the file system does not know a flag. */
+/** renameat2(2) with RENAME_* flags. -EINVAL: the filesystem does not support a flag. */
 export const renameat2 = (
   olddirfd: number,
   oldname: ByteString,
@@ -277,9 +275,9 @@ export const renameat2 = (
 }
 
 /**
- * readlinkat(2): the length of a symlink's text, written to `buf` without NUL. A result equal to
- * `buf.length` may be a cut text. With the name '' it reads the symlink a descriptor (O_PATH and
- * O_NOFOLLOW) refers to. -EINVAL: not a symlink (-ENOENT with the name '').
+ * readlinkat(2): writes a symlink's target to `buf` without NUL and returns its length. If the
+ * result equals `buf.length`, the target may be truncated. With the name '' it reads the symlink of
+ * a descriptor (O_PATH and O_NOFOLLOW). -EINVAL: not a symlink (-ENOENT with the name '').
  */
 export const readlinkat = (dirfd: number, name: ByteString, buf: Uint8Array): Result => {
   const slow = slowFile(dirfd)

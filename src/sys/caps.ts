@@ -1,7 +1,7 @@
 /**
  * The calling thread's effective capabilities, capabilities(7). Linux keeps credentials per thread,
- * and capset(2) with pid 0 is about the calling thread only: a worker thread may drop what its work
- * must not have while the others keep it. Re-exported by proc.ts.
+ * and capset(2) with pid 0 changes only the calling thread. So a worker thread may drop
+ * capabilities that other threads keep. Re-exported by proc.ts.
  */
 
 import {
@@ -29,10 +29,10 @@ const header = rawAddress(memory)
 const data = header + 8
 const EFFECTIVE = 2
 const PERMITTED = 3
-/** From a word for capabilities 0..31 to the one for 32..63. */
+/** Distance between the word for capabilities 0..31 and the word for 32..63. */
 const NEXT_WORD = 3
 
-/** Once loaded, the block is what this thread's capabilities are meant to be. */
+/** Once loaded, the block holds the intended capabilities of this thread. */
 let loaded = false
 
 const load = (): Result => {
@@ -53,7 +53,7 @@ const bitOf = (cap: number): number => 1 << (cap & 31)
 export const hasCap = (cap: number): boolean =>
   load() === 0 && (block[wordOf(cap)]! & bitOf(cap)) !== 0
 
-/** Whether the thread has any capability that it may put into its effective set. */
+/** Whether the thread has any permitted capability. */
 export const hasAnyCap = (): boolean =>
   load() === 0 && (block[PERMITTED]! !== 0 || block[PERMITTED + NEXT_WORD]! !== 0)
 
@@ -62,7 +62,7 @@ const change = (cap: number, on: boolean): Result => {
   const r = load()
   if (r < 0) return r
   const i = wordOf(cap)
-  // For numbers it does not know the kernel would say yes and do nothing.
+  // For unknown capability numbers capset(2) succeeds without effect.
   if (on && !(block[i + PERMITTED - EFFECTIVE]! & bitOf(cap))) return -E.EPERM
   const before = block[i]!
   block[i] = on ? before | bitOf(cap) : before & ~bitOf(cap)
@@ -71,13 +71,16 @@ const change = (cap: number, on: boolean): Result => {
   return result
 }
 
-/** Takes a capability out of the effective set. 0 or -errno. */
+/** Removes a capability from the effective set. Returns 0 or -errno. */
 export const dropEffective = (cap: number): Result => change(cap, false)
 
-/** Puts a permitted capability into the effective set. -EPERM: not permitted. */
+/** Adds a permitted capability to the effective set. -EPERM: it is not permitted. */
 export const raiseCap = (cap: number): Result => change(cap, true)
 
-/** CAP_FS_SET of linux/capability.h: what the kernel drops and raises when the fsuid changes. */
+/**
+ * CAP_FS_SET of linux/capability.h: the capabilities that the kernel drops and raises when the
+ * fsuid changes.
+ */
 const FS_SET = [
   CAP_CHOWN,
   CAP_DAC_OVERRIDE,
@@ -92,10 +95,10 @@ const FS_LOW = FS_SET.filter(n => n < 32).reduce((set, n) => set | bitOf(n), 0)
 const FS_HIGH = FS_SET.filter(n => n >= 32).reduce((set, n) => set | bitOf(n), 0)
 
 /**
- * To be called when the fsuid went from 0 to another (`root` false) or back (true): the kernel has
- * dropped FS_SET from the effective set, or raised all of it that is permitted
- * (security/commoncap.c:cap_task_fix_setuid). Undoes that, with a capset(2) only where it made a
- * difference. 0 or -errno.
+ * Call this after the fsuid changed from 0 to another (`root` false) or back (true). The kernel has
+ * then removed FS_SET from the effective set, or raised all permitted capabilities of it
+ * (security/commoncap.c:cap_task_fix_setuid). Restores the previous set, with a capset(2) only if
+ * the set differs. Returns 0 or -errno.
  */
 export const restoreFsCaps = (root: boolean): Result => {
   const r = load()
@@ -107,5 +110,8 @@ export const restoreFsCaps = (root: boolean): Result => {
   return low === nowLow && high === nowHigh ? 0 : store()
 }
 
-/** Reads the capabilities if that has not been done: before the fsuid changes, and they with it. */
+/**
+ * Reads the capabilities unless they are known. Call it before the fsuid changes, which changes
+ * them.
+ */
 export const loadCaps = load

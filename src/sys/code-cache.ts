@@ -1,7 +1,7 @@
 /**
- * Files of the build are run with the code that the engine has compiled of them before: to compile
- * them takes a large part of the time in which a mount is made. The code lies with the package, and
- * is believed as far as that: it counts where the package's owner alone can have written it.
+ * Runs files of the build with code that the engine has compiled in an earlier process. Compilation
+ * takes a large part of a mount's time. The cache is in the package's directory. An entry is
+ * trusted only if no user other than the package's owner can have written it.
  */
 
 import {
@@ -19,28 +19,31 @@ import { basename, dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { Script } from 'node:vm'
 
-/** What can be kept of a file that was run. Can be sent to another thread. */
+/** Code that can be stored for a file that was run. Structured clone can copy it. */
 export interface Compiled {
-  /** Where it is kept. */
+  /** The path of the cache entry. */
   path: string
   code: Uint8Array
 }
 
 export interface Ran<Exports> {
   exports: Exports
-  /** It was run with code that was kept. */
+  /** The file was run with code from the cache. */
   wasKept: boolean
-  /** What was compiled up to now. Undefined: some is kept already, or none may be. */
+  /**
+   * Returns the code that was compiled so far. Undefined if the cache has an entry already, or if
+   * this process may not write one.
+   */
   compiled?: () => Compiled
 }
 
 const DIRECTORY = fileURLToPath(new URL('../code-cache', import.meta.url))
 
-/** Whether the package's owner alone can write there. */
+/** Whether only the package's owner can write to it. */
 const isOwners = ({ uid, mode }: { uid: number; mode: number }, owner: number): boolean =>
   uid === owner && (mode & 0o022) === 0
 
-/** Undefined: there is none. Empty: there is one that does not count. */
+/** The cached code. Undefined: there is no entry. Empty: the entry is not trusted. */
 const readCode = (path: string, owner: number): Buffer | undefined => {
   let fd
   try {
@@ -57,9 +60,9 @@ const readCode = (path: string, owner: number): Buffer | undefined => {
   }
 }
 
-/** Runs a CommonJS file of the build, of which it knows the build's hash (scripts/build.mjs). */
+/** Runs a CommonJS file of the build. It contains the build's hash (scripts/build.mjs). */
 export const run = <Exports>(file: string, directory = DIRECTORY): Ran<Exports> => {
-  const source = readFileSync(file, 'latin1') // outside comments the build writes ASCII alone
+  const source = readFileSync(file, 'latin1') // the build writes only ASCII outside comments
   const build = /^const buildHash = "(\w+)"$/m.exec(source.slice(0, 200))?.[1]
   const { uid } = statSync(file)
   const path = `${directory}/${basename(file)}-${build}-${process.version}-${process.arch}`
@@ -79,7 +82,7 @@ export const run = <Exports>(file: string, directory = DIRECTORY): Ran<Exports> 
   }
 }
 
-/** Whatever is in the way, it is only not kept. */
+/** Stores code in the cache. Any error means only that the code is not stored. */
 export const keep = async ({ path, code }: Compiled): Promise<void> => {
   const fresh = `${path}.${process.pid}`
   try {
@@ -87,8 +90,8 @@ export const keep = async ({ path, code }: Compiled): Promise<void> => {
     const file = await open(fresh, 'wx', 0o644)
     try {
       await file.writeFile(code)
-      await file.chmod(0o644) // whatever umask(2) says
-      await file.datasync() // the engine does not see damage
+      await file.chmod(0o644) // independent of umask(2)
+      await file.datasync() // the engine does not detect damaged code
     } finally {
       await file.close()
     }

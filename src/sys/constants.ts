@@ -1,7 +1,7 @@
 /**
  * Constants of the kernel's user interface (uapi headers), as named exports, for the architecture
- * that runs. Only a few O_* differ between x64 and arm64; other architectures are refused by
- * libc.ts. A leaf module: no imports, no FFI.
+ * in use. Only a few O_* differ between x64 and arm64; libc.ts refuses other architectures. This
+ * module imports nothing and uses no FFI.
  */
 
 const arm64 = process.arch === 'arm64'
@@ -20,9 +20,7 @@ export const O_NONBLOCK = 0o4000
 export const O_DSYNC = 0o10000
 export const O_ASYNC = 0o20000
 export const O_DIRECT = arm64 ? 0o200000 : 0o40000
-/**
- * Never needed in a call of this directory; the kernel may report it in the flags of a FUSE open.
- */
+/** Not used in calls; the kernel may report it in the flags of a FUSE open. */
 export const O_LARGEFILE = arm64 ? 0o400000 : 0o100000
 export const O_DIRECTORY = arm64 ? 0o40000 : 0o200000
 export const O_NOFOLLOW = arm64 ? 0o100000 : 0o400000

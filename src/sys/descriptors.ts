@@ -1,5 +1,5 @@
 /**
- * What other processes have open, as far as /proc lets this one look. Layers are never reached this
+ * Open descriptors of other processes, as far as /proc shows them. Layers are never reached this
  * way.
  */
 
@@ -20,12 +20,12 @@ import { O_CLOEXEC, O_PATH } from './constants.js'
 import { close } from './io.js'
 import { namedDescriptor } from './pidfd.js'
 
-/** By which another process opens what is open there. */
+/** The path by which another process can open a descriptor of process `pid`. */
 export const pathOf = (pid: number, fd: string | number): string => `/proc/${pid}/fd/${fd}`
 
 /**
- * The numbers of a process' descriptors, and what they lead to; none where it is gone, or somebody
- * else's.
+ * A process's descriptors and their targets. Empty if the process has ended, or belongs to another
+ * user.
  */
 export const descriptorsOf = (pid: number): [fd: string, target: string][] => {
   let fds: string[]
@@ -45,13 +45,16 @@ export const descriptorsOf = (pid: number): [fd: string, target: string][] => {
   return found
 }
 
-/** Of what is read there, in bytes: another user's process can have a file of any size. */
+/**
+ * Maximum size in bytes of a file that is read: another user's process can offer a file of any
+ * size.
+ */
 const MOST_TEXT = 16 * 1024 * 1024
 
 /**
- * The text of a file in memory (memfd_create(2)) that is open there. Undefined: it is closed by
- * now, or something else. A file of any file system can have such a name, and to ask one in
- * userspace even for a size may take for ever; so the mount is asked for first.
+ * The text of another process's in-memory file (memfd_create(2)). Undefined: it is closed, or is
+ * not such a file. A file of any filesystem can have a name like that, and a userspace filesystem
+ * may block even a query of the size forever. So the mount is checked first.
  */
 export const readDescriptor = (pid: number, fd: string): string | undefined => {
   let seen = -1
@@ -60,7 +63,7 @@ export const readDescriptor = (pid: number, fd: string): string | undefined => {
     seen = openSync(pathOf(pid, fd), O_PATH | O_CLOEXEC)
     if (mountOf(seen) !== mountOfMemory()) return undefined
     file = openSync(`/proc/self/fd/${seen}`, constants.O_RDONLY | O_CLOEXEC)
-    // Not what is there by the time that it is read: it can grow.
+    // The size is limited first, because the file can grow before the read.
     const { size } = fstatSync(file)
     if (size > MOST_TEXT) return undefined
     const text = Buffer.alloc(size)
@@ -72,35 +75,33 @@ export const readDescriptor = (pid: number, fd: string): string | undefined => {
   }
 }
 
-/**
- * The mount that a descriptor of this process was reached through; its file system is not asked.
- */
+/** The mount id of a descriptor of this process. The query does not reach the filesystem. */
 const mountOf = (fd: number): string | undefined =>
   /^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1]
 
 let memory: string | undefined
 
-/** The one mount of all files in memory. */
+/** The mount that all in-memory files share. */
 const mountOfMemory = (): string | undefined => {
   if (memory !== undefined) return memory
   const fd = namedDescriptor('tsoverlay-mount')
   if (fd < 0) return undefined
   memory = mountOf(fd)
-  close(fd) // Node warns of what it closes and has not opened
+  close(fd) // Node warns if it closes a descriptor that it has not opened
   return memory
 }
 
 /**
- * Writes a line into a pipe that is open there. False: it is no pipe, or not that of the process'
- * own user, or full. Another user's process may have open what root alone may write to, so nothing
- * else is opened for that.
+ * Writes a line into a pipe of another process. False: the descriptor is not a pipe, or is not
+ * owned by the process's user, or the pipe is full. The checks are necessary because another user's
+ * process may have a file open that only root may write to.
  */
 export const tellPipe = (pid: number, fd: number, line: string): boolean => {
   let seen = -1
   let into = -1
   try {
     seen = openSync(pathOf(pid, String(fd)), O_PATH | O_CLOEXEC)
-    // Of no file system: nobody else's answers when it is looked at.
+    // A pipe belongs to no mounted filesystem, so fstat(2) on it cannot block.
     if (!readlinkSync(`/proc/self/fd/${seen}`).startsWith('pipe:[')) return false
     const stat = fstatSync(seen)
     if (!stat.isFIFO() || stat.uid !== statSync(`/proc/${pid}`).uid) return false
@@ -115,9 +116,9 @@ export const tellPipe = (pid: number, fd: number, line: string): boolean => {
 }
 
 /**
- * Whether a process has something open, by the name that /proc/PID/fd tells. Undefined: it may not
- * be looked into, or is gone. Another process of the same user may have its numbers listed, and not
- * what they lead to.
+ * Whether a process has an object open, given by its name in /proc/PID/fd. Undefined: access is
+ * denied, or the process has ended. Of another process of the same user, the numbers may be
+ * readable but not the targets.
  */
 export const hasOpen = (pid: number, target: string): boolean | undefined => {
   try {
@@ -127,7 +128,7 @@ export const hasOpen = (pid: number, target: string): boolean | undefined => {
   }
 }
 
-/** Undefined: it is closed by now. */
+/** Undefined: it was closed meanwhile. */
 const targetOf = (pid: number, fd: string): string | undefined => {
   try {
     return readlinkSync(pathOf(pid, fd))

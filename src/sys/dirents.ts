@@ -1,4 +1,4 @@
-/** Reading directories: getdents64(2) and an iterator over what it wrote. */
+/** Reads directories: getdents64(2) and an iterator over its result. */
 
 import { E } from './errno.js'
 import { fail, NR, syscall3 } from './libc.js'
@@ -9,7 +9,7 @@ import type { ByteString, Ino, Result } from './types.js'
 
 /**
  * getdents64(2): fills `buf` with struct linux_dirent64 records from the descriptor's position on.
- * The number of bytes written; 0 at the end; -EINVAL where not even one record fits.
+ * Returns the number of bytes; 0 at the end; -EINVAL if `buf` is too small for a record.
  */
 export const getdents64 = (fd: number, buf: Uint8Array): Result => {
   const slow = slowFile(fd)
@@ -33,7 +33,7 @@ const TYPE = 18
 const NAME = 19
 
 /**
- * Walks the records of a getdents64 buffer. One object may be used for many buffers' worth:
+ * Iterates over the records of a getdents64 buffer. An object can be reused for many buffers:
  *
  *     const d = new Dirents(Buffer.allocUnsafeSlow(32768))
  *     while ((n = d.fill(fd)) > 0) while (d.next()) use(d.name, d.type)
@@ -41,25 +41,25 @@ const NAME = 19
 export class Dirents {
   readonly buffer: Buffer
   #end: number
-  /** The current record, and where the next one starts. */
+  /** Offsets of the current record and of the next one. */
   #at = 0
   #next = 0
   #name: ByteString | undefined
 
-  /** `length`: how many bytes of the buffer are already filled. */
+  /** @param length the number of bytes in the buffer that are filled already */
   constructor(buffer: Buffer, length = 0) {
     this.buffer = buffer
     this.#end = length
   }
 
-  /** Reads the next records of `fd` into the buffer; the result of `getdents64`. */
+  /** Reads the next records of `fd` into the buffer. Returns the result of `getdents64`. */
   fill(fd: number): Result {
     const n = getdents64(fd, this.buffer)
     this.reset(n > 0 ? n : 0)
     return n
   }
 
-  /** Starts over, with the first `length` bytes of the buffer filled. */
+  /** Restarts with the first `length` bytes of the buffer. */
   reset(length: number): void {
     this.#end = length
     this.#at = 0
@@ -67,9 +67,7 @@ export class Dirents {
     this.#name = undefined
   }
 
-  /**
-   * Goes to the next record; false when there is none left. The getters below are valid after true.
-   */
+  /** Moves to the next record; false at the end. The getters below are valid after true. */
   next(): boolean {
     const at = this.#next
     if (at >= this.#end) return false
@@ -79,12 +77,12 @@ export class Dirents {
     return true
   }
 
-  /** Also "." and "..". */
+  /** Includes "." and "..". */
   get name(): ByteString {
     return (this.#name ??= this.buffer.latin1Slice(this.#at + NAME, this.#nameEnd()))
   }
 
-  /** "." or "..", told without making the name. */
+  /** Whether the name is "." or "..". It does not create the name's string. */
   get isDots(): boolean {
     const { buffer } = this
     const at = this.#at + NAME
@@ -96,19 +94,19 @@ export class Dirents {
     return this.#long(0)
   }
 
-  /** The cookie to go on after this entry, for `seekdir`. Opaque; ext4 uses all 63 bits. */
+  /** The cookie behind this entry, for `seekdir`. It is opaque; ext4 uses all 63 bits. */
   get off(): Ino {
     return this.#long(OFF)
   }
 
-  /** DT_*; DT_UNKNOWN where the file system does not say. */
+  /** DT_*; DT_UNKNOWN if the filesystem does not report it. */
   get type(): number {
     return this.buffer[this.#at + TYPE]!
   }
 
   /**
-   * The NUL after the name: in the record's last 8 bytes, the ones after it are padding of any
-   * value.
+   * The offset of the NUL behind the name. It is in the record's last 8 bytes; the bytes behind it
+   * are undefined padding.
    */
   #nameEnd(): number {
     const { buffer } = this

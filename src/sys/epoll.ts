@@ -1,4 +1,4 @@
-/** epoll(7): waiting for any of many descriptors, each with a number of the caller's own. */
+/** epoll(7): waits for any of many descriptors. The caller gives each a number. */
 
 import * as c from './libc.js'
 import { fail } from './libc.js'
@@ -14,10 +14,10 @@ const EPOLL_CTL_MOD = 3
 
 export const EPOLLIN = 0x1
 
-// struct epoll_event {u32 events; u64 data}, which is packed on x64 alone.
+// struct epoll_event {u32 events; u64 data}. It is packed only on x64.
 const WORDS = process.arch === 'x64' ? 3 : 4
 const DATA = process.arch === 'x64' ? 1 : 2
-/** Events that one call gives. */
+/** Maximum number of events that a call returns. */
 const MOST = 64
 
 export class Epoll {
@@ -25,15 +25,15 @@ export class Epoll {
   readonly #out = Buffer.allocUnsafeSlow(MOST * WORDS * 4)
   readonly #u32 = new Uint32Array(this.#out.buffer)
 
-  /** @throws {Error} no descriptor is left: `fd` is -errno */
+  /** Does not throw. If no descriptor is left, `fd` is -errno. */
   constructor() {
     const fd = c.epollCreate1(EPOLL_CLOEXEC)
     this.fd = fd < 0 ? fail() : fd
   }
 
   /**
-   * @param number what `number()` gives for it: a safe integer below 2^32; `events`: EPOLLIN, or 0
-   *   for errors alone
+   * @param number a safe integer below 2^32, which `number()` returns
+   * @param events EPOLLIN, or 0 for errors only
    */
   add(fd: number, number: number, events = EPOLLIN): Result {
     return this.#control(EPOLL_CTL_ADD, fd, number, events)
@@ -55,9 +55,10 @@ export class Epoll {
   }
 
   /**
-   * epoll_wait(2). A signal starts the wait anew.
+   * epoll_wait(2). A signal restarts the wait.
    * @param timeoutMs milliseconds, rounded up; -1: no limit
-   * @returns how many are ready, at most 64: `number(0)`, `number(1)`, ...; or -errno
+   * @returns how many descriptors are ready, at most 64, or -errno. Their numbers are `number(0)`,
+   *   `number(1)`, …
    */
   wait(timeoutMs: number): Result {
     let r
@@ -66,7 +67,7 @@ export class Epoll {
     return r
   }
 
-  /** Of the i-th that is ready. */
+  /** The number of the i-th ready descriptor. */
   number(i: number): number {
     return this.#u32[i * WORDS + DATA]!
   }

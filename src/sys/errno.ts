@@ -1,6 +1,7 @@
 /**
- * Error numbers of Linux on x86-64 and arm64 (asm-generic/errno-base.h, asm-generic/errno.h: the
- * two agree), their names and the C library's messages. A leaf module: no imports, no FFI.
+ * Error numbers of Linux on x86-64 and arm64 (asm-generic/errno-base.h and asm-generic/errno.h are
+ * the same for both), their names and the C library's messages. This module imports nothing and
+ * uses no FFI.
  *
  * The system calls of this directory return `-E.Exxx`; see libc.ts.
  */
@@ -278,7 +279,7 @@ const MESSAGES: Record<string, string> = {
   EHWPOISON: 'Memory page has hardware error',
 }
 
-/** Names by number: an array, since the numbers are dense. The aliases are not in it. */
+/** Names indexed by number, without the aliases. The numbers are dense. */
 const NAMES: string[] = []
 for (const [name, n] of Object.entries(E)) NAMES[n] ??= name
 
@@ -290,6 +291,8 @@ export const errnoMessage = (n: number): string => {
   return MESSAGES[errnoName(n)] ?? `Unknown error ${Math.abs(n)}`
 }
 
-/** Whether a result, -errno, says nothing of what can be done here, but that it can't be now. */
+/**
+ * Whether a -errno is a temporary failure, which says nothing about what the filesystem supports.
+ */
 export const isPassing = (result: number): boolean =>
   [E.EIO, E.ENOSPC, E.EDQUOT, E.ENOMEM, E.EMFILE, E.ENFILE].some(errno => errno === -result)

@@ -1,4 +1,4 @@
-/** Waiting: eventfd(2) and poll(2) on two descriptors. Re-exported by io.ts. */
+/** Waits for events: eventfd(2) and poll(2) on two descriptors. Re-exported by io.ts. */
 
 import { POLLERR, POLLHUP, POLLIN, POLLNVAL } from './constants.js'
 import { E } from './errno.js'
@@ -10,13 +10,19 @@ import type { Result } from './types.js'
 const EFD_CLOEXEC = 0o2000000
 const EFD_NONBLOCK = 0o4000
 
-/** eventfd(2): a new counter at 0, non-blocking, O_CLOEXEC. Readable while it is not 0. */
+/**
+ * eventfd(2): a new counter with value 0, non-blocking, O_CLOEXEC. It is readable while the value
+ * is not 0.
+ */
 export const eventfd = (): Result => {
   const r = c.eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
   return r < 0 ? fail() : r
 }
 
-/** Adds 1: wakes whoever polls the descriptor. From any thread. 0 or -errno. */
+/**
+ * Adds 1, which wakes a thread that polls the descriptor. Can be called from any thread. Returns 0
+ * or -errno.
+ */
 export const eventfdSignal = (fd: number): Result => {
   put64(0, 1)
   let r
@@ -26,7 +32,7 @@ export const eventfdSignal = (fd: number): Result => {
   return r === -E.EAGAIN || r >= 0 ? 0 : r
 }
 
-/** Sets it to 0. What it was (0 where nothing was signalled), or -errno. */
+/** Sets the counter to 0. Returns its previous value (0 if it was not signalled), or -errno. */
 export const eventfdDrain = (fd: number): Result => {
   let r
   do r = c.read(fd, words, 8)
@@ -38,9 +44,9 @@ export const eventfdDrain = (fd: number): Result => {
 const READY = POLLIN | POLLERR | POLLHUP | POLLNVAL
 
 /**
- * poll(2): waits until one of two descriptors can be read or is broken (error, hang-up, not open).
- * The result has bit 1 for `fdA` and bit 2 for `fdB`; 0 after `timeoutMs` milliseconds (-1: no
- * limit). A negative descriptor is ignored. A signal starts the wait anew.
+ * poll(2): waits until one of two descriptors is readable or broken (error, hang-up, not open). The
+ * result has bit 1 for `fdA` and bit 2 for `fdB`; 0 after `timeoutMs` milliseconds (-1: no limit).
+ * A negative descriptor is ignored. A signal restarts the wait.
  */
 export const poll2 = (fdA: number, fdB: number, timeoutMs: number): Result => {
   let r
@@ -56,7 +62,7 @@ export const poll2 = (fdA: number, fdB: number, timeoutMs: number): Result => {
   return ((u32[1]! >>> 16) & READY ? 1 : 0) | ((u32[3]! >>> 16) & READY ? 2 : 0)
 }
 
-/** poll(2): whether a descriptor is broken (error, hang-up, not open). Data does not count. */
+/** poll(2): whether a descriptor is broken (error, hang-up, not open). It ignores data. */
 export const isBroken = (fd: number): boolean => {
   i32[0] = fd
   i32[1] = 0
@@ -64,19 +70,19 @@ export const isBroken = (fd: number): boolean => {
 }
 
 /**
- * poll(2) on a thread of koffi's, for a program that has an event loop: waits until `brokenFd` is
- * broken (error, hang-up), which is bit 1 of the result, or `readableFd` can be read, which is bit
- * 2. Data on the former wakes nobody.
+ * poll(2) on a thread of koffi's, for a program with an event loop. Waits until `brokenFd` is
+ * broken (error, hang-up), bit 1 of the result, or `readableFd` is readable, bit 2. Data on
+ * `brokenFd` does not end the wait.
  */
 export const watch2 = (brokenFd: number, readableFd: number): Promise<Result> =>
   new Promise((resolve, reject) => {
-    // In a buffer of its own: a small array lies on the heap of the engine, which moves it.
+    // In a buffer of its own: the engine keeps a small array on its heap and moves it.
     const fds = new Int32Array(new ArrayBuffer(16))
     fds.set([brokenFd, 0, readableFd, POLLIN])
     const wait = (): void => {
       c.pollAsync.async(rawAddress(fds.buffer), 2, -1, (err, r) => {
         if (err) return reject(err)
-        // koffi hands the other thread's errno over for the length of this callback.
+        // koffi passes the other thread's errno on during this callback.
         const result = r < 0 ? fail() : 0
         if (result === -E.EINTR) return wait()
         if (result < 0) return resolve(result)

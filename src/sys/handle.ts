@@ -7,7 +7,7 @@ import { emptyName, nameA, putA, words } from './scratch.js'
 import { slowFile } from './slow.js'
 import type { ByteString, Result } from './types.js'
 
-/** MAX_HANDLE_SZ: the longest handle of any file system. */
+/** MAX_HANDLE_SZ: the maximum length of a handle on any filesystem. */
 export const MAX_HANDLE_SIZE = 128
 
 /** struct file_handle: u32 handle_bytes, s32 handle_type, then the handle. */
@@ -15,14 +15,14 @@ const HEADER = 8
 const struct = Buffer.allocUnsafeSlow(HEADER + MAX_HANDLE_SIZE).fill(0)
 const structAddress = rawAddress(struct)
 
-/** The type that belongs to the handle `nameToHandle` gave last. */
+/** The type of the handle that `nameToHandle` returned last. */
 export let lastHandleType = 0
 
 /**
- * name_to_handle_at(2), of the object itself where `name` is a symlink; '' is what `dirfd` refers
- * to. Writes the handle's bytes to `buf` and its type to `lastHandleType`. The handle's length.
- * -EOPNOTSUPP: the file system has no handles. -EOVERFLOW: `buf` is too short (128 is always
- * enough).
+ * name_to_handle_at(2); of a symlink, not its target. With the name '' it takes the object of
+ * `dirfd`. Writes the handle's bytes to `buf` and its type to `lastHandleType`. Returns the
+ * handle's length. -EOPNOTSUPP: the filesystem has no handles. -EOVERFLOW: `buf` is too short (128
+ * bytes are always enough).
  */
 export const nameToHandle = (dirfd: number, name: ByteString, buf: Buffer): Result => {
   const slow = slowFile(dirfd)
@@ -36,10 +36,10 @@ export const nameToHandle = (dirfd: number, name: ByteString, buf: Buffer): Resu
   return r
 }
 
-/** The type, 4 bytes, and a handle. */
+/** Four bytes for the type, then a handle. */
 const answer = Buffer.allocUnsafeSlow(4 + MAX_HANDLE_SIZE).fill(0)
 
-/** As `nameToHandle`, with the type before the handle in `out`: for another thread. */
+/** Like `nameToHandle`, but `out` has the type before the handle. For another thread. */
 export const handleInto = (dirfd: number, name: ByteString, out: Buffer): Result => {
   const r = handleOf(dirfd, name, out.subarray(4))
   if (r >= 0) out.writeInt32LE(lastHandleType, 0)
@@ -68,9 +68,9 @@ const handleOf = (dirfd: number, name: ByteString, buf: Buffer): Result => {
 }
 
 /**
- * open_by_handle_at(2) with O_CLOEXEC: a descriptor of the object a handle stands for, on the file
- * system that `mountFd` lies on (an open file or directory; O_PATH gives -EBADF). `flags` are O_*:
- * with O_PATH also a symlink can be opened. Needs CAP_DAC_READ_SEARCH. -ESTALE: the object is gone.
+ * open_by_handle_at(2) with O_CLOEXEC: opens the object of a handle. `mountFd` is an open file or
+ * directory on the same filesystem (O_PATH gives -EBADF). `flags` are O_*; with O_PATH a symlink
+ * can be opened, too. Needs CAP_DAC_READ_SEARCH. -ESTALE: the object no longer exists.
  */
 export const openByHandle = (
   mountFd: number,

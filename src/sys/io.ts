@@ -1,11 +1,11 @@
 /**
- * File descriptors: reading, writing, space, flags. Buffers are Uint8Arrays (Buffers) with an
- * explicit range; a range outside the buffer gives -EFAULT, as a bad address would, and nothing is
- * touched.
+ * File descriptors: i/o, allocation, flags. A buffer is a Uint8Array (or Buffer) with an explicit
+ * range. A range outside the buffer gives -EFAULT, as a bad address would, and nothing is read or
+ * written.
  *
- * Every function mirrors the system call it is named after and gives its result or -errno
- * (`Result`); EINTR is retried except by `close`. Reads and writes may be short, as in the man
- * pages. Offsets and sizes are bytes (`Off`).
+ * Every function mirrors the system call of its name and returns the result or -errno (`Result`).
+ * EINTR is retried, except by `close`. Reads and writes may be short, as in the man pages. Offsets
+ * and sizes are bytes (`Off`).
  */
 
 import {
@@ -28,8 +28,8 @@ export { eventfd, eventfdDrain, eventfdSignal, isBroken, poll2, watch2 } from '.
 export type { Result } from './types.js'
 
 /**
- * close(2). Never retried: on Linux the descriptor is gone even after EINTR or EIO, and its number
- * may already belong to someone else.
+ * close(2). Never retried: Linux has closed the descriptor even after EINTR or EIO, and another
+ * thread may have reused its number.
  */
 export const close = (fd: number): Result => {
   const slow = slowFile(fd)
@@ -38,10 +38,10 @@ export const close = (fd: number): Result => {
   return 0
 }
 
-/** The same, whatever is registered (slow.ts). */
+/** close(2), even if the descriptor is registered as slow (slow.ts). */
 export const closeNow = (fd: number): Result => (c.close(fd) < 0 ? fail() : 0)
 
-/** read(2): bytes read, 0 at the end. */
+/** read(2): returns the bytes read, 0 at the end. */
 export const read = (fd: number, buf: Uint8Array, offset: number, length: number): Result => {
   if (!inBounds(buf, offset, length)) return -E.EFAULT
   const address = addressOf(buf) + offset
@@ -51,7 +51,7 @@ export const read = (fd: number, buf: Uint8Array, offset: number, length: number
   return r
 }
 
-/** write(2): bytes written. */
+/** write(2): returns the bytes written. */
 export const write = (fd: number, buf: Uint8Array, offset: number, length: number): Result => {
   if (!inBounds(buf, offset, length)) return -E.EFAULT
   const address = addressOf(buf) + offset
@@ -61,7 +61,7 @@ export const write = (fd: number, buf: Uint8Array, offset: number, length: numbe
   return r
 }
 
-/** pread(2) at file position `pos`: bytes read, 0 at or beyond the end. */
+/** pread(2) at position `pos`: returns the bytes read, 0 at or beyond the end. */
 export const pread = (
   fd: number,
   buf: Uint8Array,
@@ -86,7 +86,7 @@ const readAt = (fd: number, buf: Uint8Array, offset: number, length: number, pos
   return r
 }
 
-/** pwrite(2) at file position `pos`: bytes written. With O_APPEND Linux ignores `pos`. */
+/** pwrite(2) at position `pos`: returns the bytes written. With O_APPEND Linux ignores `pos`. */
 export const pwrite = (
   fd: number,
   buf: Uint8Array,
@@ -102,7 +102,7 @@ export const pwrite = (
   return r
 }
 
-/** writev(2) of two ranges in one call: a header and its data. */
+/** writev(2) of two ranges: a header and its data. */
 export const writev2 = (
   fd: number,
   bufA: Uint8Array,
@@ -125,8 +125,8 @@ export const writev2 = (
 }
 
 /**
- * lseek(2) with SEEK_*: the new position, or -errno; -EINVAL for one from 2^63 on, which tmpfs
- * gives as a negative number, and of a slow file from 2^53 on.
+ * lseek(2) with SEEK_*: the new position, or -errno. -EINVAL for a position from 2^63 on, which
+ * tmpfs returns as a negative number. On a slow file, also -EINVAL from 2^53 on.
  */
 export const lseek = (fd: number, pos: Off, whence: number): Off => {
   const slow = slowFile(fd)
@@ -144,7 +144,7 @@ const seek = (fd: number, pos: Off, whence: number): Off => {
   return r === -1 ? fail() : r < 0 ? -E.EINVAL : r
 }
 
-/** lseek(2) of a directory to a cookie of `Dirents.off` (0: the start). 0 or -errno. */
+/** lseek(2) of a directory to a cookie of `Dirents.off` (0: the start). Returns 0 or -errno. */
 export const seekdir = (fd: number, cookie: number | bigint): Result => {
   const r = c.lseek(fd, cookie, 0)
   return typeof r === 'number' && r < 0 ? fail() : 0
@@ -167,7 +167,8 @@ export const fallocate = (fd: number, mode: number, off: Off, len: Off): Result 
 }
 
 /**
- * fsync(2), also of a directory (not O_PATH). An error is reported once: it means data may be lost.
+ * fsync(2), possibly of a directory (not O_PATH). An error means that data may be lost; it is
+ * reported only once.
  */
 export const fsync = (fd: number): Result => {
   let r
@@ -184,7 +185,7 @@ export const fdatasync = (fd: number): Result => {
   return r
 }
 
-/** syncfs(2) of the file system `fd` (not O_PATH) lies on. */
+/** syncfs(2) of the filesystem of `fd` (not O_PATH). */
 export const syncfs = (fd: number): Result => {
   let r
   do r = c.syncfs(fd)
@@ -193,8 +194,9 @@ export const syncfs = (fd: number): Result => {
 }
 
 /**
- * copy_file_range(2) between explicit offsets: bytes copied, maybe fewer than `len`; 0 at the end
- * of the source. -EXDEV or -EOPNOTSUPP: not between these two, copy by read and write.
+ * copy_file_range(2) between explicit offsets. Returns the bytes copied, possibly fewer than `len`;
+ * 0 at the end of the source. -EXDEV or -EOPNOTSUPP: not supported between these files; the caller
+ * must read and write.
  */
 export const copyFileRange = (
   fdIn: number,
@@ -221,9 +223,8 @@ const ioctlRaw = (fd: number, request: number, arg: number): Result => {
 }
 
 /**
- * ioctl(2) with a buffer, or null for none. -EFAULT where the buffer is shorter than the size which
- * the request number encodes (_IOC_SIZE); requests that encode none are the caller's
- * responsibility.
+ * ioctl(2) with a buffer, or null for none. -EFAULT: the buffer is shorter than the size that the
+ * request number encodes (_IOC_SIZE). If a request encodes no size, the caller must ensure it.
  */
 export const ioctl = (fd: number, request: number, buf: Uint8Array | null): Result => {
   if (buf === null) return ioctlRaw(fd, request, 0)
@@ -232,12 +233,15 @@ export const ioctl = (fd: number, request: number, buf: Uint8Array | null): Resu
 }
 
 /**
- * FICLONE, ioctl_ficlone(2): makes `dstFd` share all data of `srcFd`. -EOPNOTSUPP, -EXDEV: it
- * cannot.
+ * FICLONE, ioctl_ficlone(2): makes `dstFd` share all data of `srcFd`. -EOPNOTSUPP, -EXDEV: not
+ * supported.
  */
 export const ficlone = (dstFd: number, srcFd: number): Result => ioctlRaw(dstFd, FICLONE, srcFd)
 
-/** FICLONERANGE. `length` 0: up to the source's end. All numbers multiples of the block size. */
+/**
+ * FICLONERANGE. `length` 0 means up to the source's end. All numbers must be multiples of the block
+ * size.
+ */
 export const ficloneRange = (
   dstFd: number,
   dstOff: number,
@@ -252,7 +256,10 @@ export const ficloneRange = (
   return ioctlRaw(dstFd, FICLONERANGE, words)
 }
 
-/** FS_IOC_GETFLAGS: the inode's FS_*_FL, 32 bits unsigned. -ENOTTY, -EOPNOTSUPP: it has none. */
+/**
+ * FS_IOC_GETFLAGS: the inode's FS_*_FL, 32 bits unsigned. -ENOTTY, -EOPNOTSUPP: the filesystem has
+ * no such flags.
+ */
 export const getFlags = (fd: number): Result => {
   const slow = slowFile(fd)
   return slow === undefined ? flagsOf(fd) : slow.ask({ op: 'flags' }, null, () => flagsOf(fd))
@@ -270,7 +277,7 @@ export const setFlags = (fd: number, flags: number): Result => {
   return ioctlRaw(fd, FS_IOC_SETFLAGS, words)
 }
 
-/** flock(2): LOCK_SH, LOCK_EX, LOCK_UN, with LOCK_NB -EAGAIN instead of waiting. */
+/** flock(2): LOCK_SH, LOCK_EX, LOCK_UN. With LOCK_NB it returns -EAGAIN instead of waiting. */
 export const flock = (fd: number, op: number): Result => {
   let r
   do r = c.flock(fd, op)
@@ -290,7 +297,7 @@ const fcntl = (fd: number, cmd: number, arg: number): Result => {
   return r < 0 ? fail() : r
 }
 
-/** A copy of a descriptor, with O_CLOEXEC; both share position and status flags. */
+/** Duplicates a descriptor, with O_CLOEXEC. Both share the position and the status flags. */
 export const dup = (fd: number): Result => {
   const copy = fcntl(fd, F_DUPFD_CLOEXEC, 0)
   if (copy >= 0) slowFile(fd)?.copied(copy)
@@ -298,8 +305,8 @@ export const dup = (fd: number): Result => {
 }
 
 /**
- * dup3(2) with O_CLOEXEC: `to` becomes a copy of `fd`, which is closed. 0 or -errno, and then both
- * are as before.
+ * dup3(2) with O_CLOEXEC: makes `to` a duplicate of `fd` and closes `fd`. Returns 0, or -errno
+ * without any change.
  */
 export const moveTo = (fd: number, to: number): Result => {
   let r
@@ -311,8 +318,8 @@ export const moveTo = (fd: number, to: number): Result => {
 }
 
 /**
- * dup2(2): `to` becomes a copy of `fd`, inherited by programs; what it was is closed in the same
- * step.
+ * dup2(2): makes `to` a duplicate of `fd` that child processes inherit. The previous `to` is closed
+ * atomically.
  */
 export const dup2 = (fd: number, to: number): Result => {
   let r
@@ -331,7 +338,7 @@ export const setNonblock = (fd: number, on = true): Result => {
 /** The status flags (O_*) of the open file: F_GETFL. */
 export const getStatusFlags = (fd: number): Result => fcntl(fd, F_GETFL, 0)
 
-/** Whether the descriptor is closed on execve(2): cleared to hand it to a child process. */
+/** Sets or clears FD_CLOEXEC. Without it, child processes inherit the descriptor. */
 export const setCloexec = (fd: number, on: boolean): Result => {
   const flags = fcntl(fd, F_GETFD, 0)
   if (flags < 0) return flags

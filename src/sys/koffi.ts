@@ -1,6 +1,6 @@
 /**
- * The foreign-function library, loaded. Its binary is a package of its own for each platform, which
- * npm leaves out with `--omit=optional`. Imports nothing that needs it.
+ * Loads the foreign-function library. Its binary is a separate package for each platform, which npm
+ * omits with `--omit=optional`. This module imports nothing that needs the library.
  */
 
 import { readFileSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { dirname } from 'node:path'
 
 import type Koffi from 'koffi'
 
-/** ELIBACC of errno(3): can not access a needed shared library. */
+/** ELIBACC of errno(3): cannot access a needed shared library. */
 const CODE = 'ELIBACC'
 
 export interface KoffiMissing extends Error {
@@ -28,8 +28,8 @@ const versionOf = (require: NodeJS.Require): string => {
 }
 
 /**
- * @param require loads a package for this one
- * @throws {KoffiMissing} with a message of one line
+ * @param require loads packages on behalf of this one
+ * @throws {KoffiMissing} its message has one line
  */
 export const loadKoffi = (require: NodeJS.Require): typeof Koffi => {
   try {

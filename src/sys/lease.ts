@@ -1,4 +1,4 @@
-/** Asking whether a file is open for writing anywhere, by way of fcntl(2) F_SETLEASE. */
+/** Checks whether any process has a file open for writing, with fcntl(2) F_SETLEASE. */
 
 import { AT_FDCWD, O_CLOEXEC, O_NOATIME, O_NONBLOCK, O_RDONLY } from './constants.js'
 import { E } from './errno.js'
@@ -11,10 +11,10 @@ const F_SETSIG = 10
 const F_SETLEASE = 1024
 const F_RDLCK = 0
 const F_UNLCK = 2
-/** Ignored by default: what a process gets whose lease someone wants to break. */
+/** The signal to a process whose lease must be broken; ignored by default. */
 const SIGURG = 23
 
-/** Opens the file once more, for reading only; `flags` may say O_DIRECT in addition. */
+/** Opens the file again, for reading only. `flags` may add O_DIRECT. */
 export const reopenForReading = (fd: number, flags = 0): Result => {
   putProcFd(fd)
   const all = O_RDONLY | O_NONBLOCK | O_NOATIME | O_CLOEXEC | flags
@@ -23,10 +23,10 @@ export const reopenForReading = (fd: number, flags = 0): Result => {
 }
 
 /**
- * Whether anyone has the file open for writing, or mapped so: 1 or 0. `fd` must be open for reading
- * only. A read lease is granted to no file that is (fs/locks.c:check_conflicting_open); it is given
- * back at once. -EINVAL: the file system has no leases. -EACCES: neither owner of the file nor
- * CAP_LEASE.
+ * Whether any process has the file open or mapped for writing: 1 or 0. `fd` must be open for
+ * reading only. The kernel grants a read lease only if no process has the file open for writing
+ * (fs/locks.c:check_conflicting_open). The lease is released at once. -EINVAL: the filesystem has
+ * no leases. -EACCES: this process is not the file's owner and lacks CAP_LEASE.
  */
 export const isOpenForWriting = (fd: number): Result => {
   if (c.fcntl(fd, F_SETSIG, SIGURG) < 0) return fail()

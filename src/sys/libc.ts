@@ -1,44 +1,36 @@
 /**
- * The bindings: every C function this project calls, declared through koffi, and nothing else. Only
- * the files of src/sys use it; they add the policy (flags, retries, bounds, results as -errno).
+ * The bindings: declares every C function of this project through koffi, and contains nothing else.
+ * Only the files of src/sys use it. They add the policy: flags, retries, bounds checks, and results
+ * as -errno.
  *
- * How to call through koffi, and why it is done so here. Measured with koffi 3.3.4, Node 20.20,
- * x64, ns per call:
+ * The rules for calls through koffi (docs/measurements.md has the costs):
  *
- *   a call without arguments 17, each argument about 6, getppid(2) 114 in all
- *   pointer parameter of memchr(3)    declared `void *`, given a Buffer              50
- *                                     declared `void *`, given a BigInt              38
- *                                     declared `int64`, given a number               35
- *                                     `void *`, given buf.subarray(a, b)             95
- *   statx(2) through Buffers 391, through addresses as numbers 353, through syscall(3) 357
- *   errno after a failed call: koffi.errno() 20, reading errno through a typed array 1
- *
- * So:
- * - Pointers are declared as `int64` and passed as numbers (user addresses are below 2^56: exact).
- *   The address of a buffer is asked once (scratch.ts), and a part of it is address + offset. Such
- *   an address says nothing to the garbage collector: see `addressOf` for what keeps it valid.
+ * - Pointers are declared as `int64` and passed as numbers, which is faster than `void *` with a
+ *   Buffer. mmap(2) returns addresses below 2^53 unless asked otherwise, so they are exact. The
+ *   address of a buffer is determined once (scratch.ts); the address of a part is address + offset.
+ *   The garbage collector does not see such an address: `addressOf` explains why it stays valid.
  * - errno is the thread's own cell, found with __errno_location() and mapped as an Int32Array when
  *   the module is loaded. Modules are instantiated per worker thread, and a koffi call runs on the
- *   thread that makes it, so it is the right cell. It is read only after a result of -1, at once.
- * - 64-bit parameters take JS numbers: koffi converts a double to int64 exactly up to 2^53. Offsets
- *   beyond that are bigints.
- * - Calls that one of the C libraries (glibc, musl) wraps in a surprising way, or that are too new
- *   for them, go through syscall(3) by number; it costs one argument more. Variadic functions
- *   (openat, ioctl, fcntl, syscall) are declared with fixed parameters: on x64 and arm64 Linux
- *   integer arguments of a variadic function are passed like any other.
- * - No parameter is a koffi string except on the cold paths of mount.ts.
+ *   calling thread, so it is the right cell. It is only read directly after a result of -1.
+ * - 64-bit parameters take JS numbers: koffi converts a double to int64 exactly up to 2^53. Larger
+ *   offsets are bigints.
+ * - A call goes through syscall(3) by number, at the cost of one more argument, if a C library
+ *   (glibc, musl) wraps it in a surprising way or does not have it yet.
+ * - Variadic functions (openat, ioctl, fcntl, syscall) are declared with fixed parameters: on x64
+ *   and arm64 Linux, integer arguments of a variadic function are passed like any other.
+ * - Only the rarely used calls of mount.ts have string parameters.
  */
 
 import { createRequire } from 'node:module'
 import { loadKoffi } from './koffi.js'
 import type { Off } from './types.js'
 
-// Not by `import`, which would be done at the start of whatever file this is bundled into.
+// Not loaded with `import`, which a bundle would execute at the start of the bundled file.
 const koffi = loadKoffi(createRequire(import.meta.url))
 
 declare global {
-  // Node's own, undocumented but as old as Buffer; @types/node leaves them out. They spare the
-  // look-up of the encoding in toString and write.
+  // Node's own methods, undocumented but as old as Buffer; @types/node omits them. They avoid the
+  // lookup of the encoding in toString and write.
   interface Buffer<TArrayBuffer extends ArrayBufferLike = ArrayBufferLike> {
     latin1Slice(start?: number, end?: number): string
     latin1Write(text: string, offset?: number, length?: number): number
@@ -77,7 +69,10 @@ export const NR = {
   removexattrat: 466,
 } as const
 
-/** The C library is already in the process: its symbols are found there, be it glibc or musl. */
+/**
+ * The process has loaded the C library already: its symbols are found there, with glibc and with
+ * musl.
+ */
 const lib = koffi.load(null)
 
 type Num = number
@@ -94,10 +89,10 @@ const TYPES: Record<string, string> = { i: 'int', u: 'uint32', l: 'int64' }
 type Declared = ReturnType<typeof lib.func>
 
 /**
- * A test's hook: it is given each function of this file once, when the file is loaded, and what it
- * returns is called in its place, so that calls can be traced, delayed, failed or ended
- * (test/faults). `failWith` sets errno and gives the -1 of a failed call. Only code of the same
- * thread can set it; without one no call is wrapped.
+ * A hook for tests (test/faults). It gets each function of this file once, when the file is loaded,
+ * and its return value is called instead. So calls can be traced, delayed, failed or aborted.
+ * `failWith` sets errno and returns the -1 of a failed call. Only code of the same thread can set
+ * the hook. Without it no call is wrapped.
  */
 export type SyscallHook = (
   name: string,
@@ -119,7 +114,7 @@ const declare = (name: string, result: string, params: string[]): Declared => {
   return hook === undefined ? call : hook(name, call, failWith)
 }
 
-/** Declares one function. `signature` is the letter of the result and those of the parameters. */
+/** Declares a function. `signature` has the letter of the result, then those of the parameters. */
 const bind = (name: string, signature: string): Declared => {
   const [result = 'int', ...params] = Array.from(signature, c => TYPES[c] ?? c)
   return declare(name, result, params)
@@ -129,11 +124,13 @@ const bind = (name: string, signature: string): Declared => {
 export const close: Fn1 = bind('close', 'ii')
 export const read: Fn3 = bind('read', 'lill')
 export const write: Fn3 = bind('write', 'lill')
-/** Offsets that are no safe integers are bigints. */
+/** Offsets that are not safe integers are bigints. */
 export const pread: (fd: Num, buf: Num, length: Num, pos: Off) => number = bind('pread', 'lilll')
 export const pwrite: (fd: Num, buf: Num, length: Num, pos: Off) => number = bind('pwrite', 'lilll')
 export const writev: Fn3 = bind('writev', 'lili')
-/** lseek(2). The only call whose result may leave the safe integers: koffi then gives a bigint. */
+/**
+ * lseek(2). The only call whose result may exceed the safe integers: koffi then returns a bigint.
+ */
 export const lseek: (fd: Num, pos: Off, whence: Num) => Off = bind('lseek', 'lili')
 export const ftruncate: (fd: Num, size: Off) => number = bind('ftruncate', 'iil')
 export const truncate: (path: Num, size: Off) => number = bind('truncate', 'ill')
@@ -155,7 +152,7 @@ export const epollCreate1: Fn1 = bind('epoll_create1', 'ii')
 export const epollCtl: Fn4 = bind('epoll_ctl', 'iiiil')
 export const epollWait: Fn4 = bind('epoll_wait', 'iilii')
 export const poll: Fn3 = bind('poll', 'illi')
-/** The same, to be called on another thread. */
+/** For calls on another thread. */
 export const pollAsync: Async<[fds: Num, count: Num, timeout: Num]> = bind('poll', 'illi')
 export const socketpair: Fn4 = bind('socketpair', 'iiiil')
 export const socket: Fn3 = bind('socket', 'iiii')
@@ -215,7 +212,7 @@ export const syscall6: (nr: Num, a: Num, b: Num, c: Num, d: Num, e: Num, f: Num)
   'llllllll',
 )
 
-// Cold, with strings
+// Rarely used calls with strings
 type Async<A extends unknown[]> = ((...args: A) => number) & {
   async: (...args: [...A, (err: Error | null, result: number) => void]) => void
 }
@@ -236,16 +233,23 @@ const errnoLocation: () => bigint = lib.func('__errno_location', 'void *', [])
 /** This thread's errno. */
 const errnoCell = new Int32Array(koffi.view(errnoLocation(), 4))
 
-/** The Result of a call that has just returned -1: -errno. Nothing may be called in between. */
+/**
+ * Returns -errno as the Result of a call that has just returned -1. No other call may be made in
+ * between.
+ */
 export const fail = (): number => -errnoCell[0]!
 
 /**
- * The address of a buffer's memory; 0 for an empty one. About 40 ns: see `addressOf` in scratch.ts.
+ * The address of a buffer's memory; 0 for an empty buffer. It is slow; see `addressOf` in
+ * scratch.ts.
  */
 export const rawAddress = (buffer: ArrayBufferLike | ArrayBufferView): number =>
   Number(koffi.address(buffer))
 
-/** malloc_trim(3): gives unused memory back. The C library of musl has none, and needs none. */
+/**
+ * malloc_trim(3): returns unused memory to the system. musl has no such function and does not need
+ * it.
+ */
 export const mallocTrim: Fn1 | null = (() => {
   try {
     return bind('malloc_trim', 'il')

@@ -1,13 +1,13 @@
-/** Shared libraries that others want to find in the process. */
+/** Preloads shared libraries that other libraries look for in the process. */
 
 import koffi from 'koffi'
 
-/** A library is unloaded when nothing refers to it any more. */
+/** koffi unloads a library when it is no longer referenced. */
 const kept: unknown[] = []
 
 /**
- * dlopen(3), for good. Who needs a library of the same soname gets this one. False: it can't be
- * loaded.
+ * dlopen(3) without a dlclose(3). A library that needs the same soname then gets this one. False:
+ * it cannot be loaded.
  */
 export const preload = (path: string): boolean => {
   try {

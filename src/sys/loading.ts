@@ -1,17 +1,16 @@
 /**
- * How many threads are just loading the foreign-function library. One that is ended in the middle
- * of that takes the process with it: the engine then refuses what the library asks of it, and the
- * library answers that with abort(3). So whoever ends threads, or the process, waits for them. It
- * takes some tens of milliseconds.
+ * Counts the threads that are loading the foreign-function library. If such a thread is terminated
+ * while it loads, the process aborts: the engine refuses the library's calls, and the library
+ * reacts with abort(3). So threads and the process may only be ended after `awaitLoading`.
  */
 
 import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads'
 
 const KEY = 'tsoverlay: loading'
-/** Nothing takes so long; a program's end must not wait for ever. */
+/** Longer than any load takes, so that the end of a program cannot block forever. */
 const TIMEOUT_MS = 5000
 
-/** One for the process, whichever thread and file asks. */
+/** The counter in memory that all threads of the process share. */
 const shared = (): Int32Array => {
   const given = getEnvironmentData(KEY) as Int32Array | undefined
   if (given !== undefined) return given
@@ -20,19 +19,19 @@ const shared = (): Int32Array => {
   return cell
 }
 
-/** The count, for a thread that has not loaded this file. */
+/** The counter, for a thread that has not loaded this file. */
 export const loading = shared()
 
-/** A thread is told to load. */
+/** Called before a thread is told to load. */
 export const beginLoading = (): void => void Atomics.add(loading, 0, 1)
 
-/** It has done so, or has failed. */
+/** Called when a thread has loaded the library, or has failed to. */
 export const endLoading = (): void => {
   Atomics.sub(loading, 0, 1)
   Atomics.notify(loading, 0)
 }
 
-/** Waits until none does. False: some still do. */
+/** Waits until no thread is loading. False: the timeout has expired. */
 export const awaitLoading = (timeout = TIMEOUT_MS): boolean => {
   const until = performance.now() + timeout
   for (let n; (n = Atomics.load(loading, 0)) > 0;) {

@@ -1,4 +1,4 @@
-/** mount(2) and umount2(2). Rare: strings are passed as they are. */
+/** mount(2), umount2(2) and related calls. They are rare, so koffi converts the strings. */
 
 import { toByteString } from './at.js'
 import {
@@ -22,8 +22,8 @@ export type { Result } from './types.js'
 const DATA_MAX = 4096
 
 /**
- * mount(2) with MS_* flags. `source`, `target` and `fstype` are UTF-8 strings, `data` is the file
- * system's options as bytes; at most 4095 of them, else -E2BIG.
+ * mount(2) with MS_* flags. `source`, `target` and `fstype` are UTF-8 strings. `data` has the
+ * filesystem's options as bytes. -E2BIG: they are longer than 4095 bytes.
  */
 export const mount = (
   source: string | null,
@@ -33,7 +33,7 @@ export const mount = (
   data: ByteString = '',
 ): Result => {
   if (data.length >= DATA_MAX) return -E.E2BIG
-  // A whole page: the kernel reads that much.
+  // The kernel reads a whole page.
   const page = Buffer.alloc(DATA_MAX)
   page.latin1Write(data, 0)
   return c.mount(source, target, fstype, flags, rawAddress(page)) < 0 ? fail() : 0
@@ -44,25 +44,26 @@ export const umount = (target: string, flags = 0): Result =>
   c.umount2(target, flags) < 0 ? fail() : 0
 
 /**
- * umount2(2) on a thread of koffi's: unmounting a FUSE file system may wait for its server, and
- * must not block the thread which is to answer.
+ * umount2(2) on a thread of koffi's. Unmounting a FUSE filesystem may wait for its server, so it
+ * must not block the thread that serves it.
  */
 export const umountAsync = (target: string, flags = 0): Promise<Result> =>
   new Promise((resolve, reject) => {
     c.umount2.async(target, flags, (err, r) => {
       if (err) reject(err)
-      // koffi hands the other thread's errno over for the length of this callback.
+      // koffi passes the other thread's errno on during this callback.
       else resolve(r < 0 ? fail() : 0)
     })
   })
 
 /**
- * Whether this process may mount in its mount namespace: CAP_SYS_ADMIN must count in the user
- * namespace that owns it, which the capability sets alone do not say. fsopen(2) asks for that first
- * and dislikes its flags after. undefined: the kernel has no fsopen(2) (before 5.2).
+ * Whether this process may mount in its mount namespace. The capability sets do not tell:
+ * CAP_SYS_ADMIN must be valid in the user namespace that owns the mount namespace. fsopen(2) checks
+ * that first (EPERM), and refuses the invalid flags afterwards (EINVAL). undefined: the kernel has
+ * no fsopen(2) (before 5.2).
  */
 export const mayMount = (): boolean | undefined => {
-  if (c.syscall3(NR.fsopen, emptyName, 0x7fff_ffff, 0) >= 0) return true // it never succeeds
+  if (c.syscall3(NR.fsopen, emptyName, 0x7fff_ffff, 0) >= 0) return true // never happens
   const failed = fail()
   return failed === -E.ENOSYS ? undefined : failed === -E.EINVAL
 }
@@ -70,8 +71,8 @@ export const mayMount = (): boolean | undefined => {
 const OPEN_TREE_CLONE = 1
 const MOUNT_ATTR_RDONLY = 0x01
 /**
- * Together with MOUNT_ATTR_NODIRATIME all that a mount says of access times; in `ATIME` 0 is
- * relatime.
+ * Together with MOUNT_ATTR_NODIRATIME all bits of a mount's atime mode. The value 0 of these bits
+ * is relatime.
  */
 const MOUNT_ATTR_ATIME = 0x70
 const MOUNT_ATTR_NOATIME = 0x10
@@ -79,15 +80,15 @@ const MOUNT_ATTR_STRICTATIME = 0x20
 const MOUNT_ATTR_NODIRATIME = 0x80
 
 /**
- * A private mount of a directory, without the mounts below it: open_tree(2) with OPEN_TREE_CLONE,
- * then mount_setattr(2). It belongs to the descriptor alone, an O_PATH one, and goes with the last
- * descriptor opened through it. Nothing that is mounted elsewhere comes up in it (kernel overlayfs:
- * clone_private_mount).
+ * Creates a private mount of a directory, without the mounts below it: open_tree(2) with
+ * OPEN_TREE_CLONE, then mount_setattr(2). It exists only through the returned O_PATH descriptor,
+ * and ends with the last descriptor that was opened through it. Mounts made elsewhere do not
+ * propagate into it (kernel overlayfs: clone_private_mount).
  *
- * Needs CAP_SYS_ADMIN, in the user namespace that owns the mounts, and Linux 5.12: -EPERM, -ENOSYS.
- * -EINVAL: the mount may not be cloned, or not without what is mounted below the directory.
+ * Needs Linux 5.12 (-ENOSYS) and CAP_SYS_ADMIN in the user namespace that owns the mounts (-EPERM).
+ * -EINVAL: the mount may not be cloned, or not without the mounts below the directory.
  *
- * @param name where the directory is, as an address
+ * @param name the address of the directory's name
  */
 const cloneMount = (dirfd: number, name: number, set: number, clear: number): Result => {
   const how = OPEN_TREE_CLONE | O_CLOEXEC | (name === emptyName ? AT_EMPTY_PATH : 0)
@@ -105,9 +106,9 @@ const cloneMount = (dirfd: number, name: number, set: number, clear: number): Re
 }
 
 /**
- * A private, read-only mount of the directory `path` (UTF-8). What is done through it cannot write,
- * whatever the caller's rights, nor moves an access time. NOATIME would add nothing to that, and is
- * refused in a user namespace, where the flags of mounts from outside are locked.
+ * Creates a private, read-only mount of the directory `path` (UTF-8). Accesses through it can
+ * neither write nor update an access time, regardless of the caller's rights. NOATIME would add
+ * nothing, and fails in a user namespace, where the flags of outer mounts are locked.
  *
  * @returns as `cloneMount`
  */
@@ -115,13 +116,13 @@ export const clonePrivate = (path: string): Result =>
   putA(toByteString(path)) ? cloneMount(AT_FDCWD, nameA, MOUNT_ATTR_RDONLY, 0) : -E.ENAMETOOLONG
 
 /**
- * A private mount of the directory behind a descriptor, which is as writable as that. Access times
- * move through it as MS_* flags say, and not as they would there (kernel: path_mount,
+ * Creates a private mount of a descriptor's directory, which is writable if that directory's mount
+ * is. Its atime mode follows the MS_* flags rather than that mount (kernel: path_mount,
  * ovl_get_upper).
  *
- * @param flags undefined: as they would there
- * @returns as `cloneMount`. -EPERM also where the flags are locked: in a user namespace, of mounts
- *   from outside
+ * @param flags undefined: keep the atime mode of that mount
+ * @returns as `cloneMount`. -EPERM also if the flags are locked: in a user namespace, for outer
+ *   mounts
  */
 export const cloneWritable = (fd: number, flags?: number): Result => {
   if (flags === undefined) return cloneMount(fd, emptyName, 0, 0)
@@ -134,7 +135,7 @@ export const cloneWritable = (fd: number, flags?: number): Result => {
   return cloneMount(fd, emptyName, atime | dirs, MOUNT_ATTR_ATIME | MOUNT_ATTR_NODIRATIME)
 }
 
-/** Whether every read moves an access time. */
+/** Whether every read updates the access time. */
 export const isStrict = (flags: number): boolean => (flags & MS_STRICTATIME) !== 0
 
 const FSOPEN_CLOEXEC = 1
@@ -143,11 +144,11 @@ const FSCONFIG_SET_STRING = 1
 const FSCONFIG_CMD_CREATE = 6
 
 /**
- * A descriptor of the root of a new tmpfs that is mounted nowhere, and goes with the last
- * descriptor in it: fsopen(2), fsconfig(2), fsmount(2). `size` is what it holds at most, as tmpfs'
- * option of that name.
+ * Creates a tmpfs that is not attached to any directory, with fsopen(2), fsconfig(2) and
+ * fsmount(2). Returns a descriptor of its root. The tmpfs ends with the last descriptor in it.
+ * `size` is its maximum size, in the syntax of tmpfs' option.
  *
- * Needs CAP_SYS_ADMIN over the mount namespace, and Linux 5.2: -EPERM, -ENOSYS.
+ * Needs Linux 5.2 (-ENOSYS) and CAP_SYS_ADMIN over the mount namespace (-EPERM).
  */
 export const openTmpfs = (size: string): Result => {
   putA('tmpfs')

@@ -1,6 +1,6 @@
 /**
- * The process and the calling thread: whose files are created, limits, affinity. Credentials are
- * per thread on Linux, and so is the state kept here (modules are instantiated per worker thread).
+ * The process and the calling thread: ids for file access, limits, affinity. Linux keeps
+ * credentials per thread, and so does this module (modules are instantiated per worker thread).
  */
 
 import { readFileSync } from 'node:fs'
@@ -16,16 +16,16 @@ import type { Result } from './types.js'
 export { hasCap, raiseCap } from './caps.js'
 export type { Result } from './types.js'
 
-/** An id no file has: asks for the current one. */
+/** An id that no file has: setfsuid(2) with it only returns the current id. */
 const NO_ID = 0xffff_ffff
 
-// What the thread's ids are, once known: a change to the same ones needs no system call.
+// The thread's ids, once known. Setting the same id again then needs no system call.
 let fsuid = -1
 let fsgid = -1
 
 /**
- * setfsgid(2) of this thread; the previous id. Like the system call it cannot say that it failed:
- * ask with -1, which is no id.
+ * setfsgid(2) of this thread. Returns the previous id. The system call does not report failure;
+ * call it with -1, which is not an id, to read the current id.
  */
 export const setfsgid = (gid: number): Result => {
   const previous = c.setfsgid(gid)
@@ -34,8 +34,9 @@ export const setfsgid = (gid: number): Result => {
 }
 
 /**
- * setfsuid(2) of this thread; the previous id. See `setfsgid`. From 0 to another it takes the
- * capabilities over files (CAP_DAC_OVERRIDE ..) out of the effective set; `pushFsIds` does not.
+ * setfsuid(2) of this thread. Returns the previous id; see `setfsgid`. A change from 0 to another
+ * id removes the file capabilities (CAP_DAC_OVERRIDE and others) from the effective set;
+ * `pushFsIds` keeps them.
  */
 export const setfsuid = (uid: number): Result => {
   const previous = c.setfsuid(uid)
@@ -48,13 +49,13 @@ const askIds = (): void => {
   fsgid = c.setfsgid(NO_ID)
 }
 
-// The ids taken last with success: no need to check them again.
+// The ids that were last set and verified. They need no second check.
 let grantedUid = -1
 let grantedGid = -1
 
 /**
- * Changes what differs and keeps the capabilities. The calls cannot say that they failed; asking
- * costs 110 ns each. 0, or -EPERM with nothing or the gid changed.
+ * Sets the ids that differ and keeps the capabilities. The system calls do not report failure, so
+ * `check` reads the ids back. Returns 0, or -EPERM with nothing or only the gid changed.
  */
 const become = (uid: number, gid: number, check: boolean): Result => {
   if (gid !== fsgid) {
@@ -78,21 +79,21 @@ const become = (uid: number, gid: number, check: boolean): Result => {
   return 0
 }
 
-/** The ids to go back to: pairs of uid and gid. */
+/** The ids to restore: pairs of uid and gid. */
 const saved: number[] = []
 
 /**
- * Makes `uid` and `gid` the owner of what this thread creates, until `popFsIds`, as kernel
- * overlayfs' override_creds does: the thread keeps its effective capabilities (in particular
- * CAP_DAC_OVERRIDE: it may still do what the daemon may) and its supplementary groups (setgroups(2)
- * cannot be undone in an unprivileged user namespace). Calls may be nested; each needs its pop,
- * also after an error.
+ * Makes `uid` and `gid` the owner of the files that this thread creates, until `popFsIds`, like
+ * override_creds in kernel overlayfs. The thread keeps its effective capabilities, in particular
+ * CAP_DAC_OVERRIDE, so it still has the server's access rights. It also keeps its supplementary
+ * groups, because setgroups(2) cannot be undone in an unprivileged user namespace. Calls may be
+ * nested. Each needs a `popFsIds`, even after an error.
  *
- * Same ids as now: no system call. Another uid and gid: 3.6 us including the pop, since each change
- * of credentials costs the kernel 0.7 us and there are 5 (two ids, capset, and the ids back).
+ * If the ids do not change, there is no system call. Otherwise there are five changes of
+ * credentials (two ids, capset, and the ids back).
  *
- * 0, or -EPERM: the ids were refused (no CAP_SETUID or CAP_SETGID, or not mapped in the user
- * namespace) and are as before.
+ * Returns 0, or -EPERM with unchanged ids: CAP_SETUID or CAP_SETGID is missing, or the id is not
+ * mapped in the user namespace.
  */
 export const pushFsIds = (uid: number, gid: number): Result => {
   if (fsuid < 0 || fsgid < 0) askIds()
@@ -103,23 +104,24 @@ export const pushFsIds = (uid: number, gid: number): Result => {
   const loaded = loadCaps()
   if (loaded < 0) return loaded
   const r = become(uid, gid, true)
-  // Ids that were its own are not refused.
+  // Restoring the previous ids cannot fail.
   if (r < 0) void become(previousUid, previousGid, false)
   return r
 }
 
-/** Undoes the last `pushFsIds`. Without one it does nothing. */
+/** Undoes the last `pushFsIds`. Does nothing if there is none. */
 export const popFsIds = (): void => {
   const gid = saved.pop()
   const uid = saved.pop()
   if (uid === undefined || gid === undefined) return
   if (fsuid < 0 || fsgid < 0) askIds()
-  // Ids that were its own are not refused.
+  // Restoring the previous ids cannot fail.
   void become(uid, gid, false)
 }
 
 /**
- * Takes a capability out of this thread's effective set; `raiseCap` can bring it back. 0 or -errno.
+ * Removes a capability from this thread's effective set; `raiseCap` can restore it. Returns 0 or
+ * -errno.
  */
 export const dropCap = (cap: number): Result => {
   grantedUid = -1
@@ -128,8 +130,7 @@ export const dropCap = (cap: number): Result => {
 }
 
 /**
- * Whether this is the initial user namespace, where alone some capabilities count: it maps every
- * id.
+ * Whether this is the initial user namespace, which some capabilities require. It maps every id.
  */
 export const inInitialNamespace = (): boolean => {
   try {
@@ -139,7 +140,7 @@ export const inInitialNamespace = (): boolean => {
   }
 }
 
-/** Whether this thread may read whatever there is: no one's permissions hold it back. */
+/** Whether this thread may read every file regardless of permissions. */
 export const mayReadAll = (): boolean => hasCap(CAP_DAC_OVERRIDE) && inInitialNamespace()
 
 /** geteuid(2). */
@@ -148,8 +149,8 @@ export const geteuid = (): number => c.geteuid()
 const CLONE_FS = 0x200
 
 /**
- * unshare(CLONE_FS): from here on this thread has its own umask and working directory, and changing
- * them does not touch the rest of the process.
+ * unshare(CLONE_FS): this thread gets its own umask and current directory. Changing them no longer
+ * affects other threads.
  */
 export const unshareFs = (): Result => {
   const r = syscall1(NR.unshare, CLONE_FS)
@@ -157,21 +158,25 @@ export const unshareFs = (): Result => {
 }
 
 /**
- * setsid(2): leaves the terminal; the new session's id. -EPERM for the leader of a process group.
+ * setsid(2): leaves the terminal. Returns the new session's id. -EPERM: the process is a process
+ * group leader.
  */
 export const setsid = (): Result => {
   const r = c.setsid()
   return r < 0 ? fail() : r
 }
 
-/** umask(2): sets the mask of all threads that share it (see `unshareFs`); the previous one. */
+/**
+ * umask(2): sets the mask of all threads that share it (see `unshareFs`). Returns the previous
+ * mask.
+ */
 export const umask = (mode: number): number => c.umask(mode)
 
 /** gettid(2): the kernel's id of this thread. */
 export const gettid = (): number => syscall1(NR.gettid, 0)
 
 /**
- * sched_yield(2): lets another thread that waits for this processor go first; at once if there is
+ * sched_yield(2): lets another runnable thread use this processor. Returns at once if there is
  * none.
  */
 export const schedYield = (): void => void c.schedYield()
@@ -180,17 +185,17 @@ const RLIMIT_NOFILE = 7
 
 const rlimit = (i: number): number => u32[i + 1]! * 0x1_0000_0000 + u32[i]!
 
-/** getrlimit(2): how many descriptors the process may open now (the soft limit); or -errno. */
+/** getrlimit(2): the soft limit of open descriptors, or -errno. */
 export const getrlimitNofile = (): Result =>
   c.getrlimit(RLIMIT_NOFILE, words) < 0 ? fail() : rlimit(0)
 
-/** How far `setrlimitNofile` may go without privilege (the hard limit); or -errno. */
+/** The hard limit of open descriptors, or -errno. `setrlimitNofile` needs no privilege up to it. */
 export const getrlimitNofileHard = (): Result =>
   c.getrlimit(RLIMIT_NOFILE, words) < 0 ? fail() : rlimit(2)
 
 /**
- * setrlimit(2): how many descriptors the process may open. Beyond the hard limit that is raised as
- * well, which needs CAP_SYS_RESOURCE: -EPERM.
+ * setrlimit(2): sets the soft limit of open descriptors. Above the hard limit it raises that, too,
+ * which needs CAP_SYS_RESOURCE: -EPERM.
  */
 export const setrlimitNofile = (soft: number): Result => {
   if (c.getrlimit(RLIMIT_NOFILE, words) < 0) return fail()
@@ -201,24 +206,25 @@ export const setrlimitNofile = (soft: number): Result => {
 }
 
 /**
- * Raises the soft limit of descriptors to the hard one, which takes no privilege. What it is then.
+ * Raises the soft limit of descriptors to the hard limit, which needs no privilege. Returns the new
+ * soft limit.
  */
 export const raiseNofile = (): Result => {
   const hard = getrlimitNofileHard()
-  // What came of it is asked next.
+  // The return value below shows the result.
   if (hard > getrlimitNofile()) void setrlimitNofile(hard)
   return getrlimitNofile()
 }
 
-/** 64 KiB of the kernel's memory. */
+/** The table takes 64 KiB of kernel memory. */
 const DESCRIPTORS = 8192
 
 /**
- * Has the kernel make room for 8,192 descriptors at once, or as many as the process may open. Its
- * table doubles when it is full (64, 128, 256 ...), and of a process with threads that waits until
- * every processor has passed through the scheduler (fs/file.c:expand_fdtable, synchronize_rcu): 4
- * to 32 ms in which whoever opens something stands still. Here a thread of koffi's does. Where that
- * fails, the table grows when it has to.
+ * Has the kernel enlarge the descriptor table to 8,192 entries at once, or to the process's limit.
+ * The kernel doubles a full table (64, 128, 256, …). In a process with threads this waits until
+ * every processor has passed through the scheduler (fs/file.c:expand_fdtable, synchronize_rcu), and
+ * the open(2) that needs the descriptor blocks for milliseconds. Here a thread of koffi's waits. If
+ * it fails, the table grows on demand.
  */
 export const widenDescriptorTable = (): Promise<void> =>
   new Promise(resolve => {
@@ -233,15 +239,12 @@ export const widenDescriptorTable = (): Promise<void> =>
 
 /**
  * sched_setaffinity(2): binds a thread (0: the calling one) to the processors whose bits are set in
- * `cpuMask` (0..63; a bigint beyond 53 bits). -EINVAL: none of them exists.
+ * `cpuMask` (0..63; a bigint above 53 bits). -EINVAL: none of them exists.
  */
 export const schedSetaffinity = (tid: number, cpuMask: number | bigint): Result => {
   u64[0] = BigInt(cpuMask)
   return c.schedSetaffinity(tid, 8, words) < 0 ? fail() : 0
 }
 
-/**
- * Gives memory back to the system that the C library keeps for later: malloc_trim(3), where there
- * is one.
- */
+/** Returns unused memory of the C library to the system: malloc_trim(3), if the library has it. */
 export const trimMemory = (): void => void c.mallocTrim?.(0)

@@ -1,17 +1,16 @@
 /**
- * Memory for arguments: where names and small structures lie while a system call reads or writes
- * them, and the addresses of callers' buffers. Internal to src/sys.
+ * Memory for arguments: buffers for names and small structures during a system call, and the
+ * addresses of callers' buffers. Private to src/sys.
  *
- * One block per thread (modules are instantiated per worker thread), allocated when the module is
- * loaded. Calls are synchronous and call nothing back, so its slots are free again as soon as a
- * call has returned. `Buffer.allocUnsafeSlow` of this size lies outside the JS heap and never
- * moves.
+ * Each thread has one block, allocated when the module is loaded (modules are instantiated per
+ * worker thread). Calls are synchronous and have no callbacks, so the slots are free again when a
+ * call returns. `Buffer.allocUnsafeSlow` of this size is outside the JS heap and never moves.
  */
 
 import { rawAddress } from './libc.js'
 import type { ByteString, Off } from './types.js'
 
-/** PATH_MAX of the kernel, with the NUL: a longer path cannot be passed to a system call. */
+/** The kernel's PATH_MAX, including the NUL. A system call does not accept a longer path. */
 export const PATH_MAX = 4096
 
 // Offsets of the slots in the block.
@@ -45,8 +44,8 @@ export const i32 = new Int32Array(block.buffer, block.byteOffset + WORDS, 128)
 export const u64 = new BigUint64Array(block.buffer, block.byteOffset + WORDS, 64)
 
 /**
- * Up to here a loop over the characters is faster than Buffer.latin1Write (42 ns whatever the
- * length, the loop 5 ns and 1.6 per character).
+ * Up to this length a loop over the characters is faster than Buffer.latin1Write, which has a
+ * constant cost.
  */
 const LOOP_MAX = 22
 
@@ -62,15 +61,15 @@ const put = (s: ByteString, at: number): boolean => {
   return true
 }
 
-/** Writes a name or path, NUL-terminated, to `nameA`; false where it is too long for a path. */
+/** Writes a NUL-terminated name or path to `nameA`; false if it is too long. */
 export const putA = (s: ByteString): boolean => put(s, NAME_A)
-/** The same to `nameB`. */
+/** Writes it to `nameB`. */
 export const putB = (s: ByteString): boolean => put(s, NAME_B)
 
-/** What `attrName` holds: attributes are few, and the same one is often asked of many files. */
+/** The contents of `attrName`. Callers often request the same xattr of many files. */
 let lastAttr: ByteString = ''
 
-/** The same to `attrName`. */
+/** Writes it to `attrName`. */
 export const putAttr = (s: ByteString): boolean => {
   if (s === lastAttr) return true
   if (!put(s, ATTR)) return false
@@ -82,9 +81,9 @@ const PROC_PREFIX = '/proc/self/fd/'
 block.latin1Write(PROC_PREFIX, PROC)
 
 /**
- * Writes "/proc/self/fd/<fd>" to `procPath`: a magic link to the object the descriptor refers to,
- * whatever its names are now. To follow it is safe, also where that is a symlink, which is not
- * followed in its turn.
+ * Writes "/proc/self/fd/<fd>" to `procPath`: a magic link to the descriptor's object, whatever its
+ * current names. Following it is safe even if the object is a symlink, because the kernel does not
+ * follow that in turn.
  */
 export const putProcFd = (fd: number): void => {
   const at = PROC + PROC_PREFIX.length
@@ -92,9 +91,9 @@ export const putProcFd = (fd: number): void => {
 }
 
 /**
- * Writes "/proc/self/fd/<fd>/<name>" to `procPath`, for calls that follow no last component, such
- * as lgetxattr(2), and for no others: `scripts/lint-paths.mjs` knows who they are. False where the
- * name is too long for a path.
+ * Writes "/proc/self/fd/<fd>/<name>" to `procPath`. Only for calls that do not follow the last
+ * component, such as lgetxattr(2); `scripts/lint-paths.mjs` checks that. False if the name is too
+ * long.
  */
 export const putProcName = (fd: number, name: ByteString): boolean => {
   let at = PROC + PROC_PREFIX.length
@@ -103,23 +102,23 @@ export const putProcName = (fd: number, name: ByteString): boolean => {
   return put(name, at)
 }
 
-/** Writes a 64-bit integer of a safe number (also negative) at 32-bit index `i` of `words`. */
+/** Writes a safe integer, possibly negative, as 64 bits at 32-bit index `i` of `words`. */
 export const put64 = (i: number, n: number): void => {
   u32[i] = n >>> 0
   i32[i + 1] = Math.floor(n / 0x1_0000_0000)
 }
 
-/** The same of an offset, which may be a bigint. */
+/** The same for an offset, which may be a bigint. */
 export const putOff = (i: number, off: Off): void => {
   if (typeof off === 'number') return put64(i, off)
   u32[i] = Number(off & 0xffff_ffffn)
   i32[i + 1] = Number(off >> 32n)
 }
 
-/** Base addresses of the ArrayBuffers seen, so that short-lived views of one buffer cost little. */
+/** Base addresses of known ArrayBuffers, which makes short-lived views of one buffer cheap. */
 const bases = new WeakMap<ArrayBufferLike, number>()
 
-// The two views asked for last, most recent first: a read loop alternates between few.
+// The two views that were used last, most recent first: a read loop alternates between few views.
 let view1: Uint8Array | undefined
 let address1 = 0
 let view2: Uint8Array | undefined
@@ -128,14 +127,13 @@ let address2 = 0
 /**
  * The address of a view's first byte; meaningless for an empty view.
  *
- * Valid as long as the memory is: V8 never moves an ArrayBuffer's memory, and the small typed
- * arrays which it keeps inside the (moving) JS heap get such a buffer when `.buffer` is first read,
- * which happens here. The caller holds the view during its call, so the memory is not freed. A
- * detached buffer has length 0: callers compare with the view's length before each call
- * (`inBounds`).
+ * It is valid as long as the memory is. V8 never moves an ArrayBuffer's memory. V8 keeps small
+ * typed arrays inside its moving heap, but gives them such a buffer when `.buffer` is first read,
+ * as it is here. The caller holds the view during its call, so the memory is not freed. A detached
+ * buffer has length 0: callers compare with the view's length before each call (`inBounds`).
  *
- * 2 ns for the last two views, 30 ns for another view of a known buffer; about 1 us for a buffer
- * seen for the first time, so buffers are to be kept, or taken from a pool (Buffer.allocUnsafe).
+ * An unknown buffer is expensive, so callers should keep buffers, or take them from a pool
+ * (Buffer.allocUnsafe).
  */
 export const addressOf = (view: Uint8Array): number => {
   if (view === view1) return address1
@@ -144,7 +142,7 @@ export const addressOf = (view: Uint8Array): number => {
   let start = bases.get(buffer)
   if (start === undefined) {
     if (view.length === 0) return 0
-    // A view of it, since koffi takes no SharedArrayBuffer itself.
+    // The address of a view, because koffi does not accept a SharedArrayBuffer.
     start = rawAddress(view) - view.byteOffset
     bases.set(buffer, start)
   }
@@ -155,6 +153,6 @@ export const addressOf = (view: Uint8Array): number => {
   return address1
 }
 
-/** Whether `length` bytes from `offset` lie in the view. False for NaN, too. */
+/** Whether `length` bytes from `offset` are inside the view. Also false for NaN. */
 export const inBounds = (view: Uint8Array, offset: number, length: number): boolean =>
   offset >= 0 && length >= 0 && offset + length <= view.length

@@ -1,7 +1,7 @@
 /**
- * Changing attributes: mode, owner, times. By name (a symlink is never followed) or by descriptor,
- * which may be O_PATH: an object need not be opened for reading or writing, which could block, have
- * side effects or be refused. Re-exported by at.ts.
+ * Changes attributes: mode, owner, times. The object is given by name (a symlink is not followed)
+ * or by descriptor, possibly O_PATH. So it need not be opened for reading or writing, which could
+ * block, have side effects or be refused. Re-exported by at.ts.
  */
 
 import {
@@ -29,11 +29,13 @@ const chmodProc = (fd: number, mode: number): Result => {
   return r === -E.ENOENT ? -E.EBADF : r
 }
 
-/** Without fchmodat2: pin the object with O_PATH, refuse a symlink, change it through /proc. */
+/**
+ * Without fchmodat2: opens the object with O_PATH, refuses a symlink, and changes it through /proc.
+ */
 const chmodPinned = (dirfd: number, mode: number): Result => {
   const fd = c.openat(dirfd, nameA, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0)
   if (fd < 0) return fail()
-  // Only stx_mask and stx_mode (STATX_TYPE) are looked at: 256 bytes of `words` are enough.
+  // Only stx_mask and stx_mode (STATX_TYPE) are used, so 256 bytes of `words` are enough.
   let r: number = syscall5(NR.statx, fd, emptyName, AT_EMPTY_PATH, 1, words)
   if (r < 0) r = fail()
   else if ((i32[7]! & S_IFMT) === S_IFLNK) r = -E.EOPNOTSUPP
@@ -43,8 +45,8 @@ const chmodPinned = (dirfd: number, mode: number): Result => {
 }
 
 /**
- * fchmodat2(2): the permission bits (07777) of a name, not following a symlink: for one,
- * -EOPNOTSUPP on most file systems.
+ * fchmodat2(2): sets the permission bits (07777) of a name. It does not follow a symlink: most
+ * filesystems return -EOPNOTSUPP for it.
  */
 export const fchmodat = (dirfd: number, name: ByteString, mode: number): Result => {
   if (!putA(name)) return -E.ENAMETOOLONG
@@ -55,7 +57,7 @@ export const fchmodat = (dirfd: number, name: ByteString, mode: number): Result 
   return r
 }
 
-/** fchmod(2), also of an O_PATH descriptor. */
+/** fchmod(2), possibly of an O_PATH descriptor. */
 export const fchmod = (fd: number, mode: number): Result => {
   if (!(features.fchmodat2 ?? probeFchmodat2())) return chmodProc(fd, mode)
   let r
@@ -65,8 +67,8 @@ export const fchmod = (fd: number, mode: number): Result => {
 }
 
 /**
- * fchownat(2), of a symlink itself. An id of -1 stays unchanged. Clears set-id bits as chown(2)
- * does.
+ * fchownat(2); of a symlink, not its target. An id of -1 stays unchanged. Clears set-id bits as
+ * chown(2) does.
  */
 export const fchownat = (dirfd: number, name: ByteString, uid: number, gid: number): Result => {
   if (!putA(name)) return -E.ENAMETOOLONG
@@ -76,7 +78,7 @@ export const fchownat = (dirfd: number, name: ByteString, uid: number, gid: numb
   return r
 }
 
-/** fchown(2), also of an O_PATH descriptor. An id of -1 stays unchanged. */
+/** fchown(2), possibly of an O_PATH descriptor. An id of -1 stays unchanged. */
 export const fchown = (fd: number, uid: number, gid: number): Result => {
   let r
   do r = c.fchownat(fd, emptyName, uid, gid, AT_EMPTY_PATH)
@@ -84,7 +86,7 @@ export const fchown = (fd: number, uid: number, gid: number): Result => {
   return r
 }
 
-/** Two struct timespec at `words`. */
+/** Writes two struct timespec to `words`. */
 const putTimes = (asec: number, ansec: number, msec: number, mnsec: number): void => {
   put64(0, asec)
   put64(2, ansec)
@@ -93,9 +95,9 @@ const putTimes = (asec: number, ansec: number, msec: number, mnsec: number): voi
 }
 
 /**
- * utimensat(2), of a symlink itself: access and modification time in seconds since 1970 (may be
- * negative) and nanoseconds (0 .. 999999999, UTIME_NOW or UTIME_OMIT; else -EINVAL). The file
- * system clamps what it cannot store.
+ * utimensat(2); of a symlink, not its target. Sets access and modification time in seconds since
+ * 1970 (possibly negative) and nanoseconds (0 .. 999999999, UTIME_NOW or UTIME_OMIT; else -EINVAL).
+ * The filesystem clamps times that it cannot store.
  */
 export const utimensat = (
   dirfd: number,
@@ -113,9 +115,7 @@ export const utimensat = (
   return r
 }
 
-/**
- * futimens(3), also of an O_PATH descriptor (Linux 5.8; before, -ENOENT for one). See `utimensat`.
- */
+/** futimens(3), possibly of an O_PATH descriptor (-ENOENT before Linux 5.8). See `utimensat`. */
 export const futimens = (
   fd: number,
   asec: number,

@@ -1,15 +1,15 @@
 /**
- * Descriptors whose file system may keep a call waiting for as long as it likes: one in userspace,
- * or on the network. Whoever serves others in the meantime registers them here, and is asked before
- * a call is made on one. What is opened below such a descriptor, or is a copy of it, is registered
- * as well. Where there are none, that costs a look at the size of a map.
+ * Slow descriptors: their filesystem, in userspace or on the network, may block a call for any
+ * time. A thread that must not block registers them here, and the registered object handles calls
+ * on them. Descriptors opened below a slow one, and duplicates of it, are registered, too. Without
+ * slow descriptors each call only checks the size of a map.
  *
- * Calls that change something are made as they are: layers of such file systems are only read.
+ * Calls that modify something are made directly, because layers on such filesystems are only read.
  */
 
 import type { ByteString, Result } from './types.js'
 
-/** A call on a descriptor. `room`: how many bytes of an answer are wanted. */
+/** A call on a descriptor. `room` is the size of the answer's buffer in bytes. */
 export type SlowCall =
   | { op: 'openat'; name: ByteString; flags: number }
   | { op: 'openat2'; name: ByteString; flags: number; resolve: number }
@@ -26,40 +26,40 @@ export type SlowCall =
   | { op: 'statfs'; room: number }
 
 /**
- * What stands for a registered descriptor. Each function may throw instead of waiting; `direct`
+ * Handles calls on a registered descriptor. Each function may throw instead of waiting. `direct`
  * makes the call itself.
  */
 export interface SlowFile {
-  /** A call with a number as its result, and maybe bytes in `out`. */
+  /** A call with a number as its result, and possibly bytes in `out`. */
   ask(call: SlowCall, out: Uint8Array | null, direct: () => Result): Result
   /** A call that opens a descriptor. */
   open(call: SlowCall, direct: () => Result): Result
-  /** `fd` is a copy of it. */
+  /** `fd` is a duplicate of it. */
   copied(fd: number): void
-  /** The descriptor is not used any more. */
+  /** The descriptor is no longer used. */
   close(): void
-  /** Whoever has opened it keeps it beyond this request. */
+  /** The descriptor outlives the current request. */
   claim(): void
 }
 
-/** By number. */
+/** Slow descriptors by number. */
 export const slowFiles = new Map<number, SlowFile>()
 
 export const slowFile = (fd: number): SlowFile | undefined =>
   slowFiles.size === 0 ? undefined : slowFiles.get(fd)
 
-/** Whether calls on a descriptor may wait for somebody else. */
+/** Whether a call on a descriptor may block. */
 export const isSlow = (fd: number): boolean => slowFiles.size > 0 && slowFiles.has(fd)
 
-/** Whoever has opened `fd` keeps it: it does not belong to one request alone. */
+/** Marks `fd` as kept beyond the current request. */
 export const claim = (fd: number): void => {
   if (slowFiles.size > 0) slowFiles.get(fd)?.claim()
 }
 
-/** How often something was made, removed or moved by this thread. */
+/** How many objects this thread has created, removed or moved. */
 export const changes = { count: 0 }
 
-/** Counts a change that has worked. */
+/** Counts a successful change. */
 export const changed = (result: Result): Result => {
   if (result >= 0) changes.count++
   return result

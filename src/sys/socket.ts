@@ -1,6 +1,6 @@
 /**
- * A pair of sockets, a descriptor received over one, and a socket for messages to a named one:
- * unix(7), SCM_RIGHTS.
+ * unix(7) sockets: a pair of sockets, a descriptor received over one (SCM_RIGHTS), and a socket for
+ * messages to a named one.
  */
 
 import { E } from './errno.js'
@@ -26,19 +26,21 @@ const pair = (type: number): [number, number] | number => {
   return [i32[0]!, i32[1]!]
 }
 
-/** socketpair(2): both ends, stream sockets with O_CLOEXEC; or -errno. */
+/** socketpair(2): two connected stream sockets with O_CLOEXEC, or -errno. */
 export const socketPair = (): [number, number] | number => pair(SOCK_STREAM)
 
-/** The same with sockets that keep messages apart, even empty ones, and never wait. */
+/**
+ * The same with sockets that preserve message boundaries, even for empty messages, and never block.
+ */
 export const messagePair = (): [number, number] | number => pair(SOCK_SEQPACKET | SOCK_NONBLOCK)
 
 /** sizeof(sockaddr_un.sun_path) */
 const PATH_SIZE = 108
 
 /**
- * socket(2), connect(2): a datagram socket that sends to the one at `path`, O_CLOEXEC, which never
- * waits: write(2) says EAGAIN. -EPROTOTYPE: another kind of socket is there; -ECONNREFUSED: nobody
- * reads it.
+ * socket(2) and connect(2): a datagram socket that sends to the socket at `path`, O_CLOEXEC. It
+ * never blocks: write(2) fails with EAGAIN. -EPROTOTYPE: the socket at `path` is of another type;
+ * -ECONNREFUSED: no process reads it.
  */
 export const datagramsTo = (path: string): Result => {
   const name = Buffer.from(path)
@@ -55,9 +57,9 @@ export const datagramsTo = (path: string): Result => {
   return error
 }
 
-// Places in `words`: struct msghdr {u64 name; u32 namelen, pad; u64 iov, iovlen, control,
+// Offsets in `words`: struct msghdr {u64 name; u32 namelen, pad; u64 iov, iovlen, control,
 // controllen; u32 flags}, struct iovec {u64 base, len}, one byte of data, struct cmsghdr {u64 len;
-// u32 level, type} and a descriptor. (musl has 32-bit lengths and padding where glibc has 64 bits:
+// u32 level, type} and a descriptor. (musl has 32-bit lengths with padding where glibc has 64 bits:
 // the same bytes on a little-endian machine.)
 const IOV = 56
 const BYTE = 72
@@ -66,9 +68,9 @@ const CONTROL_SIZE = 24
 const CMSG_LEN = 20
 
 /**
- * recvmsg(2): a descriptor that was sent with one byte, O_CLOEXEC here. Does not wait: -EAGAIN.
- * -EPIPE: the other end was closed, and nothing was sent; -EPROTO: something without a descriptor
- * was.
+ * recvmsg(2): receives a descriptor that was sent with one byte, O_CLOEXEC. It never blocks:
+ * -EAGAIN. -EPIPE: the other end was closed without a message; -EPROTO: a message without a
+ * descriptor arrived.
  */
 export const receiveFd = (socket: number): Result => {
   u32.fill(0, 0, (CONTROL + CONTROL_SIZE) / 4)

@@ -1,7 +1,6 @@
 /**
- * Pipes, and splice(2): bytes move between a file and a pipe as references to pages, without being
- * copied to this process and back. Calls never wait for room in a pipe nor for bytes in it: -EAGAIN
- * instead.
+ * Pipes and splice(2): data moves between a file and a pipe as references to pages, without a copy
+ * through this process. Calls never wait for room or data in a pipe; they return -EAGAIN.
  */
 
 import { O_CLOEXEC, O_NONBLOCK } from './constants.js'
@@ -14,11 +13,11 @@ import type { Off, Result } from './types.js'
 const SPLICE_F_NONBLOCK = 2
 const F_SETPIPE_SZ = 1031
 
-/** pipe2(2), non-blocking, O_CLOEXEC: the end to read from and the end to write to, or -errno. */
+/** pipe2(2), non-blocking, O_CLOEXEC: the read end and the write end, or -errno. */
 export const pipe = (): [from: number, into: number] | Result =>
   c.pipe2(words, O_CLOEXEC | O_NONBLOCK) < 0 ? fail() : [i32[0]!, i32[1]!]
 
-/** F_SETPIPE_SZ: asks for so many bytes. What it holds now, or -errno. */
+/** F_SETPIPE_SZ: requests a size in bytes. Returns the actual size, or -errno. */
 export const setPipeSize = (fd: number, size: number): Result => {
   const r = c.fcntl(fd, F_SETPIPE_SZ, size)
   return r < 0 ? fail() : r
@@ -31,13 +30,13 @@ const call = (from: number, offIn: number, to: number, offOut: number, length: n
   return r
 }
 
-/** splice(2) without offsets, one of the two a pipe: bytes moved, 0 at the end. */
+/** splice(2) without offsets; one of the two is a pipe. Returns the bytes moved, 0 at the end. */
 export const splice = (from: number, to: number, length: number): Result =>
   call(from, 0, to, 0, length)
 
 /**
- * splice(2) of a file's bytes at `pos` into a pipe: bytes moved, maybe fewer; 0 at or beyond the
- * end.
+ * splice(2) of a file's bytes at `pos` into a pipe. Returns the bytes moved, possibly fewer than
+ * `length`; 0 at or beyond the end.
  */
 export const spliceFrom = (file: number, pos: Off, pipeIn: number, length: number): Result => {
   putOff(0, pos)
@@ -45,8 +44,8 @@ export const spliceFrom = (file: number, pos: Off, pipeIn: number, length: numbe
 }
 
 /**
- * vmsplice(2): puts memory into a pipe by reference. What it holds when it is read from the pipe
- * counts, so it may still be changed.
+ * vmsplice(2): puts memory into a pipe by reference. The reader sees its contents at the time of
+ * the read, so it may still be changed.
  */
 export const vmsplice = (
   pipeIn: number,

@@ -1,10 +1,9 @@
 /**
- * struct statx as a reusable object: one is allocated per place that needs one, filled by the calls
- * of at.ts as often as wanted, and read through getters that allocate nothing in the usual case.
- * Whoever passes all of it on copies its words.
+ * struct statx as a reusable object. A caller allocates it once, the calls of at.ts fill it
+ * repeatedly, and its getters usually allocate nothing. To pass it on completely, copy its words.
  *
- * 64-bit fields are read as two 32-bit halves: an inode number is exact always (`Ino`), sizes,
- * block counts and seconds are exact up to 2^53.
+ * 64-bit fields are read as two 32-bit halves. Inode numbers (`Ino`) are always exact; sizes, block
+ * counts and seconds are exact up to 2^53.
  */
 
 import { S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './constants.js'
@@ -17,16 +16,16 @@ export type { Ino } from './types.js'
 const STATX_SIZE = 256
 export const STATX_WORDS = STATX_SIZE / 4
 
-/** A 64-bit unsigned integer: a number while it is a safe integer, else a bigint. */
+/** A 64-bit unsigned integer: a number if it is a safe integer, else a bigint. */
 export const ino64 = (lo: number, hi: number): Ino =>
   hi < 0x20_0000 ? hi * 0x1_0000_0000 + lo : (BigInt(hi) << 32n) | BigInt(lo)
 
-/** The words of a struct statx, and what they mean. */
+/** The words of a struct statx with accessors. */
 export class Statx {
   /** 32 bits each, in the order of linux/stat.h. */
   readonly words: Uint32Array
 
-  /** @param words all of the struct */
+  /** @param words the whole struct */
   constructor(words: Uint32Array) {
     this.words = words
   }
@@ -36,7 +35,7 @@ export class Statx {
     return this.words[i + 1]! * 0x1_0000_0000 + this.words[i]!
   }
 
-  /** 64 signed bits, likewise. */
+  /** 64 signed bits at word i, exact up to 2^53. */
   #signed(i: number): number {
     return (this.words[i + 1]! | 0) * 0x1_0000_0000 + this.words[i]!
   }
@@ -65,7 +64,7 @@ export class Statx {
   set blksize(n) {
     this.words[1] = n
   }
-  /** STATX_ATTR_* bits; a number unless the kernel grows attributes beyond bit 52. */
+  /** STATX_ATTR_* bits; a number unless the kernel defines attributes beyond bit 52. */
   get attributes(): Ino {
     return ino64(this.words[2]!, this.words[3]!)
   }
@@ -103,7 +102,7 @@ export class Statx {
   set ino(n) {
     this.#set64(8, n)
   }
-  /** Bytes, rounded beyond 2^53. */
+  /** Bytes, rounded above 2^53. */
   get size(): number {
     return this.#long(10)
   }
@@ -121,28 +120,28 @@ export class Statx {
   set blocks(n) {
     this.#set64(12, n)
   }
-  /** Which STATX_ATTR_* the file system knows. */
+  /** The STATX_ATTR_* that the filesystem supports. */
   get attributesMask(): Ino {
     return ino64(this.words[14]!, this.words[15]!)
   }
   set attributesMask(n) {
     this.#set64(14, n)
   }
-  /** Seconds since 1970; negative before. */
+  /** Seconds since 1970; negative for earlier times. */
   get atimeSec(): number {
     return this.#signed(16)
   }
   set atimeSec(n) {
     this.#set64(16, n)
   }
-  /** 0 .. 999999999, to be added to the seconds also where these are negative. */
+  /** 0 .. 999999999, added to the seconds even if these are negative. */
   get atimeNsec(): number {
     return this.words[18]!
   }
   set atimeNsec(n) {
     this.words[18] = n
   }
-  /** Birth: only valid where `mask` has STATX_BTIME. */
+  /** Birth time: only valid if `mask` has STATX_BTIME. */
   get btimeSec(): number {
     return this.#signed(20)
   }
@@ -179,7 +178,7 @@ export class Statx {
   set mtimeNsec(n) {
     this.words[30] = n
   }
-  /** Of a character or block device; else 0. */
+  /** The number of a character or block device; else 0. */
   get rdevMajor(): number {
     return this.words[32]!
   }
@@ -193,17 +192,17 @@ export class Statx {
     this.words[33] = n
   }
 
-  /** Makes this a copy of another. */
+  /** Copies all words of another. */
   copyFrom(other: Statx): void {
     this.words.set(other.words)
   }
 }
 
-/** What the calls of this directory fill. */
+/** The object that the calls of this directory fill. */
 export class Stat extends Statx {
   /** The bytes of struct statx, as the kernel wrote them. */
   readonly buffer: Buffer
-  /** Where they are: for the calls of this directory. */
+  /** Their address, for the calls of this directory. */
   readonly address: number
 
   constructor() {
@@ -219,10 +218,7 @@ export class Stat extends Statx {
   get devMinor(): number {
     return this.words[35]!
   }
-  /**
-   * The device as one number: different devices have different ones. The kernel's minors have 20
-   * bits.
-   */
+  /** The device as one number, unique per device. The kernel's minor numbers have 20 bits. */
   get dev(): number {
     return this.words[34]! * 0x10_0000 + this.words[35]!
   }
@@ -243,12 +239,12 @@ export class Stat extends Statx {
   get isChr(): boolean {
     return (this.words[7]! & S_IFMT) === S_IFCHR
   }
-  /** A character device 0/0: how overlayfs marks a deleted name. */
+  /** A character device 0/0: a whiteout of overlayfs. */
   get isWhiteout(): boolean {
     return this.isChr && this.words[32] === 0 && this.words[33] === 0
   }
 
-  /** Puts other values in the place of the kernel's. `mode` has the type, too. */
+  /** Replaces values of the kernel. `mode` includes the type. */
   amend(uid: number, gid: number, mode: number): void {
     this.uid = uid
     this.gid = gid

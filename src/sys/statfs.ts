@@ -8,7 +8,7 @@ import type { Result } from './types.js'
 
 /** struct statfs. Counts are exact up to 2^53. */
 export class StatFs {
-  /** The file system's magic number, unsigned. */
+  /** The filesystem's magic number, unsigned. */
   type = 0
   /** Optimal transfer size; `frsize` is the unit of the block counts. */
   bsize = 0
@@ -36,14 +36,14 @@ const ask = (fd: number): Result => {
   return r
 }
 
-/** The struct as the kernel writes it, for another thread. */
+/** Writes the kernel's struct to `out`, for another thread. */
 export const statfsInto = (fd: number, out: Uint8Array): Result => {
   const r = ask(fd)
   if (r >= 0) out.set(wordBytes)
   return r
 }
 
-/** fstatfs(2) of the file system `fd` lies on (an O_PATH descriptor will do). */
+/** fstatfs(2) of the filesystem of `fd`, possibly O_PATH. */
 export const statfs = (fd: number, out: StatFs): Result => {
   const slow = slowFile(fd)
   const r =

@@ -1,6 +1,6 @@
 /**
- * truncate(2) of a name. The system call itself follows a symlink in the last component and has no
- * form that does not, so the file is opened first.
+ * truncate(2) of a name. The system call follows a symlink in the last component and has no variant
+ * that does not, so the file is opened first.
  */
 
 import {
@@ -20,19 +20,19 @@ import type { ByteString, Off, Result } from './types.js'
 
 const FLAGS = O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK
 
-/** struct statx: type and size. */
+/** The statx mask for type and size. */
 const STATX_TYPE_SIZE = 0x201
 
 const st = new Stat()
 
 /**
- * Cuts or extends the regular file (dirfd, name), or with name '' what the descriptor refers to,
- * which may be O_PATH. Unlike ftruncate(2) it leaves it to the file system whether a size that
- * stays is a change.
+ * Truncates or extends the regular file (dirfd, name), or with name '' the object of the
+ * descriptor, possibly O_PATH. Unlike ftruncate(2), if the size stays the same it lets the
+ * filesystem decide whether the times change.
  *
  * @param size bytes
- * @returns 0 or -errno: -ESTALE where the object is no regular file (a symlink is not followed, a
- *   FIFO not waited for), -EAGAIN while the holder of a lease is asked to give it back, -EACCES and
+ * @returns 0 or -errno: -ESTALE if the object is not a regular file (a symlink is not followed, and
+ *   a FIFO does not block); -EAGAIN while the kernel breaks another process's lease; -EACCES and
  *   -ETXTBSY as truncate(2)
  */
 export const truncateat = (dirfd: number, name: ByteString, size: Off): Result => {
@@ -43,7 +43,7 @@ export const truncateat = (dirfd: number, name: ByteString, size: Off): Result =
   return result
 }
 
-/** Opens a file for that. @returns the descriptor, or -errno, as `truncateat` */
+/** Opens a file for `truncateat`. @returns the descriptor, or -errno as `truncateat` */
 export const openToCut = (dirfd: number, name: ByteString): Result => {
   const fd = open(dirfd, name)
   if (fd < 0) return fd
@@ -65,14 +65,14 @@ const open = (dirfd: number, name: ByteString): Result => {
         ? c.openat(dirfd, procPath, FLAGS, 0)
         : c.openat(dirfd, nameA, FLAGS | O_NOFOLLOW, 0)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  // A symlink; a FIFO without a reader, a socket, a whiteout; a directory.
+  // ELOOP: a symlink. ENXIO: a FIFO without a reader, a socket, a whiteout. EISDIR: a directory.
   return r === -E.ELOOP || r === -E.ENXIO || r === -E.EISDIR ? -E.ESTALE : r
 }
 
-/** For a file that was just opened: `st` has its size. */
+/** Truncates a file that was just opened: `st` has its size. */
 const cut = (fd: number, size: Off): Result => {
-  // ftruncate(2) sets the time of the change in any case. The magic link leads to this file,
-  // whatever its names are now.
+  // ftruncate(2) always updates ctime and mtime, so truncate(2) is used if the size stays the same.
+  // The magic link leads to this file, whatever its current names.
   const stays = st.size64 === size
   if (stays) putProcFd(fd)
   let r

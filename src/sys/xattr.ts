@@ -1,19 +1,18 @@
 /**
  * Extended attributes of a name in an open directory, without opening the object and without
- * following a symlink; the name '' is what the descriptor itself refers to, which may be O_PATH.
+ * following a symlink. The name '' is the descriptor's own object, possibly O_PATH.
  *
- * Linux 6.13 has system calls for exactly that (getxattrat and so on). Before, the l*xattr calls on
- * "/proc/self/fd/<dirfd>/<name>" do the same: the magic link is followed to the open directory, the
- * name in it is not.
+ * Linux 6.13 has system calls for exactly that (getxattrat and so on). On older kernels the l*xattr
+ * calls with "/proc/self/fd/<dirfd>/<name>" do the same: the kernel follows the magic link to the
+ * open directory, but not the name in it.
  *
- * For the name '': the new calls take AT_EMPTY_PATH, but refuse O_PATH descriptors with it. So '.'
- * is tried first, which serves every directory; then AT_EMPTY_PATH, for other objects (ENOTDIR) and
- * where '.' may not be searched (EACCES); then, for O_PATH (EBADF), the magic link in /proc itself.
+ * For the name '', the new calls accept AT_EMPTY_PATH, but then refuse O_PATH descriptors. So '.'
+ * is tried first, which works for every directory. AT_EMPTY_PATH is next, for other objects
+ * (ENOTDIR) and if '.' may not be searched (EACCES). For O_PATH (EBADF) the magic link in /proc is
+ * the last resort.
  *
- * Measured on Linux 6.18, ext4, value of one byte, ns: by name 530 (1240 by way of /proc), '' of a
- * directory 520, of a file opened for reading 680, of an O_PATH file 1700. The kernel allocates and
- * clears as much memory as the caller's buffer is long: 530 for 256 bytes, 680 for 4 KiB, 1880 for
- * 64 KiB. So the functions that allocate ask with a small buffer first.
+ * The kernel allocates and clears memory of the size of the caller's buffer, which is slow for 64
+ * KiB. So the functions that allocate try a small buffer first. docs/measurements.md has the costs.
  */
 
 import { AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, XATTR_SIZE_MAX } from './constants.js'
@@ -45,8 +44,8 @@ export type { ByteString, Result } from './types.js'
 const ARGS_SIZE = 16
 
 /**
- * The arguments other than the object: the attribute's name is at `attrName`, the rest at `words`,
- * where it is struct xattr_args {u64 value; u32 size; u32 flags}.
+ * Stores the arguments apart from the object and the xattr's name, which is at `attrName`. `words`
+ * has them as struct xattr_args {u64 value; u32 size; u32 flags}.
  */
 const putArgs = (buf: Uint8Array, flags: number): void => {
   put64(0, addressOf(buf))
@@ -57,7 +56,7 @@ const putArgs = (buf: Uint8Array, flags: number): void => {
 const value = (): number => u32[1]! * 0x1_0000_0000 + u32[0]!
 const size = (): number => u32[2]!
 
-/** One of the four calls, in its three forms. */
+/** A call in its three forms. */
 interface Call {
   at(dirfd: number, path: number, atFlags: number): number
   follow(path: number): number
@@ -97,7 +96,7 @@ const callAt = (call: Call, dirfd: number, path: number, atFlags: number): Resul
   return r
 }
 
-/** Whether a call for the name '' failed because of how the object was addressed. */
+/** Whether a call for the name '' failed because of the form of the address. */
 const wrongWay = (r: Result): boolean => r === -E.ENOTDIR || r === -E.EACCES || r === -E.EBADF
 
 const callByPath = (call: Call, dirfd: number, name: ByteString): Result => {
@@ -110,7 +109,7 @@ const callByPath = (call: Call, dirfd: number, name: ByteString): Result => {
   let r
   do r = name === '' ? call.follow(path) : call.nofollow(path)
   while (r < 0 && (r = fail()) === -E.EINTR)
-  // The magic link itself is not there: the descriptor is not open.
+  // The magic link does not exist: the descriptor is not open.
   return name === '' && r === -E.ENOENT ? -E.EBADF : r
 }
 
@@ -128,9 +127,9 @@ const run = (call: Call, dirfd: number, name: ByteString): Result => {
 }
 
 /**
- * getxattrat(2): the length of the value, which is written to `buf`; with an empty `buf` the length
- * only. -ERANGE: `buf` is too short (or `attr` is empty or longer than 255). -ENODATA: no such
- * attribute.
+ * getxattrat(2): writes the value to `buf` and returns its length. With an empty `buf` it only
+ * returns the length. -ERANGE: `buf` is too short (or `attr` is empty or longer than 255).
+ * -ENODATA: no such xattr.
  */
 export const getxattrat = (
   dirfd: number,
@@ -151,8 +150,8 @@ const getValue = (dirfd: number, name: ByteString, attr: ByteString, buf: Uint8A
 }
 
 /**
- * setxattrat(2) with XATTR_CREATE (-EEXIST), XATTR_REPLACE (-ENODATA) or 0. -EOPNOTSUPP: the file
- * system does not take this namespace. -EPERM: `user.` on something that is neither file nor
+ * setxattrat(2) with XATTR_CREATE (-EEXIST), XATTR_REPLACE (-ENODATA) or 0. -EOPNOTSUPP: the
+ * filesystem does not support this namespace. -EPERM: `user.` on an object that is neither file nor
  * directory.
  */
 export const setxattrat = (
@@ -167,7 +166,7 @@ export const setxattrat = (
   return run(SET, dirfd, name)
 }
 
-/** fsetxattr(2), for a descriptor that is not O_PATH; else as `setxattrat`. */
+/** fsetxattr(2), for a descriptor that is not O_PATH; otherwise like `setxattrat`. */
 export const fsetxattr = (
   fd: number,
   attr: ByteString,
@@ -182,8 +181,8 @@ export const fsetxattr = (
 }
 
 /**
- * listxattrat(2): writes the names, each followed by NUL, to `buf`; the number of bytes. With an
- * empty `buf` the number only. -ERANGE: `buf` is too short.
+ * listxattrat(2): writes the names, each followed by a NUL, to `buf` and returns the number of
+ * bytes. With an empty `buf` it only returns the number. -ERANGE: `buf` is too short.
  */
 export const listxattrat = (dirfd: number, name: ByteString, buf: Uint8Array): Result => {
   const slow = slowFile(dirfd)
@@ -197,11 +196,14 @@ const listAttributes = (dirfd: number, name: ByteString, buf: Uint8Array): Resul
   return run(LIST, dirfd, name)
 }
 
-/** removexattrat(2). -ENODATA: no such attribute. */
+/** removexattrat(2). -ENODATA: no such xattr. */
 export const removexattrat = (dirfd: number, name: ByteString, attr: ByteString): Result =>
   putAttr(attr) ? run(REMOVE, dirfd, name) : -E.ERANGE
 
-/** Enough for almost every value or list; and for all of them, since the kernel allows no more. */
+/**
+ * `small` is enough for almost every value or list, and `large` for all, because it has the
+ * kernel's maximum size.
+ */
 const small = Buffer.allocUnsafeSlow(512)
 const large = Buffer.allocUnsafeSlow(XATTR_SIZE_MAX)
 
@@ -213,7 +215,7 @@ export const getxattrValue = (
 ): Buffer | number => {
   let buf = small
   let n = getxattrat(dirfd, name, attr, buf)
-  // A name which is too long gives ERANGE again.
+  // A name that is too long gives ERANGE again.
   if (n === -E.ERANGE) n = getxattrat(dirfd, name, attr, (buf = large))
   if (n < 0) return n
   const out = Buffer.allocUnsafe(n)
