@@ -21,7 +21,7 @@ import {
   syncFd,
   writeFile,
 } from './file/handles.js'
-import { forgetCachedNodes } from './inode/give-back.js'
+import { forgetCachedNodes } from './inode/forget-cached.js'
 import { link } from './namei/link.js'
 import { findCurrent } from './namei/lookup.js'
 import type { Node } from './inode/node.js'

@@ -1,4 +1,4 @@
-/** What the code of this directory needs of a union. */
+/** The part of a union's state that this directory uses. */
 
 import type { Stat } from '../../sys/stat.js'
 import type { LayerContext } from '../layer/context.js'
@@ -12,56 +12,57 @@ import type { Place } from './place.js'
 export interface InodeContext extends LayerContext {
   readonly notifier: Notifier
   readonly nodes: NodeTable
-  /** Null: owners are shown and written as they are. */
+  /** Null if owners are shown and stored unchanged. */
   readonly idmap: Idmap | null
   /**
-   * A copy's number can't be found again by its origin, so it gets another one when the kernel has
-   * forgotten it.
+   * The inode number of a copied-up file can't be found again by its origin. The file gets another
+   * number after the kernel has forgotten the inode.
    */
   readonly losesNumbers: boolean
-  /** What a directory lists has got another inode number: nobody goes by the old listing. */
+  /**
+   * Called when an entry of the directory has got another inode number, so that nothing uses the
+   * old listing.
+   */
   readonly renumbered: (directory: Node) => void
-  /** How many messages about such numbers the kernel has not taken yet. */
+  /** The number of messages about changed inode numbers that the kernel has not received yet. */
   readonly pendingMessages: { count: number }
   /**
-   * The kernel writes back pages: it also reads through descriptors that a client opened
-   * write-only.
+   * The kernel caches writes. It also reads through descriptors that a caller opened write-only.
    */
   readonly writeback: boolean
-  /** The kernel is to read and write files of the upper layer itself. */
+  /** The kernel reads and writes files of the upper layer itself (FUSE passthrough). */
   readonly passthrough: boolean
   /**
-   * Files are opened and closed without a message: requests for data name a node (inode-files.ts).
+   * The kernel sends no OPEN and RELEASE of files. Requests for data name a node (inode-files.ts).
    */
   readonly noOpen: boolean
   /**
-   * This process may read every file, so that opening one for reading cannot be refused for want of
-   * a right.
+   * This process may read every file, so that opening a file for reading can't fail with EACCES.
    */
   readonly readsAll: boolean
-  /** The upper is on tmpfs, or all syncing is off: fsync costs nothing there. */
+  /** The upper layer is on tmpfs, or syncing is off. fsync does nothing then. */
   readonly syncIsFree: boolean
-  /** Scratch: the attributes that the last lookup or stat found. Valid until the next call. */
+  /** Scratch: the attributes of the last lookup or stat. Valid until the next call. */
   readonly st: Stat
   readonly place: Place
   /**
-   * The answer that is being made will tell this node's attributes: no need of a notice that they
-   * change.
+   * The node whose attributes are in the reply of the current request. A change needs no
+   * notification then.
    */
   answering: Node | null
   /**
-   * The node whose lower file was the last to be seen without any extended attribute
+   * The node of the last lower file that was found without any extended attribute
    * (metacopy.ts:resolveMetacopy), or 0.
    */
   bare: NodeId
-  /** Null with a read-only union. */
+  /** Null for a read-only union. */
   readonly workdir: {
     readonly form: Exclude<WhiteoutForm, 'auto'>
     readonly indexFd: number
   } | null
 }
 
-/** Nothing can be written: no upper, or mounted read-only. */
+/** True without an upper layer, and for a read-only mount. */
 export function isReadOnly(u: InodeContext): boolean {
   return u.workdir === null
 }

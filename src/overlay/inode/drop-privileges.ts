@@ -1,7 +1,7 @@
 /**
- * Taking set-id bits and file capabilities from files that are written to, or given to somebody.
- * With FUSE_HANDLE_KILLPRIV_V2 the kernel leaves that to the server. It says so in most requests;
- * in one it does not.
+ * Removes set-id bits and file capabilities of files that are written to or get another owner. With
+ * FUSE_HANDLE_KILLPRIV_V2 the kernel leaves this to the server. Most requests state it explicitly.
+ * A SETATTR without attributes does not.
  */
 
 import { fchmod, fstatx, statxat } from '../../sys/at.js'
@@ -20,14 +20,14 @@ import type { InodeContext } from './context.js'
 
 const st = new Stat()
 
-/** The mode that a change by `caller` leaves of the one in `of` (modeWithoutSetid). */
+/** The mode in `of` after a change by `caller` (setid.ts:modeWithoutSetid). */
 export function modeAfterChange(u: InodeContext, of: Stat, caller: Caller): number {
   return modeWithoutSetid(of.mode, shownUid(u, of), shownGid(u, of), caller)
 }
 
 /**
- * Drops from an open file of the upper layer what a write or a truncation by `caller` takes from
- * it.
+ * Removes the set-id bits of an open file of the upper layer as a write or truncation by `caller`
+ * does.
  */
 export function dropPrivileges(u: InodeContext, node: Node, fd: number, caller: Caller): Result {
   let result = fstatx(fd, st)
@@ -39,31 +39,34 @@ export function dropPrivileges(u: InodeContext, node: Node, fd: number, caller: 
     u.override && u.upper !== null
       ? writeOverrideMode(u.upper, fd, '', st, mode)
       : fchmod(fd, mode & 0o7777)
-  // Neither a WRITE nor an OPEN has attributes in its answer.
+  // The replies to WRITE and OPEN contain no attributes.
   if (result >= 0) invalidateAttrs(u, node)
   return result
 }
 
-/** What a SETATTR that names no attribute is about. */
+/** The reasons for a SETATTR without attributes. */
 export const BareSetattr = {
-  /** chown(2) with -1 for both, which takes the bits from everybody's file. */
+  /** chown(2) with -1 for both ids, which clears the set-id bits of any caller. */
   CHOWN: 0,
-  /** A change of data that is about to happen, by somebody who may not keep the bits. */
+  /** A change of data follows, by a caller that may not keep the set-id bits. */
   DROPS: 1,
-  /** The same by somebody who may (CAP_FSETID): only the capability goes. */
+  /** A change of data follows, by a caller with CAP_FSETID. Only the capability is removed. */
   KEEPS: 2,
 } as const
 
-/** Attributes that a SETATTR can set; without any it is about set-id bits and the capability. */
+/**
+ * The attributes that a SETATTR can set. Without any of them, the request is about set-id bits and
+ * the capability.
+ */
 const ANY = V.MODE | V.UID | V.GID | V.SIZE | V.ATIME | V.MTIME | V.KILL_SUIDGID
 export const isBareSetattr = (valid: number): boolean => (valid & ANY) === 0
 
 /**
- * What a request without attributes is about (kernel: fuse_setattr, which takes ATTR_KILL_SUID and
- * its kind out): chown(2), or a change of data that comes next (file_remove_privs). With write-back
- * the former has a time. Without, it is the system call that tells, where anybody has the file open
- * for writing. Where nothing tells it is a change of data, which the caller would be allowed to
- * make.
+ * Determines the reason for a SETATTR without attributes (kernel: fuse_setattr, which removes
+ * ATTR_KILL_SUID and similar flags). It is either chown(2) or the change of data that follows
+ * (file_remove_privs). With write-back, only the chown(2) has a ctime. Without write-back, a file
+ * that is open for writing requires a look at the caller's system call. If that is unknown, a
+ * change of data is assumed, which the kernel has already allowed.
  */
 export function classifyBareSetattr(
   u: InodeContext,
@@ -76,18 +79,18 @@ export function classifyBareSetattr(
 }
 
 function isChown(u: InodeContext, node: Node, valid: number, caller: Caller): boolean {
-  // Data of others has no set-id bits to lose.
+  // Only regular files lose set-id bits by a change of data.
   if (!node.isReg) return true
   if (u.writeback) return (valid & V.CTIME) !== 0
   return isNeverWritten(u, node) || isInChown(caller) === true
 }
 
-/** Whether nobody has the file open for writing. */
+/** Whether the file is certainly not open for writing. */
 const isNeverWritten = (u: InodeContext, node: Node): boolean => !u.noOpen && !isOpenToWrite(node)
 
 /**
- * Whether a chown that takes set-id bits away is the caller's to make (kernel: notify_change, which
- * makes of that a change of the mode, then setattr_prepare).
+ * Whether the caller may make a chown that clears set-id bits (kernel: notify_change turns it into
+ * a change of the mode, which setattr_prepare checks).
  *
  * @param of the file's attributes
  * @returns 0 or -EPERM
@@ -98,9 +101,9 @@ export function checkChown(u: InodeContext, of: Stat, caller: Caller): Result {
 }
 
 /**
- * The same for the removal of a capability, which the kernel asks for before it tells of a chown
- * (setattr_prepare). Before a change of data and for removexattr(2) it asks in the same words;
- * where nothing tells it is one of those.
+ * As `checkChown`, for the removal of a capability. The kernel requests that before it sends a
+ * chown (setattr_prepare). The same request precedes a change of data and removexattr(2). If the
+ * system call is unknown, one of the latter is assumed.
  *
  * @param of the file's attributes
  * @returns 0 or -EPERM
@@ -109,7 +112,7 @@ export function checkCapabilityRemoval(u: InodeContext, of: Stat, caller: Caller
   return checkChown(u, of, caller) < 0 && isInChown(caller) === true ? -E.EPERM : 0
 }
 
-/** Attributes of the object at a place of the upper layer, or of its descriptor. */
+/** The attributes of the object at a location in the upper layer. */
 export function statPlace(at: Place, out: Stat): Result {
   return at.name === '' ? fstatx(at.fd, out) : statxat(at.fd, at.name, out)
 }

@@ -1,7 +1,7 @@
 /**
- * The open files of a node, in an order: first those that may write, then those that have a
- * descriptor, then the rest. So the first one tells whether anybody may write, and whether there is
- * a descriptor; and to take one out takes no search.
+ * The open files of a node, sorted by rank: writable handles, then handles with a descriptor, then
+ * the rest. The first handle shows whether the node is open for writing and whether a descriptor
+ * exists. Removal needs no search, because each handle knows its index.
  */
 
 import type { FileHandle } from './node.js'
@@ -9,7 +9,7 @@ import type { Node } from './node.js'
 
 const rank = (handle: FileHandle): number => (handle.writable ? 0 : handle.fd >= 0 ? 1 : 2)
 
-/** Where those of a higher rank begin. */
+/** The end of the handles of rank `wanted` and below. */
 function endOf(list: readonly FileHandle[], wanted: number, length: number): number {
   let low = 0
   let high = length
@@ -31,7 +31,10 @@ function swap(list: FileHandle[], a: number, b: number): void {
   one.slot = b
 }
 
-/** Moves the handle at `slot`, behind all others, to the end of those of rank `to`. */
+/**
+ * Moves the handle at `slot` to the end of the handles of rank `to`. All other handles before
+ * `slot` are sorted.
+ */
 function forward(list: FileHandle[], slot: number, to: number): void {
   let at = slot
   for (let above = 1; above >= to; above--) {
@@ -46,14 +49,18 @@ export function addHandle(list: FileHandle[], handle: FileHandle): void {
   forward(list, handle.slot, rank(handle))
 }
 
-/** Gives a handle that had no descriptor one. @param list that of its node */
+/**
+ * Sets the descriptor of a handle that had none.
+ *
+ * @param list the list of its node
+ */
 export function setFd(list: FileHandle[] | null, handle: FileHandle, fd: number): void {
   if (list === null || list[handle.slot] !== handle) {
     handle.fd = fd
     return
   }
   const before = rank(handle)
-  // As the last of those that have none.
+  // Its new place is after the last handle with a descriptor.
   if (before === 2) swap(list, handle.slot, endOf(list, 1, list.length))
   handle.fd = fd
 }
@@ -72,12 +79,12 @@ export function removeHandle(list: FileHandle[], handle: FileHandle): void {
   list.pop()
 }
 
-/** Whether somebody has the node open for writing. */
+/** Whether the node is open for writing. */
 export const isOpenToWrite = (node: Node): boolean => node.handles?.[0]?.writable === true
 
 /**
- * Whether somebody has it open who may map it in pages of which the kernel keeps no time
- * (`Ops.mappable`).
+ * Whether the node is open for writing and its pages may be mapped without the kernel keeping their
+ * mtime (`Ops.mappable`).
  */
 export function isMappable(node: Node): boolean {
   for (const handle of node.handles ?? []) {

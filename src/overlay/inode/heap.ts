@@ -1,18 +1,18 @@
 /**
- * What the engine's heap of this thread can hold. The engine ends a thread that needs more, and
- * with it all of its unions; so they give back what the kernel can do without before that, and make
- * nothing new where that does not help.
+ * Watches the V8 heap of this thread. V8 aborts a thread that exceeds its heap limit, and all of
+ * its unions with it. Before that, the unions release nodes that the kernel can forget. If that is
+ * not enough, they create no new nodes.
  */
 
 import { getHeapStatistics, setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { trimMemory } from '../../sys/proc.js'
 
-/** A full collection now (v8's own `gc`, which is hidden by default). */
+/** Runs a full collection now, with v8's own `gc`, which is hidden by default. */
 export const collectGarbage = (): void => {
   setFlagsFromString('--expose-gc')
   const gc: unknown = runInNewContext('gc')
-  // The flag is the whole process's, and the program that mounts may not want it.
+  // The flag applies to the whole process. The program that mounts may not want it.
   setFlagsFromString('--no-expose-gc')
   if (typeof gc === 'function') gc()
   trimMemory()
@@ -23,16 +23,17 @@ const measure = (): number => {
   return used / limit
 }
 
-/** New objects of some hundred bytes each: after so many it is measured again. */
+/** The number of new objects, of some hundred bytes each, between two measurements. */
 const MEASURE_EVERY = 4096
 /**
- * Parts of what it can hold: from here on the kernel is asked to forget, and nothing new is made.
+ * Fractions of the heap limit. Above HIGH the kernel is asked to forget nodes. Above FULL no new
+ * nodes are created.
  */
 const HIGH = 1 / 2
 const FULL = 3 / 4
 /**
- * A collection takes as long as the heap is large, so it has to have grown by this part of the
- * limit since the last.
+ * The duration of a collection grows with the heap. The heap must have grown by this fraction of
+ * the limit since the last collection.
  */
 const MIN_GROWTH = 1 / 16
 
@@ -40,9 +41,9 @@ export class Heap {
   readonly #measure: () => number
   readonly #collect: () => void
   #made = 0
-  /** What the last collection has left. */
+  /** The used fraction after the last collection. */
   #left = 0
-  /** As a part of what it can hold, garbage included; as measured last. */
+  /** The used fraction at the last measurement, garbage included. */
   used = 0
   /** Called after a collection. */
   onCollected: () => void = () => {}
@@ -52,17 +53,17 @@ export class Heap {
     this.#collect = collect
   }
 
-  /** The kernel should forget something. */
+  /** The kernel should forget nodes. */
   get isHigh(): boolean {
     return this.#left > HIGH
   }
 
-  /** There is no room for what stays. */
+  /** There is no room for new nodes. */
   get isFull(): boolean {
     return this.#left > FULL
   }
 
-  /** So many objects were made that stay. */
+  /** Counts new objects that stay alive. */
   allocated(objects: number): void {
     this.#made += objects
     if (this.#made < MEASURE_EVERY) return
@@ -70,7 +71,9 @@ export class Heap {
     this.#look(HIGH)
   }
 
-  /** Whether there is room for as much again as `made` may bring between two measurements. */
+  /**
+   * Whether there is room for as many objects as `allocated` may count between two measurements.
+   */
   hasRoom(): boolean {
     this.#look(FULL)
     return this.used <= FULL
@@ -88,5 +91,5 @@ export class Heap {
   }
 }
 
-/** Of this thread. */
+/** The heap of this thread. */
 export const heap = new Heap()

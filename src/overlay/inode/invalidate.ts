@@ -1,15 +1,14 @@
-/** What the union changes of an inode beside what the reply to a request tells. */
+/** Notifies the kernel of changed attributes that are not in the reply to the current request. */
 
 import type { Node } from './node.js'
 import type { InodeContext } from './context.js'
 
 /**
- * Tells the kernel that what it has cached of a node's attributes is no longer true: mode, owner,
- * size, times, link count. To be called after every change that the answer under way does not tell
- * itself. An inode that the kernel does not know has nothing cached.
+ * Invalidates the attributes of a node in the kernel's cache: mode, owner, size, times and link
+ * count. Call it after every change that is not in the current reply. An inode that the kernel does
+ * not know has no cached attributes.
  *
- * From the union's thread this never waits: the kernel only marks the inode
- * (fuse/protocol/notify.ts).
+ * This never blocks the union's thread: the kernel only marks the inode (fuse/protocol/notify.ts).
  */
 export function invalidateAttrs(u: InodeContext, node: Node): void {
   if (node.lookups > 0 && node !== u.answering) u.notifier.attrChanged(node.id)

@@ -1,6 +1,6 @@
 /**
- * What a write takes from a file: set-id bits and capabilities; and the time that it sets.
- * Analogous to fs/inode.c:file_remove_privs().
+ * The set-id bits and the capability that a write removes, and the times that it sets. Corresponds
+ * to fs/inode.c:file_remove_privs().
  */
 
 import { fchmod, fstatx, futimens } from '../../sys/at.js'
@@ -20,8 +20,8 @@ const st = new Stat()
 const capability = Buffer.allocUnsafeSlow(64)
 
 /**
- * Whether an upper file has what a write by an ordinary user takes away; remembers a capability.
- * Where that can't be found out it counts as one that has. Its attributes are in `out`.
+ * Whether a write by an ordinary user removes something from an upper file. Sets `node.capable` if
+ * the file has a capability. An error counts as "yes". Fills `out` with the attributes.
  */
 export function isPrivileged(u: InodeContext, node: Node, fd: number, out: Stat): boolean {
   const name = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
@@ -34,10 +34,10 @@ export function isPrivileged(u: InodeContext, node: Node, fd: number, out: Stat)
 }
 
 /**
- * Drops what a write takes.
+ * Removes what a write removes.
  *
- * @param late as `Ops.write`
- * @param killFor who writes, if they may not keep set-id bits
+ * @param late as in `Ops.write`
+ * @param killFor the writing caller if it may not keep set-id bits, or null
  */
 export function dropForWrite(
   u: InodeContext,
@@ -51,8 +51,8 @@ export function dropForWrite(
 }
 
 /**
- * Removes the capability of an upper object as the kernel does before a change of data: not one of
- * no bytes.
+ * Removes the capability of an upper object, as the kernel does before a change of data. An empty
+ * capability stays.
  */
 export function removeCapability(u: InodeContext, { fd, name }: Place): Result {
   const attribute = u.override ? storedName(u.upper, CAPABILITY) : CAPABILITY
@@ -63,9 +63,10 @@ export function removeCapability(u: InodeContext, { fd, name }: Place): Result {
 }
 
 /**
- * The capability that a late write is about to take, or -errno; -ENODATA: none that it takes.
+ * Reads the capability that a late write is about to remove. Returns -errno, and -ENODATA if the
+ * write removes none.
  *
- * An attribute of no bytes is there and can't be read (EINVAL). A write leaves it
+ * An empty capability can't be read (EINVAL). A write leaves it
  * (security/commoncap.c:cap_inode_need_killpriv).
  */
 export function readLostCapability(fd: number): Buffer | Result {
@@ -74,7 +75,8 @@ export function readLostCapability(fd: number): Buffer | Result {
 }
 
 /**
- * Gives a capability back that a late write has taken. Without it the file may do less, not more.
+ * Restores a capability that a late write has removed. If it fails, the file has fewer rights than
+ * before, never more.
  */
 export function restoreCapability(u: InodeContext, fd: number, value: Buffer): void {
   let result = fsetxattr(fd, CAPABILITY, value, 0)
@@ -83,8 +85,8 @@ export function restoreCapability(u: InodeContext, fd: number, value: Buffer): v
 }
 
 /**
- * Gives set-id bits back that a late write has taken: it takes them where the server has no
- * CAP_FSETID outside of its user namespace (kernel: setattr_should_drop_suidgid).
+ * Restores set-id bits that a late write has cleared. The kernel clears them if the server has no
+ * CAP_FSETID in the initial user namespace (kernel: setattr_should_drop_suidgid).
  */
 export function restoreSetId(u: InodeContext, fd: number, mode: number): void {
   let result = fstatx(fd, st)
@@ -93,7 +95,10 @@ export function restoreSetId(u: InodeContext, fd: number, mode: number): void {
   if (result < 0) u.log.warn({ errno: -result }, 'a file has lost set-id bits by a late write')
 }
 
-/** Best effort, after data was changed: the kernel brings the time of the change itself. */
+/**
+ * Restores the mtime after a change of data, because the kernel sends the mtime itself. Best
+ * effort.
+ */
 export function restoreMtime(u: InodeContext, fd: number, sec: number, nsec: number): void {
   const result = futimens(fd, 0, UTIME_OMIT, sec, nsec)
   if (result < 0) u.log.debug({ errno: -result }, 'best effort: the time of a file stays changed')

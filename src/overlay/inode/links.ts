@@ -1,7 +1,7 @@
 /**
- * The names of a file that has, or had, several. What is done for one name takes no longer the more
- * names there are: the names are a chain, those in the upper layer first, and with more than a few
- * of them a map leads to each.
+ * The names of a file that has, or had, several hard links. No operation on a name gets slower with
+ * the number of names: the names form a linked list, with those of the upper layer first, and a map
+ * finds a name if there are more than a few.
  */
 
 import type { ByteString, NodeId } from '../ops.js'
@@ -11,33 +11,32 @@ interface Parent {
   readonly id: NodeId
 }
 
-/** One name of such a file. */
+/** A name of the file. */
 export interface Link<P extends Parent> {
   readonly parent: P
   readonly name: ByteString
   /**
-   * The upper directory has this name too; false where a lower layer alone provides it. Set by
-   * `Links` alone.
+   * The upper directory has this name. False if only a lower layer has it. Only `Links` changes it.
    */
   inUpper: boolean
   before: Link<P> | null
   after: Link<P> | null
 }
 
-/** So many are compared one by one. */
+/** Up to this number of names are compared one by one. */
 const FEW = 8
 
-/** A directory's id is never used again, and has no slash. */
+/** A directory's id is never reused and contains no slash. */
 const keyOf = (parent: Parent, name: ByteString): string => `${parent.id}/${name}`
 
 export class Links<P extends Parent> implements Iterable<Link<P>> {
   size = 0
   #first: Link<P> | null = null
   #last: Link<P> | null = null
-  /** Null while there are few. */
+  /** Null while there are few names. */
   #byName: Map<string, Link<P>> | null = null
 
-  /** The name that the file goes by; null where it has none. */
+  /** The preferred name of the file, or null if it has no name. */
   get first(): Link<P> | null {
     return this.#first
   }
@@ -49,7 +48,7 @@ export class Links<P extends Parent> implements Iterable<Link<P>> {
     return undefined
   }
 
-  /** A further name; one that is known stays as it is. */
+  /** Adds a name. A known name stays unchanged. */
   add(parent: P, name: ByteString, inUpper: boolean): void {
     if (this.get(parent, name) !== undefined) return
     const link: Link<P> = { parent, name, inUpper, before: null, after: null }
@@ -71,21 +70,21 @@ export class Links<P extends Parent> implements Iterable<Link<P>> {
     this.#takeOut(link)
   }
 
-  /** The upper directory has the name, from now on. */
+  /** Notes that the upper directory has the name. */
   setInUpper(link: Link<P>): void {
     if (link.inUpper) return
     link.inUpper = true
     this.prefer(link)
   }
 
-  /** The file goes by this name, if it is in the upper layer or none is. */
+  /** Makes this the preferred name, if it is in the upper layer or no name is. */
   prefer(link: Link<P>): void {
     if (link === this.#first || (!link.inUpper && this.#first?.inUpper === true)) return
     this.#takeOut(link)
     this.#putFirst(link)
   }
 
-  /** Whether the upper layer has a name besides this one. */
+  /** Whether the upper layer has a name of the file besides this one. */
   hasOtherInUpper(parent: P, name: ByteString): boolean {
     const first = this.#first
     if (first === null || !first.inUpper) return false
@@ -93,7 +92,7 @@ export class Links<P extends Parent> implements Iterable<Link<P>> {
     return first.after?.inUpper === true
   }
 
-  /** Those in the upper layer first. */
+  /** Iterates over all names, those in the upper layer first. */
   *[Symbol.iterator](): IterableIterator<Link<P>> {
     for (let link = this.#first; link !== null; link = link.after) yield link
   }

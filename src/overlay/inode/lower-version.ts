@@ -1,17 +1,18 @@
 /**
- * Layers that change beneath a live union. The kernel keeps pages of a file by its inode, and with
- * write-back it also keeps the size that it was told first. So a node stands for one version of a
- * real file: where somebody else has changed or replaced that, the next lookup of the name gives
- * another node, of which the kernel knows no size and no page. Whoever has the old one open goes on
- * with that.
+ * Handles layers that another process changes beneath a mounted union. The kernel caches pages by
+ * inode, and with write-back it also keeps the first size that it received. So a node stands for a
+ * single version of a real file. If another process has changed or replaced the file, the next
+ * lookup of the name returns another node, for which the kernel has no size and no pages. Open
+ * files continue to use the old node.
  *
- * The version is remembered whenever attributes are told, hence before any page is read that
- * belongs to them. A file of a lower layer is changed by nobody here, so that any difference is
- * somebody else's. One of the upper layer is: its size and time count while nobody has it open; in
- * passthrough, where the kernel has no pages of it, its inode number alone.
+ * The version is stored with every reply that contains attributes, and so before the kernel reads a
+ * page that belongs to them. The union never changes a lower file, so any difference comes from
+ * another process. The union does change upper files: their size and mtime count only while the
+ * file is not open. With passthrough only the inode number counts, because the kernel caches no
+ * pages of the FUSE inode.
  *
- * Without write-back the kernel believes new sizes, and drops its pages with them
- * (FUSE_AUTO_INVAL_DATA): that serves whoever has the file open.
+ * Without write-back the kernel accepts new sizes and then drops its pages (FUSE_AUTO_INVAL_DATA).
+ * This also updates open files.
  */
 
 import { S_IFLNK, S_IFREG } from '../../sys/constants.js'
@@ -20,10 +21,10 @@ import type { Node } from './node.js'
 import type { ByteString } from '../ops.js'
 import type { InodeContext } from './context.js'
 
-/** `Node.version` of a node whose real file is not the one that was told. */
+/** `Node.version` of a node whose real file differs from the version in the last reply. */
 export const CHANGED = -1
 
-// Words of a struct statx.
+// Indices of words in struct statx.
 const INO = 8
 const SIZE = 10
 const CTIME = 24
@@ -47,8 +48,8 @@ function hash(words: Uint32Array, data: boolean, change: boolean): number {
 }
 
 /**
- * Of what has neither data nor a target, a change of times says nothing: FIFOs and sockets are used
- * so.
+ * Times do not count for objects without data or target. Normal use of FIFOs and sockets changes
+ * them.
  */
 function versionOf(u: InodeContext, node: Node, st: Stat): number {
   const hasData = node.type === S_IFREG || node.type === S_IFLNK
@@ -56,7 +57,7 @@ function versionOf(u: InodeContext, node: Node, st: Stat): number {
 }
 
 /**
- * Whether attributes that were just read are those of another file, or version, than the node
+ * Whether the attributes in `st` belong to another file, or to another version, than the node
  * stands for.
  */
 export function isOtherVersion(u: InodeContext, node: Node, st: Stat): boolean {
@@ -64,7 +65,10 @@ export function isOtherVersion(u: InodeContext, node: Node, st: Stat): boolean {
   return version !== 0 && (version === CHANGED || version !== versionOf(u, node, st))
 }
 
-/** Attributes of the node are told: `st`, as they were just read. A directory has no version. */
+/**
+ * Stores the version of the attributes in `st`, which the reply contains. A directory has no
+ * version.
+ */
 export function rememberVersion(u: InodeContext, node: Node, st: Stat): void {
   if (node.version !== 0) {
     if (isOtherVersion(u, node, st)) node.version = CHANGED
@@ -72,22 +76,22 @@ export function rememberVersion(u: InodeContext, node: Node, st: Stat): void {
     node.version = versionOf(u, node, st)
 }
 
-/** The union changes the real file itself. */
+/** Called when the union itself changes the real file. */
 export function forgetVersion(node: Node): void {
   if (node.version !== CHANGED) node.version = 0
 }
 
-/** Whether the union's own writes change what the version is made of. */
+/** Whether the union's own writes can change the fields of the version. */
 function changesUnseen(u: InodeContext, node: Node): boolean {
-  // Nobody says who has a file open: a lower one may have been written to, and the pages come
-  // later.
+  // The kernel sends no OPEN. A file may be written to at any time, also while it is still a lower
+  // file, and its pages arrive later.
   if (u.noOpen && u.workdir !== null) return true
   return node.upper && !u.passthrough && node.handles !== null
 }
 
 /**
- * Takes a name from a node that no longer has it in the layers. The kernel may go on knowing the
- * node by it until it is told another one.
+ * Removes a name from a node after the layers have lost that name. The kernel may use the name for
+ * this node until the next lookup.
  */
 export function dropName(u: InodeContext, node: Node, parent: Node, name: ByteString): void {
   if (node.lookups > 0) (parent.staleNames ??= new Set()).add(name)
@@ -95,8 +99,8 @@ export function dropName(u: InodeContext, node: Node, parent: Node, name: ByteSt
 }
 
 /**
- * Takes all names from a node whose real file has changed. Requests that name it by its number
- * alone have the kernel look the name up again (ESTALE).
+ * Removes all names from a node whose real file has changed. Requests that name the node by its id
+ * get ESTALE, and the kernel repeats the lookup.
  */
 export function supersede(u: InodeContext, node: Node): void {
   if (node.links !== null)

@@ -1,7 +1,7 @@
 /**
- * A table for ids that are given out in ascending order and never twice, as those of nodes: pages
- * of slots instead of a hash map, which takes four times as long to grow, and as much memory. A
- * page goes when nothing is on it any more.
+ * A table for ids in ascending order that are never reused, as the ids of nodes. It consists of
+ * pages of slots: a hash map takes four times as long to grow, and four times the memory. A page is
+ * freed with its last entry.
  */
 
 const PAGE = 512
@@ -27,7 +27,7 @@ export class IdTable<T> {
     return this.#find((id - slot) / PAGE)?.slots[slot]
   }
 
-  /** @param id a whole number from 0 that has nothing yet */
+  /** @param id a free integer, at least 0 */
   add(id: number, value: T): void {
     const slot = id % PAGE
     const at = (id - slot) / PAGE
@@ -42,7 +42,7 @@ export class IdTable<T> {
     this.#size++
   }
 
-  /** False where there was nothing. */
+  /** Returns false if the id was free. */
   delete(id: number): boolean {
     const slot = id % PAGE
     const at = (id - slot) / PAGE
@@ -66,7 +66,7 @@ export class IdTable<T> {
     })
   }
 
-  /** Also while it changes: what is not there any more is passed over. */
+  /** The table may change during the iteration. Deleted entries are skipped. */
   *values(): Generator<T> {
     for (const { slots } of this.#pages.values()) {
       for (let i = 0; i < PAGE; i++) {

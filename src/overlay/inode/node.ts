@@ -1,9 +1,9 @@
 /**
- * Nodes: the union's inodes. A directory has the stack of real directories under it; anything else
- * has the one real file that provides it, and the names it goes by.
+ * Nodes: the union's inodes. A directory has a stack of real directories. Any other node has the
+ * real file that provides it, and its names.
  *
- * A node lives while the transport counts lookups of it, while it has known children, and while it
- * is open; what keeps it is checked in one place, `NodeTable.release`.
+ * A node exists while the transport holds lookups of it, while it has known children, and while it
+ * is open. `NodeTable.release` is the only place that checks this.
  */
 
 import { S_IFDIR, S_IFREG } from '../../sys/constants.js'
@@ -25,15 +25,15 @@ export interface CopyUpJob {
 /** Virtual inode flags (kernel: `overlay.protattr`). */
 export const Protect = { IMMUTABLE: 1, APPEND: 2 } as const
 
-/** A file of a layer, by its name. */
+/** A file of a layer, identified by its name. */
 export interface RealFile extends Identity {
   readonly dir: RealDir
   readonly name: ByteString
 }
 
 /**
- * What few nodes have. It is made when the first of it is set: there may be millions of nodes, and
- * most are files of a lower layer that were looked at and no more.
+ * Rarely used fields. The object is created when the first of them is set. There may be millions of
+ * nodes, and most are lower files that were only looked up.
  */
 class RareFields {
   defaultAcl: Buffer | null | undefined = undefined
@@ -58,60 +58,65 @@ class RareFields {
   prepared = false
 }
 
-/** What all others have. */
+/** The values for all other nodes. */
 const DEFAULTS: Readonly<RareFields> = Object.freeze(new RareFields())
 
-/** The stack of all that are no directories. */
+/** The empty stack, shared by all nodes other than directories. */
 const NO_DIRS: RealDir[] = []
 
 export class Node implements Identity {
   readonly id: NodeId
   /** S_IFMT bits. */
   readonly type: number
-  /** The inode number that is shown, constant over copy-up. */
+  /** The shown inode number. Copy-up does not change it. */
   ino: Ino
-  /** How many lookups the transport has not taken back. */
+  /** The lookup count of the transport. */
   lookups = 0
-  /** Null for the root and for whatever has no name any more. */
+  /** Null for the root, and for a node without a name. */
   parent: Node | null = null
   name: ByteString = ''
   unlinked = false
 
-  /** Directories: what it is merged from, top first. Empty for other types. */
+  /** The merged real directories, top first. Empty for other types. */
   dirs: RealDir[]
-  /** Directories: children that are known. */
+  /** The known children of a directory. */
   children: Map<ByteString, Node> | null = null
 
   /** The real object is in the upper layer. */
   upper = false
-  /** Non-directories that a lower layer provides, or provided: where. */
+  /** The lower file that provides, or provided, a node that is not a directory. */
   lowerDir: RealDir | null = null
   lowerName: ByteString = ''
   /**
-   * A directory, or a file by a name, that a lower layer has too: removing it takes a whiteout.
-   * Undefined: not known.
+   * A lower layer also has the directory, or a file under the name: its removal requires a
+   * whiteout. Undefined: unknown.
    */
   lowerPositive: boolean | undefined = undefined
-  /** The inode number is a lower object's, although the upper layer has it (`overlay.origin`). */
+  /**
+   * The inode number is a lower object's, although the object is in the upper layer
+   * (`overlay.origin`).
+   */
   hasOrigin = false
   /** Open files. */
   handles: FileHandle[] | null = null
   /**
-   * Its size as it was told last, at most `UNREAD_MAX`; -1: it was opened, so the transport may
-   * have data of it.
+   * The size in the last reply, at most `UNREAD_MAX`. -1: the node was opened, so the transport may
+   * have cached data.
    */
   unread = 0
-  /** Which version of the real file was told (lower-version.ts); 0: none that could be compared. */
+  /**
+   * The version of the real file in the last reply (lower-version.ts). 0: no comparable version.
+   */
   version = 0
-  /** The real object, of all but directories. */
+  /** The identity of the real object, for all types except directories. */
   real: Ino = 0
   birth = 0
-  /** Files: where `resolveMetacopy` looks from; null: it has done so, or need not. */
+  /** Where `resolveMetacopy` starts for a file. Null: done, or not needed. */
   dataParent: Node | null = null
 
   #rare: RareFields = DEFAULTS
 
-  /** @param dirs for directories */
+  /** @param dirs the merged real directories, for a directory */
   constructor(id: NodeId, type: number, ino: Ino, dirs: RealDir[] = NO_DIRS) {
     this.id = id
     this.type = type
@@ -119,15 +124,15 @@ export class Node implements Identity {
     this.dirs = dirs
   }
 
-  /** Its own. */
+  /** The node's own object of rare fields. */
   #own(): RareFields {
     if (this.#rare === DEFAULTS) this.#rare = new RareFields()
     return this.#rare
   }
 
   /**
-   * Directories: the default ACL (xattr bytes), null for none, undefined while unknown. Only the
-   * union changes it, and drops this when it does.
+   * The default ACL of a directory (xattr value), null for none, undefined if unknown. Only the
+   * union changes it, and resets this field then.
    */
   get defaultAcl(): Buffer | null | undefined {
     return this.#rare.defaultAcl
@@ -135,14 +140,14 @@ export class Node implements Identity {
   set defaultAcl(value) {
     if (value !== this.#rare.defaultAcl) this.#own().defaultAcl = value
   }
-  /** Metadata-only copy (`overlay.metacopy`): the data is in a lower file of its own. */
+  /** Metadata-only copy (`overlay.metacopy`): the data is in another lower file, `data`. */
   get metacopy(): boolean {
     return this.#rare.metacopy
   }
   set metacopy(value) {
     if (value !== this.#rare.metacopy) this.#own().metacopy = value
   }
-  /** Which that is. */
+  /** The file with the data of a metadata-only copy. */
   get data(): RealFile | null {
     return this.#rare.data
   }
@@ -156,28 +161,28 @@ export class Node implements Identity {
   set protect(value) {
     if (value !== this.#rare.protect) this.#own().protect = value
   }
-  /** Files with several links: all the names that are known. Null for files with one. */
+  /** All known names of a file with several links. Null for a file with a single link. */
   get links(): NodeLinks | null {
     return this.#rare.links
   }
   set links(value) {
     if (value !== this.#rare.links) this.#own().links = value
   }
-  /** What to add to the real link count to get the union's. */
+  /** The difference between the shown link count and the real link count. */
   get nlinkAdjust(): number {
     return this.#rare.nlinkAdjust
   }
   set nlinkAdjust(value) {
     if (value !== this.#rare.nlinkAdjust) this.#own().nlinkAdjust = value
   }
-  /** The name of this inode in `workdir/index`, where it has one. */
+  /** The name of this inode in `workdir/index`, or null. */
   get indexKey(): string | null {
     return this.#rare.indexKey
   }
   set indexKey(value) {
     if (value !== this.#rare.indexKey) this.#own().indexKey = value
   }
-  /** Key under which it is registered: in the lower layer, and in the upper one. */
+  /** The keys under which the node is registered: for the lower layer and for the upper layer. */
   get lowerKey(): InodeKey | null {
     return this.#rare.lowerKey
   }
@@ -190,7 +195,7 @@ export class Node implements Identity {
   set lowerLayer(value) {
     if (value !== this.#rare.lowerLayer) this.#own().lowerLayer = value
   }
-  /** What tells that inode from others that had its number, or have it. */
+  /** Distinguishes the lower inode from others with the same number. */
   get lowerBirth(): number {
     return this.#rare.lowerBirth
   }
@@ -203,21 +208,21 @@ export class Node implements Identity {
   set upperKey(value) {
     if (value !== this.#rare.upperKey) this.#own().upperKey = value
   }
-  /** Keeps the real object of an unlinked node reachable (O_PATH), or -1. */
+  /** An O_PATH descriptor that keeps the real object of an unlinked node reachable, or -1. */
   get orphanFd(): number {
     return this.#rare.orphanFd
   }
   set orphanFd(value) {
     if (value !== this.#rare.orphanFd) this.#own().orphanFd = value
   }
-  /** The kernel has just written back what it had cached of this file. */
+  /** The kernel has just written back all its dirty pages of this file. */
   get flushed(): boolean {
     return this.#rare.flushed
   }
   set flushed(value) {
     if (value !== this.#rare.flushed) this.#own().flushed = value
   }
-  /** It has been seen with a capability. */
+  /** The file was seen with a capability. */
   get capable(): boolean {
     return this.#rare.capable
   }
@@ -225,7 +230,7 @@ export class Node implements Identity {
     if (value !== this.#rare.capable) this.#own().capable = value
   }
   /**
-   * Another node has taken its names, since the real file was changed by somebody else
+   * Another node has taken the names of this node, because another process changed the real file
    * (lower-version.ts).
    */
   get superseded(): boolean {
@@ -235,7 +240,7 @@ export class Node implements Identity {
     if (value !== this.#rare.superseded) this.#own().superseded = value
   }
 
-  /** A copy-up whose data is on its way. */
+  /** A copy-up whose data is still being copied. */
   get job(): CopyUpJob | null {
     return this.#rare.job
   }
@@ -243,14 +248,14 @@ export class Node implements Identity {
     if (value !== this.#rare.job) this.#own().job = value
   }
 
-  /** A job that changes its data, for which other changes wait. */
+  /** A job that changes the data. Other changes of the file wait for it. */
   get busy(): Job | null {
     return this.#rare.busy
   }
   set busy(value) {
     if (value !== this.#rare.busy) this.#own().busy = value
   }
-  /** It is removed, and to give its space back may take long. */
+  /** The object was removed, and freeing its blocks may take long. */
   get bulky(): boolean {
     return this.#rare.bulky
   }
@@ -259,7 +264,7 @@ export class Node implements Identity {
   }
 
   /**
-   * Directories: names of which the transport knows another node than they have by now
+   * Names in a directory for which the transport may still use another node
    * (lower-version.ts:dropName).
    */
   get staleNames(): Set<ByteString> | null {
@@ -270,8 +275,8 @@ export class Node implements Identity {
   }
 
   /**
-   * A job has just done what takes long of a change, as far as it can (truncate.ts,
-   * clear-whiteouts.ts): the rest is done at once.
+   * A job has just done the slow part of a change, as far as possible (truncate.ts,
+   * clear-whiteouts.ts). The operation does the rest at once.
    */
   get prepared(): boolean {
     return this.#rare.prepared
@@ -288,44 +293,48 @@ export class Node implements Identity {
     return this.type === S_IFREG
   }
 
-  /** The upper layer's directory, or null while the directory has not been copied up. */
+  /** The upper layer's directory, or null if the directory is not copied up. */
   get upperDir(): RealDir | null {
     const top = this.dirs[0]
     return top !== undefined && top.layer.index === 0 ? top : null
   }
 
-  /** A layer has another directory by now in the place of one that it is merged from. */
+  /** A layer now has another directory in the place of a merged one. */
   get hasStale(): boolean {
     return this.dirs.length > 1 && this.dirs.some(real => real.stale)
   }
 
   /**
-   * Its number is not its upper object's own: the directory that holds it must be marked impure.
+   * The shown inode number is not that of the upper object. The parent directory must have the
+   * impure xattr.
    */
   get hasForeignIno(): boolean {
     return this.isDir ? this.dirs.length > 1 : this.hasOrigin
   }
 
-  /** More than one layer, or a lower one: kernel's ovl_type_merge_or_lower(). */
+  /**
+   * The directory has more than one layer, or the object is in a lower layer (kernel:
+   * ovl_type_merge_or_lower()).
+   */
   get mergeOrLower(): boolean {
     return this.dirs.length > 1 || !this.upper
   }
 }
 
 /**
- * For whoever is about to change a file's data or attributes.
+ * Called before a change of a file's data or attributes.
  *
- * @throws Pending while a job changes them: its real inode is locked
+ * @throws Pending while a job changes the data: the kernel has locked the real inode
  */
 export function throwIfBusy(node: Node): void {
   const { busy } = node
   if (busy === null) return
-  // How that ends is not the affair of who waits.
+  // The result of the job does not affect the waiting operation.
   const over: Job = { onDone: callback => busy.onDone(() => callback(0)) }
   throw new Pending(over, false)
 }
 
-/** Whether `node` is `directory` or lies below it. */
+/** Whether `node` is `directory` or is below it. */
 export function isWithin(node: Node, directory: Node): boolean {
   for (let at: Node | null = node; at !== null; at = at.parent) if (at === directory) return true
   return false
@@ -336,25 +345,23 @@ export class FileHandle {
   readonly fh: Fh
   readonly node: Node
   /**
-   * The real file; replaced when the node is copied up. -1: it was not needed yet (`realFd` opens
-   * it), which only a handle for reading may say.
+   * The descriptor of the real file. It is replaced when the node is copied up. -1: not opened yet
+   * (`realFd` opens it), for handles for reading only.
    */
   fd: number
   readonly writable: boolean
   /**
-   * The descriptor is open for reading alone, though the handle may write: `HandleTable.writing`
-   * opens it anew.
+   * The descriptor is open for reading only, although the handle may write. `HandleTable.writing`
+   * reopens it.
    */
   onlyReads = false
-  /** Its place among the node's (handle-list.ts). */
+  /** Its index in the node's list (handle-list.ts). */
   slot = 0
-  /** Who has it asks that reading moves no access time (O_NOATIME). */
+  /** The caller opened the file with O_NOATIME. */
   readonly keepsTime: boolean
-  /** The file was seen, or made, without a capability, and nobody has set one since. */
+  /** The file was seen or created without a capability, and no capability has been set since. */
   incapable = false
-  /**
-   * Writes through mappings of it may come late, and nothing tells of them before (`Ops.mappable`).
-   */
+  /** Writes through mappings may reach the server late and without notice (`Ops.mappable`). */
   mappable = false
 
   constructor(fh: Fh, node: Node, fd: number, writable: boolean, keepsTime = false) {

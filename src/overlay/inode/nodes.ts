@@ -11,13 +11,13 @@ import { Links } from './links.js'
 import { ROOT_ID, type ByteString, type NodeId } from '../ops.js'
 import { Node } from './node.js'
 
-/** Directories that have a name of the node. */
+/** Calls `call` for each directory that has a name of the node. */
 function eachDirectory(node: Node, call: (directory: Node) => void): void {
   if (node.parent !== null) call(node.parent)
   for (const { parent } of node.links ?? []) if (parent !== node.parent) call(parent)
 }
 
-/** From here on the node's names are kept as a list. */
+/** From now on the names of the node are in `links`. */
 function makeLinked(node: Node): void {
   if (node.links !== null) return
   node.links = new Links()
@@ -29,28 +29,30 @@ export class NodeTable {
   readonly #byId = new IdTable<Node>()
   readonly #lowerInodes: Map<InodeKey, Node>[] = []
   readonly #upperInodes = new Map<InodeKey, Node>()
-  readonly #numberGone: ((directory: Node) => void) | null
-  readonly #directoryGone: (dir: RealDir) => void
+  readonly #onInoLost: ((directory: Node) => void) | null
+  readonly #onDirReleased: (dir: RealDir) => void
   readonly #closeLater: (fd: number) => void
   #nextId = ROOT_ID + 1
-  /** There is no room for further nodes. */
+  /** There is no room for new nodes. */
   full = false
 
   /**
-   * @param numberGone where a copy's number cannot be found again by its origin: called for each
-   *   directory with a name that gets another one at the next lookup
-   * @param directoryGone called for each real directory under a directory that nothing needs any more
+   * @param onInoLost called if the inode number of a copied-up file can't be found again by its
+   *   origin: for each directory with a name that gets another number at the next lookup. Null if
+   *   numbers are never lost
+   * @param onDirReleased called for each real directory of a released directory
+   * @param closeLater closes the last descriptor of a large removed file
    */
   constructor(
     rootIno: Ino,
     dirs: RealDir[],
-    numberGone: ((directory: Node) => void) | null = null,
-    directoryGone: (dir: RealDir) => void = () => {},
+    onInoLost: ((directory: Node) => void) | null = null,
+    onDirReleased: (dir: RealDir) => void = () => {},
     closeLater: (fd: number) => void = close,
   ) {
     this.#closeLater = closeLater
-    this.#numberGone = numberGone
-    this.#directoryGone = directoryGone
+    this.#onInoLost = onInoLost
+    this.#onDirReleased = onDirReleased
     this.root = new Node(ROOT_ID, S_IFDIR, rootIno, dirs)
     this.root.lookups = 1
     this.root.upper = this.root.upperDir !== null
@@ -69,7 +71,7 @@ export class NodeTable {
     return this.#nextId
   }
 
-  /** Drops nodes with this number and above that nothing needs. */
+  /** Releases unneeded nodes with this id and above. */
   releaseFrom(id: NodeId): void {
     for (let at = this.#nextId - 1; at >= id; at--) {
       const node = this.#byId.get(at)
@@ -77,7 +79,7 @@ export class NodeTable {
     }
   }
 
-  /** A new node, known by its id; the caller gives it names. */
+  /** Creates a node with an id. The caller adds its names. */
   create(mode: number, ino: Ino, dirs?: RealDir[]): Node {
     const node = new Node(this.#nextId++, mode & S_IFMT, ino, dirs)
     this.#byId.add(node.id, node)
@@ -91,8 +93,8 @@ export class NodeTable {
   }
 
   /**
-   * Nodes that nothing keeps but the transport's cache, the oldest first. A directory is one where
-   * no child is known.
+   * Nodes that only the transport's cache keeps alive, oldest first. A directory is such a node if
+   * it has no known children.
    */
   *cached(): Generator<NodeId> {
     for (const node of this.#byId.values()) {
@@ -111,7 +113,7 @@ export class NodeTable {
     return this.#upperInodes.get(key)
   }
 
-  /** @param birth of the lower inode (identity.ts:birthHash) */
+  /** @param birth the `birthHash` of the lower inode */
   registerLower(node: Node, layer: number, key: InodeKey, birth: number): void {
     node.lowerKey = key
     node.lowerBirth = birth
@@ -145,7 +147,7 @@ export class NodeTable {
       this.#upperInodes.delete(upperKey)
   }
 
-  /** Gives the node a (further) name. */
+  /** Adds a name to the node. */
   addName(node: Node, parent: Node, name: ByteString, inUpper: boolean): void {
     parent.children ??= new Map()
     parent.children.set(name, node)
@@ -158,7 +160,7 @@ export class NodeTable {
     node.unlinked = false
   }
 
-  /** Takes a name from the node, which may have others. */
+  /** Removes a name from the node, which may have others. */
   removeName(node: Node, parent: Node, name: ByteString): void {
     if (parent.children?.get(name) === node) parent.children.delete(name)
     if (node.links !== null) {
@@ -181,15 +183,17 @@ export class NodeTable {
     this.release(node)
   }
 
-  /** Its last descriptor: with it a removed file gives its space back. */
-  #letGo(node: Node): void {
+  /** Closes the last descriptor of a removed object. This frees the blocks of a file. */
+  #closeOrphanFd(node: Node): void {
     const fd = node.orphanFd
     node.orphanFd = -1
     if (node.bulky) this.#closeLater(fd)
     else close(fd)
   }
 
-  /** Drops the node if nothing needs it any more, then the directories that only it kept. */
+  /**
+   * Releases the node if nothing needs it, and then each parent directory that only it kept alive.
+   */
   release(node: Node): void {
     let at: Node | null = node
     while (at !== null && at.id !== ROOT_ID) {
@@ -197,7 +201,7 @@ export class NodeTable {
       if (at.children !== null && at.children.size > 0) return
       if (at.handles !== null && at.handles.length > 0) return
       if (!this.#byId.delete(at.id)) return
-      if (this.#numberGone !== null && at.hasOrigin) eachDirectory(at, this.#numberGone)
+      if (this.#onInoLost !== null && at.hasOrigin) eachDirectory(at, this.#onInoLost)
       const parent: Node | null = at.parent
       if (at.links !== null) {
         const others = at.links
@@ -210,13 +214,13 @@ export class NodeTable {
         parent.children.delete(at.name)
       }
       this.unregister(at)
-      if (at.orphanFd >= 0) this.#letGo(at)
-      for (const dir of at.dirs) this.#directoryGone(dir)
+      if (at.orphanFd >= 0) this.#closeOrphanFd(at)
+      for (const dir of at.dirs) this.#onDirReleased(dir)
       at = parent
     }
   }
 
-  /** Closes the anchors of all nodes, at the end of the union. */
+  /** Closes the orphan fds of all nodes, at the end of the union. */
   closeOrphanFds(): void {
     this.#byId.forEach(node => {
       if (node.orphanFd >= 0) close(node.orphanFd)

@@ -1,4 +1,6 @@
-/** The object that a node stands for, and no other, for whoever changes it. */
+/**
+ * Pins the real object of a node while it is changed, so that another object can't take its place.
+ */
 
 import { fstatx, openat, statxat } from '../../sys/at.js'
 import { O_PATH } from '../../sys/constants.js'
@@ -14,15 +16,17 @@ import { locate } from './real-object.js'
 import type { InodeContext } from './context.js'
 
 const st = new Stat()
-/** Sticky or not: who owns one name can give it to what he takes from elsewhere. */
+/**
+ * The sticky bit does not matter: a user that owns a name can replace it by an object from
+ * elsewhere.
+ */
 const OTHERS_WRITE = 0o022
 
 /**
- * As `locate`, for whoever changes the object: the place is the very object that the node stands
- * for, whatever becomes of its name. The caller gives it to `unpin`.
+ * As `locate`, for a change of the object: `place` refers to exactly the object that the node
+ * stands for, even if its name changes. The caller must call `unpin`.
  *
- * @returns 0 or -errno, and then there is nothing to unpin: -ESTALE where another object has the
- *   name
+ * @returns 0, or -errno without anything to unpin: -ESTALE if another object has the name
  */
 export function pin(u: InodeContext, node: Node, place: Place): Result {
   const located = locate(u, node, place)
@@ -35,8 +39,8 @@ export function pin(u: InodeContext, node: Node, place: Place): Result {
 }
 
 /**
- * The same for whoever only reads: where others can't have given the name to another object, it
- * need not be looked at.
+ * As `pin`, for reading only. Where other users can't give the name to another object, the object
+ * is not checked.
  */
 export function pinToRead(u: InodeContext, node: Node, place: Place): Result {
   const located = locate(u, node, place)
@@ -49,7 +53,7 @@ export function unpin(place: Place): void {
   place.pinned = false
 }
 
-/** Makes a descriptor of the object the place. */
+/** Opens the object and makes `place` refer to the descriptor. */
 function pinFd(u: InodeContext, node: Node, place: Place): Result {
   let fd = openat(place.fd, place.name, O_PATH)
   if (fd === -E.EMFILE || fd === -E.ENFILE) {
@@ -68,7 +72,8 @@ function pinFd(u: InodeContext, node: Node, place: Place): Result {
 }
 
 /**
- * Whether names in a directory are changed by root and the mounter alone: that spares a descriptor.
+ * Whether only root and the mounter can change names in the directory. No descriptor is needed
+ * then.
  */
 const isGuarded = (fd: number): boolean =>
   fstatx(fd, st) >= 0 && (st.mode & OTHERS_WRITE) === 0 && (st.uid === 0 || st.uid === geteuid())

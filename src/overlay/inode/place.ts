@@ -3,12 +3,12 @@
 import type { ByteString } from '../ops.js'
 
 /**
- * Where a real object is: a name in an open directory, or, with name '', what the descriptor refers
- * to.
+ * The location of a real object: a name in an open directory, or with the name '' the object that
+ * the descriptor refers to.
  */
 export class Place {
   fd = -1
   name: ByteString = ''
-  /** The descriptor was opened for this (pin.ts). */
+  /** The descriptor was opened by pin.ts, which also closes it. */
   pinned = false
 }

@@ -1,4 +1,4 @@
-/** Where the real object of a node is, and its attributes. */
+/** Finds the real object of a node and its attributes. */
 
 import type { Place } from './place.js'
 import { fstatx, statxat } from '../../sys/at.js'
@@ -12,9 +12,9 @@ import type { InodeContext } from './context.js'
 import type { Node } from './node.js'
 
 /**
- * Fills `place` with where the node's real object is.
+ * Fills `place` with the location of the node's real object.
  *
- * @returns 0 or -errno (-ENOENT: nothing leads to it any more)
+ * @returns 0 or -errno; -ENOENT if no name and no descriptor leads to the object
  */
 export function locate(u: InodeContext, node: Node, place: Place): Result {
   if (node.orphanFd >= 0) return set(place, node.orphanFd, '')
@@ -51,23 +51,23 @@ export function statNode(u: InodeContext, node: Node, st: Stat): Result {
   return result < 0 ? result : statAt(u, node, place, st)
 }
 
-/** The same where that is known. */
+/** As `statNode`, for a known location. */
 export function statAt(u: InodeContext, node: Node, place: Place, st: Stat): Result {
   const stated = place.name === '' ? fstatx(place.fd, st) : statxat(place.fd, place.name, st)
   if (stated < 0 || !u.appliesOverrides) return stated
   return applyOverride(layerOf(u, node), place.fd, place.name, st)
 }
 
-/** The layer that has the node's real object. */
+/** The layer that contains the node's real object. */
 export function layerOf(u: InodeContext, node: Node): Layer | null {
   if (node.isDir) return node.dirs[0]?.layer ?? null
   return node.upper ? u.upper : (node.lowerDir?.layer ?? null)
 }
 
 /**
- * The union has just changed a node's object, whose attributes are in `st`. In an upper layer that
- * lies in another union, it may have been copied up there by that, and have another number: it is
- * the same object still.
+ * Updates the identity of a node whose object the union has just changed. `st` holds the attributes
+ * of the object. If the upper layer lies in another union, that union may have copied the object up
+ * and given it another inode number. It is still the same object.
  */
 export function identifyAgain(u: InodeContext, node: Node, st: Stat): void {
   const layer = u.upper

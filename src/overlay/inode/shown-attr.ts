@@ -1,4 +1,4 @@
-/** Attributes of an inode as the union shows them. */
+/** The attributes of an inode as callers see them. */
 
 import type { Stat } from '../../sys/stat.js'
 import { UNREAD_MAX, type Attr } from '../ops.js'
@@ -6,25 +6,25 @@ import type { InodeContext } from './context.js'
 import type { Node } from './node.js'
 
 /**
- * The union's link count. A merged directory says 1, the real one's count for any other (kernel:
- * ovl_getattr); a removed one 0.
+ * The link count. A merged directory has 1, any other directory its real count, a removed directory
+ * 0 (kernel: ovl_getattr).
  */
 export function shownNlink(node: Node, st: Stat): number {
   if (node.isDir) return node.unlinked ? 0 : node.dirs.length > 1 ? 1 : st.nlink
   return Math.max(0, st.nlink + node.nlinkAdjust)
 }
 
-/** The owner that is shown of a real object: callers are known by such ids. */
+/** The owner of a real object as callers see it. Callers are identified by such ids. */
 export function shownUid(u: Pick<InodeContext, 'idmap'>, st: Stat): number {
   return u.idmap === null ? st.uid : u.idmap.uids.toShown(st.uid)
 }
 
-/** The group, likewise. */
+/** The group of a real object as callers see it. */
 export function shownGid(u: Pick<InodeContext, 'idmap'>, st: Stat): number {
   return u.idmap === null ? st.gid : u.idmap.gids.toShown(st.gid)
 }
 
-/** Attributes as the union shows them. */
+/** Fills `out` with the attributes that callers see. */
 export function fillAttr(u: Pick<InodeContext, 'idmap'>, node: Node, st: Stat, out: Attr): void {
   out.copyFrom(st)
   out.ino = node.ino

@@ -1,4 +1,4 @@
-/** What the code of this directory needs of a union. */
+/** The part of a union's state that this directory uses. */
 
 import type { Logger } from '../../log.js'
 import type { Ino } from '../../sys/stat.js'
@@ -12,35 +12,39 @@ import type { Trust } from './trust.js'
 export interface LayerContext {
   readonly options: UnionOptions
   readonly log: Logger
-  /** Null without one. A union that only reads may have one, too. */
+  /** Null if the union has no upper layer. A read-only union may have an upper layer. */
   readonly upper: Layer | null
   /** Top first. */
   readonly lowers: Layer[]
   readonly fds: DirectoryFds
   readonly xattrs: OverlayXattrs
-  /** Whose redirects and metadata copies are believed. */
+  /** Determines which redirect and metacopy xattrs are trusted. */
   readonly trust: Trust
-  /** Layers may keep owners, modes and types in attributes (stat-override.ts). */
+  /** The upper layer has stat overrides (stat-override.ts). Lower layers may have them. */
   readonly override: boolean
-  /** What the system says of a layer's objects may not be what counts (stat-override.ts:amend). */
+  /**
+   * stat(2) on a layer may return other attributes than the union uses
+   * (stat-override.ts:applyOverride).
+   */
   readonly appliesOverrides: boolean
   readonly pool: IoPool
-  /** Null: all lower layers answer by themselves. */
+  /** Null if no lower layer is slow (sys/slow.ts). */
   readonly slow: SlowLayers | null
-  /** File systems in the stack; with one, inode numbers are shown as they are. */
+  /**
+   * The number of file systems in the stack. With a single file system, inode numbers are shown
+   * unchanged.
+   */
   readonly fsCount: number
-  /** Null with a read-only union. */
+  /** Null for a read-only union. */
   readonly workdir: { readonly form: Exclude<WhiteoutForm, 'auto'> } | null
 }
 
-/**
- * Inode numbers below this leave room for the file system's number above them in a safe integer.
- */
+/** Inode numbers below this limit leave room for the index of the file system in a safe integer. */
 const PLAIN_INO_LIMIT = 2 ** 44
 
 /**
- * The inode number that is shown for a real one: itself where all layers share a file system, else
- * with the file system's number in the top bits (kernel: xino).
+ * The inode number that is shown for a real inode number: the same number if all layers share a
+ * file system, otherwise with the index of the file system in the top bits (kernel: xino).
  */
 export function shownIno(u: Pick<LayerContext, 'fsCount'>, layer: Layer, ino: Ino): Ino {
   if (layer.fsIndex === 0 || u.fsCount === 1) return ino

@@ -1,6 +1,6 @@
 /**
- * Nodes that only the kernel's cache keeps are given back: the kernel is asked to forget them, and
- * does so by FORGET.
+ * Releases nodes that only the kernel's cache keeps alive: the server asks the kernel to forget
+ * them, and the kernel answers with FORGET.
  */
 
 import { series } from '../jobs/pool.js'
@@ -9,14 +9,15 @@ import type { NodeId, Result } from '../ops.js'
 import type { InodeContext } from './context.js'
 
 /**
- * Nodes of one message. The kernel takes its time for each, and a thread does other things between
- * two messages.
+ * Nodes of a single message. The kernel needs time for each of them. The pool thread can run other
+ * tasks between two messages.
  */
 const BATCH = 1024
 
 /**
- * Goes on in the background.
- * @param over is called when all was asked for
+ * Runs in the background.
+ *
+ * @param over is called after the last message
  */
 export function forgetCachedNodes(u: InodeContext, most: number, over: () => void): void {
   const nodes = u.nodes.cached()
