@@ -1,5 +1,6 @@
 /**
- * Asynchronous reads and writes as io_submit(2) has them, one at a time: raw, beside syscalls.ts.
+ * Asynchronous I/O with io_submit(2), one request at a time; raw system calls, in addition to
+ * syscalls.ts.
  */
 
 // oxlint-disable-next-line no-restricted-imports -- the test's own calls must not share code with what is tested
@@ -25,7 +26,7 @@ const getevents = libc.func(
 
 const done = (result: number): number => (result < 0 ? -koffi.errno() : result)
 
-/** Memory that starts at a multiple of a page, as O_DIRECT wants it. */
+/** Page-aligned memory, which O_DIRECT needs. */
 export const alignedBuffer = (size: number): Buffer => {
   const PAGE = 4096
   const room = Buffer.allocUnsafeSlow(size + PAGE)
@@ -48,7 +49,10 @@ export class Aio {
     this.#context = BigInt(context[0] ?? 0)
   }
 
-  /** Submits a write of all of `buf` and waits for its end: what it gave, as pwrite(2). */
+  /**
+   * Submits a write of all of `buf` and waits for its end.
+   * @returns the result, as pwrite(2)
+   */
   pwrite(fd: number, buf: Buffer, offset: number): number {
     // struct iocb, 64 bytes
     const iocb = Buffer.alloc(64)

@@ -1,11 +1,11 @@
-/** Sources for a process of a test's own, without the loader of the tests. */
+/** Bundles of sources, for processes that a test starts without its module loader. */
 
 import { fileURLToPath, pathToFileURL } from 'node:url'
 
 import { buildSync } from 'esbuild'
 import type { Test } from 'tap'
 
-/** The URL of a file that has a module of src/ and whatever that imports. */
+/** @returns the URL of a bundle of a module of src/ with its imports */
 export const bundle = (t: Test, source: string): string => {
   const outfile = `${t.testdir()}/${source.replaceAll('/', '-')}.mjs`
   buildSync({

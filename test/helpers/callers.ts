@@ -1,6 +1,6 @@
 /**
- * Who makes a call, down to single capabilities: raw calls, so that only the calling thread
- * changes.
+ * Runs code as another caller, down to single capabilities. It uses raw system calls, so that only
+ * the calling thread changes.
  */
 
 import * as fs from 'node:fs'
@@ -18,7 +18,7 @@ export const CAP = {
   SYS_ADMIN: 21,
 } as const
 
-/** `lacks` is for root, `has` for everybody else: the capabilities that make the difference. */
+/** The capabilities in which the caller differs: root lacks `lacks`, any other user has `has`. */
 export interface Caller extends Credentials {
   name: string
   lacks?: number[]

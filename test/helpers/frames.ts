@@ -1,6 +1,6 @@
 /**
- * FUSE requests and replies as bytes, written from include/uapi/linux/fuse.h apart from src/fuse,
- * which must not check itself. Fields are listed in the order of the structures.
+ * FUSE requests and replies as bytes, written from include/uapi/linux/fuse.h. It shares no code
+ * with src/fuse, which the tests check. Fields are listed in the order of the structures.
  */
 
 import {
@@ -44,7 +44,7 @@ export const join = (...fields: (Buffer | Uint8Array)[]): Buffer => Buffer.conca
 
 // Frames
 
-/** enum fuse_opcode, typed from the header once more. */
+/** enum fuse_opcode, copied from the header independently of src/fuse. */
 export const OP = {
   LOOKUP: 1,
   FORGET: 2,
@@ -99,7 +99,7 @@ export const OP = {
   COPY_FILE_RANGE_64: 53,
 } as const
 
-/** Halves that differ in every byte, so that a swapped or lost one shows. */
+/** The halves differ in every byte, so that a test notices a swapped or lost half. */
 export const UNIQUE = 0x0102_0304_a5b6_c7d8n
 export const NODE = 0x0000_0011_2233_4455n
 export const UID = 0xc001_d00d
@@ -112,7 +112,7 @@ export interface Head {
   uid?: number
   gid?: number
   pid?: number
-  /** Said to be so long; else the truth. */
+  /** The length in the header, if it has to differ from the real one. */
   len?: number
 }
 
@@ -131,16 +131,16 @@ export const request = (opcode: number, body: Buffer = zeros(0), head: Head = {}
     body,
   )
 
-/** struct fuse_out_header and what follows it. */
+/** struct fuse_out_header and the body. */
 export const reply = (body: Buffer = zeros(0), unique: bigint = UNIQUE): Buffer =>
   join(u32(16 + body.length), s32(0), u64(unique), body)
 
 export const errorReply = (errno: number, unique: bigint = UNIQUE): Buffer =>
   join(u32(16), s32(-errno), u64(unique))
 
-// A union that records
+// A union that records its calls
 
-/** What the recording union fills into every `Attr`. */
+/** The values that the recording union writes into every `Attr`. */
 export const fillAttr = (attr: Attr): void => {
   attr.ino = 0xfedc_ba98_7654_3210n
   attr.size = 0x12_3456_789a
@@ -202,7 +202,7 @@ export const entryBytes = (
     attrBytes(),
   )
 
-/** The entries the recording union lists: name, inode, DT_*, cookie, node. */
+/** The entries that the recording union lists: name, inode, DT_*, cookie, node. */
 export const LISTING: readonly (readonly [string, number | bigint, number, number, number])[] = [
   ['.', 1, 4, 1, 0],
   ['..', 2, 4, 2, 0],
@@ -212,20 +212,21 @@ export const LISTING: readonly (readonly [string, number | bigint, number, numbe
 ]
 
 /**
- * Records each call with copies of its arguments; `results` says what to return, `throws` to throw.
+ * Records each call with copies of its arguments; `results` has the results, `throws` the
+ * exceptions.
  */
 export class RecordingOps implements Ops {
   readonly calls: unknown[][] = []
-  /** What `mappable` was told. */
+  /** The arguments of `mappable`. */
   readonly mapped: number[] = []
   readonly results: Partial<Record<keyof Ops, number>> = {}
   readonly throws: Partial<Record<keyof Ops, unknown>> = {}
-  /** What an entry is: 0 for a negative one. */
+  /** The nodeid of an entry; 0 for a negative entry. */
   node = 0x42
   fh = 0x77
   /** Applied to `Opened` after it was filled. */
   opening: (opened: Opened) => void = () => {}
-  /** What READ, READLINK, GETXATTR and LISTXATTR give. */
+  /** The data of READ, READLINK, GETXATTR and LISTXATTR. */
   data = Buffer.from('some data\0\xff', 'latin1')
   wakeFd = -1
   readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
@@ -236,7 +237,7 @@ export class RecordingOps implements Ops {
   busy = false
   telling = false
 
-  /** How often it has descriptors to close. */
+  /** How often `makeRoom` can close descriptors. */
   rooms = 0
 
   makeRoom(): boolean {
@@ -377,7 +378,10 @@ export class RecordingOps implements Ops {
   fallocate(...args: [number, number, number | bigint, number | bigint]): number {
     return this.#note('fallocate', ...args)
   }
-  /** What LSEEK gives, where that is no safe integer; else as `results` says. */
+  /**
+   * The result of LSEEK, which may be larger than a safe integer; an error in `results` comes
+   * first.
+   */
   seen: number | bigint = 0
 
   lseek(fh: number, offset: number | bigint, whence: number): number | bigint {

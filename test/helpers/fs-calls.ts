@@ -1,14 +1,14 @@
 /**
- * One set of calls by path for two file systems: a mount of the kernel's, here, and a union that is
- * driven without a mount (union.ts). What a call returns is its result or -errno, so that a test
- * can do the same to both and compare.
+ * The same calls by path for two file systems: a mount of the kernel, in this file, and a union
+ * without a mount (union.ts). A call returns its result or -errno, so that a test can run it on
+ * both and compare.
  */
 
 import { readTree, type Tree } from './tree.js'
 import * as sys from './syscalls.js'
 import type { Stat, Time } from './syscalls.js'
 
-/** Who calls; without one it is root with umask 022. */
+/** The caller; the default is root with umask 022. */
 export interface Who {
   uid: number
   gid: number
@@ -19,7 +19,7 @@ export const ROOT: Who = { uid: 0, gid: 0, umask: 0o022 }
 
 type Awaitable<T> = T | Promise<T>
 
-/** Paths are relative to the root of the file system, byte strings without `/` at either end. */
+/** Paths are relative to the root of the file system: byte strings without `/` at either end. */
 export interface Fs {
   /** O_CREAT | O_EXCL. */
   create(path: string, mode: number, who?: Who): Awaitable<number>
@@ -31,12 +31,12 @@ export interface Fs {
   rmdir(path: string): Awaitable<number>
   /** `flags`: RENAME_*. */
   rename(from: string, to: string, flags?: number): Awaitable<number>
-  /** Opens an existing file for writing (`flags` more), writes, closes. */
+  /** Opens an existing file for writing (with additional `flags`), writes, closes. */
   write(path: string, text: string, offset?: number, flags?: number): Awaitable<number>
   read(path: string): Awaitable<string | number>
   truncate(path: string, size: number): Awaitable<number>
   chmod(path: string, mode: number): Awaitable<number>
-  /** Ids of -1 stay as they are. */
+  /** An id of -1 is not changed. */
   chown(path: string, uid: number, gid: number): Awaitable<number>
   utimens(path: string, atime: Time, mtime: Time): Awaitable<number>
   readlink(path: string): Awaitable<string | number>
@@ -54,7 +54,7 @@ export interface Fs {
 
 const at = sys.AT_FDCWD
 
-/** As somebody, with their umask. */
+/** Runs `use` as a caller with its umask. */
 const as = <T>(who: Who, use: () => T): T =>
   sys.withCredentials({ uid: who.uid, gid: who.gid, groups: [] }, () => {
     const before = sys.umask(who.umask)
@@ -81,9 +81,9 @@ export class KernelFs implements Fs {
     return { path: this.#path(path), follow: false }
   }
 
-  /** Opens, uses, closes; `use` is not called where opening fails. */
+  /** Opens, uses, closes; `use` is not called if the open fails. */
   #with<T>(path: string, flags: number, use: (fd: number) => T): T | number {
-    // A FIFO without a partner must not hold up the test.
+    // O_NONBLOCK: opening a FIFO without a peer must not block the test.
     const fd = sys.open(this.#path(path), flags | sys.O.NOFOLLOW | sys.O.NONBLOCK)
     if (fd < 0) return fd
     try {

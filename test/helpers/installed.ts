@@ -1,4 +1,4 @@
-/** The program, installed elsewhere: for tests of what is missing there. */
+/** A copy of the program, for tests of missing packages. */
 
 import * as fs from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 
 /**
- * @param top where to put it
- * @param without a package that is not installed there
+ * @param top where to create the copy
+ * @param without a package that the copy lacks
  * @returns the copy's directory, with dist/ and node_modules/
  */
 export const install = (top: string, without?: string): string => {

@@ -1,5 +1,5 @@
 /**
- * The unions that one and the same test runs on: the kernel's first, which shows that the test is
+ * The unions that the same test runs on. The kernel's comes first, which shows that the test is
  * right.
  */
 
@@ -20,14 +20,14 @@ import * as sys from './syscalls.js'
 export interface Kind {
   name: string
   kernel: boolean
-  /** Files are opened without a message: what an open refuses elsewhere is told later. */
+  /** The kernel sends no OPEN request, so errors of an open are reported later. */
   noOpen?: boolean
   mounter: Mounter
 }
 
 const hasOverlay = fs.readFileSync('/proc/filesystems', 'utf8').includes('\toverlay\n')
 
-/** TSOVERLAY_TEST_COMMAND names one more, as `npm run differential -- --candidate` does. */
+/** TSOVERLAY_TEST_COMMAND adds one more, as `npm run differential -- --candidate` does. */
 const command = process.env['TSOVERLAY_TEST_COMMAND']
 
 const native: Kind = {
@@ -36,7 +36,7 @@ const native: Kind = {
   mounter: mounterFor('tsoverlay', 'cached', 'fuse-native'),
 }
 
-/** What the kernel's overlayfs says is known where this transport is tested. */
+/** Tests of this transport leave the kernel's overlayfs out, because other runs cover it. */
 export const KINDS: Kind[] = isNative()
   ? [native]
   : [
@@ -59,8 +59,8 @@ export const KINDS: Kind[] = isNative()
     ]
 
 /**
- * What an open refuses or does elsewhere, and with `noopen` does not: noopen.test.ts has those
- * cases.
+ * Tests of errors or effects of an open, which `noopen` does not have: noopen.test.ts covers these
+ * cases. The keys are the titles of tests.
  */
 const NOT_NOOPEN = new Map([
   ['copy-up at open, chmod, link, rename and truncate', 'an open copies nothing up'],
@@ -84,7 +84,7 @@ export const notNoOpen = (kind: Kind, name: string): string | false =>
 export const skipKind = (kind: Kind): string | false =>
   skipMounts !== false ? skipMounts : kind.kernel && !hasOverlay ? 'needs kernel overlayfs' : false
 
-/** Directories for a union of one kind, and its mount. */
+/** The directories of a union of one kind, and its mount. */
 export class Bench {
   constructor(kind: Kind, lowers = 1) {
     const own = { top: fs.realpathSync(fs.mkdtempSync(`${tmpdir()}/tsoverlay-kind-`)) }
@@ -103,7 +103,7 @@ export class Bench {
   }
   readonly kind: Kind
   readonly top: string
-  /** The top layer first. */
+  /** The topmost layer comes first. */
   readonly lowers: string[]
   readonly lower: string
   readonly upper: string
@@ -116,8 +116,8 @@ export class Bench {
   }
 
   /**
-   * `metacopy` is for the kernel alone, which wants redirects with it: tsoverlay always reads such
-   * copies.
+   * `metacopy` affects only the kernel, which then needs redirects; tsoverlay always reads such
+   * files.
    */
   mount({ metacopy = false } = {}): void {
     const redirectDir = metacopy ? 'on' : 'off'
@@ -134,8 +134,7 @@ export class Bench {
   }
 
   /**
-   * Unmounts and removes everything: at the end of its test, of which tap's teardown knows nothing
-   * yet.
+   * Unmounts and removes everything. It is called at the end of its test, before tap's teardown.
    */
   end(): void {
     try {
@@ -146,7 +145,7 @@ export class Bench {
     }
   }
 
-  /** What must be there; an errno fails the test here. */
+  /** lstat of a file that must exist; an error fails the test. */
   stat(path: string): sys.Stat {
     const stat = sys.lstat(sys.AT_FDCWD, path)
     if (typeof stat === 'number') throw new Error(`lstat ${path}: errno ${-stat}`)
@@ -165,7 +164,7 @@ export class Bench {
     return fd
   }
 
-  /** Names in a directory, as the listing gives them. */
+  /** The names in a directory, as the listing returns them. */
   list(path: string): string[] {
     const fd = this.open(path, sys.O.RDONLY | sys.O.DIRECTORY)
     const entries = sys.allDirents(fd)

@@ -1,11 +1,12 @@
 /**
- * Directories for unions, made from literal descriptions:
+ * Creates directories of unions from literal descriptions:
  *
  *     { 'd/': dir({ xattrs: { 'trusted.overlay.opaque': 'y' } }), 'd/f': 'text', gone: whiteout }
  *
- * A key is a path in the layer, one character per byte; with `/` at its end it is a directory, './'
- * is the layer itself. Directories on the way are made as needed. Whatever has no times of its own
- * gets the same ones, long past, so that two copies are alike and every change of a time shows.
+ * A key is a path in the layer, one character per byte. With `/` at its end it is a directory; './'
+ * is the layer itself. Parent directories are created as needed. Everything without times in the
+ * description gets the same past times, so that two copies are equal and every change of a time is
+ * visible.
  */
 
 import * as fs from 'node:fs'
@@ -13,7 +14,7 @@ import type { Test } from 'tap'
 import * as sys from './syscalls.js'
 import type { Time } from './syscalls.js'
 
-/** What objects of all types can have. */
+/** Properties of objects of all types. */
 export interface Traits {
   mode?: number
   uid?: number
@@ -28,15 +29,15 @@ export interface Spec extends Traits {
   type: 'file' | 'dir' | 'symlink' | 'node' | 'link'
   /** A file's content, a symlink's target, the first name of a hard link. */
   text?: string
-  /** Files: further pieces of content at offsets; what lies between is a hole. */
+  /** Files: further pieces of content at offsets; the gaps are holes. */
   pieces?: [offset: number, text: string][]
-  /** Files: the size, where content does not tell. */
+  /** Files: the size, if content does not determine it. */
   size?: number
   /** Nodes: S_IFIFO, S_IFSOCK, S_IFCHR or S_IFBLK. */
   format?: number
   major?: number
   minor?: number
-  /** FS_*_FL, set at last. */
+  /** FS_*_FL, set at the end. */
   flags?: number
 }
 
@@ -54,7 +55,7 @@ export const symlink = (target: string, more: Traits = {}): Spec => ({
   text: target,
   ...more,
 })
-/** A further name of a file that stands before it in the description. */
+/** Another name of a file that the description contains before it. */
 export const link = (first: string): Spec => ({ type: 'link', text: first })
 export const fifo = (more: Traits = {}): Spec => ({ type: 'node', format: sys.S.IFIFO, ...more })
 export const socket = (more: Traits = {}): Spec => ({ type: 'node', format: sys.S.IFSOCK, ...more })
@@ -72,10 +73,10 @@ export const device = (
 })
 
 export const whiteout: Spec = device('char', 0, 0, { mode: 0 })
-/** Only a whiteout in a directory that is marked `opaque=x`. */
+/** It is a whiteout only in a directory with the opaque xattr `x`. */
 export const xattrWhiteout = (prefix = 'trusted'): Spec =>
   file('', { mode: 0, xattrs: { [`${prefix}.overlay.whiteout`]: 'y' } })
-/** A directory with marks of overlayfs. */
+/** A directory with overlay xattrs. */
 export const marked = (
   marks: Record<string, string>,
   more: Partial<Spec> = {},
@@ -110,7 +111,7 @@ export const acl = (text: string): string => {
   return out.toString('latin1')
 }
 
-/** The times of everything that a description does not give any. */
+/** The times of everything without times in its description. */
 export const PAST: Time = { sec: 1_000_000_000, nsec: 123_456_789 }
 
 const must = (result: number, what: string): number => {
@@ -118,7 +119,7 @@ const must = (result: number, what: string): number => {
   return result
 }
 
-/** Makes what a description says in a directory that exists. */
+/** Creates a described layer in an existing directory. */
 export const build = (top: string, layer: Layer): void => {
   const made: string[] = []
   const late: [path: string, spec: Spec][] = [['.', dir()]]
@@ -144,7 +145,8 @@ export const build = (top: string, layer: Layer): void => {
     } else make(top, path, spec)
     if (spec.type !== 'link') late.push([path, spec])
   }
-  // Times of directories last, deepest first: whatever is made or marked below them changes them.
+  // Times are set last, deepest directories first, because every change in a directory changes its
+  // times.
   for (const [path, spec] of late) finish(`${top}/${path}`, spec)
   for (const [path, spec] of late.toReversed()) setTimes(`${top}/${path}`, spec)
   for (const [path, spec] of late) if (spec.flags !== undefined) setFlags(top, path, spec.flags)
@@ -213,12 +215,12 @@ const setTimes = (full: string, spec: Spec): void => {
 
 const setFlags = (top: string, path: string, flags: number): void => {
   const fd = must(sys.open(`${top}/${path}`, sys.O.RDONLY), `open ${path}`)
-  // Added: a file system does not let go of all of its own.
+  // The flags are added, because a file system does not allow clearing some of its own.
   must(sys.setFlags(fd, sys.getFlags(fd) | flags), `setflags ${path}`)
   sys.close(fd)
 }
 
-/** The directories of a union, in one directory that goes at the end of the test. */
+/** The directories of a union, in one directory that is removed at the end of the test. */
 export interface UnionDirectories {
   top: string
   lower: string[]
@@ -230,7 +232,10 @@ export interface UnionDirectories {
 
 const removals = new WeakMap<Test, string[]>()
 
-/** A directory of the test's own; removed at its end, with the mounts in it gone before. */
+/**
+ * A directory of the test's own. At the end of the test the mounts in it are detached and it is
+ * removed.
+ */
 export const scratch = (t: Test, on: 'disk' | 'tmpfs' = 'disk'): string => {
   const base = process.env['TSOVERLAY_TEST_DIR'] ?? '/var/tmp'
   const top = fs.realpathSync(fs.mkdtempSync(`${base}/tsoverlay-unit-`))
@@ -258,7 +263,7 @@ const remove = (top: string): void => {
 /** FS_IMMUTABLE_FL and FS_APPEND_FL. */
 const PROTECTED = 0x30
 
-/** As `rm -rf`, in trees of any depth, whatever flags are set. */
+/** `rm -rf`, for trees of any depth and files with any flags. */
 export const removeTree = (path: string): void => {
   const clear = (fd: number): void => {
     const entries = sys.allDirents(fd)
@@ -284,7 +289,9 @@ export const removeTree = (path: string): void => {
   sys.unlinkat(sys.AT_FDCWD, path, fd >= 0 ? sys.AT_REMOVEDIR : 0)
 }
 
-/** Makes the directories `1`, `2`, … (lower layers, top first), `upper`, `work` and `merged`. */
+/**
+ * Creates the directories `1`, `2`, … (lower layers, topmost first), `upper`, `work` and `merged`.
+ */
 export const unionDirectories = (
   t: Test,
   layers: { lower: Layer[]; upper?: Layer | undefined },

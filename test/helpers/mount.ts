@@ -1,7 +1,6 @@
 /**
- * Mounts for tests: directories of the test's own, a server in a child process, and an end of all
- * of it that leaves nothing behind. What the server logged is read at the end; a suspicious word
- * fails the test.
+ * Mounts for tests: directories of the test's own, a server in a child process, and a cleanup that
+ * leaves nothing behind. At the end the server's log is read, and a suspicious word fails the test.
  */
 
 import { spawn, spawnSync, type ChildProcess, type SpawnOptions } from 'node:child_process'
@@ -18,8 +17,8 @@ export const CLI = fileURLToPath(new URL('../../dist/cli/main.cjs', import.meta.
 /** The built program: what users run. */
 export const PROGRAM = fileURLToPath(new URL('../../dist/cli/tsoverlay', import.meta.url))
 
-// Each server that a test starts ends with its mount, and asks no other, but where a test chooses a
-// name for its servers.
+// By default each server of a test ends with its mount and asks no resident server. A test that
+// needs resident servers sets a name for them.
 process.env['TSOVERLAY_SERVER'] ??= ''
 
 export const isRoot = process.geteuid?.() === 0
@@ -33,11 +32,11 @@ export const skipMounts: string | false = !isRoot
       ? 'needs the built program: npm run build'
       : false
 
-/** Runs Node as users do: without the instruments that tap gives to every process a test starts. */
+/** Runs Node as users do: without the instrumentation that tap adds to all child processes. */
 export const NODE = ['/usr/bin/env', '-u', 'NODE_OPTIONS', process.execPath] as const
 const [ENV, ...ENV_ARGS] = NODE
 
-/** Starts a Node program. The process id is its own. */
+/** Starts a Node program. The process id is that of the program itself. */
 export const spawnNode = (args: readonly string[], options: SpawnOptions = {}): ChildProcess =>
   spawn(ENV, [...ENV_ARGS, ...onItsWay(args)], { stdio: ['ignore', 'pipe', 'pipe'], ...options })
 
@@ -52,7 +51,7 @@ export const spawnPlain = (
     ...options,
   })
 
-/** The transport that is tested goes in behind the word `mount`. */
+/** Inserts the tested transport after the word `mount`. */
 const onItsWay = (args: readonly string[]): readonly string[] => {
   const at = args.indexOf(CLI) + 1
   if (!isNative() || at === 0 || args[at] !== 'mount') return args
@@ -60,8 +59,8 @@ const onItsWay = (args: readonly string[]): readonly string[] => {
 }
 
 /**
- * For a shell in a mount namespace that was just made: lets go of its copies of what other tests
- * have mounted, which would live on in it.
+ * Shell code for a new mount namespace: detaches its copies of other tests' mounts, which the
+ * namespace would otherwise keep alive.
  */
 export const LET_GO = `
   findmnt -rn -o TARGET | grep /tsoverlay- | tac | while read -r point; do
@@ -69,7 +68,7 @@ export const LET_GO = `
   done
 `
 
-/** How long anything may take on a busy machine, in milliseconds. */
+/** The time limit for a single condition on a busy machine, in milliseconds. */
 const PATIENCE = 30_000
 
 export const until = async (what: string, condition: () => boolean): Promise<void> => {
@@ -79,7 +78,7 @@ export const until = async (what: string, condition: () => boolean): Promise<voi
   }
 }
 
-/** The lines of /proc/self/mountinfo that name a directory, without their numbers. */
+/** The lines of /proc/self/mountinfo that contain a directory, without their ids. */
 export const mountTable = (directory: string): string[] =>
   fs
     .readFileSync('/proc/self/mountinfo', 'utf8')
@@ -88,7 +87,7 @@ export const mountTable = (directory: string): string[] =>
     .map(line => line.replace(/^\d+ \d+ /, ''))
     .filter(line => line.includes(directory))
 
-/** The types of what is mounted on a path, bottom first. */
+/** The types of the mounts on a path, bottom first. */
 export const mountedOn = (path: string): string[] =>
   mountTable(path)
     .filter(line => line.split(' ')[2] === path)
@@ -102,7 +101,7 @@ export const isAlive = (pid: number): boolean => {
   }
 }
 
-/** Undefined: it is gone. */
+/** @returns undefined if the path does not exist any more */
 const statOf = (path: string): fs.BigIntStats | undefined => {
   try {
     return fs.statSync(path, { bigint: true })
@@ -115,8 +114,8 @@ const isSame = (one: fs.BigIntStats, other: fs.BigIntStats | undefined): boolean
   one.dev === other?.dev && one.ino === other.ino
 
 /**
- * How many files below a directory, or removed ones of its file system, a process has open, through
- * whatever mount.
+ * The number of files that a process has open, through any mount, and that are below a directory or
+ * are deleted files of its file system.
  */
 export const openIn = (pid: number, directory: string): number => {
   const device = statOf(directory)?.dev
@@ -136,16 +135,16 @@ export const openIn = (pid: number, directory: string): number => {
 export interface Scratch {
   /** A directory of the test's own, without symlinks in its path. */
   top: string
-  /** To run before the directory goes; the last one first. */
+  /** Registers a function to run before the directory is removed; the last one runs first. */
   before(end: () => void | Promise<void>): void
 }
 
-/** What is to be done at the end of a test. */
+/** The cleanup functions of a test. */
 const ends = new WeakMap<Test, (() => void | Promise<void>)[]>()
 
 /**
- * A subtest that tidies up while assertions still count (a teardown comes too late for that):
- * whatever `scratch` and `serve` have to say at the end is part of the test.
+ * A subtest that cleans up while assertions still count; a teardown comes too late for that. So
+ * failures in the cleanup of `scratch` and `serve` belong to the test.
  */
 export const test = (
   t: Test,
@@ -157,7 +156,7 @@ export const test = (
   const skip = notNative(name)
   const options = skip === false ? given : { ...given, skip }
   return t.test(name, options, async own => {
-    own.teardown(() => tidy(own)) // when the body did not come to its end
+    own.teardown(() => tidy(own)) // for a body that was aborted
     try {
       await body(own)
     } finally {
@@ -170,7 +169,10 @@ const tidy = async (t: Test): Promise<void> => {
   for (let end; (end = ends.get(t)?.pop()) !== undefined;) await end()
 }
 
-/** A directory in TMPDIR which goes at the end of the test, after what `before` has collected. */
+/**
+ * A directory in TMPDIR. It is removed at the end of the test, after the functions that `before`
+ * has registered.
+ */
 export const scratch = (t: Test, name = 'test'): Scratch => {
   const top = fs.realpathSync(fs.mkdtempSync(`${tmpdir()}/tsoverlay-${name}-`))
   const own = ends.get(t) ?? []
@@ -182,15 +184,15 @@ export const scratch = (t: Test, name = 'test'): Scratch => {
       t.fail(`left mounted: ${line}`)
       spawnSync('umount', ['-l', point])
     }
-    // It has no output in common with the test, whose end would else be awaited as long as this one
-    // lives.
+    // rm gets pipes of its own: with the test's standard output, the end of the test would wait for
+    // it.
     const { stderr } = spawnSync('rm', ['-rf', '--one-file-system', top], { encoding: 'utf8' })
     if (stderr !== '') t.fail(stderr)
   })
   return { top, before: end => void own.push(end) }
 }
 
-/** Directories for a union. */
+/** The directories of a union. */
 export interface Directories extends Scratch {
   lower: string
   upper: string
@@ -237,11 +239,11 @@ export const outcomeOf = async (child: ChildProcess): Promise<Outcome> => {
   return { status, signal, stdout, stderr }
 }
 
-/** Words that a healthy server has no reason to log. */
+/** Words that a server logs only if it has an error. */
 const suspicious =
   /"level":[56]0|uncaught|unhandled|TypeError|RangeError|ReferenceError|assert|EBADF|malformed/i
 
-/** Keys that a line of JSON has more than once. */
+/** Keys that occur more than once in a JSON line. */
 export const keysTwice = (line: string): string[] => {
   if (!line.startsWith('{')) return []
   const keys: string[] = []
@@ -260,19 +262,19 @@ export interface Served {
   mountpoint: string
   pid: number
   process: ChildProcess
-  /** What the server has logged so far, JSON lines. */
+  /** The server's log so far, as JSON lines. */
   log(): string
   /** Unmounts and waits for the server's end. */
   unmount(): Promise<void>
-  /** The server's end, however it comes. */
+  /** Resolves when the server has ended, for any reason. */
   ended: Promise<Outcome>
-  /** Lines that the log may hold although they look suspicious. */
+  /** Suspicious lines that are expected in the log. */
   expect(words: RegExp): void
 }
 
-/** The counters of a server, which SIGUSR1 has it log. */
+/** The counters of a server, which it logs on SIGUSR1. */
 export const counters = async (server: Served): Promise<Record<string, number>> => {
-  // A line counts when it is written to its end.
+  // Only complete lines count.
   const lines = (): string[] =>
     server
       .log()
@@ -287,7 +289,7 @@ export const counters = async (server: Served): Promise<Record<string, number>> 
 
 /**
  * Starts a server in a child process, in the foreground, and waits until the mount is live. At the
- * end of the test it is unmounted, and its log is read.
+ * end of the test it is unmounted, and its log is checked.
  */
 export const serve = async (
   t: Test,
@@ -312,8 +314,8 @@ export const serve = async (
       }
     }
     const timer = setTimeout(() => {
-      // Another mount namespace, made while the mount was there, has a copy of it: that is not our
-      // fault.
+      // A mount namespace that was created while the mount existed has a copy of it. That is no
+      // error of the server.
       const holders = holdersOf(where.merged)
       if (holders.length > 0) t.comment(`held by the namespace of ${holders.join(', ')}`)
       else t.fail('the server did not end after its mount')
@@ -350,7 +352,7 @@ export const serve = async (
   }
 }
 
-/** The process ids of servers in the background, by the mountpoint that their title names. */
+/** The process ids of background servers whose title names this mountpoint. */
 export const serversOf = (mountpoint: string): number[] =>
   fs
     .readdirSync('/proc')
@@ -365,7 +367,7 @@ export const serversOf = (mountpoint: string): number[] =>
       }
     })
 
-/** Processes in whose mount namespaces something is mounted on a path. */
+/** The processes whose mount namespaces contain a mount on a path. */
 const holdersOf = (path: string): string[] =>
   fs
     .readdirSync('/proc')

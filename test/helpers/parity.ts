@@ -1,7 +1,7 @@
 /**
- * The same calls on kernel overlayfs and on a union, over the same lower layers and equal upper
- * ones: same results, same tree, same bytes on disk, and the same tree after either upper layer is
- * mounted again.
+ * Runs the same calls on kernel overlayfs and on a union, over the same lower layers and equal
+ * upper layers. It compares results, trees, and bytes on disk, and the trees after each upper layer
+ * has been mounted again.
  */
 
 import * as fs from 'node:fs'
@@ -38,14 +38,14 @@ const probe = (): string | false => {
   }
 }
 
-/** A minute. */
+/** One minute in all. */
 const PAUSE_MS = 20
 const TRIES = 3000
 
 /**
- * Mounts the kernel's overlayfs on `merged`. A mount that was ended just before keeps its layers
- * (EBUSY) while a process in a mount namespace of its own, which another test has started, has a
- * copy of it: as long as that lives, on a busy machine some ten seconds.
+ * Mounts the kernel's overlayfs on `merged`. A mount that was unmounted just before keeps its
+ * layers (EBUSY) while another test's process has a copy of it in a mount namespace. On a busy
+ * machine such a process lives some ten seconds.
  */
 export const mountKernel = (
   where: Pick<UnionDirectories, 'lower' | 'upper' | 'work' | 'merged'>,
@@ -60,10 +60,10 @@ export const mountKernel = (
   }
 }
 
-/** Why there is nothing to compare with, or false. */
+/** Why no comparison is possible here, or false. */
 export const skipParity = probe()
 
-/** What the kernel's overlayfs has under a mountpoint, while `use` runs. */
+/** Runs `use` with a mount of the kernel's overlayfs. */
 export const withKernel = async <T>(
   where: UnionDirectories,
   options: string,
@@ -84,26 +84,26 @@ export const withKernel = async <T>(
   }
 }
 
-/** Takes away the mark that keeps a workdir from being used again. */
+/** Removes the directory that prevents reuse of a workdir after a volatile mount. */
 export const clearVolatile = (where: Pick<UnionDirectories, 'work'>): void =>
   fs.rmSync(join(where.work, 'work', 'incompat'), { recursive: true, force: true })
 
 export interface Scenario {
   lower: Layer[]
   upper?: Layer
-  /** Of the union. Without `volatile: false` nothing is synced, on either side. */
+  /** The union's options. Without `volatile: false` nothing is synced, on both sides. */
   options?: Partial<UnionOptions>
-  /** More options for the kernel, where these don't follow from the union's. */
+  /** Additional options for the kernel that do not follow from the union's. */
   kernel?: string
   /** Lookups stay in the kernel's cache from call to call. */
   warm?: boolean
-  /** Passes over what may be different. */
+  /** Accepts differences that are allowed. */
   tolerate?: (difference: Difference) => boolean
-  /** What may be different on disk, but does not show. */
+  /** Accepts differences on disk that are not visible through the mount. */
   onDisk?: (difference: Difference) => boolean
-  /** On a tmpfs, where much is made and removed again fast. */
+  /** Use a tmpfs, for a test that creates and removes much. */
   memory?: boolean
-  /** Upper layers are not compared: the two write another form. */
+  /** Upper layers are not compared, because the two use different formats. */
   otherForm?: boolean
 }
 
@@ -120,7 +120,7 @@ const kernelOptions = (scenario: Scenario, options: UnionOptions): string =>
     .filter(option => !(options.userxattr === true && option.startsWith('redirect_dir')))
     .join()
 
-/** Two upper layers over the same lower ones. */
+/** Two upper layers over the same lower layers. */
 interface Sides {
   ours: UnionDirectories
   theirs: UnionDirectories
@@ -144,7 +144,8 @@ const sides = async (t: Test, scenario: Scenario): Promise<Sides> => {
   build(theirs.upper, scenario.upper ?? {})
   const options = optionsOf(ours, { volatile: true, ...scenario.options })
   const kernel = kernelOptions(scenario, options)
-  // At its first look the kernel marks upper directories that were made by hand (ovl_fix_origin).
+  // On the first lookup the kernel sets the impure xattr on upper directories without origin
+  // (ovl_fix_origin).
   for (const where of [theirs, ours]) await withKernel(where, kernel, mount => void mount.tree())
   clearVolatile(ours)
   return {
@@ -171,7 +172,7 @@ const compareLayers = (t: Test, name: string, scenario: Scenario, where: Sides):
   t.strictSame(left(worked), [], `${name}: work directory`)
 }
 
-/** A union that is opened, used and closed. */
+/** Opens a union, uses it, and closes it. */
 const withUnion = async <T>(
   options: UnionOptions,
   use: (union: UnionFs) => T | Promise<T>,
@@ -186,9 +187,10 @@ const withUnion = async <T>(
 }
 
 /**
- * Runs `steps` on both and compares. The union's directories are returned, its union closed.
+ * Runs `steps` on both file systems and compares.
  *
- * @param steps what it returns must be the same
+ * @param steps its results must be equal
+ * @returns the union's directories; the union is closed
  */
 export const compare = async (
   t: Test,
@@ -214,7 +216,7 @@ export const compare = async (
   t.strictSame(got.results, expected.results, `${name}: results`)
   t.strictSame(differences(expected.tree, got.tree), [], `${name}: tree`)
   if (scenario.otherForm !== true) compareLayers(t, name, scenario, where)
-  // Not before the layers have been compared: a mount may put right what it finds.
+  // This comes after the comparison of the layers, because a mount may repair them.
   const again = await withKernel(theirs, kernel, mount => mount.tree())
   if (scenario.otherForm !== true) {
     const remounted = await withKernel(ours, kernel, mount => mount.tree())
@@ -229,8 +231,8 @@ export const compare = async (
 }
 
 /**
- * One upper layer that is mounted by the kernel and opened by the union in turns, a step each,
- * against one that the kernel alone has had.
+ * Mounts one upper layer with the kernel and opens it with the union in turns, one step each. The
+ * result is compared with an upper layer that only the kernel has used.
  */
 export const alternate = async (
   t: Test,
@@ -271,13 +273,13 @@ const show = (differences: Difference[], scenario: Scenario): string[] =>
     .map(d => `${d.path}: ${d.field}: kernel ${d.expected}, union ${d.got}`)
 
 /**
- * The kernel gives the number of the real entry where it missed that a directory holds foreign
- * ones.
+ * The kernel returns the real entry's inode number if it did not notice that a directory contains
+ * entries of other layers.
  */
 const mayDiffer = (d: Difference): boolean =>
   d.field === 'd_ino == st_ino' && d.expected === 'false'
 
-/** Two trees on disk. Whiteouts may share inodes in any way. */
+/** Compares two trees on disk. It ignores which whiteouts share inodes. */
 export const diffLayers = (expected: Tree, got: Tree, now: bigint): Difference[] => {
   for (const tree of [expected, got])
     for (const node of tree.nodes.values()) {
@@ -291,8 +293,9 @@ export const diffLayers = (expected: Tree, got: Tree, now: bigint): Difference[]
 }
 
 /**
- * Names of whiteouts are made up, and the kernel shares one in `index` or `work`. The mark of a
- * volatile mount has no mode there; the union's must stay removable by a user who is not root.
+ * Compares two workdirs. Whiteouts have temporary names, and the kernel keeps a shared one in
+ * `index` or `work`. The kernel's `incompat` directory of a volatile mount has mode 0; the union's
+ * must stay removable by an ordinary user.
  */
 const diffWork = (expected: string, got: string, now: bigint): Difference[] => {
   const trees = [expected, got].map(path => readTree(path, true))
@@ -304,7 +307,7 @@ const diffWork = (expected: string, got: string, now: bigint): Difference[] => {
     }
   const [a, b] = trees as [Tree, Tree]
   return diffLayers(a, b, now).filter(
-    // Which upper layer an index belongs to is that layer's own handle.
+    // The origin xattr of an index contains the file handle of its upper layer.
     d => !(d.path === 'index' && d.field === 'xattrs'),
   )
 }

@@ -9,7 +9,7 @@ const skip =
   skipMounts ||
   (spawnSync('podman', ['--version']).status !== 0 && 'needs podman (packages podman, buildah)')
 
-/** Podman and buildah with this program as their mount program, one after the other. */
+/** Tests podman and buildah with this program as their mount program, one after the other. */
 export const podman = (...all: readonly string[]): void => {
   for (const who of all) test(t, `podman: ${who}`, { skip }, t => runSteps(t, ['podman.sh', who]))
 }

@@ -1,4 +1,6 @@
-/** Resident servers for tests: of a name of the test's own, and gone at its end. */
+/**
+ * Resident servers for tests, each with a name of its own. They are ended at the end of the test.
+ */
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -20,43 +22,43 @@ import {
 let count = 0
 
 export interface Resident {
-  /** In the environment of its clients: TSOVERLAY_SERVER. */
+  /** The value of TSOVERLAY_SERVER in the environment of its clients. */
   name: string
   /** `/run/NAME`. */
   top: string
   env: NodeJS.ProcessEnv
-  /** Starts the program; its mounts are this server's, where it takes them. */
+  /** Starts the program. Its mounts go to this server, if the server accepts them. */
   start(args: readonly string[], options?: ClientOptions): ChildProcess
-  /** The same, and waits for its end. */
+  /** Starts the program and waits for its end. */
   run(...args: string[]): Promise<Outcome>
-  /** The process that has registered, or 0. */
+  /** The process id that is registered, or 0. */
   pid(): number
-  /** Its directory, of which there is one. */
+  /** The server's directory, of which there is exactly one. */
   directory(): string
-  /** Which mounts it has, by its own word. */
+  /** The mountpoints in the server's markers. */
   mounts(): string[]
-  /** Waits until a server has registered, other than `than`. */
+  /** Waits until a server other than `than` has registered. */
   registered(than?: number): Promise<number>
 }
 
 export interface ClientOptions {
   cwd?: string
   env?: NodeJS.ProcessEnv
-  /** What runs the program. */
+  /** A command prefix that runs the program. */
   through?: readonly string[]
-  /** In place of the program. */
+  /** Replaces the program. */
   program?: string
 }
 
-/** A pipe, and the process in which it is open. */
+/** A pipe, and the process that has it open. */
 export interface Posing {
   fd: number
   close: () => void
 }
 
 /**
- * Has clients take a process for the server, whose requests nobody reads.
- * @param start when that process was started
+ * Makes clients take a process for the server. No process reads the requests.
+ * @param start the start time of that process
  */
 export const pose = (directory: string, pid: number, start = startOf(pid)): Posing => {
   fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
@@ -69,7 +71,7 @@ export const pose = (directory: string, pid: number, start = startOf(pid)): Posi
   return { fd, close: () => fs.closeSync(fd) }
 }
 
-/** What clients open to ask. */
+/** The pipe that clients open. */
 export const pipeIn = (directory: string): string =>
   fs.readFileSync(`${directory}/pid`, 'latin1').split('\n')[5] ?? ''
 
@@ -85,7 +87,8 @@ const pidIn = (directory: string): number => {
 }
 
 /**
- * To be called before the directories of the test are made, so that mounts are gone when those go.
+ * Call it before creating the directories of the test, so that the mounts are gone when the
+ * directories are removed.
  */
 export const resident = (t: Test, where: Scratch): Resident => {
   const name = `tsoverlay-test-${process.pid}-${count++}`
@@ -121,7 +124,8 @@ export const resident = (t: Test, where: Scratch): Resident => {
     mounts: () => mountsOf(own.pid()),
     registered: async (than = 0) => {
       let found = 0
-      // One look: the file is missing for a moment where one server takes the place of another.
+      // The directory is read once for each check: the file is missing for a moment while another
+      // server replaces this one.
       await until('a registered server', () => {
         found = own.pid()
         return found > 0 && found !== than
@@ -137,7 +141,7 @@ const mountsOf = (pid: number): string[] =>
     .map(({ mountpoint }) => mountpoint)
     .toSorted()
 
-/** The processes that say that they serve a mount on a directory. */
+/** The processes with a marker for a mount on a directory. */
 export const servedBy = (mountpoint: string): number[] =>
   fs
     .readdirSync('/proc')
@@ -154,8 +158,8 @@ export interface Layers {
 }
 
 /**
- * Directories for a union of its own below a directory; the lower one has a file `which` that says
- * its name.
+ * Creates the directories of a union below a directory. The lower layer has a file `which` with the
+ * union's name.
  */
 export const layersIn = (where: Scratch, name: string): Layers => {
   const top = `${where.top}/${name}`

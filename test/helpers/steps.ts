@@ -1,6 +1,7 @@
 /**
- * Scripts that print `ok NAME` or `FAILED NAME` for each step, what a failed step had to say,
- * indented, and `N passed, N failed` at last; or `skipped: REASON`, with the exit status 77.
+ * Runs scripts that print `ok NAME` or `FAILED NAME` for each step, the output of a failed step
+ * indented, and `N passed, N failed` at the end. A script may instead print `skipped: REASON` and
+ * exit with status 77.
  */
 
 import { spawn } from 'node:child_process'

@@ -1,6 +1,6 @@
 /**
- * System calls as the tests make them: raw, with no policy in between, on purpose apart from
- * src/sys. A result is what the call returned, or -errno. Names are byte strings (latin1, no NUL).
+ * System calls of the tests, raw and without any policy. It deliberately shares no code with
+ * src/sys. A result is the call's result, or -errno. Names are byte strings (latin1, no NUL).
  */
 
 import * as fs from 'node:fs'
@@ -204,7 +204,7 @@ export const fallocate = (
   offset: number | bigint,
   length: number | bigint,
 ): number => done(c.fallocate(fd, mode, offset, length))
-/** Offsets of -1 use and move the descriptor's own position. */
+/** An offset of -1 uses and moves the descriptor's own position. */
 export const copyFileRange = (
   fdIn: number,
   offIn: number | bigint,
@@ -261,7 +261,7 @@ export const renameat2 = (
 export const fchmod = (fd: number, mode: number): number => done(c.fchmod(fd, mode))
 export const fchmodat = (dir: number, path: string, mode: number): number =>
   done(c.fchmodat(dir, cString(path), mode, 0))
-/** uid and gid of -1 stay as they are. */
+/** An id of -1 is not changed. */
 export const fchownat = (
   dir: number,
   path: string,
@@ -301,7 +301,7 @@ export interface Stat {
   mtime: bigint
   ctime: bigint
   btime: bigint
-  /** STATX_ATTR_* that are set. */
+  /** The STATX_ATTR_* bits that are set. */
   attributes: bigint
 }
 const statBuffer = Buffer.alloc(256)
@@ -317,8 +317,8 @@ export const STATX = {
   ALL: 0xfff,
 } as const
 /**
- * `mask`: what is asked for; all of STATX_BASIC_STATS and STATX_BTIME, unless a caller wants what
- * is cached of a part.
+ * `mask` is the requested mask. The default is STATX_BASIC_STATS and STATX_BTIME; a smaller mask
+ * lets a test see cached attributes.
  */
 export const statx = (
   dir: number,
@@ -398,7 +398,7 @@ export const allDirents = (fd: number, room = 32768): Dirent[] | number => {
   }
 }
 
-/** Where an attribute call goes: a path (follow or not) or a descriptor. */
+/** The target of an xattr call: a path (following symlinks or not) or a descriptor. */
 export type XattrTarget = { path: string; follow: boolean } | number
 const room64k = Buffer.alloc(65536)
 export const getxattr = (on: XattrTarget, name: string, room = 65536): Buffer | number => {
@@ -481,8 +481,8 @@ const MADV_POPULATE_READ = 22
 const MADV_POPULATE_WRITE = 23
 
 /**
- * A mapping for as long as `use` runs; -errno if there is none, -EFAULT where touching it is
- * SIGBUS.
+ * Maps a file while `use` runs. Returns -errno if mmap(2) fails, and -EFAULT if an access would
+ * cause SIGBUS.
  */
 export const withMapping = <T>(
   fd: number,
@@ -512,13 +512,13 @@ export const withMapping = <T>(
 
 const alignedPool = Buffer.alloc((1 << 20) + 4096)
 const alignedStart = 4096 - Number(koffi.address(alignedPool) % 4096n)
-/** Memory as O_DIRECT wants it: one area, used by one call at a time. */
+/** Aligned memory for O_DIRECT: one area, for one call at a time. */
 export const alignedBuffer = (length: number): Buffer =>
   alignedPool.subarray(alignedStart, alignedStart + Math.min(length, 1 << 20))
 
 export const umask = (mask: number): number => c.umask(mask)
 
-/** Who makes a call: effective, real and filesystem ids; root keeps itself as the saved id. */
+/** The ids of a caller: effective, real and file system ids; root keeps itself as the saved id. */
 export interface Credentials {
   uid: number
   gid: number
@@ -530,7 +530,7 @@ const SYS_SETGROUPS = arm ? 159 : 116
 const mustBeZero = (result: number, what: string): void => {
   if (done(result) !== 0) throw new Error(`${what}: errno ${koffi.errno()}`)
 }
-/** Runs `use` with other ids: raw calls, so that only this thread changes. */
+/** Runs `use` with other ids, by raw calls, so that only this thread changes. */
 export const withCredentials = <T>(who: Credentials, use: () => T): T => {
   if (who.uid === 0) return use()
   mustBeZero(
@@ -564,7 +564,9 @@ const OPEN_TREE_CLONE = 1
 const MOUNT_ATTR_IDMAP = 0x10_0000n
 const MOVE_MOUNT_F_EMPTY_PATH = 4
 
-/** A bind mount whose ids are those of a user namespace (mount_setattr(2)); 0 or -errno. */
+/**
+ * Creates a bind mount with the idmap of a user namespace (mount_setattr(2)). Returns 0 or -errno.
+ */
 export const bindIdmapped = (source: string, target: string, userns: string): number => {
   const ns = open(userns, O.RDONLY)
   if (ns < 0) return ns
@@ -592,8 +594,8 @@ const bindTo = bind('int bind(int, void *, uint32_t)')
 const recv = bind('int64_t recv(int, void *, size_t, int)')
 
 /**
- * A socket for datagrams at a path, as syslogd has one; returns a function that takes the next one,
- * if there is any.
+ * Creates a datagram socket at a path, as syslogd does. `next` returns the next datagram, if there
+ * is one.
  */
 export const datagramsAt = (path: string): { next: () => string | undefined; close(): void } => {
   const fd = done(socketOf(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0))

@@ -1,6 +1,6 @@
 /**
- * Which way to the kernel the tests of this process go. A test does not ask: the helpers pass it
- * on, and leave out what the way can't express, with its reason.
+ * The transport that the tests of this process use. A test does not check it: the helpers pass it
+ * on, and skip tests that the transport can't pass, with the reason.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -13,7 +13,7 @@ const VARIABLE = 'TSOVERLAY_TEST_TRANSPORT'
 
 export const isNative = (): boolean => process.env[VARIABLE] === 'fuse-native'
 
-/** From now on, and in processes that are started: the package fuse-native. */
+/** Selects the package fuse-native for this process and the processes that it starts. */
 export const goNative = (): void => void (process.env[VARIABLE] = 'fuse-native')
 
 /** Why the package can't be used here, or false. */
@@ -28,7 +28,7 @@ export const skipNative = (t: Test): string | false => {
   return reason === '' ? false : reason
 }
 
-/** Tests that fuse-native can't pass, and why. */
+/** Tests that fuse-native can't pass, and the reasons. The keys are the titles of tests. */
 const TIMES = 'times travel as milliseconds without a sign'
 const PASSTHROUGH = 'libfuse 2 has no passthrough'
 const FLAGS = 'there is no handler for ioctl()'

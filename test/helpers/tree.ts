@@ -1,4 +1,4 @@
-/** A whole tree with everything that can be asked about it, and the difference of two of them. */
+/** Reads a whole tree with all its metadata, and compares two of them. */
 
 import { createHash } from 'node:crypto'
 import * as sys from './syscalls.js'
@@ -7,7 +7,7 @@ import type { Stat } from './syscalls.js'
 export interface TreeNode {
   path: string
   stat: Stat
-  /** DT_* and inode number as the directory's listing gave them. */
+  /** DT_* and inode number of the directory listing. */
   listedType: number
   listedIno: bigint
   /** `name=hex`, sorted. */
@@ -20,7 +20,7 @@ export interface TreeNode {
 
 export interface Tree {
   nodes: Map<string, TreeNode>
-  /** Names that a directory lists but that cannot be found. */
+  /** Names that a directory lists but that can't be looked up. */
   ghosts: string[]
 }
 
@@ -39,7 +39,7 @@ const digestOf = (fd: number, size: number): string => {
   return hash.digest('hex')
 }
 
-/** The kernel takes as much memory as it is given room. */
+/** A small buffer, because the kernel allocates memory for the whole buffer size. */
 const ROOM = 1024
 
 export const xattrsOf = (on: sys.XattrTarget): string[] => {
@@ -53,7 +53,7 @@ export const xattrsOf = (on: sys.XattrTarget): string[] => {
   })
 }
 
-/** Everything that can be asked about one name in a directory. */
+/** Reads all metadata of one name in a directory. */
 const readNode = (
   dir: number,
   name: string,
@@ -87,7 +87,7 @@ const readNode = (
   return node
 }
 
-/** Reads the tree under `root`. With `quiet` no access time is touched. */
+/** Reads the tree under `root`. With `quiet` no access time is changed. */
 export const readTree = (root: string, quiet = false): Tree => {
   const extra = quiet ? sys.O.NOATIME : 0
   const tree: Tree = { nodes: new Map(), ghosts: [] }
@@ -132,9 +132,9 @@ export const readTree = (root: string, quiet = false): Tree => {
 }
 
 export interface TreeRules {
-  /** Times from here on count as "now" and are equal to each other. Nanoseconds since 1970. */
+  /** Times from this one on count as "now" and are equal to each other. Nanoseconds since 1970. */
   now: bigint
-  /** Everything must be the same, also what a union may answer in its own way (for layers). */
+  /** Everything must be equal, including values that a union may choose (for layers). */
   exact?: boolean
 }
 

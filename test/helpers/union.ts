@@ -1,7 +1,7 @@
 /**
- * A union without a mount: its operations are called as the kernel's FUSE client calls them, with
- * every name looked up first and every lookup taken back. What is read through it has the form in
- * which trees of real directories are read (real-dir.ts), so that both can be compared.
+ * A union without a mount. Its operations are called as the kernel's FUSE client calls them: every
+ * name is looked up first, and every lookup is forgotten. Its trees have the format of trees of
+ * real directories (tree.ts), so that both can be compared.
  */
 
 import * as fs from 'node:fs'
@@ -55,12 +55,12 @@ export const statOf = (attr: Attr): Stat => ({
 })
 const STATX_BTIME = 0x800
 const ignore = (): void => {}
-/** For what is read and listed. */
+/** The buffer for reading and listing. */
 const chunk = Buffer.alloc(1 << 16)
 const nanoseconds = (sec: number, nsec: number): bigint =>
   BigInt(sec) * 1_000_000_000n + BigInt(nsec)
 
-/** What a union logs at level warn or above; nothing of it is expected. */
+/** A message that a union logs at level warn or above. Tests expect none. */
 export interface Complaint {
   fields: Record<string, unknown>
   message: string
@@ -73,33 +73,33 @@ export interface Listed {
   cookie: number
 }
 
-/** The lookups that one call made, to be taken back. */
+/** The lookup counts of one call, which are forgotten at its end. */
 type Held = Map<NodeId, number>
 
-/** How a union is driven. */
+/** Settings of the driver. */
 export interface Drive {
   writeback?: boolean
   passthrough?: boolean
   noOpen?: boolean
-  /** How many descriptors of layer directories may be open at once. */
+  /** The limit of open descriptors of layer directories. */
   most?: number
-  /** Does what takes long. */
+  /** Runs slow operations. */
   pool?: IoPool
-  /** The layers are known to be right. */
+  /** The layers have already been checked. */
   checked?: true
 }
 
 export class UnionFs implements Fs {
   readonly ops: Overlay
   readonly complaints: Complaint[] = []
-  /** Nodes of which the union said that their attributes changed. */
+  /** Nodes whose attributes have changed, as reported to the notifier. */
   readonly notified: NodeId[] = []
   /**
-   * The kernel's cache keeps what was looked up, until `forgetAll`. Else each call forgets at its
-   * end.
+   * If true, lookups are kept until `forgetAll`, as in the kernel's cache. Otherwise each call
+   * forgets its lookups at its end.
    */
   warm = false
-  /** Who calls. */
+  /** The default caller. */
   who: Who = ROOT
   readonly #held: Held = new Map()
   readonly #noOpen: boolean
@@ -128,7 +128,7 @@ export class UnionFs implements Fs {
         passthrough,
         noOpen,
         ...(drive.checked === true ? { checked: true } : {}),
-        mountFlags: sys.MS.NOATIME, // as parity.ts mounts the kernel's
+        mountFlags: sys.MS.NOATIME, // parity.ts mounts the kernel's overlayfs with the same flag
       })
     const state = withUmask(() => whenLetGo(open))
     if (pool !== undefined) state.pool.close()
@@ -142,9 +142,9 @@ export class UnionFs implements Fs {
     this.ops.close()
   }
 
-  // Driving
+  // Driver
 
-  /** Calls until there is nothing to wait for. */
+  /** Repeats a call until it does not have to wait for a job. */
   async run(call: () => number): Promise<number> {
     for (;;) {
       try {
@@ -157,7 +157,10 @@ export class UnionFs implements Fs {
     }
   }
 
-  /** As in the thread of a server: nothing but the caller's own mask applies. */
+  /**
+   * Runs a call with umask 0, as a union's thread does, so that only the caller's own umask
+   * applies.
+   */
   #plain(call: () => number): number {
     const umask = sys.umask(0)
     try {
@@ -167,7 +170,7 @@ export class UnionFs implements Fs {
     }
   }
 
-  /** Waits for a job, running what is due meanwhile. */
+  /** Waits for a job, and runs its callbacks. */
   async done(job: Job): Promise<number> {
     const results: number[] = []
     job.onDone(result => void results.push(result))
@@ -188,7 +191,7 @@ export class UnionFs implements Fs {
     held.clear()
   }
 
-  /** One call, with the lookups it needs. */
+  /** Runs one call with the lookups that it needs. */
   async #call<T>(use: (held: Held) => Promise<T> | T): Promise<T> {
     const held: Held = new Map()
     try {
@@ -199,7 +202,7 @@ export class UnionFs implements Fs {
     }
   }
 
-  /** The entry of a name, or -errno; counted in `held`. */
+  /** Looks up a name. Returns its entry, which is counted in `held`, or -errno. */
   lookup(parent: NodeId, name: string, held: Held = this.#held): Entry | number {
     const out = new Entry()
     const result = this.ops.lookup(parent, name, out)
@@ -216,7 +219,7 @@ export class UnionFs implements Fs {
     return typeof place === 'number' ? place : place.node === 0 ? -E.ENOENT : place.node
   }
 
-  /** The node of a path, which stays known until `forgetAll`; throws where there is none. */
+  /** The node of a path, which is kept until `forgetAll`. Throws if the path does not exist. */
   id(path: string): NodeId {
     const node = this.#node(path, this.#held)
     if (node < 0) throw new Error(`${path}: errno ${-node}`)
@@ -224,8 +227,8 @@ export class UnionFs implements Fs {
   }
 
   /**
-   * The directory and the last name of a path, and what is there (0: nothing). Symlinks are not
-   * followed but taken for dangling ones.
+   * The parent directory and last name of a path, and its node (0 if it does not exist). Symlinks
+   * are not followed; they count as dangling.
    */
   #place(
     path: string,
@@ -247,7 +250,7 @@ export class UnionFs implements Fs {
     return entry === -E.ENOENT ? { parent, name, node: 0, type: 0 } : entry
   }
 
-  /** Makes something under a name that must be free. */
+  /** Creates an object under a name that must not exist. */
   #make(path: string, make: (parent: NodeId, name: string, out: Entry) => number): Promise<number> {
     return this.#call(async held => {
       const place = this.#place(path, held)
@@ -260,7 +263,7 @@ export class UnionFs implements Fs {
     })
   }
 
-  /** Does something to what is there. */
+  /** Runs `use` on an existing object. */
   #on<T>(path: string, use: (node: NodeId) => Promise<T> | T): Promise<T | number> {
     return this.#call(held => {
       const node = this.#node(path, held)
@@ -270,7 +273,7 @@ export class UnionFs implements Fs {
 
   // Names
 
-  /** The mode as the VFS lets it through to a file system (vfs_prepare_mode). */
+  /** The mode that the VFS passes to a file system (vfs_prepare_mode). */
   #prepared(parent: NodeId, mode: number, who: Who): number {
     const SGID_EXECUTABLE = 0o2010
     if ((mode & SGID_EXECUTABLE) !== SGID_EXECUTABLE || who.uid === 0) return mode
@@ -351,7 +354,7 @@ export class UnionFs implements Fs {
 
   // Data
 
-  /** Opens a file; the handle counts as one more thing to give back. */
+  /** Opens a file. The caller must release the handle. */
   async open(path: string, flags: number): Promise<Opened | number> {
     const opened = new Opened()
     const open = async (held: Held): Promise<number> => {
@@ -361,14 +364,14 @@ export class UnionFs implements Fs {
       if (place.type === sys.S.IFLNK) return -E.ELOOP
       return this.#openNode(place.node, flags, opened)
     }
-    // Without a handle the node must stay known.
+    // Without a handle the node must be kept.
     const result = await (this.#noOpen ? open(this.#held) : this.#call(open))
     return result < 0 ? result : opened
   }
 
   /**
-   * With `noopen` the kernel sends no OPEN: requests name the node, and a truncation is one of its
-   * own.
+   * With `noopen` the kernel sends no OPEN request. Requests name the node, and O_TRUNC becomes a
+   * SETATTR request.
    */
   async #openNode(node: NodeId, flags: number, out: Opened): Promise<number> {
     if (!this.#noOpen) return this.run(() => this.ops.open(node, flags, false, out))
@@ -380,7 +383,7 @@ export class UnionFs implements Fs {
 
   write(path: string, text: string, offset = 0, flags = 0): Promise<number> {
     return this.#with(path, sys.O.WRONLY | flags, (fh, size) =>
-      // The kernel finds the end.
+      // The kernel determines the end of the file.
       this.pwrite(fh, text, (flags & sys.O.APPEND) === 0 ? offset : size),
     )
   }
@@ -518,7 +521,7 @@ export class UnionFs implements Fs {
 
   // Directories
 
-  /** Everything that a listing gives, `.` and `..` too, in its order. */
+  /** The entries of a listing in its order, with `.` and `..`. */
   listing(node: NodeId): Listed[] | number {
     const entries: Listed[] = []
     const listed = this.ops.readdir(node, 0, {
@@ -542,7 +545,7 @@ export class UnionFs implements Fs {
     })
   }
 
-  /** The whole tree, as `readTree` reads a real one. */
+  /** Reads the whole tree, in the format of `readTree`. */
   tree(): Promise<Tree> {
     return this.#call(async held => {
       const tree: Tree = { nodes: new Map(), ghosts: [] }
@@ -621,9 +624,8 @@ const PAUSE_MS = 100
 const TRIES = 600
 
 /**
- * Tries again while a process in a mount namespace of its own, which another test has started, has
- * a copy of the kernel's mount that was ended just before (parity.ts:mountKernel has the same to
- * wait for).
+ * Retries while another test's process has a copy of a kernel mount that was unmounted just before,
+ * in its mount namespace (see mountKernel in parity.ts).
  */
 const whenLetGo = <T>(open: () => T): T => {
   for (let tries = 0; ; tries++)
@@ -636,7 +638,7 @@ const whenLetGo = <T>(open: () => T): T => {
     }
 }
 
-/** Opening a union changes the mask. */
+/** Opening a union changes the umask. */
 const withUmask = <T>(use: () => T): T => {
   const umask = process.umask()
   try {
@@ -666,19 +668,19 @@ export const readOnlyOptions = (where: UnionDirectories): UnionOptions => ({
   lower: where.lower,
 })
 
-/** A union that is closed at the end of the test, and of which nothing must be left then. */
+/** Opens a union, which is closed at the end of the test. */
 export const open = (t: Test, options: UnionOptions, drive: Drive = {}): UnionFs => {
   const union = new UnionFs(options, drive)
   t.teardown(() => union.close())
   return union
 }
 
-/** What threads take that are started meanwhile, and kept. */
+/** Descriptors of threads that are started in the meantime and kept. */
 const OF_THREADS = /^(anon_inode:\[event(poll|fd)\]|pipe:.*)$/
 
 /**
- * What is open now that was not before; waits a while for tasks of the pool, which end in their own
- * time.
+ * The descriptors that are open now and were not before. It waits for tasks of the pool, which end
+ * asynchronously.
  */
 export const leftOpen = async (before: string[]): Promise<string[]> => {
   for (let tries = 0; ; tries++) {
@@ -692,7 +694,7 @@ export const leftOpen = async (before: string[]): Promise<string[]> => {
   }
 }
 
-/** Descriptors that this process has open, as what they refer to. */
+/** The targets of this process' open descriptors. */
 export const openFds = (): string[] =>
   fs
     .readdirSync('/proc/self/fd')
