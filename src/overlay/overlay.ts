@@ -50,7 +50,7 @@ import { orPending } from './layer/open-regular.js'
 import { isBulky } from './jobs/bulky.js'
 import { rmdir, unlink } from './namei/remove.js'
 import { rename } from './namei/rename.js'
-import { StandingHandles } from './file/inode-files.js'
+import { InodeFileTable } from './file/inode-files.js'
 import { fillAttr } from './inode/shown-attr.js'
 import { isReadOnly } from './inode/context.js'
 import { layersOf } from './layer/context.js'
@@ -83,7 +83,7 @@ export class Overlay implements Ops {
   constructor(union: Union) {
     this.#u = union
     this.slow = union.slow
-    this.#handles = union.noOpen ? new StandingHandles(union) : new HandleTable()
+    this.#handles = union.noOpen ? new InodeFileTable(union) : new HandleTable()
     this.syncIsFree = union.syncIsFree
     this.wakeFd = union.pool.wakeFd
   }

@@ -8,7 +8,7 @@ import { shareCounters } from '../overlay/layer/descriptor-budget.js'
 import { isDrained, drained } from '../overlay/jobs/threads.js'
 import { heap } from '../overlay/inode/heap.js'
 import { directoryFds } from '../overlay/layer/layer.js'
-import { threadStanding } from '../overlay/file/inode-files.js'
+import { threadInodeFiles } from '../overlay/file/inode-files.js'
 import { Loop } from '../fuse/device/loop.js'
 import { balance } from './heap-balance.js'
 import { HEAP, LOAD, LOAD_AT, type FromThread, type ToThread } from './messages.js'
@@ -74,7 +74,7 @@ export class ServingThread {
 
   #fetch(): void {
     directoryFds.trim()
-    threadStanding.trim()
+    threadInodeFiles.trim()
     for (;;) {
       const received = receiveMessageOnPort(this.#port)
       if (received === undefined) return

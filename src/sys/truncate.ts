@@ -36,7 +36,7 @@ const st = new Stat()
  *   -ETXTBSY as truncate(2)
  */
 export const truncateat = (dirfd: number, name: ByteString, size: Off): Result => {
-  const fd = openToCut(dirfd, name)
+  const fd = openToTruncate(dirfd, name)
   if (fd < 0) return fd
   const result = cut(fd, size)
   c.close(fd)
@@ -44,7 +44,7 @@ export const truncateat = (dirfd: number, name: ByteString, size: Off): Result =
 }
 
 /** Opens a file for `truncateat`. @returns the descriptor, or -errno as `truncateat` */
-export const openToCut = (dirfd: number, name: ByteString): Result => {
+export const openToTruncate = (dirfd: number, name: ByteString): Result => {
   const fd = open(dirfd, name)
   if (fd < 0) return fd
   let result = syscall5(NR.statx, fd, emptyName, AT_EMPTY_PATH, STATX_TYPE_SIZE, st.address)

@@ -1,4 +1,4 @@
-/** getattr, setattr, inode flags, statfs. Analogous to fs/overlayfs/inode.c. */
+/** getattr, setattr, inode flags, statfs. Mirrors fs/overlayfs/inode.c. */
 
 import {
   fchmod,
@@ -31,11 +31,11 @@ import {
   getFlags as readFlags,
   setFlags as writeFlags,
 } from '../../sys/io.js'
-import { openToCut, truncateat } from '../../sys/truncate.js'
+import { openToTruncate, truncateat } from '../../sys/truncate.js'
 import type { Off } from '../../sys/types.js'
 import { invalidateAttrs } from '../inode/invalidate.js'
 import { copyUp } from '../copy-up/copy-up.js'
-import { cutInBackground, freesMuch } from './truncate.js'
+import { truncateInBackground, freesMuch } from './truncate.js'
 import {
   BareSetattr,
   checkChown,
@@ -45,7 +45,7 @@ import {
   classifyBareSetattr,
 } from '../inode/drop-privileges.js'
 import type { FileHandle } from '../inode/node.js'
-import { openHandle, settle, statOpen, writersFd, type HandleTable } from './handles.js'
+import { openHandle, flushKernelPages, statOpen, writersFd, type HandleTable } from './handles.js'
 import { isSame } from '../layer/real-identity.js'
 import { removeCapability } from '../inode/killpriv.js'
 import { saveProtect } from '../copy-up/metadata.js'
@@ -89,11 +89,11 @@ export function getattr(
   out: Attr,
 ): Result {
   const result = statOpen(u, handles, node, fh, u.st)
-  return result < 0 ? result : tell(u, node, out)
+  return result < 0 ? result : reportAttrs(u, node, out)
 }
 
-/** Tells the attributes that are in `u.st`. */
-function tell(u: CopyUpContext, node: Node, out: Attr): Result {
+/** Reports the attributes in `u.st` to the kernel. */
+function reportAttrs(u: CopyUpContext, node: Node, out: Attr): Result {
   rememberVersion(u, node, u.st)
   fillAttr(u, node, u.st, out)
   return node.metacopy ? addDataBlocks(u, node, out) : 0
@@ -109,7 +109,9 @@ function addDataBlocks(u: CopyUpContext, node: Node, out: Attr): Result {
   return Math.min(result, 0)
 }
 
-/** @throws Pending where a large file must be copied up first, or is cut */
+/**
+ * @throws Pending if a large file must be copied up first, or while a job truncates it
+ */
 export function setattr(
   u: CopyUpContext,
   handles: HandleTable,
@@ -121,66 +123,69 @@ export function setattr(
   const valid = set.valid
   if (isReadOnly(u)) return -E.EROFS
   throwIfBusy(node)
-  if (bringsNothing(u, node, set)) return getattr(u, handles, node, set.fh, out)
+  if (changesNoTime(u, node, set)) return getattr(u, handles, node, set.fh, out)
   if (node.protect !== 0 && !allowedOnProtected(u, node, set)) return -E.EPERM
-  // Before anything is copied up for it (kernel: notify_change).
-  if (u.idmap !== null && !canOwn(u.idmap, set)) return -E.EOVERFLOW
-  const taken = whatIsTaken(u, handles, node, set, caller)
-  if (typeof taken === 'number') return taken
-  // The VFS asks for no such thing; opening a FIFO for it would wait for ever.
+  // Checked before the copy-up (kernel: notify_change).
+  if (u.idmap !== null && !hasIdsOnDisk(u.idmap, set)) return -E.EOVERFLOW
+  const modeChange = modeChangeOf(u, handles, node, set, caller)
+  if (typeof modeChange === 'number') return modeChange
+  // The VFS never sends this; an open of a FIFO for it would block forever.
   if ((valid & V.SIZE) !== 0 && !node.isReg) return node.isDir ? -E.EISDIR : -E.EINVAL
   const emptied = (valid & V.SIZE) !== 0 && set.size === 0
   const copiesEmpty = emptied && !node.upper
   const copied = copyUp(u, node, !emptied)
   if (copied < 0) return copied
   if ((valid & (V.SIZE | V.MTIME)) !== 0) forgetVersion(node)
-  // Before other times are set than those of what has yet to come.
-  if ((valid & (V.MTIME | V.SIZE)) === V.MTIME && !u.writeback) settle(u, node)
+  // Outstanding writes are flushed before the times are set, because they would change the mtime
+  // again.
+  if ((valid & (V.MTIME | V.SIZE)) === V.MTIME && !u.writeback) flushKernelPages(u, node)
   const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
-  let result = find(u, node, valid, handle)
-  // The copy is empty from the start: what is left is tried once more.
-  if (result < 0 && copiesEmpty) result = find(u, node, valid, handle)
+  let result = findObject(u, node, valid, handle)
+  // The copy is already empty, so an error would be wrong: the remaining step is retried once.
+  if (result < 0 && copiesEmpty) result = findObject(u, node, valid, handle)
   if (result < 0) return result
   try {
-    result = apply(u, node, set, taken, caller, handle)
-    if (result < 0 && copiesEmpty) result = apply(u, node, set, taken, caller, handle)
+    result = apply(u, node, set, modeChange, caller, handle)
+    if (result < 0 && copiesEmpty) result = apply(u, node, set, modeChange, caller, handle)
     if (result < 0) return result
     result = statAt(u, node, place, u.st)
-    // It is done, and an error would say that it is not: attributes that can't be read now are
-    // asked for once more.
+    // The change is done, so an error would be wrong: reading the attributes is retried once.
     if (result < 0) result = statAt(u, node, place, u.st)
     if (result < 0) return result
     identifyAgain(u, node, u.st)
-    return tell(u, node, out)
+    return reportAttrs(u, node, out)
   } finally {
     unpin(place)
   }
 }
 
-/** Whether the owner that is to be set has an id on disk. */
-function canOwn(idmap: Idmap, { valid, uid, gid }: SetAttr): boolean {
+/** Whether the new owner can be mapped to an id on disk. */
+function hasIdsOnDisk(idmap: Idmap, { valid, uid, gid }: SetAttr): boolean {
   if (idmap.squashes) return true
   if ((valid & V.UID) !== 0 && idmap.uids.toDisk(uid) === UNMAPPED) return false
   return (valid & V.GID) === 0 || idmap.gids.toDisk(gid) !== UNMAPPED
 }
 
-/** What the kernel's write-back sends, through a handle (fs/fuse/inode.c:fuse_flush_times). */
+/**
+ * The attributes that the kernel's write-back sends through a handle
+ * (fs/fuse/inode.c:fuse_flush_times).
+ */
 const WRITTEN_BACK = V.FH | V.MTIME | V.CTIME
 
 /**
- * Whether the kernel's write-back brings no other time than there is: of a lower file only the time
- * of the last change of its inode can be new, by the removal of a name above all. Nothing is copied
- * up for that.
+ * Whether the kernel's write-back sends only the mtime that the lower file already has. Only the
+ * ctime can differ then, mostly because a name was removed. The file is not copied up for this.
  */
-function bringsNothing(u: CopyUpContext, node: Node, set: SetAttr): boolean {
+function changesNoTime(u: CopyUpContext, node: Node, set: SetAttr): boolean {
   if (!u.writeback || node.upper || (set.valid | V.FH) !== WRITTEN_BACK) return false
   if (statNode(u, node, u.st) < 0) return false
   return u.st.mtimeSec === set.mtimeSec && u.st.mtimeNsec === set.mtimeNsec
 }
 
 /**
- * What an immutable or append-only file still lets be changed (kernel: may_setattr): set-id bits
- * are dropped; times that the kernel's write-back brings are only what a write did before.
+ * Whether a change is allowed on an immutable or append-only file (kernel: may_setattr). Set-id
+ * bits may be dropped. Times from the kernel's write-back are allowed, because they belong to an
+ * earlier write.
  */
 function allowedOnProtected(u: CopyUpContext, node: Node, set: SetAttr): boolean {
   const valid = set.valid
@@ -191,27 +196,32 @@ function allowedOnProtected(u: CopyUpContext, node: Node, set: SetAttr): boolean
     (u.writeback && times === (V.ATIME | V.MTIME | V.ATIME_NOW) && isAboutNow(set.mtimeSec))
   const resized = (valid & V.SIZE) !== 0
   if ((valid & (V.MODE | V.UID | V.GID)) !== 0) return false
-  // A new size comes with the time of the change.
+  // A new size is sent together with the time of the change.
   if (times !== 0 && !touch && !resized) return false
   if ((node.protect & Protect.APPEND) !== 0) return !resized
-  // Through a descriptor that was open before, an immutable file can be cut.
+  // An immutable file can be truncated through a handle that was opened before.
   return !touch && (!resized || ((valid & V.FH) !== 0 && set.fh !== 0))
 }
 
-/** With write-back the kernel sends the time of a touch instead of "now". */
+/** With write-back the kernel sends the time of a touch instead of UTIME_NOW. */
 const isAboutNow = (sec: number): boolean => Math.abs(Date.now() / 1000 - sec) < 60
 
-/** Whether a file can be cut through a handle. */
-const mayCut = (handle: FileHandle | undefined): handle is FileHandle =>
+/** Whether the file can be truncated through this handle. */
+const mayTruncate = (handle: FileHandle | undefined): handle is FileHandle =>
   handle?.writable === true && !handle.onlyReads
 
 /**
- * Fills `place` with where to change the node's object: a descriptor of it that is open, where that
- * is quicker or the only way. What has another name by now is changed only through a handle that
- * the request names. The caller gives the place to `unpin`.
+ * Fills `place` with a way to the node's object: an open descriptor, if that is faster or the only
+ * way. An object that no longer has the node's name is changed only through a handle that the
+ * request names. The caller must pass the place to `unpin`.
  */
-function find(u: CopyUpContext, node: Node, valid: number, handle: FileHandle | undefined): Result {
-  let fd = (valid & V.SIZE) === 0 ? writersFd(node) : mayCut(handle) ? handle.fd : -1
+function findObject(
+  u: CopyUpContext,
+  node: Node,
+  valid: number,
+  handle: FileHandle | undefined,
+): Result {
+  let fd = (valid & V.SIZE) === 0 ? writersFd(node) : mayTruncate(handle) ? handle.fd : -1
   if (fd < 0) {
     const result = pin(u, node, place)
     if (result >= 0) return result
@@ -224,30 +234,32 @@ function find(u: CopyUpContext, node: Node, valid: number, handle: FileHandle | 
   return 0
 }
 
-/** What a change takes of set-id bits. */
-interface Taken {
-  /** One of `BareSetattr`, or -1 for a request that names an attribute. */
+/** How a change affects the set-id bits. */
+interface ModeChange {
+  /** A `BareSetattr` value, or -1 if the request names an attribute. */
   bare: number
-  /** The mode before, and the one that is left; the same where nothing goes. */
+  /** The mode before and after the change; equal if no bits are dropped. */
   before: number
   left: number
 }
-const NOTHING: Taken = { bare: -1, before: 0, left: 0 }
+const NO_CHANGE: ModeChange = { bare: -1, before: 0, left: 0 }
 
-/** @returns -errno where the caller may not have them taken, and nothing is to be done at all */
-function whatIsTaken(
+/**
+ * @returns -errno if the caller may not drop the bits; then nothing must be changed
+ */
+function modeChangeOf(
   u: CopyUpContext,
   handles: HandleTable,
   node: Node,
   set: SetAttr,
   caller: Caller,
-): Taken | Result {
+): ModeChange | Result {
   const { valid } = set
   const kills = (valid & V.KILL_SUIDGID) !== 0 && (valid & V.MODE) === 0
-  if (!kills && !isBareSetattr(valid)) return NOTHING
+  if (!kills && !isBareSetattr(valid)) return NO_CHANGE
   const bare = isBareSetattr(valid) ? classifyBareSetattr(u, node, valid, caller) : -1
   let result = statOpen(u, handles, node, set.fh, u.st)
-  // A truncation takes them whoever asks; it may well be somebody else's file.
+  // A truncation drops the bits for every caller that may write; the caller need not own the file.
   if (result >= 0 && ((kills && (valid & V.SIZE) === 0) || bare === BareSetattr.CHOWN))
     result = checkChown(u, u.st, caller)
   if (result < 0) return result
@@ -263,7 +275,7 @@ function apply(
   u: CopyUpContext,
   node: Node,
   set: SetAttr,
-  { bare, before, left }: Taken,
+  { bare, before, left }: ModeChange,
   caller: Caller,
   handle: FileHandle | undefined,
 ): Result {
@@ -271,25 +283,27 @@ function apply(
   let result: Result = 0
   const { fd, name } = place
   if ((valid & V.SIZE) !== 0) {
-    // Where the kernel keeps the times of written files, it says so if it counts this as a change;
-    // if not, the real file must not say otherwise after a remount.
+    // If the kernel keeps the times of written files, it sends the mtime if this counts as a
+    // change. If it does not send one, the real file must keep its mtime, which appears after a
+    // remount.
     const keepTime = u.writeback && (valid & V.MTIME) === 0
     result = u.override ? dropCapability(u.upper, fd, name) : 0
     if (result < 0) return result
-    const writableFd = mayCut(handle) ? handle.fd : -1
+    const writableFd = mayTruncate(handle) ? handle.fd : -1
     if (freesMuch(node, place, set.size)) {
-      // Whatever becomes of this call, nobody has set-id bits of a file that is cut.
-      result = left === before ? 0 : takeBeforeWrite(u, place, before, left)
-      if (result >= 0) result = ownToCut(u, place, writableFd)
-      return result < 0 ? result : cutInBackground(u, node, result, set.size, keepTime)
+      // The set-id bits are dropped first, so a truncated file never keeps them, even if the job
+      // fails.
+      result = left === before ? 0 : dropBeforeWrite(u, place, before, left)
+      if (result >= 0) result = fdToTruncate(u, place, writableFd)
+      return result < 0 ? result : truncateInBackground(u, node, result, set.size, keepTime)
     }
     result = truncate(u, place, writableFd, set.size, keepTime)
     if (result < 0) return result
   }
   let done = (valid & V.SIZE) !== 0
   /**
-   * What is done before can't be undone, and an error would say that nothing is: it is tried once
-   * more.
+   * An earlier step cannot be undone, and an error would mean that nothing was changed. So a later
+   * step is retried once.
    */
   const step = (run: () => Result): Result => {
     const first = run()
@@ -298,12 +312,12 @@ function apply(
     return last
   }
   if (bare === BareSetattr.KEEPS || bare === BareSetattr.DROPS)
-    return step(() => takeBeforeWrite(u, place, before, left))
+    return step(() => dropBeforeWrite(u, place, before, left))
   const kill = before !== 0
   const { override, upper } = u
   if (override && upper !== null && isOverridden(upper, node.type)) {
     const changing = kill || (valid & (V.MODE | V.UID | V.GID)) !== 0
-    // On an inode the kernel itself drops set-id bits when the owner changes.
+    // On an inode with a real owner, the kernel itself drops set-id bits on chown.
     const drops = kill || (valid & (V.UID | V.GID)) !== 0
     if (changing) result = step(() => changeOwner(u, upper, node, set, drops, caller))
     return result < 0 ? result : step(() => setTimes(fd, name, set))
@@ -315,7 +329,7 @@ function apply(
     result = step(() => chown(u, fd, name, uid, gid))
     if (result < 0) return result
   }
-  // The chown may have taken more, as it was not the caller's.
+  // The chown by the server may have dropped more bits than the caller's would have.
   if (!node.isDir && (left !== before || (chowns && (left & 0o6000) !== 0))) {
     result = step(() => chmod(fd, name, left))
     if (result < 0) return result
@@ -329,10 +343,10 @@ function apply(
 }
 
 /**
- * Before a change of data: the capability goes, and set-id bits where they are not among what is
- * left.
+ * Before a change of data: drops the capability, and the set-id bits that the new mode does not
+ * have.
  */
-function takeBeforeWrite(u: CopyUpContext, at: Place, before: number, left: number): Result {
+function dropBeforeWrite(u: CopyUpContext, at: Place, before: number, left: number): Result {
   const { fd, name } = at
   let result = removeCapability(u, at)
   if (result < 0) return result
@@ -343,7 +357,7 @@ function takeBeforeWrite(u: CopyUpContext, at: Place, before: number, left: numb
   return result < 0 ? result : writeOverrideMode(u.upper, fd, name, u.st, left)
 }
 
-/** Owner and mode of what keeps them in an attribute; the object is at `place`. */
+/** Sets owner and mode of an object that keeps them in an xattr. The object is at `place`. */
 function changeOwner(
   u: CopyUpContext,
   upper: Layer,
@@ -385,7 +399,7 @@ function setTimes(fd: number, name: ByteString, set: SetAttr): Result {
   return 0
 }
 
-/** @param uid as it is shown, or -1: unchanged. `gid` likewise */
+/** @param uid the id in the union, or -1: unchanged. `gid` likewise */
 function chown(u: CopyUpContext, fd: number, name: string, uid: number, gid: number): Result {
   const { idmap } = u
   const diskUid = idmap === null || uid === -1 ? uid : idmap.uids.toDisk(uid)
@@ -399,9 +413,9 @@ function chmod(fd: number, name: string, mode: number): Result {
 }
 
 /**
- * Cuts or extends the real file.
+ * Changes the size of the real file.
  *
- * @param writableFd a descriptor that may write, or -1
+ * @param writableFd a descriptor open for writing, or -1
  */
 function truncate(
   u: CopyUpContext,
@@ -419,7 +433,8 @@ function truncate(
     result = withOwnerAccess(fd, name, OWNER_WRITE, () => truncateat(fd, name, size))
   result = orPending(u, result)
   if (!keepTime || result < 0) return result
-  // What is cut stays cut: the kernel brings the time of that itself.
+  // A failure to restore the times is only logged: the file is already truncated, and the kernel
+  // sends the mtime itself.
   const timed =
     name === ''
       ? futimens(fd, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
@@ -428,14 +443,14 @@ function truncate(
   return result
 }
 
-/** A descriptor for a thread that cuts the file; or -errno. */
-function ownToCut(u: CopyUpContext, { fd, name }: Place, writableFd: number): Result {
+/** A descriptor with which a job thread truncates the file; or -errno. */
+function fdToTruncate(u: CopyUpContext, { fd, name }: Place, writableFd: number): Result {
   if (writableFd >= 0) return dup(writableFd)
-  const own = openToCut(fd, name)
+  const own = openToTruncate(fd, name)
   if (own !== -E.EACCES) return orPending(u, own)
   return orPending(
     u,
-    withOwnerAccess(fd, name, OWNER_WRITE, () => openToCut(fd, name)),
+    withOwnerAccess(fd, name, OWNER_WRITE, () => openToTruncate(fd, name)),
   )
 }
 
@@ -454,9 +469,10 @@ function openForFlags(u: CopyUpContext, node: Node): Result {
 const VIRTUAL_FLAGS = FS_IMMUTABLE_FL | FS_APPEND_FL
 
 /**
- * FS_IOC_GETFLAGS: the real inode's flags, with the virtual ones (kernel: ovl_fileattr_get).
+ * FS_IOC_GETFLAGS: the flags of the real inode, with the union's own immutable and append-only
+ * flags (kernel: ovl_fileattr_get).
  *
- * @throws Pending while somebody has a lease on the file
+ * @throws Pending while another process holds a lease on the file
  */
 export function getFlags(u: CopyUpContext, node: Node): Result {
   const fd = openForFlags(u, node)
@@ -472,10 +488,11 @@ export function getFlags(u: CopyUpContext, node: Node): Result {
 }
 
 /**
- * FS_IOC_SETFLAGS: immutable and append-only are kept in `overlay.protattr`, never set on the real
- * inode, which the union must stay able to remove (kernel: ovl_fileattr_set).
+ * FS_IOC_SETFLAGS. The immutable and append-only flags are stored in `overlay.protattr` and never
+ * set on the real inode, because the union must be able to remove it (kernel: ovl_fileattr_set).
  *
- * @throws Pending where a large file must be copied up first, or somebody has a lease on the file
+ * @throws Pending if a large file must be copied up first, or while another process holds a lease
+ *   on the file
  */
 export function setFlags(u: CopyUpContext, node: Node, flags: number): Result {
   if (isReadOnly(u)) return -E.EROFS
@@ -492,8 +509,8 @@ export function setFlags(u: CopyUpContext, node: Node, flags: number): Result {
   if (result >= 0 && protect !== node.protect) result = saveProtect(u, fd, '', protect)
   close(fd)
   if (result < 0) return result
-  // The time of this; and new attributes have the kernel ask before the next write, which it may
-  // believe that it need not (S_NOSEC).
+  // The ctime has changed. New attributes also make the kernel ask for the capability before the
+  // next write, which S_NOSEC would otherwise skip.
   invalidateAttrs(u, node)
   node.protect = protect
   return 0

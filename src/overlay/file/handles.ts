@@ -1,4 +1,4 @@
-/** Open files and what is done through them. */
+/** Open files, and operations on them. */
 
 import { FileHandle } from '../inode/node.js'
 import { fstatx } from '../../sys/at.js'
@@ -22,10 +22,10 @@ import { close, dup, ftruncate, lseek as seek, moveTo, pread, pwrite } from '../
 import { offPlus, type Off } from '../../sys/types.js'
 import { claim } from '../../sys/slow.js'
 import { Stat } from '../../sys/stat.js'
-import { openToCut, truncateat } from '../../sys/truncate.js'
+import { openToTruncate, truncateat } from '../../sys/truncate.js'
 import { invalidateAttrs } from '../inode/invalidate.js'
 import { copyUp } from '../copy-up/copy-up.js'
-import { cutInBackground, freesMuch } from './truncate.js'
+import { truncateInBackground, freesMuch } from './truncate.js'
 import { statPlace } from '../inode/drop-privileges.js'
 import {
   addHandle,
@@ -88,16 +88,16 @@ export class HandleTable {
     return handle
   }
 
-  /** What to read through, or -errno. */
+  /** The handle to read through, or -errno. */
   reading(fh: Fh): FileHandle | Result {
     return this.#files.get(fh) ?? -E.EBADF
   }
 
   /**
-   * What to write through, or -errno.
+   * The handle to write through, or -errno.
    *
-   * @param _late as `Ops.write`
-   * @throws Pending where the file is only now copied up (inode-files.ts)
+   * @param _late as in `Ops.write`
+   * @throws Pending if the file must be copied up first (inode-files.ts)
    */
   writing(fh: Fh, _late: boolean): FileHandle | Result {
     const handle = this.#files.get(fh)
@@ -106,10 +106,10 @@ export class HandleTable {
     return result < 0 ? result : handle
   }
 
-  /** The transport has taken back all lookups of a node that has handles. */
+  /** The kernel has taken back all lookups of a node that has handles. */
   forgotten(_node: Node): void {}
 
-  /** As in Ops. Not while a handle is in use. */
+  /** As in `Ops`. Must not be called while a handle is in use. */
   makeRoom(): boolean {
     return false // each one stands for a file that somebody has open
   }
@@ -124,7 +124,10 @@ export class HandleTable {
   }
 }
 
-/** Under the same number, by which others know it. */
+/**
+ * Replaces the file behind the descriptor; the descriptor keeps its number, which the transport
+ * knows.
+ */
 function openForWriting(handle: FileHandle): Result {
   const fd = reopenRegular(handle.fd, O_RDWR, handle.node)
   if (fd < 0) return fd
@@ -138,28 +141,29 @@ const st = new Stat()
 const place = new Place()
 
 /**
- * Flags that make no sense on the real descriptor: it is there already, and offsets are explicit.
- * O_DIRECTORY is a part of O_TMPFILE, which another union asks with that has this one below it: its
- * kernel opens the new file with the flags of its caller.
+ * Flags that are not passed to the open of the real file: it already exists, and offsets are
+ * explicit. O_DIRECTORY is part of O_TMPFILE: a union that has this union as a layer sends it,
+ * because its kernel opens the new file with the flags of its caller.
  */
-const NOT_FOR_REAL = O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_DIRECTORY | O_TRUNC | O_ACCMODE
+const FLAGS_NOT_FOR_REAL =
+  O_CREAT | O_EXCL | O_APPEND | O_DIRECT | O_DIRECTORY | O_TRUNC | O_ACCMODE
 
-/** What to open the real file with, for a client's flags. */
+/** The open(2) flags for the real file that correspond to a caller's flags. */
 export function realFlags(u: CopyUpContext, flags: number): number {
   const mode = flags & O_ACCMODE
-  // With write-back the kernel fills up partly written pages: it reads too; so does who opens
-  // later, where all share one.
+  // With write-back the kernel reads to fill partly written pages. With noopen all callers share
+  // one descriptor, also those that read.
   const real = (u.writeback || u.noOpen) && mode === O_WRONLY ? O_RDWR : mode
-  return (flags & ~NOT_FOR_REAL & 0o7777777) | real
+  return (flags & ~FLAGS_NOT_FOR_REAL & 0o7777777) | real
 }
 
 /**
- * Takes the data of an open file, and before that what goes with it. Not by O_TRUNC: first it has
- * to be known which file that is.
+ * Truncates an open file to 0, after it has dropped set-id bits and the capability. O_TRUNC is not
+ * used, because the identity of the file must be checked first.
  *
- * @throws Pending where that may take long; then `fd` is closed
+ * @throws Pending if the truncation may take long; then `fd` is closed
  */
-function cutOpen(
+function truncateOpened(
   u: CopyUpContext,
   node: Node,
   fd: number,
@@ -169,18 +173,18 @@ function cutOpen(
   const result = dropForWrite(u, node, fd, false, killFor)
   if (result < 0) return result
   if (freesMuch(node, { fd, name: '' }, 0)) {
-    const own = writable ? dup(fd) : openToCut(fd, '')
+    const own = writable ? dup(fd) : openToTruncate(fd, '')
     if (own < 0) return own
     close(fd)
-    cutInBackground(u, node, own, 0, false)
+    truncateInBackground(u, node, own, 0, false)
   }
   return writable ? ftruncate(fd, 0) : truncateat(fd, '', 0)
 }
 
 /**
- * Opens a regular file; a writable open copies it up first. For reading nothing is opened yet,
- * where the server may read everything: most files that are opened again are read from the kernel's
- * cache.
+ * Opens a regular file. A writable open copies it up first. If the server may read every file, an
+ * open for reading does not open the real file yet: most files that are opened again are read from
+ * the kernel's cache.
  */
 export function openFile(
   u: CopyUpContext,
@@ -193,10 +197,7 @@ export function openFile(
   const mode = flags & O_ACCMODE
   const truncate = (flags & O_TRUNC) !== 0
   const writable = mode !== O_RDONLY
-  /**
-   * The copy has no data from the start: an error would say that it has, so what is left is tried
-   * once more.
-   */
+  /** The copy is already empty, so an error would be wrong: the remaining step is retried once. */
   let copiesEmpty = false
   if (node.version === CHANGED) return -E.ESTALE
   if (writable || truncate) {
@@ -209,46 +210,46 @@ export function openFile(
     if (copied < 0) return copied
     if (truncate) forgetVersion(node)
   } else if (u.readsAll && !isOnSlow(u, node)) {
-    // A name that another object has by now is looked up again: when data is read, it is too late
-    // for that.
+    // If another object has the name now, the kernel must look the name up again. When data is
+    // read, it is too late for that.
     let result = locate(u, node, place)
     if (result >= 0) result = statPlace(place, st)
     if (result >= 0 && !isSame(node, st)) result = -E.ESTALE
     if (result < 0) return result
     out.unread = node.unread
     out.privileged = false
-    describe(u, node, handles.add(node, -1, false, (flags & O_NOATIME) !== 0), out)
+    fillOpened(u, node, handles.add(node, -1, false, (flags & O_NOATIME) !== 0), out)
     return 0
   }
   let real = realFlags(u, flags)
-  // What the kernel reads to fill up a page is read by nobody.
+  // The kernel reads only to fill a page, so the access time must not change.
   if (mode === O_WRONLY) real |= O_NOATIME
   let opened = openReal(u, node, real)
   if (opened < 0 && copiesEmpty) opened = openReal(u, node, real)
   const fd = orPending(u, opened, flags)
   if (fd < 0) return fd
   if (truncate) {
-    let result = cutOpen(u, node, fd, killFor, writable)
-    if (result < 0 && copiesEmpty) result = cutOpen(u, node, fd, killFor, writable)
+    let result = truncateOpened(u, node, fd, killFor, writable)
+    if (result < 0 && copiesEmpty) result = truncateOpened(u, node, fd, killFor, writable)
     if (result < 0) {
       close(fd)
       return orPending(u, result, flags)
     }
   }
   out.privileged = writable && isPrivileged(u, node, fd, st)
-  // As in `copyUp`: what is written would be added to what the kernel has.
+  // As in `copyUp`: the kernel would combine its writes with cached pages of the previous file.
   if (writable && !truncate && isOtherVersion(u, node, st)) {
     close(fd)
     node.version = CHANGED
     return -E.ESTALE
   }
-  // What is on a slow layer is read by a thread, when it is asked for.
+  // A slow layer is read by a thread, on request only.
   out.unread = truncate || isOnSlow(u, node) ? -1 : node.unread
-  describe(u, node, handles.add(node, fd, writable, (flags & O_NOATIME) !== 0), out)
+  fillOpened(u, node, handles.add(node, fd, writable, (flags & O_NOATIME) !== 0), out)
   return 0
 }
 
-/** Whether to open the file, and to read it, may wait for somebody else. */
+/** Whether an open or a read of the file may block on another server. */
 function isOnSlow(u: CopyUpContext, node: Node): boolean {
   if (u.slow === null) return false
   const settled = resolveMetacopy(u, node)
@@ -257,11 +258,11 @@ function isOnSlow(u: CopyUpContext, node: Node): boolean {
 }
 
 /**
- * The descriptor of a handle's real file, opened now where it was not needed before; or -errno, as
- * `openReal`.
+ * The descriptor of a handle's real file, which is opened if it was not needed before; or -errno as
+ * from `openReal`.
  */
 export function realFd(u: CopyUpContext, handle: FileHandle): Result {
-  // The kernel would put what there is now beside pages that it has, and cut it to the size that it
+  // The kernel would combine the new data with pages that it caches, and with the size that it
   // keeps.
   if (handle.node.version === CHANGED && u.writeback) return -E.ESTALE
   if (handle.fd >= 0) return handle.fd
@@ -274,9 +275,10 @@ export function realFd(u: CopyUpContext, handle: FileHandle): Result {
 }
 
 /**
- * Opens the node's real file, or its data for a metadata-only copy.
+ * Opens the node's real file, or the data file of a metadata-only copy.
  *
- * @returns the descriptor, or -errno; -EAGAIN while somebody has a lease on it, for `orPending`
+ * @returns the descriptor, or -errno; -EAGAIN while another process holds a lease on the file, for
+ *   `orPending`
  */
 export function openReal(u: CopyUpContext, node: Node, flags: number): Result {
   const wants =
@@ -284,8 +286,8 @@ export function openReal(u: CopyUpContext, node: Node, flags: number): Result {
       ? flags
       : flags | (node.upper && u.upper !== null ? u.upper.readFlags : O_NOATIME)
   const result = openRealOnce(u, node, wants)
-  // Where the kernel can't look the name up again, as for a READ, it does so when it is used the
-  // next time.
+  // A READ, for example, does not let the kernel look the name up again. It does so when the name
+  // is used the next time.
   if (result === -E.ESTALE) invalidateAttrs(u, node)
   if (result !== -E.EMFILE && result !== -E.ENFILE) return result
   u.fds.shrink()
@@ -298,24 +300,24 @@ function openRealOnce(u: CopyUpContext, node: Node, flags: number): Result {
   if (node.metacopy && node.data !== null) return openData(u, node, node.data, flags)
   const located = locate(u, node, place)
   if (located < 0) return located
-  const first = openPlace(place, flags, node)
+  const first = openAt(place, flags, node)
   if (first !== -E.EACCES || !node.upper) return first
-  const lent = withOwnerAccess(place.fd, place.name, accessToOpen(flags), () =>
-    openPlace(place, flags, node),
+  const retried = withOwnerAccess(place.fd, place.name, accessToOpen(flags), () =>
+    openAt(place, flags, node),
   )
-  // Its mode was another one for a moment, which moves the ctime.
-  if (lent !== -E.EACCES) invalidateAttrs(u, node)
-  return lent
+  // The temporary change of the mode has changed the ctime.
+  if (retried !== -E.EACCES) invalidateAttrs(u, node)
+  return retried
 }
 
-function openPlace(at: Place, flags: number, node: Node): Result {
+function openAt(at: Place, flags: number, node: Node): Result {
   return at.name === ''
     ? reopenRegular(at.fd, flags, node)
     : openRegular(at.fd, at.name, flags, node)
 }
 
-/** Fills in what else the transport needs to know of a handle. */
-function describe(u: CopyUpContext, node: Node, handle: FileHandle, out: Opened): void {
+/** Fills in the properties of a handle that the transport needs. */
+function fillOpened(u: CopyUpContext, node: Node, handle: FileHandle, out: Opened): void {
   out.fh = handle.fh
   out.fd = handle.fd
   out.writable = handle.writable
@@ -334,7 +336,7 @@ export function readFile(
   length: number,
   pos: Off,
 ): Result {
-  // A file system may lock an inode for who reads it, too.
+  // A file system may lock the inode also for a reader.
   throwIfBusy(handle.node)
   const fd = orPending(u, realFd(u, handle))
   if (fd < 0) return fd
@@ -348,7 +350,10 @@ export function readFile(
   return done
 }
 
-/** How many bytes were written before the file took no more, or -errno of the first. */
+/**
+ * The number of bytes that were written before an error or a full file system; -errno if the first
+ * write failed.
+ */
 function writeAll(fd: number, buf: Buffer, offset: number, length: number, pos: Off): Result {
   let done = 0
   while (done < length) {
@@ -373,31 +378,31 @@ export function writeFile(
   throwIfBusy(handle.node)
   const kept = late && handle.node.capable ? readLostCapability(handle.fd) : -E.ENODATA
   if (typeof kept === 'number' && kept !== -E.ENODATA) return kept
-  // Before the data, as in the kernel: a write that fails may have taken them, none that succeeds
-  // leaves them.
+  // Before the data, as in the kernel. A failed write may have dropped them, but no successful
+  // write keeps them.
   const dropped = length === 0 ? 0 : dropForWrite(u, handle.node, handle.fd, late, killFor)
   if (dropped < 0) return dropped
   const known = (u.writeback || late) && fstatx(handle.fd, st) >= 0
   const { mode, mtimeSec, mtimeNsec } = st
   const done = writeAll(handle.fd, buf, offset, length, pos)
   if (done < 0) return done
-  // Who wrote late pages by write(2) has given capability and set-id bits up then; by a mapping
-  // nobody does.
+  // A write(2) drops capability and set-id bits before its pages are late. A write through a
+  // mapping never drops them. So a late write restores both.
   if (typeof kept !== 'number') restoreCapability(u, handle.fd, kept)
   if (late && known && (mode & (S_ISUID | S_ISGID)) !== 0) restoreSetId(u, handle.fd, mode)
-  // As in ranges.ts, without a closure for every write.
+  // As in ranges.ts, without a closure for each write.
   if (u.writeback && known) restoreMtime(u, handle.fd, mtimeSec, mtimeNsec)
   return done
 }
 
 /**
- * fsync on a thread of the pool.
+ * fsync(2) on a job thread.
  *
- * @throws Pending always, unless syncing is free or off
+ * @throws Pending always, unless syncing is free or disabled
  */
 export function syncFd(u: CopyUpContext, fd: number, datasync: boolean): Result {
   if (u.syncIsFree) return 0
-  // Of its own: the handle may be closed meanwhile.
+  // The job gets its own descriptor, because the handle may be closed in the meantime.
   const own = dup(fd)
   if (own < 0) return own
   const end = (result: Result): Result => {
@@ -412,19 +417,19 @@ export function syncFd(u: CopyUpContext, fd: number, datasync: boolean): Result 
 
 export function lseekFile(u: CopyUpContext, handle: FileHandle, offset: Off, whence: number): Off {
   throwIfBusy(handle.node)
-  settle(u, handle.node)
+  flushKernelPages(u, handle.node)
   const fd = orPending(u, realFd(u, handle))
   return fd < 0 ? fd : seek(fd, offset, whence)
 }
 
 /**
- * Makes sure that the real file has all that was written: the kernel may still hold some of it
- * back, with write-back all that was written, else what was written through mappings.
+ * Makes sure that the real file has all written data. With write-back the kernel may hold back any
+ * write; otherwise only writes through mappings.
  *
- * @throws Pending once, while it writes back
+ * @throws Pending once, while the kernel writes the pages back
  */
-export function settle(u: CopyUpContext, node: Node): void {
-  // Where nobody says who has a file open, anybody may.
+export function flushKernelPages(u: CopyUpContext, node: Node): void {
+  // With noopen the server does not know which files are open.
   const held = u.noOpen ? node.isReg : u.writeback ? isOpenToWrite(node) : isMappable(node)
   if (held && !node.flushed) {
     const message = u.notifier.dropPages(node.id)
@@ -440,7 +445,7 @@ export function settle(u: CopyUpContext, node: Node): void {
   node.flushed = false
 }
 
-/** A handle of the node that has a descriptor: the preferred one, if it does. */
+/** A handle of the node that has a descriptor: `preferred`, if it has one. */
 export const openHandle = (
   node: Node,
   preferred: FileHandle | undefined,
@@ -448,15 +453,15 @@ export const openHandle = (
   preferred !== undefined && preferred.fd >= 0 ? preferred : withDescriptor(node.handles)
 
 /**
- * A descriptor by which the node's object in the upper layer is reached without a walk to its name:
- * that of whoever has it open for writing. Else -1.
+ * A descriptor of the node's object in the upper layer, taken from a handle open for writing; saves
+ * the lookup of the name. Else -1.
  */
 export function writersFd(node: Node): number {
   const first = node.handles?.[0]
   return first?.writable === true ? first.fd : -1
 }
 
-/** Attributes of a node, through a handle where that is quicker or the only way that is left. */
+/** The attributes of a node. They are read through a handle if that is faster or the only way. */
 export function statOpen(
   u: CopyUpContext,
   handles: HandleTable,
@@ -468,7 +473,7 @@ export function statOpen(
   if (fd < 0) {
     const result = statNode(u, node, out)
     const stale = result >= 0 && !isSame(node, out)
-    // Who has a file open that was replaced beneath reads on from it, so its size counts.
+    // A caller that has the replaced file open keeps reading it, so the size of that file counts.
     if (result >= 0 && !stale && (node.handles === null || !isOtherVersion(u, node, out)))
       return result
     const handle = openHandle(node, fh === 0 ? undefined : handles.get(fh))

@@ -1,13 +1,13 @@
 /**
- * Data of files that nobody opens: with `noopen` the kernel sends neither OPEN nor RELEASE, and its
- * requests for data name the node alone. The union keeps a handle of its own for each node that was
- * read or written lately. It is opened by the first request that needs it, gives way to one that
- * may write when that comes, is replaced at copy-up as any handle is, and goes when the kernel
- * forgets the node or others need the room.
+ * Inode files: data of files without open handles. With `noopen` the kernel sends neither OPEN nor
+ * RELEASE, and its data requests name only the node. The union keeps one open file for each node
+ * that was recently read or written. The first request that needs it opens it. A writable one
+ * replaces it when a write comes, and copy-up replaces it like any handle. It is closed when the
+ * kernel forgets the node or when other inode files need the descriptor.
  *
- * Since nobody says who has a file open, every node has to be reachable until it is forgotten: a
- * removed one of the upper layer by its anchor (remove.ts:keepOrphanFd), one of a lower layer by
- * its place there.
+ * The server does not know which files are open, so every node must be reachable until the kernel
+ * forgets it: a removed one of the upper layer by its orphan fd (remove.ts:keepOrphanFd), one of a
+ * lower layer by its name there.
  */
 
 import { O_NOATIME, O_RDONLY, O_RDWR } from '../../sys/constants.js'
@@ -24,21 +24,21 @@ import type { Node } from '../inode/node.js'
 import type { Fh, Result } from '../ops.js'
 import type { CopyUpContext } from '../copy-up/context.js'
 
-type Open = BoundedCache<FileHandle, StandingHandles>
+type Open = BoundedCache<FileHandle, InodeFileTable>
 
-/** @param most at least 2: one request may need two files */
-export const standingCache = (most: number, bound = () => most): Open =>
+/** @param most at least 2, because one request may need two files */
+export const inodeFileCache = (most: number, bound = () => most): Open =>
   new BoundedCache(most, bound, (owner, handle) => owner.closed(handle))
 
-/** Of all unions of this thread. */
-export const threadStanding = standingCache(MAX_BUDGET, inodeFileBudget)
+/** The inode file cache of all unions of this thread. */
+export const threadInodeFiles = inodeFileCache(MAX_BUDGET, inodeFileBudget)
 
-export class StandingHandles extends HandleTable {
+export class InodeFileTable extends HandleTable {
   readonly #u: CopyUpContext
   readonly #open: Open
   readonly #own = new Set<FileHandle>()
 
-  constructor(u: CopyUpContext, open = threadStanding) {
+  constructor(u: CopyUpContext, open = threadInodeFiles) {
     super()
     this.#u = u
     this.#open = open
@@ -47,34 +47,34 @@ export class StandingHandles extends HandleTable {
   override reading(fh: Fh): FileHandle | Result {
     const node = this.#node(fh)
     if (typeof node === 'number') return node
-    const open = this.#standing(node)
+    const open = this.#inodeFile(node)
     if (open !== undefined) return open
     const fd = openReal(this.#u, node, O_RDONLY)
     return fd < 0 ? fd : this.add(node, fd, false)
   }
 
   /**
-   * Late pages of a protected file were written before it was, or through a mapping: no writer is
-   * there to be told, and they are taken. Every other write is refused, also by O_APPEND, which
-   * nobody tells either.
+   * Late pages of a protected file are accepted: they were written before the file was protected,
+   * or through a mapping, and no writer can get an error. Every other write is refused, also with
+   * O_APPEND, because the server does not know the open flags.
    */
   override writing(fh: Fh, late: boolean): FileHandle | Result {
     const node = this.#node(fh)
     if (typeof node === 'number') return node
     if (node.protect !== 0 && !late) return -E.EPERM
-    const open = this.#standing(node)
+    const open = this.#inodeFile(node)
     if (open?.writable === true) return open
     const copied = copyUp(this.#u, node)
     if (copied < 0) return copied
-    // It serves reads as well, which move no time.
+    // The file also serves reads, which must not change the access time.
     const fd = openReal(this.#u, node, O_RDWR | O_NOATIME)
     if (fd < 0) return fd
     isPrivileged(this.#u, node, fd, this.#u.st)
     return this.add(node, fd, true)
   }
 
-  /** What is open of the node, which is used now. */
-  #standing({ handles }: Node): FileHandle | undefined {
+  /** The inode file of the node, marked as recently used. */
+  #inodeFile({ handles }: Node): FileHandle | undefined {
     const handle = handles?.[0]
     if (handle !== undefined) this.#open.get(handle)
     return handle
@@ -86,7 +86,8 @@ export class StandingHandles extends HandleTable {
   }
 
   /**
-   * What was opened for a request that says so, as CREATE does, stays open too, and has no number.
+   * A file that a request opens explicitly (CREATE) also becomes the inode file, and gets no handle
+   * number.
    */
   override add(node: Node, fd: number, writable: boolean): FileHandle {
     const handle = new FileHandle(0, node, fd, writable)
@@ -110,7 +111,7 @@ export class StandingHandles extends HandleTable {
     close(handle.fd)
   }
 
-  /** Lets go of the half that was not used the longest, whichever union's. */
+  /** Closes the least recently used half, of all unions of this thread. */
   override makeRoom(): boolean {
     return this.#open.halve()
   }

@@ -1,9 +1,9 @@
 /**
- * Changes of whole ranges of a file: copy_file_range(2) and fallocate(2). What may take long is
- * done by a thread of the pool, on descriptors of its own, since the handle may be closed
- * meanwhile. Whoever changes the same file by a system call waits in the kernel, which locks the
- * inode until it is answered (fs/fuse/file.c:__fuse_copy_file_range, fuse_file_fallocate); late
- * pages of it that are written back wait for `Node.busy`.
+ * Operations on ranges of a file: copy_file_range(2) and fallocate(2). A long one runs on a job
+ * thread, with its own descriptors, because the handle may be closed in the meantime. Another
+ * system call that changes the same file waits in the kernel, which holds the inode lock until the
+ * answer (fs/fuse/file.c:__fuse_copy_file_range, fuse_file_fallocate). Late pages of the file wait
+ * for `Node.busy`.
  */
 
 import { fstatx } from '../../sys/at.js'
@@ -27,21 +27,21 @@ import { dropCapability } from '../layer/stat-override.js'
 import { orPending } from '../layer/open-regular.js'
 import type { CopyUpContext } from '../copy-up/context.js'
 
-/** So much is done at once in the union's thread: handing over costs more. */
+/** A copy up to this size runs on the union's thread, because a job would cost more. */
 const INLINE = 1 << 20
-/** Space that is only allotted is not written. */
+/** The limit for space that is only allocated, not written. */
 const INLINE_SPACE = 16 << 20
-/** These move all that comes after the range. */
+/** These modes move all data after the range. */
 const MOVES = FALLOC_FL_COLLAPSE_RANGE | FALLOC_FL_INSERT_RANGE
-/** After so many bytes of a copy the tasks of others have their turn. */
+/** The size of one piece of a copy, after which other jobs get their turn. */
 const PIECE = 32 << 20
 
 const st = new Stat()
 
 /**
- * Before a real file's data is changed: what is to be done after that, with a descriptor of it.
- * With write-back the kernel keeps the time of that itself and brings it with a request of its own,
- * before or after this: the real file's stays until then. Or -errno.
+ * Called before a real file's data is changed. Returns the function to call after the change, with
+ * a descriptor of the file, or -errno. With write-back the kernel keeps the mtime and sends it in a
+ * separate SETATTR, before or after this request, so the real file keeps its mtime until then.
  */
 function beforeChange(u: CopyUpContext, handle: FileHandle): ((fd: number) => void) | Result {
   const dropped = u.override ? dropCapability(u.upper, handle.fd, '') : 0
@@ -51,7 +51,7 @@ function beforeChange(u: CopyUpContext, handle: FileHandle): ((fd: number) => vo
   return fd => restoreMtime(u, fd, mtimeSec, mtimeNsec)
 }
 
-/** @throws Pending where that may take long */
+/** @throws Pending if the operation may take long */
 export function fallocateFile(
   u: CopyUpContext,
   handle: FileHandle,
@@ -60,7 +60,7 @@ export function fallocateFile(
   length: Off,
 ): Result {
   if (!handle.writable) return -E.EBADF
-  // Kernel: vfs_fallocate(). Only growing is allowed to an append-only file.
+  // Kernel: vfs_fallocate(). An append-only file may only grow.
   if ((handle.node.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
   if ((handle.node.protect & Protect.APPEND) !== 0 && (mode & ~FALLOC_FL_KEEP_SIZE) !== 0)
     return -E.EPERM
@@ -96,9 +96,10 @@ export function fallocateFile(
 }
 
 /**
- * Copies from one open file to another; fewer bytes than asked for only at the end of the source.
+ * Copies from one open file to another. Copies fewer bytes than requested only at the end of the
+ * source.
  *
- * @throws Pending where that may take long
+ * @throws Pending if the copy may take long
  */
 export function copyFileRange(
   u: CopyUpContext,
@@ -116,7 +117,8 @@ export function copyFileRange(
   if (from < 0) return from
   const result = fstatx(from, st)
   if (result < 0) return result
-  // Nothing is copied from behind the end; what a program says is often no more than "all".
+  // Data after the end of the source is never copied, and programs often pass a huge length that
+  // means "all".
   const wanted = Math.min(length, Math.max(0, offDistance(offIn, st.size64)))
   if (wanted <= INLINE && !isSlow(from)) {
     const after = beforeChange(u, target)

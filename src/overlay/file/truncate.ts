@@ -1,8 +1,7 @@
 /**
- * Truncations that give much space back: a thread of the pool does them, and the operation is
- * called again when that is done. Then the file has its size already, and what belongs to the
- * change is done as for any other. Whoever changes the same file meanwhile, or needs the lock of
- * its inode otherwise, waits for `Node.busy`.
+ * Truncations that free much space. A job thread truncates the file, and the operation is then
+ * started again: the file already has its size, and the rest of the operation runs as for any file.
+ * Another operation that changes the same file, or needs its inode lock, waits for `Node.busy`.
  */
 
 import { fstatx, statxat } from '../../sys/at.js'
@@ -22,7 +21,7 @@ const BLOCK = 512
 
 const st = new Stat()
 
-/** Whether to cut or extend the object, which is at (fd, name), may keep others waiting. */
+/** Whether a size change of the object at (fd, name) may delay other requests. */
 export function freesMuch(
   node: Node,
   { fd, name }: Pick<Place, 'fd' | 'name'>,
@@ -30,23 +29,24 @@ export function freesMuch(
 ): boolean {
   if (node.unread >= 0 && node.unread < BULKY * BLOCK) return false
   const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
-  // Where that fails, so does the change.
+  // If the stat fails, the change fails too.
   if (stated < 0 || !isBulky(st)) return false
   if (size < st.size64) return true
-  // Space that was allotted behind the end. Once: what the file system counts may not change.
+  // Space allocated after the end of the file. Checked once, because the block count may not
+  // change.
   const before = node.prepared
   node.prepared = false
   return !before && size === st.size64 && isBulky({ blocks: st.blocks - st.size / BLOCK })
 }
 
 /**
- * Cuts a file of the upper layer.
+ * Truncates a file of the upper layer on a job thread.
  *
- * @param fd may write; it is closed in the end
- * @param keepTime the time of the last change of the data stays
+ * @param fd open for writing; the job closes it
+ * @param keepTime the mtime is restored
  * @throws Pending always
  */
-export function cutInBackground(
+export function truncateInBackground(
   u: CopyUpContext,
   node: Node,
   fd: number,
@@ -60,7 +60,7 @@ export function cutInBackground(
     result => {
       if (timed && result >= 0) restoreMtime(u, fd, mtimeSec, mtimeNsec)
       close(fd)
-      // Attributes may have been told in the middle.
+      // A getattr during the job may have reported intermediate attributes.
       forgetVersion(node)
       invalidateAttrs(u, node)
       node.busy = null
@@ -71,6 +71,6 @@ export function cutInBackground(
     () => void close(fd),
   )
   node.busy = job
-  // As in the kernel: a truncation that has begun is ended, whatever becomes of its caller.
+  // As in the kernel, a truncation continues even if its caller is killed.
   throw new Pending({ onDone: callback => job.onDone(callback), lasting: true }, false)
 }

@@ -1,6 +1,6 @@
 /**
- * Extended attributes as users see them: the union's own marks are hidden, and a user's attribute
- * of the same prefix is stored under an escaped name. Analogous to fs/overlayfs/xattrs.c.
+ * Extended attributes as callers see them: overlay xattrs are hidden, and a caller's xattr with the
+ * same prefix is stored under an escaped name. Mirrors fs/overlayfs/xattrs.c.
  */
 
 import { CAP_SYS_ADMIN, S_ISGID } from '../../sys/constants.js'
@@ -17,7 +17,7 @@ import { ACL_ACCESS, ACL_DEFAULT, modeOfAcl, setAclMode } from '../owner/acl.js'
 import { copyUp } from '../copy-up/copy-up.js'
 import { checkCapabilityRemoval } from '../inode/drop-privileges.js'
 import { isOpenToWrite } from '../inode/handle-list.js'
-import { settle } from './handles.js'
+import { flushKernelPages } from './handles.js'
 import { CAPABILITY, diskValue, holdsIds, shownValue } from '../owner/xattr-ids.js'
 import { throwIfBusy, type Node } from '../inode/node.js'
 import { ROOT_ID, type ByteString, type Caller, type Result } from '../ops.js'
@@ -50,24 +50,27 @@ export function getxattr(
   offset: number,
   room: number,
 ): Result {
-  // Nobody was told at open that this file can't be written. Before a write the kernel asks for the
-  // length of this one; where there is one it has it removed, and write(2) fails as that does
-  // (file_remove_privs).
+  // With noopen the open of a protected file did not fail. Before a write the kernel asks for the
+  // length of the capability. A length other than 0 makes it remove the xattr; that fails, and so
+  // does write(2) (file_remove_privs).
   if (u.noOpen && node.protect !== 0 && room === 0 && name === CAPABILITY) return CAPABILITY_SIZE
-  // The same question, of a file that somebody has open to write to it.
+  // The same question, for a file that a caller has open for writing.
   if (room === 0 && name === CAPABILITY && node.handles?.[0]?.incapable === true) return -E.ENODATA
   const result = pinToRead(u, node, place)
   if (result < 0) return result
   try {
     const layer = layerOf(u, node)
-    const real = realName(u, layer, name)
-    if (real === '' || isIncredible(layer, place, name)) return -E.ENODATA
+    const real = storedXattrName(u, layer, name)
+    if (real === '' || isUntrusted(layer, place, name)) return -E.ENODATA
     if ((u.idmap !== null || u.override) && holdsIds(name)) {
       const value = getxattrValue(place.fd, place.name, real)
-      const shown = typeof value === 'number' ? orNoAcl(name, value) : toShow(u, node, name, value)
-      return typeof shown === 'number' ? shown : putValue(shown, buf, offset, room)
+      const shown =
+        typeof value === 'number'
+          ? noAclIfUnsupported(name, value)
+          : shownXattr(u, node, name, value)
+      return typeof shown === 'number' ? shown : copyValue(shown, buf, offset, room)
     }
-    return orNoAcl(
+    return noAclIfUnsupported(
       name,
       getxattrat(place.fd, place.name, real, buf.subarray(offset, offset + room)),
     )
@@ -77,29 +80,37 @@ export function getxattr(
 }
 
 /**
- * A union has ACLs, and an object of a file system that has none is one without (kernel:
- * do_ovl_get_acl). The kernel asks before it goes by the mode, and any other error is the caller's
- * then.
+ * A union supports ACLs, so an object of a file system without ACL support has no ACL (kernel:
+ * do_ovl_get_acl). The kernel asks for the ACL before it checks the mode, and would return any
+ * other error to the caller.
  */
-const orNoAcl = (name: ByteString, found: Result): Result =>
+const noAclIfUnsupported = (name: ByteString, found: Result): Result =>
   found === -E.EOPNOTSUPP && (name === ACL_ACCESS || name === ACL_DEFAULT) ? -E.ENODATA : found
 
-/** Whether a layer may have an attribute under this name that is not believed. */
-const isIncredible = (layer: Layer | null, { fd, name: at }: Place, name: ByteString): boolean =>
+/** Whether the layer may have an untrusted xattr under this name. */
+const isUntrusted = (layer: Layer | null, { fd, name: at }: Place, name: ByteString): boolean =>
   layer?.checksOverrides === true &&
   isStoredElsewhere(layer, name) &&
   !hasCredibleOverride(layer, fd, at)
 
-/** What a user's attribute is called in a layer; '' for one that users have no access to. */
-function realName(u: CopyUpContext, layer: Layer | null, name: ByteString): ByteString {
+/** The name under which a layer stores a caller's xattr; '' if callers have no access to it. */
+function storedXattrName(u: CopyUpContext, layer: Layer | null, name: ByteString): ByteString {
   const stored = u.override ? storedName(layer, name) : name
   return (layer?.xattrs ?? u.xattrs).escape(stored)
 }
 
-/** A value that holds ids, of what is at `place`, as it is shown; or -errno. */
-function toShow(u: CopyUpContext, node: Node, name: ByteString, value: Buffer): Buffer | Result {
+/**
+ * Translates a value that holds ids, of the object at `place`, to the ids of the union; or -errno.
+ */
+function shownXattr(
+  u: CopyUpContext,
+  node: Node,
+  name: ByteString,
+  value: Buffer,
+): Buffer | Result {
   if (u.override && name === ACL_ACCESS) {
-    // The inode's own permissions, which the kernel keeps in the ACL, are others.
+    // The inode's mode, which the kernel merges into the ACL, differs from the mode in the override
+    // xattr.
     const result = statAt(u, node, place, u.st)
     if (result < 0) return result
     setAclMode(value, u.st.mode)
@@ -108,15 +119,15 @@ function toShow(u: CopyUpContext, node: Node, name: ByteString, value: Buffer): 
   return asShown ? value : shownValue(u.idmap, name, value)
 }
 
-/** Answers with a value that is at hand. */
-function putValue(value: Buffer, buf: Buffer, offset: number, room: number): Result {
+/** Copies a value to the caller's buffer. */
+function copyValue(value: Buffer, buf: Buffer, offset: number, room: number): Result {
   if (room === 0) return value.length
   return value.length > room ? -E.ERANGE : value.copy(buf, offset)
 }
 
 /**
- * `trusted`: who asks, or whether they may see trusted.* names, which takes CAP_SYS_ADMIN in the
- * initial user namespace (kernel: ovl_can_list). Where there are none nobody has to find that out.
+ * `trusted`: the caller, or whether it may see trusted.* names. That requires CAP_SYS_ADMIN in the
+ * initial user namespace (kernel: ovl_can_list), and is checked only if there is such a name.
  */
 export function listxattr(
   u: CopyUpContext,
@@ -151,20 +162,20 @@ export function listxattr(
     if (visible !== real && !credible) continue
     if (visible !== '') list += xattrs.unescape(visible) + '\0'
   }
-  // The kernel counts what is hidden, too (ovl_listxattr). Here a copy-up between a program's two
-  // calls, for the size and for the list, would happen often enough to matter: cp(1) dies of a list
-  // that grows from nothing.
+  // The kernel counts hidden names too (ovl_listxattr). Here a copy-up between a program's two
+  // calls, for the size and for the list, is likely enough to matter: cp(1) fails if the list grows
+  // from nothing.
   if (room === 0) return list.length
   return list.length > room ? -E.ERANGE : buf.latin1Write(list, offset)
 }
 
-/** After a change of what is at `place`. */
-function stillIs(u: CopyUpContext, node: Node): void {
+/** Identifies the object at `place` again after a change. */
+function identifyAfterChange(u: CopyUpContext, node: Node): void {
   if (u.upper?.keepsBirthTimes === false && statAt(u, node, place, u.st) >= 0)
     identifyAgain(u, node, u.st)
 }
 
-/** @throws Pending where a large file must be copied up first */
+/** @throws Pending if a large file must be copied up first */
 export function setxattr(
   u: CopyUpContext,
   node: Node,
@@ -175,25 +186,25 @@ export function setxattr(
 ): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (node.protect !== 0) return -E.EPERM
-  const real = realName(u, u.upper, name)
+  const real = storedXattrName(u, u.upper, name)
   if (real === '' || (node.id === ROOT_ID && u.xattrs.changesInfix(name))) return -E.EPERM
   const stored = u.idmap !== null && holdsIds(name) ? diskValue(u.idmap, name, value) : value
   if (typeof stored === 'number') return stored
   throwIfBusy(node)
   const copied = copyUp(u, node)
   if (copied < 0) return copied
-  // A late write to the real file would drop the capability again.
-  if (name === CAPABILITY) settle(u, node)
+  // A late write to the real file would drop the new capability.
+  if (name === CAPABILITY) flushKernelPages(u, node)
   let result = pin(u, node, place)
   if (result < 0) return result
   try {
     if (name === ACL_ACCESS && (u.override || killSgid)) {
       result = setAcl(u, node, value, stored, flags, killSgid)
-      stillIs(u, node)
+      identifyAfterChange(u, node)
       return result
     }
     result = setxattrat(place.fd, place.name, real, stored, flags)
-    stillIs(u, node)
+    identifyAfterChange(u, node)
   } finally {
     unpin(place)
   }
@@ -207,11 +218,12 @@ export function setxattr(
 }
 
 /**
- * Sets an access ACL whose permissions the upper file system does not all give to the mode: the one
- * that is shown is kept in an attribute, or set-group-id goes (the kernel says so for either ACL; a
- * default one says nothing of the mode; kernel: posix_acl_update_mode). The object is at `place`.
+ * Sets an access ACL whose permissions the upper file system does not fully store in the mode: the
+ * mode goes into the override xattr, or set-group-id is dropped (kernel: posix_acl_update_mode).
+ * The kernel sends `killSgid` for either ACL, but a default ACL does not affect the mode. The
+ * object is at `place`.
  *
- * @param value as it is shown; `stored`: with the ids on disk
+ * @param value the ACL with the ids in the union; `stored`: with the ids on disk
  */
 function setAcl(
   u: CopyUpContext,
@@ -226,7 +238,8 @@ function setAcl(
   const { fd, name } = place
   const mode = modeOfAcl(value, u.st.mode) & (killSgid ? ~S_ISGID : ~0)
   const acl = Buffer.from(stored)
-  // At no time more than the inode is to have: what others may write to is not believed.
+  // The inode never gets more permissions than it needs: an override xattr that others may write is
+  // not trusted.
   if (u.override) setAclMode(acl, diskMode(mode))
   const before = getxattrValue(fd, name, ACL_ACCESS)
   if (typeof before === 'number' && before !== -E.ENODATA && before !== -E.EOPNOTSUPP) return before
@@ -243,7 +256,7 @@ function setAcl(
   return result
 }
 
-/** @throws Pending where a large file must be copied up first */
+/** @throws Pending if a large file must be copied up first */
 export function removexattr(
   u: CopyUpContext,
   node: Node,
@@ -251,11 +264,11 @@ export function removexattr(
   caller: Caller,
 ): Result {
   if (isReadOnly(u)) return -E.EROFS
-  // The kernel asks for the same before a write, which what was open before may still do, where
-  // that is known.
+  // The kernel sends the same request before a write through a handle that was opened before the
+  // file was protected. The server knows such handles, except with noopen.
   const byWrite = name === CAPABILITY && !u.noOpen && isOpenToWrite(node)
   if (node.protect !== 0 && !byWrite) return -E.EPERM
-  if (realName(u, layerOf(u, node), name) === '') return -E.ENODATA
+  if (storedXattrName(u, layerOf(u, node), name) === '') return -E.ENODATA
   throwIfBusy(node)
   let result = pin(u, node, place)
   if (result < 0) return result
@@ -266,10 +279,14 @@ export function removexattr(
       if (result < 0) return result
     }
     const kills = name === ACL_ACCESS && losesSetGid(u, node, caller)
-    // Nothing is copied up for an attribute that is not there (kernel: ovl_xattr_set).
+    // A file is not copied up to remove an xattr that it does not have (kernel: ovl_xattr_set).
     if (!node.upper && !kills) {
-      const there = getxattrValue(place.fd, place.name, realName(u, layerOf(u, node), name))
-      if (typeof there === 'number') return there
+      const present = getxattrValue(
+        place.fd,
+        place.name,
+        storedXattrName(u, layerOf(u, node), name),
+      )
+      if (typeof present === 'number') return present
     }
     if (!node.upper || node.metacopy) {
       unpin(place)
@@ -283,8 +300,8 @@ export function removexattr(
       if (result < 0) return result
     }
     if (name === ACL_DEFAULT) node.defaultAcl = undefined
-    result = removexattrat(place.fd, place.name, realName(u, u.upper, name))
-    stillIs(u, node)
+    result = removexattrat(place.fd, place.name, storedXattrName(u, u.upper, name))
+    identifyAfterChange(u, node)
     return result
   } finally {
     unpin(place)
@@ -292,15 +309,15 @@ export function removexattr(
 }
 
 /**
- * Kernel: ovl_set_acl(). Who takes the ACL of what is at `place` away and is not in the group loses
- * set-group-id, be there an ACL or not.
+ * Kernel: ovl_set_acl(). A caller that removes the ACL of the object at `place` and is not in its
+ * group drops set-group-id, even if there is no ACL.
  */
 function losesSetGid(u: CopyUpContext, node: Node, caller: Caller): boolean {
   if (statAt(u, node, place, u.st) < 0 || (u.st.mode & S_ISGID) === 0) return false
   return !isMember(caller, shownUid(u, u.st), shownGid(u, u.st))
 }
 
-/** The directory's default ACL, or null for none; or -errno. */
+/** The directory's default ACL; null if it has none; or -errno. */
 export function defaultAcl(u: CopyUpContext, node: Node): Buffer | Result | null {
   if (node.defaultAcl !== undefined) return node.defaultAcl
   const located = locate(u, node, place)
@@ -310,7 +327,7 @@ export function defaultAcl(u: CopyUpContext, node: Node): Buffer | Result | null
   return (node.defaultAcl = typeof value === 'number' || value.length === 0 ? null : value)
 }
 
-/** @param mode of the object that is in `u.st` */
+/** @param mode of the object whose attributes are in `u.st` */
 function setMode(u: CopyUpContext, at: Place, full: number): Result {
   const mode = full & 0o7777
   if (u.override && u.upper !== null) return writeOverrideMode(u.upper, at.fd, at.name, u.st, mode)

@@ -1,6 +1,6 @@
 /**
- * A thread for input and output that dies when it has done a task, and has not answered: datasync
- * of no descriptor, or a close.
+ * A job thread that dies after it has done a certain task (datasync of an invalid descriptor, or a
+ * close), before it answers.
  */
 
 import { workerData, type MessagePort } from 'node:worker_threads'

@@ -46,7 +46,7 @@ t.test('where it fails, the error says what, and nothing stays open', async t =>
   fails({ volatile: true }, { option: 'volatile', path: where.work }, true)
   fs.rmSync(`${where.work}/work`, { recursive: true })
 
-  // The same layers serve another time, and a second union over them does not get the locks.
+  // The same layers can be opened again. A second union over them does not get the locks.
   const state = stateOf(t, good)
   t.throws(() => openState(good, { ...deps, checked: true }), { code: 'EBUSY' })
   state.close()

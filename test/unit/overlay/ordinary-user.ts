@@ -1,9 +1,8 @@
 /**
- * The part of work.test.ts that an ordinary user runs, who may mount in a user and mount namespace
- * of their own: they are root there, but only over their own files.
+ * The part of workdir.test.ts that an unprivileged user runs in a user and mount namespace of its
+ * own. The user is root there, with privileges only over its own files.
  *
- * Argument: a lower layer with objects of users that the namespace does not know, where there is
- * one.
+ * Argument: a lower layer with objects of users that the namespace does not map, if there is one.
  */
 
 import { existsSync } from 'node:fs'
@@ -85,7 +84,9 @@ const steps = async (fs: Fs): Promise<unknown[]> => [
 const withoutOrigin = (xattrs: string): string =>
   xattrs.replace(/ ?user\.overlay\.origin=[0-9a-f]*/, '')
 
-/** The kernel gives an ordinary user no file handles, and writes origins that name nothing. */
+/**
+ * The kernel gives an unprivileged user no file handles, and writes origins without a file handle.
+ */
 const isOrigin = (d: Difference): boolean =>
   d.field === 'xattrs' && withoutOrigin(d.expected) === withoutOrigin(d.got)
 

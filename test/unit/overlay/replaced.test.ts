@@ -1,8 +1,7 @@
 /**
- * Who owns a directory of a layer can put something else where the union, or the kernel, has seen
- * an object: a symlink to what is not theirs, a FIFO, another type. Whatever is called then,
- * nothing outside of the layers is read or changed, nothing of a lower layer is changed, and no
- * call waits.
+ * The owner of a directory of a layer can replace an object that the union, or the kernel, has
+ * already seen: by a symlink to a file of another user, a FIFO, or an object of another type. No
+ * operation may then read or change anything outside of the layers, change a lower layer, or block.
  */
 
 import * as fs from 'node:fs'
@@ -42,7 +41,7 @@ const { O } = sys
 const SECRET = 'what nobody may see'
 const ATTRIBUTE = 'user.secret'
 
-/** What a symlink leads to. */
+/** The tree that a symlink leads to. */
 const outside = (): Layer => ({
   './': dir({ mode: 0o700 }),
   file: file(SECRET, { mode: 0o600, xattrs: { [ATTRIBUTE]: SECRET, 'trusted.secret': SECRET } }),
@@ -51,7 +50,7 @@ const outside = (): Layer => ({
   'dir/sub/f': SECRET,
 })
 
-/** What is there first: everything that operations want to find. */
+/** The objects before the replacement, with everything that the operations need. */
 const ORIGINALS: Record<string, (at: string) => Layer> = {
   file: at => ({ [at]: file('text', { mode: 0o644, xattrs: { 'user.a': 'b' } }) }),
   dir: at => ({ [`${at}/`]: dir(), [`${at}/child`]: 'child', [`${at}/sub/f`]: 'f' }),
@@ -78,14 +77,14 @@ interface On {
   parent: NodeId
   node: NodeId
   child: NodeId
-  /** Everything that was read. */
+  /** All data and names that were read. */
   seen: string[]
 }
 
 const set = (change: Partial<SetAttr>) => (on: On) =>
   on.ops.setattr(on.node, Object.assign(new SetAttr(), change), new Attr())
 
-/** Opens, does something with the handle, and releases it. */
+/** Opens the node, runs `use` with the handle, and releases the handle. */
 const opened =
   (flags: number, use: (on: On, fh: number) => number = () => 0) =>
   (on: On): number => {
@@ -113,7 +112,7 @@ const xattr = (on: On, name: string): number => {
   return got
 }
 
-/** Flags that a file system may take: FS_NOATIME_FL, FS_APPEND_FL. */
+/** Flags that a file system may support: FS_NOATIME_FL, FS_APPEND_FL. */
 const [NOATIME, APPEND] = [0x80, 0x20]
 
 const OPERATIONS: Record<string, (on: On) => number> = {
@@ -179,9 +178,7 @@ const OPERATIONS: Record<string, (on: On) => number> = {
   fsyncdir: on => on.ops.fsyncdir(on.node, false),
 }
 
-/**
- * Everything about the trees that must stay as they are, but for times of access of directories.
- */
+/** The state of trees that must not change, without access times of directories. */
 const snapshot = (...tops: string[]): string =>
   JSON.stringify(
     tops.map(top =>
@@ -213,9 +210,9 @@ interface Case {
   original: string
   replacement: string
   operation: string
-  /** Where it is: the upper layer, the lower one, or both. */
+  /** The layer that has the object: upper, lower, or both. */
   where: 'upper' | 'lower' | 'both'
-  /** No directory is open any more. */
+  /** All cached directory descriptors are closed. */
   closed: boolean
   /** As on kernels before 6.6 and 6.13. */
   old: boolean

@@ -1,6 +1,6 @@
 /**
- * The state of a union by itself, for tests of the files that work on it; closed at the end of the
- * test.
+ * The state of a union without a transport, for unit tests of the modules that work on it. It is
+ * closed at the end of the test.
  */
 
 import type { Test } from 'tap'
@@ -14,20 +14,20 @@ import { Overlay } from '../../../src/overlay/overlay.js'
 import type { Union } from '../../../src/overlay/namei/context.js'
 import * as sys from '../../helpers/syscalls.js'
 
-/** Marks of overlayfs, whiteouts and foreign owners can't be made by others. */
+/** Only root can create overlay xattrs, whiteouts and files of other owners. */
 export const skipUnions: string | false = process.geteuid?.() === 0 ? false : 'needs root'
 
 export interface State {
   u: Union
   /** The same union as a transport sees it. */
   ops: Overlay
-  /** What was logged at level warn or above. */
+  /** Messages that were logged at level warn or above. */
   complaints: string[]
-  /** Nodes of which it was said that their attributes changed. */
+  /** Nodes whose attributes were reported as changed. */
   notified: NodeId[]
-  /** The node of a path; throws where there is none. */
+  /** The node of a path; throws if there is none. */
   find: (path: string) => Node
-  /** Closes it now. */
+  /** Closes the union before the end of the test. */
   close: () => void
 }
 
@@ -78,7 +78,7 @@ export const stateOf = (
   return { u, ops, complaints, notified, find, close }
 }
 
-/** What a call throws instead of answering. */
+/** The `Pending` that a call throws. */
 export const pendingOf = (call: () => unknown): Pending => {
   let answer: unknown
   try {

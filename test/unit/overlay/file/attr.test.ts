@@ -225,13 +225,16 @@ const APPEND = 0x20
 const NODUMP = 0x40
 const NOATIME = 0x80
 
-/** Sets and clears flags as chattr(1) does: the others stay. */
+/** Sets and clears flags as chattr(1) does; other flags stay. */
 const chattr = async (fs: Fs, path: string, on: number, off = 0): Promise<number> => {
   const flags = await fs.getFlags(path)
   return flags < 0 ? flags : fs.setFlags(path, (flags & ~off) | on)
 }
 
-/** Everything that a flag of a file or its directory may forbid, where not the VFS does before. */
+/**
+ * Every call that an inode flag of a file or its directory may forbid, unless the VFS already
+ * forbids it.
+ */
 const attempts = async (fs: Fs, path: string, inside: string): Promise<unknown[]> => [
   await fs.getFlags(path),
   ...(path === inside
@@ -452,7 +455,7 @@ t.test('open files', async t => {
     t.equal(await mode(), 0o6755, 'copied up with them')
     t.equal(union.pwrite(fh, 'x', 0, false), 1)
     t.equal(await mode(), 0o6755)
-    // Not this process, which may be in the group of the file.
+    // A caller other than this process, which may be in the group of the file.
     Object.assign(union.ops.requester, { uid: 1000, gid: 1000, umask: 0, pid: 0 })
     t.equal(union.pwrite(fh, 'x', 0, true), 1)
     t.equal(await mode(), 0o755)

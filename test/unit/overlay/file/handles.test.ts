@@ -9,7 +9,7 @@ import {
   openFile,
   readFile,
   realFlags,
-  settle,
+  flushKernelPages,
   statOpen,
   syncFd,
   writeFile,
@@ -43,7 +43,7 @@ const accessOf = (fd: number): number =>
     8,
   ) & 3
 const nodeOf = (): Node => new Node(2, sys.S.IFREG, 1)
-/** A union of which only this is asked. */
+/** A union of which the tested code uses only `parts`. */
 const unionOf = (parts: object): Union => parts as Union
 const NONE = unionOf({})
 
@@ -86,7 +86,7 @@ t.test('a real file is opened as the client asks, but for what has been done alr
   )
 })
 
-/** A handle of a file of its own. */
+/** A handle of a new file. */
 const handleOf = (t: Parameters<typeof scratch>[0], text: string, mode = 'r+'): FileHandle => {
   const path = `${scratch(t)}/f`
   fs.writeFileSync(path, text)
@@ -197,14 +197,18 @@ t.test('pages are written back once, where somebody has written', async t => {
     },
   }
   const u = unionOf({ writeback: true, notifier, pool })
-  settle(unionOf({ writeback: false }), node)
-  settle(u, nodeOf())
+  flushKernelPages(unionOf({ writeback: false }), node)
+  flushKernelPages(u, nodeOf())
   t.equal(finish.length, 0, 'nothing to write back')
-  t.equal(pendingOf(() => settle(u, node)).answer, false)
+  t.equal(pendingOf(() => flushKernelPages(u, node)).answer, false)
   t.equal(finish[0]?.(), 0)
-  settle(u, node) // the second try
-  t.equal(pendingOf(() => settle(u, node)).answer, false, 'and the next operation asks anew')
-  settle(unionOf({ writeback: true, notifier: { dropPages: () => null } }), node)
+  flushKernelPages(u, node) // the second try
+  t.equal(
+    pendingOf(() => flushKernelPages(u, node)).answer,
+    false,
+    'and the next operation asks anew',
+  )
+  flushKernelPages(unionOf({ writeback: true, notifier: { dropPages: () => null } }), node)
 })
 
 t.test('for reading nothing is opened before it is read', { skip: skipUnions }, async t => {
@@ -228,11 +232,11 @@ t.test('for reading nothing is opened before it is read', { skip: skipUnions }, 
   t.strictSame([f.fd, again.fd, g.fd], [-1, -1, -1])
   t.equal(text(f), 'lower')
   t.ok(f.fd >= 0)
-  // Copied up while one has a descriptor and the other none.
+  // The node is copied up while one handle has a descriptor and the other has none.
   const writer = opened('f', O.RDWR)
   t.equal(writeFile(u, writer, Buffer.from('UP'), 0, 2, 0, null, false), 2)
   t.strictSame([text(f), text(again)], ['UPwer', 'UPwer'])
-  // Removed before anything was read: of a lower layer, and of the upper one.
+  // The files are removed before a read: one of a lower layer, one of the upper layer.
   const m = opened('m', O.WRONLY)
   const late = opened('m', O.RDONLY)
   table.remove(m.fh)
@@ -255,7 +259,7 @@ t.test('who may not read everything is told at open', { skip: skipUnions }, asyn
   fs.rmSync(`${where.lower[0] ?? ''}/f`)
   t.equal(openFile({ ...u, readsAll: false }, table, node, O.RDONLY, null, out), -E.ENOENT)
   t.equal(readFile(u, table.get(out.fh) as FileHandle, Buffer.alloc(1), 0, 1, 0), -E.ENOENT)
-  // What is not there any more is nobody's to open.
+  // A file that does not exist any more cannot be opened.
   t.equal(openFile(u, table, node, O.RDONLY, null, out), -E.ENOENT)
   table.closeAll()
 })
@@ -383,7 +387,7 @@ t.test('opening', { skip: skipUnions }, async t => {
   t.equal(openFile(u, table, node, O.WRONLY | O.TRUNC, who, out), 0)
   t.match(fs.statSync(`${where.upper}/f`), { size: 0, mode: 0o100755 }, 'set-id bits are dropped')
   t.equal(table.size, 3)
-  // Without a name and without anything that leads to it, a handle is still a way.
+  // Without a name and an orphan fd, the node is reached through a handle.
   fs.rmSync(`${where.upper}/f`)
   const st = new Stat()
   t.equal(statOpen(u, table, node, 0, st), 0)
@@ -425,7 +429,7 @@ t.test('what somebody has open for writing needs no name', { skip: skipUnions },
   t.equal(attr.nlink, 0)
   ops.release(writer.fh)
   t.equal(writersFd(f), -1)
-  // The first one's descriptor is that of the lower file, until it is copied up.
+  // The first handle's descriptor is that of the lower file until the copy-up.
   const g = find('g')
   t.equal(ops.open(g.id, O.RDONLY, false, reader), 0)
   t.equal(ops.read(reader.fh, Buffer.alloc(9), 0, 9, 0), 5)

@@ -5,7 +5,7 @@ import t from 'tap'
 import type { FileHandle } from '../../../../src/overlay/inode/node.js'
 import { Protect } from '../../../../src/overlay/inode/node.js'
 import { ofNode, type Result } from '../../../../src/overlay/ops.js'
-import { standingCache, StandingHandles } from '../../../../src/overlay/file/inode-files.js'
+import { inodeFileCache, InodeFileTable } from '../../../../src/overlay/file/inode-files.js'
 import { E } from '../../../../src/sys/errno.js'
 import { unionDirectories } from '../../../helpers/layers.js'
 import { openFds, optionsOf } from '../../../helpers/union.js'
@@ -19,7 +19,7 @@ const handle = (got: FileHandle | Result): FileHandle => {
 t.test('a handle for each node that is used', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{ f: 'f', g: 'g', h: 'h', 'd/x': 'x' }] })
   const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
-  const table = new StandingHandles(u, standingCache(2))
+  const table = new InodeFileTable(u, inodeFileCache(2))
   const [f, g, h] = [find('f'), find('g'), find('h')]
   const before = openFds().length
   const reader = handle(table.reading(ofNode(f.id)))

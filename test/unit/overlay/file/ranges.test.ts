@@ -1,4 +1,4 @@
-/** Long copies and allotments are jobs; the short ones are tested in handles.test.ts. */
+/** Long copies and allocations run as jobs. Short ones are tested in handles.test.ts. */
 
 import * as fs from 'node:fs'
 
@@ -59,7 +59,7 @@ t.test('a long copy', { skip: skipUnions }, async t => {
     job.onDone(result => over.push(result))
   }
   t.equal(ops.getattr(to.id, 0, new Attr()), 0, 'who only looks does not wait')
-  // The handles may go meanwhile, and the nodes be forgotten.
+  // During the job the handles may be closed and the nodes forgotten.
   for (const { id, fh } of [from, to]) {
     ops.release(fh)
     ops.forget(id, 1)

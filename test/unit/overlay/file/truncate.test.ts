@@ -1,5 +1,5 @@
 /**
- * Truncations that give much space back are jobs; the others are tested in attr.test.ts and
+ * Truncations that free much space run as jobs. Others are tested in attr.test.ts and
  * handles.test.ts.
  */
 
@@ -26,7 +26,7 @@ const { O } = sys
 const MIB = 1 << 20
 const LARGE = 80 * MIB
 
-/** A union with a large file `f` and a small one `g`. */
+/** A union with a large file `f` and a small file `g`. */
 const withLarge = (t: Parameters<typeof unionDirectories>[0], writeback = false) => {
   const directories = unionDirectories(t, { lower: [{}] })
   const real = `${directories.upper}/f`
