@@ -44,7 +44,7 @@ import {
   unregisterRecordDirs,
   type UnfinishedMove,
 } from '../owner/owner-access-records.js'
-import { PAUSE, runTask, type IoTask } from '../jobs/task.js'
+import { YIELD, runTask, type IoTask } from '../jobs/task.js'
 import type { OverlayXattrs } from '../layer/overlay-xattrs.js'
 import type { ByteString, Result } from '../ops.js'
 import type { WhiteoutForm } from '../options.js'
@@ -242,7 +242,7 @@ export class Workdir {
           const hides = this.#isWhiteoutEntry(dir, names[seen]!)
           if (hides <= 0) return hides < 0 ? hides : -E.ENOTEMPTY
         }
-        yield PAUSE
+        yield YIELD
       }
       for (let at = 0; result >= 0 && at < names.length; at += PIECE)
         result = yield { kind: 'unlink', fd: dir, names: names.slice(at, at + PIECE) }

@@ -47,9 +47,9 @@ export class IoPool implements ThreadUser {
   readonly lastTask = new Map<IoThread, number>()
   readonly #threads: IoThreads
   /** Answered; the callbacks are to be run. */
-  readonly #due: { item: QueuedTask; result: Result }[] = []
+  readonly #answered: { item: QueuedTask; result: Result }[] = []
   /** The union's own thread is to do these. */
-  readonly #own: QueuedTask[] = []
+  readonly #inlineTasks: QueuedTask[] = []
   /** What the union's end has left. */
   readonly #abandoned: { item: QueuedTask; mayHaveBegun: boolean }[] = []
   #pending = 0
@@ -121,10 +121,11 @@ export class IoPool implements ThreadUser {
     // Whether there was a signal does not matter.
     void eventfdDrain(this.wakeFd)
     this.#threads.collect(this)
-    for (let next; (next = this.#due.shift()) !== undefined;) this.#finish(next.item, next.result)
+    for (let next; (next = this.#answered.shift()) !== undefined;)
+      this.#finish(next.item, next.result)
     // What these submit has its own signal.
-    for (let left = this.#own.length; left > 0; left--) {
-      const item = this.#own.shift()
+    for (let left = this.#inlineTasks.length; left > 0; left--) {
+      const item = this.#inlineTasks.shift()
       if (item !== undefined) this.#finish(item, runTask(item.task))
     }
   }
@@ -136,11 +137,11 @@ export class IoPool implements ThreadUser {
 
   answered(item: QueuedTask, result: Result, passed: boolean): void {
     if (hasEnded(this.end)) this.#abandoned.push({ item, mayHaveBegun: !passed })
-    else this.#due.push({ item, result })
+    else this.#answered.push({ item, result })
   }
 
   runInline(item: QueuedTask): void {
-    this.#own.push(item)
+    this.#inlineTasks.push(item)
     // It fails only where it is signalled already.
     void eventfdSignal(this.wakeFd)
   }
@@ -151,8 +152,9 @@ export class IoPool implements ThreadUser {
    */
   close(): void {
     markEnded(this.end)
-    for (const { item } of this.#due.splice(0)) this.#abandoned.push({ item, mayHaveBegun: true })
-    for (const item of [...this.#own.splice(0), ...this.#threads.drop(this)])
+    for (const { item } of this.#answered.splice(0))
+      this.#abandoned.push({ item, mayHaveBegun: true })
+    for (const item of [...this.#inlineTasks.splice(0), ...this.#threads.drop(this)])
       this.#abandoned.push({ item, mayHaveBegun: false })
     this.#threads.end(this)
   }

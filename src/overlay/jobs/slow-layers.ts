@@ -65,7 +65,7 @@ class RequestAnswers implements Kept {
   readonly byFd = new Map<number, OpenedFile>()
   runs = 0
 
-  take(file: OpenedFile): void {
+  release(file: OpenedFile): void {
     this.opened.delete(file.key)
     this.byFd.delete(file.fd)
   }
@@ -140,11 +140,11 @@ interface FreshNodes {
 
 export class SlowLayers implements SlowRequests {
   readonly threads: SlowThreads
-  #kept: RequestAnswers | null = null
+  #answers: RequestAnswers | null = null
   /** `changes.count` when the operation could still be called again. */
-  #settledAt = 0
+  #restartableAt = 0
   /** Never is. */
-  #held = false
+  #neverRestart = false
 
   /** What was made by an operation that is called again: nodes that nothing has led to yet. */
   readonly #nodes: FreshNodes
@@ -173,29 +173,29 @@ export class SlowLayers implements SlowRequests {
       const descriptor = slowFiles.get(file.fd)
       if (descriptor instanceof Descriptor) descriptor.listed = 0
     }
-    this.#kept = answers
+    this.#answers = answers
     this.#firstId = this.#nodes.nextId
     this.markRestartable()
   }
 
   suspend(): Kept | null {
-    const kept = this.#kept
+    const kept = this.#answers
     this.#nodes.releaseFrom(this.#firstId)
-    this.#kept = null
+    this.#answers = null
     return kept
   }
 
   end(): void {
-    const kept = this.#kept
-    this.#kept = null
+    const kept = this.#answers
+    this.#answers = null
     if (kept === null || kept.byFd.size === 0) return
     // What was opened and not closed belongs to whoever has it.
-    for (const file of kept.byFd.values()) if (file.state !== 'used') this.#letGo(file.fd)
+    for (const file of kept.byFd.values()) if (file.state !== 'used') this.#closeFile(file.fd)
   }
 
   drop(kept: Kept | null): void {
     if (kept === null) return
-    for (const { fd } of (kept as RequestAnswers).byFd.values()) this.#letGo(fd)
+    for (const { fd } of (kept as RequestAnswers).byFd.values()) this.#closeFile(fd)
     ;(kept as RequestAnswers).byFd.clear()
   }
 
@@ -203,7 +203,7 @@ export class SlowLayers implements SlowRequests {
    * The state is such that the operation may be called again: all that it has begun is complete.
    */
   markRestartable(): void {
-    this.#settledAt = changes.count
+    this.#restartableAt = changes.count
   }
 
   /**
@@ -219,30 +219,30 @@ export class SlowLayers implements SlowRequests {
 
   /** What the request was told, for what is done for it later. */
   get current(): Kept | null {
-    return this.#kept
+    return this.#answers
   }
 
   /** Runs the end of a job with what the request knew that has begun it. */
   withAnswers<T>(kept: Kept | null, run: () => T): T {
-    const [before, held] = [this.#kept, this.#held]
-    this.#kept = kept as RequestAnswers | null
-    this.#held = true
+    const [before, held] = [this.#answers, this.#neverRestart]
+    this.#answers = kept as RequestAnswers | null
+    this.#neverRestart = true
     try {
       return run()
     } finally {
-      this.#kept = before
-      this.#held = held
+      this.#answers = before
+      this.#neverRestart = held
     }
   }
 
   #mayWait(): boolean {
-    return !this.#held && changes.count === this.#settledAt
+    return !this.#neverRestart && changes.count === this.#restartableAt
   }
 
   // Calls
 
   ask(d: Descriptor, call: SlowCall, out: Uint8Array | null, direct: () => Result): Result {
-    const kept = this.#kept
+    const kept = this.#answers
     if (kept === null) return direct()
     let key = d.serial + JSON.stringify(call)
     if (call.op === 'getdents') key += d.listed++
@@ -265,7 +265,7 @@ export class SlowLayers implements SlowRequests {
 
   open(d: Descriptor, call: SlowCall, direct: () => Result): Result {
     const isFile = 'flags' in call && (call.flags & O_PATH_OR_DIRECTORY) === 0
-    const kept = this.#kept
+    const kept = this.#answers
     const text = d.serial + JSON.stringify(call)
     let key = text
     if (kept !== null) {
@@ -317,17 +317,17 @@ export class SlowLayers implements SlowRequests {
   }
 
   claim(fd: number): void {
-    const file = this.#kept?.byFd.get(fd)
-    if (file !== undefined) this.#kept?.take(file)
+    const file = this.#answers?.byFd.get(fd)
+    if (file !== undefined) this.#answers?.release(file)
   }
 
   close({ fd }: Descriptor): void {
-    const file = this.#kept?.byFd.get(fd)
-    if (file === undefined) this.#letGo(fd)
+    const file = this.#answers?.byFd.get(fd)
+    if (file === undefined) this.#closeFile(fd)
     else file.state = 'closed'
   }
 
-  #letGo(fd: number): void {
+  #closeFile(fd: number): void {
     const descriptor = slowFiles.get(fd)
     slowFiles.delete(fd)
     if (!(descriptor instanceof Descriptor) || !descriptor.isFile) {

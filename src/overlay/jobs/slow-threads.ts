@@ -45,7 +45,7 @@ const START = `
   }
 `
 
-const MOST_THREADS = 12
+const MAX_THREADS = 12
 /** A thread is given up that is not alive after so many milliseconds. */
 const START_MS = BUILT ? 5000 : 60_000
 /** How long an answer is waited for before the request is parked, in milliseconds. */
@@ -63,13 +63,13 @@ interface Work {
 interface Thread {
   readonly worker: Worker
   readonly slot: Slot
-  readonly until: number
+  readonly deadline: number
   work: Work | null
 }
 
-const isDead = ({ slot: { cells }, until }: Thread): boolean => {
+const isDead = ({ slot: { cells }, deadline }: Thread): boolean => {
   const life = Atomics.load(cells, LIFE)
-  return life === FAILED || (life === STARTING && performance.now() > until)
+  return life === FAILED || (life === STARTING && performance.now() > deadline)
 }
 
 export class SlowThreads {
@@ -78,26 +78,26 @@ export class SlowThreads {
   readonly #threads: Thread[] = []
   readonly #queue: Work[] = []
   /** What this thread has to do itself. */
-  readonly #due: Work[] = []
+  readonly #inlineWork: Work[] = []
   /** None can be started. */
   #failed = false
-  #tiredUntil = 0
+  #backoffUntil = 0
   #busy = 0
 
   /** @param wakeFd is signalled when an answer waits */
   constructor(log: Logger, wakeFd: number) {
     this.#log = log
     this.#wakeFd = wakeFd
-    this.#grow()
+    this.#startThread()
   }
 
   /** Somebody was waited for in vain a short time ago. */
   get isBackingOff(): boolean {
-    return performance.now() < this.#tiredUntil
+    return performance.now() < this.#backoffUntil
   }
 
   get pending(): number {
-    return this.#queue.length + this.#due.length + this.#busy
+    return this.#queue.length + this.#inlineWork.length + this.#busy
   }
 
   /**
@@ -111,8 +111,8 @@ export class SlowThreads {
   run(work: SlowWork, patient: boolean, done: Work['done'], abandon = (): void => {}): boolean {
     const one: Work = { text: JSON.stringify(work), done, abandon }
     if (this.#failed && this.#threads.length === 0) {
-      if (patient) this.#here(one)
-      else this.#later(one)
+      if (patient) this.#runInline(one)
+      else this.#deferInline(one)
       return patient
     }
     const thread = this.#threads.find(
@@ -120,27 +120,27 @@ export class SlowThreads {
     )
     if (thread === undefined) {
       this.#queue.push(one)
-      this.#grow()
+      this.#startThread()
       return false
     }
-    this.#give(thread, one)
+    this.#assign(thread, one)
     const { cells } = thread.slot
     if (patient && !this.isBackingOff) {
       Atomics.wait(cells, STATE, REQUESTED, PATIENCE_MS)
-      if (Atomics.load(cells, STATE) !== DONE) this.#tiredUntil = performance.now() + BACKOFF_MS
+      if (Atomics.load(cells, STATE) !== DONE) this.#backoffUntil = performance.now() + BACKOFF_MS
     }
     if (Atomics.compareExchange(cells, STATE, REQUESTED, UNATTENDED) !== DONE) return false
-    if (patient) this.#take(thread)
+    if (patient) this.#finish(thread)
     else eventfdSignal(this.#wakeFd)
     return patient
   }
 
-  #later(work: Work): void {
-    this.#due.push(work)
+  #deferInline(work: Work): void {
+    this.#inlineWork.push(work)
     eventfdSignal(this.#wakeFd)
   }
 
-  #give(thread: Thread, work: Work): void {
+  #assign(thread: Thread, work: Work): void {
     const { slot } = thread
     thread.work = work
     this.#busy++
@@ -150,19 +150,19 @@ export class SlowThreads {
   }
 
   /** Gives it what waits. */
-  #feed(thread: Thread): void {
+  #assignQueued(thread: Thread): void {
     const { cells } = thread.slot
     while (thread.work === null && Atomics.load(cells, LIFE) === ALIVE) {
       const next = this.#queue.shift()
       if (next === undefined) return
-      this.#give(thread, next)
+      this.#assign(thread, next)
       if (Atomics.compareExchange(cells, STATE, REQUESTED, UNATTENDED) !== DONE) return
-      this.#take(thread)
+      this.#finish(thread)
     }
   }
 
   /** The thread is free for others when the answer was read. */
-  #take(thread: Thread): void {
+  #finish(thread: Thread): void {
     const { work, slot } = thread
     this.#busy--
     try {
@@ -175,7 +175,7 @@ export class SlowThreads {
 
   /** As `IoPool.runCallbacks`. */
   runCallbacks(): void {
-    for (const work of this.#due.splice(0)) this.#here(work)
+    for (const work of this.#inlineWork.splice(0)) this.#runInline(work)
     const dead = this.#threads.findIndex(isDead)
     if (dead >= 0) {
       this.#threads.splice(dead, 1)
@@ -186,16 +186,16 @@ export class SlowThreads {
     for (let i = 0; i < length; i++) {
       const thread = this.#threads[i]!
       if (thread.work !== null && Atomics.load(thread.slot.cells, STATE) === DONE)
-        this.#take(thread)
+        this.#finish(thread)
     }
-    for (const thread of this.#threads) this.#feed(thread)
-    if (this.#queue.length > 0) this.#grow()
+    for (const thread of this.#threads) this.#assignQueued(thread)
+    if (this.#queue.length > 0) this.#startThread()
   }
 
   /** One at a time: to start one takes this thread some milliseconds. */
-  #grow(): void {
+  #startThread(): void {
     const { length } = this.#threads
-    if (length >= MOST_THREADS || this.#failed) return
+    if (length >= MAX_THREADS || this.#failed) return
     if (this.#threads.some(({ slot }) => Atomics.load(slot.cells, LIFE) === STARTING)) return
     const memory = Slot.memory()
     const workerData = { entry: fileURLToPath(ENTRY), memory, wakeFd: this.#wakeFd, loading }
@@ -203,8 +203,8 @@ export class SlowThreads {
     try {
       const worker = new Worker(BUILT ? START : ENTRY, { eval: BUILT, workerData })
       worker.unref()
-      const until = performance.now() + START_MS
-      this.#threads.push({ worker, slot: new Slot(memory), until, work: null })
+      const deadline = performance.now() + START_MS
+      this.#threads.push({ worker, slot: new Slot(memory), deadline, work: null })
     } catch (error) {
       Atomics.sub(loading, 0, 1)
       this.#giveUp(String(error))
@@ -216,17 +216,17 @@ export class SlowThreads {
     if (!this.#failed) this.#log.error({ error }, 'no thread for a slow layer can be started')
     this.#failed = true
     if (this.#threads.length > 0) return
-    for (const work of this.#queue.splice(0)) this.#later(work)
+    for (const work of this.#queue.splice(0)) this.#deferInline(work)
   }
 
-  #here(work: Work): void {
+  #runInline(work: Work): void {
     const out = Buffer.allocUnsafeSlow(OUT_SIZE)
     work.done(perform(JSON.parse(work.text) as SlowWork, out), out)
   }
 
   /** Waits for nobody. What a thread still does is let go of when that is done. */
   close(): void {
-    for (const { abandon } of [...this.#queue.splice(0), ...this.#due.splice(0)]) abandon()
+    for (const { abandon } of [...this.#queue.splice(0), ...this.#inlineWork.splice(0)]) abandon()
     if (this.#threads.some(({ slot }) => Atomics.load(slot.cells, LIFE) === STARTING))
       awaitLoading()
     for (const { worker, work } of this.#threads) {

@@ -23,7 +23,7 @@ export type IoTask =
   | { kind: 'sleep'; ms: number }
 
 /** What comes between two pieces of work of the union's own thread: others have their turn. */
-export const PAUSE: IoTask = { kind: 'sleep', ms: 0 }
+export const YIELD: IoTask = { kind: 'sleep', ms: 0 }
 
 const asleep = new Int32Array(new SharedArrayBuffer(4))
 

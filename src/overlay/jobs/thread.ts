@@ -115,7 +115,7 @@ const isCopy = ({ task }: QueuedTask): boolean => task.kind === 'copy'
 
 export interface Start {
   /** The union that it is started for. */
-  owner: ThreadUser
+  user: ThreadUser
   /** Signalled when something of a union that has ended is done. */
   endsFd: number
   entry: URL
@@ -132,13 +132,13 @@ export class IoThread {
   readonly #cell = threadCell()
   readonly #port: MessagePort
   /** When it is given up, unless it has come to life. */
-  readonly #until: number
+  readonly #deadline: number
   #last = LOADING
 
   /** Throws where there can't be another thread. */
-  constructor({ owner, endsFd, entry, startMs, onExit }: Start) {
+  constructor({ user, endsFd, entry, startMs, onExit }: Start) {
     const { port1, port2 } = new MessageChannel()
-    const { wakeFd } = owner
+    const { wakeFd } = user
     const cell = this.#cell
     let worker
     beginLoading()
@@ -154,8 +154,8 @@ export class IoThread {
       throw error
     }
     this.#port = port1
-    this.#until = performance.now() + startMs
-    owner.lastTask.set(this, LOADING)
+    this.#deadline = performance.now() + startMs
+    user.lastTask.set(this, LOADING)
     worker.unref()
     worker.on('error', error => void (this.failure = error))
     worker.on('exit', () => {
@@ -207,7 +207,7 @@ export class IoThread {
    * nothing else, either.
    */
   giveUpIfLate(): boolean {
-    if (!isStarting(this.#cell) || performance.now() < this.#until || !giveUp(this.#cell))
+    if (!isStarting(this.#cell) || performance.now() < this.#deadline || !giveUp(this.#cell))
       return false
     if (BUILT) endLoading()
     return true

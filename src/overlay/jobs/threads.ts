@@ -16,7 +16,7 @@ import { Turns } from './turns.js'
 import type { Result } from '../ops.js'
 
 /** Threads that have no message to the kernel. */
-const THREADS = 2
+const MAX_THREADS = 2
 
 /**
  * Where a thread was given up, has died or could not load its files, none is started for so long.
@@ -26,7 +26,7 @@ const RETRY_MS = 60_000
 /**
  * How often is asked for the end of what is under way for unions that have ended, in milliseconds.
  */
-const MOST_PAUSE_MS = 100
+const MAX_PAUSE_MS = 100
 
 const NO_THREAD = 'no thread for input and output can be started'
 
@@ -36,17 +36,17 @@ export class IoThreads {
   readonly #entry: URL
   readonly #startMs: number
   readonly #threads = new Set<IoThread>()
-  readonly #waiting = new Turns()
+  readonly #queue = new Turns()
   /** Messages to the kernel. */
   readonly #messages = new Turns()
   /** Unions that have ended, and for which something is under way. */
-  readonly #ending = new Set<ThreadUser>()
+  readonly #ended = new Set<ThreadUser>()
   /** While a thread sleeps: others that wanted to. */
   #sleepers: QueuedTask[] | null = null
   /** No thread is started before. */
   #retryAt = 0
   #endsFd = -1
-  #leftovers: Promise<void> | null = null
+  #drainPromise: Promise<void> | null = null
   /** Of the union that has used the threads last. */
   #log: Logger = silentLogger
 
@@ -73,40 +73,40 @@ export class IoThreads {
    * Starts a thread before there is a task for it, unless one has nothing to do: that takes some
    * tens of milliseconds.
    */
-  start(owner: ThreadUser): void {
-    this.#log = owner.log
-    this.#pick(false, owner)
+  start(user: ThreadUser): void {
+    this.#log = user.log
+    this.#pickThread(false, user)
   }
 
   submit(item: QueuedTask): void {
     this.#log = item.user.log
     this.#turnsOf(item).push(item)
-    this.#hand()
+    this.#dispatch()
   }
 
   /** Has everybody's answers put aside; a union that does not attend is woken for its own. */
-  collect(by: ThreadUser | null): void {
-    if (by !== null) this.#log = by.log
+  collect(collector: ThreadUser | null): void {
+    if (collector !== null) this.#log = collector.log
     // Before the answers are taken: then all of these are among them.
-    const through = this.#ending.size === 0 ? [] : [...this.#ending].filter(owner => isDone(owner))
-    this.#threads.forEach(thread => this.#look(thread, by))
-    for (const owner of through) {
-      this.#ending.delete(owner)
-      owner.release()
+    const drained = this.#ended.size === 0 ? [] : [...this.#ended].filter(user => isDone(user))
+    this.#threads.forEach(thread => this.#poll(thread, collector))
+    for (const user of drained) {
+      this.#ended.delete(user)
+      user.release()
     }
-    this.#hand()
+    this.#dispatch()
   }
 
   /** Takes back what a union has submitted and no thread was given. */
-  drop(owner: ThreadUser): QueuedTask[] {
-    const asleep = this.#sleepers?.filter(item => item.user === owner) ?? []
-    this.#sleepers &&= this.#sleepers.filter(item => item.user !== owner)
-    return [...asleep, ...this.#messages.drop(owner), ...this.#waiting.drop(owner)]
+  drop(user: ThreadUser): QueuedTask[] {
+    const asleep = this.#sleepers?.filter(item => item.user === user) ?? []
+    this.#sleepers &&= this.#sleepers.filter(item => item.user !== user)
+    return [...asleep, ...this.#messages.drop(user), ...this.#queue.drop(user)]
   }
 
   /** A union has ended: `letGo` follows, at once where nothing is under way for it. */
-  end(owner: ThreadUser): void {
-    this.#ending.add(owner)
+  end(user: ThreadUser): void {
+    this.#ended.add(user)
     if (!this.isDrained()) void this.drained()
   }
 
@@ -114,7 +114,7 @@ export class IoThreads {
   isDrained(): boolean {
     if (this.#endsFd >= 0) void eventfdDrain(this.#endsFd)
     this.collect(null)
-    return this.#ending.size === 0
+    return this.#ended.size === 0
   }
 
   /**
@@ -122,56 +122,61 @@ export class IoThreads {
    * turns.
    */
   drained(): Promise<void> {
-    this.#leftovers ??= this.#waitForEnds().finally(() => {
-      this.#leftovers = null
+    this.#drainPromise ??= this.#waitUntilDrained().finally(() => {
+      this.#drainPromise = null
     })
-    return this.#leftovers
+    return this.#drainPromise
   }
 
-  async #waitForEnds(): Promise<void> {
-    for (let ms = 1; !this.isDrained(); ms = Math.min(2 * ms, MOST_PAUSE_MS))
+  async #waitUntilDrained(): Promise<void> {
+    for (let ms = 1; !this.isDrained(); ms = Math.min(2 * ms, MAX_PAUSE_MS))
       await new Promise(next => setTimeout(next, ms))
   }
 
   #turnsOf({ task }: QueuedTask): Turns {
-    return task.kind === 'write' ? this.#messages : this.#waiting
+    return task.kind === 'write' ? this.#messages : this.#queue
   }
 
-  #look(thread: IoThread, by: ThreadUser | null): void {
+  #poll(thread: IoThread, collector: ThreadUser | null): void {
     // Before the answers are taken: a dead thread sends none.
     const dead = thread.isDead
     for (let next; (next = thread.receive()) !== undefined;) {
       if ('failed' in next) {
-        this.#lose(thread, by, { error: next.failed }, NO_THREAD)
+        this.#discard(thread, collector, { error: next.failed }, NO_THREAD)
         return
       }
       const { item, answer } = next
       if (answer.error !== undefined)
         item.user.log.error({ error: answer.error }, 'a fault of the program')
-      this.#answer(item, answer.result, answer.skipped === true, by)
+      this.#answer(item, answer.result, answer.skipped === true, collector)
     }
     if (dead)
-      this.#lose(thread, by, { stack: thread.failure?.stack }, 'a thread for input and output died')
+      this.#discard(
+        thread,
+        collector,
+        { stack: thread.failure?.stack },
+        'a thread for input and output died',
+      )
     else if (thread.giveUpIfLate()) {
       const error = `it has not come to life within ${this.#startMs} ms`
-      this.#lose(thread, by, { error }, NO_THREAD)
+      this.#discard(thread, collector, { error }, NO_THREAD)
     }
   }
 
-  #answer(item: QueuedTask, result: Result, passed: boolean, by: ThreadUser | null): void {
+  #answer(item: QueuedTask, result: Result, passed: boolean, collector: ThreadUser | null): void {
     const sleepers = item.task.kind === 'sleep' ? this.#sleepers : null
     if (sleepers !== null) this.#sleepers = null
-    for (const one of sleepers ?? []) deliver(one, 0, false, by)
-    deliver(item, result, passed, by)
+    for (const one of sleepers ?? []) deliver(one, 0, false, collector)
+    deliver(item, result, passed, collector)
   }
 
   /**
    * A thread does nothing any more. What it has not answered is done by another one, or by the
    * union's own; but nothing is closed twice: the number may be another file's by then.
    */
-  #lose(
+  #discard(
     thread: IoThread,
-    by: ThreadUser | null,
+    collector: ThreadUser | null,
     fields: Record<string, unknown>,
     message: string,
   ): void {
@@ -181,29 +186,30 @@ export class IoThreads {
     for (const [id, item] of [...thread.tasks].toReversed()) {
       const begun = thread.hasBegun(id)
       const { kind } = item.task
-      if (hasEnded(item.user.end)) this.#answer(item, -E.EINTR, !begun, by)
-      else if (kind === 'sleep' || (kind === 'close' && begun)) this.#answer(item, 0, false, by)
+      if (hasEnded(item.user.end)) this.#answer(item, -E.EINTR, !begun, collector)
+      else if (kind === 'sleep' || (kind === 'close' && begun))
+        this.#answer(item, 0, false, collector)
       else this.#turnsOf(item).requeue(item)
     }
     thread.close()
   }
 
-  #hand(): void {
-    this.#handFrom(this.#messages, true)
-    this.#handFrom(this.#waiting, false)
+  #dispatch(): void {
+    this.#dispatchFrom(this.#messages, true)
+    this.#dispatchFrom(this.#queue, false)
   }
 
-  #handFrom(turns: Turns, telling: boolean): void {
+  #dispatchFrom(turns: Turns, isMessage: boolean): void {
     for (let next; (next = turns.first) !== undefined;) {
       const sleeps = next.task.kind === 'sleep'
       if (sleeps && this.#sleepers !== null) {
         this.#sleepers.push(next)
-        turns.take()
+        turns.shift()
         continue
       }
-      const thread = this.#pick(telling, next.user)
+      const thread = this.#pickThread(isMessage, next.user)
       if (thread === undefined) return
-      turns.take()
+      turns.shift()
       if (sleeps && thread !== null) this.#sleepers = []
       if (thread === null) next.user.runInline(next)
       else thread.assign(next)
@@ -216,15 +222,16 @@ export class IoThreads {
    * to a file that is copied up for it): no such task is put behind one, so all messages go to one
    * thread.
    */
-  #pick(telling: boolean, owner: ThreadUser): IoThread | null | undefined {
+  #pickThread(isMessage: boolean, user: ThreadUser): IoThread | null | undefined {
     const threads = [...this.#threads]
-    const teller = threads.find(thread => thread.hasMessage)
-    if (telling && teller !== undefined) return teller.hasRoom ? teller : undefined
+    const messageThread = threads.find(thread => thread.hasMessage)
+    if (isMessage && messageThread !== undefined)
+      return messageThread.hasRoom ? messageThread : undefined
     const idle = threads.find(thread => thread.tasks.size === 0)
     if (idle !== undefined) return idle
-    const others = threads.filter(thread => thread !== teller)
-    if (others.length < THREADS && performance.now() >= this.#retryAt) {
-      const thread = this.#startThread(owner)
+    const others = threads.filter(thread => thread !== messageThread)
+    if (others.length < MAX_THREADS && performance.now() >= this.#retryAt) {
+      const thread = this.#startThread(user)
       if (thread !== null) return thread
     }
     if (others.length === 0) return null
@@ -233,13 +240,13 @@ export class IoThreads {
       .toSorted((a, b) => a.tasks.size - b.tasks.size)[0]
   }
 
-  #startThread(owner: ThreadUser): IoThread | null {
+  #startThread(user: ThreadUser): IoThread | null {
     // A process that ends while a thread loads the library would be aborted.
     if (!watchesExit) process.on('exit', () => void awaitLoading())
     watchesExit = true
     try {
       const thread = new IoThread({
-        owner,
+        user,
         endsFd: this.endsFd,
         entry: this.#entry,
         startMs: this.#startMs,
@@ -260,12 +267,12 @@ const deliver = (
   item: QueuedTask,
   result: Result,
   passed: boolean,
-  by: ThreadUser | null,
+  collector: ThreadUser | null,
 ): void => {
   const { user } = item
   user.answered(item, result, passed)
   // It fails only where it is signalled already.
-  if (user !== by) void eventfdSignal(user.wakeFd)
+  if (user !== collector) void eventfdSignal(user.wakeFd)
 }
 
 /** Whether no thread does anything any more for a union that has ended. */

@@ -29,20 +29,20 @@ export class Turns {
   }
 
   /** Takes the next one; its union's turn comes again after those of all others. */
-  take(): QueuedTask | undefined {
-    for (const [owner, queue] of this.#queues) {
+  shift(): QueuedTask | undefined {
+    for (const [user, queue] of this.#queues) {
       const item = queue.shift()
-      this.#queues.delete(owner)
-      if (queue.length > 0) this.#queues.set(owner, queue)
+      this.#queues.delete(user)
+      if (queue.length > 0) this.#queues.set(user, queue)
       return item
     }
     return undefined
   }
 
   /** Takes all of a union. */
-  drop(owner: ThreadUser): QueuedTask[] {
-    const queue = this.#queues.get(owner) ?? []
-    this.#queues.delete(owner)
+  drop(user: ThreadUser): QueuedTask[] {
+    const queue = this.#queues.get(user) ?? []
+    this.#queues.delete(user)
     return queue
   }
 }

@@ -11,7 +11,7 @@ import { E } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
 import { identify } from '../layer/real-identity.js'
 import { series } from '../jobs/pool.js'
-import { PAUSE, type IoTask } from '../jobs/task.js'
+import { YIELD, type IoTask } from '../jobs/task.js'
 import type { RealDir } from '../layer/layer.js'
 import { OWNER_LIST, renameWithOwnerAccess, withOwnerAccess } from '../owner/owner-access.js'
 import { emptyInPieces } from './readdir-merge.js'
@@ -77,7 +77,7 @@ function* clearWhiteouts(
   name: ByteString,
   node: Node,
 ): Generator<IoTask, Result, Result> {
-  yield PAUSE
+  yield YIELD
   const empty = yield* emptyInPieces(u, node)
   if (empty < 0) return empty
   const into = parent.upperDir

@@ -12,7 +12,7 @@ import { invalidateAttrs } from '../inode/invalidate.js'
 import type { RealDir } from '../layer/layer.js'
 import { heap } from '../inode/heap.js'
 import { OWNER_LIST, withOwnerAccess } from '../owner/owner-access.js'
-import { PAUSE, type IoTask } from '../jobs/task.js'
+import { YIELD, type IoTask } from '../jobs/task.js'
 import { CACHED_FROM_LAYERS, sortByCookie, cookieOf, type CachedName } from './dir-cache.js'
 import { Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
@@ -105,7 +105,7 @@ abstract class MergedReader implements EntryVisitor {
       try {
         while ((result = listChunk(fd, this)) > 0) {
           suspended = true
-          yield PAUSE
+          yield YIELD
           suspended = false
         }
       } finally {
