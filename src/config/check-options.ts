@@ -5,7 +5,7 @@ import { isMountFlag } from './mount-flags.js'
 import { rows, type TableRow, type ValueKind } from './table.js'
 
 type Check = (value: unknown) => boolean
-/** What a value has to be, in words, and the check. */
+/** The required kind of value in words, and its check. */
 type Rule = readonly [what: string, check: Check]
 
 const isString: Check = value => typeof value === 'string'
@@ -26,7 +26,7 @@ const path: Rule = [
 ]
 const yesOrNo: Rule = ['true or false', value => typeof value === 'boolean']
 
-/** The library's form of a value that is written as one of some words in `-o`. */
+/** The library's rule for an option whose value in `-o` is one of some words. */
 const ruleOfWords = (words: readonly string[]): Rule => {
   if (words.toSorted().join() === 'off,on') return yesOrNo
   return words.every(word => /^\d+$/.test(word)) ? oneOf(...words.map(Number)) : oneOf(...words)
@@ -95,11 +95,11 @@ const shown = (value: unknown): string => {
   try {
     return typeof value === 'function' ? 'a function' : (JSON.stringify(value) ?? String(value))
   } catch {
-    return typeof value // a BigInt, or something that contains itself
+    return typeof value // a BigInt, or a cyclic object
   }
 }
 
-/** @throws {MountError} which names the key */
+/** @throws {MountError} it names the key */
 const check = (
   where: string,
   options: unknown,

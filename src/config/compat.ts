@@ -1,18 +1,19 @@
 /**
- * The command line of fuse-overlayfs, which mount(8) uses too: `[-f] [-d] -o OPTIONS [SOURCE]
- * MOUNTPOINT`, without a command, becomes `mount ...`. Pure, and imports nothing: every start goes
- * through here.
+ * The command line of fuse-overlayfs, which mount(8) uses, too: `[-f] [-d] -o OPTIONS [SOURCE]
+ * MOUNTPOINT`, without a command. It is translated to `mount ...`. Pure functions without imports,
+ * because every start executes this file.
  */
 
-/**
- * The name under which this program takes the place of fuse-overlayfs: each call of it is a mount.
- */
+/** The program name that replaces fuse-overlayfs: each invocation is a mount. */
 const ALIAS = 'fuse-overlayfs'
 
-/** The version of fuse-overlayfs whose options are understood. */
+/** The version of fuse-overlayfs whose options are supported. */
 const ALIAS_VERSION = '1.16'
 
-/** Whatever begins with one of these is no mount without a command. Those of program.ts. */
+/**
+ * The commands of program.ts. A command line that begins with one of them is not a mount without a
+ * command.
+ */
 export const commandNames: ReadonlySet<string> = new Set([
   'mount',
   'umount',
@@ -25,17 +26,17 @@ export const commandNames: ReadonlySet<string> = new Set([
 ])
 
 export type Call =
-  /** Go on with these arguments, after having said the notes. */
+  /** Continue with these arguments after printing the notes. */
   | { kind: 'run'; args: readonly string[]; notes: readonly string[] }
-  /** Print the version as fuse-overlayfs does: `aliasVersion`. */
+  /** Print the version like fuse-overlayfs: `aliasVersion`. */
   | { kind: 'version' }
-  /** Leave everything as it is: `mount -f` of mount(8), which only pretends. */
+  /** Do nothing: `mount -f` of mount(8), a dry run. */
   | { kind: 'nothing' }
   | { kind: 'wrong'; message: string }
 
 /**
- * What a command line asks for.
- * @param name what the program was called as, without directories
+ * Parses a command line.
+ * @param name the program's name as invoked, without directories
  * @param args without node and the script
  */
 export const readCall = (
@@ -57,8 +58,8 @@ export const readCall = (
 }
 
 /**
- * As a helper of mount(8), `mount.tsoverlay SOURCE MOUNTPOINT [-sfnv] [-t TYPE] -o OPTIONS`. What
- * `-f` means to fuse-overlayfs it does not mean there.
+ * A helper of mount(8): `mount.tsoverlay SOURCE MOUNTPOINT [-sfnv] [-t TYPE] -o OPTIONS`. Its `-f`
+ * has another meaning than that of fuse-overlayfs.
  */
 const asHelper = (
   args: readonly string[],
@@ -87,7 +88,7 @@ interface Words {
   debug: boolean
   help: boolean
   version: boolean
-  /** The values of `-o`; undefined where the last has none. */
+  /** The values of `-o`; undefined if the last one has no value. */
   options: (string | undefined)[]
   directories: string[]
   unknown: string[]
@@ -118,7 +119,7 @@ const readWords = (args: readonly string[]): Words => {
     else if (arg.startsWith('-') && arg !== '-') words.unknown.push(arg)
     else words.directories.push(arg)
   }
-  // One thread owns the union, whether that is asked for or not.
+  // A single thread always owns the union, so `-s` changes nothing.
   words.unknown = words.unknown.filter(arg => arg !== '-s')
   return words
 }
@@ -136,7 +137,7 @@ const translate = (
   if (directories.length > 2) {
     return { kind: 'wrong', message: `too many arguments: ${directories.slice(1, -1).join(' ')}` }
   }
-  // What comes first gives way to the options that follow.
+  // Later options override these.
   const options: string[] = []
   const source = directories.length === 2 ? directories[0] : undefined
   if (source !== undefined && source !== '') {

@@ -2,7 +2,7 @@
 
 import { rows, type TableRow } from './table.js'
 
-/** An option as it is written: `index=on|off`, `upperdir=DIR`, `noopen`. */
+/** The usage of an option: `index=on|off`, `upperdir=DIR`, `noopen`. */
 export const usageOf = (row: TableRow, name = row.names[0] ?? ''): string => {
   if (row.value === 'none') return name
   const given = 'placeholder' in row ? row.placeholder : undefined

@@ -3,14 +3,15 @@
 import { MountError } from '../errors.js'
 import type { IdRange } from '../overlay/options.js'
 
-/** (uid_t)-1 is no id: it means "leave the owner unchanged" to chown(2). */
+/** (uid_t)-1 is not an id: chown(2) leaves the owner unchanged. */
 const NO_ID = 0xffff_ffff
 const ID_MAX = NO_ID - 1
 
 /**
  * Checks that all numbers are ids, that no range is empty, and that no id is in two ranges.
  *
- * @param option what to name in the error, and how it was given
+ * @param option the option for the error
+ * @param given the option as given
  * @throws {MountError}
  */
 export function checkRanges(option: string, given: string, ranges: readonly IdRange[]): void {

@@ -14,7 +14,7 @@ const bits: ReadonlyMap<string, readonly [set: number, clear: number]> = new Map
 
 export const isMountFlag = (word: string): word is MountFlag => bits.has(word)
 
-/** The MS_* bits after one more word; a later word wins over an earlier one. */
+/** The MS_* bits after another word; a later word overrides an earlier one. */
 export const addMountFlag = (flags: number, word: MountFlag): number => {
   const [set, clear] = bits.get(word) ?? [0, 0]
   return (flags & ~clear) | set

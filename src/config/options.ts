@@ -1,10 +1,10 @@
 /**
- * The value of `-o`: kernel overlayfs' options and escapes, mount flags, and what FUSE adds. The
- * table (table.ts) says how a value is read; the setters here say what an option changes. Parsing
- * touches no file.
+ * The value of `-o`: kernel overlayfs' options and escapes, mount flags, and options for FUSE. The
+ * table (table.ts) determines how a value is read; the setters here change the options. Parsing
+ * accesses no file.
  *
- * A name that is not known or not offered is returned in `ignored` (see unknown-options.ts); a wrong
- * value is a MountError.
+ * An unknown or unsupported name is returned in `ignored` (see unknown-options.ts). A wrong value
+ * is a MountError.
  */
 
 import { geteuid } from 'node:process'
@@ -31,26 +31,26 @@ export interface ParsedOptions {
   io: IoMode
   /** The source in /proc/mounts. */
   fsname: string | undefined
-  /** What /proc/mounts shows after `fuse.`. */
+  /** The type that /proc/mounts shows after `fuse.`. */
   subtype: string | undefined
-  /** Users other than the mounter may enter. `undefined`: the default of the transport. */
+  /** Other users than the mounter have access. `undefined`: the default of the transport. */
   allowOther: boolean | undefined
   /** MS_* bits of mount(2). */
   mountFlags: number
   /**
-   * How long the kernel may keep names and attributes, in seconds. `undefined`: the transport's
-   * own.
+   * How long the kernel may cache names and attributes, in seconds. `undefined`: the default of the
+   * transport.
    */
   timeout: number | undefined
   tuning: Tuning
-  /** `undefined`: as the command line says, or by default. */
+  /** `undefined`: the command line or the default determines it. */
   logLevel: LogLevel | undefined
   logFile: string | undefined
-  /** The union gets a process of its own. */
+  /** The union gets a server process of its own. */
   ownServer: boolean
-  /** Options that are not known or not offered, as they were given. */
+  /** Unknown or unsupported options, as given. */
   ignored: string[]
-  /** SELinux labels, as they were given. They have no effect. */
+  /** SELinux labels, as given. They have no effect. */
   labels: string[]
   /** Sentences for the user about options that have no effect. */
   warnings: string[]
@@ -66,7 +66,7 @@ export type WordsAreThoseOfTheTypes = [
   Assert<Same<WordsOf<'logLevel'>, LogLevel>>,
 ]
 
-/** What the setters change. */
+/** The state that the setters change. */
 interface Draft {
   parsed: ParsedOptions
   union: UnionOptions
@@ -131,13 +131,13 @@ const setters: { readonly [N in SetName]: Setter<N> } = {
   log_file: ({ parsed }, path) => void (parsed.logFile = path),
 }
 
-/** The kernel lets in either the mounter alone or all users. */
+/** The kernel gives access either to the mounter alone or to all users. */
 const notRoot = new MountError(
   'allow_root: only root can mount so; leave it out, or write allow_other to let everybody in',
   { option: 'allow_root', code: 'EINVAL' },
 )
 
-/** @param item one option, as it was given */
+/** @param item one option, as given */
 const apply = (draft: Draft, item: string, cwd: string): void => {
   const { parsed, union } = draft
   const equals = item.indexOf('=')
@@ -184,14 +184,15 @@ const apply = (draft: Draft, item: string, cwd: string): void => {
   }
 }
 
-/** Words of fstab lines for mount(8) and systemd, beside those of the table. */
+/** Words of fstab lines for mount(8) and systemd that are not in the table. */
 const isForMount8 = (name: string): boolean => name.startsWith('x-') || name.startsWith('X-')
 
 /**
- * @param lists the values of `-o`, in order; they add up, and the last value of a name wins
- * @param cwd what relative paths start from
+ * @param lists the values of `-o`, in order; they are concatenated, and the last value of a name
+ *   wins
+ * @param cwd the base of relative paths
  * @param uid the effective user id of the mounter
- * @throws {MountError} for a wrong value; what needs a look at the disk is not checked here
+ * @throws {MountError} for a wrong value; checks that need the filesystem happen later
  */
 export const parseMountOptions = (
   lists: readonly string[],
@@ -218,7 +219,7 @@ export const parseMountOptions = (
   const draft: Draft = { parsed, union, uid, squashToRoot: false }
   for (const item of lists.flatMap(splitOptions)) apply(draft, item, cwd)
 
-  // squash_to_uid or squash_to_gid wins over squash_to_root, in any order.
+  // squash_to_uid and squash_to_gid override squash_to_root in any order.
   if (draft.squashToRoot) union.owners = { squashUid: 0, squashGid: 0, ...union.owners }
   if (union.upper === undefined && union.work !== undefined) {
     parsed.warnings.push(

@@ -1,12 +1,12 @@
 /**
- * The syntax of `-o`: commas, colons, escapes and relative paths. Paths come out absolute but
- * otherwise as they were given: no `..` is folded, since the component before it may be a symlink.
+ * The syntax of `-o`: commas, colons, escapes and relative paths. Paths become absolute but are not
+ * normalized: `..` stays, because the component before it may be a symlink.
  */
 
 import { MountError } from '../errors.js'
 import { rowOf } from './table.js'
 
-/** Splits at each separator that has no backslash before it. Backslashes stay. */
+/** Splits at each separator without a backslash before it. Backslashes stay. */
 const split = (text: string, separator: string): string[] => {
   const parts: string[] = []
   let from = 0
@@ -21,11 +21,11 @@ const split = (text: string, separator: string): string[] => {
   return parts
 }
 
-/** Splits the value of `-o` at its commas; empty items are dropped. */
+/** Splits the value of `-o` at its commas; empty items are removed. */
 export const splitOptions = (text: string): string[] =>
   joinLabels(split(text, ',')).filter(item => item !== '')
 
-/** The value of a label may hold commas, between double quotes: `context="u:r:t:s0:c1,c2"`. */
+/** The value of a label may have commas inside double quotes: `context="u:r:t:s0:c1,c2"`. */
 const joinLabels = (items: string[]): string[] => {
   const joined: string[] = []
   for (let i = 0; i < items.length; i++) {
@@ -42,10 +42,10 @@ const joinLabels = (items: string[]): string[] => {
   return joined
 }
 
-/** Drops the backslash of every escape, as ovl_unescape() does: `\x` is `x` for every x. */
+/** Removes the backslash of every escape, like ovl_unescape(): `\x` is `x` for every x. */
 export const unescapeOption = (text: string): string => text.replaceAll(/\\(.?)/gs, '$1')
 
-/** An absolute path; only the start is changed. */
+/** Makes a path absolute by a prefix; the path itself is not normalized. */
 export const absolute = (path: string, cwd: string): string =>
   path.startsWith('/') ? path : `${cwd === '/' ? '' : cwd}/${path}`
 
@@ -62,7 +62,7 @@ export const noDataLayers = (item: string): MountError =>
   )
 
 /**
- * The layers of a `lowerdir` value, top first, unescaped.
+ * The layers of a `lowerdir` value, topmost first, unescaped.
  * @throws {MountError} for an empty path and for `::` (data-only layers)
  */
 export const splitLowerdir = (value: string): string[] => {

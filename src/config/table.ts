@@ -44,12 +44,12 @@ export type ValueKind =
 
 export interface Row {
   /**
-   * The names among the mount options; several names share one explanation. Empty: the library
-   * alone has this option.
+   * The names of the mount option; several names share one explanation. Empty: only the library has
+   * this option.
    */
   readonly names: readonly string[]
   readonly value: ValueKind
-  /** What stands for the value in usage lines; not needed for words. */
+  /** Represents the value in usage lines; not needed for words. */
   readonly placeholder?: string
   /** As the documents show it. */
   readonly default?: string
@@ -69,12 +69,12 @@ export interface Row {
 interface SetRow extends Row {
   readonly fate: 'set'
 }
-/** The value is checked; it asks for what is so in any case. */
+/** The value is checked but has no effect, because it requests the fixed behaviour. */
 interface CheckedRow extends Row {
   readonly fate: 'checked'
   readonly value: 'none' | readonly string[]
 }
-/** Always an error: not a row that a caller could have meant otherwise. */
+/** Always an error, with any value. */
 interface WrongRow extends Row {
   readonly fate: 'wrong'
 }
@@ -91,7 +91,7 @@ interface FstabRow extends Row {
   readonly fate: 'fstab'
   readonly implies?: readonly ('nosuid' | 'nodev' | 'noexec')[]
 }
-/** SELinux labels: accepted from callers of fuse-overlayfs, and go no further. */
+/** SELinux labels: accepted on the command line of fuse-overlayfs, without effect. */
 interface LabelRow extends Row {
   readonly fate: 'label'
 }
@@ -99,22 +99,22 @@ interface LabelRow extends Row {
 interface HintRow extends Row {
   readonly fate: 'hint'
 }
-/** Accepted; a line says why it has no effect. */
+/** Accepted; a message gives the reason why it has no effect. */
 interface NoEffectRow extends Row {
   readonly fate: 'no effect'
   readonly why: string
 }
-/** Refused, or ignored with a line, except for values that ask for what is done anyway. */
+/** Refused, or ignored with a message, except for values that request the fixed behaviour. */
 interface NotOfferedRow extends Row {
   readonly fate: 'not offered'
   readonly allowed: readonly string[]
   readonly why: string
 }
-/** `remount`: the command line looks for it before the options are parsed. */
+/** `remount`: the command line handles it before the options are parsed. */
 interface RemountRow extends Row {
   readonly fate: 'remount'
 }
-/** A key of the library that is no mount option. */
+/** A key of the library that is not a mount option. */
 interface LibraryRow extends Row {
   readonly fate: 'library'
   readonly names: readonly []
@@ -893,7 +893,7 @@ export type LibraryKey = Extract<TableRow, { readonly key: string }>['key']
 
 /** For compile-time checks: whether two unions of words are the same. */
 export type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false
-/** An error of types, unless its argument is `true`. */
+/** A type error unless its argument is `true`. */
 export type Assert<T extends true> = T
 
 /** The words of the option that sets a key. */

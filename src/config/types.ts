@@ -6,7 +6,7 @@ export type IoMode = 'auto' | 'passthrough' | 'cached'
 /** The implementation of the FUSE protocol. See docs/DATA-MODES.md, "Transports". */
 export type Transport = 'kernel' | 'fuse-native'
 
-/** A word for a mount flag, as mount(8) has it. */
+/** A word for a mount flag, as in mount(8). */
 export type MountFlag =
   | 'ro'
   | 'rw'

@@ -1,19 +1,21 @@
-/** Mount options that are not known, or not offered: an error, or a line and the mount goes on. */
+/**
+ * The treatment of unknown and unsupported mount options: an error, or a message while the mount
+ * continues.
+ */
 
 import { MountError } from '../errors.js'
 import { isMountFlag } from './mount-flags.js'
 import { rowOf, rows } from './table.js'
 
 /**
- * What becomes of an option that is not known. `refuse`: an error (`tsoverlay mount`). `tell`: a
- * line, as fuse-overlayfs does; but a layer whose name is misspelt is an error. `pass`: a line
- * (`--sloppy`).
+ * `refuse`: an error (`tsoverlay mount`). `tell`: a message, like fuse-overlayfs, but a misspelt
+ * layer option is an error. `pass`: a message (`--sloppy`).
  */
 export type OnUnknown = 'refuse' | 'tell' | 'pass'
 
 /**
- * How many letters have to be put in, left out, replaced or exchanged with their neighbour to make
- * one word of the other (optimal string alignment).
+ * The number of letters to insert, delete, replace or swap with their neighbour to turn one word
+ * into the other (optimal string alignment).
  */
 export const distance = (a: string, b: string): number => {
   let [older, old] = [[] as number[], Array.from({ length: b.length + 1 }, (_, i) => i)]
@@ -36,14 +38,14 @@ export const distance = (a: string, b: string): number => {
   return old[b.length] ?? 0
 }
 
-/** Every name with a meaning, other than x-*. `remount` is not parsed here. */
+/** Every known name, except x-*. `remount` is not parsed here. */
 export const knownNames = (): string[] =>
   rows.filter(row => row.fate !== 'remount').flatMap(row => row.names)
 
-/** Upper and lower case, `-` and `_` are no difference to who misspells. */
+/** Normalizes a name: case, `-` and `_` are ignored in comparisons. */
 const plain = (name: string): string => name.toLowerCase().replaceAll(/[-_ ]/g, '')
 
-/** The word that is most like `name`; undefined where none is like it. */
+/** The word that is most similar to `name`; undefined if none is similar. */
 export const nearest = (name: string, words: readonly string[]): string | undefined => {
   const given = plain(name)
   let found: string | undefined
@@ -62,7 +64,7 @@ const shortForms: ReadonlyMap<string, string> = new Map([
   ['work', 'workdir'],
 ])
 
-/** The layer that is meant by a misspelt name, if any. */
+/** The layer option that a misspelt name stands for, if any. */
 const layerMeant = (name: string): string | undefined => {
   const given = plain(name.replace(/\+$/, ''))
   return (
@@ -87,9 +89,9 @@ const refusal = (item: string): MountError => {
 }
 
 /**
- * @param ignored the options that nobody here knows or offers, as they were given
- * @param labels SELinux labels, as they were given
- * @returns lines for the user
+ * @param ignored the unknown or unsupported options, as given
+ * @param labels SELinux labels, as given
+ * @returns messages for the user
  * @throws {MountError}
  */
 export const checkUnknown = (

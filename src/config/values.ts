@@ -1,4 +1,4 @@
-/** Reads the value of a mount option, as the table says of what kind it is. */
+/** Reads the value of a mount option according to its kind in the table. */
 
 import { MountError } from '../errors.js'
 import type { IdRange } from '../overlay/options.js'
@@ -6,7 +6,7 @@ import { checkId, checkRanges } from './ids.js'
 import { absolute, missingValue, splitLowerdir, unescapeOption } from './syntax.js'
 import type { ValueKind } from './table.js'
 
-/** What the value of an option is after reading. */
+/** The type of an option's value after reading. */
 export type ValueOf<K extends ValueKind> = K extends readonly (infer W)[]
   ? W
   : K extends 'none'
@@ -61,8 +61,8 @@ const bytes = (option: string, value: string | undefined): number => {
 }
 
 /**
- * DISK:SHOWN:LENGTH, several joined by colons. A colon at the beginning is ignored, since
- * containers/storage writes one.
+ * DISK:SHOWN:LENGTH, repeated with colons. A leading colon, which containers/storage writes, is
+ * ignored.
  * @throws {MountError}
  */
 const parseRanges = (option: string, value: string): IdRange[] => {
@@ -93,10 +93,10 @@ const parseId = (option: string, value: string): number => {
 }
 
 /**
- * @param raw what follows `=`; undefined without `=`
- * @param cwd what relative paths start from
+ * @param raw the text behind `=`; undefined without `=`
+ * @param cwd the base of relative paths
  * @returns `ValueOf` that kind
- * @throws {MountError} which names the option
+ * @throws {MountError} it names the option
  */
 export const readValue = (
   kind: ValueKind,

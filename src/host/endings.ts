@@ -1,14 +1,14 @@
 /**
- * Mounts of this process whose end is under way: unmounting waits for it, but not for long, and
- * under load a server needs longer to close its layers. Whoever mounts the same upper directory
- * then waits for that, where lock.ts would refuse it.
+ * Mounts of this process that are ending. `unmount` waits only a limited time for the server's end,
+ * and under load the server needs longer to close its layers. A new mount with the same upper
+ * directory then waits for that end here, because lock.ts would refuse it.
  */
 
 import { realpathSync } from 'node:fs'
 
 import { whereabouts } from './mount-namespaces.js'
 
-/** Where a mount is, as mountinfo names it. */
+/** The mount's device and mountpoint, as in mountinfo. */
 interface Place {
   device: string
   mountpoint: string
@@ -19,13 +19,13 @@ interface Own {
   directories: ReadonlySet<string>
   place: Place
   closed: Promise<void>
-  /** Its end may take as long as files stay open. */
+  /** It ends when the last open file is closed, so its end is not awaited. */
   lazy: boolean
 }
 
 const live = new Set<Own>()
 
-/** How long to wait for a mount that is nowhere any more, in milliseconds. */
+/** How long to wait for a detached mount, in milliseconds. */
 const PATIENCE_MS = 30_000
 
 const realOf = (path: string): string => {
@@ -37,11 +37,11 @@ const realOf = (path: string): string => {
 }
 
 /**
- * Makes a mount known until it has ended.
- * @param directories its upper and its work directory
- * @param place what is mounted where
- * @param closed settles when it has ended
- * @returns to be called when it is unmounted lazily: nobody waits for it then
+ * Registers a mount until it has ended.
+ * @param directories its upper directory and its workdir
+ * @param place its device and mountpoint
+ * @param closed settles when the mount has ended
+ * @returns a function to call at a lazy unmount: its end is no longer awaited then
  */
 export const noteLive = (
   directories: readonly string[],
@@ -59,8 +59,8 @@ export const noteLive = (
 }
 
 /**
- * Whether it is mounted nowhere any more, neither here nor in a mount namespace that was copied.
- * The device number alone does not tell: once it is free, a later mount gets it.
+ * Whether it is no longer mounted in this mount namespace or in a copy. The device number alone
+ * does not tell, because the kernel gives a free number to a later mount.
  */
 const isGone = (own: Own): boolean => {
   const { device, mountpoint } = own.place
@@ -73,10 +73,9 @@ const isGone = (own: Own): boolean => {
 }
 
 /**
- * Waits for mounts of this process that have one of the directories, but are mounted nowhere any
- * more.
- * @param directories an upper and a work directory
- * @param patience for how long at most, in milliseconds
+ * Waits for mounts of this process that use one of the directories but are no longer mounted.
+ * @param directories an upper directory and a workdir
+ * @param patience the maximum time in milliseconds
  */
 export const awaitEndings = async (
   directories: readonly string[],

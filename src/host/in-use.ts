@@ -1,7 +1,7 @@
 /**
- * Whether a kernel overlayfs or a fuse-overlayfs uses a directory as its upper or work directory.
- * Neither takes a lock that can be seen (lock.ts finds another tsoverlay), but /proc tells: of the
- * former the mount options, of the latter the command line. A directory that is a lower layer there
+ * Checks whether a kernel overlayfs or a fuse-overlayfs uses a directory as its upper directory or
+ * workdir. Neither takes a visible lock (lock.ts finds another tsoverlay), but /proc has the mount
+ * options of the former and the command line of the latter. A directory that is a lower layer there
  * does not count.
  */
 
@@ -13,26 +13,31 @@ import { unescapeOctal, type MountInfo } from './proc-mounts.js'
 import { describe, namespaces, processes, type Namespace } from './mount-namespaces.js'
 import { fuseConnectionsOf, fuseMountsOf } from './servers.js'
 
-/** A directory that is to be an upper or a work directory, or one that it lies in. */
+/**
+ * A directory that the new mount uses as its upper directory or workdir, or a directory above it.
+ */
 export interface Wanted {
   option: string
-  /** As it was given. */
+  /** As given in the option. */
   path: string
-  /** The directory itself: `path`, or one above it. */
+  /** `path`, or the directory above it. */
   directory: string
   /** Its device and inode, `DEV:INO`. */
   key: string
 }
 
-/** In how many mount namespaces a mount looks for others, so that the look takes a bounded time. */
+/** The maximum number of mount namespaces that a mount searches, which bounds the time. */
 const MOST_NAMESPACES = 256
-/** How long to wait for a fuse-overlayfs without a mount: umount(8) returns before it has ended. */
+/**
+ * How long to wait for a fuse-overlayfs without a mount, in milliseconds: umount(8) returns before
+ * the process has ended.
+ */
 const PATIENCE_MS = 3000
 const POLL_MS = 10
 
 /**
- * Device and inode of a directory: the same for every name of it. Empty: there is none, or it can't
- * be seen.
+ * Device and inode number, which identify a directory under any name. Empty: it does not exist, or
+ * access is denied.
  */
 const keyOf = (path: string): string => {
   try {
@@ -44,10 +49,11 @@ const keyOf = (path: string): string => {
 }
 
 /**
- * @param wanted the upper and the work directory of the mount to be, and those that they lie in
+ * @param wanted the upper directory and the workdir of the new mount, and the directories above
+ *   them
  * @param mounts of this process
- * @param impatient one that is about to end is not waited for
- * @throws {MountError} EBUSY: a mount uses one of them for writing
+ * @param impatient do not wait for a mount that is about to end
+ * @throws {MountError} EBUSY: another mount writes to one of them
  */
 export const checkOthers = (
   wanted: readonly Wanted[],
@@ -65,7 +71,7 @@ export const checkOthers = (
 const isFuseOverlayfs = ({ type, source }: MountInfo): boolean =>
   type === 'fuse.fuse-overlayfs' || (type === 'fuse' && source === 'fuse-overlayfs')
 
-/** @param who by whom it is in use, and what to do about that */
+/** @param who the process or mount that uses the directory, and the remedy */
 export const busy = ({ option, path, directory }: Omit<Wanted, 'key'>, who: string): MountError => {
   const what = directory === path ? 'is' : `lies in ${directory}, which is`
   return new MountError(`${option}=${path} ${what} in use by ${who}, or choose another directory`, {
@@ -102,10 +108,10 @@ const sameAs = (wanted: readonly Wanted[], key: string): Wanted | undefined =>
   key === '' ? undefined : wanted.find(one => one.key === key)
 
 /**
- * A relative path in the mount options starts where the mounter worked, which nothing tells any
- * more. But the root of an overlay has the inode number and the times of its upper directory
- * (kernel: ovl_get_root, ovl_getattr). That root may itself be a directory that another one lies
- * in.
+ * A relative path in the mount options is relative to the mounter's current directory, which is
+ * unknown. But the root of an overlay has the inode number and the times of its upper directory
+ * (kernel: ovl_get_root, ovl_getattr). So they are compared. `directory` may itself be above
+ * another one.
  */
 const showsRootOf = (directory: string, mountpoint: string): boolean => {
   try {
@@ -132,7 +138,8 @@ const checkFuseOverlayfs = (wanted: readonly Wanted[], patience: number): void =
         .map(option => foundIn(option, pid, wanted))
         .find(one => one !== undefined)
       if (found === undefined) break
-      // A device number that is free again may be that of another mount by now.
+      // The mountpoint must also be an argument: a free device number may belong to another mount
+      // meanwhile.
       const mountpoint = fuseMountsOf(pid).find(path => args.some(arg => isSameName(arg, path)))
       if (mountpoint !== undefined)
         throw busy(
@@ -144,7 +151,7 @@ const checkFuseOverlayfs = (wanted: readonly Wanted[], patience: number): void =
           found,
           `fuse-overlayfs, process ${pid}, which still runs; unmount it or end the process first`,
         )
-      Atomics.wait(cell, 0, 0, POLL_MS) // unmounted: it is about to end
+      Atomics.wait(cell, 0, 0, POLL_MS) // unmounted: the process is about to end
     }
   }
 }
@@ -157,12 +164,12 @@ const argumentsOf = (pid: number): string[] => {
   try {
     return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
   } catch {
-    return [] // gone meanwhile
+    return [] // the process has ended
   }
 }
 
 /**
- * The values of `-o`, cut at commas and without libfuse's escapes (fuse_opt.c:
+ * The values of `-o`, split at commas and without libfuse's escapes (fuse_opt.c:
  * process_real_option_group).
  */
 export const mountOptionsOf = (args: readonly string[]): string[] =>
@@ -177,13 +184,13 @@ export const mountOptionsOf = (args: readonly string[]): string[] =>
       ),
     )
 
-/** Which directory an option of another process names, as that process sees it. */
+/** The wanted directory that an option of another process names, resolved as in that process. */
 const foundIn = (option: string, pid: number, wanted: readonly Wanted[]): Wanted | undefined => {
   const value = /^(?:upperdir|workdir)=(.+)$/s.exec(option)?.[1]
   if (value === undefined) return undefined
   if (value.startsWith('/')) return sameAs(wanted, keyOf(`/proc/${pid}/root${value}`))
-  // In the background it works in `/`, wherever it was started. But it has the directories open:
-  // the upper one, and `work` in the other.
+  // In the background the process's current directory is `/`, so a relative path cannot be
+  // resolved. But it has the upper directory open, and the directory `work` in the workdir.
   const name = posix.normalize(value).replace(/^(\.\.\/)+/, '')
   const [end, isWork] = option.startsWith('w') ? [posix.join(name, 'work'), true] : [name, false]
   const keys = openPaths(pid)
@@ -192,11 +199,11 @@ const foundIn = (option: string, pid: number, wanted: readonly Wanted[]): Wanted
   return keys.map(key => sameAs(wanted, key)).find(one => one !== undefined)
 }
 
-/** The paths of what a process has open. */
+/** The paths of a process's open files. */
 const openPaths = (pid: number): string[] => {
   try {
     return fs.readdirSync(`/proc/${pid}/fd`).map(name => fs.readlinkSync(`/proc/${pid}/fd/${name}`))
   } catch {
-    return [] // gone meanwhile, or of somebody else
+    return [] // it has ended, or belongs to another user
   }
 }

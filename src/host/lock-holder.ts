@@ -1,6 +1,6 @@
 /**
- * Who holds the lock of an upper or work directory (lock.ts), and waiting for one that is about to
- * let go. It goes by /proc alone, and takes no lock.
+ * Finds the holder of the lock of an upper directory or workdir (lock.ts), and waits for a holder
+ * that is about to release it. It uses only /proc and takes no lock.
  */
 
 import { readFileSync, statSync } from 'node:fs'
@@ -11,37 +11,40 @@ import { markersOf } from './markers.js'
 import { describe, whereabouts, type Whereabouts } from './mount-namespaces.js'
 import { fuseConnectionsOf, fuseMountsOf, listOf, masterOf } from './servers.js'
 
-/** Who holds a lock. */
+/** The process that holds a lock. */
 export interface Holder {
-  /** 0: a process of another pid namespace. */
+  /** 0: the process is in another pid namespace. */
   pid: number
-  /** Where it has FUSE mounts, as its own mount namespace names them. */
+  /** Its FUSE mounts, as in its own mount namespace. */
   mountpoints: string[]
-  /** The process that answers the kernel for it, where that is another. */
+  /** The process that serves the mount for it, if that is another one. */
   server?: number
   /**
-   * The mount that has the lock, where the process says so: it may have others. '' says that none
-   * has.
+   * The device of the mount that has the lock, if the process publishes markers. '': none of its
+   * mounts has the lock.
    */
   device?: string
 }
 
 /**
- * How long to wait for a holder whose mount is gone already: umount(8) returns before the server
- * has closed its files.
+ * How long to wait for a holder that is no longer mounted, in milliseconds: umount(8) returns
+ * before the server has closed its files.
  */
 export const PATIENCE_MS = 3000
 const POLL_MS = 10
-/** When to look for its mount in other mount namespaces, which takes some milliseconds. */
+/**
+ * When to search other mount namespaces for the mount, in milliseconds. The search takes some
+ * milliseconds.
+ */
 const LOOK_MS = 200
 
-/** Something that is locked, and by whom as far as that is known. */
+/** A locked directory and its holder, if known. */
 export interface Held {
   wanted: Omit<Wanted, 'key'>
   holder: Holder | undefined
 }
 
-/** @throws {MountError} EBUSY: what is held belongs to a live mount, or goes on being held */
+/** @throws {MountError} EBUSY: the holder has a live mount, or does not release the lock in time */
 export const wait = (patience: number, look: () => Held | false): void => {
   const until = Date.now() + patience
   let lookAt = Date.now() + LOOK_MS
@@ -61,13 +64,13 @@ export const wait = (patience: number, look: () => Held | false): void => {
 }
 
 /**
- * Whether a directory lies in one that another tsoverlay has locked (kernel: ovl_check_layer).
- * /proc tells: to try the locks would have a mount that begins meanwhile find them taken. Anybody
- * may lock a directory, so it counts only for a server of a FUSE mount.
+ * Checks whether another tsoverlay has locked a directory above (kernel: ovl_check_layer). It reads
+ * /proc rather than try the locks: a trial would make a concurrent mount fail. Any process may lock
+ * a directory, so a lock counts only if its holder serves a FUSE mount.
  *
- * @param above the directories that the upper and the work directory lie in
- * @param impatient one that is about to end is not waited for
- * @throws {MountError} EBUSY: a live mount has one of them
+ * @param above the directories above the upper directory and the workdir
+ * @param impatient do not wait for a mount that is about to end
+ * @throws {MountError} EBUSY: a live mount uses one of them
  */
 export const checkAbove = (above: readonly Wanted[], impatient = false): void => {
   const numbers = new Set(above.map(({ key }) => key.slice(key.indexOf(':') + 1)))
@@ -83,7 +86,7 @@ export const checkAbove = (above: readonly Wanted[], impatient = false): void =>
 
 const FLOCK = /^\d+: FLOCK\s+\S+\s+\S+\s+(-?\d+) ([0-9a-f]+):([0-9a-f]+):(\d+) /
 
-/** The processes that have locked an inode with one of these numbers. */
+/** The processes that hold a flock on an inode with one of these numbers. */
 const lockers = (numbers: ReadonlySet<string>): number[] =>
   readLocks()
     .split('\n')
@@ -93,8 +96,8 @@ const lockers = (numbers: ReadonlySet<string>): number[] =>
     .filter(pid => pid > 0)
 
 /**
- * Which of the directories a process has locked. It is looked at by its descriptors: the device in
- * /proc/locks is not always that of stat(2).
+ * The directory that a process has locked. It is found through the process's descriptors, because
+ * the device in /proc/locks may differ from that of stat(2).
  */
 const lockedBy = (
   pid: number,
@@ -116,7 +119,7 @@ const lockedBy = (
   return undefined
 }
 
-/** Where a process serves mounts that its own mount namespace does not show. */
+/** The places where a process serves mounts outside its own mount namespace. */
 const elsewhere = ({ server = 0, device }: Holder): Whereabouts[] => {
   if (device !== undefined) return device === '' ? [] : whereabouts(new Set([device]))
   const served = server === 0 ? undefined : fuseConnectionsOf(server)
@@ -161,7 +164,7 @@ export const readLocks = (): string => {
 
 /**
  * @param pid the process that has locked a directory
- * @param key that of the directory (in-use.ts:Wanted)
+ * @param key the directory's key (in-use.ts:Wanted)
  */
 export const holderOf = (pid: number, key: string): Holder => {
   const master = masterOf(pid)
@@ -173,8 +176,8 @@ export const holderOf = (pid: number, key: string): Holder => {
 }
 
 /**
- * The process id in /proc/locks that holds a flock on a file. The device is a preference, not a
- * condition: btrfs shows another one there than stat(2) does.
+ * The pid in /proc/locks that holds a flock on an inode. An entry with the same device is preferred
+ * but not required: btrfs shows another device there than in stat(2).
  */
 export const lockOwner = (
   locks: string,

@@ -1,7 +1,7 @@
 /**
- * The lock that keeps two unions from writing into one upper or work directory. The lock is
- * flock(2) on the directories themselves: nothing is created, and it ends with the process however
- * that ends.
+ * The lock that prevents two unions from writing to the same upper directory or workdir. It is
+ * flock(2) on the directories themselves, so it creates no file, and the kernel releases it when
+ * the process ends.
  */
 
 import { fstatSync } from 'node:fs'
@@ -15,12 +15,12 @@ import { Stat } from '../sys/stat.js'
 import { holderOf, lockOwner, PATIENCE_MS, readLocks, wait, type Holder } from './lock-holder.js'
 
 /**
- * Locks both directories of a writable union; the locks live as long as the descriptors.
+ * Locks both directories of a writable union. The locks last as long as the descriptors.
  *
  * @param upperFd a descriptor of the upper layer, not O_PATH
- * @param workFd a descriptor of the work directory, not O_PATH
- * @param patience how long to wait for a holder that is about to let go, in milliseconds
- * @throws {MountError} EBUSY: a live mount has one of them
+ * @param workFd a descriptor of the workdir, not O_PATH
+ * @param patience how long to wait for a holder that is about to release the lock, in milliseconds
+ * @throws {MountError} EBUSY: a live mount uses one of them
  */
 export const lockUpper = (
   upperFd: number,
@@ -34,14 +34,15 @@ export const lockUpper = (
 }
 
 /**
- * Locks the upper directory of a union that only reads: nobody writes there meanwhile. The lock is
- * a shared one, which tells such a union from one that writes; two of them exclude each other all
- * the same, as in kernel overlayfs with `index=on`.
+ * Locks the upper directory of a read-only union against writers. The final lock is shared, which
+ * distinguishes it from a writer's. Two readers still exclude each other, as in kernel overlayfs
+ * with `index=on`.
  *
- * @param upperFd a descriptor of the upper layer, not O_PATH; the lock lives as long as that
- * @param workFd a descriptor of the work directory, which is only looked at; negative: it can't be
+ * @param upperFd a descriptor of the upper layer, not O_PATH; the lock lasts as long as the
+ *   descriptor
+ * @param workFd a descriptor of the workdir, whose lock is only tested; negative: it cannot be
  *   opened
- * @throws {MountError} EBUSY: a live mount has one of them
+ * @throws {MountError} EBUSY: a live mount uses one of them
  */
 export const lockReader = (
   upperFd: number,
@@ -52,7 +53,7 @@ export const lockReader = (
 ): void => {
   if (workFd >= 0) {
     lock(workFd, 'workdir', work, patience, true)
-    // Else it goes with the descriptor.
+    // If this fails, the lock ends with the descriptor.
     void flock(workFd, LOCK_UN)
   }
   lock(upperFd, 'upperdir', upper, patience, true)
@@ -63,7 +64,7 @@ const lock = (fd: number, option: string, path: string, patience: number, reads 
     let result = flock(fd, LOCK_EX | LOCK_NB)
     if (result >= 0 && reads) result = flock(fd, LOCK_SH | LOCK_NB)
     if (result === -E.EAGAIN) return true
-    // A reader on a file system without flock(2): nobody can write there, either.
+    // A read-only union on a filesystem without flock(2): no writer can lock it, either.
     if (result >= 0 || reads) return false
     throw new MountError(
       `${option}=${path} can't be locked: ${errnoMessage(-result)}; choose a directory on a file system that has flock(2)`,
@@ -76,7 +77,7 @@ const lock = (fd: number, option: string, path: string, patience: number, reads 
   )
 }
 
-/** Who holds the flock of the file behind `fd`, as far as /proc tells. */
+/** The holder of the flock on the file of `fd`, as far as /proc tells. */
 export const findHolder = (fd: number): Holder | undefined => {
   const stat = new Stat()
   if (fstatx(fd, stat) < 0) return undefined

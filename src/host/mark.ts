@@ -1,4 +1,4 @@
-/** Makes what markers.ts reads. */
+/** Creates the markers that markers.ts reads. */
 
 import { writeSync } from 'node:fs'
 
@@ -9,7 +9,8 @@ import type { Marker } from './markers.js'
 let made = 0
 
 /**
- * @returns to be called when the mount has ended; it goes without where there is no descriptor left
+ * @returns a function to call when the mount has ended. Without a free descriptor there is no
+ *   marker
  */
 export const mark = (marker: Marker): (() => void) => {
   const fd = namedDescriptor(`tsoverlay:${marker.device}:${made++}`)
@@ -17,7 +18,7 @@ export const mark = (marker: Marker): (() => void) => {
   try {
     writeSync(fd, JSON.stringify(marker))
   } catch {
-    // then its name says that there is a mount
+    // the marker's name alone shows the mount
   }
   return () => void close(fd)
 }

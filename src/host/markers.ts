@@ -1,8 +1,8 @@
 /**
- * What a process says about its mounts, for others to see: an open file in memory for each, whose
- * name begins with `tsoverlay:`, and whose text says what it is. It is closed when the mount has
- * ended and its layers are closed. /proc/PID/fd shows it; nothing is left of it when the process
- * ends, however that does. mark.ts makes one.
+ * Markers: a process publishes each of its mounts for other processes. A marker is an in-memory
+ * file that is open in the process. Its name begins with `tsoverlay:`, and its contents describe
+ * the mount. It is visible in /proc/PID/fd. It is closed when the mount has ended and its layers
+ * are closed, or when the process ends for any reason. mark.ts creates them.
  */
 
 import { statSync } from 'node:fs'
@@ -12,16 +12,16 @@ import type { UnionOptions } from '../overlay/options.js'
 
 export interface Marker {
   mountpoint: string
-  /** As mountinfo names it: `0:40`. */
+  /** As in mountinfo: `0:40`. */
   device: string
   lower: readonly string[]
   upper?: string
   work?: string
-  /** Device and inode, `DEV:INO`, of the upper and the work directory. */
+  /** Device and inode number, `DEV:INO`, of the upper directory and the workdir. */
   keys: readonly string[]
   writable: boolean
   io: string
-  /** When it was mounted, in milliseconds. */
+  /** The time of the mount, in milliseconds since 1970. */
   since: number
   /**
    * The descriptor of the pipe for questions (server/questions.ts); -1 or missing: there is none.
@@ -29,12 +29,12 @@ export interface Marker {
   questions?: number
 }
 
-/** One that was found, with a name that no other of the process has. */
+/** A marker of another process. Its name is unique in that process. */
 export interface Found extends Marker {
   name: string
 }
 
-/** Device and inode of a directory; '' where it can't be seen. */
+/** Device and inode number of a directory; '' if access is denied. */
 export const keyOf = (path: string): string => {
   try {
     const { dev, ino } = statSync(path, { bigint: true })
@@ -44,19 +44,19 @@ export const keyOf = (path: string): string => {
   }
 }
 
-/** To be asked before the mount: it may hide them. */
+/** Called before mounting, because the mount may hide the directories. */
 export const keysOf = ({ upper, work }: UnionOptions): string[] =>
   [upper, work].filter(path => path !== undefined).map(keyOf)
 
-/** The names of a process' markers, whatever they say. */
+/** The names of a process's markers, regardless of their contents. */
 export const markerNames = (pid: number): string[] => markedDescriptors(pid).map(([, name]) => name)
 
-/** The mounts of a process, as far as it lets this one look. */
+/** The mounts that a process publishes, if this process may read them. */
 export const markersOf = (pid: number): Found[] =>
   markedDescriptors(pid).flatMap(([fd, name]) => {
     try {
       const marker = JSON.parse(readDescriptor(pid, fd) ?? '') as Marker | null
-      // Another user's process may say anything.
+      // Another user's process may write arbitrary contents.
       return Array.isArray(marker?.keys) ? [{ ...marker, name }] : []
     } catch {
       return [] // closed meanwhile

@@ -1,26 +1,26 @@
 /**
- * Mounts in the mount namespaces of other processes, as far as /proc lets this one look. For
- * messages, and for checks before a mount is made; never while a request is served.
+ * Mounts in the mount namespaces of other processes, as far as /proc shows them. Used for messages
+ * and for checks before a mount, never while a request is served.
  */
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 
 import { readMountInfo, type MountInfo } from './proc-mounts.js'
 
-/** A mount namespace, and a process that lives in it. */
+/** A mount namespace and a process in it. */
 export interface Namespace {
   pid: number
-  /** Whether it is that of this process. */
+  /** Whether it is the namespace of this process. */
   own: boolean
   mounts: readonly MountInfo[]
 }
 
-/** Of the flags in /proc/PID/stat (kernel: include/linux/sched.h). */
+/** A flag in /proc/PID/stat (kernel: include/linux/sched.h). */
 const PF_KTHREAD = 0x200000
 
 /**
- * The kernel's own threads, as far as it tells: children of process 2. In a pid namespace of its
- * own that is any process.
+ * The kernel's own threads: the children of process 2. Empty if process 2 is an ordinary process,
+ * as in a pid namespace.
  */
 const kernelThreads = (): ReadonlySet<string> => {
   try {
@@ -35,8 +35,7 @@ const kernelThreads = (): ReadonlySet<string> => {
 }
 
 /**
- * The process ids that /proc shows, without the kernel's own threads: those have no namespaces of
- * their own.
+ * The process ids in /proc, without the kernel's threads, which have no namespaces of their own.
  */
 export const processes = (): number[] => {
   try {
@@ -53,21 +52,21 @@ const namespaceOf = (pid: number | 'self'): string | undefined => {
   try {
     return readlinkSync(`/proc/${pid}/ns/mnt`)
   } catch {
-    return undefined // gone meanwhile, or of somebody else
+    return undefined // it has ended, or belongs to another user
   }
 }
 
-/** Which namespaces to look into. */
+/** Limits a search of namespaces. */
 export interface Look {
-  /** Of this process; else they are read. */
+  /** The mounts of this process; by default they are read. */
   mounts?: readonly MountInfo[]
-  /** How many namespaces to look into. */
+  /** Maximum number of namespaces. */
   most?: number
-  /** In others only mounts count whose line has this text. */
+  /** In other namespaces, only mounts whose mountinfo line contains this text count. */
   holding?: string
 }
 
-/** Every mount namespace that can be looked into, the own one first. */
+/** Every mount namespace that can be read, this process's own first. */
 export const namespaces = ({
   mounts = readMountInfo(),
   most = Infinity,
@@ -86,7 +85,7 @@ export const namespaces = ({
   return found
 }
 
-/** A place where something is mounted. */
+/** A mountpoint and its namespace. */
 export interface Whereabouts {
   mountpoint: string
   /** A process of its mount namespace. */
@@ -95,8 +94,8 @@ export interface Whereabouts {
 }
 
 /**
- * Where FUSE file systems are mounted, by their devices as mountinfo names them: `0:40`. The number
- * of one that has ended may be that of another file system by now.
+ * The mountpoints of FUSE filesystems, given their devices as in mountinfo (`0:40`). The device of
+ * an ended mount may belong to another filesystem.
  */
 export const whereabouts = (devices: ReadonlySet<string>): Whereabouts[] =>
   namespaces().flatMap(({ pid, own, mounts }) =>
@@ -105,7 +104,7 @@ export const whereabouts = (devices: ReadonlySet<string>): Whereabouts[] =>
       .map(({ mountpoint }) => ({ mountpoint, pid, own })),
   )
 
-/** In words, with the way to take it away. */
+/** Describes the place in words, with the command to unmount it. */
 export const describe = ({ mountpoint, pid, own }: Whereabouts): string =>
   own
     ? `on ${mountpoint} (take it away with: tsoverlay umount ${mountpoint})`

@@ -1,6 +1,6 @@
 /**
- * The unions that are mounted where this process lives, and what serves them, as far as /proc lets
- * it look.
+ * Lists the unions in this process's mount namespace, and their servers, as far as /proc shows
+ * them.
  */
 
 import { processes } from './mount-namespaces.js'
@@ -8,33 +8,36 @@ import { markersOf, type Found } from './markers.js'
 import { readMountInfo, type MountInfo } from './proc-mounts.js'
 import { fuseConnectionsOf, isNamedIn, masterOf, titleOf } from './servers.js'
 
-/** The type of a mount where no other is asked for (`subtype`). */
+/** The default type of a mount (option `subtype`). */
 const TYPE = 'fuse.tsoverlay'
 
 export interface Mounted {
   mount: MountInfo
-  /** Undefined: it is gone, or another user's. */
+  /** Undefined: it has ended, or belongs to another user. */
   server: MountServer | undefined
 }
 
 export interface MountServer {
-  /** The one that holds the mount, as users know it, first; and who works for it. */
+  /**
+   * The process that holds the mount, which users know as the server, comes first. The others work
+   * for it.
+   */
   pids: readonly number[]
-  /** What it says about the mount. Undefined: nothing. */
+  /** Its marker of the mount, if any. */
   marker: Found | undefined
-  /** How many mounts it serves. */
+  /** The number of mounts that it serves. */
   mounts: number
 }
 
 interface Process {
   pid: number
-  /** Undefined: the kernel does not say. */
+  /** Undefined: the kernel does not report them. */
   connections: ReadonlySet<string> | undefined
-  /** Of its mounts; it is said by itself, and anybody can. */
+  /** The markers of its mounts. Any process can publish markers, so they prove nothing. */
   markers: readonly Found[]
 }
 
-/** In the order of mountinfo: what is mounted on top of another one comes after it. */
+/** In the order of mountinfo: a mount on top of another one comes later. */
 export const mountedUnions = (): Mounted[] => {
   const mounts = readMountInfo().filter(({ type }) => type.startsWith('fuse'))
   if (mounts.length === 0) return []
@@ -50,7 +53,7 @@ const lookInto = (pid: number): Process => ({
   markers: markersOf(pid).filter(isWhole),
 })
 
-/** Another user's process may say anything: what is shown has the right types. */
+/** Another user's process may write arbitrary contents, so the types are checked. */
 const isWhole = ({ device, lower, upper, work, io, since, writable }: Found): boolean =>
   [device, io, upper ?? '', work ?? ''].every(word => typeof word === 'string') &&
   Array.isArray(lower) &&

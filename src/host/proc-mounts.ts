@@ -1,6 +1,6 @@
 /**
- * What /proc says about mounts: parsing only, plus the two reads that checks of a union need. Used
- * before a mount is made and by diagnostics, never while a request is served.
+ * Parses mountinfo, and has the two reads that the checks of a union need. Used before a mount and
+ * for diagnostics, never while a request is served.
  */
 
 import { readFileSync } from 'node:fs'
@@ -8,9 +8,9 @@ import { readFileSync } from 'node:fs'
 /** One line of /proc/PID/mountinfo, proc_pid_mountinfo(5). */
 export interface MountInfo {
   id: number
-  /** `major:minor` of the file system. */
+  /** `major:minor` of the filesystem. */
   device: string
-  /** The directory of that file system which the mount shows. */
+  /** The directory of the filesystem that is mounted. */
   root: string
   mountpoint: string
   /** Per-mount options, such as `rw,nosuid`. */
@@ -21,7 +21,7 @@ export interface MountInfo {
   superOptions: string
 }
 
-/** Octal escapes (`\040`) of /proc files become the bytes they stand for. */
+/** Replaces octal escapes (`\040`) of /proc files by their bytes. */
 export const unescapeOctal = (text: string): string => {
   if (!text.includes('\\')) return text
   const bytes = Buffer.from(text, 'utf8').toString('latin1')
@@ -31,7 +31,7 @@ export const unescapeOctal = (text: string): string => {
   return Buffer.from(plain, 'latin1').toString('utf8')
 }
 
-/** @param holding only lines with this text count */
+/** @param holding only lines with this text are parsed */
 export const parseMountInfo = (text: string, holding = ''): MountInfo[] => {
   const mounts: MountInfo[] = []
   if (!text.includes(holding)) return mounts
@@ -58,8 +58,8 @@ export const parseMountInfo = (text: string, holding = ''): MountInfo[] => {
 }
 
 /**
- * The mounts that a process sees; none where /proc can't be read.
- * @param holding only those whose line has this text
+ * The mounts of a process's mount namespace; empty if /proc cannot be read.
+ * @param holding only mounts whose line contains this text
  */
 export const readMountInfo = (pid: number | 'self' = 'self', holding?: string): MountInfo[] => {
   try {
@@ -69,7 +69,7 @@ export const readMountInfo = (pid: number | 'self' = 'self', holding?: string): 
   }
 }
 
-/** The mount that an open file was reached through. */
+/** The mount of an open file. */
 export const mountOf = (fd: number): MountInfo | undefined => {
   try {
     const id = /^mnt_id:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1]
@@ -79,11 +79,11 @@ export const mountOf = (fd: number): MountInfo | undefined => {
   }
 }
 
-/** The device of what is mounted on a path, the topmost. */
+/** The device of the topmost mount on a path. */
 export const deviceOn = (path: string): string | undefined =>
   readMountInfo().findLast(({ mountpoint }) => mountpoint === path)?.device
 
-/** Whether a mount is still on a path, but below another one. */
+/** Whether a mount is still on a path, but below another mount. */
 export const isCovered = (path: string, device: string): boolean => {
   const devices = readMountInfo()
     .filter(({ mountpoint }) => mountpoint === path)

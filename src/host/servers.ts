@@ -1,6 +1,6 @@
 /**
- * Which process serves which FUSE mount, as far as /proc tells. For messages and for waiting, never
- * for decisions about data.
+ * Finds the processes that serve FUSE mounts, as far as /proc shows them. For messages and for
+ * waiting, never for decisions about data.
  */
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
@@ -9,8 +9,8 @@ import { markerOf } from './markers.js'
 import { readMountInfo, type MountInfo } from './proc-mounts.js'
 
 /**
- * Where the FUSE mounts of a process are.
- * @param device of one of them; else of all
+ * The mountpoints of the FUSE mounts that a process serves.
+ * @param device only the mount with this device
  */
 export const fuseMountsOf = (pid: number, device?: string): string[] => {
   const mounts = readMountInfo(pid).filter(
@@ -26,8 +26,8 @@ export const fuseMountsOf = (pid: number, device?: string): string[] => {
 }
 
 /**
- * The FUSE connections whose descriptors a process has open, as devices (`0:40`). `undefined`: it
- * has such descriptors, but this kernel does not say of which connection (older ones do not).
+ * The FUSE connections that a process has open, as devices (`0:40`). `undefined`: it has such
+ * descriptors, but this kernel is too old to report their connections.
  */
 export const fuseConnectionsOf = (pid: number): Set<string> | undefined => {
   const connections = new Set<string>()
@@ -46,7 +46,7 @@ export const fuseConnectionsOf = (pid: number): Set<string> | undefined => {
   return silent && connections.size === 0 ? undefined : connections
 }
 
-/** The names in a directory; none where it can't be read. */
+/** The names in a directory; empty if it cannot be read. */
 export const listOf = (directory: string): string[] => {
   try {
     return readdirSync(directory)
@@ -64,14 +64,15 @@ export const titleOf = (pid: number): string => {
 }
 
 /**
- * The title of a server of one mount, before the mountpoint, and of one that serves others as well,
- * before all of them.
+ * How the title of a server starts: of a server of one mount, before the mountpoint, and of a
+ * server of several mounts, before all of them.
  */
 const ONE = 'tsoverlay mount '
 const SEVERAL = 'tsoverlay server '
 
 /**
- * The title of a server. The mountpoint comes first: a title is cut where the command line ended.
+ * The title of a server. The mountpoint comes first, because a title is truncated to the length of
+ * the command line.
  */
 export const titleFor = (mountpoint: string, options: readonly string[]): string =>
   `${ONE}${mountpoint} -o ${options.join(',')}`
@@ -79,24 +80,26 @@ export const titleFor = (mountpoint: string, options: readonly string[]): string
 export const titleForAll = (mountpoints: readonly string[]): string =>
   `${SEVERAL}${mountpoints.join(' ')}`.trimEnd()
 
-/** Whether a title is that of a process which serves one mount and ends with it. */
+/** Whether a title is that of a process that serves one mount and ends with it. */
 export const endsWithMount = (title: string): boolean => title.startsWith(ONE)
 
 /**
- * Whether a title names a mount, for where the kernel does not say whose connection a descriptor
- * is.
+ * Whether a title names a mount. Used if the kernel does not report the connection of a descriptor.
  */
 export const isNamedIn = (mount: MountInfo, title: string): boolean =>
   `${title} `.startsWith(`${ONE}${mount.mountpoint} `) ||
   (title.startsWith(SEVERAL) && `${title} `.includes(` ${mount.mountpoint} `))
 
 /**
- * A process that serves for another one, which has started it, calls itself so and names its
- * mountpoint.
+ * The title of a process that serves on behalf of the process that has started it; the mountpoint
+ * follows.
  */
 export const SERVANT = 'tsoverlay-fuse-native'
 
-/** The process that a user knows as the server: it holds the mount, whoever answers the kernel. */
+/**
+ * The process that a user knows as the server: it holds the mount, even if another process serves
+ * it.
+ */
 export const masterOf = (pid: number): number => {
   if (!titleOf(pid).startsWith(`${SERVANT} `)) return pid
   try {
@@ -107,7 +110,7 @@ export const masterOf = (pid: number): number => {
   }
 }
 
-/** The processes that serve a mount; those that may not be looked into are not among them. */
+/** The processes that serve a mount, without those to which access is denied. */
 export const serversOf = (mount: MountInfo): number[] => {
   const serving = listOf('/proc')
     .filter(name => /^\d+$/.test(name))
@@ -122,8 +125,8 @@ export const serversOf = (mount: MountInfo): number[] => {
 }
 
 /**
- * Whether a server may write through a mount. Where it does not say so (markers.ts), it holds the
- * locks of an upper and a work directory then (lock.ts).
+ * Whether a server may write through a mount. Without a marker (markers.ts), the answer is whether
+ * it holds the locks of an upper directory and a workdir (lock.ts).
  */
 export const servesWritable = (pid: number, device: string): boolean => {
   const marker = markerOf(pid, device)

@@ -1,8 +1,8 @@
 /**
- * What can be wrong with the directories of a union, found before anything is opened for good,
- * created or mounted. Every fault is one MountError that names the option, the path and the way
- * out; the codes are the errnos that kernel overlayfs answers (fs/overlayfs/super.c: ovl_get_upper,
- * ovl_get_workdir, ovl_check_layer, ovl_check_overlapping_layers).
+ * Checks the directories of a union before anything is created or mounted. Every fault is a
+ * MountError that names the option, the path and the remedy. The codes are the errnos of kernel
+ * overlayfs (fs/overlayfs/super.c: ovl_get_upper, ovl_get_workdir, ovl_check_layer,
+ * ovl_check_overlapping_layers).
  */
 
 import * as fs from 'node:fs'
@@ -15,29 +15,29 @@ import { checkAbove } from './lock-holder.js'
 import { readMountInfo, type MountInfo } from './proc-mounts.js'
 import type { UnionOptions } from '../overlay/options.js'
 
-/** A directory that was named in an option, and where it lies. */
+/** A directory that an option names, and its location. */
 interface Place {
   option: string
-  /** As it was given. */
+  /** As given in the option. */
   path: string
   /** Without symlinks. */
   real: string
-  /** Device and inode: the same for every name of the directory. */
+  /** Device and inode number, which identify the directory under any name. */
   key: string
   device: bigint
   mountId: number
   /**
-   * Where it lies in its own file system, whatever is mounted where: the file system's device and
-   * the path from its root. Sees through bind mounts, as the kernel's look at dentries does.
+   * Its location within its own filesystem: the filesystem's device and the path from its root. It
+   * sees through bind mounts, as the kernel's comparison of dentries does.
    */
   inside: string | undefined
 }
 
 /**
  * Checks the layers of a union.
- * @param impatient another mount that is about to end is not waited for
+ * @param impatient do not wait for another mount that is about to end
  * @param mounts of this process
- * @throws {MountError} for the first thing that is wrong
+ * @throws {MountError} for the first fault
  */
 export const validateUnion = (
   options: UnionOptions,
@@ -81,10 +81,10 @@ export const validateUnion = (
 }
 
 /**
- * Checks the directory to mount on. It may itself be a layer (layers are opened before the mount
- * hides them), and layers may lie below it; it must not lie below a layer, or the server would walk
- * into its own mount and wait for itself.
- * @throws {MountError} for the first thing that is wrong
+ * Checks the mountpoint. It may itself be a layer, because layers are opened before the mount hides
+ * them, and layers may be below it. It must not be below a layer: the server would then access its
+ * own mount and wait for itself.
+ * @throws {MountError} for the first fault
  */
 export const validateMountpoint = (
   mountpoint: string,
@@ -274,8 +274,9 @@ const contains = (outer: Place, inner: Place): boolean =>
   isBelow(inner, outer) || ancestors(inner.real).some(path => statKey(path) === outer.key)
 
 /**
- * No layer twice, none inside another, none inside the work directory's own parts. Each directory's
- * way up is walked once, so that hundreds of layers cost hundreds of walks.
+ * Checks that no layer is given twice, is inside another, or is inside the workdir's own
+ * subdirectories. Each directory's ancestors are visited once, so the cost is linear in the number
+ * of layers.
  */
 const checkSeparate = (layers: Place[], work: Place | undefined): void => {
   const byKey = new Map<string, Place>()
@@ -291,7 +292,7 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
     byKey.set(layer.key, layer)
     if (layer.inside !== undefined) byInside.set(layer.inside, layer)
   }
-  // The work directory itself must lie in no layer. Below it, only `work` and `index` belong to the
+  // The workdir itself must not be inside a layer. Below it, only `work` and `index` belong to the
   // union.
   const traps = new Map(byKey)
   const insideTraps = new Map(byInside)
@@ -338,9 +339,9 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
 }
 
 /**
- * The directories of its file system that a directory lies in, whatever is mounted where (kernel:
- * ovl_check_layer goes up by dentries). What is above the root of its mount is seen where another
- * mount shows it.
+ * The directories above a directory within its filesystem, regardless of mountpoints (kernel:
+ * ovl_check_layer walks up the dentries). Those above the root of its mount are found only if
+ * another mount shows them.
  */
 const wantedAbove = (place: Place, mounts: readonly MountInfo[]): Wanted[] => {
   const { option, path } = place
@@ -357,7 +358,7 @@ const wantedAbove = (place: Place, mounts: readonly MountInfo[]): Wanted[] => {
   return found.filter(wanted => wanted !== undefined)
 }
 
-/** As `statKey`; empty too where another mount covers the path. */
+/** Like `statKey`, but also empty if another mount covers the path. */
 const keyOn = (path: string, mountId: number): string => {
   let fd = -1
   try {
@@ -365,7 +366,7 @@ const keyOn = (path: string, mountId: number): string => {
     const stat = fs.fstatSync(fd, { bigint: true })
     return mountIdOf(fd) === mountId ? `${stat.dev}:${stat.ino}` : ''
   } catch {
-    return '' // out of reach
+    return '' // it cannot be opened
   } finally {
     if (fd >= 0) fs.closeSync(fd)
   }
@@ -390,7 +391,7 @@ const overlap = (layer: Place, sentence: string): MountError =>
     code: 'ELOOP',
   })
 
-/** As ovl_workdir_cleanup_recurse(): whatever lies in `incompat` forbids the mount. */
+/** Like ovl_workdir_cleanup_recurse(): any entry in `incompat` forbids the mount. */
 const checkIncompat = (work: string): void => {
   const directory = join(work, 'work', 'incompat')
   let features: string[]

@@ -1,4 +1,4 @@
-/** What each transport gives for a union: `startServer(options: ServeOptions)` resolves to a `Server`. */
+/** The interface of a transport: `startServer(options: ServeOptions)` resolves to a `Server`. */
 
 import type { IoMode } from '../fuse/protocol/init.js'
 import type { Stats } from '../fuse/session/stats.js'

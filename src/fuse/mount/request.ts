@@ -1,4 +1,4 @@
-/** What is mounted, and how. */
+/** The request to mount a connection. */
 
 /** Mounted with mount(2), or by fusermount3. */
 export type MountWay = 'mount' | 'fusermount'
