@@ -58,7 +58,7 @@ const FOLLOWING = {
 /** The files that may contain such a path in a string. */
 const TEXTS = ['src/sys/scratch.ts', 'src/sys/at.ts', 'src/sys/descriptors.ts']
 /** Calls that only read a link or list a directory, and open nothing. */
-const HARMLESS = ['readlinkSync', 'readdirSync', 'statSync', 'listOf']
+const HARMLESS = ['readlinkSync', 'readdirSync', 'statSync', 'listDirectory']
 const DESCRIPTORS = /^(\/proc\/([^/]*)\/(task\/[^/]*\/)?|\/dev\/)fd(\/|$)/
 
 /** The text of a string or template; each part that is known only at run time becomes `?`. */

@@ -2,13 +2,13 @@
 
 import { argv, env } from 'node:process'
 
-import { readCall, type Call } from '../config/compat.js'
+import { readInvocation, type Invocation } from '../config/compat.js'
 
 /** The environment variable with the name under which tsoverlay.sh was invoked. */
 const NAME = 'TSOVERLAY_CALLED_AS'
 
-export const takeInvocation = (): Call => {
+export const takeInvocation = (): Invocation => {
   const path = env[NAME] ?? argv[1] ?? ''
   Reflect.deleteProperty(env, NAME)
-  return readCall(path.replace(/^.*\//s, ''), argv.slice(2), env)
+  return readInvocation(path.replace(/^.*\//s, ''), argv.slice(2), env)
 }

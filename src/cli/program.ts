@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs'
 import { CommanderError } from 'commander'
 
 import { isKoffiMissing } from '../sys/koffi.js'
-import { aliasVersion, type Call } from '../config/compat.js'
+import { aliasVersion, type Invocation } from '../config/compat.js'
 import { ExitCode } from './exit-codes.js'
 import { createProgram } from './commands/create-program.js'
 import { say } from './say.js'
@@ -20,7 +20,7 @@ const version = (): string => {
  * Handles an invocation without a command: it prints the version or an error.
  * @returns the exit status
  */
-export const answer = (invocation: Exclude<Call, { kind: 'run' | 'nothing' }>): number => {
+export const answer = (invocation: Exclude<Invocation, { kind: 'run' | 'nothing' }>): number => {
   if (invocation.kind === 'version') {
     console.log(aliasVersion(version()))
     return ExitCode.OK

@@ -24,7 +24,7 @@ import type { Answer } from '../resident/requests.js'
 import { Resident } from '../resident/resident.js'
 import { moveToScope } from '../resident/scope.js'
 import { getrlimitNofileHard, inInitialNamespace } from '../sys/proc.js'
-import { readCall } from '../config/compat.js'
+import { readInvocation } from '../config/compat.js'
 import { ExitCode } from './exit-codes.js'
 import { lineOf, statusOf } from './failures.js'
 import { readMountCommand } from './commands/mount.js'
@@ -226,7 +226,7 @@ const mountFor = async (
   invocation: Invocation,
   { served, report, thread }: MountContext,
 ): Promise<MountedForClient | string | number> => {
-  const parsed = readCall(invocation.name, invocation.args, invocation.env)
+  const parsed = readInvocation(invocation.name, invocation.args, invocation.env)
   if (parsed.kind !== 'run') return 'it does not ask for a mount'
   const command = readMountCommand(parsed.args)
   if (command === undefined) return 'it does not ask for a mount'

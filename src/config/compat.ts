@@ -25,7 +25,7 @@ export const commandNames: ReadonlySet<string> = new Set([
   'server',
 ])
 
-export type Call =
+export type Invocation =
   /** Continue with these arguments after printing the notes. */
   | { kind: 'run'; args: readonly string[]; notes: readonly string[] }
   /** Print the version like fuse-overlayfs: `aliasVersion`. */
@@ -39,11 +39,11 @@ export type Call =
  * @param name the program's name as invoked, without directories
  * @param args without node and the script
  */
-export const readCall = (
+export const readInvocation = (
   name: string,
   args: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
-): Call => {
+): Invocation => {
   if (name.startsWith('mount.')) return asHelper(args, env)
   const own = name !== ALIAS
   const [first = ''] = args
@@ -64,7 +64,7 @@ export const readCall = (
 const asHelper = (
   args: readonly string[],
   env: Readonly<Record<string, string | undefined>>,
-): Call => {
+): Invocation => {
   const rest: string[] = []
   let sloppy = false
   for (let i = 0; i < args.length; i++) {
@@ -128,7 +128,7 @@ const translate = (
   words: Words,
   env: Readonly<Record<string, string | undefined>>,
   sloppy = false,
-): Call => {
+): Invocation => {
   const { directories } = words
   const mountpoint = directories.at(-1)
   if (mountpoint === undefined || mountpoint === '') {

@@ -32,7 +32,7 @@ const unlink = (s: Session, path: string): Result => {
 }
 
 /** rename(2) does nothing if both names are links to the same file. */
-const isStill = (s: Session, { parent, name, id }: Dentry): boolean => {
+const keepsName = (s: Session, { parent, name, id }: Dentry): boolean => {
   if (parent === null || s.ops.lookup(parent.id, name, s.entry) < 0) return false
   const { nodeId } = s.entry
   if (nodeId !== 0) s.ops.forget(nodeId, 1)
@@ -43,7 +43,7 @@ const rename = (s: Session, from: string, to: string, thread: Buffer | undefined
   const into = s.paths.place(to)
   if (typeof into === 'number') return into
   const claimed = s.hidden.claim(thread, into)
-  if (!claimed) s.hidden.settle()
+  if (!claimed) s.hidden.removePending()
   const dentry = s.find(from)
   if (typeof dentry === 'number') return dentry
   const { parent, name } = dentry
@@ -53,7 +53,7 @@ const rename = (s: Session, from: string, to: string, thread: Buffer | undefined
     return 0
   }
   const r = s.ops.rename(parent.id, name, into.directory.id, into.name, 0)
-  if (r >= 0 && !isStill(s, dentry)) s.paths.move(dentry, into)
+  if (r >= 0 && !keepsName(s, dentry)) s.paths.move(dentry, into)
   if (claimed) s.hidden.renamed()
   return r
 }
@@ -62,7 +62,7 @@ export const nameHandlers = (s: Session): Names => {
   /** Creates something in a directory. */
   const make = (path: string, call: (place: Place) => Result): Result => {
     const place = s.paths.place(path)
-    return typeof place === 'number' ? place : s.made(place, call(place))
+    return typeof place === 'number' ? place : s.created(place, call(place))
   }
   return {
     create(path, mode, done) {

@@ -81,7 +81,7 @@ export class Hidden {
    * already.
    * @throws {Pending} the caller must try again later
    */
-  settle(): void {
+  removePending(): void {
     const waiting = this.#waiting
     if (waiting === undefined || waiting.claimed) return
     const { directory, name } = waiting.place

@@ -17,7 +17,7 @@ import { E } from '../sys/errno.js'
 import { toBytes } from './names.js'
 
 /** Maximum number of names. */
-const MOST = 16_384
+const MAX_NAMES = 16_384
 
 /** A name of the union. */
 export class Dentry {
@@ -53,7 +53,7 @@ export class Paths {
   readonly #owed: NodeId[] = []
   readonly #entry = new Entry()
 
-  constructor(ops: Ops, most = MOST) {
+  constructor(ops: Ops, most = MAX_NAMES) {
     this.#ops = ops
     this.#most = most
   }
@@ -172,7 +172,7 @@ export class Paths {
   /**
    * Called when no operation is running: drops names above the limit and gives lookup counts back.
    */
-  settle(): void {
+  trim(): void {
     if (this.#recent.size > this.#most) this.#shrink()
     for (const id of this.#owed) this.#ops.forget(id, 1)
     this.#owed.length = 0

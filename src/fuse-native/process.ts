@@ -5,7 +5,7 @@
  */
 
 import { plainError, remoteLogger, type FromWorker, type ServeOptions } from '../server/messages.js'
-import { SERVANT } from '../host/servers.js'
+import { NATIVE_SERVER_TITLE } from '../host/servers.js'
 import { unmountAsync } from '../fuse/mount/mount.js'
 import { MNT_DETACH } from '../sys/constants.js'
 import { widenDescriptorTable } from '../sys/proc.js'
@@ -72,7 +72,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const) {
 }
 process.on('message', (message: ToProcess) => {
   if (message.type === 'start') {
-    process.title = `${SERVANT} ${message.options.mountpoint}`
+    process.title = `${NATIVE_SERVER_TITLE} ${message.options.mountpoint}`
     void start(message.options)
   } else {
     send({ type: 'stats', id: message.id, stats: live?.stats() ?? {} })

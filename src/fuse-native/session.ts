@@ -28,7 +28,7 @@ import { Paths, type Dentry, type Place } from './paths.js'
 import type { Operations } from './package.js'
 
 /** The package passes a file handle as a C int. */
-const MOST_FH = 0x7fff_ffff
+const MAX_FH = 0x7fff_ffff
 
 export interface SessionOptions {
   ops: Ops
@@ -63,7 +63,7 @@ export class Session {
   errors = 0
   /** Number of names that listings had to omit. */
   unlisted = 0
-  #underWay = 0
+  #running = 0
   #waiting = 0
   #timer: NodeJS.Timeout | undefined
   #closed = false
@@ -87,29 +87,29 @@ export class Session {
    */
   run(op: keyof Operations, call: () => Result, done: (result: Result) => void): void {
     this.counts.set(op, (this.counts.get(op) ?? 0) + 1)
-    this.#underWay++
+    this.#running++
     if (op === 'rename') this.#attempt(op, call, done)
     else
       this.#attempt(
         op,
         () => {
-          this.hidden.settle()
+          this.hidden.removePending()
           return call()
         },
         done,
       )
   }
 
-  /** @param told results of slow calls from earlier attempts */
+  /** @param kept results of slow calls from earlier attempts */
   #attempt(
     op: keyof Operations,
     call: () => Result,
     done: (result: Result) => void,
-    told: Kept | null = null,
+    kept: Kept | null = null,
   ): void {
     const { slow } = this.ops
     let r: Result
-    slow?.begin(told)
+    slow?.begin(kept)
     try {
       r = this.#closed ? -E.EIO : call()
     } catch (error) {
@@ -142,13 +142,13 @@ export class Session {
     } catch (err) {
       this.log.error({ err, op }, 'an answer failed')
     }
-    if (--this.#underWay === 0 && !this.#closed) this.paths.settle()
+    if (--this.#running === 0 && !this.#closed) this.paths.trim()
     if (this.hidden.isWaiting && this.#timer === undefined)
-      this.#timer = setTimeout(() => this.#hideLate(), HIDE_MS)
+      this.#timer = setTimeout(() => this.#removeHidden(), HIDE_MS)
   }
 
   /** No request has arrived since: triggers the removal of the hidden file. */
-  #hideLate(): void {
+  #removeHidden(): void {
     this.#timer = undefined
     if (this.hidden.isWaiting)
       this.run(
@@ -181,7 +181,7 @@ export class Session {
   }
 
   /** Stores `entry` after an operation that has created a name. */
-  made(place: Place, r: Result): Result {
+  created(place: Place, r: Result): Result {
     if (r >= 0) this.paths.add(place, this.entry.nodeId)
     return r
   }
@@ -195,7 +195,7 @@ export class Session {
   /** Stores an open file. Returns its file handle for the package, or -errno. */
   fileOpened(id: NodeId): Result {
     const { fh } = this.opened
-    if (fh > MOST_FH) {
+    if (fh > MAX_FH) {
       this.ops.release(fh)
       return -E.ENFILE
     }

@@ -27,7 +27,7 @@ export interface Wanted {
 }
 
 /** The maximum number of mount namespaces that a mount searches, which bounds the time. */
-const MOST_NAMESPACES = 256
+const MAX_NAMESPACES = 256
 /**
  * How long to wait for a fuse-overlayfs without a mount, in milliseconds: umount(8) returns before
  * the process has ended.
@@ -60,7 +60,7 @@ export const checkOthers = (
   mounts: readonly MountInfo[],
   impatient = false,
 ): void => {
-  const spaces = namespaces({ mounts, most: MOST_NAMESPACES, holding: 'overlay' })
+  const spaces = namespaces({ mounts, most: MAX_NAMESPACES, holding: 'overlay' })
   for (const space of spaces)
     for (const mount of space.mounts)
       if (mount.type === 'overlay') checkKernelMount(wanted, mount, space)

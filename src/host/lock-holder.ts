@@ -9,7 +9,7 @@ import type { MountError } from '../errors.js'
 import { busy, type Wanted } from './in-use.js'
 import { markersOf } from './markers.js'
 import { describe, whereabouts, type Whereabouts } from './mount-namespaces.js'
-import { fuseConnectionsOf, fuseMountsOf, listOf, masterOf } from './servers.js'
+import { fuseConnectionsOf, fuseMountsOf, listDirectory, mountHolderOf } from './servers.js'
 
 /** The process that holds a lock. */
 export interface Holder {
@@ -45,7 +45,7 @@ export interface Held {
 }
 
 /** @throws {MountError} EBUSY: the holder has a live mount, or does not release the lock in time */
-export const wait = (patience: number, look: () => Held | false): void => {
+export const awaitRelease = (patience: number, look: () => Held | false): void => {
   const until = Date.now() + patience
   let lookAt = Date.now() + LOOK_MS
   for (;;) {
@@ -55,7 +55,7 @@ export const wait = (patience: number, look: () => Held | false): void => {
     if (holder !== undefined && holder.mountpoints.length > 0) throw inUse(wanted, holder)
     const late = Date.now() >= until
     if (late || Date.now() >= lookAt) {
-      const places = holder === undefined ? [] : elsewhere(holder)
+      const places = holder === undefined ? [] : mountsElsewhere(holder)
       if (late || places.length > 0) throw inUse(wanted, holder, places)
       lookAt = until
     }
@@ -74,7 +74,7 @@ export const wait = (patience: number, look: () => Held | false): void => {
  */
 export const checkAbove = (above: readonly Wanted[], impatient = false): void => {
   const numbers = new Set(above.map(({ key }) => key.slice(key.indexOf(':') + 1)))
-  wait(impatient ? 0 : PATIENCE_MS, () => {
+  awaitRelease(impatient ? 0 : PATIENCE_MS, () => {
     for (const pid of new Set(lockers(numbers))) {
       const wanted = lockedBy(pid, above, numbers)
       if (wanted === undefined || fuseConnectionsOf(pid)?.size === 0) continue
@@ -104,7 +104,7 @@ const lockedBy = (
   above: readonly Wanted[],
   numbers: ReadonlySet<string>,
 ): Wanted | undefined => {
-  for (const fd of listOf(`/proc/${pid}/fdinfo`)) {
+  for (const fd of listDirectory(`/proc/${pid}/fdinfo`)) {
     try {
       const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')
       const ino = /^lock:.* FLOCK .*:(\d+) \d+ EOF$/m.exec(info)?.[1]
@@ -120,7 +120,7 @@ const lockedBy = (
 }
 
 /** The places where a process serves mounts outside its own mount namespace. */
-const elsewhere = ({ server = 0, device }: Holder): Whereabouts[] => {
+const mountsElsewhere = ({ server = 0, device }: Holder): Whereabouts[] => {
   if (device !== undefined) return device === '' ? [] : whereabouts(new Set([device]))
   const served = server === 0 ? undefined : fuseConnectionsOf(server)
   return served === undefined ? [] : whereabouts(served)
@@ -167,9 +167,9 @@ export const readLocks = (): string => {
  * @param key the directory's key (in-use.ts:Wanted)
  */
 export const holderOf = (pid: number, key: string): Holder => {
-  const master = masterOf(pid)
-  const holder = { pid: master, server: pid }
-  const markers = markersOf(master)
+  const mountHolder = mountHolderOf(pid)
+  const holder = { pid: mountHolder, server: pid }
+  const markers = markersOf(mountHolder)
   if (markers.length === 0) return { ...holder, mountpoints: fuseMountsOf(pid) }
   const { device = '' } = markers.find(({ keys }) => keys.includes(key)) ?? {}
   return { ...holder, mountpoints: device === '' ? [] : fuseMountsOf(pid, device), device }

@@ -12,25 +12,32 @@ import { E, errnoMessage, errnoName } from '../sys/errno.js'
 import { flock } from '../sys/io.js'
 import { fstatx } from '../sys/at.js'
 import { Stat } from '../sys/stat.js'
-import { holderOf, lockOwner, PATIENCE_MS, readLocks, wait, type Holder } from './lock-holder.js'
+import {
+  holderOf,
+  lockOwner,
+  PATIENCE_MS,
+  readLocks,
+  awaitRelease,
+  type Holder,
+} from './lock-holder.js'
 
 /**
  * Locks both directories of a writable union. The locks last as long as the descriptors.
  *
  * @param upperFd a descriptor of the upper layer, not O_PATH
- * @param workFd a descriptor of the workdir, not O_PATH
+ * @param workdirFd a descriptor of the workdir, not O_PATH
  * @param patience how long to wait for a holder that is about to release the lock, in milliseconds
  * @throws {MountError} EBUSY: a live mount uses one of them
  */
 export const lockUpper = (
   upperFd: number,
-  workFd: number,
+  workdirFd: number,
   upper: string,
-  work: string,
+  workdir: string,
   patience = PATIENCE_MS,
 ): void => {
   lock(upperFd, 'upperdir', upper, patience)
-  lock(workFd, 'workdir', work, patience)
+  lock(workdirFd, 'workdir', workdir, patience)
 }
 
 /**
@@ -40,21 +47,21 @@ export const lockUpper = (
  *
  * @param upperFd a descriptor of the upper layer, not O_PATH; the lock lasts as long as the
  *   descriptor
- * @param workFd a descriptor of the workdir, whose lock is only tested; negative: it cannot be
+ * @param workdirFd a descriptor of the workdir, whose lock is only tested; negative: it cannot be
  *   opened
  * @throws {MountError} EBUSY: a live mount uses one of them
  */
 export const lockReader = (
   upperFd: number,
-  workFd: number,
+  workdirFd: number,
   upper: string,
-  work: string,
+  workdir: string,
   patience = PATIENCE_MS,
 ): void => {
-  if (workFd >= 0) {
-    lock(workFd, 'workdir', work, patience, true)
+  if (workdirFd >= 0) {
+    lock(workdirFd, 'workdir', workdir, patience, true)
     // If this fails, the lock ends with the descriptor.
-    void flock(workFd, LOCK_UN)
+    void flock(workdirFd, LOCK_UN)
   }
   lock(upperFd, 'upperdir', upper, patience, true)
 }
@@ -71,7 +78,7 @@ const lock = (fd: number, option: string, path: string, patience: number, reads 
       { option, path, code: errnoName(-result) },
     )
   }
-  wait(
+  awaitRelease(
     patience,
     () => isHeld() && { wanted: { option, path, directory: path }, holder: findHolder(fd) },
   )

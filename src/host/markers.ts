@@ -30,7 +30,7 @@ export interface Marker {
 }
 
 /** A marker of another process. Its name is unique in that process. */
-export interface Found extends Marker {
+export interface PublishedMarker extends Marker {
   name: string
 }
 
@@ -52,7 +52,7 @@ export const keysOf = ({ upper, work }: UnionOptions): string[] =>
 export const markerNames = (pid: number): string[] => markedDescriptors(pid).map(([, name]) => name)
 
 /** The mounts that a process publishes, if this process may read them. */
-export const markersOf = (pid: number): Found[] =>
+export const markersOf = (pid: number): PublishedMarker[] =>
   markedDescriptors(pid).flatMap(([fd, name]) => {
     try {
       const marker = JSON.parse(readDescriptor(pid, fd) ?? '') as Marker | null
@@ -64,7 +64,7 @@ export const markersOf = (pid: number): Found[] =>
   })
 
 /** The marker of a mount among those of a process. */
-export const markerOf = (pid: number, device: string): Found | undefined =>
+export const markerOf = (pid: number, device: string): PublishedMarker | undefined =>
   markersOf(pid).find(marker => marker.device === device)
 
 const markedDescriptors = (pid: number): [fd: string, name: string][] =>

@@ -4,9 +4,9 @@
  */
 
 import { processes } from './mount-namespaces.js'
-import { markersOf, type Found } from './markers.js'
+import { markersOf, type PublishedMarker } from './markers.js'
 import { readMountInfo, type MountInfo } from './proc-mounts.js'
-import { fuseConnectionsOf, isNamedIn, masterOf, titleOf } from './servers.js'
+import { fuseConnectionsOf, isNamedIn, mountHolderOf, titleOf } from './servers.js'
 
 /** The default type of a mount (option `subtype`). */
 const TYPE = 'fuse.tsoverlay'
@@ -24,7 +24,7 @@ export interface MountServer {
    */
   pids: readonly number[]
   /** Its marker of the mount, if any. */
-  marker: Found | undefined
+  marker: PublishedMarker | undefined
   /** The number of mounts that it serves. */
   mounts: number
 }
@@ -34,7 +34,7 @@ interface Process {
   /** Undefined: the kernel does not report them. */
   connections: ReadonlySet<string> | undefined
   /** The markers of its mounts. Any process can publish markers, so they prove nothing. */
-  markers: readonly Found[]
+  markers: readonly PublishedMarker[]
 }
 
 /** In the order of mountinfo: a mount on top of another one comes later. */
@@ -54,7 +54,7 @@ const lookInto = (pid: number): Process => ({
 })
 
 /** Another user's process may write arbitrary contents, so the types are checked. */
-const isWhole = ({ device, lower, upper, work, io, since, writable }: Found): boolean =>
+const isWhole = ({ device, lower, upper, work, io, since, writable }: PublishedMarker): boolean =>
   [device, io, upper ?? '', work ?? ''].every(word => typeof word === 'string') &&
   Array.isArray(lower) &&
   lower.every(path => typeof path === 'string') &&
@@ -72,7 +72,7 @@ const serverOf = (mount: MountInfo, candidates: readonly Process[]): MountServer
         : connections.has(mount.device),
     )
     .map(({ pid }) => pid)
-  const pids = [...new Set([...serving.map(masterOf), ...serving])]
+  const pids = [...new Set([...serving.map(mountHolderOf), ...serving])]
   if (pids.length === 0) return undefined
   for (const pid of pids) {
     const markers = candidates.find(one => one.pid === pid)?.markers ?? []

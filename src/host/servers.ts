@@ -32,7 +32,7 @@ export const fuseMountsOf = (pid: number, device?: string): string[] => {
 export const fuseConnectionsOf = (pid: number): Set<string> | undefined => {
   const connections = new Set<string>()
   let silent = false
-  for (const fd of listOf(`/proc/${pid}/fd`)) {
+  for (const fd of listDirectory(`/proc/${pid}/fd`)) {
     try {
       if (!readlinkSync(`/proc/${pid}/fd/${fd}`).endsWith('/fuse')) continue
       const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')
@@ -47,7 +47,7 @@ export const fuseConnectionsOf = (pid: number): Set<string> | undefined => {
 }
 
 /** The names in a directory; empty if it cannot be read. */
-export const listOf = (directory: string): string[] => {
+export const listDirectory = (directory: string): string[] => {
   try {
     return readdirSync(directory)
   } catch {
@@ -94,14 +94,14 @@ export const isNamedIn = (mount: MountInfo, title: string): boolean =>
  * The title of a process that serves on behalf of the process that has started it; the mountpoint
  * follows.
  */
-export const SERVANT = 'tsoverlay-fuse-native'
+export const NATIVE_SERVER_TITLE = 'tsoverlay-fuse-native'
 
 /**
  * The process that a user knows as the server: it holds the mount, even if another process serves
  * it.
  */
-export const masterOf = (pid: number): number => {
-  if (!titleOf(pid).startsWith(`${SERVANT} `)) return pid
+export const mountHolderOf = (pid: number): number => {
+  if (!titleOf(pid).startsWith(`${NATIVE_SERVER_TITLE} `)) return pid
   try {
     const status = readFileSync(`/proc/${pid}/status`, 'latin1')
     return Number(/^PPid:\s*(\d+)/m.exec(status)?.[1] ?? pid)
@@ -112,7 +112,7 @@ export const masterOf = (pid: number): number => {
 
 /** The processes that serve a mount, without those to which access is denied. */
 export const serversOf = (mount: MountInfo): number[] => {
-  const serving = listOf('/proc')
+  const serving = listDirectory('/proc')
     .filter(name => /^\d+$/.test(name))
     .map(Number)
     .filter(pid => {
@@ -121,7 +121,7 @@ export const serversOf = (mount: MountInfo): number[] => {
         ? isNamedIn(mount, titleOf(pid))
         : connections.has(mount.device)
     })
-  return [...new Set(serving.flatMap(pid => [pid, masterOf(pid)]))]
+  return [...new Set(serving.flatMap(pid => [pid, mountHolderOf(pid)]))]
 }
 
 /**
@@ -132,7 +132,7 @@ export const servesWritable = (pid: number, device: string): boolean => {
   const marker = markerOf(pid, device)
   if (marker !== undefined) return marker.writable
   const devices = new Set(readMountInfo(pid).map(mount => mount.device))
-  return listOf(`/proc/${pid}/fdinfo`).some(fd => {
+  return listDirectory(`/proc/${pid}/fdinfo`).some(fd => {
     try {
       const info = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'latin1')
       const lock = /^lock:.* FLOCK .* WRITE \S+ ([0-9a-f]+):([0-9a-f]+):/m.exec(info)

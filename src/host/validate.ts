@@ -50,14 +50,14 @@ export const validateUnion = (
       { option: 'lowerdir', code: 'EINVAL' },
     )
   }
-  const lower = options.lower.map(path => look('lowerdir', path, mounts))
+  const lower = options.lower.map(path => locate('lowerdir', path, mounts))
   for (const place of lower) checkAccess(place, fs.constants.R_OK | fs.constants.X_OK)
 
   if (options.upper === undefined) {
     checkSeparate(lower, undefined)
     return
   }
-  const upper = look('upperdir', options.upper, mounts)
+  const upper = locate('upperdir', options.upper, mounts)
   checkAccess(upper, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK)
   if (options.work === undefined) {
     throw new MountError(
@@ -65,15 +65,15 @@ export const validateUnion = (
       { option: 'workdir', code: 'EINVAL' },
     )
   }
-  const work = look('workdir', options.work, mounts)
-  checkAccess(work, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK)
+  const workdir = locate('workdir', options.work, mounts)
+  checkAccess(workdir, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK)
 
-  checkUpperAndWork(upper, work)
-  checkSeparate([upper, ...lower], work)
-  const above = [upper, work].flatMap(place => wantedAbove(place, mounts))
+  checkUpperAndWork(upper, workdir)
+  checkSeparate([upper, ...lower], workdir)
+  const above = [upper, workdir].flatMap(place => wantedAbove(place, mounts))
   checkAbove(above, impatient)
   checkOthers(
-    [...[upper, work].map(place => ({ ...place, directory: place.path })), ...above],
+    [...[upper, workdir].map(place => ({ ...place, directory: place.path })), ...above],
     mounts,
     impatient,
   )
@@ -91,14 +91,14 @@ export const validateMountpoint = (
   options: UnionOptions,
   mounts: readonly MountInfo[] = readMountInfo(),
 ): void => {
-  const place = look('mountpoint', mountpoint, mounts)
+  const place = locate('mountpoint', mountpoint, mounts)
   const above = new Set(ancestors(place.real).map(statKey))
 
   const layers: [option: string, path: string][] = options.lower.map(path => ['lowerdir', path])
   if (options.upper !== undefined) layers.push(['upperdir', options.upper])
   if (options.work !== undefined) layers.push(['workdir', options.work])
   for (const [option, path] of layers) {
-    const layer = look(option, path, mounts)
+    const layer = locate(option, path, mounts)
     if (layer.key === place.key) continue
     if (!above.has(layer.key) && !isBelow(place, layer)) continue
     throw new MountError(
@@ -108,7 +108,7 @@ export const validateMountpoint = (
   }
 }
 
-const look = (option: string, path: string, mounts: readonly MountInfo[]): Place => {
+const locate = (option: string, path: string, mounts: readonly MountInfo[]): Place => {
   let stat: fs.BigIntStats
   let real: string
   let mountId = -1
@@ -248,20 +248,20 @@ const checkAccess = (place: Place, mode: number): void => {
 }
 
 /** The kernel's "workdir and upperdir must reside under the same mount / be separate subtrees". */
-const checkUpperAndWork = (upper: Place, work: Place): void => {
-  if (upper.device !== work.device || upper.mountId !== work.mountId) {
+const checkUpperAndWork = (upper: Place, workdir: Place): void => {
+  if (upper.device !== workdir.device || upper.mountId !== workdir.mountId) {
     throw new MountError(
-      `workdir=${work.path} and upperdir=${upper.path} lie on different file systems or mounts; choose a workdir beside upperdir, so that files can be renamed from one into the other`,
-      { option: 'workdir', path: work.path, code: 'EXDEV' },
+      `workdir=${workdir.path} and upperdir=${upper.path} lie on different file systems or mounts; choose a workdir beside upperdir, so that files can be renamed from one into the other`,
+      { option: 'workdir', path: workdir.path, code: 'EXDEV' },
     )
   }
   const [place, how] =
-    upper.key === work.key
-      ? [work, `is the same directory as upperdir=${upper.path}`]
-      : contains(upper, work)
-        ? [work, `lies inside upperdir=${upper.path}`]
-        : contains(work, upper)
-          ? [upper, `lies inside workdir=${work.path}`]
+    upper.key === workdir.key
+      ? [workdir, `is the same directory as upperdir=${upper.path}`]
+      : contains(upper, workdir)
+        ? [workdir, `lies inside upperdir=${upper.path}`]
+        : contains(workdir, upper)
+          ? [upper, `lies inside workdir=${workdir.path}`]
           : []
   if (place === undefined) return
   throw new MountError(
@@ -278,7 +278,7 @@ const contains = (outer: Place, inner: Place): boolean =>
  * subdirectories. Each directory's ancestors are visited once, so the cost is linear in the number
  * of layers.
  */
-const checkSeparate = (layers: Place[], work: Place | undefined): void => {
+const checkSeparate = (layers: Place[], workdir: Place | undefined): void => {
   const byKey = new Map<string, Place>()
   const byInside = new Map<string, Place>()
   for (const layer of layers) {
@@ -294,26 +294,26 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
   }
   // The workdir itself must not be inside a layer. Below it, only `work` and `index` belong to the
   // union.
-  const traps = new Map(byKey)
-  const insideTraps = new Map(byInside)
-  if (work !== undefined) {
-    const twin = byKey.get(work.key)
+  const occupied = new Map(byKey)
+  const insideOccupied = new Map(byInside)
+  if (workdir !== undefined) {
+    const twin = byKey.get(workdir.key)
     if (twin !== undefined) {
       throw overlap(
-        work,
+        workdir,
         `is the same directory as ${twin.option}=${twin.path}; choose another workdir`,
       )
     }
     for (const name of ['work', 'index']) {
-      const path = `${work.real === '/' ? '' : work.real}/${name}`
+      const path = `${workdir.real === '/' ? '' : workdir.real}/${name}`
       const key = statKey(path)
-      const place = { ...work, path, real: path, key }
+      const place = { ...workdir, path, real: path, key }
       const layer = byKey.get(key)
       if (layer !== undefined) {
-        throw overlap(layer, `is a part of workdir=${work.path}; layers must lie outside of it`)
+        throw overlap(layer, `is a part of workdir=${workdir.path}; layers must lie outside of it`)
       }
-      if (key !== '') traps.set(key, place)
-      if (work.inside !== undefined) insideTraps.set(`${work.inside}/${name}`, place)
+      if (key !== '') occupied.set(key, place)
+      if (workdir.inside !== undefined) insideOccupied.set(`${workdir.inside}/${name}`, place)
     }
   }
   const keys = new Map<string, string>()
@@ -322,13 +322,13 @@ const checkSeparate = (layers: Place[], work: Place | undefined): void => {
     if (key === undefined) keys.set(path, (key = statKey(path)))
     return key
   }
-  for (const layer of work === undefined ? layers : [...layers, work]) {
+  for (const layer of workdir === undefined ? layers : [...layers, workdir]) {
     const outer =
       ancestors(layer.real)
-        .map(path => traps.get(keyOf(path)))
+        .map(path => occupied.get(keyOf(path)))
         .find(place => place !== undefined) ??
       insideAncestors(layer.inside)
-        .map(path => insideTraps.get(path))
+        .map(path => insideOccupied.get(path))
         .find(place => place !== undefined)
     if (outer === undefined) continue
     throw overlap(
@@ -392,8 +392,8 @@ const overlap = (layer: Place, sentence: string): MountError =>
   })
 
 /** Like ovl_workdir_cleanup_recurse(): any entry in `incompat` forbids the mount. */
-const checkIncompat = (work: string): void => {
-  const directory = join(work, 'work', 'incompat')
+const checkIncompat = (workdir: string): void => {
+  const directory = join(workdir, 'work', 'incompat')
   let features: string[]
   try {
     features = fs.readdirSync(directory)
@@ -408,7 +408,7 @@ const checkIncompat = (work: string): void => {
       ? `its last mount never synced, so after a crash of the machine throw away upperdir and workdir, else remove ${directory}/volatile`
       : `mount it with a program that knows this feature, or take a new workdir and check the upper layer`
   throw new MountError(
-    `workdir=${work}: overlay with incompat feature '${feature}' cannot be mounted; ${wayOut}`,
+    `workdir=${workdir}: overlay with incompat feature '${feature}' cannot be mounted; ${wayOut}`,
     { option: 'workdir', path: `${directory}/${feature}`, code: 'EINVAL' },
   )
 }

@@ -6,7 +6,7 @@
 import { randomBytes } from 'node:crypto'
 
 import type { Answer } from '../overlay/namei/which.js'
-import { descriptorsOf, readDescriptor, tellPipe } from '../sys/descriptors.js'
+import { descriptorsOf, readDescriptor, writeToPipe } from '../sys/descriptors.js'
 import { answerName, LINE_MAX, type Answers, type Counters } from '../server/questions.js'
 
 /** A server that is stopped or dead never answers. */
@@ -47,7 +47,7 @@ const query = async <T>(
   const token = randomBytes(12).toString('hex')
   if (fd === undefined || fd < 0) return undefined
   const line = `${[token, ...words].join(' ')}\n`
-  if (line.length > LINE_MAX || !tellPipe(pid, fd, line)) return undefined
+  if (line.length > LINE_MAX || !writeToPipe(pid, fd, line)) return undefined
   for (const until = Date.now() + TIMEOUT_MS; Date.now() < until;) {
     const answer = readAnswer<T>(pid, token)
     if (answer !== undefined) return answer

@@ -49,7 +49,7 @@ export const descriptorsOf = (pid: number): [fd: string, target: string][] => {
  * Maximum size in bytes of a file that is read: another user's process can offer a file of any
  * size.
  */
-const MOST_TEXT = 16 * 1024 * 1024
+const MAX_TEXT = 16 * 1024 * 1024
 
 /**
  * The text of another process's in-memory file (memfd_create(2)). Undefined: it is closed, or is
@@ -65,7 +65,7 @@ export const readDescriptor = (pid: number, fd: string): string | undefined => {
     file = openSync(`/proc/self/fd/${seen}`, constants.O_RDONLY | O_CLOEXEC)
     // The size is limited first, because the file can grow before the read.
     const { size } = fstatSync(file)
-    if (size > MOST_TEXT) return undefined
+    if (size > MAX_TEXT) return undefined
     const text = Buffer.alloc(size)
     return text.toString('utf8', 0, readSync(file, text, 0, size, 0))
   } catch {
@@ -96,7 +96,7 @@ const mountOfMemory = (): string | undefined => {
  * owned by the process's user, or the pipe is full. The checks are necessary because another user's
  * process may have a file open that only root may write to.
  */
-export const tellPipe = (pid: number, fd: number, line: string): boolean => {
+export const writeToPipe = (pid: number, fd: number, line: string): boolean => {
   let seen = -1
   let into = -1
   try {

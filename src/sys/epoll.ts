@@ -18,11 +18,11 @@ export const EPOLLIN = 0x1
 const WORDS = process.arch === 'x64' ? 3 : 4
 const DATA = process.arch === 'x64' ? 1 : 2
 /** Maximum number of events that a call returns. */
-const MOST = 64
+const MAX_EVENTS = 64
 
 export class Epoll {
   readonly fd: number
-  readonly #out = Buffer.allocUnsafeSlow(MOST * WORDS * 4)
+  readonly #out = Buffer.allocUnsafeSlow(MAX_EVENTS * WORDS * 4)
   readonly #u32 = new Uint32Array(this.#out.buffer)
 
   /** Does not throw. If no descriptor is left, `fd` is -errno. */
@@ -62,7 +62,7 @@ export class Epoll {
    */
   wait(timeoutMs: number): Result {
     let r
-    do r = c.epollWait(this.fd, addressOf(this.#out), MOST, Math.ceil(timeoutMs))
+    do r = c.epollWait(this.fd, addressOf(this.#out), MAX_EVENTS, Math.ceil(timeoutMs))
     while (r < 0 && (r = fail()) === -E.EINTR)
     return r
   }

@@ -44,7 +44,7 @@ export const setfsuid = (uid: number): Result => {
   return previous
 }
 
-const askIds = (): void => {
+const readIds = (): void => {
   fsuid = c.setfsuid(NO_ID)
   fsgid = c.setfsgid(NO_ID)
 }
@@ -96,7 +96,7 @@ const saved: number[] = []
  * mapped in the user namespace.
  */
 export const pushFsIds = (uid: number, gid: number): Result => {
-  if (fsuid < 0 || fsgid < 0) askIds()
+  if (fsuid < 0 || fsgid < 0) readIds()
   const previousUid = fsuid
   const previousGid = fsgid
   saved.push(previousUid, previousGid)
@@ -114,7 +114,7 @@ export const popFsIds = (): void => {
   const gid = saved.pop()
   const uid = saved.pop()
   if (uid === undefined || gid === undefined) return
-  if (fsuid < 0 || fsgid < 0) askIds()
+  if (fsuid < 0 || fsgid < 0) readIds()
   // Restoring the previous ids cannot fail.
   void become(uid, gid, false)
 }

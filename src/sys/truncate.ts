@@ -38,7 +38,7 @@ const st = new Stat()
 export const truncateat = (dirfd: number, name: ByteString, size: Off): Result => {
   const fd = openToTruncate(dirfd, name)
   if (fd < 0) return fd
-  const result = cut(fd, size)
+  const result = truncateOpen(fd, size)
   c.close(fd)
   return result
 }
@@ -70,7 +70,7 @@ const open = (dirfd: number, name: ByteString): Result => {
 }
 
 /** Truncates a file that was just opened: `st` has its size. */
-const cut = (fd: number, size: Off): Result => {
+const truncateOpen = (fd: number, size: Off): Result => {
   // ftruncate(2) always updates ctime and mtime, so truncate(2) is used if the size stays the same.
   // The magic link leads to this file, whatever its current names.
   const stays = st.size64 === size

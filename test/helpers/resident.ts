@@ -7,7 +7,7 @@ import * as fs from 'node:fs'
 
 import type { Test } from 'tap'
 
-import { markersOf, type Found } from '../../src/host/markers.js'
+import { markersOf, type PublishedMarker } from '../../src/host/markers.js'
 import { startOf } from '../../src/resident/processes.js'
 import {
   isAlive,
@@ -147,7 +147,9 @@ export const servedBy = (mountpoint: string): number[] =>
     .readdirSync('/proc')
     .filter(name => /^\d+$/.test(name))
     .map(Number)
-    .filter(pid => markersOf(pid).some((marker: Found) => marker.mountpoint === mountpoint))
+    .filter(pid =>
+      markersOf(pid).some((marker: PublishedMarker) => marker.mountpoint === mountpoint),
+    )
 
 export interface Layers {
   lower: string

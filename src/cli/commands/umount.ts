@@ -4,7 +4,7 @@ import { existsSync, realpathSync } from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
 
 import { MountError } from '../../errors.js'
-import { markerNames, markersOf, type Found } from '../../host/markers.js'
+import { markerNames, markersOf, type PublishedMarker } from '../../host/markers.js'
 import { readMountInfo, type MountInfo } from '../../host/proc-mounts.js'
 import { describe, whereabouts } from '../../host/mount-namespaces.js'
 import { endsWithMount, serversOf, titleOf } from '../../host/servers.js'
@@ -125,7 +125,7 @@ const failure = (path: string, errno: number): MountError =>
 
 const isOf =
   ({ device }: MountInfo) =>
-  (marker: Found): boolean =>
+  (marker: PublishedMarker): boolean =>
     marker.device === device
 
 /**
@@ -145,7 +145,7 @@ const isReused = (mount: MountInfo, names: ReadonlySet<string>): boolean =>
 const waitUntilClosed = async (
   pid: number,
   mount: MountInfo,
-  markers: readonly Found[],
+  markers: readonly PublishedMarker[],
 ): Promise<boolean> => {
   for (const until = Date.now() + CLOSE_TIMEOUT_MS; Date.now() < until;) {
     if (!existsSync(`/proc/${pid}/exe`)) return true
@@ -156,7 +156,7 @@ const waitUntilClosed = async (
   return false
 }
 
-const isServed = (pid: number, mount: MountInfo, markers: readonly Found[]): boolean => {
+const isServed = (pid: number, mount: MountInfo, markers: readonly PublishedMarker[]): boolean => {
   if (markers.length === 0) return serversOf(mount).includes(pid)
   const names = markerNames(pid)
   return markers.some(({ name }) => names.includes(name))

@@ -1,10 +1,10 @@
 import t from 'tap'
 
 import { createProgram } from '../../../src/cli/commands/create-program.js'
-import { aliasVersion, commandNames, readCall } from '../../../src/config/compat.js'
+import { aliasVersion, commandNames, readInvocation } from '../../../src/config/compat.js'
 
 const read = (line: string, name = 'tsoverlay', env: Record<string, string> = {}) =>
-  readCall(name, line === '' ? [] : line.split(' '), env)
+  readInvocation(name, line === '' ? [] : line.split(' '), env)
 const runs = (line: string, notes: string[] = []) => ({ kind: 'run', args: line.split(' '), notes })
 
 t.test('commands stay as they are', async t => {
@@ -90,12 +90,12 @@ t.test('as mount(8) calls: the source is shown, unless fsname says otherwise', a
     runs('mount --lenient -o fsname=none -o rw,lowerdir=/a,dev,suid -- /m'),
   )
   t.same(read('-o a src /m'), runs('mount --lenient -o fsname=src -o a -- /m'))
-  t.same(readCall('tsoverlay', ['a,b\\c:d', '/m', '-o', 'x'], {}), {
+  t.same(readInvocation('tsoverlay', ['a,b\\c:d', '/m', '-o', 'x'], {}), {
     kind: 'run',
     args: ['mount', '--lenient', '-o', String.raw`fsname=a\,b\\c:d`, '-o', 'x', '--', '/m'],
     notes: [],
   })
-  t.same(readCall('tsoverlay', ['', '/m', '-o', 'x'], {}), runs('mount --lenient -o x -- /m'))
+  t.same(readInvocation('tsoverlay', ['', '/m', '-o', 'x'], {}), runs('mount --lenient -o x -- /m'))
 })
 
 t.test('as fuse-overlayfs, no word is a command', async t => {
