@@ -1,7 +1,9 @@
 /** Files whose blocks take long to free. */
 
-/** In blocks of 512 bytes: to give so much space back may keep others waiting. */
+/** In blocks of 512 bytes. Freeing this much space may delay other requests. */
 export const BULKY = 1 << 17
 
-/** Whether a thread is to close the last descriptor of a removed file with these attributes. */
+/**
+ * Whether a pool thread should close the last descriptor of a removed file with these attributes.
+ */
 export const isBulky = (attributes: { blocks: number }): boolean => attributes.blocks > BULKY

@@ -1,25 +1,27 @@
 /**
- * What the union's thread and a thread for input and output tell each other in memory that they
- * share. The union's thread turns no event loop while it serves: no event tells it that a thread
- * has come to life, or has died. A thread may do neither (it takes four descriptors, and the
- * process may have none left).
+ * Shared memory between the union's thread and a pool thread. The union's thread runs no event loop
+ * while it serves, so it gets no event when a pool thread starts or dies. A pool thread may fail to
+ * start: it requires four descriptors, and the process may have none left.
  *
- * One side alone wins: a thread that was given up finds that out before it does anything.
+ * Transitions are atomic, so only one side succeeds. A thread that was given up notices it before
+ * it does anything.
  */
 
 const LIFE = 0
-/** The number of the task that the thread has begun last. */
+/** The number of the last task that the thread has begun. */
 const BEGUN = 1
-/** The number of the task that the thread is done with, its answer and its signals included. */
+/**
+ * The number of the last task that the thread has completed, including its answer and its signals.
+ */
 const DONE = 2
 
-// LIFE
+// Values of LIFE.
 export const STARTING = 0
 export const ALIVE = 1
 export const GIVEN_UP = 2
 export const DEAD = 3
 
-/** The first task of a thread: to load its files. */
+/** The first task of a thread: loading its modules. */
 export const LOADING = 0
 
 export type ThreadCell = Int32Array
@@ -31,19 +33,19 @@ export const threadCell = (): ThreadCell => {
 }
 
 /**
- * Said by the thread, as often as it likes. False: nobody waits for it any more, and it has to do
- * nothing.
+ * Called by the thread; calls after the first have no effect. Returns false if the thread was given
+ * up: it must do nothing then.
  */
 export const markAlive = (cell: ThreadCell): boolean =>
   Atomics.compareExchange(cell, LIFE, STARTING, ALIVE) !== GIVEN_UP
 
-/** False: it has come to life, or was given up, before. */
+/** Returns false if the thread had started, or was given up, before. */
 export const giveUp = (cell: ThreadCell): boolean =>
   Atomics.compareExchange(cell, LIFE, STARTING, GIVEN_UP) === STARTING
 
 export const isStarting = (cell: ThreadCell): boolean => Atomics.load(cell, LIFE) === STARTING
 
-/** Said by the thread, as the last thing that it does. */
+/** The last action of the thread. */
 export const markDead = (cell: ThreadCell): void => void Atomics.store(cell, LIFE, DEAD)
 
 export const isDead = (cell: ThreadCell): boolean => Atomics.load(cell, LIFE) === DEAD
@@ -52,8 +54,8 @@ export const markBegun = (cell: ThreadCell, task: number): void =>
   void Atomics.store(cell, BEGUN, task)
 
 /**
- * Whether a task that was not answered may have been done. The thread is dead, or does nothing any
- * more.
+ * Whether a task without an answer may have been done. Only valid if the thread is dead or does
+ * nothing more.
  */
 export const hasBegun = (cell: ThreadCell, task: number): boolean =>
   Atomics.load(cell, BEGUN) === task
@@ -62,8 +64,8 @@ export const markDone = (cell: ThreadCell, task: number): void =>
   void Atomics.store(cell, DONE, task)
 
 /**
- * Whether the thread does nothing any more for a task and those before it: no answer follows, no
- * signal.
+ * Whether the thread has completed a task and all earlier ones: neither an answer nor a signal
+ * follows.
  */
 export const isDone = (cell: ThreadCell, task: number): boolean => {
   const life = Atomics.load(cell, LIFE)
@@ -71,7 +73,7 @@ export const isDone = (cell: ThreadCell, task: number): boolean => {
   return ((Atomics.load(cell, DONE) - task) | 0) >= 0
 }
 
-/** Whether a union has ended: what a thread has not begun for it is to be done no more. */
+/** Set at the end of a union: a thread skips tasks of the union that it has not begun. */
 export type EndCell = Int32Array
 
 export const endCell = (): EndCell => new Int32Array(new SharedArrayBuffer(4))

@@ -1,11 +1,11 @@
 /**
- * Work that may take long (the data of a copy-up, fsync) on threads of its own, so that the union's
- * thread goes on with other requests. A thread gets descriptors and numbers, and answers with a
- * result; it never sees a node. The threads serve other unions as well (threads.ts).
+ * Runs slow work (the data of a copy-up, fsync) on threads, so that the union's thread continues
+ * with other requests. A thread receives descriptors and numbers, and returns a result. It never
+ * accesses a node. The threads also serve other unions (threads.ts).
  *
- * Where no thread comes to life (the program's files were replaced or removed under a server that
- * lives, or the process has no descriptors left), the union's thread does the work: slower, but
- * nobody waits for ever.
+ * If no thread can be started (the program's files were replaced or removed while the server runs,
+ * or the process has no descriptors left), the union's thread does the work. This is slower, but no
+ * operation waits for ever.
  */
 
 import { close, eventfd, eventfdDrain, eventfdSignal } from '../../sys/io.js'
@@ -16,7 +16,7 @@ import type { IoThread, ThreadUser, QueuedTask } from './thread.js'
 import { ioThreads, type IoThreads } from './threads.js'
 import type { Job, Result } from '../ops.js'
 
-/** How often is asked again for what nobody tells the end of, in milliseconds. */
+/** The interval of retries for events without notification, in milliseconds. */
 const TICK_MS = 20
 
 class PoolJob implements Job {
@@ -40,17 +40,17 @@ class PoolJob implements Job {
 }
 
 export class IoPool implements ThreadUser {
-  /** Readable when an answer waits. */
+  /** Readable if an answer is available. */
   readonly wakeFd: number
   readonly log: Logger
   readonly end = endCell()
   readonly lastTask = new Map<IoThread, number>()
   readonly #threads: IoThreads
-  /** Answered; the callbacks are to be run. */
+  /** Answered tasks whose callbacks have not run yet. */
   readonly #answered: { item: QueuedTask; result: Result }[] = []
-  /** The union's own thread is to do these. */
+  /** Tasks that the union's thread must run. */
   readonly #inlineTasks: QueuedTask[] = []
-  /** What the union's end has left. */
+  /** Tasks left after the union's end. */
   readonly #abandoned: { item: QueuedTask; mayHaveBegun: boolean }[] = []
   #pending = 0
   #tick: Job | null = null
@@ -61,18 +61,18 @@ export class IoPool implements ThreadUser {
     this.wakeFd = eventfd()
   }
 
-  /** Starts a thread before there is a task for it: that takes some tens of milliseconds. */
+  /** Starts a thread in advance, because that takes some tens of milliseconds. */
   start(): void {
     this.#threads.start(this)
   }
 
   /**
-   * Hands a task to a thread.
+   * Submits a task to the threads.
    *
-   * @param finish runs on the union's thread when the task is done; what it returns is the job's
-   *   result
-   * @param abandon runs instead where the union is closed before: lets go of the task's
-   *   descriptors; it is told whether the task may have begun
+   * @param finish runs on the union's thread after the task; its return value is the result of the
+   *   job
+   * @param abandon runs instead if the union is closed first: it releases the descriptors of the
+   *   task. Its argument tells whether the task may have begun
    */
   submit(
     task: IoTask,
@@ -91,19 +91,19 @@ export class IoPool implements ThreadUser {
   }
 
   /**
-   * Closes what may take long to close, the last descriptor of a large file without a name above
-   * all.
+   * Closes a descriptor on a thread if closing it may take long. This mainly concerns the last
+   * descriptor of a large file without a name.
    */
   closeLater(fd: number): void {
-    // Never closed twice: the number may be another file's by then.
+    // Never close it twice: the descriptor number may belong to another file already.
     this.submit({ kind: 'close', fd }, undefined, mayHaveBegun => {
       if (mayHaveBegun !== true) close(fd)
     })
   }
 
   /**
-   * A job that ends in a moment; one for all who ask meanwhile, so that they take up no more than
-   * one thread.
+   * A job that ends after TICK_MS. All waiting operations share it, so that they occupy no more
+   * than one thread.
    */
   tick(): Job {
     this.#tick ??= this.submit({ kind: 'sleep', ms: TICK_MS }, result => {
@@ -114,16 +114,16 @@ export class IoPool implements ThreadUser {
   }
 
   /**
-   * Runs what is due for every answer that has come. Called when `wakeFd` is readable; and while
-   * something is pending also now and then, since a thread that does not come to life says nothing.
+   * Runs the callbacks of all answers. Called if `wakeFd` is readable. While tasks are pending it
+   * is also called at intervals, because a thread that fails to start sends no signal.
    */
   runCallbacks(): void {
-    // Whether there was a signal does not matter.
+    // It does not matter whether the eventfd was signalled.
     void eventfdDrain(this.wakeFd)
     this.#threads.collect(this)
     for (let next; (next = this.#answered.shift()) !== undefined;)
       this.#finish(next.item, next.result)
-    // What these submit has its own signal.
+    // Tasks that the callbacks submit signal the eventfd again.
     for (let left = this.#inlineTasks.length; left > 0; left--) {
       const item = this.#inlineTasks.shift()
       if (item !== undefined) this.#finish(item, runTask(item.task))
@@ -142,13 +142,14 @@ export class IoPool implements ThreadUser {
 
   runInline(item: QueuedTask): void {
     this.#inlineTasks.push(item)
-    // It fails only where it is signalled already.
+    // It fails only if the eventfd is already signalled.
     void eventfdSignal(this.wakeFd)
   }
 
   /**
-   * Waits for no task. What no thread has begun is not done. Descriptors that a thread uses are
-   * closed when it is done with them, lest their numbers mean other files by then.
+   * Does not wait for tasks. Tasks that no thread has begun are not run. Descriptors of running
+   * tasks are closed after the thread has finished, because their numbers could otherwise belong to
+   * other files by then.
    */
   close(): void {
     markEnded(this.end)
@@ -169,16 +170,16 @@ export class IoPool implements ThreadUser {
   }
 }
 
-/** Whoever has tasks done: the pool, or the threads of slow layers. */
+/** Runs tasks on threads: the pool, or the threads of slow layers. */
 export interface TaskThreads {
   submit(task: IoTask, finish: (result: Result) => Result, abandon: () => void): Job
 }
 
 /**
- * Hands over one task after the other. Between two of them the tasks of others have their turn.
+ * Runs tasks one after the other. Tasks of other jobs may run in between.
  *
- * @param next gets the result of the last task, 0 at first, and whether nobody waits any more;
- *   returns the next task, or the job's result
+ * @param next receives the result of the last task (0 at first), and whether the job was cancelled;
+ *   returns the next task, or the result of the job
  * @param abandon as in `submit`
  */
 export function series(
@@ -193,7 +194,7 @@ export function series(
     else threads.submit(then, go, abandon)
     return result
   }
-  // Who waits is told by the job.
+  // The job reports the result.
   void go(0)
   return job
 }

@@ -1,4 +1,7 @@
-/** A call on a slow descriptor (sys/slow.ts), or a task with one, as another thread makes it. */
+/**
+ * Runs a system call on a slow descriptor (sys/slow.ts), or a task that uses such a descriptor, on
+ * another thread.
+ */
 
 import { fstatx, getdents64, openat, openat2, readlinkat, statxat } from '../../sys/at.js'
 import { handleInto, openByHandle } from '../../sys/handle.js'
@@ -14,7 +17,7 @@ export type SlowWork = (SlowCall & { fd: number }) | { op: 'task'; task: IoTask 
 
 let stat: Stat | undefined
 
-/** @param out where the bytes of the answer go */
+/** @param out receives the bytes of the answer */
 export function perform(work: SlowWork, out: Buffer): Result {
   switch (work.op) {
     case 'task':
@@ -52,7 +55,7 @@ export function perform(work: SlowWork, out: Buffer): Result {
   }
 }
 
-/** How many bytes belong to an answer. */
+/** The number of bytes in an answer. */
 export function lengthOf(call: SlowCall, result: Result): number {
   if (result < 0) return 0
   if (!('room' in call)) return 0
@@ -71,13 +74,13 @@ export function lengthOf(call: SlowCall, result: Result): number {
   }
 }
 
-/** The longest answer: data of one READ, or a value of an attribute. */
+/** The longest answer: the data of a READ, or the value of an xattr. */
 export const OUT_SIZE = (1 << 20) + 4096
-/** The longest path with every character escaped, and the rest of a call. */
+/** The longest path with every character escaped, and the other fields of a call. */
 const TEXT_SIZE = 32 << 10
 const HEAD_SIZE = 64
 
-/** What goes to and fro between two threads, in memory that they share. */
+/** The shared memory for calls and answers between two threads. */
 export class Slot {
   /** `STATE`, `LIFE` and the length of the text. */
   readonly cells: Int32Array
@@ -111,21 +114,21 @@ export class Slot {
   }
 }
 
-// Cells.
+// Indices of cells.
 export const STATE = 0
 export const LIFE = 1
 const TEXT_LENGTH = 2
 
 /**
- * States: nothing to do; a call is to be made; the same, and nobody looks until he is woken; it was
- * made.
+ * Values of STATE: no call; a call was requested; a call was requested, and its caller does not
+ * wait; the call is done.
  */
 export const IDLE = 0
 export const REQUESTED = 1
 export const UNATTENDED = 2
 export const DONE = 3
 
-/** Lives. */
+/** Values of LIFE. */
 export const STARTING = 0
 export const ALIVE = 1
 export const FAILED = 2

@@ -1,14 +1,14 @@
 /**
- * Lower layers on file systems that may keep a call waiting for as long as they like: in userspace,
- * or on the network. A call on one of their descriptors (sys/slow.ts) is made by a thread
- * (slow-threads.ts). If the answer does not come at once, the call throws Pending out of the
- * operation; when it has come, the transport calls the operation again, from the start, and what it
- * was told before it is told again, up to where it stopped. Lower layers do not change, so that is
- * true still.
+ * Lower layers on file systems whose calls may block for an unbounded time: userspace or network
+ * file systems. A thread makes each call on their descriptors (sys/slow.ts, slow-threads.ts). If
+ * the answer takes longer than a moment, the call throws Pending out of the operation. After the
+ * answer has arrived, the transport restarts the operation from the beginning. Calls that were
+ * already answered return the same answers, up to the point where the operation stopped. This is
+ * correct because lower layers do not change.
  *
- * An operation that has made, removed or moved something is not called again: from there on a call
- * that was not made before is made directly, and waited for. So what will be read of a lower object
- * is read before it is copied up (`readAhead`).
+ * After an operation has created, removed or moved something, it can't be restarted. A new call is
+ * then made directly and blocks. So all required data of a lower object is read before the copy-up
+ * (`readAhead`).
  */
 
 import { E } from '../../sys/errno.js'
@@ -19,7 +19,10 @@ import { Pending, type Job, type Kept, type Result, type SlowRequests } from '..
 import { lengthOf } from './slow-call.js'
 import type { SlowThreads } from './slow-threads.js'
 
-/** f_type of file systems that ask others: linux/magic.h, and what their own sources have. */
+/**
+ * The f_type values of such file systems, from linux/magic.h and from the file systems' own
+ * sources.
+ */
 const SLOW_TYPES = new Set([
   0x6573_5546, // FUSE
   0x6969, // NFS
@@ -51,14 +54,14 @@ interface Answer {
 interface OpenedFile {
   readonly fd: number
   /**
-   * `fresh`: not used in this run; `used`; `closed`: it was, and is closed at the end of the
-   * request.
+   * `fresh`: not used in this run; `used`: used in this run; `closed`: used, and closed at the end
+   * of the request.
    */
   state: 'fresh' | 'used' | 'closed'
   readonly key: string
 }
 
-/** What a request was told. */
+/** The answers that a request has received. */
 class RequestAnswers implements Kept {
   readonly calls = new Map<string, Answer>()
   readonly opened = new Map<string, OpenedFile>()
@@ -86,7 +89,7 @@ class SlowJob implements Job {
   }
 }
 
-/** Errors that another try may not meet: a lease, too few descriptors. */
+/** Errors that may not occur at the next try: a lease, or too few descriptors. */
 const TRANSIENT = new Set<Result>([-E.EAGAIN, -E.EMFILE, -E.ENFILE])
 
 const O_PATH_OR_DIRECTORY = 0o10200000
@@ -96,10 +99,10 @@ let serials = 0
 class Descriptor implements SlowFile {
   readonly serial = (++serials).toString(36)
   readonly fd: number
-  /** To close it may wait as well (fs/fuse/file.c:fuse_flush). */
+  /** Closing a file may block, too (fs/fuse/file.c:fuse_flush). */
   readonly isFile: boolean
   readonly #owner: SlowLayers
-  /** How many parts of it were listed in this run. */
+  /** The number of getdents calls in this run. */
   listed = 0
 
   constructor(owner: SlowLayers, fd: number, isFile: boolean) {
@@ -141,12 +144,15 @@ interface FreshNodes {
 export class SlowLayers implements SlowRequests {
   readonly threads: SlowThreads
   #answers: RequestAnswers | null = null
-  /** `changes.count` when the operation could still be called again. */
+  /** `changes.count` at the last point where the operation could be restarted. */
   #restartableAt = 0
-  /** Never is. */
+  /** The operation can't be restarted at all. */
   #neverRestart = false
 
-  /** What was made by an operation that is called again: nodes that nothing has led to yet. */
+  /**
+   * Used to release the nodes of an operation that will be restarted. No reply has contained them
+   * yet.
+   */
   readonly #nodes: FreshNodes
   #firstId = 0
 
@@ -156,7 +162,7 @@ export class SlowLayers implements SlowRequests {
   }
 
   /**
-   * From now on calls on this descriptor, and on what is opened below it, are calls of a slow
+   * From now on, calls on this descriptor and on descriptors opened below it are calls on a slow
    * layer.
    */
   register(fd: number, isFile: boolean): void {
@@ -189,7 +195,7 @@ export class SlowLayers implements SlowRequests {
     const kept = this.#answers
     this.#answers = null
     if (kept === null || kept.byFd.size === 0) return
-    // What was opened and not closed belongs to whoever has it.
+    // A descriptor that is open and in use now belongs to the code that opened it.
     for (const file of kept.byFd.values()) if (file.state !== 'used') this.#closeFile(file.fd)
   }
 
@@ -200,15 +206,16 @@ export class SlowLayers implements SlowRequests {
   }
 
   /**
-   * The state is such that the operation may be called again: all that it has begun is complete.
+   * Declares that the operation may be restarted at this point: everything that it has begun is
+   * complete.
    */
   markRestartable(): void {
     this.#restartableAt = changes.count
   }
 
   /**
-   * Runs a step that is complete when it has worked: what comes after it may wait, if that was so
-   * before.
+   * Runs a step that is complete if it succeeds. If the operation could be restarted before, it can
+   * be restarted after.
    */
   atomicStep(step: () => Result): Result {
     const before = this.#mayWait()
@@ -217,12 +224,12 @@ export class SlowLayers implements SlowRequests {
     return result
   }
 
-  /** What the request was told, for what is done for it later. */
+  /** The answers of the current request, for work that is done for it later. */
   get current(): Kept | null {
     return this.#answers
   }
 
-  /** Runs the end of a job with what the request knew that has begun it. */
+  /** Runs the end of a job with the answers of the request that started the job. */
   withAnswers<T>(kept: Kept | null, run: () => T): T {
     const [before, held] = [this.#answers, this.#neverRestart]
     this.#answers = kept as RequestAnswers | null
@@ -278,7 +285,7 @@ export class SlowLayers implements SlowRequests {
       }
       const refused = kept.calls.get(key)
       if (refused !== undefined) {
-        // It may be otherwise the next time, and the request may ask again.
+        // The next try may succeed, and the request may call again.
         if (TRANSIENT.has(refused.result)) kept.calls.delete(key)
         return refused.result
       }
@@ -308,7 +315,7 @@ export class SlowLayers implements SlowRequests {
     return opened
   }
 
-  /** Has a task done that reads from a slow layer; as `IoPool.submit`. */
+  /** Runs a task that reads from a slow layer. As `IoPool.submit`. */
   submit(task: IoTask, finish: (result: Result) => Result, abandon: () => void): Job {
     const job = new SlowJob()
     const done = (result: Result): void => job.finish(finish(result))
@@ -342,7 +349,7 @@ export class SlowLayers implements SlowRequests {
     )
   }
 
-  /** Forgets all descriptors; they are closed by whoever has them. */
+  /** Unregisters all descriptors. Their users close them. */
   release(): void {
     for (const [fd, file] of slowFiles)
       if (file instanceof Descriptor && file.isOf(this)) slowFiles.delete(fd)

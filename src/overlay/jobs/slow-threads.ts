@@ -1,9 +1,9 @@
 /**
- * Threads for calls and tasks that may wait for a layer's file system (slow.ts), apart from those
- * of the pool, which others need. A call is handed over in shared memory, and its answer is waited
- * for a moment: most file systems in userspace answer at once, and then nothing has to be parked.
- * Threads are started one after the other as they are needed; what finds none waits in a queue, and
- * nobody else with it.
+ * Threads for calls and tasks that may block in a layer's file system (sys/slow.ts). They are
+ * separate from the pool, whose threads must stay available. A call is handed over in shared
+ * memory. The union's thread waits a moment for the answer: most userspace file systems answer at
+ * once, and the request need not be parked. Threads are started one at a time as needed. A call
+ * without a free thread waits in a queue, and delays no other request.
  */
 
 import { fileURLToPath } from 'node:url'
@@ -31,7 +31,7 @@ import { BUILT, entryPoint } from '../../sys/entry-points.js'
 
 const ENTRY = entryPoint('overlay/jobs/worker')
 
-/** Says so where its files can't be loaded. */
+/** Sets LIFE to FAILED if its modules can't be loaded. */
 const START = `
   const { workerData } = require('node:worker_threads')
   const { entry, memory, wakeFd, loading } = workerData
@@ -46,16 +46,21 @@ const START = `
 `
 
 const MAX_THREADS = 12
-/** A thread is given up that is not alive after so many milliseconds. */
+/** A thread that has not started after this time is given up, in milliseconds. */
 const START_MS = BUILT ? 5000 : 60_000
-/** How long an answer is waited for before the request is parked, in milliseconds. */
+/**
+ * How long the union's thread waits for an answer before the request is parked, in milliseconds.
+ */
 const PATIENCE_MS = 1
-/** Who was waited for in vain is not waited for again for so long. */
+/**
+ * After an answer took longer, the union's thread does not wait for answers for this time, in
+ * milliseconds.
+ */
 const BACKOFF_MS = 1000
 
 interface Work {
   readonly text: string
-  /** @param out bytes of the answer, valid until it returns */
+  /** @param out the bytes of the answer, valid until the callback returns */
   readonly done: (result: Result, out: Buffer) => void
   readonly abandon: () => void
 }
@@ -77,21 +82,21 @@ export class SlowThreads {
   readonly #wakeFd: number
   readonly #threads: Thread[] = []
   readonly #queue: Work[] = []
-  /** What this thread has to do itself. */
+  /** Calls and tasks that this thread must run. */
   readonly #inlineWork: Work[] = []
-  /** None can be started. */
+  /** No further thread can be started. */
   #failed = false
   #backoffUntil = 0
   #busy = 0
 
-  /** @param wakeFd is signalled when an answer waits */
+  /** @param wakeFd an eventfd that is signalled when an answer is available */
   constructor(log: Logger, wakeFd: number) {
     this.#log = log
     this.#wakeFd = wakeFd
     this.#startThread()
   }
 
-  /** Somebody was waited for in vain a short time ago. */
+  /** A recent answer took longer than PATIENCE_MS. */
   get isBackingOff(): boolean {
     return performance.now() < this.#backoffUntil
   }
@@ -101,12 +106,12 @@ export class SlowThreads {
   }
 
   /**
-   * Has a call or a task done.
+   * Runs a call or a task on a thread.
    *
-   * @param patient the answer may be waited for a moment; else there is none before `runCallbacks`
-   * @param done runs on the union's thread, in the middle of this call where the answer was waited
-   *   for
-   * @returns whether that was so
+   * @param patient whether to wait a moment for the answer; otherwise the answer comes only with
+   *   `runCallbacks`
+   * @param done runs on the union's thread, and within `run` if the answer came in time
+   * @returns whether `done` has run
    */
   run(work: SlowWork, patient: boolean, done: Work['done'], abandon = (): void => {}): boolean {
     const one: Work = { text: JSON.stringify(work), done, abandon }
@@ -149,7 +154,7 @@ export class SlowThreads {
     Atomics.notify(slot.cells, STATE)
   }
 
-  /** Gives it what waits. */
+  /** Assigns queued work to the thread. */
   #assignQueued(thread: Thread): void {
     const { cells } = thread.slot
     while (thread.work === null && Atomics.load(cells, LIFE) === ALIVE) {
@@ -161,7 +166,7 @@ export class SlowThreads {
     }
   }
 
-  /** The thread is free for others when the answer was read. */
+  /** The thread is free only after `done` has read the answer. */
   #finish(thread: Thread): void {
     const { work, slot } = thread
     this.#busy--
@@ -181,7 +186,7 @@ export class SlowThreads {
       this.#threads.splice(dead, 1)
       this.#giveUp('one has not come to life')
     }
-    // What is done meanwhile may start others.
+    // The callbacks may start further threads.
     const { length } = this.#threads
     for (let i = 0; i < length; i++) {
       const thread = this.#threads[i]!
@@ -192,7 +197,7 @@ export class SlowThreads {
     if (this.#queue.length > 0) this.#startThread()
   }
 
-  /** One at a time: to start one takes this thread some milliseconds. */
+  /** Starts at most one thread at a time, because it takes this thread some milliseconds. */
   #startThread(): void {
     const { length } = this.#threads
     if (length >= MAX_THREADS || this.#failed) return
@@ -211,7 +216,7 @@ export class SlowThreads {
     }
   }
 
-  /** No more are started. Without any the union's thread makes the calls itself. */
+  /** Starts no further threads. If none is left, the union's thread makes the calls itself. */
   #giveUp(error: string): void {
     if (!this.#failed) this.#log.error({ error }, 'no thread for a slow layer can be started')
     this.#failed = true
@@ -224,7 +229,7 @@ export class SlowThreads {
     work.done(perform(JSON.parse(work.text) as SlowWork, out), out)
   }
 
-  /** Waits for nobody. What a thread still does is let go of when that is done. */
+  /** Does not wait. Work that a thread is still doing is abandoned after the thread has ended. */
   close(): void {
     for (const { abandon } of [...this.#queue.splice(0), ...this.#inlineWork.splice(0)]) abandon()
     if (this.#threads.some(({ slot }) => Atomics.load(slot.cells, LIFE) === STARTING))

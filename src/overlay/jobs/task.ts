@@ -1,6 +1,6 @@
 /**
- * What a thread of the I/O pool does. Done twice, each task but `close` leaves what it leaves when
- * done once.
+ * The tasks of a pool thread. Running a task twice has the same effect as running it once, except
+ * for `close`.
  */
 
 import { unlinkat } from '../../sys/at.js'
@@ -22,12 +22,14 @@ export type IoTask =
   | { kind: 'write'; fd: number; bytes: Uint8Array }
   | { kind: 'sleep'; ms: number }
 
-/** What comes between two pieces of work of the union's own thread: others have their turn. */
+/**
+ * Submitted between two pieces of work of the union's own thread, so that other requests can run.
+ */
 export const YIELD: IoTask = { kind: 'sleep', ms: 0 }
 
 const asleep = new Int32Array(new SharedArrayBuffer(4))
 
-/** Runs a task to its end, on the thread of whoever calls. */
+/** Runs a task to its end on the current thread. */
 export function runTask(task: IoTask): Result {
   switch (task.kind) {
     case 'copy':

@@ -1,4 +1,4 @@
-/** One thread for input and output (worker.ts), as the union's thread sees it. */
+/** A pool thread (worker.ts), as the union's thread accesses it. */
 
 import { fileURLToPath } from 'node:url'
 import { MessageChannel, Worker, receiveMessageOnPort, type MessagePort } from 'node:worker_threads'
@@ -23,48 +23,50 @@ import type { IoTask } from './task.js'
 import type { Result } from '../ops.js'
 import { BUILT, entryPoint } from '../../sys/entry-points.js'
 
-/** Whoever has tasks done: the pool of a union. */
+/** A user of the threads: the pool of a union. */
 export interface ThreadUser {
   readonly log: Logger
-  /** Signalled after each answer. */
+  /** An eventfd that is signalled after each answer. */
   readonly wakeFd: number
   readonly end: EndCell
-  /** The last task that each thread was given. */
+  /** The last task of each thread for this user. */
   readonly lastTask: Map<IoThread, number>
   /**
-   * Puts the answer aside; runs nothing. @param passed the task was not begun: the union has ended
+   * Stores the answer without running callbacks.
+   *
+   * @param skipped the task was not begun, because the union has ended
    */
   answered(item: QueuedTask, result: Result, passed: boolean): void
-  /** No thread does it: the union's own has to. */
+  /** Called if no thread can run the task: the union's thread must run it. */
   runInline(item: QueuedTask): void
-  /** Called once after the union's end, when no thread does anything for it any more. */
+  /** Called once after the union's end, after all threads have finished with it. */
   release(): void
 }
 
 export interface QueuedTask {
   readonly user: ThreadUser
   readonly task: IoTask
-  /** Runs on the union's thread when the task is done. */
+  /** Runs on the union's thread after the task. */
   readonly finish: (result: Result) => void
-  /** Runs instead where the union ends before. */
+  /** Runs instead of `finish` if the union ends first. */
   readonly abandon: (mayHaveBegun: boolean) => void
 }
 
 export interface IoRequest {
   id: number
   task: IoTask
-  /** Signalled after the answer. */
+  /** An eventfd that is signalled after the answer. */
   wakeFd: number
-  /** Of the union. */
+  /** The cell of the union. */
   end: EndCell
 }
 
 export interface IoAnswer {
   id: number
   result: Result
-  /** A fault of the program. */
+  /** An exception in the thread: a bug. */
   error?: string
-  /** The task was not begun: the union has ended. */
+  /** The task was not begun, because the union has ended. */
   skipped?: boolean
 }
 
@@ -74,8 +76,9 @@ export interface Answered {
 }
 
 /**
- * What a thread does first (cells.ts:markAlive), without a file: where its own can't be loaded it
- * says so. It is alive before it loads anything, so that one which is not can be given up at once.
+ * The start of a thread (cells.ts:markAlive). It needs no file, so that it can report that the
+ * thread's own modules can't be loaded. It sets ALIVE before it loads anything, so a thread that is
+ * not alive in time can be given up at once.
  */
 const START = `
   const { workerData } = require('node:worker_threads')
@@ -98,15 +101,15 @@ const START = `
 `
 
 /**
- * A thread is given up that is not alive after so many milliseconds. One that runs the sources is
- * alive when all of them are loaded.
+ * A thread that has not started after this time is given up, in milliseconds. A thread that runs
+ * the sources is alive only after all of them are loaded.
  */
 export const START_MS = BUILT ? 5000 : 60_000
 export const ENTRY = entryPoint('overlay/jobs/worker')
 
 /**
- * So many tasks are with a thread: the next one begins without the union's thread, which may be
- * busy.
+ * The number of tasks assigned to a thread. It begins the next task without the union's thread,
+ * which may be busy.
  */
 const DEPTH = 2
 
@@ -114,28 +117,28 @@ const isMessage = ({ task }: QueuedTask): boolean => task.kind === 'write'
 const isCopy = ({ task }: QueuedTask): boolean => task.kind === 'copy'
 
 export interface Start {
-  /** The union that it is started for. */
+  /** The union for which the thread is started. */
   user: ThreadUser
-  /** Signalled when something of a union that has ended is done. */
+  /** An eventfd that is signalled when work of an ended union is done. */
   endsFd: number
   entry: URL
   startMs: number
-  /** Called by an event loop, where one turns. */
+  /** Called only if this thread runs an event loop. */
   onExit: (thread: IoThread) => void
 }
 
 export class IoThread {
-  /** Tasks that it was given and has not answered, by number. */
+  /** Assigned tasks without an answer, by number. */
   readonly tasks = new Map<number, QueuedTask>()
-  /** Why it died, where an event loop has said so. */
+  /** Why the thread died. Set only if this thread runs an event loop. */
   failure: Error | undefined
   readonly #cell = threadCell()
   readonly #port: MessagePort
-  /** When it is given up, unless it has come to life. */
+  /** The time at which the thread is given up if it has not started. */
   readonly #deadline: number
   #last = LOADING
 
-  /** Throws where there can't be another thread. */
+  /** Throws if no thread can be created. */
   constructor({ user, endsFd, entry, startMs, onExit }: Start) {
     const { port1, port2 } = new MessageChannel()
     const { wakeFd } = user
@@ -159,7 +162,7 @@ export class IoThread {
     worker.unref()
     worker.on('error', error => void (this.failure = error))
     worker.on('exit', () => {
-      // Before it has loaded anything.
+      // It exited before it loaded anything.
       if (giveUp(cell)) endLoading()
       markDead(cell)
       onExit(this)
@@ -171,7 +174,10 @@ export class IoThread {
     return [...this.tasks.values()].some(isMessage)
   }
 
-  /** Nothing is put behind a copy, which may take minutes: another thread may be free before. */
+  /**
+   * A copy may take minutes. No task is assigned behind it, because another thread may be free
+   * earlier.
+   */
   get hasRoom(): boolean {
     return this.tasks.size < DEPTH && ![...this.tasks.values()].some(isCopy)
   }
@@ -189,7 +195,7 @@ export class IoThread {
     this.#port.postMessage({ id, task, wakeFd, end: ended } satisfies IoRequest)
   }
 
-  /** The next answer, or why there will be none. */
+  /** The next answer, or the reason why no answer follows. */
   receive(): Answered | { failed: string } | undefined {
     for (;;) {
       const received = receiveMessageOnPort(this.#port)
@@ -203,8 +209,8 @@ export class IoThread {
   }
 
   /**
-   * Whether it has not come to life in time; then it never does anything. What loads no file ends
-   * nothing else, either.
+   * Gives the thread up if it has not started in time. It never does anything then. In a build,
+   * such a thread loads no module and does not call `endLoading`, so this does.
    */
   giveUpIfLate(): boolean {
     if (!isStarting(this.#cell) || performance.now() < this.#deadline || !giveUp(this.#cell))
@@ -213,12 +219,15 @@ export class IoThread {
     return true
   }
 
-  /** Whether a task without an answer may have been done by a thread that does nothing any more. */
+  /**
+   * Whether a task without an answer may have been done. Only valid if the thread does nothing
+   * more.
+   */
   hasBegun(id: number): boolean {
     return hasBegun(this.#cell, id)
   }
 
-  /** Whether it does nothing any more for a task and those before it. */
+  /** Whether the thread has completed a task and all earlier ones. */
   isDone(id: number): boolean {
     return isDone(this.#cell, id)
   }

@@ -1,9 +1,9 @@
 /**
- * The threads for input and output of all unions that one thread serves. They are started as they
- * are needed and kept: the foreign-function library never gives back what it maps for a thread.
+ * The pool threads of all unions that a thread serves. They are started as needed and then kept,
+ * because the foreign-function library never frees what it maps for a thread.
  *
- * No union's callback runs in the middle of another one's operation: whoever takes an answer puts
- * it aside for its union.
+ * No callback of a union runs in the middle of another union's operation: an answer is only stored
+ * for its union.
  */
 
 import { E } from '../../sys/errno.js'
@@ -15,17 +15,16 @@ import { ENTRY, IoThread, START_MS, type ThreadUser, type QueuedTask } from './t
 import { Turns } from './turns.js'
 import type { Result } from '../ops.js'
 
-/** Threads that have no message to the kernel. */
+/** The maximum of threads, besides the thread for messages to the kernel. */
 const MAX_THREADS = 2
 
 /**
- * Where a thread was given up, has died or could not load its files, none is started for so long.
+ * After a thread was given up, has died or could not load its modules, no thread is started for
+ * this time.
  */
 const RETRY_MS = 60_000
 
-/**
- * How often is asked for the end of what is under way for unions that have ended, in milliseconds.
- */
+/** The maximum interval of checks for running work of ended unions, in milliseconds. */
 const MAX_PAUSE_MS = 100
 
 const NO_THREAD = 'no thread for input and output can be started'
@@ -39,18 +38,18 @@ export class IoThreads {
   readonly #queue = new Turns()
   /** Messages to the kernel. */
   readonly #messages = new Turns()
-  /** Unions that have ended, and for which something is under way. */
+  /** Ended unions with running work. */
   readonly #ended = new Set<ThreadUser>()
-  /** While a thread sleeps: others that wanted to. */
+  /** Further sleep tasks while a thread sleeps. Null if no thread sleeps. */
   #sleepers: QueuedTask[] | null = null
-  /** No thread is started before. */
+  /** No thread is started before this time. */
   #retryAt = 0
   #endsFd = -1
   #drainPromise: Promise<void> | null = null
-  /** Of the union that has used the threads last. */
+  /** The logger of the union that used the threads last. */
   #log: Logger = silentLogger
 
-  /** @param startMs how long a thread may take to come to life */
+  /** @param startMs how long a thread may take to start */
   constructor({ entry = ENTRY, startMs = START_MS } = {}) {
     this.#entry = entry
     this.#startMs = startMs
@@ -61,8 +60,8 @@ export class IoThreads {
   }
 
   /**
-   * An eventfd that is signalled when something of a union that has ended is done: `isSettled` then
-   * lets go of it. Never closed.
+   * An eventfd that is signalled when work of an ended union is done. `isDrained` then releases the
+   * union. It is never closed.
    */
   get endsFd(): number {
     if (this.#endsFd < 0) this.#endsFd = eventfd()
@@ -70,8 +69,7 @@ export class IoThreads {
   }
 
   /**
-   * Starts a thread before there is a task for it, unless one has nothing to do: that takes some
-   * tens of milliseconds.
+   * Starts a thread in advance, unless a thread is idle. Starting takes some tens of milliseconds.
    */
   start(user: ThreadUser): void {
     this.#log = user.log
@@ -84,10 +82,11 @@ export class IoThreads {
     this.#dispatch()
   }
 
-  /** Has everybody's answers put aside; a union that does not attend is woken for its own. */
+  /** Stores the answers for all unions. Wakes the threads of the unions other than `collector`. */
   collect(collector: ThreadUser | null): void {
     if (collector !== null) this.#log = collector.log
-    // Before the answers are taken: then all of these are among them.
+    // Determine this before the answers are received, so that the answers include all of these
+    // unions' answers.
     const drained = this.#ended.size === 0 ? [] : [...this.#ended].filter(user => isDone(user))
     this.#threads.forEach(thread => this.#poll(thread, collector))
     for (const user of drained) {
@@ -97,30 +96,27 @@ export class IoThreads {
     this.#dispatch()
   }
 
-  /** Takes back what a union has submitted and no thread was given. */
+  /** Takes back the tasks of a union that are not assigned to a thread. */
   drop(user: ThreadUser): QueuedTask[] {
     const asleep = this.#sleepers?.filter(item => item.user === user) ?? []
     this.#sleepers &&= this.#sleepers.filter(item => item.user !== user)
     return [...asleep, ...this.#messages.drop(user), ...this.#queue.drop(user)]
   }
 
-  /** A union has ended: `letGo` follows, at once where nothing is under way for it. */
+  /** Called at the end of a union. `release` follows, at once if no thread works for the union. */
   end(user: ThreadUser): void {
     this.#ended.add(user)
     if (!this.isDrained()) void this.drained()
   }
 
-  /** Whether nothing of the unions that have ended is under way. */
+  /** Whether no thread works for an ended union. */
   isDrained(): boolean {
     if (this.#endsFd >= 0) void eventfdDrain(this.#endsFd)
     this.collect(null)
     return this.#ended.size === 0
   }
 
-  /**
-   * Settles when nothing of the unions that have ended is under way: in a thread whose event loop
-   * turns.
-   */
+  /** Resolves when no thread works for an ended union. Only for a thread with an event loop. */
   drained(): Promise<void> {
     this.#drainPromise ??= this.#waitUntilDrained().finally(() => {
       this.#drainPromise = null
@@ -138,7 +134,7 @@ export class IoThreads {
   }
 
   #poll(thread: IoThread, collector: ThreadUser | null): void {
-    // Before the answers are taken: a dead thread sends none.
+    // Read this before the answers are received: a dead thread sends none.
     const dead = thread.isDead
     for (let next; (next = thread.receive()) !== undefined;) {
       if ('failed' in next) {
@@ -171,8 +167,9 @@ export class IoThreads {
   }
 
   /**
-   * A thread does nothing any more. What it has not answered is done by another one, or by the
-   * union's own; but nothing is closed twice: the number may be another file's by then.
+   * Removes a thread that does nothing more. Another thread, or the union's own thread, runs its
+   * tasks without an answer. A `close` that was begun is not repeated, because the descriptor
+   * number may belong to another file already.
    */
   #discard(
     thread: IoThread,
@@ -217,10 +214,12 @@ export class IoThreads {
   }
 
   /**
-   * Undefined: all have enough to do. Null: there is none, and none can be started. A message to
-   * the kernel waits for requests of the kernel, which may wait for other tasks (data written back
-   * to a file that is copied up for it): no such task is put behind one, so all messages go to one
-   * thread.
+   * Chooses a thread for a task. Undefined: all threads are busy. Null: no thread exists and none
+   * can be started.
+   *
+   * Writing a message to the kernel may wait for FUSE requests, and these may wait for other tasks:
+   * for example for the copy-up of a file to which the kernel writes data back. So no other task is
+   * assigned behind a message, and all messages go to the same thread.
    */
   #pickThread(isMessage: boolean, user: ThreadUser): IoThread | null | undefined {
     const threads = [...this.#threads]
@@ -241,7 +240,7 @@ export class IoThreads {
   }
 
   #startThread(user: ThreadUser): IoThread | null {
-    // A process that ends while a thread loads the library would be aborted.
+    // The process would be aborted if it ended while a thread loads the library.
     if (!watchesExit) process.on('exit', () => void awaitLoading())
     watchesExit = true
     try {
@@ -262,7 +261,7 @@ export class IoThreads {
   }
 }
 
-/** Who attends looks at what was put aside for it next. */
+/** Stores an answer. The collector reads its own answers next, so it needs no signal. */
 const deliver = (
   item: QueuedTask,
   result: Result,
@@ -271,15 +270,15 @@ const deliver = (
 ): void => {
   const { user } = item
   user.answered(item, result, passed)
-  // It fails only where it is signalled already.
+  // It fails only if the eventfd is already signalled.
   if (user !== collector) void eventfdSignal(user.wakeFd)
 }
 
-/** Whether no thread does anything any more for a union that has ended. */
+/** Whether no thread works for the ended union. */
 const isDone = ({ lastTask }: ThreadUser): boolean =>
   [...lastTask].every(([thread, id]) => thread.isDone(id))
 
-/** Those of this thread. */
+/** The pool threads of this thread. */
 export const ioThreads = new IoThreads()
 
 export const isDrained = (): boolean => ioThreads.isDrained()

@@ -1,12 +1,12 @@
 /**
- * Tasks that wait for a thread. The unions take turns, so that one with many tasks keeps nobody
- * else waiting for all of them.
+ * A queue of tasks that wait for a thread. The unions take turns, so that a union with many tasks
+ * does not delay the others.
  */
 
 import type { ThreadUser, QueuedTask } from './thread.js'
 
 export class Turns {
-  /** By union, in the order of their turns; none is empty. */
+  /** The queues of the unions, in the order of their turns. None is empty. */
   readonly #queues = new Map<ThreadUser, QueuedTask[]>()
 
   push(item: QueuedTask): void {
@@ -15,20 +15,20 @@ export class Turns {
     else queue.push(item)
   }
 
-  /** It was taken, and not begun: the next of its union. */
+  /** Puts a task back to the front of its union's queue: it was assigned, but not begun. */
   requeue(item: QueuedTask): void {
     const queue = this.#queues.get(item.user)
     if (queue === undefined) this.#queues.set(item.user, [item])
     else queue.unshift(item)
   }
 
-  /** The next one; it stays. */
+  /** The next task. It stays in the queue. */
   get first(): QueuedTask | undefined {
     for (const [item] of this.#queues.values()) return item
     return undefined
   }
 
-  /** Takes the next one; its union's turn comes again after those of all others. */
+  /** Removes and returns the next task. Its union's next turn comes after those of all others. */
   shift(): QueuedTask | undefined {
     for (const [user, queue] of this.#queues) {
       const item = queue.shift()
@@ -39,7 +39,7 @@ export class Turns {
     return undefined
   }
 
-  /** Takes all of a union. */
+  /** Removes and returns all tasks of a union. */
   drop(user: ThreadUser): QueuedTask[] {
     const queue = this.#queues.get(user) ?? []
     this.#queues.delete(user)

@@ -1,4 +1,4 @@
-/** The body of one thread of the I/O pool. */
+/** The main program of a pool thread and of a thread for slow layers. */
 
 import { workerData, type MessagePort } from 'node:worker_threads'
 import { E } from '../../sys/errno.js'
@@ -27,7 +27,7 @@ import {
   type SlowWork,
 } from './slow-call.js'
 
-/** A thread for slow layers has shared memory instead of the other two. */
+/** A thread for slow layers gets `memory` instead of `port` and `cell`. */
 const { port, cell, memory, wakeFd, endsFd } = workerData as {
   port: MessagePort
   cell: ThreadCell
@@ -48,11 +48,11 @@ const answerTo = ({ id, task, end: ended }: IoRequest): IoAnswer => {
 
 endLoading()
 
-/** Makes one call after the other, and turns no event loop. */
+/** Makes one call after the other. Runs no event loop. */
 const serve = (slot: Slot): never => {
   const { cells } = slot
   Atomics.store(cells, LIFE, ALIVE)
-  // There may be calls that wait for it.
+  // Calls may already be waiting for this thread.
   eventfdSignal(wakeFd)
   for (;;) {
     const state = Atomics.load(cells, STATE)
@@ -73,7 +73,7 @@ const serve = (slot: Slot): never => {
 
 if (memory !== undefined) serve(new Slot(memory))
 
-// A signal fails only where its descriptor is signalled already.
+// A signal fails only if its eventfd is already signalled.
 if (memory === undefined && markAlive(cell)) {
   markDone(cell, LOADING)
   process.on('exit', () => {
@@ -84,7 +84,8 @@ if (memory === undefined && markAlive(cell)) {
     port.postMessage(answerTo(request))
     void eventfdSignal(request.wakeFd)
     markDone(cell, request.id)
-    // After that: who ends a union looks in the other order, so that one of the two sees the other.
+    // This must be the last step. The thread that ends a union sets the end cell first and then
+    // reads DONE, so at least one side sees the other's change.
     if (hasEnded(request.end)) void eventfdSignal(endsFd)
   })
 }
