@@ -142,7 +142,7 @@ t.test('arguments', async t => {
 })
 
 t.test('every key of MountOptions has a rule', async t => {
-  const source = fs.readFileSync(new URL('../../src/mount.ts', import.meta.url), 'utf8')
+  const source = fs.readFileSync(new URL('../../../src/server/mount.ts', import.meta.url), 'utf8')
   const body = /interface MountOptions \{(.*?)^\}/ms.exec(source)?.[1] ?? ''
   const keys = [...body.matchAll(/^ {2}(\w+)\??:/gm)].map(([, key = '']) => key)
   t.ok(keys.length > 20)

@@ -47,7 +47,7 @@ const fresh = (): RealDir => new RealDir({} as never, null, '')
 t.test('the mark is set once, and where it is refused it is done without', async t => {
   const asked: unknown[] = []
   const answering = (result: number) =>
-    ({ marks: { set: (...args: unknown[]) => (asked.push(args), result) } }) as never
+    ({ xattrs: { set: (...args: unknown[]) => (asked.push(args), result) } }) as never
   const into = fresh()
   t.equal(setImpure(answering(0), into, 5), 0)
   t.equal(setImpure(answering(-E.EIO), into, 5), 0)

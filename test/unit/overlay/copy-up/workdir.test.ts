@@ -211,7 +211,7 @@ t.test('an ordinary user', { skip: noNamespace }, async t => {
   const [layer = ''] = where.lower
   const isRoot = process.geteuid?.() === 0
   if (isRoot) for (const name of ['d', 'f']) chownSync(`${layer}/${name}`, 1234, 1234)
-  const script = fileURLToPath(new URL('ordinary-user.ts', import.meta.url))
+  const script = fileURLToPath(new URL('../ordinary-user.ts', import.meta.url))
   const args = [...NAMESPACE, process.execPath, ...process.execArgv, script]
   await t.spawn('unshare', isRoot ? [...args, layer] : args, {}, 'in a namespace of their own')
 })

@@ -73,7 +73,7 @@ t.test('where a real object is', async t => {
   const gone = new RealDir(lower, null, 'gone')
   const u = {
     fds: { get: (dir: RealDir) => (dir === gone ? -E.EIO : dir.layer.fd) },
-    work: { indexFd: 99 },
+    workdir: { indexFd: 99 },
   } as unknown as Union
   const nodes = new NodeTable(1, [upper.root, lower.root])
   const at = (node: Node): unknown => {

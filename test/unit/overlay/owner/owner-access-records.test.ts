@@ -46,12 +46,12 @@ t.test('a record that is made is one that is understood', { skip: skipUnions }, 
   const upper = u.upper!.fd
   const work = u.workdir!.fd
   const spot = { fd: upper, name: 'd' }
-  t.match(recordMode([spot], inoOf(`${where.upper}/d`), 0o500, 0o700), { record: /^#lent\./ })
+  t.match(recordMode([spot], inoOf(`${where.upper}/d`), 0o500, 0o700), { name: /^#lent\./ })
   const deep = { fd: upper, name: 'd/f' }
   t.type(recordMode([deep, spot], inoOf(`${where.upper}/d/f`), 0o400, 0o600), 'object')
   t.type(recordMove(work, { fd: upper, name: 'moved' }, inoOf(`${where.upper}/moved`)), 'object')
   t.type(recordMove(work, { fd: upper, name: 'gone' }, 0), 'object')
-  t.match(recordMode([{ fd: work, name: 'x' }], 1, 0, 0o200), { record: '' }, 'of the workdir')
+  t.match(recordMode([{ fd: work, name: 'x' }], 1, 0, 0o200), { name: '' }, 'of the workdir')
   t.equal(recordMode([{ fd: u.lowers[0]!.fd, name: 'moved' }], 1, 0, 0o200), -E.EACCES)
   t.equal(recordMove(-1, spot, 0), -E.EROFS)
   t.equal(recordsOf(where).filter(name => name.startsWith('#lent.')).length, 4)
@@ -131,8 +131,8 @@ t.test('a path that is too long for a record fails nothing', { skip: skipUnions 
   fs.mkdirSync(`${where.upper}/${deep}`, { recursive: true })
   const fd = fs.openSync(`/proc/self/fd/${u.upper!.fd}/${deep}`, 'r')
   const spots = ['a', 'b'].map(name => ({ fd, name }))
-  t.match(recordMode(spots, 1, 0o500, 0o700), { record: '' }, 'two, of more than 4095 bytes')
-  t.match(recordMode([spots[0]!], 1, 0o500, 0o700), { record: /^#lent\./ })
+  t.match(recordMode(spots, 1, 0o500, 0o700), { name: '' }, 'two, of more than 4095 bytes')
+  t.match(recordMode([spots[0]!], 1, 0o500, 0o700), { name: /^#lent\./ })
   fs.closeSync(fd)
   close()
 })

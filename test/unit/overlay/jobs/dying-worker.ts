@@ -5,7 +5,7 @@
 
 import { workerData, type MessagePort } from 'node:worker_threads'
 
-import type { IoRequest } from '../../../src/overlay/jobs/thread.js'
+import type { IoRequest } from '../../../../src/overlay/jobs/thread.js'
 
 const { port } = workerData as { port: MessagePort }
 
@@ -25,4 +25,4 @@ Object.assign(port, {
   },
 })
 
-await import('../../../src/overlay/jobs/worker.js')
+await import('../../../../src/overlay/jobs/worker.js')
