@@ -69,12 +69,12 @@ const NOT_NOOPEN = new Map([
     'an open copies nothing up',
   ],
   [
-    'a metadata-only copy that gets its data keeps capability, set-id bits and time',
+    'a metacopy file keeps capability, set-id bits and times when its data is copied up',
     'an open copies nothing up',
   ],
   [
-    'an immutable file with a capability is written by who had it open before',
-    'nobody knows who had it open',
+    'an immutable file with a capability can be written through a descriptor opened before',
+    'without OPEN requests the opener is unknown',
   ],
 ])
 

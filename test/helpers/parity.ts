@@ -144,8 +144,8 @@ const sides = async (t: Test, scenario: Scenario): Promise<Sides> => {
   build(theirs.upper, scenario.upper ?? {})
   const options = optionsOf(ours, { volatile: true, ...scenario.options })
   const kernel = kernelOptions(scenario, options)
-  // On the first lookup the kernel sets the impure xattr on upper directories without origin
-  // (ovl_fix_origin).
+  // On the first lookup the kernel sets the missing origin xattr of a merged upper directory, and the
+  // impure xattr of its parent (ovl_fix_origin).
   for (const where of [theirs, ours]) await withKernel(where, kernel, mount => void mount.tree())
   clearVolatile(ours)
   return {

@@ -29,40 +29,40 @@ export const skipNative = (t: Test): string | false => {
 }
 
 /** Tests that fuse-native can't pass, and the reasons. The keys are the titles of tests. */
-const TIMES = 'times travel as milliseconds without a sign'
+const TIMES = 'times are passed as unsigned milliseconds'
 const PASSTHROUGH = 'libfuse 2 has no passthrough'
 const FLAGS = 'there is no handler for ioctl()'
 const EXCHANGE = 'libfuse 2 has no RENAME2'
-const LOOP = 'the loop on /dev/fuse is that of libfuse'
+const LOOP = 'libfuse reads /dev/fuse itself'
 const NOT_NATIVE = new Map([
   ['asleep in a read', LOOP],
   ['while its union sleeps', LOOP],
   ['data modes', PASSTHROUGH],
   ['a full disk', PASSTHROUGH],
-  ['the kernel reads lower files itself where nothing is ever copied up', PASSTHROUGH],
+  ['the kernel reads lower files directly if nothing can be copied up', PASSTHROUGH],
   ['a directory keeps its mode, owner and times over copy-up', TIMES],
   ['times before 1970', TIMES],
-  ['atime and mtime are two times', TIMES],
-  ['chown -R moves no time of a directory', TIMES],
+  ['atime and mtime are independent', TIMES],
+  ['chown -R changes no time of a directory', TIMES],
   ['holes stay holes over copy-up', 'there is no handler for lseek()'],
-  ['RENAME_EXCHANGE exchanges, across layers', EXCHANGE],
-  ['what was exchanged over a lower name and moved on uncovers nothing', EXCHANGE],
+  ['RENAME_EXCHANGE exchanges names across layers', EXCHANGE],
+  ['a name that was exchanged over a lower name and then moved uncovers nothing', EXCHANGE],
   [
     'link counts of directories that were removed or replaced while open',
-    'an open directory is asked for by its path, and there is none any more',
-  ],
-  ['names of 255 bytes, of 256, and that are no text', 'names travel as JavaScript strings'],
-  ['a default ACL reaches what is made in the directory', 'libfuse 2 does not negotiate ACLs'],
-  [
-    'a capability of no bytes is not taken away by those who change the data',
-    'there is no handler for fallocate()',
+    'an open directory is requested by its path, which does not exist any more',
   ],
   [
-    'what is written through a mapping takes no capability away',
-    'no handler is told that it is a page of a mapping',
+    'names of 255 bytes, of 256 bytes, and with invalid UTF-8',
+    'names are passed as JavaScript strings',
   ],
-  ['flags of files can be asked for', FLAGS],
-  ['an immutable file with a capability is written by who had it open before', FLAGS],
+  ['a default ACL applies to new files in the directory', 'libfuse 2 does not negotiate ACLs'],
+  ['an empty capability is not removed by a change of data', 'there is no handler for fallocate()'],
+  [
+    'a write through a mapping does not remove a capability',
+    'a handler does not know that the data is a page of a mapping',
+  ],
+  ['inode flags of files can be read', FLAGS],
+  ['an immutable file with a capability can be written through a descriptor opened before', FLAGS],
   ['an append-only file can be touched, and gets no other time', FLAGS],
 ])
 

@@ -1,5 +1,6 @@
 /**
- * Lower layers on file systems that lack what the upper one has. All run on kernel overlayfs first.
+ * Lower layers on file systems with fewer features than the upper one. All cases run on kernel
+ * overlayfs first.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -19,7 +20,7 @@ const as = (uid: number, ...command: string[]): string => {
   return done.stdout + done.stderr
 }
 
-/** A file system without ACLs and attributes. */
+/** A file system without ACLs and xattrs. */
 const noAcls = (t: Test, b: Bench): void => {
   fs.chmodSync(b.lower, 0o755)
   fs.writeFileSync(`${b.lower}/f`, 'lower')
@@ -43,12 +44,12 @@ const noAcls = (t: Test, b: Bench): void => {
   b.umount()
 }
 
-/** An erofs with `f`, which says `hi`, and an empty directory `d`. */
+/** An erofs with a file `f` that contains `hi`, and an empty directory `d`. */
 const EROFS =
   'Y2AYBaNgFIxU8Ojh1wdsBytmMzMwMPAwqDAwY1HDiFs7I6X2szAwMLx1ZGYwhfL/////H1leBUobMDDB2YYMTAzqULYxAxODJpRtwsDIoKenl5KGZv5/' +
   'RyYGaSTzkR0NM0cCyXxJBiaQOXD92xoZGZiQ9DMh6c/IHE1Do2AUjIJRMApGwSgYBaNg6AAA'
 
-/** A file system whose objects are all immutable by statx(2), and none by its flags. */
+/** A file system that reports all objects as immutable in statx(2), and none in its inode flags. */
 const saysImmutable = (t: Test, b: Bench): void => {
   b.mount()
   fs.appendFileSync(`${b.m}/f`, ' there')
@@ -81,7 +82,7 @@ const hasErofs =
 const CASES = [
   { name: 'a lower layer without ACLs', skip: false, run: onRamfs },
   {
-    name: 'a lower layer that calls everything immutable',
+    name: 'a lower layer that reports everything as immutable',
     skip: !hasErofs && 'needs erofs and loop devices',
     run: onErofs,
   },

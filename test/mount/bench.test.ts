@@ -1,6 +1,6 @@
 /**
- * The benchmark: it measures what it is asked for, writes its files, and leaves nothing behind.
- * Times are nobody's business here.
+ * Tests the benchmark: it measures the selected workloads, writes its files, and leaves nothing
+ * behind. The measured times are not checked.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -30,7 +30,7 @@ const TINY = ['--rounds', '1', '--scale', '0.01']
 const reportIn = (directory: string): Report =>
   JSON.parse(fs.readFileSync(`${directory}/report.json`, 'utf8')) as Report
 
-/** Processes that the benchmark has started below a directory, and what it has put elsewhere. */
+/** The processes that the benchmark has started below a directory, and its files outside of it. */
 const nothingIsLeft = (t: Test, top: string, files: string[]): void => {
   t.same(mountTable(top), [], 'no mount is left')
   t.same(fs.readdirSync(top), files, 'no other file is left')
@@ -47,7 +47,7 @@ const nothingIsLeft = (t: Test, top: string, files: string[]): void => {
 const statesOf = ({ results }: Row, system: string): State[] =>
   results.filter(result => result.system === system).map(({ state }) => state)
 
-test(t, 'a few works on the kernel and on tsoverlay', { skip }, async t => {
+test(t, 'a few workloads on the kernel and on tsoverlay', { skip }, async t => {
   const { top } = scratch(t, 'bench')
   const out = `${top}/out`
   const only = 'kernel,tsoverlay,create,load-own'
@@ -86,7 +86,7 @@ test(t, 'a few works on the kernel and on tsoverlay', { skip }, async t => {
   nothingIsLeft(t, top, ['out'])
 })
 
-test(t, 'every work, on the kernel, and a peer that fails', { skip }, async t => {
+test(t, 'every workload on the kernel, and a peer that fails', { skip }, async t => {
   const { top } = scratch(t, 'bench')
   const out = `${top}/out`
   const where = ['--dir', top, '--out', out, '--processors', 'free']
@@ -146,7 +146,7 @@ test(t, 'containers', { skip: noPodman }, async t => {
   nothingIsLeft(t, top, ['out'])
 })
 
-t.test('a work without its programs', async t => {
+t.test('a workload without its programs', async t => {
   const env = { ...process.env, PATH: '/nonexistent' }
   const args = [launcher, '--list', '--only', 'git']
   const { status, stdout } = await outcomeOf(spawnNode(args, { env }))
@@ -157,7 +157,7 @@ t.test('a work without its programs', async t => {
 const noImages =
   skip !== false ? skip : fs.existsSync('/dev/loop-control') ? false : 'needs loop devices'
 
-test(t, 'interrupted while it works on ext4', { skip: noImages }, async t => {
+test(t, 'interrupted while it runs on ext4', { skip: noImages }, async t => {
   const { top } = scratch(t, 'bench')
   const where = ['--dir', top, '--out', `${top}/out`, '--processors', 'free', '--medium', 'ext4']
   const child = spawnNode([launcher, ...TINY, ...where, '--only', 'tsoverlay,walk'])

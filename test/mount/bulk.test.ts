@@ -1,7 +1,4 @@
-/**
- * Much data at once: what goes through a pipe, in replies and in requests, are the bytes that the
- * files have.
- */
+/** Large data: replies and requests that go through a pipe contain the bytes of the files. */
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -15,7 +12,7 @@ const { O } = sys
 const KiB = 1024
 const MiB = 1024 * KiB
 
-/** Numbers below `limit` that are the same in every run. */
+/** Pseudo-random numbers below `limit`, the same in every run. */
 const randomly = (seed: number): ((limit: number) => number) => {
   let state = seed
   return limit => {
@@ -30,13 +27,13 @@ const bytes = (length: number, seed: number): Buffer => {
   return Buffer.from(words.buffer, 0, length)
 }
 
-/** Pipes that a process has open. */
+/** The number of pipe descriptors of a process. */
 const pipes = (pid: number): number =>
   fs.readdirSync(`/proc/${pid}/fd`).filter(fd => {
     try {
       return fs.readlinkSync(`/proc/${pid}/fd/${fd}`).startsWith('pipe:')
     } catch {
-      return false // closed meanwhile
+      return false // closed in the meantime
     }
   }).length
 
@@ -66,7 +63,7 @@ for (const io of ['cached', 'passthrough']) {
     fs.closeSync(sparse)
 
     const server = await serve(t, f, ...given)
-    // Each end of the pipe is a descriptor; it is made for the first large reply.
+    // The pipe has two descriptors. It is created for the first large reply.
     const before = pipes(server.pid)
     SIZES.forEach((size, i) => {
       const got = fs.readFileSync(`${f.merged}/${size}`)
@@ -79,7 +76,7 @@ for (const io of ['cached', 'passthrough']) {
     t.ok(got.subarray(2 * MiB).equals(Buffer.alloc(2 * MiB)))
     t.equal(fs.statSync(`${f.lower}/sparse`).blocks < 2.5 * (MiB / 512), true, 'its hole is there')
 
-    // Past the page cache: requests of any length, at any place.
+    // Direct reads bypass the page cache, so the requests have these lengths and offsets.
     const size = SIZES.at(-1)!
     const fd = sys.open(`${f.merged}/${size}`, O.RDONLY | O.DIRECT)
     for (const [length, pos] of [
@@ -101,7 +98,7 @@ for (const io of ['cached', 'passthrough']) {
     )
   })
 
-  test(t, `readers beside each other, and killed ones, ${io}`, { skip: skipMounts }, async t => {
+  test(t, `simultaneous readers, and killed ones, ${io}`, { skip: skipMounts }, async t => {
     const f = directories(t, 'bulk')
     const content = bytes(24 * MiB + 3, 5)
     for (const name of ['a', 'b']) fs.writeFileSync(`${f.lower}/${name}`, content)
@@ -120,12 +117,12 @@ for (const io of ['cached', 'passthrough']) {
       await new Promise(done => setTimeout(done, i))
       child.kill('SIGKILL')
       await end
-      sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '') // its pages are forgotten
+      sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '') // this drops the pages of the mount
     }
     await compare()
   })
 
-  test(t, `random reads and writes beside a model, ${io}`, { skip: skipMounts }, async t => {
+  test(t, `random reads and writes compared with a model, ${io}`, { skip: skipMounts }, async t => {
     const f = directories(t, 'bulk')
     const LIMIT = 3 * MiB
     let model = Buffer.from(bytes(2 * MiB + 77, 8))
@@ -181,13 +178,13 @@ for (const io of ['cached', 'passthrough']) {
 for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
   const skip = skipMounts || (isNative() && 'not with fuse-native')
 
-  test(t, `files that are written, ${options}`, { skip }, async t => {
+  test(t, `written files, ${options}`, { skip }, async t => {
     const f = directories(t, 'bulk')
     const lower = bytes(5 * MiB + 3, 1)
     for (const name of ['a', 'b']) fs.writeFileSync(`${f.lower}/${name}`, lower)
     const server = await serve(t, f, '-o', options)
     const fds = SIZES.map(size => sys.open(`${f.merged}/${size}`, O.CREAT | O.RDWR, 0o644))
-    // A bit of each in turn, so that requests for all of them come between each other.
+    // The files are written in turns, so that their requests are interleaved.
     const step = 200_003
     for (let at = 0; at < Math.max(...SIZES); at += step) {
       SIZES.forEach((size, i) => {
@@ -196,7 +193,7 @@ for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
       })
     }
     for (const fd of fds) t.equal(sys.fsync(fd), 0)
-    // What a file is copied up for, waits for that with its data.
+    // A write that causes a copy-up waits for it with its data.
     const part = bytes(3 * MiB, 7)
     const expected = Buffer.from(lower)
     part.copy(expected, MiB + 1)
@@ -206,7 +203,7 @@ for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
       t.equal(sys.close(fd), 0)
     }
     for (const fd of fds) sys.close(fd)
-    sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '') // its pages are forgotten
+    sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '') // this drops the pages of the mount
     const right = (top: string): void => {
       SIZES.forEach((size, i) =>
         t.ok(fs.readFileSync(`${top}/${size}`).equals(bytes(size, i)), `${top}: ${size}`),
@@ -219,7 +216,7 @@ for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
     for (const name of ['a', 'b']) t.ok(fs.readFileSync(`${f.lower}/${name}`).equals(lower))
   })
 
-  test(t, `there is no room for what is written, ${options}`, { skip }, async t => {
+  test(t, `no space for written data, ${options}`, { skip }, async t => {
     const f = directories(t, 'bulk')
     sys.mount('none', f.top, 'tmpfs', 0, 'size=24m')
     f.before(() => void sys.umount(f.top, sys.MNT.DETACH))
@@ -243,7 +240,7 @@ for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
   })
 }
 
-test(t, 'the mount goes while data is read', { skip: skipMounts }, async t => {
+test(t, 'the mount ends while data is read', { skip: skipMounts }, async t => {
   const f = directories(t, 'bulk')
   const data = bytes(48 * MiB, 1)
   fs.writeFileSync(`${f.lower}/f`, data)

@@ -1,9 +1,10 @@
 /**
- * Who asks. Each call is made by callers who differ in one right, on files that differ in what may
- * be taken from them, here and on kernel overlayfs: both answer the same, show the same right
- * afterwards, part by part as the kernel has it cached, and have the same on disk. A few of all
- * combinations are drawn each time; TSOVERLAY_TEST_DRAWS says how many of each call and caller,
- * TSOVERLAY_TEST_SEED which.
+ * Calls by different callers. Each call is made by callers that differ in one right, on files that
+ * differ in owner, mode, ACL and capability. It is made on the union and on kernel overlayfs. Both
+ * must return the same result, show the same attributes afterwards (each attribute is read
+ * separately, as the kernel caches it), and have the same state on disk. Each run draws a few of
+ * all combinations: TSOVERLAY_TEST_DRAWS sets the number for each call and caller,
+ * TSOVERLAY_TEST_SEED selects them.
  */
 
 import * as fs from 'node:fs'
@@ -41,9 +42,9 @@ interface Target {
   path: string
   /** Opened by root, O_RDWR. */
   fd: number
-  /** Another file, opened to read. */
+  /** Another file, opened for reading. */
   source: number
-  /** What the call has opened, to be closed once all was looked at. */
+  /** Descriptors that the call has opened; they are closed after the checks. */
   opened: number[]
 }
 
@@ -51,7 +52,7 @@ const TEXT = Buffer.from('W')
 const UNCHANGED = 0xffff_ffff
 const CAPABILITY = Buffer.from('0100000200040000000000000000000000000000', 'hex')
 const NOW = { sec: 0, nsec: sys.UTIME_NOW }
-/** u::rwx,g::r-x,o::r-x, and one with a user and a mask. */
+/** u::rwx,g::r-x,o::r-x, and an ACL with a user and a mask. */
 const PLAIN_ACL = Buffer.from('0200000001000700ffffffff04000500ffffffff20000500ffffffff', 'hex')
 const ACL = Buffer.from(
   '0200000001000600ffffffff02000700ea03000004000500ffffffff10000600ffffffff20000400ffffffff',
@@ -84,7 +85,7 @@ const names = (on: Target): number => {
 }
 
 type Act = (on: Target) => number
-/** For whatever has an owner. */
+/** Calls for objects of all types. */
 const ANY: Record<string, Act> = {
   'chown to nobody': on => chown(on, UNCHANGED, UNCHANGED),
   'chown to the same': on => chown(on, OWNER, GROUP),
@@ -95,7 +96,7 @@ const ANY: Record<string, Act> = {
   link: ({ path }) => sys.linkat(sys.AT_FDCWD, path, sys.AT_FDCWD, `${path}.link`, 0),
   rename,
 }
-/** For whatever has a mode. */
+/** Calls for objects with a mode. */
 const MODE: Record<string, Act> = {
   'chmod 6777': ({ path }) => sys.fchmodat(sys.AT_FDCWD, path, 0o6777),
   'chmod 2745': ({ path }) => sys.fchmodat(sys.AT_FDCWD, path, 0o2745),
@@ -116,7 +117,7 @@ const BY_PATH: Record<string, Act> = {
   'setting a flag': on => own(on, O.RDONLY, fd => sys.setFlags(fd, sys.getFlags(fd) | 0x40)),
   'setting append-only': on => own(on, O.RDONLY, fd => sys.setFlags(fd, sys.getFlags(fd) | 0x20)),
 }
-/** Through a descriptor that root has opened. */
+/** Calls on a descriptor that root has opened. */
 const BY_DESCRIPTOR: Record<string, Act> = {
   write: ({ fd }) => sys.pwrite(fd, TEXT, 1),
   'write twice': ({ fd }) => sys.pwrite(fd, TEXT, 1) + sys.pwrite(fd, TEXT, 2),
@@ -166,7 +167,7 @@ const nameOf = (c: Case): string =>
 
 const MODES = [0o4755, 0o2755, 0o2745, 0o6777, 0o2767, 0o4777, 0o777]
 const find = (name: string): Caller => CALLERS.find(caller => caller.name === name)!
-/** What was wrong once. */
+/** Cases that have failed in the past. */
 const KNOWN: Case[] = (['lower', 'upper'] as const).flatMap(place =>
   (
     [
@@ -230,7 +231,9 @@ const MASKS: Record<(typeof PARTS)[number], number> = {
   ctime: STATX.CTIME,
 }
 
-/** Attributes of a path, each asked for alone first: what is cached of one must be true, too. */
+/**
+ * Reads the attributes of a path, each separately first, because the kernel caches them separately.
+ */
 const look = (path: string): { st: sys.Stat | number; text: string } => {
   const parts = PARTS.map(part => {
     const st = sys.statx(sys.AT_FDCWD, path, sys.AT_SYMLINK_NOFOLLOW, MASKS[part])
@@ -244,7 +247,7 @@ const look = (path: string): { st: sys.Stat | number; text: string } => {
   const text = [
     st.mode.toString(8),
     `${st.uid}:${st.gid}`,
-    // Those of a directory are its file system's and its layers'.
+    // Size and link count of a directory depend on the file system and the layers.
     type === S.IFDIR ? '' : `${st.size} bytes, nlink ${st.nlink}`,
     st.mtime === LONG_AGO_NS ? 'old' : 'new',
     typeof capability === 'number' ? '' : 'capable',
@@ -253,13 +256,13 @@ const look = (path: string): { st: sys.Stat | number; text: string } => {
   return { st, text: text.join(' ') }
 }
 
-/** What is on disk of a path of the union. */
+/** The path of a union's object on disk. */
 const onDisk = (b: Bench, name: string): string => {
   const upper = `${b.upper}/${name}`
   return typeof sys.lstat(sys.AT_FDCWD, upper) === 'number' ? `${b.lower}/${name}` : upper
 }
 
-/** Has the kernel write what it keeps. */
+/** Makes the kernel write its dirty pages. */
 const flush = (path: string): void => {
   const fd = sys.open(path, O.RDONLY | O.NONBLOCK)
   if (fd < 0) return
@@ -323,8 +326,9 @@ const KINDS: Kind[] = WITH.map(io => ({
 const KERNEL: Kind = { name: 'kernel overlayfs', kernel: true, mounter: kernelMounter }
 
 /**
- * Without it the server can't see in which call a process is, and takes these for a change of data
- * (docs/SEMANTICS.md, "Set-id bits and capabilities").
+ * Without CAP_SYS_PTRACE the server can't see the system call of a process. It then takes these
+ * calls for a change of data (docs/SEMANTICS.md, "Set-id bits and
+ * capabilities").
  */
 const seesCalls = isEffective(CAP.SYS_PTRACE)
 const isSeen = ({ act }: { act: string }): boolean => seesCalls || !act.endsWith('chown to nobody')
@@ -345,7 +349,7 @@ const compare = (t: Test, kind: Kind, expected: string[]): void => {
 }
 
 const skip = skipKind(KERNEL)
-t.test('the same to each caller as from kernel overlayfs', { skip }, async t => {
+t.test('the same results for each caller as on kernel overlayfs', { skip }, async t => {
   const expected = answers(KERNEL)
   for (const kind of KINDS) await t.test(kind.name, async t => compare(t, kind, expected))
 })

@@ -1,6 +1,6 @@
 /**
- * A file of a layer that somebody changes beneath a live union: what programs read is what the file
- * was, or what it is, and never a mixture of both.
+ * A file of a layer that is changed beneath a live union. Programs read either the old or the new
+ * content, never a mixture.
  */
 
 import * as fs from 'node:fs'
@@ -13,13 +13,13 @@ const { O } = sys
 const skip = skipMounts || (isNative() && 'not with fuse-native')
 const MODES = ['io=passthrough', 'io=cached', 'io=cached,writeback=0'] as const
 
-/** Content that tells by every byte from which version it is. */
+/** Content whose every byte shows its version. */
 const version = (n: number, length: number): Buffer => Buffer.alloc(length, 0x30 + n)
 
 const LENGTHS = [2, 5000, 200_000] as const
 const LATER = [2, 5000, 200_000, 300_000] as const
 
-/** How the file comes to be another one. */
+/** The ways of changing the file. */
 const CHANGES: Record<string, (file: string, now: Buffer) => void> = {
   rewritten: (file, now) => fs.writeFileSync(file, now),
   'rewritten, its time kept': (file, now) => {
@@ -37,7 +37,7 @@ const CHANGES: Record<string, (file: string, now: Buffer) => void> = {
   },
 }
 
-/** What was done with it through the mount before. */
+/** The use of the file through the mount before the change. */
 const BEFORE: Record<string, (file: string) => void> = {
   'looked at': file => void fs.statSync(file),
   read: file => void fs.readFileSync(file),
@@ -61,7 +61,7 @@ const cases = Object.keys(BEFORE).flatMap(before =>
 )
 const nameOf = (at: number): string => `file${at}`
 
-/** As programs read: to the end, whatever the size is said to be. */
+/** Reads as programs do: to the end of the file, regardless of the size in stat. */
 const readAll = (file: string): Buffer => {
   const fd = sys.open(file, O.RDONLY)
   if (fd < 0) return Buffer.from(`open: ${fd}`)
@@ -94,7 +94,7 @@ for (const mode of MODES) {
           const was = version(1, old)
           const is = version(2, now)
           CHANGES[change]!(`${beneath}/${nameOf(at)}`, is)
-          // The kernel asks for attributes again: at once without a timeout, else after a close.
+          // The kernel revalidates attributes: at once with timeout=0, otherwise after a close.
           const { size } = fs.statSync(file)
           const got = readAll(file)
           const mapped = readMapped(file)
@@ -114,7 +114,7 @@ for (const mode of MODES) {
 const ESTALE = -116
 
 for (const mode of MODES) {
-  test(t, `a file that is open meanwhile, ${mode}`, { skip }, async t => {
+  test(t, `a file that is open during the change, ${mode}`, { skip }, async t => {
     const f = directories(t, 'changed')
     const all = cases.filter(({ before }) => before === 'read')
     all.forEach(({ old }, at) => fs.writeFileSync(`${f.lower}/${nameOf(at)}`, version(1, old)))
@@ -129,7 +129,7 @@ for (const mode of MODES) {
       const room = Buffer.alloc(400_000)
       const n = sys.pread(fd, room, 0)
       const got = room.subarray(0, Math.max(0, n))
-      // Short where the rest can't be had any more.
+      // A short result is correct if the rest is not available any more.
       const rest = n < 0 || n === old ? n : sys.pread(fd, Buffer.alloc(1), n)
       const was = version(1, old)
       const fits =
@@ -139,7 +139,7 @@ for (const mode of MODES) {
         wrong.push(
           `${change}, ${old} -> ${now}: size ${size}, ${n}, ${[...new Set(got)].join(' ')}`,
         )
-      // Opened again by the descriptor, as what is told of /dev/stdin is.
+      // Opens the file again through its descriptor, as a program that opens /dev/stdin does.
       const again = sys.open(`/proc/self/fd/${fd}`, O.RDONLY)
       if (again < 0 && again !== ESTALE) wrong.push(`${change}: open again: ${again}`)
       sys.close(again)
@@ -148,7 +148,7 @@ for (const mode of MODES) {
     t.same(wrong.slice(0, 20), [])
   })
 
-  test(t, `what is written after that, ${mode}`, { skip }, async t => {
+  test(t, `writes after the change, ${mode}`, { skip }, async t => {
     const f = directories(t, 'changed')
     const write = Buffer.from('written')
     for (const layer of ['lower', 'upper'] as const)
@@ -189,7 +189,7 @@ for (const mode of MODES) {
     }
   })
 
-  test(t, `names of one file, and symlinks, ${mode}`, { skip }, async t => {
+  test(t, `several names of one file, and symlinks, ${mode}`, { skip }, async t => {
     const f = directories(t, 'changed')
     fs.writeFileSync(`${f.lower}/a`, version(1, 5000))
     fs.mkdirSync(`${f.lower}/directory`)
@@ -222,7 +222,7 @@ for (const mode of MODES) {
   })
 }
 
-/** All of a file through a mapping of the size that is told. */
+/** Reads a file through a mapping of the size in fstat. */
 const readMapped = (file: string): Buffer => {
   const fd = sys.open(file, O.RDONLY)
   const stated = sys.fstat(fd)

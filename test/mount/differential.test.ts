@@ -1,7 +1,7 @@
 /**
- * The differential test itself: it finds no difference between kernel overlayfs and itself, and
- * finds one in a union that is known to have them. (The runs that count are in `npm run
- * differential`.)
+ * Tests the differential test itself: it finds no difference between kernel overlayfs and kernel
+ * overlayfs, and finds differences in a union that is known to have them. (`npm run differential`
+ * runs the real comparison.)
  */
 
 import { spawnSync } from 'node:child_process'
@@ -28,7 +28,7 @@ const differential = (...args: string[]) => {
   return { status: result.status, out: result.stdout + result.stderr, left, files }
 }
 
-t.test('the kernel and itself', { skip }, async t => {
+t.test('the kernel and the kernel', { skip }, async t => {
   const result = differential(
     '--candidate',
     'kernel',
@@ -57,7 +57,7 @@ t.test('a union that breaks hard links', { skip }, async t => {
   t.same(result.files, [], 'no file is left')
 })
 
-/** As the root of a user namespace may, or not. */
+/** With and without the rights of a root user outside of a user namespace. */
 const inUserNamespace =
   spawnSync('unshare', [
     '--user',
@@ -69,10 +69,10 @@ const inUserNamespace =
   ]).status === 0
 
 t.test(
-  'a copy gets another number, and its directory is listed at once',
+  'a copy gets another inode number, and its directory is listed at once',
   { skip: skip || (!inUserNamespace && 'no overlay in a user namespace') },
   async t => {
-    // The kernel forgets the copy, and goes on with the directory's listing that it has cached.
+    // The kernel drops the inode of the copy but keeps using its cached listing of the directory.
     const calls = ['--seed', '548102340', '--seeds', '1', '--calls', '320']
     const { status, out } = differential('--userns', ...calls)
     t.equal(status, 0, out)

@@ -1,4 +1,4 @@
-/** Writes past the page cache beside reads from it. */
+/** Direct writes together with buffered reads. */
 
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -16,14 +16,14 @@ const ROUNDS = 1500
 const READERS = 3
 
 for (const options of ['io=cached', 'io=cached,writeback=0', 'io=passthrough']) {
-  test(t, `asynchronous direct writes are seen at once, ${options}`, { skip }, async t => {
+  test(t, `asynchronous direct writes are visible at once, ${options}`, { skip }, async t => {
     const f = directories(t, 'direct')
     fs.writeFileSync(`${f.lower}/file`, Buffer.alloc(SIZE))
     await serve(t, f, '-o', options)
     const file = `${f.merged}/file`
     const going = `${f.top}/going`
     fs.writeFileSync(going, '')
-    // From before the copy-up: as long as it is open, every handle goes through the page cache.
+    // A handle from before the copy-up. As long as it is open, every handle uses the page cache.
     const first = sys.open(file, O.RDONLY)
     const readers = Array.from({ length: READERS }, () =>
       once(spawn('sh', ['-c', `while [ -e ${going} ]; do cat ${file} >/dev/null; done`]), 'exit'),

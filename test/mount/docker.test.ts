@@ -1,4 +1,4 @@
-/** Docker with this program as the fuse-overlayfs of its storage driver. */
+/** Tests Docker with this program as fuse-overlayfs, for the storage driver of that name. */
 
 import { spawnSync } from 'node:child_process'
 

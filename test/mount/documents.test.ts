@@ -1,7 +1,7 @@
 /**
- * The examples of every document, as they stand there, and those of the help and of the library's
- * types. Each one runs in a root of its own: the machine's, with a layer on top that goes, by the
- * kernel's overlayfs, in a namespace of mounts and processes. What is not run says why, in the
+ * Runs the examples of every document, of the help, and of the library's types. Each runs in a root
+ * directory of its own: the machine's root with a temporary layer on top, mounted by kernel
+ * overlayfs, in new mount and process namespaces. Examples that are not run have a reason in the
  * document.
  */
 
@@ -25,7 +25,7 @@ import { isNative } from '../helpers/transport.js'
 const repository = fileURLToPath(new URL('../..', import.meta.url)).replace(/\/$/, '')
 const read = (path: string): string => fs.readFileSync(`${repository}/${path}`, 'utf8')
 
-/** Documents that are about something else than programs. */
+/** Documents without examples of programs. */
 const others = new Set(['LICENSE', 'CHANGELOG.md'])
 
 const directories = ['', 'bench/', 'docs/', 'docs/decisions/', 'examples/', 'scripts/', 'test/']
@@ -56,12 +56,12 @@ const blocksOf = (path: string): Block[] => {
   }))
 }
 
-/** What is no program. */
+/** Languages that are no programs. */
 const plain = new Set(['text', 'toml'])
 
 /**
- * The place that the examples name, and a way to run Node and the program there. `$1`: a directory,
- * `$2`: Node, `$3`: the package.
+ * Creates the directory that the examples use, and makes Node and the program available. `$1`: a
+ * directory, `$2`: Node, `$3`: the package.
  */
 const setUp = `${LET_GO}
   mount -t tmpfs none "$1"
@@ -99,7 +99,7 @@ const place = (t: Test): string => {
   return top
 }
 
-/** Runs a script of the shell there. */
+/** Runs a shell script in that environment. */
 const inPlace = async (t: Test, script: string): Promise<Outcome> => {
   const node = fs.realpathSync(process.execPath)
   const shell = ['bash', '--norc', '-ec', setUp, 'bash', place(t), node, repository]
@@ -117,7 +117,7 @@ const works = async (t: Test, script: string): Promise<Outcome> => {
   return outcome
 }
 
-/** How each language is run. */
+/** Converts an example of each language to a shell script. */
 const languages: Readonly<Record<string, (text: string) => string>> = {
   sh: text => text,
   js: text => `cat >example.mjs <<'END'\n${text}END\nnode example.mjs`,
@@ -214,7 +214,7 @@ test(t, "the example of the library's types", { skip }, async t => {
 
 test(
   t,
-  'the unit of systemd, by mount(8)',
+  'the systemd unit, mounted by mount(8)',
   { skip: lacks('mount -t fuse.x') === undefined ? skip : 'needs mount.fuse3' },
   async t => {
     const unit = read('examples/mnt-m.mount')

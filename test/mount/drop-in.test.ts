@@ -1,6 +1,7 @@
 /**
- * In place of fuse-overlayfs, and under mount(8): the command line without a command, and what each
- * of fuse-overlayfs' options does, on real mounts. docs/CONTAINERS.md has these options in a table.
+ * The program in place of fuse-overlayfs, and under mount(8): the command line without a command,
+ * and the effect of each option of fuse-overlayfs, on real mounts. docs/CONTAINERS.md lists these
+ * options.
  */
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
@@ -36,7 +37,7 @@ import { getxattr, listxattr, mount, removexattr, setxattr } from '../helpers/sy
 const EOPNOTSUPP = 95
 const ENODATA = 61
 
-/** A directory with the program under both of its names, as npm makes them. */
+/** A directory with the program under both of its names, as npm creates it. */
 const programs = (top: string): string => {
   const bin = `${top}/bin`
   if (fs.existsSync(bin)) return bin
@@ -46,7 +47,7 @@ const programs = (top: string): string => {
   return bin
 }
 
-/** Unmounts what is mounted at the end of a test, and waits for its server. */
+/** At the end of the test unmounts the mount and waits for its server. */
 const unmountAtEnd = (t: Test, f: Directories): void =>
   f.before(async () => {
     if (mountedOn(f.merged).length === 0) return
@@ -55,7 +56,7 @@ const unmountAtEnd = (t: Test, f: Directories): void =>
     else t.same(serversOf(f.merged), [], 'no server is left')
   })
 
-/** What /proc/self/mountinfo says of a mount after ` - `, and its flags. */
+/** The part of a mountinfo line after ` - `, and the mount's flags. */
 const shown = (path: string): { type: string; source: string; options: string; flags: string } => {
   const line = mountTable(path).find(one => one.split(' ')[2] === path) ?? ''
   const [type = '', source = '', options = ''] = line.split(' - ')[1]?.split(' ') ?? []
@@ -64,7 +65,7 @@ const shown = (path: string): { type: string; source: string; options: string; f
 
 const SILENT: Outcome = { status: 0, signal: null, stdout: '', stderr: '' }
 
-/** Mounts by a command line, looks at the mount, and unmounts. */
+/** Mounts with a command line, checks the mount, and unmounts. */
 const live = async (
   t: Test,
   f: Directories,
@@ -88,7 +89,7 @@ const withFile = (t: Test): Directories => {
   return f
 }
 
-/** The INIT flags that a server which logs everything has negotiated. */
+/** The negotiated INIT flags, from a server that logs at level debug. */
 const negotiated = async (server: Served): Promise<string[]> => {
   const line = () => /^.*"negotiated".*\n/m.exec(server.log())?.[0]
   await until('the negotiation', () => line() !== undefined)
@@ -97,7 +98,7 @@ const negotiated = async (server: Served): Promise<string[]> => {
 
 const debug = ['--log-level', 'debug'] as const
 const NOBODY = 65534
-/** Reads a file as somebody else; the text, or what cat(1) says. */
+/** Reads a file as another user. Returns its text, or the error message of cat(1). */
 const readAs = (uid: number, path: string): string => {
   const { status, stdout, stderr } = spawnSync('cat', [path], { uid, gid: uid, encoding: 'utf8' })
   return status === 0 ? stdout : stderr
@@ -140,7 +141,7 @@ test(t, 'the command line of fuse-overlayfs', { skip: skipMounts }, async t => {
     }
   })
 
-  await test(t, 'questions and wrong usage', async t => {
+  await test(t, 'help, version and wrong usage', async t => {
     t.match(await finished('fuse-overlayfs', '--version'), {
       ...SILENT,
       stdout: /^fuse-overlayfs: version 1\.16 \(tsoverlay \d+\.\d+\.\d+\)\n$/,
@@ -161,7 +162,7 @@ test(t, 'the command line of fuse-overlayfs', { skip: skipMounts }, async t => {
   })
 })
 
-test(t, 'options that are not known, in each way in', { skip: skipMounts }, async t => {
+test(t, 'unknown options in each kind of invocation', { skip: skipMounts }, async t => {
   const f = withFile(t)
   const bin = programs(f.top)
   fs.symlinkSync(PROGRAM, `${bin}/mount.tsoverlay`)
@@ -207,11 +208,11 @@ test(t, 'options that are not known, in each way in', { skip: skipMounts }, asyn
   }
 })
 
-test(t, 'as podman calls it', { skip: skipMounts }, async t => {
+test(t, 'as podman invokes it', { skip: skipMounts }, async t => {
   const own = scratch(t, 'drop-in')
   const { top } = own
   const bin = programs(top)
-  // The directory of a driver: layers by short links, paths relative to it.
+  // The directory of a storage driver: layers through short symlinks, with paths relative to it.
   for (const id of ['base', 'app', 'ctr']) {
     for (const part of ['diff', 'work', 'merged', 'empty']) {
       fs.mkdirSync(`${top}/${id}/${part}`, { recursive: true })
@@ -232,7 +233,8 @@ test(t, 'as podman calls it', { skip: skipMounts }, async t => {
     outcomeOf(
       spawnPlain(`${bin}/fuse-overlayfs`, args, {
         cwd: top,
-        stdio: ['ignore', 'ignore', 'pipe'], // 'close' comes when the last writer has closed it
+        // 'close' arrives after the last writer has closed the pipe
+        stdio: ['ignore', 'ignore', 'pipe'],
       }),
     )
 
@@ -248,7 +250,7 @@ test(t, 'as podman calls it', { skip: skipMounts }, async t => {
   t.equal(spawnSync('umount', [merged]).status, 0)
   await until('the end of the server', () => serversOf(merged).length === 0)
 
-  // Podman takes the mark of a volatile mount away before the next one.
+  // Podman removes the `volatile` directory of the previous mount before it mounts again.
   fs.rmSync(join(top, 'ctr', 'work', 'work', 'incompat', 'volatile'), { recursive: true })
   t.match(await call('-o', `lowerdir=ctr/diff:l/APP:l/BASE:ctr/empty,${label}`, merged), {
     status: 0,
@@ -294,7 +296,8 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
     const f = withFile(t)
     fs.mkdirSync(`${f.top}/helpers`)
     fs.symlinkSync(PROGRAM, `${f.top}/helpers/mount.tsoverlay`)
-    // mount(8) looks for helpers in /sbin, which is covered here, in a namespace that goes.
+    // mount(8) looks for helpers in /sbin. A bind mount covers /sbin in a temporary mount
+    // namespace.
     const script = `
       mount --bind "$1/helpers" /sbin
       mount -f -t tsoverlay none "$1/merged" -o "$2"
@@ -324,8 +327,8 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
       `${f.top}/fstab`,
       `union ${f.merged} fuse.tsoverlay ${f.options},noauto,nofail,x-systemd.requires=/,dev,suid 0 0\n`,
     )
-    // mount(8) gives its helpers a PATH of its own, which is covered here, in a namespace that
-    // goes. Of a mount that only its mountpoint names it gives them what it reads in
+    // mount(8) runs its helpers with a PATH of its own, so a directory of that PATH is covered in a
+    // temporary mount namespace. If only the mountpoint is given, it passes on the options from
     // /proc/self/mountinfo.
     const script = `
       mount --bind "$1/bin" /usr/local/sbin
@@ -355,7 +358,7 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
   })
 })
 
-test(t, 'who may enter', { skip: skipMounts }, async t => {
+test(t, 'access by other users', { skip: skipMounts }, async t => {
   const f = withFile(t)
   for (const directory of [f.top, f.lower, f.upper]) fs.chmodSync(directory, 0o755)
   const denied = /Permission denied/
@@ -391,7 +394,7 @@ test(t, 'allow_root is for root', { skip: noOrdinaryUser }, async t => {
 })
 
 test(t, 'fsync=0', { skip: skipMounts }, async t => {
-  // The upper layer lies on another union, which counts what is asked of it.
+  // The upper layer lies on another union, which counts its requests.
   const below = directories(t, 'drop-in')
   const ground = await serve(t, below)
   const top = below.merged
@@ -467,7 +470,7 @@ test(t, 'timeout', { skip: skipMounts }, async t => {
   t.ok((await asked('')) < 20)
 })
 
-/** A POSIX ACL, as its attribute has it: owner rw, one user r, nobody else. */
+/** A POSIX ACL as an xattr value: the owner has rw, one user has r, all others have nothing. */
 const aclFor = (uid: number): Buffer => {
   const acl = Buffer.alloc(4 + 5 * 8, 0)
   acl.writeUInt32LE(2, 0)

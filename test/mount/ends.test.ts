@@ -1,4 +1,4 @@
-/** What is left when a mount has ended, and what unmounting says of it. */
+/** Leftovers of an ended mount, and the messages of umount. */
 
 import { spawn, spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -30,7 +30,10 @@ const LIBRARY = fileURLToPath(new URL('../../dist/lib/index.js', import.meta.url
 
 const namespaceOf = (pid: number): string => fs.readlinkSync(`/proc/${pid}/ns/mnt`)
 
-/** Mounts again and again, one or two at a time, and prints how the process goes on growing. */
+/**
+ * A program that mounts repeatedly, one or two mounts at a time, and prints the growth of its
+ * process.
+ */
 const MANY = `
 import { mount } from '${LIBRARY}'
 import * as fs from 'node:fs'
@@ -60,7 +63,7 @@ const round = async () => {
   for (const i of [0, 1]) fs.rmSync(top + '/upper' + i + '/f', { force: true })
 }
 const rounds = async n => { for (let i = 0; i < n; i++) await round() }
-// As many threads as are needed at a time come one by one; then nothing may grow.
+// The process creates threads until it has enough for its mounts. After that nothing may grow.
 let grown
 for (let tries = 0; tries < 5; tries++) {
   const before = size()
@@ -72,32 +75,27 @@ for (let tries = 0; tries < 5; tries++) {
 console.log(JSON.stringify(grown))
 `
 
-test(
-  t,
-  'a process that mounts through the library again and again',
-  { skip: skipMounts },
-  async t => {
-    for (const how of ['one', 'two', 'fails']) {
-      await test(t, how, async t => {
-        const f = directories(t)
-        fs.writeFileSync(`${f.lower}/f`, 'text')
-        fs.writeFileSync(`${f.top}/many.mjs`, MANY)
-        const { status, stdout, stderr } = await outcomeOf(
-          spawnNode([`${f.top}/many.mjs`, f.top, how]),
-        )
-        t.equal(status, 0, stderr)
-        t.equal(stderr, '')
-        const grown = JSON.parse(stdout) as Record<string, number>
-        t.ok(grown['mappings']! < 20, `${grown['mappings']} mappings for 20 rounds`)
-        t.ok(grown['threads']! <= 0, `${grown['threads']} threads`)
-        t.ok(grown['descriptors']! <= 0, `${grown['descriptors']} descriptors`)
-        t.equal(grown['listeners'], 0)
-      })
-    }
-  },
-)
+test(t, 'a process that mounts repeatedly through the library', { skip: skipMounts }, async t => {
+  for (const how of ['one', 'two', 'fails']) {
+    await test(t, how, async t => {
+      const f = directories(t)
+      fs.writeFileSync(`${f.lower}/f`, 'text')
+      fs.writeFileSync(`${f.top}/many.mjs`, MANY)
+      const { status, stdout, stderr } = await outcomeOf(
+        spawnNode([`${f.top}/many.mjs`, f.top, how]),
+      )
+      t.equal(status, 0, stderr)
+      t.equal(stderr, '')
+      const grown = JSON.parse(stdout) as Record<string, number>
+      t.ok(grown['mappings']! < 20, `${grown['mappings']} mappings for 20 rounds`)
+      t.ok(grown['threads']! <= 0, `${grown['threads']} threads`)
+      t.ok(grown['descriptors']! <= 0, `${grown['descriptors']} descriptors`)
+      t.equal(grown['listeners'], 0)
+    })
+  }
+})
 
-/** Its server stands still while it is unmounted and mounted again. */
+/** A program whose server is stopped while the union is unmounted and mounted again. */
 const SLOW_END = `
 import { mount } from '${LIBRARY}'
 import * as fs from 'node:fs'
@@ -122,9 +120,9 @@ console.log(closed)
 await second.unmount()
 `
 
-test(t, 'a mount whose server needs long for its end', { skip: skipMounts }, async t => {
+test(t, 'a mount whose server takes long to end', { skip: skipMounts }, async t => {
   const skip = skipNative(t)
-  await test(t, 'is waited for by the same process', { skip }, async t => {
+  await test(t, 'the same process waits for it', { skip }, async t => {
     const f = directories(t)
     fs.writeFileSync(`${f.top}/slow.mjs`, SLOW_END)
     f.before(() => void (mountedOn(f.merged).length > 0 && spawnSync('umount', ['-l', f.merged])))
@@ -133,7 +131,7 @@ test(t, 'a mount whose server needs long for its end', { skip: skipMounts }, asy
   })
 })
 
-test(t, 'a mount that lives on elsewhere', { skip: skipMounts }, async t => {
+test(t, 'a mount that still exists elsewhere', { skip: skipMounts }, async t => {
   await test(t, 'in the mount namespace of another process', async t => {
     const f = directories(t)
     t.match(await tsoverlay('mount', '-o', f.options, f.merged), { status: 0, stderr: '' })
@@ -187,7 +185,8 @@ const run = ([program, ...args]: string[]): number | null =>
   spawnSync(program!, args, { encoding: 'utf8' }).status
 
 /**
- * What remounts in a row do, of one kind: the exit statuses, and whether a file can be made then.
+ * The results of a sequence of remounts: the exit statuses, and after each whether a file can be
+ * created.
  */
 const story = (
   start: string[],
@@ -215,7 +214,7 @@ const story = (
 }
 
 test(t, 'remount', { skip: skipMounts }, async t => {
-  await test(t, 'does what it does to a kernel overlayfs', async t => {
+  await test(t, 'has the same results as on kernel overlayfs', async t => {
     const [own, theirs] = [directories(t), directories(t)]
     for (const each of [own, theirs])
       each.before(
@@ -253,7 +252,7 @@ test(t, 'remount', { skip: skipMounts }, async t => {
     t.match(await tsoverlay('mount', '-o', 'remount,ro,max_read=x', f.merged), { status: 1 })
     await server.unmount()
   })
-  await test(t, 'of what is not there', async t => {
+  await test(t, 'of a mountpoint without a mount', async t => {
     const f = directories(t)
     const outcome = await tsoverlay('mount', '-o', `remount,ro,${f.options}`, f.merged)
     t.match(outcome, { status: 32, stderr: `${f.merged}: nothing is mounted there` })
@@ -287,7 +286,10 @@ test(t, 'from a working directory that was removed', { skip: skipMounts }, async
   }
 })
 
-/** A group of processes whose number can be limited, and what undoes it; or why there is none. */
+/**
+ * Creates a cgroup with a limit of processes, and a function that removes it. Returns a reason if
+ * that is not possible.
+ */
 const limitedGroup = (): { group: string; remove: () => void } | string => {
   const top = fs.mkdtempSync(`${tmpdir()}/tsoverlay-pids-`)
   const mounted = [
@@ -313,7 +315,7 @@ const limitedGroup = (): { group: string; remove: () => void } | string => {
   return 'needs a cgroup with the pids controller'
 }
 
-test(t, 'where few processes and threads can be created', { skip: skipMounts }, async t => {
+test(t, 'with a low limit of processes and threads', { skip: skipMounts }, async t => {
   const found = limitedGroup()
   if (typeof found === 'string') return void t.pass(found, { skip: found })
   const { group, remove } = found
@@ -335,7 +337,8 @@ test(t, 'where few processes and threads can be created', { skip: skipMounts }, 
         f.options,
         f.merged,
       ],
-      // Standard error is a file: a pipe is waited for as long as any process has it.
+      // Standard error is a file, because the test would wait for every process that has a pipe
+      // open.
       {
         timeout: 60_000,
         killSignal: 'SIGKILL',
@@ -362,7 +365,7 @@ test(t, 'where few processes and threads can be created', { skip: skipMounts }, 
   }
 })
 
-test(t, 'where a process may have little', { skip: skipMounts }, async t => {
+test(t, 'with low resource limits of a process', { skip: skipMounts }, async t => {
   const limits: [limit: string, expected: RegExp | 'mounts'][] = [
     ['ulimit -v 100000', /^tsoverlay: the limit of memory is too low \(ulimit -v\)\n$/],
     ['ulimit -n 16', /^tsoverlay: the limit of descriptors is too low \(ulimit -n\)\n$/],
@@ -402,7 +405,10 @@ const skipFuseOverlayfs =
   skipMounts ||
   (spawnSync('fuse-overlayfs', ['--version']).status === 0 ? false : 'needs fuse-overlayfs')
 
-/** One more directory of each kind, so that a mount has only one of them in common with another. */
+/**
+ * Adds one more directory of each kind, so that a second mount can share exactly one directory with
+ * the first.
+ */
 const more = (t: Parameters<typeof directories>[0]) => {
   const f = directories(t)
   const [upper2, work2, merged2] = ['upper2', 'work2', 'merged2'].map(name => {
@@ -418,8 +424,8 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
   type Directories = ReturnType<typeof more>
 
   /**
-   * As the upper and as the work directory it is refused, for writing and for reading; as a lower
-   * one it is not.
+   * A directory in use is refused as upper layer and as workdir, for a read-only mount, too. It is
+   * accepted as a lower layer.
    */
   const check = async (
     t: Parameters<typeof directories>[0],
@@ -446,7 +452,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
     t.match(await tsoverlay('umount', f.merged2), { status: 0, stderr: '' })
   }
 
-  /** So is a directory inside one of them; as a lower one it is not. */
+  /** The same holds for a directory inside a directory in use. */
   const checkInside = async (
     t: Parameters<typeof directories>[0],
     f: Directories,
@@ -473,7 +479,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
     t.match(await tsoverlay('umount', f.merged2), { status: 0, stderr: '' })
   }
 
-  await test(t, 'by a tsoverlay that writes', async t => {
+  await test(t, 'by a tsoverlay mount that writes', async t => {
     const f = more(t)
     fs.mkdirSync(`${f.upper}/sub`)
     t.match(await tsoverlay('mount', '-o', f.options, f.merged), { status: 0, stderr: '' })
@@ -484,7 +490,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
     t.match(await tsoverlay('mount', '-o', inside, f.merged), { status: 0, stderr: '' })
     t.match(await tsoverlay('umount', f.merged), { status: 0, stderr: '' })
   })
-  await test(t, 'by a tsoverlay that reads', async t => {
+  await test(t, 'by a read-only tsoverlay mount', async t => {
     const f = more(t)
     t.match(await tsoverlay('mount', '-o', `ro,${f.options}`, f.merged), { status: 0, stderr: '' })
     for (const flag of ['rw', 'ro']) {
@@ -557,7 +563,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
     })
   }
 
-  await test(t, 'not by another one whose directories have the same relative names', async t => {
+  await test(t, 'not by a mount whose directories have the same relative names', async t => {
     const [f, other] = [more(t), more(t)]
     const start =
       'cd "$0" && mount -t overlay none merged -o lowerdir=lower,upperdir=upper,workdir=work'

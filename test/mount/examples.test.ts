@@ -1,4 +1,4 @@
-/** The programs and files of `examples/`, run as their heads say. */
+/** Runs the programs and files of `examples/` as their first comments describe. */
 
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -10,7 +10,7 @@ import { mountTable, outcomeOf, scratch, skipMounts, spawnNode, test } from '../
 
 const examples = fileURLToPath(new URL('../../examples', import.meta.url))
 
-/** A directory with two files, and a way to run an example that works below its own TMPDIR. */
+/** A directory with two files, and a function that runs an example with a TMPDIR of its own. */
 const prepare = (t: Test) => {
   const { top } = scratch(t, 'examples')
   const tree = `${top}/tree`

@@ -1,6 +1,6 @@
 /**
- * An upper layer that runs full: the caller gets ENOSPC, what was there is still there, nothing
- * half done is left in the upper layer or in the workdir, and with room the same call succeeds.
+ * A full upper layer: the caller gets ENOSPC, existing files are unchanged, the upper layer and the
+ * workdir contain nothing unfinished, and the same call succeeds when there is space.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -13,7 +13,7 @@ const { O } = sys
 const ENOSPC = -28
 const MiB = 1 << 20
 
-/** A union whose upper layer and workdir are on a small tmpfs of its own. */
+/** A union with the upper layer and the workdir on a small tmpfs. */
 class SmallBench extends Bench {
   constructor(kind: Kind, options: string) {
     super(kind)
@@ -38,13 +38,13 @@ class SmallBench extends Bench {
     try {
       if (fs.existsSync(`${this.m}/.`)) this.umount()
     } catch {
-      // Not mounted any more, or for the next attempt.
+      // The mount is gone, or the next attempt unmounts it.
     }
     sys.umount(this.disk, sys.MNT.DETACH)
     super.end()
   }
 
-  /** Takes all the room that is left, apart from `spare` bytes. */
+  /** Fills the file system up to `spare` bytes. */
   fill(spare = 0): void {
     const fd = this.open(`${this.disk}/filler`, O.CREAT | O.WRONLY)
     const block = Buffer.alloc(4096, 1)
@@ -54,7 +54,7 @@ class SmallBench extends Bench {
     sys.close(fd)
   }
 
-  /** Makes files until no inode is left. */
+  /** Creates files until no inode is left. */
   fillInodes(): void {
     fs.mkdirSync(`${this.disk}/many`)
     for (let i = 0; ; i++) {
@@ -69,7 +69,7 @@ class SmallBench extends Bench {
     fs.rmSync(`${this.disk}/many`, { force: true, recursive: true })
   }
 
-  /** What lies in the workdir, but for the one whiteout that is kept there to be linked. */
+  /** The files in the workdir, except the whiteout that the union keeps there to link it. */
   leftInWork(): string[] {
     const work = `${this.workOnDisk}/work`
     if (!fs.existsSync(work)) return []
@@ -100,7 +100,7 @@ const CASES: Case[] = [
       b.fill()
       const block = Buffer.alloc(64 * 1024, 2)
       let result = 0
-      // With a write-back cache the error may come when the pages are written.
+      // With a write-back cache the error may occur when the pages are written.
       for (let i = 0; i < 64 && result >= 0; i++)
         result = sys.pwrite(fd, block, 4096 + i * block.length)
       if (result >= 0) result = sys.fsync(fd)
@@ -134,7 +134,7 @@ const CASES: Case[] = [
       fs.writeFileSync(`${b.lower}/d/big`, content)
       fs.writeFileSync(`${b.lower}/d/big2`, content)
       b.mount()
-      // Directories may be copied up even if there is no room for the file: that is no loss.
+      // Parent directories may be copied up even if there is no space for the file.
       fs.mkdirSync(`${b.m}/other`)
       b.fill(512 * 1024)
       const at = sys.AT_FDCWD

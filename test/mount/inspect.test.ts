@@ -1,4 +1,4 @@
-/** The commands that tell about mounts. */
+/** The commands that inspect mounts. */
 
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -26,14 +26,14 @@ import { descriptorsOf } from '../../src/sys/descriptors.js'
 
 const skip = skipMounts
 
-/** What `ls --json` says of the mounts below a directory. */
+/** The output of `ls --json` for the mounts below a directory. */
 const listed = async (top: string, ...args: string[]): Promise<Listed[]> => {
   const { status, stdout, stderr } = await tsoverlay('ls', '--json', ...args)
   if (status !== 0 || stderr !== '') throw new Error(`ls: ${status} ${stderr}`)
   return (JSON.parse(stdout) as Listed[]).filter(({ mountpoint }) => mountpoint.startsWith(top))
 }
 
-/** Mounts them, by one server. */
+/** Mounts all unions with one server. */
 const mountAll = async (server: Resident, all: readonly Layers[]): Promise<void> => {
   for (const f of all) {
     const { status, stderr } = await server.run('mount', '-o', f.options, f.merged)
@@ -76,11 +76,11 @@ test(t, 'ls: a server of one mount', { skip }, async t => {
   })
 })
 
-test(t, 'ls: what can not be told is null', { skip }, async t => {
+test(t, 'ls: unknown values are null', { skip }, async t => {
   const f = directories(t)
   const server = await serve(t, f)
   fs.chmodSync(f.top, 0o755)
-  // Whoever may not look into the server sees that there is a mount.
+  // A user without access to the server sees only that the mount exists.
   const cli = new URL('../../dist/cli/main.cjs', import.meta.url).pathname
   const { stdout, status } = spawnSync(NODE[0], [...NODE.slice(1), cli, 'ls', '--json'], {
     encoding: 'utf8',
@@ -103,7 +103,7 @@ test(t, 'ls: what can not be told is null', { skip }, async t => {
     memory: null,
     mounts: null,
   })
-  // One that is stopped does not answer; all else is known.
+  // A stopped server does not answer; everything else is known.
   server.process.kill('SIGSTOP')
   try {
     const [stopped] = await listed(f.top)
@@ -113,37 +113,42 @@ test(t, 'ls: what can not be told is null', { skip }, async t => {
   }
 })
 
-test(t, 'ls: mounts of one server, and what is mounted twice', { skip }, async t => {
-  const where = scratch(t, 'inspect')
-  const server = resident(t, where)
-  const all = ['one', 'two', 'three'].map(name => layersIn(where, name))
-  await mountAll(server, all)
-  const pid = server.pid()
-  t.strictSame(
-    (await listed(where.top)).map(one => [one.mountpoint, one.pid, one.mounts]),
-    all.map(f => [f.merged, pid, 3]),
-  )
-  const [first] = all as [(typeof all)[number]]
-  const again = `${where.top}/again`
-  fs.mkdirSync(again)
-  t.equal(spawnSync('mount', ['--bind', first.merged, again]).status, 0)
-  where.before(() => void (mountedOn(again).length > 0 && spawnSync('umount', [again])))
-  t.strictSame(
-    (await listed(where.top))
-      .filter(one => one.lower?.[0] === first.lower)
-      .map(one => one.mountpoint),
-    [first.merged, again],
-  )
-})
+test(
+  t,
+  'ls: several mounts of one server, and a union that is mounted twice',
+  { skip },
+  async t => {
+    const where = scratch(t, 'inspect')
+    const server = resident(t, where)
+    const all = ['one', 'two', 'three'].map(name => layersIn(where, name))
+    await mountAll(server, all)
+    const pid = server.pid()
+    t.strictSame(
+      (await listed(where.top)).map(one => [one.mountpoint, one.pid, one.mounts]),
+      all.map(f => [f.merged, pid, 3]),
+    )
+    const [first] = all as [(typeof all)[number]]
+    const again = `${where.top}/again`
+    fs.mkdirSync(again)
+    t.equal(spawnSync('mount', ['--bind', first.merged, again]).status, 0)
+    where.before(() => void (mountedOn(again).length > 0 && spawnSync('umount', [again])))
+    t.strictSame(
+      (await listed(where.top))
+        .filter(one => one.lower?.[0] === first.lower)
+        .map(one => one.mountpoint),
+      [first.merged, again],
+    )
+  },
+)
 
-/** What `stats --json` says of a mount. */
+/** The output of `stats --json` for a mount. */
 const statsOf = async (mountpoint: string): Promise<MountStats> => {
   const { status, stdout, stderr } = await tsoverlay('stats', '--json', mountpoint)
   if (status !== 0) throw new Error(`stats: ${status} ${stderr}`)
   return JSON.parse(stdout) as MountStats
 }
 
-test(t, 'stats: what was counted', { skip }, async t => {
+test(t, 'stats: the counters', { skip }, async t => {
   const f = directories(t)
   fs.mkdirSync(`${f.lower}/directory`)
   const large = 3 << 20
@@ -186,7 +191,7 @@ test(t, 'stats: what was counted', { skip }, async t => {
   t.match(stdout, `tsoverlay_copyup_bytes_total{mountpoint="${f.merged}"} ${1000 + large + 700}\n`)
 })
 
-test(t, 'stats: mounts of one server are told apart', { skip }, async t => {
+test(t, 'stats: separate counters for the mounts of one server', { skip }, async t => {
   const where = scratch(t, 'inspect')
   const server = resident(t, where)
   const all = ['one', 'two'].map(name => layersIn(where, name))
@@ -197,7 +202,7 @@ test(t, 'stats: mounts of one server are told apart', { skip }, async t => {
   t.equal((await statsOf(two.merged)).copyUps, 1)
   t.match(await server.run('umount', one.merged), { status: 0 })
   t.equal((await statsOf(two.merged)).copyUps, 1)
-  // Nothing of the answers stays, nor of who asks.
+  // The server keeps no answers and no information about the asking processes.
   const pid = server.pid()
   await until('answers that are gone', () =>
     descriptorsOf(pid).every(([, target]) => !target.includes('tsoverlay-answer')),
@@ -207,7 +212,7 @@ test(t, 'stats: mounts of one server are told apart', { skip }, async t => {
   t.strictSame(pipes, [])
 })
 
-test(t, 'stats: who can not be asked', { skip }, async t => {
+test(t, "stats: servers that can't be asked", { skip }, async t => {
   const f = directories(t)
   const server = await serve(t, f)
   t.match(await tsoverlay('stats', f.top), { status: 32, stderr: /nothing is mounted there/ })
@@ -256,7 +261,7 @@ test(t, 'which: the layer and the path that serve a name', { skip }, async t => 
   t.match(plain, { status: 0, stderr: '' })
   t.match(plain.stdout, `lower 2: ${second}/directory\n`)
 
-  // Another mount of a directory of it.
+  // A bind mount of a directory of the union.
   const again = `${f.top}/again`
   fs.mkdirSync(again)
   t.equal(spawnSync('mount', ['--bind', `${f.merged}/directory`, again]).status, 0)
@@ -272,7 +277,7 @@ test(t, 'which: the layer and the path that serve a name', { skip }, async t => 
   t.equal((await statsOf(f.merged)).pid, server.pid)
 })
 
-test(t, 'umount: several, also after one that fails', { skip }, async t => {
+test(t, 'umount: several mounts, also after a failure', { skip }, async t => {
   const where = scratch(t, 'inspect')
   const server = resident(t, where)
   const all = ['one', 'two', 'three'].map(name => layersIn(where, name))
@@ -295,11 +300,11 @@ test(t, 'umount: several, also after one that fails', { skip }, async t => {
   t.match(await server.run('umount', '--all', two.merged), { status: 1, stderr: /--all takes no/ })
 })
 
-test(t, 'umount: all that are listed', { skip }, async t => {
+test(t, 'umount: all listed mounts', { skip }, async t => {
   const where = scratch(t, 'inspect')
   const all = ['one', 'two words', 'three'].map(name => layersIn(where, name))
   const [one, two, three] = all as [Layers, Layers, Layers]
-  // In a mount namespace of its own, where nobody else's mounts are.
+  // It runs in a mount namespace of its own, without the mounts of other tests.
   const script = `${LET_GO}
     findmnt -rn -t fuse.tsoverlay -o TARGET | tac | while read -r point; do umount -l "$point"; done
     program=$1; shift
@@ -334,8 +339,8 @@ test(t, 'umount: all that are listed', { skip }, async t => {
 })
 
 /**
- * Runs `tsoverlay top` on a terminal of 24 lines: waits for texts, types keys, sends signals. Needs
- * python3.
+ * Runs `tsoverlay top` on a terminal of 24 lines: it waits for texts, types keys and sends signals.
+ * Needs python3.
  */
 const ON_TERMINAL = `
 import fcntl, json, os, pty, re, select, signal, struct, subprocess, sys, termios, time
@@ -402,7 +407,7 @@ test(t, 'top: on a terminal', { skip: noPython }, async t => {
       ['see', 'by memory'],
       ['type', 'P'],
       ['see', 'by path'],
-      // It looks again by itself.
+      // The display is refreshed without a key.
       ['see', String.raw`\d requests/s`],
       ['type', 'x'],
       ['see', f.merged],

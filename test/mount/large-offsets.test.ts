@@ -1,4 +1,4 @@
-/** Offsets and sizes from 2^53 on, beside kernel overlayfs on the same file system. */
+/** Offsets and sizes of 2^53 and more, compared with kernel overlayfs on the same file system. */
 
 import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
@@ -26,7 +26,7 @@ const OFFSETS = [
   END - 1n,
   END,
 ]
-/** More than a pipe takes at once, and less than a page. */
+/** More than the size of a pipe, and less than a page. */
 const LENGTHS = [5, 150_000]
 
 const bytes = (length: number): Buffer => {
@@ -35,7 +35,7 @@ const bytes = (length: number): Buffer => {
   return buffer
 }
 
-/** What a buffer holds, short. */
+/** A short form of a buffer's content. */
 const shape = (buffer: Buffer): string => {
   const from = buffer.findIndex(byte => byte !== 0)
   const to = buffer.findLastIndex(byte => byte !== 0)
@@ -44,7 +44,7 @@ const shape = (buffer: Buffer): string => {
 
 const sizeOf = (file: string): bigint => fs.statSync(file, { bigint: true }).size
 
-/** Calls on a file, and what each gave. */
+/** Calls on a file, with the result of each. */
 const perform = (top: string, at: bigint, length: number): string[] => {
   const log: string[] = []
   const note = (what: string, result: unknown): void => void log.push(`${what}: ${String(result)}`)
@@ -75,7 +75,7 @@ const perform = (top: string, at: bigint, length: number): string[] => {
   note('punch', sys.fallocate(fd, FALLOC.KEEP_SIZE | FALLOC.PUNCH_HOLE, at, 100n))
   note('size', sizeOf(file))
   sys.close(fd)
-  // Read anew, and appended to.
+  // Read again and appended to.
   fd = sys.open(file, O.RDWR | O.APPEND)
   note('append', sys.write(fd, bytes(20)))
   note('size', sizeOf(file))
@@ -96,7 +96,7 @@ const perform = (top: string, at: bigint, length: number): string[] => {
   return log
 }
 
-/** Calls on files that the lower layer has. */
+/** Calls on files of the lower layer. */
 const performLower = (top: string, at: bigint): string[] => {
   const log: string[] = []
   const note = (what: string, result: unknown): void => void log.push(`${what}: ${String(result)}`)
@@ -143,7 +143,7 @@ const prepare = (t: Test, name: string): Directories => {
 }
 
 for (const mode of ['io=passthrough', 'io=cached', 'io=cached,writeback=0']) {
-  test(t, `as the kernel, ${mode}`, { skip }, async t => {
+  test(t, `same results as the kernel, ${mode}`, { skip }, async t => {
     const kernel = prepare(t, 'far-kernel')
     sys.mount('overlay', kernel.merged, 'overlay', 0, kernel.options)
     kernel.before(() => void sys.umount(kernel.merged, 0))

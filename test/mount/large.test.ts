@@ -1,6 +1,6 @@
 /**
- * Work whose length depends on what there is: a large file that is cut or removed, and a directory
- * of many whiteouts that is removed or replaced, keep nobody else waiting.
+ * Operations whose duration depends on the size: a large file that is truncated or removed, and a
+ * directory of many whiteouts that is removed or replaced. Other callers must not wait for them.
  */
 
 import { spawn } from 'node:child_process'
@@ -21,8 +21,8 @@ import { isNative } from '../helpers/transport.js'
 const MIB = 1 << 20
 const LARGE = 512 * MIB
 /**
- * So many calls of others are answered meanwhile, at least; where they have to wait it is one or
- * two.
+ * The least number of other calls that must be answered during the operation. If they had to wait
+ * it would be one or two.
  */
 const SOME = 10
 
@@ -42,8 +42,7 @@ const call = async (program: string, ...args: string[]): Promise<number | null> 
   (await outcomeOf(spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] }))).status
 
 /**
- * How many calls of others are asked and answered from when it begins until `isOver`, while `work`
- * is done.
+ * Counts the calls of other callers that start and end while `work` is in progress, until `isOver`.
  */
 const answeredDuring = async (
   directory: string,
@@ -65,7 +64,7 @@ const answeredDuring = async (
 for (const io of ['cached', 'passthrough']) {
   const given = isNative() ? [] : ['-o', `io=${io}`]
 
-  test(t, `a large file gives its space back, ${io}`, { skip }, async t => {
+  test(t, `freeing the space of a large file, ${io}`, { skip }, async t => {
     const f = inMemory(t)
     const server = await serve(t, f, ...given)
     const file = `${f.merged}/large`
@@ -135,8 +134,7 @@ for (const io of ['cached', 'passthrough']) {
     }
     for (const [directory, work] of Object.entries(ways)) {
       let over = false
-      // In the directory that has it the kernel itself lets nobody look names up that it does not
-      // know.
+      // The kernel itself blocks lookups of uncached names in the parent directory.
       fs.statSync(at('other'))
       const answered = await answeredDuring(
         at('other'),

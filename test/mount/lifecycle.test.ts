@@ -1,6 +1,6 @@
 /**
- * A mount's life as its user sees it: the command line and the library, from the first word to the
- * last trace, on real mounts.
+ * The life of a mount as its user sees it, with the command line and the library, on real mounts:
+ * from the start to the last leftover.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -41,7 +41,7 @@ const isWritable = (path: string): boolean => {
   }
 }
 
-/** Every name below a directory with its kind, so that nothing can have been added. */
+/** Every name below a directory with its type, so that added files are detected. */
 const listing = (top: string): string[] =>
   fs
     .readdirSync(top, { recursive: true, withFileTypes: true })
@@ -51,7 +51,7 @@ const listing = (top: string): string[] =>
 const bash = (script: string, ...args: string[]) =>
   spawnSync('bash', ['-ec', `unset NODE_OPTIONS; ${script}`, 'bash', ...args], { encoding: 'utf8' })
 
-/** Mounts in the background; the end of the test unmounts. */
+/** Mounts in the background; the mount is unmounted at the end of the test. */
 const mountInBackground = async (t: Test, f: Directories, ...args: string[]): Promise<number> => {
   f.before(async () => {
     if (mountedOn(f.merged).length === 0) return
@@ -139,7 +139,7 @@ test(t, 'in the foreground', { skip: skipMounts }, async t => {
   t.match(lines.at(-1), { msg: 'ended' })
 })
 
-/** Whether a process is a server in the background that has no title yet. */
+/** Whether a process is a background server that has not set its title yet. */
 const isServer = (pid: string): boolean => {
   try {
     return fs.readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('server.cjs')
@@ -184,7 +184,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     t.equal(fs.readFileSync(`${f.upper}/open`, 'utf8'), 'before and after')
   })
 
-  await test(t, 'twice while it is busy', async t => {
+  await test(t, 'two signals while it is busy', async t => {
     const f = directories(t)
     const server = await serve(t, f)
     const fd = fs.openSync(`${f.merged}/open`, 'w+')
@@ -196,11 +196,11 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     try {
       fs.closeSync(fd)
     } catch {
-      // ENOTCONN again; closed all the same
+      // ENOTCONN again; the descriptor is closed nevertheless
     }
   })
 
-  /** Starts a mount in the background, by Node and by the shell. */
+  /** Starts a background mount, with Node and with the launcher script. */
   const startMount = {
     'main.cjs': (f: Directories) => spawnNode([CLI, 'mount', '-o', f.options, f.merged]),
     tsoverlay: (f: Directories) => spawnPlain(PROGRAM, ['mount', '-o', f.options, f.merged]),
@@ -227,24 +227,25 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     })
 
   for (const [program, start] of Object.entries(startMount))
-    await test(t, `whoever asked for the mount is killed: ${program}`, async t => {
+    await test(t, `the parent is killed: ${program}`, async t => {
       for (const delay of [40, 80, 120]) {
         const f = directories(t)
         const child = start(f)
-        const ended = outcomeOf(child) // when the server has let go of standard error, too
+        // this resolves after the server has closed standard error, too
+        const ended = outcomeOf(child)
         let server = ''
         const children = `/proc/${child.pid}/task/${child.pid}/children`
-        // The shell has another child before, readlink(1).
+        // The shell has another child process first: readlink(1).
         await until('the server', () => {
           server = fs.readFileSync(children, 'latin1').trim()
           return isServer(server)
         })
         await new Promise(done => setTimeout(done, delay))
-        // Stopped, it can't say that the mount is live while its launcher is killed.
+        // A stopped server can't report a live mount while its parent is killed.
         process.kill(Number(server), 'SIGSTOP')
         const state = (): string => fs.readFileSync(`/proc/${server}/stat`, 'latin1')
         await until('it has stopped', () => / T /.test(state().replace(/^.*\)/, '')))
-        const early = isServer(server) // its title is given before it says so
+        const early = isServer(server) // the server sets its title before it reports the mount
         if (early) {
           child.kill('SIGKILL')
           await until('the end of its launcher', () => child.signalCode !== null)
@@ -262,7 +263,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
       }
     })
 
-  await test(t, 'a server whose launcher is gone ends as after any other unmounting', async t => {
+  await test(t, 'a server without a parent ends as after any other unmount', async t => {
     const f = directories(t)
     const log = `${f.top}/log`
     const child = spawnNode([CLI, 'mount', '--log-file', log, '-o', f.options, f.merged])
@@ -287,14 +288,14 @@ test(t, 'signals', { skip: skipMounts }, async t => {
   })
 })
 
-/** How long each thread of a server has run. */
+/** The CPU time of each thread of a server. */
 const spentBy = ({ pid }: Served): string =>
   fs
     .readdirSync(`/proc/${pid}/task`)
     .map(tid => fs.readFileSync(`/proc/${pid}/task/${tid}/schedstat`, 'latin1'))
     .join('')
 
-/** Waits until a server does nothing. */
+/** Waits until a server is idle. */
 const asleep = async (server: Served): Promise<void> => {
   let before = ''
   let since = 0
@@ -316,10 +317,10 @@ const startAsleep = async (t: Test) => {
 }
 
 test(t, 'asleep', { skip: skipMounts }, async t => {
-  await test(t, 'messages, jobs and requests are heard, and nothing happens without', async t => {
+  await test(t, 'the server handles requests, jobs and signals, and is idle otherwise', async t => {
     const { f, server } = await startAsleep(t)
-    // In the first seconds it may keep its compiled code, and others may have the kernel drop its
-    // caches.
+    // In the first seconds the server may write its compiled code to the cache, and other tests may
+    // make the kernel drop its caches.
     let before: string
     await until('a second in which nothing happens', () => {
       before = spentBy(server)
@@ -347,7 +348,7 @@ test(t, 'asleep', { skip: skipMounts }, async t => {
       t.same(mountedOn(f.merged), [])
     })
   }
-  await test(t, 'it is unmounted lazily while a file is open', async t => {
+  await test(t, 'a lazy unmount with an open file', async t => {
     const { f, server } = await startAsleep(t)
     const fd = fs.openSync(`${f.merged}/file`, 'r')
     t.equal(spawnSync('umount', ['-l', f.merged]).status, 0)
@@ -356,7 +357,7 @@ test(t, 'asleep', { skip: skipMounts }, async t => {
     fs.closeSync(fd)
     t.match(await server.ended, { status: 0 })
   })
-  await test(t, 'the connection is aborted', async t => {
+  await test(t, 'an aborted connection', async t => {
     const { f, server } = await startAsleep(t)
     const control = '/sys/fs/fuse/connections'
     if (fs.readdirSync(control).length === 0) spawnSync('mount', ['-t', 'fusectl', 'x', control])
@@ -393,7 +394,7 @@ test(t, 'unmounting', { skip: skipMounts }, async t => {
     t.match(await server.ended, { status: 0 })
   })
 
-  await test(t, 'what is not there', async t => {
+  await test(t, 'a mountpoint without a mount', async t => {
     const { top } = scratch(t)
     t.match(await tsoverlay('umount', top), { status: 32, stderr: /nothing is mounted there/ })
     t.match(await tsoverlay('umount', `${top}/none`), { status: 32, stderr: /nothing is mounted/ })
@@ -452,7 +453,7 @@ test(t, 'a second mount of the same directories', { skip: skipMounts }, async t 
     ['upperdir', f.upper, `lowerdir=${other.lower},upperdir=${f.upper},workdir=${other.work}`],
     ['workdir', f.work, `lowerdir=${other.lower},upperdir=${other.upper},workdir=${f.work}`],
   ]
-  // The work directory must lie beside the upper; all of these are on one file system.
+  // The workdir must be on the file system of the upper layer; all of these are on one file system.
   for (const [option, path, options] of cases) {
     const outcome = await tsoverlay('mount', '-o', options, other.merged)
     t.equal(outcome.status, 32)
@@ -608,7 +609,7 @@ test(t, 'bad input', { skip: skipMounts }, async t => {
   t.same(listing(f.top), files)
 })
 
-/** Runs a shell in a mount namespace of its own, where the machine can be changed at will. */
+/** Runs a shell in a mount namespace of its own, where the machine can be changed. */
 const inNamespace = (script: string, f: Directories) =>
   outcomeOf(
     spawn(
@@ -689,7 +690,7 @@ test(t, 'unknown options', { skip: skipMounts }, async t => {
 const printed = (program: string, ...args: string[]): string =>
   spawnSync(program, args, { encoding: 'utf8' }).stdout
 
-/** For how many descriptors a process has room. */
+/** The size of a process' descriptor table. */
 const tableOf = (pid: string | number | undefined): number =>
   Number(/^FDSize:\s*(\d+)/m.exec(fs.readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
 
@@ -736,7 +737,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     }
   })
 
-  await test(t, 'files of the program that are gone keep nobody waiting', async t => {
+  await test(t, 'missing files of the program do not block it', async t => {
     const f = directories(t)
     const copy = install(f.top)
     fs.rmSync(`${copy}/dist/overlay/jobs-worker.cjs`)
@@ -758,34 +759,29 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     await until('the end of the server', () => serversOf(f.merged).length === 0)
   })
 
-  await test(t, 'the table of descriptors is large before it is needed', async t => {
+  await test(t, 'the descriptor table is large before it is needed', async t => {
     const f = directories(t)
     await mountInBackground(t, f)
     const most = Number(printed('sh', '-c', 'ulimit -Hn'))
     const [server] = serversOf(f.merged)
-    // Over fuse-native its child serves.
+    // With fuse-native a child process of the server serves.
     const pids = [server, ...printed('pgrep', '-P', `${server}`).split('\n').slice(0, -1)]
     await until('room', () => pids.some(pid => tableOf(pid) >= Math.min(8192, most)))
   })
 
   const noBdi = isWritable('/sys/class/bdi') ? false : 'needs a writable /sys/class/bdi'
-  await test(
-    t,
-    'how far the kernel reads ahead and what it holds back',
-    { skip: noBdi },
-    async t => {
-      const f = directories(t)
-      await mountInBackground(t, f)
-      const { dev } = fs.statSync(f.merged, { bigint: true })
-      const name = `${(dev >> 8n) & 0xfffn}:${(dev & 0xffn) | ((dev >> 12n) & 0xfff00n)}`
-      const setting = (file: string): number =>
-        Number(fs.readFileSync(`/sys/class/bdi/${name}/${file}`, 'utf8'))
-      t.equal(setting('read_ahead_kb'), 512)
-      t.equal(setting('max_ratio'), 10)
-    },
-  )
+  await test(t, "the kernel's read-ahead and dirty limits", { skip: noBdi }, async t => {
+    const f = directories(t)
+    await mountInBackground(t, f)
+    const { dev } = fs.statSync(f.merged, { bigint: true })
+    const name = `${(dev >> 8n) & 0xfffn}:${(dev & 0xffn) | ((dev >> 12n) & 0xfff00n)}`
+    const setting = (file: string): number =>
+      Number(fs.readFileSync(`/sys/class/bdi/${name}/${file}`, 'utf8'))
+    t.equal(setting('read_ahead_kb'), 512)
+    t.equal(setting('max_ratio'), 10)
+  })
 
-  await test(t, 'the kernel reads lower files itself where nothing is ever copied up', async t => {
+  await test(t, 'the kernel reads lower files directly if nothing can be copied up', async t => {
     const f = directories(t)
     fs.writeFileSync(`${f.lower}/file`, 'text')
     fs.utimesSync(`${f.lower}/file`, 1e9, 1.1e9)
@@ -894,14 +890,15 @@ test(t, 'a full disk', { skip: skipMounts }, async t => {
           try {
             fs.closeSync(fd)
           } catch {
-            // the same error once more
+            // the same error again
           }
         }
       },
       { code: 'ENOSPC' },
     )
     fs.unlinkSync(`${f.merged}/filler`)
-    // FUSE tells of a close after it: the space comes back a moment later.
+    // The kernel sends RELEASE after close(2) has returned, so the space is available a moment
+    // later.
     const start = Date.now()
     await until('the space of a removed file', () => fs.statfsSync(upper).bavail > 512)
     t.comment(`space is back after ${Date.now() - start} ms`)
@@ -913,8 +910,9 @@ test(t, 'a full disk', { skip: skipMounts }, async t => {
   }
 })
 
-test(t, 'inherited descriptors are not kept', { skip: skipMounts }, async t => {
-  // Pipes at numbers near and far: the reader sees the end only when nobody has the other end open.
+test(t, 'inherited descriptors are closed', { skip: skipMounts }, async t => {
+  // The test inherits pipes at low and high descriptor numbers. The reader sees the end of a pipe
+  // only when no process has the other end open.
   await test(t, 'in the background', async t => {
     const f = directories(t)
     f.before(() => void spawnSync('umount', [f.merged]))
@@ -969,7 +967,7 @@ test(t, 'kill -9 of the server', { skip: skipMounts }, async t => {
   for (let i = 0; i < 20; i++) fs.writeFileSync(`${f.lower}/f${i}`, text)
   const server = await serve(t, f)
   server.expect(/./)
-  // Copy-up after copy-up, until the server is gone.
+  // Copies files up repeatedly until the server is gone.
   const writer = spawn(
     process.execPath,
     [
@@ -1004,8 +1002,8 @@ test(t, 'kill -9 of the server', { skip: skipMounts }, async t => {
     const path = `${f.merged}/f${i}`
     if (!fs.existsSync(path)) continue // between unlink and create
     const found = fs.readFileSync(path, 'utf8')
-    // A copy is whole, whatever the writer had time to add; what the writer itself wrote anew may
-    // be cut short, as on any file system.
+    // A copied-up file is complete, possibly with data that the writer has added. A file that the
+    // writer has created may be truncated, as on any file system.
     t.ok(
       found === text || found === `${text}y` || 'z'.repeat(300_000).startsWith(found),
       `f${i}: ${found.length} bytes of ${found[0]}`,
@@ -1058,7 +1056,8 @@ test(t, '200 processes at once', { skip: skipMounts }, async t => {
     fs.writeFileSync(`${f.lower}/d${i}/shared`, `${i}\n`)
   }
   const server = await serve(t, f)
-  // Each has a directory to itself, appends to shared files, and cleans up a part of what it made.
+  // Each process has a directory of its own, appends to shared files, and removes some of its
+  // files.
   const script = `
     cd "$1"; n=$2
     mkdir own$n; echo $n > own$n/a; mv own$n/a own$n/b; ln own$n/b own$n/c; rm own$n/b

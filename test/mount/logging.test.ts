@@ -1,6 +1,6 @@
 /**
- * Where a server's log goes: a file, by the command line and by mount options, and the system's
- * log.
+ * The destination of a server's log: a file, set on the command line or by mount options, and the
+ * system log.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -29,13 +29,13 @@ import { datagramsAt } from '../helpers/syscalls.js'
 
 const SILENT = { status: 0, stdout: '', stderr: '' }
 
-t.test('what has a key twice', async t => {
+t.test('a line with a duplicate key', async t => {
   t.same(keysTwice('{"a":1,"b":{"a":2},"c":"\\"a\\":1,","d":[{"a":1}]}'), [])
   t.same(keysTwice('{"pid":1,"b":"x","pid":2}'), ['pid'])
   t.same(keysTwice('text'), [])
 })
 
-test(t, 'no key is twice in a line', { skip: skipMounts }, async t => {
+test(t, 'no line of the log has a duplicate key', { skip: skipMounts }, async t => {
   const f = directories(t, 'logging')
   const server = await serve(t, f, '--log-level', 'trace')
   fs.writeFileSync(`${f.merged}/file`, 'text')
@@ -94,11 +94,11 @@ const noNamespace =
   (isNative() && 'one transport is enough') ||
   (spawnSync('unshare', ['-m', 'true']).status !== 0 && 'needs a mount namespace, by unshare(1)')
 
-test(t, "warnings in the background go to the system's log", { skip: noNamespace }, async t => {
+test(t, 'warnings of a background server go to the system log', { skip: noNamespace }, async t => {
   const f = directories(t, 'logging')
   const { top } = scratch(t, 'log')
   fs.mkdirSync(`${top}/dev`)
-  // /dev with a log of its own, or without one, in a namespace that goes.
+  // /dev with or without a log socket, in a temporary mount namespace.
   const inside = (script: string) =>
     spawn('unshare', ['--propagation', 'private', '-m', 'bash', '-ec', script, 'bash', top], {
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -111,7 +111,7 @@ test(t, "warnings in the background go to the system's log", { skip: noNamespace
   `
   const cover = `mount --rbind "$1/dev" /dev`
   const program = [...NODE, CLI].map(word => `'${word}'`).join(' ')
-  // The server is told to end while somebody works in the mount.
+  // The server gets SIGTERM while a program uses the mount.
   const busy = `
     cd '${f.merged}'
     pid=$(pgrep -f '^tsoverlay mount ${f.merged}')

@@ -1,6 +1,6 @@
 /**
- * When a file that is written through a shared mapping was modified: moved by the store, or by what
- * brings it to the server, and never over a time that was set after the store.
+ * The mtime of a file that is written through a shared mapping. The store or the write-back sets
+ * it, and never overwrites a time that was set after the store.
  */
 
 import * as fs from 'node:fs'
@@ -29,13 +29,13 @@ const KINDS: Kind[] = [
   })),
 ]
 
-/** A file of 8 bytes with an old time, by its place. */
+/** A file of 8 bytes with an old mtime. */
 const prepare = (path: string): void => {
   fs.writeFileSync(path, '12345678')
   sys.utimensat(sys.AT_FDCWD, path, OLD, OLD, 0)
 }
 
-/** Stores through a mapping, and runs `after` before it goes; then it is written back. */
+/** Stores through a mapping and runs `after` before unmapping, which writes the page back. */
 const store = (t: Test, fd: number, after: () => void): void => {
   const result = sys.withMapping(fd, 8, sys.PROT.READ | sys.PROT.WRITE, sys.MAP.SHARED, 0, view => {
     view[0] = 0x5a

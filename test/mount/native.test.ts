@@ -1,6 +1,6 @@
 /**
- * The transport fuse-native: the tests of the kernel transport, which do not know what serves them,
- * and those of the package itself. docs/FUSE-NATIVE.md lists what it cannot do.
+ * The transport fuse-native: the tests of the kernel transport, which do not depend on the
+ * transport, and tests of the package itself. docs/FUSE-NATIVE.md lists its limits.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -27,7 +27,7 @@ const EOPNOTSUPP = -95
 const ACL_ACCESS = 'system.posix_acl_access'
 
 const ownTests = (): void => {
-  test(t, 'it is the package that serves', async t => {
+  test(t, 'the package serves the mount', async t => {
     const f = directories(t)
     const server = await serve(t, f)
     fs.writeFileSync(`${f.merged}/x`, 'x')
@@ -41,7 +41,7 @@ const ownTests = (): void => {
     t.equal(limits.length, 1, 'and says so, and what it cannot do, in one line')
   })
 
-  test(t, 'what the package passes on wrongly is put right', async t => {
+  test(t, 'errors of the package are corrected', async t => {
     const f = directories(t)
     await serve(t, f)
     const path = `${f.merged}/f`
@@ -75,7 +75,7 @@ const ownTests = (): void => {
     sys.close(fd)
   })
 
-  test(t, 'what it cannot express is refused', async t => {
+  test(t, 'unsupported options are refused', async t => {
     const f = directories(t)
     const server = await serve(t, f)
     fs.writeFileSync(Buffer.from(`${f.lower}/\xff`, 'latin1'), '')

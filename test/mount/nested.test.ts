@@ -1,7 +1,7 @@
 /**
- * Unions in unions: what is done in one that lies in another has to be what is done in one on plain
- * directories: names, contents and link counts, before and after both were mounted anew. Each pair
- * runs test/fixtures/nested.sh in a mount namespace of its own.
+ * Nested unions. A union whose layers lie in another union must give the same results as one on
+ * plain directories: names, contents and link counts, before and after both have been mounted
+ * again. Each pair runs test/fixtures/nested.sh in a mount namespace of its own.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -14,11 +14,11 @@ const SCRIPT = fileURLToPath(new URL('../fixtures/nested.sh', import.meta.url))
 const REFUSED = 77
 
 type Kind = 'plain' | 'tsoverlay' | 'fuse-overlayfs' | 'kernel'
-/** Where the inner union's upper layer lies: in the outer one, or only the lower one does. */
+/** The layers of the inner union that lie in the outer one: all of them, or only the lower one. */
 type Where = 'all' | 'lower'
 type Pair = [outer: Kind, inner: Kind, where: Where, outerOptions?: string, innerOptions?: string]
 
-/** A program in namespaces of its own; servers that are left end with them. */
+/** Runs a program in new namespaces. Its servers end with the namespaces. */
 const unshared = (userNamespace: boolean, ...command: string[]): Promise<Outcome> => {
   const namespace = userNamespace ? ['-U', '-r', '-m'] : ['-m']
   const args = [...namespace, '-p', '-f', '--mount-proc', ...command]
@@ -54,15 +54,18 @@ const PAIRS: Pair[] = [
   ['tsoverlay', 'fuse-overlayfs', 'all'],
   ['tsoverlay', 'fuse-overlayfs', 'lower'],
 ]
-/** What takes passthrough, or is root's alone; and where as root is enough. */
+/**
+ * Options that need passthrough or root. `isForAll` selects the pairs that also run in a user
+ * namespace.
+ */
 const ROOTS = /passthrough|xattr_permissions|userxattr|noxattrs/
 const isForAll = ([, inner, where, ...options]: Pair): boolean =>
   !ROOTS.test(options.join()) && (where === 'all' || inner === 'kernel')
 
 /**
- * What says what is right, on plain directories: for the union under test kernel overlayfs with its
- * index, and each of the others for itself. The kernel has no index where the lower layer lies in a
- * FUSE file system, nor in a user namespace.
+ * The references for correct results, on plain directories: kernel overlayfs with its index for
+ * tsoverlay, and each other union for itself. The kernel has no index if the lower layer lies in a
+ * FUSE file system, or in a user namespace.
  */
 const REFERENCES: Record<Exclude<Kind, 'plain'>, [pair: Pair, userNamespace: boolean][]> = {
   tsoverlay: [
@@ -89,8 +92,8 @@ const referenceOf = (inner: Kind, userNamespace: boolean): Promise<Outcome> => {
 }
 
 /**
- * Without what tells of files with several links. fuse-overlayfs shows the number of names that it
- * happens to know, which may be one: then its mount, as a layer, says that there are no others.
+ * Removes output about files with several links. fuse-overlayfs shows the number of names that it
+ * knows, which may be one; a union on top of it then finds no other names.
  */
 const withoutLinks = (text: string): string =>
   text
@@ -103,7 +106,7 @@ const withoutLinks = (text: string): string =>
     )
     .join('\n')
 
-/** Without what tells of attributes, which one with `noxattrs` does not have. */
+/** Removes output about xattrs, which a union with `noxattrs` does not have. */
 const withoutAttributes = (text: string): string =>
   text
     .split('\n')
@@ -135,7 +138,7 @@ for (const userNamespace of [false, true]) {
         const bare = outerOptions.includes('noxattrs')
         const [expected, got] = [reference.stdout, outcome.stdout].map(given => {
           const text = bare ? withoutAttributes(given) : given
-          // Without attributes there is no index.
+          // Without xattrs there is no index.
           return bare || pair.includes('fuse-overlayfs') ? withoutLinks(text) : text
         })
         t.equal(got, expected)

@@ -1,7 +1,6 @@
 /**
- * Files that are opened and closed without a message (`noopen`). What is the same as with messages
- * is tested by the regressions, the full disk and the differential test, which run in this mode,
- * too.
+ * Files that are opened and closed without requests (`noopen`). The regressions, full-disk and
+ * differential tests also run in this mode and cover the common behaviour.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -27,7 +26,7 @@ const ENOSPC = -28
 const FS_IMMUTABLE_FL = 0x10
 const FS_APPEND_FL = 0x20
 
-/** Of a thread that finds no descriptors. */
+/** The message of a thread that could not get descriptors. */
 const NO_THREAD = /has not come to life/
 
 const text = (path: string): string => fs.readFileSync(path, 'latin1')
@@ -39,7 +38,7 @@ const read = (fd: number): string => {
 const write = (fd: number, content: string, at = 0): number =>
   sys.pwrite(fd, Buffer.from(content), at)
 
-/** The kernel keeps no page that has been written, and forgets what nobody holds. */
+/** The kernel drops written pages and inodes without references. */
 const dropCaches = (): void => {
   spawnSync('sync')
   fs.writeFileSync('/proc/sys/vm/drop_caches', '3')
@@ -52,7 +51,7 @@ const mounted = async (t: Test, options = 'noopen'): Promise<[Directories, Serve
 }
 
 const cases = async (t: Test): Promise<void> => {
-  await test(t, 'no message opens or closes a file', async t => {
+  await test(t, 'no request opens or closes a file', async t => {
     const [f, server] = await mounted(t)
     t.equal(text(`${f.merged}/a`), 'lower a')
     const before = await counters(server)
@@ -66,7 +65,7 @@ const cases = async (t: Test): Promise<void> => {
     t.same(fs.readdirSync(f.upper), ['new'], 'an open alone copies nothing up')
   })
 
-  await test(t, 'a union that never writes has it of itself', async t => {
+  await test(t, 'a read-only union uses it by default', async t => {
     const f = directories(t)
     fs.writeFileSync(`${f.lower}/a`, 'a')
     const server = await serve(t, { ...f, options: `lowerdir=${f.lower},io=cached` })
@@ -74,7 +73,7 @@ const cases = async (t: Test): Promise<void> => {
     t.equal((await counters(server))['op.OPEN'], 1)
   })
 
-  await test(t, 'what it excludes', async t => {
+  await test(t, 'incompatible options', async t => {
     const f = directories(t)
     for (const [also, why] of [
       ['io=passthrough', /^tsoverlay: noopen: with io=passthrough every open is a message/],
@@ -86,7 +85,7 @@ const cases = async (t: Test): Promise<void> => {
       })
   })
 
-  await test(t, 'a removed or replaced file is there for who has it open', async t => {
+  await test(t, 'a removed or replaced file stays usable while it is open', async t => {
     const [f] = await mounted(t)
     fs.writeFileSync(`${f.merged}/up`, 'upper')
     const tmp = sys.open(f.merged, O.TMPFILE | O.RDWR, 0o600)
@@ -114,12 +113,12 @@ const cases = async (t: Test): Promise<void> => {
     for (const fd of [a, b, up, tmp]) t.equal(sys.close(fd), 0)
   })
 
-  await test(t, 'more files are open than descriptors, and none at the end', async t => {
+  await test(t, 'more open files than descriptors, and no file is left open', async t => {
     const f = directories(t)
     const many = Array.from({ length: 300 }, (_, i) => `f${i}`)
     for (const name of many) fs.writeFileSync(`${f.lower}/${name}`, name)
     const server = await serve(t, f, '-o', 'noopen')
-    // Less than it has reckoned with, and maybe too few for a thread.
+    // This is less than the server expects, and maybe too few for a thread.
     server.expect(NO_THREAD)
     spawnSync('prlimit', ['--pid', String(server.pid), '--nofile=80:80'])
     const fds = many.map(name => sys.open(`${f.merged}/${name}`, O.RDWR))
@@ -135,7 +134,7 @@ const cases = async (t: Test): Promise<void> => {
       many.map(name => text(`${f.lower}/${name}`)),
       many,
     )
-    // Each of these takes a descriptor that stays until the file is closed.
+    // Each of these uses a descriptor until the file is closed.
     const removed = many.splice(0, 10)
     for (const name of removed) fs.unlinkSync(`${f.merged}/${name}`)
     dropCaches()
@@ -149,7 +148,7 @@ const cases = async (t: Test): Promise<void> => {
     await server.unmount()
   })
 
-  await test(t, 'what is later told: an immutable or append-only file', async t => {
+  await test(t, 'late errors: an immutable or append-only file', async t => {
     for (const options of ['noopen', 'noopen,writeback=0']) {
       const [f] = await mounted(t, options)
       const before = sys.open(`${f.merged}/a`, O.RDWR)
@@ -174,7 +173,7 @@ const cases = async (t: Test): Promise<void> => {
     }
   })
 
-  await test(t, 'what is later told: no room for a copy', async t => {
+  await test(t, 'late errors: no space for a copy-up', async t => {
     for (const options of ['noopen', 'noopen,writeback=0']) {
       const f = directories(t)
       fs.writeFileSync(`${f.lower}/big`, 'x'.repeat(3 << 20))
@@ -200,7 +199,7 @@ const cases = async (t: Test): Promise<void> => {
     }
   })
 
-  await test(t, 'a metadata-only copy gets its data with the first write', async t => {
+  await test(t, 'the first write copies the data of a metacopy file up', async t => {
     const f = directories(t)
     fs.writeFileSync(`${f.lower}/f`, 'lower data')
     fs.writeFileSync(`${f.upper}/f`, '')
@@ -220,31 +219,27 @@ const cases = async (t: Test): Promise<void> => {
     for (const open of [fd, reader]) sys.close(open)
   })
 
-  await test(
-    t,
-    'pages of large files of a lower layer are written back while others wait',
-    async t => {
-      // Each waits for its pages, and these for a copy.
-      const f = directories(t)
-      const names = ['one', 'two', 'three', 'four']
-      for (const name of names) fs.writeFileSync(`${f.lower}/${name}`, 'x'.repeat(3 << 20))
-      await serve(t, f, '-o', 'noopen')
-      const script = `
+  await test(t, 'pages of large lower files are written back while other calls wait', async t => {
+    // Each process waits for its pages, and the pages wait for a copy-up.
+    const f = directories(t)
+    const names = ['one', 'two', 'three', 'four']
+    for (const name of names) fs.writeFileSync(`${f.lower}/${name}`, 'x'.repeat(3 << 20))
+    await serve(t, f, '-o', 'noopen')
+    const script = `
 import os, sys
 fd = os.open(sys.argv[1], os.O_RDWR)
 os.pwrite(fd, b'Y', 100)
 print(os.lseek(fd, 100, os.SEEK_DATA))
 os.close(fd)`
-      const all = names.map(name => `python3 -c "$S" ${f.merged}/${name} &`).join(' ')
-      const result = spawnSync('sh', ['-c', `${all} wait`], {
-        encoding: 'utf8',
-        timeout: 60_000,
-        env: { ...process.env, S: script },
-      })
-      t.match(result, { status: 0, signal: null, stdout: '100\n'.repeat(4) })
-      for (const name of names) t.equal(text(`${f.upper}/${name}`)[100], 'Y')
-    },
-  )
+    const all = names.map(name => `python3 -c "$S" ${f.merged}/${name} &`).join(' ')
+    const result = spawnSync('sh', ['-c', `${all} wait`], {
+      encoding: 'utf8',
+      timeout: 60_000,
+      env: { ...process.env, S: script },
+    })
+    t.match(result, { status: 0, signal: null, stdout: '100\n'.repeat(4) })
+    for (const name of names) t.equal(text(`${f.upper}/${name}`)[100], 'Y')
+  })
 }
 
 t.test('noopen', { skip: skipMounts }, cases)

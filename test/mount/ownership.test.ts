@@ -1,5 +1,5 @@
 /**
- * Whom files belong to, on real mounts: mappings and squashing, as fuse-overlayfs' options say it.
+ * File owners on real mounts: idmaps and squashing, as the options of fuse-overlayfs specify.
  * docs/OWNERS.md and docs/CONTAINERS.md describe these options.
  */
 
@@ -89,7 +89,7 @@ test(t, 'uidmapping and gidmapping', { skip: skipMounts }, async t => {
       t.match(aclOf(`${upper}/acl/f`), acl('u::rw-,u:5:rwx,u:10:r--,g::r-x,g:0:-w-,m::rwx,o::r--'))
     }
     t.match(as(5, 5, '! mkdir sgid/new'), { stderr: /Permission denied|Value too large/ })
-    // Root has no id on disk here. Podman makes things so, and gives them away then.
+    // Root has no id on disk here. Podman creates files like this and then changes their owner.
     fs.symlinkSync('x', `${merged}/new`)
     t.equal(owner(`${upper}/new`), `${OVERFLOW}:${OVERFLOW}`)
     fs.lchownSync(`${merged}/new`, 1000, 2000)
@@ -137,7 +137,7 @@ test(t, "the library's options", { skip: skipMounts }, async t => {
   t.same(JSON.parse(stdout), ['5:6', '0:7', '8:0', '9:9', '0:0'])
 })
 
-test(t, 'values that are wrong', { skip: skipMounts }, async t => {
+test(t, 'invalid values', { skip: skipMounts }, async t => {
   const f = directories(t, 'owners')
   for (const [option, says] of [
     ['uidmapping=', 'uidmapping: the value is missing; write uidmapping=...'],
@@ -157,7 +157,7 @@ test(t, 'values that are wrong', { skip: skipMounts }, async t => {
   }
 })
 
-/** A process in a user namespace with these ids; what lives in /proc/PID/ns/user. */
+/** A process in a user namespace with these ids; `path` is its /proc/PID/ns/user. */
 const namespace = async (
   uids: IdRange[],
   gids: IdRange[],
@@ -176,7 +176,7 @@ const namespace = async (
   return { path, end: () => void child.kill() }
 }
 
-// The kernel's overlayfs needs root, who mounts, to have an id on disk.
+// Kernel overlayfs requires that root, which mounts, has an id on disk.
 const UIDS: IdRange[] = [
   { disk: 0, shown: 0, length: 1 },
   { disk: 1, shown: 100_000, length: 999 },
@@ -244,7 +244,7 @@ const steps = async (f: Fs): Promise<unknown[]> => {
 
 const idmapped = skipMounts || (await cannotIdmap())
 
-/** Why the kernel's overlayfs can't be had over idmapped layers, or false. */
+/** Why kernel overlayfs can't use idmapped layers here, or false. */
 async function cannotIdmap(): Promise<string | false> {
   if (!fs.existsSync('/proc/self/ns/user')) return 'needs user namespaces'
   const ns = await namespace(UIDS, GIDS).catch(() => undefined)
@@ -257,7 +257,7 @@ async function cannotIdmap(): Promise<string | false> {
   return result < 0 && `idmapped mounts can't be made here: errno ${-result}`
 }
 
-/** Without what two copies of the same layers differ in: file handles, and times of reading. */
+/** Removes the differences between two copies of the same layers: file handles and access times. */
 const ownersOnly = (tree: Tree): Tree => {
   for (const node of tree.nodes.values()) {
     node.stat = { ...node.stat, atime: 0n }
@@ -274,7 +274,7 @@ const prepared = (t: Test): Directories & { layers: string } => {
   return { ...f, layers }
 }
 
-test(t, "as the kernel's overlayfs over idmapped layers", { skip: idmapped }, async t => {
+test(t, 'same results as kernel overlayfs on idmapped layers', { skip: idmapped }, async t => {
   const ns = await namespace(UIDS, GIDS)
   const k = prepared(t)
   for (const name of ['lower', 'upper', 'work'])
@@ -298,7 +298,7 @@ test(t, "as the kernel's overlayfs over idmapped layers", { skip: idmapped }, as
 
   const options = `uidmapping=${text(UIDS)},gidmapping=${text(GIDS)}`
   for (const io of MODES) {
-    // Podman gives lower layers that are mapped already, with an upper one that is not.
+    // Podman passes lower layers that are already idmapped, and an upper layer that is not.
     for (const lowerIs of ['as it is', 'mapped']) {
       const f = prepared(t)
       const shown = `${f.top}/shown`
@@ -371,7 +371,7 @@ test(t, 'xattr_permissions', { skip: skipMounts }, async t => {
     for (const entry of fs.readdirSync(merged, { withFileTypes: true }))
       t.equal(entry.isFIFO(), entry.name === 'p', `type of ${entry.name}`)
 
-    // A write by somebody else takes set-id bits away, here those of the attribute.
+    // A write by another user clears set-id bits, here in the stat override.
     fs.chmodSync(`${merged}/u`, 0o6777)
     t.equal(statOf(`${upper}/u`), '12:13:6777:file')
     t.equal(fs.statSync(`${upper}/u`).mode & 0o7777, 0o755, 'who may write could set the attribute')
@@ -390,7 +390,7 @@ test(t, 'xattr_permissions', { skip: skipMounts }, async t => {
     t.same(fs.readdirSync(merged).toSorted(), ['d', 'l', 'p', 'u'])
     await server.unmount()
   }
-  await test(t, 'in an attribute for root', async t => {
+  await test(t, 'in an xattr that only root may write', async t => {
     const f = directories(t, 'owners')
     const server = await serve(t, over(f, 'xattr_permissions=1'))
     fs.writeFileSync(`${f.merged}/f`, '')
@@ -408,7 +408,7 @@ test(t, 'xattr_permissions', { skip: skipMounts }, async t => {
     t.equal(owner(`${f.merged}/l`), '5:6')
     await server.unmount()
   })
-  await test(t, 'values that are wrong', async t => {
+  await test(t, 'invalid values', async t => {
     const f = directories(t, 'owners')
     for (const value of ['', '3', 'on']) {
       const outcome = await tsoverlay('-o', `${f.options},xattr_permissions=${value}`, f.merged)
@@ -446,7 +446,7 @@ test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
     fs.chownSync(path, 65534, 65534)
   }
   const options = `${f.options},userxattr,uidmapping=5:0:1,gidmapping=6:0:1,xattr_permissions=2`
-  // Root of the namespace is user 5 of the layers, as nobody could say on disk.
+  // Root of the namespace is user 5 in the layers, which can't be stored as an owner on disk.
   const script = `
     cd "$1"
     : > new; mkdir dir; mkfifo pipe
@@ -457,8 +457,8 @@ test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
     if ln -s x link 2>/dev/null; then stat -c '%u:%g' link; else echo no link; fi
     cd /; umount "$1"
   `
-  // The device is root's alone in many places; the one here is of a mount namespace of the test's
-  // own.
+  // In many places only root may open the device. So this test creates one in its own mount
+  // namespace.
   const start = `
     mkdir "$1/dev"; mount -t tmpfs tmpfs "$1/dev"
     mknod "$1/dev/fuse" c 10 229; chmod 666 "$1/dev/fuse"; mount --bind "$1/dev/fuse" /dev/fuse
@@ -479,8 +479,8 @@ test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
       f.merged,
       script,
     ].concat([...NODE, CLI, '-o', options, f.merged]),
-    // A bash whose standard input is a socket reads ~/.bashrc, and root's home is closed to this
-    // user.
+    // A bash whose standard input is a socket reads ~/.bashrc, and this user can't access root's
+    // home.
     { encoding: 'utf8', timeout: 60_000, env: { ...process.env, HOME: '/nonexistent' } },
   )
   t.equal(stderr, '')
@@ -492,7 +492,7 @@ test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
     'null 0:0 666 character special file 1:3',
     'other 65534:65534 666 regular empty file 0:0',
     'character special file 600',
-    // Nobody can give a symlink to user 5: that is said, not forgotten.
+    // A symlink can't be given to user 5, so the call fails.
     'no link',
   ])
   t.equal(statOf(`${f.upper}/new`), '5:6:6755:file')

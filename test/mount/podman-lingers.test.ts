@@ -1,4 +1,4 @@
-/** Podman and buildah with the resident server that the first mount has left. */
+/** Tests podman and buildah with the resident server that the first mount has started. */
 
 import { podman } from '../helpers/podman.js'
 

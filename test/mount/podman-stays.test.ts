@@ -1,4 +1,4 @@
-/** Podman and buildah with a resident server of `server start`. */
+/** Tests podman and buildah with a resident server started by `server start`. */
 
 import { podman } from '../helpers/podman.js'
 

@@ -1,4 +1,6 @@
-/** Podman and buildah with this program as their mount program, a process for each mount. */
+/**
+ * Tests podman and buildah with this program as their mount program, with a server for each mount.
+ */
 
 import { podman } from '../helpers/podman.js'
 

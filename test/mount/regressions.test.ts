@@ -1,6 +1,6 @@
 /**
- * What unions in userspace have got wrong, each as a test of its own. All run on kernel overlayfs
- * first (index=on): what fails there is a mistake of the test.
+ * Errors of userspace unions, each as a separate test. All run on kernel overlayfs first
+ * (index=on): a failure there is an error of the test.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -40,7 +40,7 @@ const whiteout = (path: string): void => {
   const result = sys.mknodat(sys.AT_FDCWD, path, S.IFCHR, 0, 0)
   if (result < 0) throw new Error(`mknod ${path}: errno ${-result}`)
 }
-/** In a process of its own, because a call that hangs would hang the test. */
+/** Runs in a separate process, because a hanging call would block the test. */
 const inTime = (t: Test, what: string, program: string, ...args: string[]) => {
   const result = spawnSync(program, args, {
     encoding: 'utf8',
@@ -54,7 +54,7 @@ const inTime = (t: Test, what: string, program: string, ...args: string[]) => {
 interface Regression {
   name: string
   lowers?: number
-  /** Why the kernel's overlayfs is left out. */
+  /** Why kernel overlayfs is skipped. */
   notKernel?: string
   run: (t: Test, b: Bench) => void
 }
@@ -63,7 +63,7 @@ const writeMapped = (view: Uint8Array): void => view.set(Buffer.from('MAPPED'))
 
 const REGRESSIONS: Regression[] = [
   {
-    name: 'a lower file that a reader holds open is not written through',
+    name: 'a lower file that is open for reading is not written through',
     run(t, b) {
       put(`${b.lower}/f`, 'lower data')
       b.mount()
@@ -88,7 +88,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a directory that was removed and made again is empty, also after a remount',
+    name: 'a directory that was removed and created again is empty, also after a remount',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d/sub`, { recursive: true })
       put(`${b.lower}/d/old`, 'old')
@@ -107,7 +107,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'names that were deleted stay deleted, in the root too',
+    name: 'deleted names stay deleted, also in the root directory',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d`)
       put(`${b.lower}/f`, 'f')
@@ -122,7 +122,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a modified hard-linked lower file never reads old bytes',
+    name: 'a modified hard-linked lower file never returns old data',
     run(t, b) {
       put(`${b.lower}/h1`, 'the old content, longer\n')
       fs.linkSync(`${b.lower}/h1`, `${b.lower}/h2`)
@@ -148,7 +148,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'hard links keep one number, one content and the right count',
+    name: 'hard links keep one inode number, one content and the right count',
     run(t, b) {
       put(`${b.lower}/h1`, 'x')
       fs.linkSync(`${b.lower}/h1`, `${b.lower}/h2`)
@@ -168,7 +168,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'umask is respected, and only umask',
+    name: 'umask is applied, and nothing else',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d`)
       b.mount()
@@ -239,7 +239,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'atime and mtime are two times',
+    name: 'atime and mtime are independent',
     run(t, b) {
       put(`${b.lower}/f`, 'f')
       b.mount()
@@ -252,7 +252,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'directories full of whiteouts can be removed again and again, over remounts',
+    name: 'directories full of whiteouts can be removed repeatedly, across remounts',
     run(t, b) {
       for (const name of ['a', 'b', 'c']) {
         fs.mkdirSync(`${b.lower}/${name}/sub`, { recursive: true })
@@ -299,7 +299,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a name beginning .wh. hides nothing',
+    name: 'a name beginning with .wh. hides nothing',
     run(t, b) {
       put(`${b.lower}/foo`, 'foo')
       fs.mkdirSync(`${b.lower}/d`)
@@ -344,7 +344,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'O_APPEND appends, whoever wrote before',
+    name: 'O_APPEND appends after any other writer',
     run(t, b) {
       put(`${b.lower}/log`, 'one\n')
       b.mount()
@@ -363,7 +363,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a file that changes hands while it is written keeps its tail',
+    name: 'a file whose owner changes while it is written keeps its end',
     run(t, b) {
       put(`${b.lower}/f`, 'x'.repeat(5000))
       b.mount()
@@ -384,7 +384,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'RENAME_EXCHANGE exchanges, across layers',
+    name: 'RENAME_EXCHANGE exchanges names across layers',
     run(t, b) {
       put(`${b.lower}/low`, 'low')
       put(`${b.lower}/other`, 'other')
@@ -413,7 +413,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'what was exchanged over a lower name and moved on uncovers nothing',
+    name: 'a name that was exchanged over a lower name and then moved uncovers nothing',
     run(t, b) {
       for (const name of ['a', 'b', 'c', 'd']) put(`${b.lower}/${name}`, name)
       fs.linkSync(`${b.lower}/a`, `${b.lower}/a2`)
@@ -441,7 +441,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a symlink into its own mount is not followed by the server',
+    name: 'the server does not follow a symlink into its own mount',
     run(t, b) {
       fs.symlinkSync(`${b.m}/target`, `${b.lower}/link`)
       put(`${b.lower}/target`, 'target', 0o640)
@@ -542,7 +542,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'layers can be unmounted at once when the union is',
+    name: 'layers can be unmounted directly after the union',
     run(t, b) {
       const tmpfs = (path: string): void => {
         t.equal(sys.mount('none', path, 'tmpfs', 0, 'size=4m'), 0)
@@ -598,7 +598,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'an open file lives on without a name',
+    name: 'an open file stays usable without a name',
     run(t, b) {
       put(`${b.lower}/low`, 'low')
       b.mount()
@@ -636,7 +636,7 @@ const REGRESSIONS: Regression[] = [
       for (const name of ['low', 'up']) {
         const fd = b.open(`${b.m}/${name}`, O.RDONLY | O.DIRECTORY)
         fs.rmdirSync(`${b.m}/${name}`)
-        // A lower directory is still there, says the kernel's overlayfs.
+        // Kernel overlayfs still reports the link count of the lower directory.
         if (name === 'up' || !b.kind.kernel)
           t.ok(b.fstat(fd).nlink < 2, `${name}: ${b.fstat(fd).nlink}`)
         t.equal(sys.openat(fd, 'x', O.CREAT | O.WRONLY, 0o644), ENOENT, 'nothing can be made in it')
@@ -678,7 +678,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'chown -R moves no time of a directory',
+    name: 'chown -R changes no time of a directory',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d/sub`, { recursive: true })
       put(`${b.lower}/d/sub/f`, 'f')
@@ -693,7 +693,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'names of 255 bytes, of 256, and that are no text',
+    name: 'names of 255 bytes, of 256 bytes, and with invalid UTF-8',
     run(t, b) {
       b.mount()
       const at = sys.open(b.m, O.RDONLY | O.DIRECTORY)
@@ -713,7 +713,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a default ACL reaches what is made in the directory',
+    name: 'a default ACL applies to new files in the directory',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d`)
       const acl = Buffer.from(
@@ -745,7 +745,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'flags of files can be asked for',
+    name: 'inode flags of files can be read',
     run(t, b) {
       put(`${b.lower}/low`, 'low')
       b.mount()
@@ -770,11 +770,11 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'an empty directory over a lower one of the same name stays what it is in a second layer',
+    name: 'an empty directory over a lower directory of the same name stays the same in a second layer',
     lowers: 2,
     run(t, b) {
-      // What a commit makes of a directory that was removed and made again: opaque, and empty or
-      // not.
+      // A directory that was removed and recreated, in a committed layer: opaque, with or without
+      // entries.
       const [top, bottom] = b.lowers as [string, string]
       fs.mkdirSync(`${bottom}/d/old`, { recursive: true })
       fs.mkdirSync(`${top}/d`)
@@ -793,7 +793,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a metadata-only copy that gets its data keeps capability, set-id bits and time',
+    name: 'a metacopy file keeps capability, set-id bits and times when its data is copied up',
     run(t, b) {
       put(`${b.lower}/f`, 'lower data')
       put(`${b.upper}/f`, '')
@@ -820,7 +820,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'an immutable file with a capability is written by who had it open before',
+    name: 'an immutable file with a capability can be written through a descriptor opened before',
     run(t, b) {
       put(`${b.lower}/f`, 'lower data')
       b.mount()
@@ -840,7 +840,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a file can be changed though another name of it is in a directory that cannot be copied up',
+    name: "a file can be changed although another name of it is in a directory that can't be copied up",
     run(t, b) {
       fs.mkdirSync(`${b.lower}/a`)
       fs.mkdirSync(`${b.lower}/c`)
@@ -857,7 +857,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'what is written through a mapping takes no capability away',
+    name: 'a write through a mapping does not remove a capability',
     run(t, b) {
       b.mount()
       const fd = b.open(`${b.m}/f`, O.RDWR | O.CREAT)
@@ -877,7 +877,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a capability of no bytes is not taken away by those who change the data',
+    name: 'an empty capability is not removed by a change of data',
     run(t, b) {
       b.mount()
       for (const [by, mode] of [
@@ -889,7 +889,7 @@ const REGRESSIONS: Regression[] = [
         t.equal(sys.setxattr(fd, 'security.capability', Buffer.alloc(0), 0), 0)
         fs.chmodSync(path, mode)
         sys.close(fd)
-        // What the server remembers of it ends with the mount.
+        // The server's memory of it ends with the mount.
         b.remount()
         const again = b.open(path, O.RDWR)
         const ids = by === 'root' ? 0 : 1000
@@ -929,12 +929,12 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'what is written to an open file whose name is gone is seen by the name that is left',
+    name: 'data written to an open file without a name is visible under its remaining name',
     run(t, b) {
       b.mount()
       put(`${b.m}/left`, '')
       fs.linkSync(`${b.m}/left`, `${b.m}/gone`)
-      // The file is found by one of its names alone.
+      // The union can find the file only by one of its names.
       fs.writeFileSync('/proc/sys/vm/drop_caches', '2')
       const fd = b.open(`${b.m}/gone`, O.RDWR)
       fs.unlinkSync(`${b.m}/gone`)
@@ -946,7 +946,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a listing that goes on loses no name, whatever was removed and listed in between',
+    name: 'a continued listing loses no name after removals and other listings',
     run(t, b) {
       const names = Array.from({ length: 500 }, (_, i) => `${i}-${'n'.repeat(60)}`)
       fs.mkdirSync(`${b.lower}/d`)
@@ -972,12 +972,12 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a lower file that is removed while it is open is not copied up, whatever its attributes',
+    name: 'a lower file that is removed while it is open is not copied up, whatever its xattrs',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d`)
       for (const name of ['d/f', 'd/g']) put(`${b.lower}/${name}`, 'lower data')
       const invalid = { path: `${b.lower}/d/f`, follow: false }
-      // Empty, it is none: to read it fails, and so does to copy it.
+      // An empty value is invalid: reading it fails, and so does copying it.
       fs.chmodSync(`${b.lower}/d/f`, 0o4755)
       t.equal(sys.setxattr(invalid, 'security.capability', Buffer.alloc(0), 0), 0)
       b.mount()
@@ -996,9 +996,9 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a listing that is kept has no number of a copy whose origin cannot be found again',
+    name: "a cached listing has no inode number of a copy whose origin can't be found again",
     run(t, b) {
-      // Without file handles, as an ordinary user who may not open by one.
+      // ramfs has no file handles, and an ordinary user may not open files by handle.
       t.equal(sys.mount('ramfs', b.lower, 'ramfs', 0, ''), 0)
       try {
         fs.mkdirSync(`${b.lower}/d`)
@@ -1015,7 +1015,7 @@ const REGRESSIONS: Regression[] = [
         listed()
         listed()
         fs.writeFileSync('/proc/sys/vm/drop_caches', '2')
-        // Nobody waits for a server to hear that a file is forgotten.
+        // FORGET has no reply, so the test waits for its effect.
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 100)
         t.equal(listed(), b.stat(`${b.m}/d/f`).ino)
         t.equal(listed(), b.stat(`${b.m}/d/f`).ino, 'also later')
@@ -1027,7 +1027,7 @@ const REGRESSIONS: Regression[] = [
     },
   },
   {
-    name: 'a name that lookup fails for is listed, with its number and type',
+    name: 'a name whose lookup fails is listed, with its inode number and type',
     run(t, b) {
       fs.mkdirSync(`${b.lower}/d`)
       put(`${b.lower}/d/l`, 'l')

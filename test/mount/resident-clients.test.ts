@@ -1,4 +1,4 @@
-/** Whom the resident server takes, and what it has no part in. */
+/** Which clients the resident server accepts, and which processes it ignores. */
 
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
@@ -44,7 +44,7 @@ const begin = async (t: Test): Promise<{ where: Scratch; server: Resident; pid: 
 
 const has = (program: string): boolean => spawnSync('which', [program]).status === 0
 
-/** What makes a client another one than the server. */
+/** Differences that make the server refuse a client. */
 const unlike: Record<string, readonly string[]> = {
   'fewer capabilities': ['setpriv', '--bounding-set', '-net_raw', '--inh-caps', '-net_raw'],
   'no new privileges': ['setpriv', '--no-new-privs'],
@@ -56,7 +56,7 @@ const unlike: Record<string, readonly string[]> = {
   'no shell': ['env'],
 }
 
-/** What makes no difference; podman does it to all that it starts. */
+/** Differences that are ignored; podman makes them for its children. */
 const like = [
   ['nothing'],
   ['fewer processes', 'prlimit', '--nproc=30000'],
@@ -65,28 +65,33 @@ const like = [
 
 const ofUser = (f: Layers): string[] => ['mount', '-o', f.options, f.merged]
 
-test(t, 'a client that is unlike the server has one of its own', { skip: skipMounts }, async t => {
-  const { where, server, pid } = await begin(t)
-  for (const [what, ...through] of like) {
-    const f = layersIn(where, what.replaceAll(' ', '-'))
-    t.same(await outcomeOf(server.start(ofMount(f), { through })), quiet, what)
-    t.strictSame(servedBy(f.merged), [pid], what)
-  }
-  for (const [what, through] of Object.entries(unlike)) {
-    if (!has(through[0] ?? '')) {
-      t.comment(`left out, there is no ${through[0]}: ${what}`)
-      continue
+test(
+  t,
+  'a client with another identity gets a server of its own',
+  { skip: skipMounts },
+  async t => {
+    const { where, server, pid } = await begin(t)
+    for (const [what, ...through] of like) {
+      const f = layersIn(where, what.replaceAll(' ', '-'))
+      t.same(await outcomeOf(server.start(ofMount(f), { through })), quiet, what)
+      t.strictSame(servedBy(f.merged), [pid], what)
     }
-    const f = layersIn(where, what.replaceAll(' ', '-'))
-    t.same(await outcomeOf(server.start(ofMount(f), { through })), quiet, what)
-    const served = servedBy(f.merged)
-    t.equal(served.length, 1)
-    if (what === 'no shell') t.equal(served[0], pid, 'env(1) is gone by then')
-    else t.not(served[0], pid, what)
-    t.equal(spawnSync('umount', [f.merged]).status, 0)
-  }
-  t.equal(server.pid(), pid)
-})
+    for (const [what, through] of Object.entries(unlike)) {
+      if (!has(through[0] ?? '')) {
+        t.comment(`left out, there is no ${through[0]}: ${what}`)
+        continue
+      }
+      const f = layersIn(where, what.replaceAll(' ', '-'))
+      t.same(await outcomeOf(server.start(ofMount(f), { through })), quiet, what)
+      const served = servedBy(f.merged)
+      t.equal(served.length, 1)
+      if (what === 'no shell') t.equal(served[0], pid, 'env(1) is gone by then')
+      else t.not(served[0], pid, what)
+      t.equal(spawnSync('umount', [f.merged]).status, 0)
+    }
+    t.equal(server.pid(), pid)
+  },
+)
 
 test(t, 'a client in a root directory of its own', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
@@ -131,12 +136,13 @@ test(t, 'another cgroup', { skip: skipMounts }, async t => {
   t.strictSame(servedBy(second.merged), [stays], 'one that was started to stay takes all')
 })
 
-test(t, 'a number that is not the number of who asks', { skip: skipMounts }, async t => {
+test(t, "a process id that is not the client's", { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
   const control = pipeIn(server.directory())
   const args = ofMount(f)
-  // A process that has not asked; one that asks and is no launcher; none at all; no number.
+  // The process ids of a process that has not asked, a process that asks but does not run the
+  // launcher script, and no process; and text that is no number.
   const waiting = spawn('sleep', ['100'], { stdio: 'ignore' })
   const posing = spawn(
     'bash',
@@ -167,7 +173,7 @@ test(t, 'one request, one mount', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
   const control = pipeIn(server.directory())
-  // Somebody repeats the numbers of all clients.
+  // The process ids of all clients are written repeatedly.
   const child = server.start(['mount', '-o', `lowerdir=${f.lower}`, f.merged])
   for (let i = 0; i < 50; i++) {
     fs.appendFileSync(control, `${child.pid}\n`)
@@ -179,7 +185,7 @@ test(t, 'one request, one mount', { skip: skipMounts }, async t => {
   t.strictSame(servedBy(f.merged), [pid])
 })
 
-/** A program that another user can run, and a place that is his. */
+/** A copy of the program that another user can run, and a home directory of that user. */
 const forUser = (where: Scratch, uid: number) => {
   fs.chmodSync(where.top, 0o755)
   const program = `${install(where.top)}/dist/cli/tsoverlay`
@@ -193,7 +199,10 @@ const forUser = (where: Scratch, uid: number) => {
   }
 }
 
-/** A FIFO of requests that nobody reads, in a directory of a user's; what was written there. */
+/**
+ * A FIFO for requests that no process reads, in a user's directory. Returns a function that reads
+ * the data written to it.
+ */
 const trap = (top: string, directory: string, uid: number) => {
   const path = `${top}/${directory}`
   const { fd } = pose(path, process.pid)
@@ -248,8 +257,8 @@ test(t, "a runtime directory that is not the client's own", { skip: skipMounts }
   t.notOk(fs.existsSync(server.top))
   fs.rmSync(`${home}/${server.name}`, { recursive: true })
 
-  // A symlink of his, to a directory of his; then one in the path to it; then a directory of
-  // another user.
+  // A symlink of the user to a directory of the user; then one in a parent directory; then a
+  // directory of another user.
   fs.mkdirSync(`${home}/real`)
   const links = {
     link: 'real',
@@ -280,10 +289,13 @@ test(t, "a runtime directory that is not the client's own", { skip: skipMounts }
 
 const noFusermount = findFusermount() === undefined && 'needs fusermount3'
 
-/** fusermount3 asks for its name. */
+/** fusermount3 looks its user's name up. */
 const NOBODY = 65534
 
-/** A mount namespace in which everybody may open /dev/fuse; what runs a program in it. */
+/**
+ * A mount namespace in which every user may open /dev/fuse. Returns a command prefix that runs a
+ * program in it.
+ */
 const openNamespace = async (where: Scratch): Promise<string[]> => {
   const device = `${where.top}/fuse`
   const script = `mknod -m 666 ${device} c 10 229 && mount --bind ${device} /dev/fuse && ${LET_GO}
@@ -296,47 +308,42 @@ const openNamespace = async (where: Scratch): Promise<string[]> => {
   return ['nsenter', '-t', String(holder.pid), '-m']
 }
 
-test(
-  t,
-  'a PATH that leads to another fusermount3',
-  { skip: skipMounts || noFusermount },
-  async t => {
-    const where = scratch(t, 'resident')
-    const server = resident(t, where)
-    const { program, home, through } = forUser(where, NOBODY)
-    const inside = [...(await openNamespace(where)), ...through]
-    const all = ['first', 'second', 'third'].map(name => layersIn(where, name))
-    const [first, second, third] = all as [Layers, Layers, Layers]
-    for (const f of all)
-      for (const directory of [f.lower, f.upper, f.work, f.merged])
-        fs.chownSync(directory, NOBODY, NOBODY)
-    const run = (args: string[], before = '') =>
-      outcomeOf(
-        server.start(args, {
-          program,
-          through: inside,
-          env: { XDG_RUNTIME_DIR: home, PATH: `${before}${process.env['PATH'] ?? ''}` },
-        }),
-      )
-    where.before(async () => void (await run(['server', 'stop'])))
-    t.same(await run(ofUser(first)), quiet)
-    const pidFile = (): string | undefined => {
-      const [directory] = fs.existsSync(`${home}/${server.name}`)
-        ? fs.readdirSync(`${home}/${server.name}`).filter(name => !name.startsWith('.'))
-        : []
-      return directory === undefined ? undefined : `${home}/${server.name}/${directory}/pid`
-    }
-    await until('a registered server', () => fs.existsSync(pidFile() ?? ''))
-    const pid = Number(fs.readFileSync(pidFile() ?? '', 'latin1').split('\n')[0])
-    const [bin, empty, log] = [`${where.top}/bin`, `${where.top}/empty`, `${home}/log`]
-    for (const directory of [bin, empty]) fs.mkdirSync(directory)
-    const script = `#!/bin/sh\necho $PPID >>${log}\nexit 1\n`
-    fs.writeFileSync(`${bin}/fusermount3`, script, { mode: 0o755 })
-    t.not((await run(ofUser(second), `${bin}:`)).status, 0)
-    const parents = fs.readFileSync(log, 'latin1').trim().split('\n')
-    t.notOk(parents.includes(String(pid)), 'the server runs no program of a client')
-    t.same(await run(ofUser(third), `${empty}:`), quiet)
-    t.strictSame(servedBy(third.merged), [pid], 'where PATH leads to the same one, it is a client')
-    t.same((await run(['server', 'stop'])).status, 0)
-  },
-)
+test(t, 'a PATH with another fusermount3', { skip: skipMounts || noFusermount }, async t => {
+  const where = scratch(t, 'resident')
+  const server = resident(t, where)
+  const { program, home, through } = forUser(where, NOBODY)
+  const inside = [...(await openNamespace(where)), ...through]
+  const all = ['first', 'second', 'third'].map(name => layersIn(where, name))
+  const [first, second, third] = all as [Layers, Layers, Layers]
+  for (const f of all)
+    for (const directory of [f.lower, f.upper, f.work, f.merged])
+      fs.chownSync(directory, NOBODY, NOBODY)
+  const run = (args: string[], before = '') =>
+    outcomeOf(
+      server.start(args, {
+        program,
+        through: inside,
+        env: { XDG_RUNTIME_DIR: home, PATH: `${before}${process.env['PATH'] ?? ''}` },
+      }),
+    )
+  where.before(async () => void (await run(['server', 'stop'])))
+  t.same(await run(ofUser(first)), quiet)
+  const pidFile = (): string | undefined => {
+    const [directory] = fs.existsSync(`${home}/${server.name}`)
+      ? fs.readdirSync(`${home}/${server.name}`).filter(name => !name.startsWith('.'))
+      : []
+    return directory === undefined ? undefined : `${home}/${server.name}/${directory}/pid`
+  }
+  await until('a registered server', () => fs.existsSync(pidFile() ?? ''))
+  const pid = Number(fs.readFileSync(pidFile() ?? '', 'latin1').split('\n')[0])
+  const [bin, empty, log] = [`${where.top}/bin`, `${where.top}/empty`, `${home}/log`]
+  for (const directory of [bin, empty]) fs.mkdirSync(directory)
+  const script = `#!/bin/sh\necho $PPID >>${log}\nexit 1\n`
+  fs.writeFileSync(`${bin}/fusermount3`, script, { mode: 0o755 })
+  t.not((await run(ofUser(second), `${bin}:`)).status, 0)
+  const parents = fs.readFileSync(log, 'latin1').trim().split('\n')
+  t.notOk(parents.includes(String(pid)), 'the server runs no program of a client')
+  t.same(await run(ofUser(third), `${empty}:`), quiet)
+  t.strictSame(servedBy(third.merged), [pid], 'where PATH leads to the same one, it is a client')
+  t.same((await run(['server', 'stop'])).status, 0)
+})

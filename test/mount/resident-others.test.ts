@@ -1,6 +1,6 @@
 /**
- * What a client or its options must not do to others: to processes that are not its own, and to
- * mounts of the same server.
+ * Effects that a client or its options must not have on other processes and on other mounts of the
+ * server.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -26,7 +26,7 @@ const quiet = { status: 0, signal: null, stdout: '', stderr: '' }
 
 const which = (f: Layers): string => fs.readFileSync(`${f.merged}/which`, 'utf8')
 
-test(t, 'a client signals no number that is not a child', { skip: skipMounts }, async t => {
+test(t, 'a client only signals its own children', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const f = layersIn(where, 'first')
@@ -35,10 +35,11 @@ test(t, 'a client signals no number that is not a child', { skip: skipMounts }, 
   const dead = server.pid()
   process.kill(dead, 'SIGKILL')
   await until('its end', () => !isAlive(dead))
-  // What poses as a server and does not answer.
+  // A process that clients take for the server and that does not answer.
   const posing = spawn('sleep', ['100'], { stdio: 'ignore' })
   const pipe = pose(directory, posing.pid ?? 0)
-  // bash takes functions from the environment: this one says which numbers are nobody's.
+  // bash imports functions from the environment. This function records process ids that do not
+  // exist.
   const [gone, there] = [`${where.top}/gone`, `${where.top}/there`]
   const kill = `() { for n; do case $n in -s | URG) continue ;; esac; [ -e /proc/$n ] && echo $n >>${there} || echo $n >>${gone}; done; builtin kill "$@"; }`
   const args = ['mount', '--linger', '0', '-o', 'lowerdir=/no/such/directory', f.merged]
@@ -54,7 +55,7 @@ test(t, 'a client signals no number that is not a child', { skip: skipMounts }, 
   fs.rmSync(directory, { recursive: true })
 })
 
-test(t, 'a log that keeps whoever opens it waiting', { skip: skipMounts }, async t => {
+test(t, 'a log that blocks when it is opened', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const [first, second, third] = ['first', 'second', 'third'].map(name =>
@@ -78,36 +79,41 @@ test(t, 'a log that keeps whoever opens it waiting', { skip: skipMounts }, async
   t.equal(server.pid(), pid)
 })
 
-test(t, 'two at once, of which one leads through the other', { skip: skipMounts }, async t => {
-  const where = scratch(t, 'resident')
-  const server = resident(t, where)
-  const [first, outer, inner] = ['first', 'outer', 'inner'].map(name => layersIn(where, name)) as [
-    Layers,
-    Layers,
-    Layers,
-  ]
-  for (const directory of [outer.lower, outer.merged]) fs.mkdirSync(`${directory}/low`)
-  t.same(await server.run('mount', '-o', first.options, first.merged), quiet)
-  const pid = await server.registered()
-  for (let i = 0; i < 16; i++) {
-    const all = [outcomeOf(server.start(['mount', '-o', `lowerdir=${outer.lower}`, outer.merged]))]
-    await pause(i % 8)
-    const second = server.start(['mount', '-o', `lowerdir=${outer.merged}/low`, inner.merged])
-    all.push(outcomeOf(second))
-    const stuck = setTimeout(() => process.kill(pid, 'SIGKILL'), 60_000)
-    for (const one of await Promise.all(all)) t.same(one, quiet)
-    clearTimeout(stuck)
-    t.ok(isAlive(pid), `it has not waited for itself: round ${i}`)
-    if (!isAlive(pid)) break
-    t.equal(which(first), 'first')
-    for (const { merged } of [inner, outer]) {
-      t.equal(mountedOn(merged).length, 1)
-      t.equal(spawnSync('umount', [merged]).status, 0)
+test(
+  t,
+  'two simultaneous mounts, one of which leads through the other',
+  { skip: skipMounts },
+  async t => {
+    const where = scratch(t, 'resident')
+    const server = resident(t, where)
+    const [first, outer, inner] = ['first', 'outer', 'inner'].map(name =>
+      layersIn(where, name),
+    ) as [Layers, Layers, Layers]
+    for (const directory of [outer.lower, outer.merged]) fs.mkdirSync(`${directory}/low`)
+    t.same(await server.run('mount', '-o', first.options, first.merged), quiet)
+    const pid = await server.registered()
+    for (let i = 0; i < 16; i++) {
+      const all = [
+        outcomeOf(server.start(['mount', '-o', `lowerdir=${outer.lower}`, outer.merged])),
+      ]
+      await pause(i % 8)
+      const second = server.start(['mount', '-o', `lowerdir=${outer.merged}/low`, inner.merged])
+      all.push(outcomeOf(second))
+      const stuck = setTimeout(() => process.kill(pid, 'SIGKILL'), 60_000)
+      for (const one of await Promise.all(all)) t.same(one, quiet)
+      clearTimeout(stuck)
+      t.ok(isAlive(pid), `it has not waited for itself: round ${i}`)
+      if (!isAlive(pid)) break
+      t.equal(which(first), 'first')
+      for (const { merged } of [inner, outer]) {
+        t.equal(mountedOn(merged).length, 1)
+        t.equal(spawnSync('umount', [merged]).status, 0)
+      }
     }
-  }
-})
+  },
+)
 
-test(t, 'an answer that comes before the client waits', { skip: skipMounts }, async t => {
+test(t, 'an answer that arrives before the client waits', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const f = layersIn(where, 'first')
@@ -122,7 +128,7 @@ test(t, 'an answer that comes before the client waits', { skip: skipMounts }, as
   t.match(await outcomeOf(child), { status: 32 }, 'it waits for no timer')
 })
 
-/** The environment of a client whose long timers never end. */
+/** A PATH for a client whose long timers never end. */
 const timeless = (where: Scratch): { PATH: string } => {
   const directory = `${where.top}/timeless`
   fs.mkdirSync(directory)
@@ -134,8 +140,8 @@ const timeless = (where: Scratch): { PATH: string } => {
 const ofMount = (f: Layers): string[] => ['mount', '--linger', '0', '-o', f.options, f.merged]
 
 /**
- * Runs a program in a Landlock domain that lets nobody make a symlink, without no_new_privs; status
- * 99: there is no Landlock.
+ * Runs a program in a Landlock domain that forbids creating symlinks, without no_new_privs. Status
+ * 99: Landlock is not available.
  */
 const CONFINE =
   '$a = pack("Q", 1 << 12); $f = syscall(444, $a, 8, 0); $f >= 0 && syscall(446, $f, 0) == 0 or exit 99; exec @ARGV'
@@ -211,7 +217,7 @@ test(t, 'a client of another time namespace', { skip: skipMounts || noTime }, as
   await until('the end of the other', () => fs.readdirSync(server.top).length === 1)
 })
 
-test(t, 'a server whose directory is gone', { skip: skipMounts }, async t => {
+test(t, 'a server whose directory was removed', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   t.same(await server.run('server', 'start', '--linger', '1000'), quiet)
@@ -220,11 +226,11 @@ test(t, 'a server whose directory is gone', { skip: skipMounts }, async t => {
   await until('its end', () => !isAlive(pid))
 })
 
-test(t, 'a server that nobody may look into', { skip: skipMounts }, async t => {
+test(t, 'a server that no client can inspect', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const [first, second] = [layersIn(where, 'first'), layersIn(where, 'second')]
-  // Containers have no such capability.
+  // Containers do not have this capability.
   const through = ['setpriv', '--bounding-set', '-sys_ptrace', '--inh-caps', '-sys_ptrace']
   t.same(await outcomeOf(server.start(['server', 'start', '--linger', '100'], { through })), quiet)
   const holder = Number(fs.readFileSync(`${server.directory()}/pid`, 'latin1').split('\n')[3])
@@ -245,7 +251,7 @@ test(t, 'a server that nobody may look into', { skip: skipMounts }, async t => {
   await until('its end', () => !isAlive(pid))
 })
 
-test(t, 'a file that looks like a mark and does not answer', { skip: skipMounts }, async t => {
+test(t, 'a file that looks like a marker and does not answer', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const [first, second] = [layersIn(where, 'first'), layersIn(where, 'second')]
@@ -258,7 +264,7 @@ test(t, 'a file that looks like a mark and does not answer', { skip: skipMounts 
   const fd = fs.openSync(`${second.merged}/${name}`, 'r')
   const holder = spawn('sleep', ['1000'], { stdio: [fd, 'ignore', 'ignore'] })
   fs.closeSync(fd)
-  // Where its mount is in no tree, the path begins at its root.
+  // The mount was detached from the tree, so the path begins at its root.
   t.equal(spawnSync('umount', ['-l', second.merged]).status, 0)
   t.equal(fs.readlinkSync(`/proc/${holder.pid}/fd/0`), `/${name}`)
   process.kill(silent, 'SIGSTOP')
@@ -274,13 +280,13 @@ test(t, 'a file that looks like a mark and does not answer', { skip: skipMounts 
   await until('its end', () => !isAlive(silent))
 })
 
-test(t, 'clients of a server that is just starting', { skip: skipMounts }, async t => {
+test(t, 'clients of a starting server', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const all = Array.from({ length: 4 }, (_, i) => layersIn(where, `k${i}`))
   t.same(await server.run('server', 'start', '--linger', '100'), quiet)
   const [directory, pid] = [server.directory(), server.pid()]
-  // It has no place yet, and its launcher has locked the file.
+  // The starting server has no directory yet, and its parent has locked the file.
   const aside = `${server.top}/.aside`
   fs.renameSync(directory, aside)
   const lock = `${server.top}/.starting-${directory.replace(/^.*\//, '')}`
@@ -289,7 +295,7 @@ test(t, 'clients of a server that is just starting', { skip: skipMounts }, async
     stdio: ['pipe', 'pipe', 'ignore'],
   })
   await once(holder.stdout, 'data')
-  // A busy machine may take longer than clients wait.
+  // A busy machine may need longer than clients wait.
   const bin = `${where.top}/bin`
   fs.mkdirSync(bin)
   const script =
@@ -308,7 +314,7 @@ test(t, 'clients of a server that is just starting', { skip: skipMounts }, async
   fs.rmSync(lock)
 })
 
-test(t, 'the file that launchers lock', { skip: skipMounts }, async t => {
+test(t, 'the lock file of launcher scripts', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const f = layersIn(where, 'first')

@@ -1,7 +1,7 @@
 /**
- * Unions that have a process of their own although there is a resident server: where one of their
- * files may depend on a mount of that server, or lies where nobody knows when an answer comes. Each
- * is used as well: it would stand still if it were wrong.
+ * Unions that get a process of their own although a resident server runs: one of their files may
+ * depend on a mount of that server, or lies on a file system that may not answer. Each mount is
+ * also used; it would hang if the decision were wrong.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -26,7 +26,7 @@ const quiet = { status: 0, signal: null, stdout: '', stderr: '' }
 interface Case {
   where: Scratch
   server: Resident
-  /** Of the server: its directory is `first.merged`. */
+  /** The server's mount is on `first.merged`. */
   first: Layers
   second: Layers
 }
@@ -46,7 +46,7 @@ const run = (...command: string[]): void => {
   if (status !== 0) throw new Error(`${command.join(' ')}: ${stderr}`)
 }
 
-/** What is to be mounted, as arguments, when all is prepared; and where. */
+/** Prepares a mount. Returns the arguments, the mountpoint, and a file to use. */
 type Prepare = (c: Case) => { args: string[]; on?: string; cwd?: string; file?: string }
 
 const mountOf = (options: string, on: string, ...args: string[]) => ({
@@ -139,16 +139,21 @@ test(t, 'a process of its own', { skip: skipMounts }, async t => {
   }
 })
 
-test(t, 'a union that needs it leaves no resident server', { skip: skipMounts }, async t => {
-  const where = scratch(t, 'resident')
-  const server = resident(t, where)
-  const f = layersIn(where, 'first')
-  t.same(await server.run('mount', '--own-server', '-o', f.options, f.merged), quiet)
-  const [own = 0] = serversOf(f.merged)
-  t.equal(server.pid(), 0)
-  t.same(await server.run('umount', f.merged), quiet)
-  t.notOk(isAlive(own), 'it ends with its mount')
-})
+test(
+  t,
+  'a union with a process of its own leaves no resident server',
+  { skip: skipMounts },
+  async t => {
+    const where = scratch(t, 'resident')
+    const server = resident(t, where)
+    const f = layersIn(where, 'first')
+    t.same(await server.run('mount', '--own-server', '-o', f.options, f.merged), quiet)
+    const [own = 0] = serversOf(f.merged)
+    t.equal(server.pid(), 0)
+    t.same(await server.run('umount', f.merged), quiet)
+    t.notOk(isAlive(own), 'it ends with its mount')
+  },
+)
 
 test(t, 'a loop device over a local file', { skip: skipMounts }, async t => {
   const { where, server, pid, second } = await begin(t)

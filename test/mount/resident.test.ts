@@ -1,6 +1,6 @@
 /**
- * The resident server: how mounts are handed over to it, and what becomes of them when one of the
- * two fails.
+ * The resident server: how clients pass mounts to it, and the results if the client or the server
+ * fails.
  */
 
 import { spawn, spawnSync } from 'node:child_process'
@@ -77,7 +77,7 @@ test(t, 'one process serves several mounts', { skip: skipMounts }, async t => {
   )
   for (const f of all) fs.writeFileSync(`${f.merged}/new`, f.merged)
 
-  // Each way of unmounting ends one of them.
+  // Each of the mounts is unmounted in another way.
   const [second, third, fourth, fifth] = more as [Layers, Layers, Layers, Layers]
   t.same(await server.run('umount', second.merged), quiet)
   t.notOk(server.mounts().includes(second.merged), 'its layers are closed by then')
@@ -86,7 +86,7 @@ test(t, 'one process serves several mounts', { skip: skipMounts }, async t => {
   t.equal(spawnSync('umount', ['-l', fifth.merged]).status, 0)
   await until('the end of three mounts', () => server.mounts().length === 1)
   t.equal(which(first), 'first', 'the others go on')
-  // At once, and again with the same layers.
+  // The same layers are mounted again at once.
   for (const f of more) t.same(await server.run(...ofMount(f)), quiet)
   t.equal(fs.readFileSync(`${second.merged}/new`, 'utf8'), second.merged)
   t.equal(server.pid(), pid)
@@ -97,7 +97,7 @@ test(t, 'one process serves several mounts', { skip: skipMounts }, async t => {
   t.strictSame(fs.readdirSync(server.top), [], 'and leaves nothing')
 })
 
-test(t, 'an upper layer in use names the one mount that has it', { skip: skipMounts }, async t => {
+test(t, 'an upper layer in use is reported with its mount', { skip: skipMounts }, async t => {
   const { where, server, first } = await begin(t)
   const second = layersIn(where, 'second')
   t.same(await server.run(...ofMount(second)), quiet)
@@ -109,10 +109,10 @@ test(t, 'an upper layer in use names the one mount that has it', { skip: skipMou
   t.match(other, { status: 32, stderr: `mounted on ${second.merged};` })
 })
 
-test(t, 'what a client says is its own', { skip: skipMounts }, async t => {
+test(t, 'the properties of the client apply to its mount', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
-  // Relative paths, a log with a mask, and variables.
+  // Relative paths, a log with a umask, and environment variables.
   const log = `${where.top}/second/log`
   const child = server.start(
     [
@@ -189,13 +189,13 @@ test(t, 'a server that is stopped', { skip: skipMounts }, async t => {
   t.equal(which(third), 'third')
 })
 
-/** Whether a process has the pipe of requests open, which has a shell's number for it. */
+/** Whether a process has the request pipe open as descriptor 3, which the launcher script uses. */
 const asks = (pid: number): boolean =>
   descriptorsOf(pid).some(([fd, target]) => fd === '3' && target.startsWith('pipe:'))
 
 /**
- * Whether it has found the server running, too: the next that it does is to start what writes the
- * request.
+ * Whether the process has also found the server running. The next step of the launcher script is to
+ * start the process that writes the request.
  */
 const writes = (pid: number): boolean =>
   asks(pid) && spawnSync('pgrep', ['-P', String(pid)]).status === 0
@@ -237,7 +237,7 @@ test(t, 'a server that is dead', { skip: skipMounts }, async t => {
   t.strictSame(fs.readdirSync(server.directory()), ['pid'], 'a new one comes in its place')
 })
 
-test(t, 'nobody reads the pipe, or it is full', { skip: skipMounts }, async t => {
+test(t, 'a pipe without a reader, or a full pipe', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const f = layersIn(where, 'first')
@@ -251,7 +251,7 @@ test(t, 'nobody reads the pipe, or it is full', { skip: skipMounts }, async t =>
   const { pid = 0 } = other
   const start = startOf(pid)
   for (const [how, since, least] of [
-    // The number is another process' by now.
+    // The process id belongs to another process now.
     ['not running', '1', 0],
     ['full', start, 1900],
     ['not read', start, 9500],
@@ -261,7 +261,7 @@ test(t, 'nobody reads the pipe, or it is full', { skip: skipMounts }, async t =>
       try {
         for (;;) fs.writeSync(pipe.fd, `${process.pid}\n`.padEnd(4096, ' '))
       } catch {
-        // full
+        // the pipe is full
       }
     }
     const begun = Date.now()
@@ -277,7 +277,7 @@ test(t, 'nobody reads the pipe, or it is full', { skip: skipMounts }, async t =>
   await once(other, 'exit')
 })
 
-test(t, 'a client that is interrupted has no mount', { skip: skipMounts }, async t => {
+test(t, 'an interrupted client has no mount', { skip: skipMounts }, async t => {
   const { where, server, first, pid } = await begin(t)
   const f = layersIn(where, 'second')
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGKILL'] as const) {
@@ -290,7 +290,7 @@ test(t, 'a client that is interrupted has no mount', { skip: skipMounts }, async
     const { status, stderr } = await outcome
     t.equal(stderr, '')
     process.kill(pid, 'SIGCONT')
-    // It may have been answered already.
+    // The request may already have been answered.
     t.ok(status === 8 || status === 0 || (signal === 'SIGKILL' && status === null), `${status}`)
     t.match(await server.run('mount', '-o', 'lowerdir=/no/such/directory', f.merged), {
       status: 32,
@@ -298,8 +298,8 @@ test(t, 'a client that is interrupted has no mount', { skip: skipMounts }, async
     if (status === 0) t.same(await server.run('umount', f.merged), quiet)
     await until('no mount', () => server.mounts().length === 1)
     t.equal(mountedOn(f.merged).length, 0)
-    // A late mount that is still being taken back would keep the next client waiting for the
-    // stopped server.
+    // A late mount that is still being unmounted would make the next client wait for the stopped
+    // server.
     await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
   }
   t.strictSame(server.mounts(), [first.merged])
@@ -318,12 +318,12 @@ test(t, 'clients that are killed while they wait', { skip: skipMounts }, async t
       await outcome
     }),
   )
-  // Whoever asks last comes last.
+  // The last request is answered last.
   const last = layersIn(where, 'last')
   t.same(await server.run(...ofMount(last)), quiet)
   await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
-  // Such a mount was answered before the client was killed, or the server still takes it back: both
-  // are seen for a moment.
+  // The mount was answered before the client was killed, or the server is still unmounting it.
+  // Either state may be visible for a moment.
   const mounted = () => all.filter(f => mountedOn(f.merged).length > 0)
   t.comment(`${mounted().length} were mounted before they were killed`)
   await until('the end of those', () => {
@@ -344,7 +344,7 @@ test(t, 'many clients at once', { skip: skipMounts }, async t => {
         t.same(await server.run(...ofMount(f)), quiet)
         t.equal(which(f), `n${i}`)
         const other = servedBy(f.merged).includes(pid) ? 0 : 1
-        // Later ones may come before the layers are closed.
+        // A later request may arrive before the layers are closed.
         if (round === 0) t.equal(other, 0, 'the server takes it')
         others += other
         fs.writeFileSync(`${f.merged}/${round}`, '')
@@ -360,7 +360,7 @@ test(t, 'many clients at once', { skip: skipMounts }, async t => {
   t.equal(server.pid(), pid)
 })
 
-test(t, 'a server that is told to end', { skip: skipMounts }, async t => {
+test(t, 'a server that gets a signal to end', { skip: skipMounts }, async t => {
   const { where, server, first, pid } = await begin(t)
   const [second, third] = ['second', 'third'].map(name => layersIn(where, name)) as [Layers, Layers]
   for (const f of [second, third]) t.same(await server.run(...ofMount(f)), quiet)
@@ -432,7 +432,7 @@ test(t, 'another build, and another copy of this one', { skip: skipMounts }, asy
   t.equal(server.pid(), pid)
 })
 
-test(t, 'a server in namespaces that nobody is left in', { skip: skipMounts }, async t => {
+test(t, 'a server in namespaces without other processes', { skip: skipMounts }, async t => {
   const where = scratch(t, 'resident')
   const server = resident(t, where)
   const f = layersIn(where, 'first')
@@ -450,7 +450,7 @@ test(t, 'a server in namespaces that nobody is left in', { skip: skipMounts }, a
   t.strictSame(fs.readdirSync(server.top), [])
 })
 
-test(t, 'no name, no server', { skip: skipMounts }, async t => {
+test(t, 'without a name there is no resident server', { skip: skipMounts }, async t => {
   const { where, server, pid } = await begin(t)
   const f = layersIn(where, 'second')
   for (const name of ['', '../run/x', '.x']) {

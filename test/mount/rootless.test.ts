@@ -1,7 +1,7 @@
 /**
- * Mounts of an ordinary user: by fusermount3, and as root of a user namespace. Each test is a shell
- * script that runs as nobody, in a mount namespace of its own where /dev/fuse is open to everybody;
- * its `ok` lines are assertions.
+ * Mounts of an ordinary user: with fusermount3, and as root of a user namespace. Each test is a
+ * shell script that runs as user nobody, in a mount namespace of its own in which every user may
+ * open /dev/fuse. Its `ok` lines are assertions.
  */
 
 import { spawnSync, type ChildProcess } from 'node:child_process'
@@ -27,8 +27,8 @@ const REPOSITORY = fileURLToPath(new URL('../..', import.meta.url))
 type Way = 'fusermount3' | 'user namespace'
 
 /**
- * Run by root: what the user needs, then the user. $1 the scratch directory, $2 fuse.conf, $3 Node,
- * $4 the way.
+ * Runs as root: prepares everything for the user, then runs the user's script. $1 the directory, $2
+ * fuse.conf, $3 Node, $4 the way.
  */
 const SETUP = `
 set -e
@@ -55,7 +55,7 @@ user="setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups --inh-caps=-all
 exec env -i PATH="$app/bin:$PATH" HOME=$1/user TOP=$1 LC_ALL=C $user bash
 `
 
-/** What every script begins with. */
+/** The beginning of every script. */
 const PRELUDE = `
 set -u
 T=$PWD
@@ -115,7 +115,7 @@ interface Run {
   done: Promise<void>
 }
 
-/** What the script has said. */
+/** Converts the output of the script to assertions. */
 const assertions = async (t: Test, child: ChildProcess): Promise<void> => {
   const { status, stdout, stderr } = await outcomeOf(child)
   t.equal(status, 0, `the script came to its end ${stderr}`)
@@ -134,7 +134,7 @@ const start = (t: Test, way: Way, script: string, conf = ''): Run => {
   const child = spawnNode(
     [
       '-e',
-      // Only a way to have bash started without the instruments of the test run.
+      // Node is started only to run bash without the instrumentation of the test run.
       `const { status } = require('node:child_process').spawnSync('unshare', ['--mount', 'bash', '-c', ...process.argv.slice(1)], { stdio: 'inherit' }); process.exit(status ?? 99)`,
       ...setup,
     ],
@@ -415,7 +415,7 @@ import * as fs from 'node:fs'
 const m = await mount({ lower: '$T/lower', upper: '$T/upper', work: '$T/work', mountpoint: '$T/merged' })
 fs.writeFileSync('$T/merged/by-library', 'x')
 fs.openSync('$T/merged/by-library', 'r')
-// Long enough for the server to be at rest: it does not look up of itself then.
+// Long enough for the server to become idle, because an idle server does not poll.
 await new Promise(done => setTimeout(done, 1500))
 if (process.argv[2] === 'leave') process.exit(3)
 await m.unmount({ lazy: true })
@@ -490,7 +490,7 @@ const asRoot = (pid: number, script: string): string => {
   return stdout + stderr
 }
 
-test(t, 'others', { skip }, async t => {
+test(t, 'other users', { skip }, async t => {
   const run = start(
     t,
     'fusermount3',
@@ -530,7 +530,7 @@ unmnt
   await run.done
 })
 
-test(t, 'what belongs to others', { skip }, async t => {
+test(t, 'files of other users', { skip }, async t => {
   for (const way of WAYS) {
     const run = start(
       t,

@@ -1,6 +1,6 @@
 /**
- * Several unions of one server: each shows and keeps what a plain directory would after the same
- * calls, whatever the others do at the same time, and whatever happens to them.
+ * Several unions of one server. After the same calls each shows and stores the same as a plain
+ * directory, regardless of simultaneous work in the other unions and of their ends.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -24,7 +24,7 @@ import { isNative } from '../helpers/transport.js'
 
 const skip = skipMounts || (isNative() && 'a server with fuse-native has one union')
 
-/** Numbers that are the same for the same seed. */
+/** Pseudo-random numbers, the same for the same seed. */
 const randomFrom = (seed: number): ((below: number) => number) => {
   let state = seed >>> 0
   return below => {
@@ -47,7 +47,7 @@ const fill = (root: string, seed: number): void => {
   }
 }
 
-/** One call, the same for both roots; its result, or the name of its error. */
+/** A random call for both roots. Returns its result or the name of its error. */
 const call = (random: (below: number) => number): ((root: string) => Promise<string>) => {
   const pick = (): string => `${DIRECTORIES[random(4)]}/${NAMES[random(5)]}`
   const [path, other, number] = [pick(), pick(), random(4000)]
@@ -108,7 +108,7 @@ interface Union {
   options: string
 }
 
-/** A place for a union, and a plain copy of what it shows at first. */
+/** Directories of a union, and a plain copy of its initial content. */
 const place = (top: string, name: string, seed: number): Union => {
   const root = `${top}/${name}`
   for (const part of ['lower', 'upper', 'work', 'merged', 'plain'])
@@ -126,9 +126,9 @@ interface Host {
 }
 
 /**
- * Mounts that share a server of the test's own, which ends with the last of them.
- * @param limit how many descriptors a server may have open
- * @param heap what each of its threads may have, in MiB
+ * Mounts of one server that belongs to the test and ends with the last mount.
+ * @param limit the limit of open descriptors of a server
+ * @param heap the heap limit of each of its threads, in MiB
  */
 const host = (t: Test, { limit, heap }: { limit?: number; heap?: number } = {}): Host => {
   const own = scratch(t, 'shared')
@@ -166,7 +166,7 @@ const host = (t: Test, { limit, heap }: { limit?: number; heap?: number } = {}):
 
 const umount = (union: Union): number | null => spawnSync('umount', [union.merged]).status
 
-/** Random calls on a union and beside it. Resolves to what was not the same. */
+/** Makes random calls on a union and on its plain copy. Resolves to the differences. */
 const work = async (union: Union, seed: number, calls: number): Promise<string[]> => {
   const random = randomFrom(seed)
   const different: string[] = []
@@ -178,7 +178,7 @@ const work = async (union: Union, seed: number, calls: number): Promise<string[]
   return different
 }
 
-test(t, 'work in all of them at once', { skip }, async t => {
+test(t, 'simultaneous work in all of them', { skip }, async t => {
   const h = host(t)
   const unions = Array.from({ length: 6 }, (_, i) => place(h.top, `u${i}`, i))
   await h.mount(unions[0]!)
@@ -188,7 +188,7 @@ test(t, 'work in all of them at once', { skip }, async t => {
   t.equal(h.pid(), pid, 'one server')
   const guest = place(h.top, 'guest', 99)
   const over = new AbortController()
-  // Another one comes and goes meanwhile.
+  // Another union is mounted and unmounted repeatedly in the meantime.
   const guests = async (): Promise<number> => {
     let n = 0
     for (; !over.signal.aborted; n++) {
@@ -210,7 +210,7 @@ test(t, 'work in all of them at once', { skip }, async t => {
     unions.map(() => []),
   )
   for (const union of unions) t.same(treeOf(union.merged), treeOf(union.plain))
-  // What the layers keep is the same.
+  // The layers contain the same.
   for (const union of unions.slice(0, 3)) {
     t.equal(umount(union), 0)
     await h.mount(union)
@@ -219,7 +219,7 @@ test(t, 'work in all of them at once', { skip }, async t => {
   for (const union of unions) t.equal(umount(union), 0)
 })
 
-test(t, 'the end of one is not that of another', { skip }, async t => {
+test(t, 'the end of one does not affect the others', { skip }, async t => {
   const h = host(t)
   const unions = Array.from({ length: 4 }, (_, i) => place(h.top, `u${i}`, i))
   const [busy, aborted, lazy, other] = unions as [Union, Union, Union, Union]
@@ -229,19 +229,19 @@ test(t, 'the end of one is not that of another', { skip }, async t => {
   const file = fs.openSync(`${lazy.merged}/a/f`, 'r')
   const working = work(other, 7, 300)
 
-  // Its connection is aborted.
+  // The connection of one mount is aborted.
   const control = '/sys/fs/fuse/connections'
   if (fs.readdirSync(control).length === 0) spawnSync('mount', ['-t', 'fusectl', 'x', control])
   fs.writeFileSync(`${control}/${fs.statSync(aborted.merged).dev & 0xff_ffff}/abort`, '1')
   await until('it is taken out of the tree', () => mountedOn(aborted.merged).length === 0)
   t.equal(fs.readFileSync(`${busy.merged}/a/f`, 'utf8'), 'before')
 
-  // It is taken out of the tree with a file open.
+  // One mount is detached from the tree with an open file.
   t.equal(spawnSync('umount', ['-l', lazy.merged]).status, 0)
   t.equal(fs.readFileSync(file, 'utf8'), 'kept')
   fs.closeSync(file)
 
-  // One that can't be mounted is an error for its caller alone.
+  // A failed mount is an error only for its client.
   const args = ['mount', '-o', `lowerdir=${h.top}/none`, busy.plain]
   const outcome = await outcomeOf(spawnPlain(PROGRAM, args, { env: { ...process.env } }))
   t.equal(outcome.status, 32)
@@ -252,7 +252,7 @@ test(t, 'the end of one is not that of another', { skip }, async t => {
   for (const union of [busy, other]) t.equal(umount(union), 0)
 })
 
-test(t, 'SIGTERM unmounts all', { skip }, async t => {
+test(t, 'SIGTERM unmounts all of them', { skip }, async t => {
   const h = host(t)
   const unions = Array.from({ length: 3 }, (_, i) => place(h.top, `u${i}`, i))
   for (const union of unions) await h.mount(union)
@@ -268,7 +268,7 @@ test(t, 'SIGTERM unmounts all', { skip }, async t => {
 
 const descriptorsOf = (pid: number): number => fs.readdirSync(`/proc/${pid}/fd`).length
 
-test(t, 'all of them have the descriptors of one process', { skip }, async t => {
+test(t, 'all of them share the descriptors of one process', { skip }, async t => {
   const LIMIT = 1024
   const DIRECTORIES = 120
   const h = host(t, { limit: LIMIT })
@@ -302,7 +302,7 @@ test(t, 'all of them have the descriptors of one process', { skip }, async t => 
     t.equal(fs.readFileSync(`${merged}/d6/e/f`, 'utf8'), 'text 6 and more')
     fs.writeFileSync(`${merged}/d7/e/new`, 'new')
   }
-  // What is beyond the limit is refused to whoever has it open, and to nobody else.
+  // Beyond the limit only the union with the open files gets errors.
   const [first, , , last] = unions as [Union, Union, Union, Union]
   const refusal = (): string => {
     for (let i = 0; i < LIMIT; i++) {
@@ -324,7 +324,7 @@ test(t, 'all of them have the descriptors of one process', { skip }, async t => 
   for (const union of unions) t.equal(umount(union), 0)
 })
 
-test(t, 'one that has too few descriptors takes no further mounts', { skip }, async t => {
+test(t, 'a server with too few descriptors accepts no further mounts', { skip }, async t => {
   const h = host(t, { limit: 200 })
   const unions = Array.from({ length: 10 }, (_, i) => place(h.top, `u${i}`, i))
   const pids = new Set<number>()
@@ -338,13 +338,15 @@ test(t, 'one that has too few descriptors takes no further mounts', { skip }, as
   for (const union of unions) t.equal(umount(union), 0)
 })
 
-/** Whether the kernel can be asked to forget nodes: FUSE_NOTIFY_PRUNE, since Linux 6.18. */
+/**
+ * Whether the kernel supports FUSE_NOTIFY_PRUNE, which asks it to forget nodes (since Linux 6.18).
+ */
 const FORGETS = ((): boolean => {
   const [major = 0, minor = 0] = release().split('.').map(Number)
   return major > 6 || (major === 6 && minor >= 18)
 })()
 
-test(t, 'one with more names than memory takes none of it from others', { skip }, async t => {
+test(t, 'a union with too many nodes uses no memory of the others', { skip }, async t => {
   const [DIRECTORIES, NAMES_EACH] = [70, 1000]
   const h = host(t, { heap: 32 })
   const [small, large] = [place(h.top, 'small', 1), place(h.top, 'large', 2)]

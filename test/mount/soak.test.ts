@@ -1,6 +1,6 @@
 /**
- * A small run of the soak test: many clients of the resident server, some of them killed or
- * stopped. `npm run soak` is all of it.
+ * A short run of the soak test: many clients of the resident server, some of which are killed or
+ * stopped. `npm run soak` is the full test.
  */
 
 import { spawn } from 'node:child_process'

@@ -1,6 +1,6 @@
 /**
- * Short files are given to the kernel with the answer to their first OPEN: nothing is asked for
- * with READ, and what programs read is what the files have.
+ * Prefill: the data of short files is pushed into the page cache with the reply to their first
+ * OPEN. No READ requests are sent, and programs read the files' content.
  */
 
 import { spawn } from 'node:child_process'
@@ -43,12 +43,12 @@ for (const options of MODES) {
     t.equal(prefilled, SIZES.length, 'each once')
     t.ok(fs.readFileSync(`${f.merged}/long`).equals(long))
     t.ok((await readsOf(server)) > 0, 'longer ones are asked for')
-    // The kernel may drop the pages of a file that it still knows.
+    // The kernel may drop the pages of an inode that it keeps.
     sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '')
     SIZES.forEach(size => t.ok(fs.readFileSync(`${f.merged}/${size}`).equals(bytes(size, 1))))
   })
 
-  test(t, `what is changed before, meanwhile and after, ${options}`, { skip }, async t => {
+  test(t, `changes before, during and after, ${options}`, { skip }, async t => {
     const f = directories(t, 'store')
     const old = bytes(5000, 1)
     const names = ['cut', 'longer', 'written', 'open', 'mode', 'replaced', 'mapped']
@@ -92,7 +92,7 @@ for (const options of MODES) {
     for (const name of names) t.ok(fs.readFileSync(`${f.lower}/${name}`).equals(old), name)
   })
 
-  test(t, `many at once, of the same files, ${options}`, { skip }, async t => {
+  test(t, `many simultaneous readers of the same files, ${options}`, { skip }, async t => {
     const f = directories(t, 'store')
     const count = 400
     for (let i = 0; i < count; i++) fs.writeFileSync(`${f.lower}/${i}`, bytes(1 + i * 80, i))
@@ -104,7 +104,7 @@ for (const options of MODES) {
         t.equal(status, 0)
       })
       await Promise.all(ends)
-      // Names, nodes and pages are forgotten.
+      // This drops names, inodes and pages.
       sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '')
       fs.renameSync(`${f.merged}/0`, `${f.merged}/x`)
       fs.renameSync(f.merged + '/x', `${f.merged}/0`)
@@ -120,7 +120,7 @@ test(t, 'files of the upper layer, cached', { skip }, async t => {
   const server = await serve(t, f, '-o', 'io=cached')
   SIZES.forEach(size => t.ok(fs.readFileSync(`${f.merged}/${size}`).equals(bytes(size, 3))))
   t.equal(await readsOf(server), 0)
-  // What is written then is written to these pages, and to the file.
+  // Later writes go to these pages and to the file.
   for (const size of SIZES) fs.appendFileSync(`${f.merged}/${size}`, 'more')
   SIZES.forEach(size => t.ok(fs.readFileSync(`${f.merged}/${size}`).equals(longer(size))))
   await server.unmount()

@@ -1,4 +1,4 @@
-/** What is shown as a time is what the upper layer stores, at once. */
+/** The union shows a time as the upper layer stores it, at once. */
 
 import { spawnSync } from 'node:child_process'
 import * as fs from 'node:fs'
@@ -18,7 +18,7 @@ const FILE_SYSTEMS: Record<string, readonly string[]> = {
   'xfs up to 2038': ['mkfs.xfs', '-q', '-m', 'bigtime=0'],
 }
 
-/** A new file system, mounted; its directory. */
+/** Mounts a new file system and returns its directory. */
 const make = (t: Test, [program = '', ...args]: readonly string[]): string => {
   const own = scratch(t, 'times')
   const image = `${own.top}/image`

@@ -1,8 +1,9 @@
 /**
- * An ordinary user owns a directory of a layer, in which root has files: he may give their names to
- * others, and so put root's file where the union knows one of his own. The kernel goes on deciding
- * by the attributes that it was told of his. Nothing of root's is read or changed that way; and a
- * name that was replaced in good faith leads to what is there now.
+ * An ordinary user owns a directory of a layer that contains files of root. The user may rename
+ * these files, and so put root's file at a name where the union knows a file of the user. The
+ * kernel still checks permissions with the cached attributes of the user's file. The union must not
+ * read or change root's file in this way. A name that was replaced without bad intent must lead to
+ * the new file.
  */
 
 import * as fs from 'node:fs'
@@ -28,7 +29,7 @@ const ACL = Buffer.from(
   'hex',
 )
 
-/** Reads from a descriptor, which is closed. */
+/** Reads from a descriptor and closes it. */
 const drain = (fd: number): string => {
   if (fd < 0) return `open: ${fd}`
   const room = Buffer.alloc(100)
@@ -49,15 +50,15 @@ const stateOf = (fd: number) => {
   return { mode, uid, gid, size, mtimeMs, value, flags: sys.getFlags(fd) }
 }
 
-/** As editors save. */
+/** Replaces a file by rename, as editors do. */
 const edit = (file: string, text: string): void => {
   fs.writeFileSync(`${file}~`, text, { mode: 0o640 })
   fs.renameSync(`${file}~`, file)
 }
 
 /**
- * What the user does with his file after the swap: `file` through the mount, `swap` when the time
- * has come. What he gets to see is the result.
+ * The user's calls on the file: `file` is its path in the mount, `swap` replaces it. The result is
+ * the data that the user sees.
  */
 const ATTEMPTS: Record<string, (file: string, swap: () => void) => unknown> = {
   read: (file, swap) => {
@@ -169,7 +170,7 @@ const ATTEMPTS: Record<string, (file: string, swap: () => void) => unknown> = {
   },
 }
 
-/** What takes a name away, with the one that it may give it. */
+/** Calls that remove a name, with the other name that they may use. */
 const TAKEN: Record<string, (name: string, other: string) => void> = {
   unlink: name => fs.unlinkSync(name),
   rename: (name, other) => fs.renameSync(name, other),
@@ -181,7 +182,7 @@ for (const mode of MODES) {
   for (const layer of LAYERS) {
     test(
       t,
-      `nothing of root’s is reached by the name of another file, ${layer}, ${mode}`,
+      `no file of root is reached through the name of another file, ${layer}, ${mode}`,
       { skip },
       async t => {
         const f = directories(t, 'swapped')
@@ -209,7 +210,7 @@ for (const mode of MODES) {
           const seen = sys.withCredentials(USER, () => {
             sys.lstat(sys.AT_FDCWD, file)
             return ATTEMPTS[name]!(file, () => {
-              // What was copied up meanwhile is what there is to replace.
+              // If the file was copied up in the meantime, the copy is replaced.
               const copied = `${f.upper}/home/${at}`
               const to = fs.existsSync(copied) ? copied : `${beneath}/${at}`
               fs.renameSync(`${beneath}/secret${at}`, to)
@@ -227,86 +228,96 @@ for (const mode of MODES) {
     )
   }
 
-  test(t, `the sticky bit goes by who owns what has the name now, ${mode}`, { skip }, async t => {
-    const f = directories(t, 'sticky')
-    fs.chmodSync(f.top, 0o755)
-    const shared = `${f.upper}/shared`
-    fs.mkdirSync(shared)
-    fs.chmodSync(shared, 0o1777)
-    fs.mkdirSync(`${f.upper}/own`)
-    fs.chownSync(`${f.upper}/own`, USER.uid, USER.gid)
-    const names = Object.keys(TAKEN)
-    const make = (name: string): void => {
-      if (/directory|rmdir/.test(name)) fs.mkdirSync(`${shared}/${name}`)
-      else fs.writeFileSync(`${shared}/${name}`, SECRET, { mode: 0o600 })
-    }
-    for (const name of names) {
-      make(name)
-      fs.chownSync(`${shared}/${name}`, USER.uid, USER.gid)
-    }
-    await serve(t, f, '-o', mode)
-    for (const name of names) {
-      fs.lstatSync(`${f.merged}/shared/${name}`)
-      // The old one stays somewhere: its inode number is not used again.
-      fs.renameSync(`${shared}/${name}`, `${f.top}/${name}`)
-      make(name)
-    }
-    // Who lists the directory meets what is there now.
-    fs.readdirSync(`${f.merged}/shared`)
-    sys.withCredentials(USER, () => {
-      for (const name of names)
-        t.throws(
-          () => TAKEN[name]!(`${f.merged}/shared/${name}`, `${f.merged}/own/${name}`),
-          /EPERM|system error -116/,
-          name,
+  test(
+    t,
+    `the sticky bit is checked for the present file of a name, ${mode}`,
+    { skip },
+    async t => {
+      const f = directories(t, 'sticky')
+      fs.chmodSync(f.top, 0o755)
+      const shared = `${f.upper}/shared`
+      fs.mkdirSync(shared)
+      fs.chmodSync(shared, 0o1777)
+      fs.mkdirSync(`${f.upper}/own`)
+      fs.chownSync(`${f.upper}/own`, USER.uid, USER.gid)
+      const names = Object.keys(TAKEN)
+      const make = (name: string): void => {
+        if (/directory|rmdir/.test(name)) fs.mkdirSync(`${shared}/${name}`)
+        else fs.writeFileSync(`${shared}/${name}`, SECRET, { mode: 0o600 })
+      }
+      for (const name of names) {
+        make(name)
+        fs.chownSync(`${shared}/${name}`, USER.uid, USER.gid)
+      }
+      await serve(t, f, '-o', mode)
+      for (const name of names) {
+        fs.lstatSync(`${f.merged}/shared/${name}`)
+        // The old file is kept, so that its inode number is not reused.
+        fs.renameSync(`${shared}/${name}`, `${f.top}/${name}`)
+        make(name)
+      }
+      // Listing the directory makes the union notice the new files.
+      fs.readdirSync(`${f.merged}/shared`)
+      sys.withCredentials(USER, () => {
+        for (const name of names)
+          t.throws(
+            () => TAKEN[name]!(`${f.merged}/shared/${name}`, `${f.merged}/own/${name}`),
+            /EPERM|system error -116/,
+            name,
+          )
+      })
+      for (const name of names) t.equal(fs.lstatSync(`${shared}/${name}`).uid, 0, name)
+    },
+  )
+
+  test(
+    t,
+    `attributes of another file give no access to a file of root, ${mode}`,
+    { skip },
+    async t => {
+      const f = directories(t, 'swapped')
+      fs.chmodSync(f.top, 0o755)
+      const home = `${f.upper}/home`
+      fs.mkdirSync(home)
+      fs.chownSync(home, USER.uid, USER.gid)
+      for (const [name, content, bits] of [
+        ['secret', SECRET, 0o660],
+        ['own', 'own', 0o666],
+      ] as const) {
+        fs.writeFileSync(`${home}/${name}`, content)
+        fs.chmodSync(`${home}/${name}`, bits)
+      }
+      fs.chownSync(`${home}/own`, USER.uid, USER.gid)
+      sys.setxattr({ path: `${home}/own`, follow: true }, 'system.posix_acl_access', ACL, 0)
+      await serve(t, f, '-o', `${mode},timeout=1`)
+      const swap = (): void => {
+        sys.renameat2(
+          sys.AT_FDCWD,
+          `${home}/secret`,
+          sys.AT_FDCWD,
+          `${home}/own`,
+          sys.RENAME.EXCHANGE,
         )
-    })
-    for (const name of names) t.equal(fs.lstatSync(`${shared}/${name}`).uid, 0, name)
-  })
+      }
+      const seen = sys.withCredentials(USER, () => {
+        const fd = sys.open(`${f.merged}/home/secret`, O.PATH)
+        // The kernel revalidates the attributes.
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1100)
+        swap()
+        const told = [
+          sys.fstat(fd),
+          sys.getxattr({ path: `/proc/self/fd/${fd}`, follow: true }, 'system.posix_acl_access'),
+        ]
+        swap()
+        const content = drain(sys.open(`/proc/self/fd/${fd}`, O.RDONLY))
+        sys.close(fd)
+        return [...told.map(each => (typeof each === 'number' ? each : 'told')), content].join(' ')
+      })
+      t.notMatch(seen, SECRET)
+    },
+  )
 
-  test(t, `attributes of another file give no right to root’s, ${mode}`, { skip }, async t => {
-    const f = directories(t, 'swapped')
-    fs.chmodSync(f.top, 0o755)
-    const home = `${f.upper}/home`
-    fs.mkdirSync(home)
-    fs.chownSync(home, USER.uid, USER.gid)
-    for (const [name, content, bits] of [
-      ['secret', SECRET, 0o660],
-      ['own', 'own', 0o666],
-    ] as const) {
-      fs.writeFileSync(`${home}/${name}`, content)
-      fs.chmodSync(`${home}/${name}`, bits)
-    }
-    fs.chownSync(`${home}/own`, USER.uid, USER.gid)
-    sys.setxattr({ path: `${home}/own`, follow: true }, 'system.posix_acl_access', ACL, 0)
-    await serve(t, f, '-o', `${mode},timeout=1`)
-    const swap = (): void => {
-      sys.renameat2(
-        sys.AT_FDCWD,
-        `${home}/secret`,
-        sys.AT_FDCWD,
-        `${home}/own`,
-        sys.RENAME.EXCHANGE,
-      )
-    }
-    const seen = sys.withCredentials(USER, () => {
-      const fd = sys.open(`${f.merged}/home/secret`, O.PATH)
-      // The kernel asks for attributes again.
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1100)
-      swap()
-      const told = [
-        sys.fstat(fd),
-        sys.getxattr({ path: `/proc/self/fd/${fd}`, follow: true }, 'system.posix_acl_access'),
-      ]
-      swap()
-      const content = drain(sys.open(`/proc/self/fd/${fd}`, O.RDONLY))
-      sys.close(fd)
-      return [...told.map(each => (typeof each === 'number' ? each : 'told')), content].join(' ')
-    })
-    t.notMatch(seen, SECRET)
-  })
-
-  test(t, `a name that was replaced beneath, ${mode}`, { skip }, async t => {
+  test(t, `a name that was replaced in the layer, ${mode}`, { skip }, async t => {
     const f = directories(t, 'swapped')
     const uses: Record<string, (file: string) => unknown> = {
       read: file => fs.readFileSync(file, 'latin1'),
@@ -322,7 +333,7 @@ for (const mode of MODES) {
     for (const layer of LAYERS)
       for (const use of Object.keys(uses)) fs.writeFileSync(`${f[layer]}/${layer} ${use}`, 'before')
     for (const layer of LAYERS) fs.writeFileSync(`${f[layer]}/${layer} open`, 'before')
-    // Where no message tells of an open, a name must be asked for.
+    // Without OPEN requests the kernel must revalidate the name.
     const server = await serve(t, f, '-o', mode.includes('noopen') ? `${mode},timeout=0` : mode)
     for (const layer of LAYERS) {
       for (const [use, run] of Object.entries(uses)) {

@@ -1,6 +1,6 @@
 /**
- * Root's mounts over layers in which an ordinary user has directories of his own: what he puts
- * there gives him nothing that he did not have. docs/SECURITY.md has the rules.
+ * Mounts of root over layers with directories of an ordinary user. Nothing that the user creates
+ * there gives the user more rights. docs/SECURITY.md has the rules.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -21,7 +21,7 @@ import { isNative } from '../helpers/transport.js'
 const USER = 4242
 const MODES = isNative() ? (['cached'] as const) : (['passthrough', 'cached'] as const)
 
-/** Runs a shell as the ordinary user. What it wrote, errors too. */
+/** Runs a shell as the ordinary user. Returns its output with errors. */
 const asUser = (script: string, cwd: string): string => {
   const ids = { uid: USER, gid: USER }
   const result = spawnSync('/bin/sh', ['-c', script], {
@@ -39,8 +39,8 @@ const shell = (script: string, cwd: string): void => {
 }
 
 /**
- * A secret of root's in the lower layer and one beside the layers, and a directory `home` of the
- * user's in all layers.
+ * A secret file of root in the lower layer, another next to the layers, and a directory `home` of
+ * the user in all layers.
  */
 const scene = (t: Test): Directories => {
   const where = directories(t, 'untrusted')
@@ -76,7 +76,7 @@ test(t, 'a symlink in the place of a file is not followed', { skip: skipMounts }
 
 test(
   t,
-  'redirects and metadata copies of users lead root nowhere',
+  'redirect and metacopy xattrs of users lead root nowhere',
   { skip: skipMounts },
   async t => {
     for (const options of ['userxattr', 'redirect_dir=on']) {
@@ -94,7 +94,7 @@ test(
         where.top,
       )
       t.equal(out, '')
-      // A layer below, in which they would be found.
+      // Adds a lower layer in which they would be found.
       shell('mkdir lower2; mv lower/secret lower2/; mkdir lower2/home', where.top)
       const union = { ...where, options: where.options.replace(',', `:${where.top}/lower2,`) }
       const server = await serve(t, union, '-o', options)
@@ -104,8 +104,8 @@ test(
       )
       t.notMatch(seen, /secret/, options)
       t.notMatch(seen, /^f$/m, options)
-      // It is not even looked at (kernel: ovl_lookup), but for where the mark is an attribute of
-      // the user's as any other.
+      // The data is not even looked up (kernel: ovl_lookup), except with userxattr, where the
+      // metacopy xattr is an ordinary xattr of the user.
       const looked = asUser('stat -c %s merged/home/whole-*', where.top)
       const refused = /whole-lower.*not permitted\n.*whole-upper.*not permitted\n/
       t.match(looked, options === 'userxattr' ? refused : /^6\n6\n$/)
@@ -114,7 +114,7 @@ test(
   },
 )
 
-test(t, 'root is told which options exclude each other', { skip: skipMounts }, async t => {
+test(t, 'incompatible options are reported to root', { skip: skipMounts }, async t => {
   const where = scene(t)
   const options = `${where.options},userxattr,redirect_dir=on`
   t.match(await tsoverlay('mount', '-o', options, where.merged), {
@@ -123,7 +123,7 @@ test(t, 'root is told which options exclude each other', { skip: skipMounts }, a
   })
 })
 
-test(t, 'no attribute makes a user’s file a program of root’s', { skip: skipMounts }, async t => {
+test(t, 'no xattr turns a user’s file into a program of root', { skip: skipMounts }, async t => {
   for (const options of ['', 'userxattr', 'xattr_permissions=2']) {
     const where = scene(t)
     fs.copyFileSync('/usr/bin/id', `${where.upper}/home/id`)
@@ -162,7 +162,7 @@ test(t, 'no attribute makes a user’s file a program of root’s', { skip: skip
   }
 })
 
-test(t, 'user attributes hide nothing in root’s mount', { skip: skipMounts }, async t => {
+test(t, 'user xattrs hide nothing in root’s mount', { skip: skipMounts }, async t => {
   const where = scene(t)
   shell(
     'mkdir -p lower2/home/d; echo kept >lower2/home/d/file; echo kept >lower2/home/name',

@@ -1,6 +1,7 @@
 /**
- * How the upper layer is reached: access times move as the union's mount flags say, and what is
- * mounted below the layer is not seen. Beside kernel overlayfs on the same file system.
+ * The private mount of the upper layer: access times follow the union's mount flags, and mounts
+ * below the layer are not visible. The results are compared with kernel overlayfs on the same file
+ * system.
  */
 
 import { spawnSync } from 'node:child_process'
@@ -35,7 +36,7 @@ const withFd = (path: string, flags: number, use: (fd: number) => void): void =>
   sys.close(fd)
 }
 
-/** What is done to an object of each layer, under its name; some of it twice. */
+/** Actions on an object of each layer that has the action's name; some are done twice. */
 const ACTIONS: readonly [
   name: string,
   type: 'file' | 'directory' | 'link',
@@ -71,17 +72,17 @@ const fill = (layer: string): void => {
       fs.mkdirSync(path)
       fs.writeFileSync(`${path}/in it`, '')
     }
-    // Before the last change, so that the first access counts for relatime, too.
+    // Older than the last change, so that the first access counts for relatime, too.
     fs.lutimesSync(path, 1e9, 1e9 + 1)
   }
 }
 
-/** Longer than a tick of the clock that times are taken from. */
+/** Longer than a tick of the kernel's coarse clock. */
 const pause = (): Promise<void> => new Promise(done => setTimeout(done, 30))
 
 /**
- * Which actions move the access time, in the union and in the layer: `Y` or `-` for each of three
- * times.
+ * Runs the actions and records whether the access time changes, in the union and in the layer: `Y`
+ * or `-` for each of three runs.
  */
 const movesOf = async (f: Directories, layer: string): Promise<Record<string, string>> => {
   const moves: Record<string, string> = {}
@@ -99,7 +100,7 @@ const movesOf = async (f: Directories, layer: string): Promise<Record<string, st
   return moves
 }
 
-/** A union with all objects in its upper layer, or in its lower one. */
+/** A union with all objects in its upper layer, or in its lower layer. */
 const prepare = (t: Test, which: 'upper' | 'lower'): Directories => {
   const f = directories(t)
   fill(f[which])
@@ -142,7 +143,7 @@ for (const words of [
   })
 }
 
-test(t, 'the flags of the mount that the upper layer lies on do not count', { skip }, async t => {
+test(t, 'the flags of the mount of the upper layer have no effect', { skip }, async t => {
   for (const mode of [undefined, ...MODES]) {
     const f = onTmpfs(t, sys.MS.NOATIME)
     fill(f.upper)
@@ -152,7 +153,7 @@ test(t, 'the flags of the mount that the upper layer lies on do not count', { sk
   }
 })
 
-test(t, 'remount changes none of it', { skip }, async t => {
+test(t, 'remount does not change them', { skip }, async t => {
   const f = directories(t)
   await serve(t, f, '-o', 'noatime')
   const remount = (words: string) => tsoverlay('mount', '-o', `remount,${words}`, f.merged)
@@ -161,7 +162,7 @@ test(t, 'remount changes none of it', { skip }, async t => {
   t.match(await remount('noatime,nodev'), { status: 0, stderr: '' })
 })
 
-/** Directories on a file system of their own, whose mounts are shared. */
+/** Directories on a file system of their own with shared mount propagation. */
 const onTmpfs = (t: Test, flags: number): Directories => {
   const own = scratch(t)
   const { top } = own
@@ -177,7 +178,8 @@ const onTmpfs = (t: Test, flags: number): Directories => {
 }
 
 /**
- * What shows in a union of what is mounted below its upper layer, before and after the union is.
+ * The content of mounts below the upper layer, as the union shows it. They are made before and
+ * after the union is mounted.
  */
 const mountBelow = async (t: Test, f: Directories, mount: () => Promise<void> | void) => {
   const secret = `${f.top}/secret`
@@ -231,17 +233,22 @@ test(t, 'mounts below the upper layer are not crossed', { skip }, async t => {
   t.same(fs.readdirSync(`${only.merged}/d`), [], 'of a union that only reads')
 })
 
-test(t, 'the file system of the layers can be unmounted meanwhile', { skip }, async t => {
-  for (const mode of [undefined, ...MODES]) {
-    const base = onTmpfs(t, 0)
-    const { top } = scratch(t)
-    const f = { ...base, top, merged: `${top}/merged` }
-    fs.mkdirSync(f.merged)
-    if (mode === undefined) mountKernel(f, '')
-    else await serve(t, f, '-o', mode)
-    t.equal(sys.umount(base.top), 0, mode ?? 'kernel')
-    fs.writeFileSync(`${f.merged}/f`, 'text')
-    fs.renameSync(`${f.merged}/f`, `${f.merged}/g`)
-    t.equal(fs.readFileSync(`${f.merged}/g`, 'utf8'), 'text')
-  }
-})
+test(
+  t,
+  'the file system of the layers can be unmounted while the union is mounted',
+  { skip },
+  async t => {
+    for (const mode of [undefined, ...MODES]) {
+      const base = onTmpfs(t, 0)
+      const { top } = scratch(t)
+      const f = { ...base, top, merged: `${top}/merged` }
+      fs.mkdirSync(f.merged)
+      if (mode === undefined) mountKernel(f, '')
+      else await serve(t, f, '-o', mode)
+      t.equal(sys.umount(base.top), 0, mode ?? 'kernel')
+      fs.writeFileSync(`${f.merged}/f`, 'text')
+      fs.renameSync(`${f.merged}/f`, `${f.merged}/g`)
+      t.equal(fs.readFileSync(`${f.merged}/g`, 'utf8'), 'text')
+    }
+  },
+)

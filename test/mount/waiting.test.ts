@@ -1,6 +1,6 @@
 /**
- * What one caller has to wait for keeps nobody else waiting: layers on slow file systems, FIFOs,
- * leases.
+ * Operations of one caller that have to wait do not block other callers: layers on slow file
+ * systems, FIFOs, leases.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -24,7 +24,7 @@ const SLOW = fileURLToPath(new URL('../fixtures/slow-fuse.mjs', import.meta.url)
 
 interface SlowLayer extends Directories {
   slow: string
-  /** How many milliseconds each answer of the slow file system takes from now on. */
+  /** Sets the delay of each answer of the slow file system, in milliseconds. */
   delay: (ms: number) => Promise<void>
 }
 
@@ -45,21 +45,20 @@ const slowLayer = async (t: Test): Promise<SlowLayer> => {
   t.equal(line, 'ready\n')
   const delay = async (ms: number): Promise<void> => {
     server.stdin?.write(`${ms}\n`)
-    // It has read the line when it answers something that was asked later; what it says about that
-    // is in nobody's way.
+    // The slow file system does not confirm the new delay, so the test waits.
     await new Promise(done => setTimeout(done, 200))
   }
   const options = `lowerdir=${slow}:${f.lower},upperdir=${f.upper},workdir=${f.work}`
   return { ...f, slow, options, delay }
 }
 
-/** A call in a process of its own, which may have to wait. */
+/** Runs a call that may block in a separate process. */
 const run = (program: string, ...args: string[]): ChildProcess =>
   spawn(program, args, { stdio: ['ignore', 'pipe', 'pipe'] })
 
 /**
- * How many milliseconds the quickest of some calls in a directory of no slow layer took; the
- * slowest, too.
+ * The fastest and the slowest of some calls in a directory that is not on the slow layer, in
+ * milliseconds.
  */
 const quickStats = async (directory: string): Promise<{ best: number; worst: number }> => {
   const times: number[] = []
@@ -95,29 +94,34 @@ for (const io of MODES) {
     await f.delay(0)
   })
 
-  test(t, `who waits for a slow layer can be killed, ${io}`, { skip: skipMounts }, async t => {
-    const f = await slowLayer(t)
-    const server = await serve(t, f, '-o', io)
-    fs.statSync(`${f.merged}/slow`)
-    await f.delay(3000)
-    const child = run('cat', `${f.merged}/slow/f1`)
-    await new Promise(done => setTimeout(done, 300))
-    child.kill('SIGKILL')
-    const begun = performance.now()
-    const { signal } = await outcomeOf(child)
-    t.equal(signal, 'SIGKILL')
-    t.ok(performance.now() - begun < 2000, 'it need not wait for the answer')
-    await f.delay(0)
-    await until('nothing of it is left', () => filesOf(server.pid).length === 0)
-    t.equal(fs.readFileSync(`${f.merged}/slow/f1`, 'latin1'), 'text of f1')
-  })
+  test(
+    t,
+    `a process that waits for a slow layer can be killed, ${io}`,
+    { skip: skipMounts },
+    async t => {
+      const f = await slowLayer(t)
+      const server = await serve(t, f, '-o', io)
+      fs.statSync(`${f.merged}/slow`)
+      await f.delay(3000)
+      const child = run('cat', `${f.merged}/slow/f1`)
+      await new Promise(done => setTimeout(done, 300))
+      child.kill('SIGKILL')
+      const begun = performance.now()
+      const { signal } = await outcomeOf(child)
+      t.equal(signal, 'SIGKILL')
+      t.ok(performance.now() - begun < 2000, 'it need not wait for the answer')
+      await f.delay(0)
+      await until('nothing of it is left', () => filesOf(server.pid).length === 0)
+      t.equal(fs.readFileSync(`${f.merged}/slow/f1`, 'latin1'), 'text of f1')
+    },
+  )
 
-  test(t, `all that is done with a slow layer, ${io}`, { skip: skipMounts }, async t => {
+  test(t, `all operations on a slow layer, ${io}`, { skip: skipMounts }, async t => {
     const f = await slowLayer(t)
     const server = await serve(t, f, '-o', `${io},volatile`)
     const at = (name: string): string => `${f.merged}/slow/${name}`
     const text = (name: string): string => fs.readFileSync(at(name), 'latin1')
-    // Also where every answer comes at once, and where none does.
+    // It runs without a delay and with one.
     for (const [ms, n] of [
       [0, 0],
       [5, 10],
@@ -160,7 +164,7 @@ for (const io of MODES) {
     await f.delay(0)
   })
 
-  test(t, `a FIFO in the place of a file, ${io}`, { skip: skipMounts }, async t => {
+  test(t, `a FIFO that replaces a file, ${io}`, { skip: skipMounts }, async t => {
     const f = directories(t, 'fifo')
     for (const layer of [f.lower, f.upper]) fs.mkdirSync(`${layer}/d`)
     for (const file of [`${f.lower}/d/l`, `${f.upper}/d/u`]) fs.writeFileSync(file, 'text')
@@ -177,7 +181,8 @@ for (const io of MODES) {
         await new Promise(done => setTimeout(done, 100))
         const { best } = await quickStats(`${f.merged}/d`)
         t.ok(best < 1000, `${name}, ${script}: others are answered`)
-        // It is a FIFO to the kernel, too, as soon as it has looked: who opens that one may wait.
+        // After the kernel has revalidated the attributes it sees a FIFO, too. Opening a FIFO may
+        // block.
         child.kill('SIGTERM')
         await ended
       }
@@ -186,8 +191,8 @@ for (const io of MODES) {
 }
 
 /**
- * Files of a slow layer that a process has open: the layer is mounted privately, so that their
- * paths begin in it.
+ * The files of a slow layer that a process has open. The layer is mounted privately, so their paths
+ * begin at its root.
  */
 const filesOf = (pid: number): string[] =>
   fs.readdirSync(`/proc/${pid}/fd`).flatMap(fd => {
