@@ -16,7 +16,7 @@ import {
   StatFsOut,
   type Caller,
   type Fh,
-  type Kept,
+  type KeptAnswers,
   type NodeId,
   type Ops,
   type Result,
@@ -105,7 +105,7 @@ export class Session {
     op: keyof Operations,
     call: () => Result,
     done: (result: Result) => void,
-    kept: Kept | null = null,
+    kept: KeptAnswers | null = null,
   ): void {
     const { slow } = this.ops
     let r: Result

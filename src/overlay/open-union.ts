@@ -1,4 +1,4 @@
-/** From options to a union: opens, checks and locks the layers. */
+/** Opens a union from its options: opens, checks and locks the layers. */
 
 import {
   fstatx,
@@ -63,15 +63,17 @@ import { Workdir } from './copy-up/workdir.js'
 export interface UnionDeps {
   log: Logger
   notifier: Notifier
-  /** The kernel writes back pages: descriptors of writers are opened for reading too. */
+  /** The kernel writes pages back: descriptors for writing are also open for reading. */
   writeback: boolean
-  /** The kernel is to read and write files of the upper layer itself. Default: false. */
+  /** The kernel itself reads and writes files of the upper layer. Default: false. */
   passthrough?: boolean
-  /** The kernel opens and closes files without a message. Default: false. */
+  /** The kernel sends neither OPEN nor RELEASE. Default: false. */
   noOpen?: boolean
-  /** MS_* of the mount: access times in the upper layer move as these say. Default: 0. */
+  /**
+   * MS_* flags of the mount: they determine how access times in the upper layer change. Default: 0.
+   */
   mountFlags?: number
-  /** The layers have passed `validateUnion`, or are the caller's own. */
+  /** `validateUnion` has already checked the layers, or the caller has created them itself. */
   checked?: true
 }
 
@@ -79,11 +81,12 @@ export interface UnionDeps {
 const FS_IOC_GETFSUUID = 0x80111500
 
 /**
- * @throws {MountError} where the layers cannot make a union; nothing stays open then
+ * @throws {MountError} if the layers cannot form a union; all descriptors are closed then
  */
 export function openState(options: UnionOptions, deps: UnionDeps): Union {
   if (deps.checked !== true) validateUnion(options)
-  // Modes are as callers and ACLs say; the rest of the process keeps its own umask.
+  // Callers and ACLs determine the mode of a new object. The other threads of the process keep
+  // their umask.
   if (unshareFs() >= 0) umask(0)
   setDescriptorLimit(raiseNofile())
   const opened: number[] = []
@@ -103,7 +106,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const layerOf = (option: string, path: string, index: number): Layer => {
     const cloned = openPrivate(path, opened)
     const fd = cloned < 0 ? openDirectory(option, path, opened) : cloned
-    return makeLayer(fd, path, index, devs, cloned >= 0)
+    return createLayer(fd, path, index, devs, cloned >= 0)
   }
   const writable = options.upper !== undefined && !options.readOnly
   const both = writable ? openWritable(options, deps, opened) : null
@@ -112,7 +115,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
       ? null
       : both === null
         ? layerOf('upperdir', options.upper, 0)
-        : makeLayer(both.upper, options.upper, 0, devs, both.isPrivate, both.movesTimes)
+        : createLayer(both.upper, options.upper, 0, devs, both.isPrivate, both.movesTimes)
   const lowers = options.lower.map((path, i) => layerOf('lowerdir', path, i + 1))
   const base = both?.workdir ?? -1
   const choice = chooseXattrNames(options, base, upper)
@@ -123,8 +126,8 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     const lower = layer !== upper
     const bits = layer.xattrs.read(layer.fd, '', lower)
     if (bits < 0) throw rootError(layer, bits)
-    // An upper root that was made opaque elsewhere has whiteouts all the same: as a root it is
-    // merged.
+    // The root of an upper layer that was made opaque elsewhere may contain whiteouts; as the root
+    // of a union it is merged.
     if (
       (bits & XattrBit.OPAQUE) !== 0 &&
       (!lower || layer.xattrs.opaque(layer.fd, '', lower) === 'x')
@@ -133,9 +136,9 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   }
   const fs = new StatFs()
   let workdir: Workdir | null = null
-  if (upper !== null && !writable) holdUpper(upper, options.work, patienceOf(options))
+  if (upper !== null && !writable) lockForReading(upper, options.work, lockTimeout(options))
   if (upper !== null && writable) {
-    workdir = openWork(options, base, upper, lowers, xattrs, log, opened)
+    workdir = openWorkdir(options, base, upper, lowers, xattrs, log, opened)
     const bits = xattrs.read(upper.fd, '', false)
     if (bits < 0) throw rootError(upper, bits)
     upper.root.impure = (bits & XattrBit.IMPURE) !== 0
@@ -149,15 +152,15 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     for (const layer of lowers) if (isIdmapped(layer.path)) layer.mountIdmap = idmap
   }
   const stacked = upper === null ? lowers : [upper, ...lowers]
-  const cut = stacked.findIndex(layer => {
+  const opaqueAt = stacked.findIndex(layer => {
     const opaque = hasOpaqueFile(layer, layer !== upper, layer.fd, '.')
     if (opaque < 0) throw rootError(layer, opaque)
     return opaque > 0
   })
-  const merged = cut < 0 ? stacked : stacked.slice(0, cut + 1)
+  const merged = opaqueAt < 0 ? stacked : stacked.slice(0, opaqueAt + 1)
   const st = new Stat()
-  // The root shows the number of the upper root, with nothing constant over copy-up (kernel:
-  // ovl_get_root).
+  // The root shows the inode number of the upper root, which does not stay constant over copy-up
+  // (kernel: ovl_get_root).
   const top = (upper ?? lowers[0]) as Layer
   const topStated = fstatx(top.fd, st)
   if (topStated < 0) throw rootError(top, topStated)
@@ -168,7 +171,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   const pool = new IoPool(log)
   const losesNumbers = !canFindOrigins(lowers)
   const pendingMessages = { count: 0 }
-  const told = (result: Result): Result => {
+  const onSent = (result: Result): Result => {
     pendingMessages.count--
     return result
   }
@@ -177,7 +180,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     const message = directory.lookups === 0 ? null : notifier.dropPages(directory.id)
     if (message === null) return
     pendingMessages.count++
-    pool.submit({ kind: 'write', ...message }, told)
+    pool.submit({ kind: 'write', ...message }, onSent)
   }
   const nodes = new NodeTable(
     shownIno({ fsCount }, top, st.ino),
@@ -206,7 +209,8 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     losesNumbers,
     renumbered,
     pendingMessages,
-    // With write-back the kernel shows the times that it was given, not those that were stored.
+    // With write-back the kernel shows the times that it has sent, even if the file system has
+    // rounded them.
     writeback: deps.writeback && workdir?.keepsTimes() !== false,
     passthrough: deps.passthrough === true,
     noOpen: deps.noOpen === true,
@@ -222,7 +226,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
   }
 }
 
-/** Makes those layers known that may keep a call waiting. */
+/** Registers the layers whose file system may block a system call. */
 function slowLayers(
   lowers: Layer[],
   log: Logger,
@@ -242,21 +246,22 @@ function slowLayers(
 }
 
 /**
- * Root follows no redirect that others could have written, and writes none.
+ * Disables redirects: a server running as root follows no redirect that other users could have
+ * written, and writes none.
  *
- * @throws {MountError} where both were asked for (kernel: ovl_fs_params_verify)
+ * @throws {MountError} if the options request both (kernel: ovl_fs_params_verify)
  */
 function withoutRedirects(options: UnionOptions, log: Logger): UnionOptions {
   const { redirectDir } = options
   if ((redirectDir === 'on' || redirectDir === 'follow') && options.userxattr === true)
     throw new MountError(
-      `userxattr and redirect_dir=${redirectDir}: root follows no redirect that is a user. attribute, since other users could have written it; leave out one of the two`,
+      `userxattr and redirect_dir=${redirectDir}: root follows no redirect in a user. attribute, because another user could have written it; leave out one of the two`,
       { option: 'redirect_dir', code: 'EINVAL' },
     )
   if (redirectDir === 'on')
     log.warn(
       { upperdir: options.upper },
-      "redirect_dir=on is off: the upper layer takes no trusted. attributes, and root follows no redirect that is a user. one: directories of lower layers can't be renamed",
+      "redirect_dir=on is off: the upper layer takes no trusted. attributes, and root follows no redirect in a user. attribute, so directories of lower layers can't be renamed",
     )
   return { ...options, redirectDir: 'nofollow' }
 }
@@ -274,14 +279,14 @@ function openDirectory(option: string, path: string, opened: number[]): number {
 }
 
 /**
- * Whether a path is reached through an idmapped mount. Podman makes those for lower layers where
- * the kernel can, and asks for the same mapping once more: it holds for the upper layer, which has
- * none.
+ * Whether a path is reached through an idmapped mount. Podman creates idmapped mounts for lower
+ * layers if the kernel supports it, and also passes the same mapping as an option. The option then
+ * applies only to the upper layer, which is not idmapped.
  */
 const isIdmapped = (path: string): boolean =>
   mountAt(path)?.options.split(',').includes('idmapped') === true
 
-/** The mount that a path leads to: not the private one that the layer may be reached through. */
+/** The mount of the path itself, not the private mount through which the layer may be reached. */
 function mountAt(path: string): MountInfo | undefined {
   const fd = openPath(path, O_RDONLY | O_DIRECTORY)
   if (fd < 0) return undefined
@@ -291,8 +296,8 @@ function mountAt(path: string): MountInfo | undefined {
 }
 
 /**
- * A lower layer is reached through a private read-only mount where the process may make one: then
- * the kernel itself refuses every write to it. Else it is opened as it is.
+ * Opens a lower layer through a private read-only mount, if the process may create one: the kernel
+ * then rejects every write to the layer. Otherwise the caller opens the layer directly.
  */
 function openPrivate(path: string, opened: number[]): Result {
   const tree = clonePrivate(path)
@@ -303,23 +308,24 @@ function openPrivate(path: string, opened: number[]): Result {
   return fd
 }
 
-/** Descriptors of the upper and the workdir directory. */
+/** Descriptors of the upper directory and the workdir. */
 interface Writable {
   upper: number
   workdir: number
-  /** Both are reached through one private mount. */
+  /** Both are reached through the same private mount. */
   isPrivate: boolean
-  /** Access times move as the union's mount flags say. */
+  /** Access times change according to the union's mount flags. */
   movesTimes: boolean
 }
 
 /**
- * The upper and the workdir directory are reached through a private mount where the process may
- * make one: then what is mounted below them is not seen, and access times move as the union's flags
- * say. It is one mount of a directory that has both in it, since no rename leads from one mount
- * into another. (Kernel: ovl_get_upper, ovl_get_workdir.) Else they are opened as they are.
+ * Opens the upper directory and the workdir through a private mount, if the process may create one:
+ * mounts below them are then hidden, and access times follow the union's flags. One mount must
+ * contain both directories, because no rename leads from one mount into another. (Kernel:
+ * ovl_get_upper, ovl_get_workdir.) Otherwise they are opened directly.
  *
- * @throws {MountError} also where every read is to move a time, and some would not
+ * @throws {MountError} also if every read must update an access time (strictatime) but some reads
+ *   would not
  */
 function openWritable(options: UnionOptions, deps: UnionDeps, opened: number[]): Writable {
   const { mountFlags = 0, passthrough = false, log } = deps
@@ -332,7 +338,7 @@ function openWritable(options: UnionOptions, deps: UnionDeps, opened: number[]):
   const movesTimes = typeof shared !== 'number' && shared.movesTimes
   if (isStrict(mountFlags) && !(movesTimes && passthrough))
     throw new MountError(
-      "strictatime: it takes io=passthrough, and the right to set a mount's flags as root has it, since what the kernel reads from its cache moves no access time; leave it out",
+      "strictatime: it takes io=passthrough and the privilege to set mount flags (root has it), because reads from the kernel's cache update no access time; leave it out",
       { option: 'strictatime', code: 'EINVAL' },
     )
   if (typeof shared === 'number')
@@ -345,10 +351,7 @@ function openWritable(options: UnionOptions, deps: UnionDeps, opened: number[]):
 
 const RESOLVE_INSIDE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS
 
-/**
- * Opens two directories anew through a private mount of the next directory that both are in; or
- * -errno.
- */
+/** Reopens two directories through a private mount of their nearest common ancestor; or -errno. */
 function cloneOver(
   directories: readonly [number, number],
   flags: number,
@@ -375,26 +378,26 @@ function cloneOver(
     return openat2(tree, path, O_RDONLY | O_DIRECTORY, 0, RESOLVE_INSIDE)
   }) as [number, number]
   close(tree)
-  // Somebody may have renamed a directory, or mounted something in between.
+  // Another process may have renamed a directory or mounted a file system in between.
   if (fds.every((fd, i) => fd >= 0 && isSameDirectory(fd, directories[i] as number)))
     return { fds, movesTimes }
   for (const fd of fds) if (fd >= 0) close(fd)
   return -E.ESTALE
 }
 
-const here = new Stat()
-const there = new Stat()
+const statOne = new Stat()
+const statOther = new Stat()
 
 const isSameMount = (one: number, other: number): boolean =>
-  fstatx(one, here) >= 0 && fstatx(other, there) >= 0 && here.mntId === there.mntId
+  fstatx(one, statOne) >= 0 && fstatx(other, statOther) >= 0 && statOne.mntId === statOther.mntId
 
 const isSameDirectory = (one: number, other: number): boolean =>
-  fstatx(one, here) >= 0 &&
-  fstatx(other, there) >= 0 &&
-  here.dev === there.dev &&
-  here.ino === there.ino
+  fstatx(one, statOne) >= 0 &&
+  fstatx(other, statOther) >= 0 &&
+  statOne.dev === statOther.dev &&
+  statOne.ino === statOther.ino
 
-function makeLayer(
+function createLayer(
   fd: number,
   path: string,
   index: number,
@@ -409,22 +412,23 @@ function makeLayer(
   if (fsIndex < 0) fsIndex = devs.push(st.dev) - 1
   const handle = Buffer.allocUnsafeSlow(128)
   const answer = Buffer.allocUnsafeSlow(17).fill(0)
-  // len, then the bytes; a file system without a UUID keeps zeros.
+  // The length, then the bytes. A file system without a UUID keeps zeros.
   const uuid = Buffer.alloc(16)
   const identified = ioctl(fd, FS_IOC_GETFSUUID, answer)
   if (identified >= 0 && answer[0] === 16) answer.copy(uuid, 0, 1)
-  // A handle of a FUSE file system holds a number that another object has once its server was
-  // started again.
+  // A file handle of a FUSE file system contains an inode number that may belong to another object
+  // after a restart of its server.
   const fs = new StatFs()
-  const handled = nameToHandle(fd, '', handle)
-  const asked = statfs(fd, fs)
-  // What is marked without them would stay so, and not fit what is marked with them.
-  const failed = [identified, handled, asked].find(isPassing)
+  const handleLength = nameToHandle(fd, '', handle)
+  const statfsResult = statfs(fd, fs)
+  // After a temporary error the layer must not be used: origins written without UUID or file
+  // handles would stay, and would not match those of a later mount.
+  const failed = [identified, handleLength, statfsResult].find(isPassing)
   if (failed !== undefined) throw rootError({ path, isUpper: index === 0 }, failed)
-  const handles = handled > 0 && asked >= 0 && fs.type !== FUSE_SUPER_MAGIC
+  const handles = handleLength > 0 && statfsResult >= 0 && fs.type !== FUSE_SUPER_MAGIC
   const keepsInos = !handles && isUnion(mountAt(path))
   const keepsBirthTimes =
-    asked >= 0 && fs.type !== FUSE_SUPER_MAGIC && fs.type !== OVERLAYFS_SUPER_MAGIC
+    statfsResult >= 0 && fs.type !== FUSE_SUPER_MAGIC && fs.type !== OVERLAYFS_SUPER_MAGIC
   const flags = (Number(st.attributes) & STATX_ATTR_IMMUTABLE) === 0 ? 0 : getFlags(fd)
   return new Layer({
     index,
@@ -443,9 +447,9 @@ function makeLayer(
 }
 
 /**
- * Whether the inode numbers of a file system are those of its layers, and each is one file's:
- * fuse-overlayfs shows them without the layers' devices. A server of somebody else may show any:
- * who mounts one chooses its type, too.
+ * Whether the inode numbers of a file system are those of its layers, and unique. fuse-overlayfs
+ * shows numbers without the layers' devices. A server of another user may show any numbers, and its
+ * owner also chooses the type of the mount.
  */
 function isUnion(mount: MountInfo | undefined): boolean {
   if (mount === undefined || mount.type === 'overlay') return mount !== undefined
@@ -456,12 +460,16 @@ function isUnion(mount: MountInfo | undefined): boolean {
   )
 }
 
-/** How long to wait for locks; undefined: as long as that takes as a rule. */
-const patienceOf = ({ impatient }: UnionOptions): number | undefined =>
+/** The timeout for locks; undefined: the default. */
+const lockTimeout = ({ impatient }: UnionOptions): number | undefined =>
   impatient === true ? 0 : undefined
 
-/** The upper layer of a union that only reads. @throws {MountError} EBUSY: it is in use */
-function holdUpper(upper: Layer, workdir = '', patience?: number): void {
+/**
+ * Locks the upper layer of a read-only union.
+ *
+ * @throws {MountError} EBUSY: the layer is in use
+ */
+function lockForReading(upper: Layer, workdir = '', patience?: number): void {
   const fd = openPath(workdir, O_RDONLY | O_DIRECTORY)
   try {
     lockReader(upper.fd, fd, upper.path, workdir, patience)
@@ -470,7 +478,7 @@ function holdUpper(upper: Layer, workdir = '', patience?: number): void {
   }
 }
 
-function openWork(
+function openWorkdir(
   options: UnionOptions,
   base: number,
   upper: Layer,
@@ -480,7 +488,7 @@ function openWork(
   opened: number[],
 ): Workdir {
   const path = options.work ?? ''
-  lockUpper(upper.fd, base, upper.path, path, patienceOf(options))
+  lockUpper(upper.fd, base, upper.path, path, lockTimeout(options))
   const workdir = Workdir.open(base, upper.fd, options.whiteout, xattrs, log)
   const fail = (result: number): never => {
     throw workdirError(path, result)
@@ -492,7 +500,7 @@ function openWork(
   const marked = canMark > 0
   if (options.userxattr === 'auto') warnOfUserXattrs(upper, log)
   if (xattrs.infix === 'tsoverlay.') {
-    // Tells the next mount which names there are.
+    // Tells the next mount which prefix is used.
     const result = xattrs.setXattrWhiteouts(upper.fd)
     if (result < 0) return fail(result)
     upper.root.xattrWhiteouts = true
@@ -510,12 +518,12 @@ function openWork(
     const result = workdir.openIndex(base)
     if (workdir.indexFd >= 0) opened.push(workdir.indexFd)
     if (result < 0) return fail(result)
-    // Kernel: ovl_set_upper_fh on the index directory says which upper layer it belongs to.
+    // Kernel: ovl_set_upper_fh. The upper xattr of the index directory identifies the upper layer.
     const origin = encodeOrigin(upper, upper.fd, '', true)
     const said = Buffer.isBuffer(origin)
       ? xattrs.set(workdir.indexFd, '', 'upper', origin.toString('latin1'))
       : (origin ?? 0)
-    const marking = said < 0 ? said : markRootOrigin(upper, lowers[0], xattrs)
+    const marking = said < 0 ? said : setRootOrigin(upper, lowers[0], xattrs)
     if (marking < 0 && !isXattrRefusal(marking)) return fail(marking)
   }
   if (options.volatile) markVolatile(workdir.fd, path)
@@ -523,10 +531,10 @@ function openWork(
 }
 
 /**
- * Says on the upper root over which lower layer it lies: the index means nothing over another one
- * (kernel: ovl_verify_origin, which then refuses to mount).
+ * Sets the origin of the upper root to the first lower layer: the index is valid only with this
+ * lower layer (kernel: ovl_verify_origin, which otherwise refuses the mount).
  */
-function markRootOrigin(upper: Layer, lower: Layer | undefined, xattrs: OverlayXattrs): Result {
+function setRootOrigin(upper: Layer, lower: Layer | undefined, xattrs: OverlayXattrs): Result {
   const present = xattrs.value(upper.fd, '', 'origin')
   if (lower === undefined || present !== null) return typeof present === 'number' ? present : 0
   const origin = encodeOrigin(lower, lower.fd, '')
@@ -535,7 +543,7 @@ function markRootOrigin(upper: Layer, lower: Layer | undefined, xattrs: OverlayX
 }
 
 /**
- * Leaves `work/incompat/volatile/dirty`, which makes the next mount refuse (kernel:
+ * Creates `work/incompat/volatile/dirty`, which makes the next mount fail (kernel:
  * ovl_create_volatile_dirty).
  */
 function markVolatile(workFd: number, path: string): void {
@@ -544,16 +552,16 @@ function markVolatile(workFd: number, path: string): void {
     const made = mkdirat(fd, name, 0o700)
     const next = made >= 0 || made === -E.EEXIST ? openat(fd, name, O_RDONLY | O_DIRECTORY) : made
     if (fd !== workFd) close(fd)
-    if (next < 0) throw unmarked(path, next)
+    if (next < 0) throw volatileError(path, next)
     fd = next
   }
   const dirty = openat(fd, 'dirty', O_CREAT | O_EXCL | O_WRONLY, 0o600)
   if (dirty >= 0) close(dirty)
   close(fd)
-  if (dirty < 0 && dirty !== -E.EEXIST) throw unmarked(path, dirty)
+  if (dirty < 0 && dirty !== -E.EEXIST) throw volatileError(path, dirty)
 }
 
-const unmarked = (path: string, result: Result): MountError =>
+const volatileError = (path: string, result: Result): MountError =>
   new MountError(`workdir=${path}: the volatile mark can't be made: ${errnoMessage(-result)}`, {
     option: 'volatile',
     path,

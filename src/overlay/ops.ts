@@ -1,37 +1,37 @@
 /**
- * The contract between the union and its transports: operations on node ids and file handles, all
- * synchronous, results as numbers. A transport decodes a request, calls one of these, and encodes
- * what was written into the `out` structure, which the transport owns and reuses.
+ * The interface between the union and its transports: synchronous operations on node ids and file
+ * handles, with numeric results. A transport decodes a request, calls one operation, and encodes
+ * the result from the `out` structure, which the transport owns and reuses.
  */
 
 import { STATX_WORDS, Statx, type Ino } from '../sys/stat.js'
 import type { Off } from '../sys/types.js'
 
-/** A file or attribute name, or a symlink's target: one character per byte (latin1), no NUL. */
+/** A file name, xattr name or symlink target: one character per byte (latin1), no NUL. */
 export type ByteString = string
 
-/** 0 or more: success (a count where the operation has one). Below 0: -errno. */
+/** 0 or more: success (a count, if the operation has one). Below 0: -errno. */
 export type Result = number
 
-/** The union's number for an inode; 1 is the root. A number is never used twice. */
+/** The number of an inode in the union; 1 is the root. Numbers are never reused. */
 export type NodeId = number
 
 /**
- * An open file; 0 means none. Below 0 it is the file of a node that nobody has opened (`ofNode`):
- * for data where the union was told that the kernel sends no OPEN.
+ * An open file; 0: none. Below 0: the inode file of a node (`ofNode`), for data requests of a
+ * kernel that sends no OPEN.
  */
 export type Fh = number
 
 export const ROOT_ID: NodeId = 1
 
-/** The largest of `Opened.unread`. */
+/** The maximum of `Opened.unread`. */
 export const UNREAD_MAX = 0x3fff_ffff
 
 export const ofNode = (node: NodeId): Fh => -node
 
 /**
- * Who asks. `uid` and `gid` are file system ids; `umask` is only meaningful where something is
- * created.
+ * The process that made the system call. `uid` and `gid` are its file system ids; `umask` is valid
+ * only for operations that create an object.
  */
 export interface Caller {
   uid: number
@@ -40,7 +40,7 @@ export interface Caller {
   umask: number
 }
 
-/** Attributes of one inode as struct statx has them. */
+/** Attributes of an inode, as in struct statx. */
 export class Attr extends Statx {
   constructor() {
     super(new Uint32Array(STATX_WORDS))
@@ -48,43 +48,43 @@ export class Attr extends Statx {
   }
 }
 
-/** The answer to everything that yields an inode. */
+/** The result of an operation that yields an inode. */
 export class Entry {
-  /** 0: a negative entry (the name does not exist, and that may be cached). */
+  /** 0: a negative entry. The name does not exist, and the kernel may cache that. */
   nodeId: NodeId = 0
   readonly attr = new Attr()
 }
 
-/** The answer to open, create and tmpfile. */
+/** The result of open, create and tmpfile. */
 export class Opened {
   fh: Fh = 0
   /**
-   * The descriptor of the real file that serves this handle, until the node is copied up. -1:
+   * The descriptor of the real file that serves this handle until the node is copied up. -1:
    * `realFile` opens it.
    */
   fd = -1
-  /** The handle may write. */
+  /** The handle may be used to write. */
   writable = false
-  /** Though it may, the descriptor is open for reading alone. */
+  /** The handle may be used to write, but the descriptor is open read-only. */
   onlyReads = false
-  /** The real file lies in the upper layer. */
+  /** The real file is in the upper layer. */
   upper = false
   /**
-   * It will serve this node for as long as the node lives, and may be read by the kernel itself: it
-   * is the upper layer's; or nothing is ever copied up, and reading does not move the access time
-   * of the lower file.
+   * The real file serves this node as long as the node exists, and the kernel may read it directly.
+   * It is a file of the upper layer; or the union is read-only and reads do not change the access
+   * time of the lower file.
    */
-  lasting = false
-  /** The real file has set-id bits or a security.capability which a write must be able to drop. */
+  stable = false
+  /** The real file has set-id bits or a security.capability that a write must be able to drop. */
   privileged = false
   /**
-   * The file's size as it was told last, at most `UNREAD_MAX`, if nobody has opened the node
+   * The last reported size of the file, at most `UNREAD_MAX`, if the node has not been opened
    * before; else -1.
    */
   unread = -1
 }
 
-/** Bits of `SetAttr.valid`; the numbers are those of FATTR_* in linux/fuse.h. */
+/** Bits of `SetAttr.valid`. The values are those of FATTR_* in linux/fuse.h. */
 export const SetAttrValid = {
   MODE: 1 << 0,
   UID: 1 << 1,
@@ -109,7 +109,7 @@ export class SetAttr {
   atimeNsec = 0
   mtimeSec = 0
   mtimeNsec = 0
-  /** Set when `valid` has FH. */
+  /** Valid if `valid` has FH. */
   fh: Fh = 0
 }
 
@@ -127,58 +127,58 @@ export class StatFsOut {
 /** Receives the entries of one readdir call. */
 export interface DirSink {
   /**
-   * @param cookie what to pass to go on after this entry
+   * @param cookie the position after this entry
    * @param type DT_* of dirent.h
-   * @returns false: there was no room, the entry was not taken
+   * @returns false: the buffer is full, and the entry was not added
    */
   add(name: ByteString, ino: Ino, type: number, cookie: number): boolean
 }
 
 /** Receives the entries of one readdirplus call. */
 export interface DirPlusSink {
-  /** Whether an entry of this name still fits: asked before the entry is looked up. */
+  /** Whether an entry with this name still fits. Called before the lookup of the entry. */
   room(name: ByteString): boolean
   /**
-   * Called after `room` said yes. `entry.nodeId` 0 means "no attributes for this one" (`.`, `..`,
-   * or a name that vanished); otherwise the entry counts as one lookup.
+   * Called after `room` has returned true. If `entry.nodeId` is 0, the entry has no attributes
+   * (`.`, `..`, or a name that was removed). Otherwise the entry counts as one lookup.
    */
   add(name: ByteString, ino: Ino, type: number, cookie: number, entry: Entry): void
 }
 
-/** What the union tells the transport unasked. */
+/** Notifications of the union to the transport. */
 export interface Notifier {
-  /** Attributes that the transport may have cached for this node are no longer true. */
+  /** The kernel's cached attributes of this node are no longer valid. */
   attrChanged(node: NodeId): void
   /**
-   * What to write, and where, to have the kernel write back and drop the pages that it caches of
-   * this node; null where it caches none. The write waits for requests that the union has to serve,
-   * so it is for another thread.
+   * The message that makes the kernel write back and drop its cached pages of this node, and the
+   * descriptor to write it to; null if the kernel caches none. The write waits for requests that
+   * the union must serve, so a job thread must make it.
    */
   dropPages(node: NodeId): { fd: number; bytes: Uint8Array } | null
   /**
-   * The same to have the kernel forget nodes that nobody uses; null where it can't be asked. What
-   * it has of a node is written back first.
+   * The message that makes the kernel forget unused nodes, after it has written back their data;
+   * null if the transport has no such message.
    */
   forgetNodes(nodes: readonly NodeId[]): { fd: number; bytes: Uint8Array } | null
 }
 
-/** A piece of work outside the union's thread. */
+/** A task outside the union's thread. */
 export interface Job {
-  /** Calls back on the union's thread, once, with 0 or -errno. */
+  /** Runs the callback on the union's thread, once, with 0 or -errno. */
   onDone(callback: (result: Result) => void): void
-  /** Nobody waits for it any more: it may end early. */
+  /** No request waits for the job any more, so it may end early. */
   cancel?(): void
-  /** Whoever waits for it does so to its end, even if he is killed. */
-  readonly lasting?: boolean
+  /** A request that waits for the job is not interrupted, even if its caller is killed. */
+  readonly uninterruptible?: boolean
 }
 
 /**
- * Thrown (never returned) by an operation that must wait for a job. Nothing has been changed that a
- * second call would not find as it needs it: the transport keeps the request, goes on with others,
- * and when the job is done
- * - answers with the job's result (a count where the operation has one), where `answer` is set or
- *   the job failed;
- * - else calls the same operation again.
+ * Thrown (never returned) by an operation that must wait for a job. Any change made so far is one
+ * that the same operation expects when it is called again. The transport suspends the request and
+ * serves others. When the job is done, it
+ * - answers with the job's result (a count, if the operation has one), if `answer` is set or the
+ *   job failed;
+ * - otherwise calls the same operation again.
  */
 export class Pending {
   constructor(job: Job, answer: boolean) {
@@ -189,41 +189,45 @@ export class Pending {
   readonly answer: boolean
 }
 
-/** What a request was told by slow layers: it goes with the request until that is answered. */
-export interface Kept {
+/**
+ * The answers of slow layers for a request. They are kept with the suspended request until it is
+ * answered.
+ */
+export interface KeptAnswers {
   readonly runs: number
 }
 
 /**
- * A union with lower layers on file systems that may keep a call waiting for as long as they like:
- * any of its operations may throw Pending, more than once. The transport says which request an
- * operation is called for.
+ * Present if lower layers are on file systems that may block a system call indefinitely. Any
+ * operation may then throw `Pending`, more than once. The transport reports which request it calls
+ * the operations for.
  */
 export interface SlowRequests {
   /**
-   * Before the operations of a request. `kept`: what `suspend` gave when it was parked; null the
-   * first time.
+   * Called before the operations of a request. `kept`: the result of `suspend` if the request was
+   * suspended; else null.
    */
-  begin(kept: Kept | null): void
-  /** The request is parked. */
-  suspend(): Kept | null
-  /** The request has its answer. */
+  begin(kept: KeptAnswers | null): void
+  /** The request is suspended. */
+  suspend(): KeptAnswers | null
+  /** The request is answered. */
   end(): void
-  /** A parked request is not called again. */
-  drop(kept: Kept | null): void
+  /** A suspended request is dropped without an answer. */
+  drop(kept: KeptAnswers | null): void
 }
 
-/** Set by the transport before calls that say `killPriv`, before `setattr` and `removexattr`. */
+/** The transport sets it before calls with `killPriv`, and before `setattr` and `removexattr`. */
 export interface Requester {
   readonly requester: Caller
 }
 
-/** Everything that a transport can ask of the union. Each may throw `Pending` where noted (P). */
+/** All operations of the union. Operations marked (P) may throw `Pending`. */
 export interface Ops extends Requester {
-  /** Null: all layers answer by themselves. */
+  /** Null: no layer is slow. */
   readonly slow: SlowRequests | null
   /**
-   * The name's inode; a name that does not exist gives 0 with `out.nodeId` 0. Counts one lookup.
+   * Looks a name up and counts one lookup. If the name does not exist, returns 0 with `out.nodeId`
+   * 0.
    */
   lookup(parent: NodeId, name: ByteString, out: Entry): Result
   /** Takes back `count` lookups. */
@@ -245,8 +249,8 @@ export interface Ops extends Requester {
   mkdir(caller: Caller, parent: NodeId, name: ByteString, mode: number, out: Entry): Result
   symlink(caller: Caller, parent: NodeId, name: ByteString, target: ByteString, out: Entry): Result
   /**
-   * Creates a regular file and opens it; -ESTALE where the name exists, without O_EXCL: who may
-   * open that has not been checked.
+   * Creates a regular file and opens it. -ESTALE if the name exists and O_EXCL is not set, because
+   * the kernel has not checked whether the caller may open the existing file.
    */
   create(
     caller: Caller,
@@ -281,34 +285,35 @@ export interface Ops extends Requester {
   ): Result
 
   /**
-   * Opens a regular file; `flags` are open(2)'s (O_TRUNC honoured). `killPriv`: an O_TRUNC drops
-   * set-id bits. (P)
+   * Opens a regular file. `flags` are those of open(2), including O_TRUNC. `killPriv`: O_TRUNC
+   * drops set-id bits. (P)
    */
   open(node: NodeId, flags: number, killPriv: boolean, opened: Opened): Result
   /**
-   * The descriptor that `read` would read from, opened now where that was not needed yet; or
-   * -errno. It never waits: -EAGAIN where `read` would have to.
+   * The descriptor that `read` would use, opened if necessary; or -errno. Never throws `Pending`:
+   * returns -EAGAIN if `read` would have to wait.
    */
   realFile(fh: Fh): Result
   /**
-   * The kernel has pages of its own for mappings of this file, and keeps no time for them: what is
-   * written there comes later than what was asked for after it.
+   * The kernel caches pages for mappings of this file and does not keep its mtime. Writes through
+   * the mapping arrive after later requests.
    */
   mappable(fh: Fh): void
   release(fh: Fh): void
   /**
-   * What was told of this node is no longer so: opening it fails with ESTALE until its name was
-   * looked up again.
+   * The reported attributes of this node are no longer valid: an open fails with ESTALE until the
+   * kernel has looked up the name again.
    */
-  outdated(node: NodeId): void
+  markStale(node: NodeId): void
   /**
-   * Reads into `buf` from `bufOffset`; returns the number of bytes, less than `length` only at the
-   * end. (P)
+   * Reads into `buf` from `bufOffset`. Returns the number of bytes, less than `length` only at the
+   * end of the file. (P)
    */
   read(fh: Fh, buf: Buffer, bufOffset: number, length: number, pos: Off): Result
   /**
-   * `killPriv`: drop set-id bits as write(2) by an unprivileged user does. `late`: the kernel wrote
-   * these bytes into its cache some time ago; with write-back it tells the time of that itself.
+   * `killPriv`: drop set-id bits, as write(2) by an unprivileged user does. `late`: the kernel
+   * stored these bytes in its cache some time ago. With write-back it sends the time of that write
+   * itself.
    */
   write(
     fh: Fh,
@@ -320,37 +325,38 @@ export interface Ops extends Requester {
     late: boolean,
   ): Result
   /**
-   * Syncing changes nothing, and need not be asked for: the upper layer is in memory, or nobody
-   * wants it.
+   * A sync has no effect and need not be requested: the upper layer is in memory, or syncing is
+   * disabled.
    */
   readonly syncIsFree: boolean
   /** (P) */
   fsync(fh: Fh, datasync: boolean): Result
   /** (P) */
   fsyncdir(node: NodeId, datasync: boolean): Result
-  /** The whole upper layer. (P) */
+  /** Syncs the whole upper layer. (P) */
   syncfs(): Result
   /** (P) */
   fallocate(fh: Fh, mode: number, offset: Off, length: Off): Result
   /** SEEK_DATA and SEEK_HOLE; returns the offset, or -errno. (P) */
   lseek(fh: Fh, offset: Off, whence: number): Off
-  /** How many bytes were copied. (P) */
+  /** Returns the number of bytes copied. (P) */
   copyFileRange(fhIn: Fh, offIn: Off, fhOut: Fh, offOut: Off, length: number, flags: number): Result
 
   /**
-   * Entries after `cookie` (0: from the start), `.` and `..` among them. A cookie means the same
-   * place for as long as its name is there, to everyone.
+   * Adds the entries after `cookie` (0: from the start), including `.` and `..`. A cookie denotes
+   * the same position for every caller as long as its name exists.
    */
   readdir(node: NodeId, cookie: number, sink: DirSink): Result
   readdirplus(node: NodeId, cookie: number, sink: DirPlusSink): Result
 
   /**
-   * Copies the value into `buf` from `offset` and returns its length; `room` 0 asks for the length.
+   * Copies the value into `buf` from `offset` and returns its length. `room` 0 requests only the
+   * length.
    */
   getxattr(node: NodeId, name: ByteString, buf: Buffer, offset: number, room: number): Result
   /**
-   * NUL-terminated names; as getxattr. `trusted`: who asks, or whether they may see trusted.*
-   * names.
+   * NUL-terminated names, returned as by getxattr. `trusted`: the caller, or whether it may see
+   * trusted.* names.
    */
   listxattr(
     node: NodeId,
@@ -359,9 +365,7 @@ export interface Ops extends Requester {
     room: number,
     trusted: boolean | Caller,
   ): Result
-  /**
-   * `killSgid`: the ACL that is set clears the set-group-id bit (FUSE_SETXATTR_ACL_KILL_SGID). (P)
-   */
+  /** `killSgid`: setting the ACL clears the set-group-id bit (FUSE_SETXATTR_ACL_KILL_SGID). (P) */
   setxattr(
     node: NodeId,
     name: ByteString,
@@ -377,24 +381,21 @@ export interface Ops extends Requester {
   setFlags(node: NodeId, flags: number): Result
   statfs(out: StatFsOut): Result
 
-  /**
-   * A descriptor that becomes readable when a job is done; `runCallbacks` then runs their
-   * callbacks.
-   */
+  /** Becomes readable when a job is done; the transport then calls `runCallbacks`. */
   readonly wakeFd: number
   runCallbacks(): void
-  /** Whether a job is under way: `wakeFd` is to be watched. */
+  /** Whether a job is running, so that the transport must watch `wakeFd`. */
   readonly busy: boolean
   /**
-   * Whether a job of those is a message to the kernel that is to be taken before it gets further
-   * answers, if it can be.
+   * Whether a running job sends a notification to the kernel. The kernel should receive it before
+   * further answers, if possible.
    */
-  readonly telling: boolean
+  readonly notifying: boolean
   /**
-   * Closes descriptors that are opened again when they are needed, since something has failed with
-   * EMFILE or ENFILE. False: there are none.
+   * Closes descriptors that the union can reopen, after a call has failed with EMFILE or ENFILE.
+   * Returns false if there are none.
    */
-  makeRoom(): boolean
-  /** Closes every descriptor of every layer, and the locks. */
+  closeIdleFds(): boolean
+  /** Closes all descriptors of the layers, which releases the locks. */
   close(): void
 }

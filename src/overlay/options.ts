@@ -1,21 +1,21 @@
-/** What a union is made of. All of it can be sent to a worker thread (structured clone). */
+/** The configuration of a union. It can be sent to a worker thread (structured clone). */
 
 export type RedirectDir = 'on' | 'off' | 'follow' | 'nofollow'
 export type WhiteoutForm = 'auto' | 'char' | 'xattr' | 'wh'
 
-/** `length` ids, from `disk` on in the layers and from `shown` on in the union. */
+/** Maps `length` ids: those from `disk` in the layers to those from `shown` in the union. */
 export interface IdRange {
   disk: number
   shown: number
   length: number
 }
 
-/** Whom files are shown to belong to, other than on disk. */
+/** The owners that the union shows, if they differ from those on disk. */
 export interface OwnerOptions {
-  /** None: user ids are those on disk. */
+  /** Undefined: the union shows the user ids on disk. */
   uids?: readonly IdRange[]
   gids?: readonly IdRange[]
-  /** Everything is shown to belong to this user. */
+  /** The union shows every object as owned by this user. */
   squashUid?: number
   squashGid?: number
 }
@@ -23,38 +23,43 @@ export interface OwnerOptions {
 export type XattrPermissions = 0 | 1 | 2
 
 export interface UnionOptions {
-  /** Lower layers, top first; at least one. Paths of directories. */
+  /** Paths of the lower layers, top first; at least one. */
   lower: string[]
-  /** The writable layer; without it the union is read-only. */
+  /** The path of the writable layer. Without it the union is read-only. */
   upper?: string
-  /** A directory on the upper's file system, for the union alone; required with `upper`. */
+  /**
+   * A directory on the upper layer's file system, used only by this union. Required with `upper`.
+   */
   work?: string
-  /** As the kernel's option. Default: `off`, which still follows redirects that are there. */
+  /** As the kernel's option. Default: `off`, which follows existing redirects. */
   redirectDir: RedirectDir
-  /** How deletions are written. `auto`: the kernel's char 0/0 device where it can be made. */
+  /** The form of whiteouts. `auto`: the kernel's character device 0/0, if it can be created. */
   whiteout: WhiteoutForm
-  /** Keep hard links whole over copy-up and remount, in the kernel's `workdir/index`. */
+  /** Keep hard links intact over copy-up and remount, with the kernel's `workdir/index`. */
   index: boolean
-  /** Others than the mounter may use the union (allow_other). */
+  /** Users other than the mounter may use the union (allow_other). */
   shared: boolean
   /**
-   * Use the `user.overlay.` prefix instead of `trusted.overlay.`. `auto`: where that can't be
+   * Use the prefix `user.overlay.` instead of `trusted.overlay.`. `auto`: if `trusted.` cannot be
    * written.
    */
   userxattr: boolean | 'auto'
-  /** Never sync; leaves the kernel's `incompat/volatile` mark while mounted. */
+  /**
+   * Never sync; keeps the kernel's `incompat/volatile` directory in the workdir while the union is
+   * mounted.
+   */
   volatile: boolean
-  /** false: never sync, and leave no mark. */
+  /** false: never sync, without `incompat/volatile`. */
   fsync: boolean
-  /** Serve without writing, although there is an upper. */
+  /** Serve the union read-only although it has an upper layer. */
   readOnly: boolean
-  /** Keep owner, mode and type in an attribute: 1 `security.`, 2 `user.`; 0: in the inode. */
+  /** Keep owner, mode and type in an xattr: 1 `security.`, 2 `user.`; 0: in the inode. */
   xattrPermissions: XattrPermissions
   /**
-   * Wait for no other process that is about to let go of a directory. Who serves others as well
-   * must not wait.
+   * Do not wait for another process that is about to release a layer's lock. A server of several
+   * unions must not block.
    */
   impatient?: boolean
-  /** Default: owners are those on disk. */
+  /** Default: the owners on disk. */
   owners?: OwnerOptions
 }

@@ -1,6 +1,6 @@
 /**
- * The union as a transport sees it: finds nodes and handles by number, hands over to the file that
- * knows the operation, and turns the result around.
+ * The union as seen by a transport: finds nodes and handles by number, and calls the module that
+ * implements the operation.
  */
 
 import { fstatx, openat, readlinkat } from '../sys/at.js'
@@ -64,7 +64,7 @@ import { getxattr, listxattr, removexattr, setxattr } from './file/xattr.js'
 const place = new Place()
 const NAME_MAX = 255
 
-/** @throws {MountError} where the layers cannot make a union */
+/** @throws {MountError} if the layers cannot form a union */
 export function openUnion(options: UnionOptions, deps: UnionDeps): Overlay {
   return new Overlay(openState(options, deps))
 }
@@ -88,7 +88,9 @@ export class Overlay implements Ops {
     this.wakeFd = union.pool.wakeFd
   }
 
-  /** Whether the kernel may write pages back, as was asked for. */
+  /**
+   * Whether the kernel may write pages back. False if the file system does not store times exactly.
+   */
   get writeback(): boolean {
     return this.#u.writeback
   }
@@ -98,7 +100,7 @@ export class Overlay implements Ops {
     return pool.pending > 0 || (slow !== null && slow.threads.pending > 0)
   }
 
-  get telling(): boolean {
+  get notifying(): boolean {
     return this.#u.pendingMessages.count > 0
   }
 
@@ -116,13 +118,13 @@ export class Overlay implements Ops {
     u.workdir?.closeAll()
     for (const layer of u.lowers) close(layer.fd)
     if (u.upper !== null) close(u.upper.fd)
-    // Last, since it may wait for a thread that has just been started.
+    // Last, because it may wait for a thread that has just been started.
     u.pool.close()
   }
 
-  makeRoom(): boolean {
-    // Each of them: what is open longest may be of either kind.
-    const closed = this.#handles.makeRoom()
+  closeIdleFds(): boolean {
+    // Both kinds are closed, because either may hold the least recently used descriptor.
+    const closed = this.#handles.closeIdleFds()
     return this.#u.fds.shrink() || closed
   }
 
@@ -130,7 +132,7 @@ export class Overlay implements Ops {
     return this.#u.nodes.size
   }
 
-  /** No further nodes are made. */
+  /** The union creates no further nodes. */
   get full(): boolean {
     return this.#u.nodes.full
   }
@@ -138,7 +140,7 @@ export class Overlay implements Ops {
     this.#u.nodes.full = value
   }
 
-  /** Has the transport forget half of its nodes, as far as nobody uses them. */
+  /** Asks the kernel to forget half of the nodes, as far as they are unused. */
   giveBack(): void {
     if (this.#gives) return
     this.#gives = true
@@ -147,12 +149,12 @@ export class Overlay implements Ops {
     })
   }
 
-  /** Which layers serve a path; its names from the root on. */
+  /** Explains which layers serve a path, given as the names from the root. */
   explain(names: readonly ByteString[]): Answer {
     return explain(this.#u, names)
   }
 
-  /** Numbers for statistics. */
+  /** Counters for statistics. */
   counts(): { nodes: number; files: number; jobs: number } {
     return {
       nodes: this.#u.nodes.size,
@@ -161,7 +163,7 @@ export class Overlay implements Ops {
     }
   }
 
-  /** What was copied up since the union was opened. */
+  /** The number of objects and bytes copied up since the union was opened. */
   copied(): { copyups: number; 'copyup.bytes': number } {
     const { objects, bytes } = this.#u.copied
     return { copyups: objects, 'copyup.bytes': bytes }
@@ -173,8 +175,8 @@ export class Overlay implements Ops {
   }
 
   /**
-   * What a request changes or opens by its number. Of a superseded one the kernel has to look the
-   * name up again.
+   * The node that a request changes or opens. Undefined for a superseded node: the kernel must look
+   * its name up again.
    */
   #current(id: NodeId): Node | undefined {
     const node = this.#u.nodes.get(id)
@@ -223,7 +225,7 @@ export class Overlay implements Ops {
       result = setattr(u, this.#handles, node, set, this.requester, out)
     } finally {
       u.answering = null
-      // It was copied up, or changed in part, and the answer does not tell what has become of it.
+      // The node was copied up or partly changed, and an error answer carries no attributes.
       if (result < 0 && node.upper) invalidateAttrs(u, node)
     }
     return result
@@ -346,13 +348,13 @@ export class Overlay implements Ops {
     if (handle !== undefined) handle.mappable = true
   }
 
-  /** What to read through, or -errno. */
+  /** The handle to read through, or -errno. */
   #reading(fh: Fh): FileHandle | Result {
     const handle = this.#handles.reading(fh)
     return typeof handle === 'number' ? orPending(this.#u, handle) : handle
   }
 
-  /** What to write through, or -errno. */
+  /** The handle to write through, or -errno. */
   #writing(fh: Fh, late: boolean): FileHandle | Result {
     const handle = this.#handles.writing(fh, late)
     return typeof handle === 'number' ? orPending(this.#u, handle) : handle
@@ -362,14 +364,14 @@ export class Overlay implements Ops {
     const open = this.#handles.get(fh)
     if (open !== undefined && open.node.unlinked && open.fd >= 0) {
       const { st } = this.#u
-      // Who has a file open that is removed may have written to it since.
+      // A caller that has the removed file open may have written to it in the meantime.
       if (fstatx(open.fd, st) >= 0 && isBulky(st)) open.node.bulky = true
     }
     const handle = this.#handles.remove(fh)
     if (handle !== undefined && handle.node.lookups === 0) this.#u.nodes.release(handle.node)
   }
 
-  outdated(id: NodeId): void {
+  markStale(id: NodeId): void {
     const node = this.#u.nodes.get(id)
     if (node !== undefined) node.version = CHANGED
   }
@@ -449,7 +451,7 @@ export class Overlay implements Ops {
     length: number,
     _flags: number,
   ): Result {
-    // The target first: if it is the same file it may be copied up for this.
+    // The target first: if both are the same file, this may copy it up.
     const target = this.#writing(fhOut, false)
     if (typeof target === 'number') return target
     const source = this.#reading(fhIn)

@@ -235,12 +235,12 @@ export class RecordingOps implements Ops {
   syncIsFree = false
   readonly slow = null
   busy = false
-  telling = false
+  notifying = false
 
-  /** How often `makeRoom` can close descriptors. */
+  /** How often `closeIdleFds` can close descriptors. */
   rooms = 0
 
-  makeRoom(): boolean {
+  closeIdleFds(): boolean {
     return this.rooms-- > 0
   }
 
@@ -338,8 +338,8 @@ export class RecordingOps implements Ops {
   open(node: number, flags: number, killPriv: boolean, opened: Opened): number {
     return this.#opened(this.#note('open', node, flags, killPriv), opened)
   }
-  outdated(node: number): void {
-    this.#note('outdated', node)
+  markStale(node: number): void {
+    this.#note('markStale', node)
   }
   release(fh: number): void {
     this.#note('release', fh)

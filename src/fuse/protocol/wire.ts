@@ -4,7 +4,7 @@
  * offsets; a 64-bit integer is two of them.
  */
 
-import type { Kept } from '../../overlay/ops.js'
+import type { KeptAnswers } from '../../overlay/ops.js'
 import { ino64 } from '../../sys/stat.js'
 import type { Ino, Off } from '../../sys/types.js'
 import { IN_HEADER_SIZE, OUT_HEADER_SIZE } from './abi.js'
@@ -33,7 +33,7 @@ export class Request {
   length = 0
 
   /** Results of slow calls that were kept while it was parked. */
-  kept: Kept | null = null
+  kept: KeptAnswers | null = null
 
   constructor(size: number) {
     this.buf = Buffer.allocUnsafeSlow((size + 7) & ~7)

@@ -171,8 +171,8 @@ export class Connection implements Member {
   }
 
   get held(): boolean {
-    const { telling } = this.#session.ops
-    if (!telling) {
+    const { notifying } = this.#session.ops
+    if (!notifying) {
       this.#heldUntil = 0
       return false
     }
@@ -272,7 +272,7 @@ export class Connection implements Member {
     for (const parked of this.#parked) {
       const waiting = parked.req
       if (waiting.uniqueLow !== low || waiting.uniqueHigh !== high || parked.abandoned) continue
-      if (parked.job.lasting === true || !isDying(waiting.pid)) return
+      if (parked.job.uninterruptible === true || !isDying(waiting.pid)) return
       parked.abandoned = true
       parked.job.cancel?.()
       this.#send(waiting, this.#session.answer(waiting, -E.EINTR))

@@ -44,7 +44,7 @@ const open: Handle = (s, req, rep) => {
   const gives = fopen === abi.FOPEN_KEEP_CACHE && (flags & O_ACCMODE) === O_RDONLY
   if (gives && s.prefill?.push(req.nodeid, opened, s.ops) === false) {
     s.closed(req.nodeid, opened.fh)
-    s.ops.outdated(req.nodeid)
+    s.ops.markStale(req.nodeid)
     return -E.ESTALE
   }
   writeOpen(rep, AT, opened.fh, fopen, s.ioModes.backingId)

@@ -144,14 +144,14 @@ export class IoModes {
     if (!this.#passthrough) return FOPEN_KEEP_CACHE
     // With passthrough the kernel opens the real file with the same flags and turns any error into
     // EIO.
-    const direct = (flags & O_DIRECT) !== 0 && opened.lasting
+    const direct = (flags & O_DIRECT) !== 0 && opened.stable
     if (direct) {
       const fd = this.#descriptor(opened)
       if (fd < 0 && fd !== -E.EAGAIN) return fd
       if (fd >= 0 && !isSlow(fd) && !this.#files.hasDirectIo(fd)) return -E.EINVAL
     }
     const unnamed = (flags & O_TMPFILE) === O_TMPFILE
-    const passes = opened.lasting && (!unnamed || this.#files.opensUnnamed)
+    const passes = opened.stable && (!unnamed || this.#files.opensUnnamed)
     let node = this.#nodes.get(id)
     if (node === undefined) this.#nodes.set(id, (node = new Node()))
     if (

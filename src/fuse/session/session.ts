@@ -54,7 +54,7 @@ export const PARKED = -1
 
 /**
  * How often a request is retried after EMFILE or ENFILE. A request may need several descriptors,
- * and `makeRoom` may close one that the request has just opened.
+ * and `closeIdleFds` may close one that the request has just opened.
  */
 const ROOMS = 24
 
@@ -214,7 +214,7 @@ export class Session {
     if (this.negotiated === undefined && opcode !== Opcode.INIT) return -E.EIO
     let r = handler.run(this, req, this.reply)
     for (let n = 0; n < ROOMS && (r === -E.EMFILE || r === -E.ENFILE); n++) {
-      if (!this.ops.makeRoom()) break
+      if (!this.ops.closeIdleFds()) break
       r = handler.run(this, req, this.reply)
     }
     return r

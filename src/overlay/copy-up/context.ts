@@ -1,17 +1,17 @@
-/** What the code of this directory and of `file` needs of a union. */
+/** The part of a union that this directory and `file` use. */
 
 import type { InodeContext } from '../inode/context.js'
 import type { Workdir } from './workdir.js'
 
-/** Files, directories and whatever else was copied up, and the bytes of the files. */
+/** The number of copied-up objects of any type, and of the bytes of the regular files. */
 export interface CopyCounts {
   objects: number
   bytes: number
 }
 
 export interface CopyUpContext extends InodeContext {
-  /** Null with a read-only union. */
+  /** Null in a read-only union. */
   readonly workdir: Workdir | null
-  /** What was copied up. */
+  /** Counts copy-ups. */
   readonly copied: CopyCounts
 }

@@ -110,7 +110,7 @@ export class HandleTable {
   forgotten(_node: Node): void {}
 
   /** As in `Ops`. Must not be called while a handle is in use. */
-  makeRoom(): boolean {
+  closeIdleFds(): boolean {
     return false // each one stands for a file that somebody has open
   }
 
@@ -324,7 +324,7 @@ function fillOpened(u: CopyUpContext, node: Node, handle: FileHandle, out: Opene
   out.onlyReads = handle.onlyReads
   out.upper = node.upper && !node.metacopy
   const lower = node.metacopy ? node.data?.dir : node.lowerDir
-  out.lasting = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)
+  out.stable = out.upper || (isReadOnly(u) && lower?.layer.isPrivate === true)
   handle.incapable = handle.writable && !node.capable
 }
 

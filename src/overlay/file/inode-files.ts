@@ -112,7 +112,7 @@ export class InodeFileTable extends HandleTable {
   }
 
   /** Closes the least recently used half, of all unions of this thread. */
-  override makeRoom(): boolean {
+  override closeIdleFds(): boolean {
     return this.#open.halve()
   }
 

@@ -72,5 +72,5 @@ export function truncateInBackground(
   )
   node.busy = job
   // As in the kernel, a truncation continues even if its caller is killed.
-  throw new Pending({ onDone: callback => job.onDone(callback), lasting: true }, false)
+  throw new Pending({ onDone: callback => job.onDone(callback), uninterruptible: true }, false)
 }

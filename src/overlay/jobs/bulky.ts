@@ -1,6 +1,6 @@
 /** Files whose blocks take long to free. */
 
-/** In blocks of 512 bytes. Freeing this much space may delay other requests. */
+/** In blocks of 512 bytes. Freeing this more space may delay other requests. */
 export const BULKY = 1 << 17
 
 /**

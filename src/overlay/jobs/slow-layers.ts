@@ -15,7 +15,7 @@ import { E } from '../../sys/errno.js'
 import { closeNow } from '../../sys/io.js'
 import { changes, slowFiles, type SlowCall, type SlowFile } from '../../sys/slow.js'
 import type { IoTask } from './task.js'
-import { Pending, type Job, type Kept, type Result, type SlowRequests } from '../ops.js'
+import { Pending, type Job, type KeptAnswers, type Result, type SlowRequests } from '../ops.js'
 import { lengthOf } from './slow-call.js'
 import type { SlowThreads } from './slow-threads.js'
 
@@ -62,7 +62,7 @@ interface OpenedFile {
 }
 
 /** The answers that a request has received. */
-class RequestAnswers implements Kept {
+class RequestAnswers implements KeptAnswers {
   readonly calls = new Map<string, Answer>()
   readonly opened = new Map<string, OpenedFile>()
   readonly byFd = new Map<number, OpenedFile>()
@@ -171,7 +171,7 @@ export class SlowLayers implements SlowRequests {
 
   // Requests
 
-  begin(kept: Kept | null): void {
+  begin(kept: KeptAnswers | null): void {
     const answers = (kept as RequestAnswers | null) ?? new RequestAnswers()
     answers.runs++
     for (const file of answers.byFd.values()) {
@@ -184,7 +184,7 @@ export class SlowLayers implements SlowRequests {
     this.markRestartable()
   }
 
-  suspend(): Kept | null {
+  suspend(): KeptAnswers | null {
     const kept = this.#answers
     this.#nodes.releaseFrom(this.#firstId)
     this.#answers = null
@@ -199,7 +199,7 @@ export class SlowLayers implements SlowRequests {
     for (const file of kept.byFd.values()) if (file.state !== 'used') this.#closeFile(file.fd)
   }
 
-  drop(kept: Kept | null): void {
+  drop(kept: KeptAnswers | null): void {
     if (kept === null) return
     for (const { fd } of (kept as RequestAnswers).byFd.values()) this.#closeFile(fd)
     ;(kept as RequestAnswers).byFd.clear()
@@ -225,12 +225,12 @@ export class SlowLayers implements SlowRequests {
   }
 
   /** The answers of the current request, for work that is done for it later. */
-  get current(): Kept | null {
+  get current(): KeptAnswers | null {
     return this.#answers
   }
 
   /** Runs the end of a job with the answers of the request that started the job. */
-  withAnswers<T>(kept: Kept | null, run: () => T): T {
+  withAnswers<T>(kept: KeptAnswers | null, run: () => T): T {
     const [before, held] = [this.#answers, this.#neverRestart]
     this.#answers = kept as RequestAnswers | null
     this.#neverRestart = true

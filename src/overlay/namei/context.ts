@@ -1,10 +1,10 @@
 /**
- * The state that all operations of a union share. Each directory names the part that it needs in
- * its `context.ts`.
+ * The state that all operations of a union share. The `context.ts` of each directory declares the
+ * part that the directory needs.
  *
- * Everything here belongs to one thread and every operation runs to its end (or throws `Pending`
- * before it changed anything), so there are no locks. What may happen between a `Pending` and the
- * second try: any other operation, on the same node too.
+ * The state belongs to one thread, and every operation runs to its end or throws `Pending` at a
+ * point where it can be called again, so there are no locks. Between the two calls, any other
+ * operation may run, also on the same node.
  */
 
 import type { CopyUpContext } from '../copy-up/context.js'

@@ -388,7 +388,7 @@ function fillOpened(
   out.writable = writable
   out.onlyReads = onlyReads
   out.upper = true
-  out.lasting = true
+  out.stable = true
   out.privileged = (newStat.mode & 0o6000) !== 0
 }
 

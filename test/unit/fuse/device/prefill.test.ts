@@ -128,7 +128,7 @@ t.test('a kernel that may not clear the rest of the last page is given none', as
 t.test('with an OPEN for reading, where the kernel may keep what it has', async t => {
   const O_WRONLY = 1
   const O_RDWR = 2
-  for (const [io, flags, upper, lasting, due] of [
+  for (const [io, flags, upper, stable, due] of [
     ['cached', 0, false, false, true],
     ['cached', 0, true, true, true],
     ['cached', O_WRONLY, true, true, false],
@@ -141,7 +141,7 @@ t.test('with an OPEN for reading, where the kernel may keep what it has', async 
     const prefill = new Prefill(-1, recordingLog())
     prefill.push = node => given.push(node) > 0
     const { ops, send } = rig({ io, prefill })
-    ops.opening = out => void Object.assign(out, { writable: flags !== 0, upper, lasting })
+    ops.opening = out => void Object.assign(out, { writable: flags !== 0, upper, stable })
     send(request(OP.OPEN, join(u32(flags), zeros(4))))
     t.strictSame(given, due ? [ID] : [], `${io}, ${flags}, ${upper ? 'upper' : 'lower'}`)
   }
@@ -157,7 +157,7 @@ t.test(
     t.equal((answer as Buffer).readInt32LE(4), -E.ESTALE)
     t.strictSame(ops.calls.slice(1), [
       ['release', ops.fh],
-      ['outdated', ID],
+      ['markStale', ID],
     ])
     t.equal(session.ioModes?.handleCount, 0)
   },

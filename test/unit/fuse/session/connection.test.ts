@@ -284,11 +284,11 @@ t.test('a message to the kernel that others must not overtake', async t => {
     order.push('served')
     return unlink(...args)
   }
-  l.ops.telling = true
+  l.ops.notifying = true
   const called = l.ops.runCallbacks.bind(l.ops)
   l.ops.runCallbacks = () => {
     order.push('taken')
-    l.ops.telling = false
+    l.ops.notifying = false
     called()
   }
   l.send(initRequest(45))
@@ -297,7 +297,7 @@ t.test('a message to the kernel that others must not overtake', async t => {
   t.strictSame(order.slice(0, 2), ['taken', 'served'])
   // Which may wait for an answer itself.
   const late = line(t)
-  late.ops.telling = true
+  late.ops.notifying = true
   late.send(initRequest(45))
   late.send(request(OP.UNLINK, cstr('a'), { unique: 2n }))
   let served = 0
@@ -450,7 +450,7 @@ t.test('a connection that is held keeps nobody waiting', async t => {
   const a = line(t)
   const b = line(t, { loop: a.loop })
   const order: string[] = []
-  a.ops.telling = true
+  a.ops.notifying = true
   a.ops.unlink = () => (order.push('a'), a.hangUp(), 0)
   b.ops.unlink = () => (order.push('b'), b.hangUp(), 0)
   for (const each of [a, b]) {

@@ -37,10 +37,10 @@ const make = (io: IoMode = 'passthrough', idle = new IdleIds()) => {
 }
 
 const LOWER = { upper: false }
-const FIXED = { upper: false, lasting: true }
-const UPPER = { upper: true, lasting: true }
-const UPPER_W = { upper: true, lasting: true, writable: true }
-const SETID_W = { upper: true, lasting: true, writable: true, privileged: true }
+const FIXED = { upper: false, stable: true }
+const UPPER = { upper: true, stable: true }
+const UPPER_W = { upper: true, stable: true, writable: true }
+const SETID_W = { upper: true, stable: true, writable: true, privileged: true }
 
 t.test('cached mode: the page cache is always kept', async t => {
   const { mode, backing, changed, open } = make('cached')
@@ -79,14 +79,9 @@ t.test('passthrough mode: the first open', async t => {
     ['an upper file for reading', UPPER, RDONLY, THROUGH],
     ['an upper file for writing', UPPER_W, WRONLY, THROUGH],
     ['an upper file for both', UPPER_W, RDWR, THROUGH],
-    [
-      'a set-id file for reading',
-      { upper: true, lasting: true, privileged: true },
-      RDONLY,
-      THROUGH,
-    ],
+    ['a set-id file for reading', { upper: true, stable: true, privileged: true }, RDONLY, THROUGH],
     ['a set-id file for writing', SETID_W, WRONLY, THROUGH | DIRECT],
-    ['without a descriptor', { upper: true, lasting: true, fd: -1 }, RDONLY, 0],
+    ['without a descriptor', { upper: true, stable: true, fd: -1 }, RDONLY, 0],
   ] as const) {
     const { open, backing, mode } = make()
     const { fopen, id, fh } = open(1, about, flags)

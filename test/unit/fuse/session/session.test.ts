@@ -408,7 +408,7 @@ const cases: Record<string, Case> = {
     call: ['open', node, 1, false],
     set: ({ ops }) =>
       void (ops.opening = opened =>
-        Object.assign(opened, { upper: true, lasting: true, writable: true })),
+        Object.assign(opened, { upper: true, stable: true, writable: true })),
     out: openOut(0x80, 1),
   },
   create: {
@@ -423,7 +423,7 @@ const cases: Record<string, Case> = {
     call: ['create', caller(0o27), node, 'new', 0o2750, 0o100302],
     set: ({ ops }) =>
       void (ops.opening = opened =>
-        Object.assign(opened, { upper: true, lasting: true, writable: true })),
+        Object.assign(opened, { upper: true, stable: true, writable: true })),
     out: join(entryBytes(1000, 0), openOut(0x80, 1)),
   },
   tmpfile: {
@@ -951,7 +951,7 @@ t.test('a reply that nobody took', async t => {
 t.test('handles: the mode of the data goes with them', async t => {
   const r = rig()
   r.ops.opening = opened =>
-    void Object.assign(opened, { upper: true, lasting: true, writable: true })
+    void Object.assign(opened, { upper: true, stable: true, writable: true })
   r.send(request(OP.OPEN, join(u32(2), u32(0))))
   t.same(r.changed, [node], 'the kernel drops what it knows of a node that can be mapped')
   t.same(r.send(request(OP.GETATTR, zeros(16))), reply(attrOut(0)))
@@ -976,7 +976,7 @@ t.test('a handle that the kernel could not use is closed', async t => {
   const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000
   const r = rig()
   r.backing.direct = false
-  r.ops.opening = opened => void (opened.lasting = true)
+  r.ops.opening = opened => void (opened.stable = true)
   t.same(r.send(request(OP.OPEN, join(u32(O_DIRECT), u32(0)))), errorReply(E.EINVAL))
   t.same(r.ops.last, ['release', 0x77])
   t.same(r.send(request(OP.CREATE, createIn(O_DIRECT))), errorReply(E.EINVAL))

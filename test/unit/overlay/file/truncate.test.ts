@@ -65,7 +65,7 @@ t.test('by name', { skip: skipUnions }, async t => {
   const cut = (): Result => ops.setattr(f, sizeTo(5, V.KILL_SUIDGID), out)
   const pending = pendingOf(cut)
   t.equal(pending.answer, false)
-  t.equal(pending.job.lasting, true, 'whoever is killed waits for it')
+  t.equal(pending.job.uninterruptible, true, 'a killed caller waits for it')
   t.equal(fs.statSync(real).mode & 0o7777, 0o777, 'before the data')
   const mode = new SetAttr()
   mode.valid = V.MODE
