@@ -20,7 +20,11 @@ import { loadPackage } from './package.js'
 import { Session } from './session.js'
 
 /** The package cannot send notifications. So nothing is cached that would need one. */
-const nobody: Notifier = { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null }
+const noNotifier: Notifier = {
+  attrChanged: () => {},
+  dropPages: () => null,
+  forgetNodes: () => null,
+}
 
 /** All descriptors of /dev/fuse: the package does not tell which one it has opened. */
 const devices = (): Set<number> => {
@@ -89,7 +93,7 @@ export const mountNative = async (options: ServeOptions, log: Logger): Promise<N
   const words = libfuseOptions(options, flags)
   const Package = loadPackage()
   const { mountFlags } = options
-  const deps = { log, notifier: nobody, writeback: false, mountFlags, checked: true } as const
+  const deps = { log, notifier: noNotifier, writeback: false, mountFlags, checked: true } as const
   const ops = openUnion(union, deps)
   try {
     const session = new Session({

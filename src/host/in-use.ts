@@ -71,14 +71,20 @@ export const checkOthers = (
 const isFuseOverlayfs = ({ type, source }: MountInfo): boolean =>
   type === 'fuse.fuse-overlayfs' || (type === 'fuse' && source === 'fuse-overlayfs')
 
-/** @param who the process or mount that uses the directory, and the remedy */
-export const busy = ({ option, path, directory }: Omit<Wanted, 'key'>, who: string): MountError => {
+/** @param user the process or mount that uses the directory, and the remedy */
+export const busy = (
+  { option, path, directory }: Omit<Wanted, 'key'>,
+  user: string,
+): MountError => {
   const what = directory === path ? 'is' : `lies in ${directory}, which is`
-  return new MountError(`${option}=${path} ${what} in use by ${who}, or choose another directory`, {
-    option,
-    path,
-    code: 'EBUSY',
-  })
+  return new MountError(
+    `${option}=${path} ${what} in use by ${user}, or choose another directory`,
+    {
+      option,
+      path,
+      code: 'EBUSY',
+    },
+  )
 }
 
 const checkKernelMount = (

@@ -131,7 +131,7 @@ const inUse = (
   holder: Holder | undefined,
   places: readonly Whereabouts[] = [],
 ): MountError => {
-  const [who, wayOut] =
+  const [user, wayOut] =
     holder === undefined || holder.pid === 0
       ? ['another process', 'end that first']
       : holder.mountpoints.length > 0
@@ -148,7 +148,7 @@ const inUse = (
               `process ${holder.pid}, which has no mount any more but still serves open files`,
               `close those files or end the process`,
             ]
-  return busy(wanted, `${who}; ${wayOut}`)
+  return busy(wanted, `${user}; ${wayOut}`)
 }
 
 const cell = new Int32Array(new SharedArrayBuffer(4))

@@ -217,8 +217,8 @@ const explain = (
       return [
         'permission denied',
         option === 'upperdir' || option === 'workdir'
-          ? 'it must be readable and writable for whoever mounts; change its mode or owner'
-          : 'it must be readable for whoever mounts; change its mode or owner',
+          ? 'it must be readable and writable for the mounting user; change its mode or owner'
+          : 'it must be readable for the mounting user; change its mode or owner',
       ]
     case 'EROFS':
       return [

@@ -110,18 +110,18 @@ const hear = async (line: string): Promise<void> => {
   const [, token, device, path] = QUESTION.exec(line) ?? []
   if (token === undefined || answers.size >= MOST) return
   const asked = [...mounts].filter(([one]) => device === undefined || one === device)
-  const told: Answers<unknown> = {}
+  const collected: Answers<unknown> = {}
   await Promise.all(
     asked.map(async ([one, { stats, explain }]) => {
       const answer = await inTime<unknown>(path === undefined ? stats() : explain(namesOf(path)))
-      if (answer !== undefined) told[one] = answer
+      if (answer !== undefined) collected[one] = answer
     }),
   )
   if (open === undefined || answers.size >= MOST) return
   const fd = namedDescriptor(answerName(token))
   if (fd < 0) return
   try {
-    writeSync(fd, JSON.stringify(told))
+    writeSync(fd, JSON.stringify(collected))
   } catch {
     // the content is incomplete JSON, which the asker ignores
   }

@@ -56,7 +56,7 @@ export const openDevice = (): number => {
   const advice =
     fd === -E.ENOENT || fd === -E.ENODEV || fd === -E.ENXIO
       ? 'the fuse module is not loaded (modprobe fuse), or the container was not given the device'
-      : 'it must be readable and writable for whoever mounts'
+      : 'it must be readable and writable for the mounting user'
   throw new MountError(`cannot open ${DEVICE}: ${errnoMessage(fd)}: ${advice}`, {
     path: DEVICE,
     code,

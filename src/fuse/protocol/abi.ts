@@ -232,20 +232,21 @@ export const REFUSED_INIT_FLAGS: Readonly<
   EXPORT_SUPPORT:
     'a file handle outlives its node number, and a forgotten node cannot be found again',
   SPLICE_WRITE:
-    'tells what the kernel can do; large replies are spliced where that works (splice.ts)',
+    'only announces what the kernel supports; large replies use splice(2) if possible (splice-read.ts)',
   SPLICE_MOVE: 'as SPLICE_WRITE',
   SPLICE_READ: 'as SPLICE_WRITE',
   ASYNC_DIO:
     'an asynchronous write past the page cache would leave old pages that were read meanwhile',
   NO_OPEN_SUPPORT:
     'without `noopen` an open decides between page cache and passthrough, copies up, and truncates',
-  HANDLE_KILLPRIV: 'drops set-id bits also for callers who may keep them; see HANDLE_KILLPRIV_V2',
+  HANDLE_KILLPRIV: 'also drops set-id bits of callers that may keep them; see HANDLE_KILLPRIV_V2',
   MAP_ALIGNMENT: 'for DAX windows of virtiofs',
   HAS_INODE_DAX: 'as MAP_ALIGNMENT',
   SUBMOUNTS: 'for virtiofs; mounts below a layer are not part of the union',
   SECURITY_CTX:
     'security labels of new inodes are left to the layer, as for any file created in it',
-  CREATE_SUPP_GROUP: 'who may keep a set-group-id bit was decided by the kernel before the request',
+  CREATE_SUPP_GROUP:
+    'the kernel checks the right to keep a set-group-id bit before it sends the request',
   HAS_EXPIRE_ONLY: 'entries are never expired: names change through this mount only',
   HAS_RESEND: 'a request lost with its server cannot be served by another one',
   ALLOW_IDMAP: 'kernel overlayfs cannot be mounted idmapped either (its layers can)',

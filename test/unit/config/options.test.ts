@@ -293,7 +293,7 @@ t.test('whom files belong to', async t => {
   t.equal(owners('lowerdir=/a'), undefined)
   const range = { disk: 0, shown: 1000, length: 1 }
   const more = { disk: 1, shown: 100_000, length: 65536 }
-  // The second form is containers/storage's.
+  // containers/storage writes the second form.
   for (const text of ['0:1000:1:1:100000:65536', ':0:1000:1:1:100000:65536']) {
     t.strictSame(owners(`uidmapping=${text}`), { uids: [range, more] })
     t.strictSame(owners(`gidmapping=${text}`), { gids: [range, more] })

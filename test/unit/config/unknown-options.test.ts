@@ -54,10 +54,10 @@ t.test('every option that is read is known', async t => {
     for (const name of names) t.equal(knownNames().includes(name), fate !== 'remount', name)
 })
 
-/** What becomes of an option, in the words of the table. */
+/** The treatment of an option, in the words of the table. */
 const outcome = (item: string, onUnknown: OnUnknown): string => {
   try {
-    // The layers come first, since an option may name one, too.
+    // The layers come first, because an option may set one, too.
     const before = parseMountOptions(['lowerdir=/l,upperdir=/u0,workdir=/w0'], '/', 0)
     const parsed = parseMountOptions([`lowerdir=/l,upperdir=/u0,workdir=/w0,${item}`], '/', 0)
     const lines = [...checkUnknown(parsed.ignored, parsed.labels, onUnknown), ...parsed.warnings]
@@ -74,7 +74,7 @@ const outcome = (item: string, onUnknown: OnUnknown): string => {
   }
 }
 
-/** Values that the defaults have already: they do what they say, and change nothing. */
+/** Values that are the defaults: they are valid, and change nothing. */
 const defaults = new Set(
   'redirect_dir=off index=on fsync=auto fsync=1 rw suid dev exec async symfollow atime diratime norelatime nostrictatime nolazytime'.split(
     ' ',
@@ -101,7 +101,7 @@ t.test('the table of docs/FOREIGN-OPTIONS.md', async t => {
       const sloppily = command === 'refused' && !wrongValue
       if (sloppily) t.match(is('pass'), /^(a line|accepted)$/, `tsoverlay mount -s -o ${item}`)
       else t.equal(is('pass'), command, `tsoverlay mount -s -o ${item}`)
-      // What the library has it has by a name of its own, or by the same.
+      // The library has the same name or another one for it.
       const [name = ''] = item.split('=')
       const key = /^`(\w+)`$/.exec(library)?.[1]
       const base = { lower: '/l', mountpoint: '/m' }

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { timesOf } from '../../../src/fuse-native/binding.js'
 
-/** fuse_thread_locals_t of an utimens, as the C side fills it. */
+/** fuse_thread_locals_t of a utimens, as the C side fills it. */
 const structure = (atime: number, mtime: number): Buffer => {
   const thread = Buffer.alloc(360)
   thread.writeBigInt64LE(BigInt(atime), 104)

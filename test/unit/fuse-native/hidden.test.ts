@@ -1,4 +1,4 @@
-/** Removing and replacing open files, as libfuse asks for it: through the handlers. */
+/** Removes and replaces open files with libfuse's requests, through the handlers. */
 
 import t, { type Test } from 'tap'
 import { handlersOf } from '../../../src/fuse-native/handlers.js'

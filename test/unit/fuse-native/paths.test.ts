@@ -57,7 +57,7 @@ t.test('names that go, move and come', async t => {
   paths.trim()
   t.same([...union.held.keys()], [found(paths.find('/a')).id], 'and all below')
   union.put('/a/new', 77)
-  union.held.set(77, 2) // made, and looked up once more
+  union.held.set(77, 2) // created, and looked up once more
   const place = placed(paths.place('/a/new'))
   const made = paths.add(place, 77)
   t.equal(paths.add(place, 77), made)

@@ -1,16 +1,16 @@
-/** A union of names alone, which keeps count of the lookups that a transport holds. */
+/** A union of names only. It counts the lookups that a transport holds. */
 
 import type { Entry, NodeId, Ops, Result } from '../../../src/overlay/ops.js'
 import { ROOT_ID } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
 
 export class NamesOps {
-  /** Paths and their nodes. Directories are what has something below. */
+  /** Paths and their nodes. A path with entries below it is a directory. */
   readonly #nodes = new Map<string, NodeId>()
   readonly #paths = new Map<NodeId, string>([[ROOT_ID, '']])
   readonly held = new Map<NodeId, number>()
   readonly calls: string[] = []
-  /** What the next unlink or rename does instead. */
+  /** Replaces the next unlink or rename. */
   next: (() => Result) | undefined
 
   constructor(...paths: string[]) {
@@ -20,7 +20,7 @@ export class NamesOps {
   /** No layer is slow. */
   readonly slow = null
 
-  /** With what it needs of `Ops`. */
+  /** The part of `Ops` that the tests need. */
   get ops(): Ops {
     return this as unknown as Ops
   }

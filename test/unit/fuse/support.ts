@@ -1,4 +1,4 @@
-/** A session around a union that records, as the device loop would have it after INIT. */
+/** A session on a recording union, in the state after INIT. */
 
 import { handlers } from '../../../src/fuse/session/handlers.js'
 import { silentLogger, type Logger } from '../../../src/log.js'
@@ -11,11 +11,11 @@ import { defaultTuning, type Tuning } from '../../../src/config/tuning.js'
 import { Reply, Request } from '../../../src/fuse/protocol/wire.js'
 import { join, OP, RecordingOps, request, u32, zeros } from '../../helpers/frames.js'
 
-/** Every flag of 7.45 that the kernel may offer, low and high word. */
+/** Every flag of 7.45 that the kernel may offer, as low and high word. */
 export const ALL_FLAGS = 0x7fff_ffff
 export const ALL_FLAGS2 = 0x7ff
 
-/** struct fuse_init_in; up to 7.35 without flags2. */
+/** struct fuse_init_in; without flags2 up to 7.35. */
 export const initRequest = (
   minor: number,
   flags = ALL_FLAGS,
@@ -57,9 +57,9 @@ export class FakeFiles implements RealFiles {
   opensUnnamed = true
   readonly log: string[] = []
   readonly probes: string[] = []
-  /** What `openBacking` was told of the last descriptor. */
+  /** The `writable` argument of the last `openBacking`. */
   lastWritable: boolean | undefined
-  /** What a descriptor says about writers. */
+  /** The result of `mayBeWritten`. */
   written = false
   openBacking(fd: number, writable: boolean): number {
     this.log.push(`open ${fd}`)
@@ -87,9 +87,12 @@ export interface Rig {
   ops: RecordingOps
   session: Session
   backing: FakeFiles
-  /** Nodes whose attributes were said to have changed. */
+  /** Nodes that `attrChanged` was called for. */
   changed: number[]
-  /** Handles a request; the reply's bytes, or what `handle` returned instead. */
+  /**
+   * Handles a request; returns the reply's bytes, or the return value of `handle` if there is no
+   * reply.
+   */
   send: (bytes: Buffer) => Buffer | number
 }
 
@@ -136,7 +139,7 @@ export const rig = (
   return { ops, session, backing, changed, send }
 }
 
-/** A request as it was read from the device, with rubbish after its end. */
+/** A request as read from the device, with garbage behind its end. */
 export const load = (bytes: Buffer): Request => {
   const req = new Request(bytes.length + 64)
   req.buf.fill(0xee)

@@ -5,7 +5,7 @@ import t from 'tap'
 import { readMountInfo } from '../../../src/host/proc-mounts.js'
 import { namespaces, processes, whereabouts } from '../../../src/host/mount-namespaces.js'
 
-/** A line of its status; empty: it has ended. */
+/** A line of its status; empty: the process has ended. */
 const statusOf = (pid: number, name: string): string => {
   try {
     const text = fs.readFileSync(`/proc/${pid}/status`, 'latin1')
@@ -18,7 +18,7 @@ const statusOf = (pid: number, name: string): string => {
 t.test('processes, without the threads of the kernel', async t => {
   const found = processes()
   t.ok(found.includes(process.pid))
-  // In a pid namespace of its own it is any process.
+  // In a pid namespace, process 2 is an ordinary process.
   if (statusOf(2, 'Name') !== 'kthreadd' || !fs.existsSync('/proc/2/task/2/children')) return
   t.same(
     found.filter(pid => statusOf(pid, 'PPid') === '2'),

@@ -41,7 +41,7 @@ t.test('a connection that is not named may be any', async t => {
   })
   t.equal(fuseConnectionsOf(process.pid), undefined)
   t.notOk(serversOf(mount).includes(process.pid))
-  // Then the title tells, of which there may be only the beginning.
+  // Then only the title identifies it, and it may be truncated.
   process.title = 'tsoverlay mount /n -o x'
   t.ok(serversOf({ ...mount, mountpoint: '/n' }).includes(process.pid))
   t.notOk(serversOf({ ...mount, mountpoint: '/' }).includes(process.pid))

@@ -13,7 +13,7 @@ import { bundle } from '../../helpers/bundle.js'
 
 const isRoot = process.geteuid?.() === 0
 
-/** Directories `l`, `l2`, `u`, `w`, `m` in a directory of the test's own. */
+/** Directories `l`, `l2`, `u`, `w`, `m` in the test's directory. */
 const directories = (t: Test): string => {
   const top = fs.realpathSync(fs.mkdtempSync(`${tmpdir()}/tsoverlay-validate-`))
   t.teardown(() => fs.rmSync(top, { recursive: true, force: true }))
@@ -248,7 +248,7 @@ interface Verdict {
   path?: string
 }
 
-/** Mounts in a mount namespace of its own, and asks there, as root or as an ordinary user. */
+/** Mounts in a separate mount namespace and validates there, as root or as an ordinary user. */
 const inNamespace = async (
   t: Test,
   commands: string,
@@ -292,7 +292,7 @@ t.test('as an ordinary user', { skip: skipMounts }, async t => {
       option,
       path,
       code: 'EACCES',
-      message: /permission denied; it must be readable .*for whoever mounts; change its mode/,
+      message: /permission denied; it must be readable .*for the mounting user; change its mode/,
     })
   }
 })
@@ -346,7 +346,7 @@ t.test('file systems', { skip: skipMounts }, async t => {
   })
   t.test('in use by kernel overlayfs', async t => {
     const top = directories(t)
-    // On a tmpfs, since not every file system may be an upper layer.
+    // On a tmpfs, because not every filesystem can have an upper layer.
     const x = `${top}/m`
     const commands = `mount -t tmpfs none ${x}; mkdir ${x}/l ${x}/u ${x}/w ${x}/m; mount -t overlay none -o lowerdir=${x}/l,upperdir=${x}/u,workdir=${x}/w ${x}/m`
     t.match(

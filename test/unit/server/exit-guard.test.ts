@@ -9,7 +9,9 @@ import { bundle } from '../../helpers/bundle.js'
 const module = bundle(t, 'server/exit-guard')
 const namespace = spawnSync('unshare', ['-m', 'true']).status === 0
 
-/** In a mount namespace of its own: mounts `$M`, runs a process that watches over it, and looks. */
+/**
+ * Mounts `$M` in a separate mount namespace, runs a process that guards it, and checks the result.
+ */
 const after = (t: Test, code: string): string => {
   const directory = mkdtempSync(`${tmpdir()}/tsoverlay-guard-`)
   t.teardown(() => rmSync(directory, { recursive: true }))

@@ -8,7 +8,7 @@ import { checkMountOptions } from '../../../src/config/check-options.js'
 import type { Mount } from '../../../src/server/live-mount.js'
 import { checkDevice, handleOf, mount, type MountOptions } from '../../../src/server/mount.js'
 
-/** A server that notes what it is asked. */
+/** A server that records its calls. */
 class FakeServer implements Server {
   readonly mountpoint = '/m'
   readonly io = 'cached'
@@ -72,7 +72,7 @@ t.test('the handle', async t => {
   })
 })
 
-/** What a program in JavaScript may pass. */
+/** Options without type checks, as from JavaScript. */
 const mountAs = (options: unknown) => mount(options as MountOptions)
 
 t.test('arguments', async t => {
@@ -155,7 +155,7 @@ t.test('every key of MountOptions has a rule', async t => {
 t.test('what the types refuse', async t => {
   const base = { lower: '/', mountpoint: '/' }
   const other = { ...base, uperdir: '/u' }
-  // Only compiled: each of these lines is an error for the compiler.
+  // Only compiled: each of these lines is a type error.
   const compiled = [
     // @ts-expect-error a key that is not known
     () => mount({ ...base, uperdir: '/u' }),

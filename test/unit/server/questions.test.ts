@@ -15,7 +15,7 @@ const descriptors = (): string[] =>
     }
   })
 
-/** What answers counters, and says of each path that it is wrong. */
+/** Answers with counters, and refuses each path. */
 const of = (stats: Asked['stats']): Asked => ({
   stats,
   explain: async names => ({ error: names.join('|') }),

@@ -8,9 +8,7 @@ import { silentLogger } from '../../../src/log.js'
 import { defaultUnionOptions } from '../../../src/config/defaults.js'
 import { leftOpen, openFds } from '../../helpers/union.js'
 
-/**
- * Both the main thread's part and the union's thread (worker.ts): a mount that comes to nothing.
- */
+/** The main thread's part and the union's thread (worker.ts): a mount that fails. */
 t.test('a union that cannot be made is an error as it was thrown, and nothing is left', async t => {
   const lower = `${t.testdir()}/none`
   const attempt = async (): Promise<void> => {
@@ -36,7 +34,7 @@ t.test('a union that cannot be made is an error as it was thrown, and nothing is
         : { name: 'MountError' },
     )
   }
-  await attempt() // its thread stays for the next
+  await attempt() // its thread is kept for the next union
   const before = openFds()
   const listeners = process.listenerCount('exit')
   for (let i = 0; i < 3; i++) await attempt()

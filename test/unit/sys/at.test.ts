@@ -54,7 +54,7 @@ t.test('names: any byte, lengths up to the limits', async t => {
     t.equal(BigInt(st.ino), real.ino)
     t.equal(at.rmdirat(d.fd, name), 0)
   }
-  // A short name after a long one leaves nothing of it.
+  // A short name after a long one: nothing of the long one must remain.
   t.equal(at.statxat(d.fd, 'n', st), -E.ENOENT)
   t.equal(at.statxat(d.fd, `${NAME_255}n`, st), -E.ENAMETOOLONG)
 
@@ -101,7 +101,7 @@ t.test('openat2', async t => {
   t.equal(at.openat2(dir, 'up', k.O_RDONLY, 0, k.RESOLVE_BENEATH), -E.EXDEV)
   t.equal(at.openat2(dir, 'up', k.O_RDONLY, 0, k.RESOLVE_NO_SYMLINKS), -E.ELOOP)
   const st = new Stat()
-  // Also where something is mounted or renamed anywhere in the system meanwhile.
+  // EAGAIN: a mount or rename elsewhere in the system happened meanwhile.
   let inRoot: number = -E.EAGAIN
   while (inRoot === -E.EAGAIN) inRoot = at.openat2(dir, '/up', k.O_RDONLY, 0, k.RESOLVE_IN_ROOT)
   d.keep(inRoot)

@@ -1,6 +1,4 @@
-/**
- * What proc.test.ts does not see: the 64 bits of both words, and each thread by itself. Needs root.
- */
+/** Supplements proc.test.ts: all bits of both words, and each thread separately. Needs root. */
 
 import { readFileSync } from 'node:fs'
 

@@ -8,7 +8,7 @@ const BUILD = '0123456789abcdef'
 const source = (value: number, build = BUILD): string =>
   `'use strict'\nconst buildHash = "${build}"\nexports.value = ${value}\nexports.file = __filename\nexports.join = require('node:path').join\n`
 
-/** A file of a build, and the directory where its code is kept. */
+/** A file of a build, and the directory of its cached code. */
 const setup = (t: Test): { file: string; directory: string; keepIt: () => Promise<string> } => {
   const top = t.testdir({ 'a.cjs': source(1) })
   const [file, directory] = [`${top}/a.cjs`, `${top}/kept`]
@@ -37,7 +37,7 @@ t.test('a file runs as by require, and with the code that was kept', async t => 
 t.test('code of another build does not count', async t => {
   const { file, directory, keepIt } = setup(t)
   await keepIt()
-  // Of the same length, which is all of the source that the engine compares.
+  // Of the same length, which is the only property of the source that the engine compares.
   fs.writeFileSync(file, source(2, 'fedcba9876543210'))
   t.match(run(file, directory), { wasKept: false, exports: { value: 2 } })
 })
@@ -80,7 +80,7 @@ t.test('damaged code, and a directory that can not be made, are no trouble', asy
   const { file, directory, keepIt } = setup(t)
   const path = await keepIt()
   fs.truncateSync(path, 100)
-  fs.writeFileSync(file, source(3)) // which the engine has not compiled in this process
+  fs.writeFileSync(file, source(3)) // the engine has not compiled this source in this process
   t.match(run(file, directory), { wasKept: false, exports: { value: 3 } })
   fs.rmSync(directory, { recursive: true })
   const { compiled } = run(file, directory)

@@ -32,7 +32,7 @@ t.test('getdents64 and Dirents', async t => {
   at.mknodat(dir, 'fifo', k.S_IFIFO, 0, 0)
   at.mknodat(dir, 'wh', k.S_IFCHR, 0, 0)
 
-  // A small buffer with old bytes in it, so that there are several calls and padding is not zero.
+  // A small buffer with old bytes: several calls are needed, and the padding is not zero.
   const dirents = new at.Dirents(Buffer.alloc(600, 0xaa))
   const got = new Map<string, number>()
   const after = new Map<string, number | bigint>()
@@ -55,7 +55,7 @@ t.test('getdents64 and Dirents', async t => {
   t.notOk(dirents.next())
   t.strictSame(got, want)
 
-  // From each cookie on, the same entries follow.
+  // After each cookie, the same entries follow.
   for (const i of [0, 7, 30, order.length - 2]) {
     t.equal(seekdir(dir, after.get(order[i]!)!), 0)
     t.ok(dirents.fill(dir) > 0)
@@ -79,7 +79,7 @@ t.test('getdents64 and Dirents', async t => {
   t.notOk(dirents.next())
 })
 
-/** struct linux_dirent64, with rubbish after the name. */
+/** struct linux_dirent64, with garbage behind the name. */
 const record = (ino: bigint, off: bigint, type: number, name: string): Buffer => {
   const size = (19 + name.length + 8) & ~7
   const out = Buffer.alloc(size, 0xaa)

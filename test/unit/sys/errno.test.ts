@@ -1,4 +1,4 @@
-/** src/sys/errno.ts and constants.ts against what node:os and node:fs know. */
+/** src/sys/errno.ts and constants.ts compared with node:os and node:fs. */
 
 import { constants as fsConstants } from 'node:fs'
 import { constants as osConstants } from 'node:os'
@@ -21,7 +21,7 @@ t.test('names and messages', async t => {
   t.equal(errnoName(-9999), 'E9999')
   for (const n of getSystemErrorMap().keys()) {
     const name = getSystemErrorName(n)
-    // libuv has some of its own.
+    // libuv defines some of its own.
     if (n > -134 && name !== 'ENOTSUP') t.equal(errnoName(n), name)
   }
   t.equal(errnoMessage(-E.ENOENT), 'No such file or directory')

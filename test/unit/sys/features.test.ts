@@ -16,7 +16,7 @@ t.test('is asked of the kernel, and remembered', async t => {
   ] as const) {
     const found = probe()
     t.equal(features[name], found)
-    // A filter of system calls may refuse what the kernel has, but nothing adds what it has not.
+    // A seccomp filter may hide a system call of the kernel, but cannot add one.
     t.ok(there || !found, name)
     if (there && !found) t.comment(`${name} is filtered: errno ${-fail()}`)
   }

@@ -1,4 +1,4 @@
-/** src/sys/io.ts on the real file system, and the addresses of buffers (scratch.ts). */
+/** src/sys/io.ts on the real filesystem, and the addresses of buffers (scratch.ts). */
 
 import * as fs from 'node:fs'
 import t from 'tap'
@@ -86,7 +86,7 @@ t.test('a range outside the buffer touches nothing', async t => {
   t.equal(io.write(fd, moved, 0, 0), 0)
 })
 
-// Resizable buffers: Node 20 has them, the types of ES2023 do not.
+// Resizable buffers: Node 20 has them, but the types of ES2023 do not.
 const growing = (size: number, maxByteLength: number): ArrayBuffer =>
   Reflect.construct(ArrayBuffer, [size, { maxByteLength }]) as ArrayBuffer
 const resize = (view: Uint8Array, size: number): void => {
@@ -114,7 +114,7 @@ t.test('every kind of buffer', async t => {
     const address = addressOf(view)
     t.equal(addressOf(view), address)
     t.equal(addressOf(view.subarray(3)), address + 3)
-    // Again when others have been asked for, and after a collection if there is one.
+    // Again after calls for other views, and after a collection if there is one.
     for (const other of Object.values(views)) addressOf(other)
     ;(globalThis as { gc?: () => void }).gc?.()
     t.equal(addressOf(view), address, name)

@@ -10,7 +10,7 @@ t.test('a count for the process', async t => {
   beginLoading()
   t.equal(awaitLoading(1), false, 'it waits no longer than it is told')
   endLoading()
-  // Where this file is loaded once more, and in another thread, it is the same count.
+  // Another instance of the module, in this thread and in another, has the same counter.
   const thread = new Worker(
     `const { getEnvironmentData } = require('node:worker_threads')
      const cell = getEnvironmentData('tsoverlay: loading')

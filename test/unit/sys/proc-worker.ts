@@ -1,4 +1,6 @@
-/** The other thread of proc.test.ts: fails in its own way, becomes another user, and says so. */
+/**
+ * The other thread of proc.test.ts: fails with its own errno, becomes another user, and reports it.
+ */
 
 import { parentPort, workerData } from 'node:worker_threads'
 import { mkdirat, openat } from '../../../src/sys/at.js'
@@ -16,5 +18,5 @@ parentPort?.postMessage({
   unshared,
   tid: gettid(),
 })
-// Stays, with what it changed, until the other side has looked.
+// Keeps its changes until the main thread has checked them.
 parentPort?.once('message', () => parentPort?.close())

@@ -1,4 +1,4 @@
-/** src/sys/proc.ts, caps.ts and mount.ts. Needs root. What changes the process is undone. */
+/** src/sys/proc.ts, caps.ts and mount.ts. Needs root. Changes to the process are undone. */
 
 import * as fs from 'node:fs'
 import { once } from 'node:events'
@@ -18,7 +18,7 @@ const status = (tid: number): string => fs.readFileSync(`/proc/self/task/${tid}/
 const effective = (tid = proc.gettid()): bigint =>
   BigInt(`0x${/CapEff:\s*(\w+)/.exec(status(tid))?.[1] ?? ''}`)
 
-/** A thread's file system ids, uid then gid. */
+/** A thread's filesystem ids: uid, then gid. */
 const fsIds = (tid = proc.gettid()): number[] =>
   [/Uid:.*\t(\d+)/, /Gid:.*\t(\d+)/].map(re => Number(re.exec(status(tid))?.[1]))
 
@@ -96,7 +96,7 @@ t.test('capabilities', async t => {
   const before = effective()
   const caps = [k.CAP_FSETID, k.CAP_DAC_OVERRIDE, k.CAP_MAC_ADMIN]
   for (const cap of caps) t.equal(proc.hasCap(cap), (before & bit(cap)) !== 0n)
-  // A container may be without some.
+  // A container may lack some.
   for (const cap of caps.filter(one => proc.hasCap(one))) {
     t.equal(proc.dropCap(cap), 0)
     t.notOk(proc.hasCap(cap))
@@ -141,7 +141,7 @@ t.test('setfsuid, setfsgid as such', async t => {
 t.test('per thread: ids, capabilities and errno', async t => {
   const d = directory(t)
   const worker = new Worker(new URL('./proc-worker.ts', import.meta.url), { workerData: d.fd })
-  // Meanwhile this thread fails with another error.
+  // Meanwhile this thread fails with a different errno.
   const mine = new Set<number>()
   const timer = setInterval(() => {
     for (let i = 0; i < 1000; i++) mine.add(openat(d.fd, 'none', k.O_RDONLY))

@@ -1,4 +1,4 @@
-/** Where arguments lie while a system call reads them. Addresses: io.test.ts. */
+/** Memory for arguments of system calls. io.test.ts tests the addresses. */
 
 import * as fc from 'fast-check'
 import t from 'tap'

@@ -6,7 +6,7 @@ import { E } from '../../../src/sys/errno.js'
 import { features } from '../../../src/sys/features.js'
 import { directory } from './support.js'
 
-// With fchmodat2 where the kernel has it, then as on a kernel without.
+// First with fchmodat2, if the kernel has it, then as on a kernel without it.
 for (const kernel of ['this', 'older']) {
   t.test(`mode, owner, times; ${kernel} kernel`, async t => {
     const before = features.fchmodat2

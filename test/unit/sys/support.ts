@@ -1,6 +1,6 @@
 /**
- * A directory of its own for each test, on the real file system, with descriptors that are closed
- * and files that are removed afterwards.
+ * A directory for each test, on the real filesystem. Its files are removed and descriptors closed
+ * afterwards.
  */
 
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -18,7 +18,7 @@ export interface Directory {
   fd: number
   /** The path of a name in it. */
   at(name: string): string
-  /** Notes a descriptor for closing; throws if it is an error. */
+  /** Registers a descriptor for closing; throws if it is an error. */
   keep(fd: number): number
 }
 

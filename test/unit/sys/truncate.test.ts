@@ -1,4 +1,4 @@
-/** src/sys/truncate.ts beside truncate(2) itself. Needs root. */
+/** src/sys/truncate.ts compared with truncate(2). Needs root. */
 
 import * as fs from 'node:fs'
 import t from 'tap'
@@ -48,7 +48,7 @@ t.test('what is no regular file is neither followed nor waited for', async t => 
     t.equal(truncateat(d.fd, name, 0), -E.ESTALE, name)
     t.equal(truncateat(d.keep(openat(d.fd, name, O_PATH)), '', 0), -E.ESTALE, `${name}, pinned`)
   }
-  // Somebody reads from it: an open for writing succeeds.
+  // It has a reader, so an open for writing succeeds.
   d.keep(sys.open(d.at('fifo'), sys.O.RDONLY | sys.O.NONBLOCK))
   t.equal(truncateat(d.fd, 'fifo', 0), -E.ESTALE)
   t.equal(fs.readFileSync(d.at('victim'), 'latin1'), 'victim')

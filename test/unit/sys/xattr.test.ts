@@ -1,4 +1,4 @@
-/** src/sys/xattr.ts on the real file system. Needs root (trusted.*). */
+/** src/sys/xattr.ts on the real filesystem. Needs root (trusted.*). */
 
 import * as fs from 'node:fs'
 import { release } from 'node:os'
@@ -28,7 +28,7 @@ t.test('the probe agrees with the kernel version', async t => {
   else t.ok(features.xattrat)
 })
 
-// With getxattrat where the kernel has it, then as on a kernel without.
+// First with getxattrat, if the kernel has it, then as on a kernel without it.
 for (const kernel of ['this', 'older']) {
   t.test(`${kernel} kernel`, async t => {
     const before = features.xattrat
@@ -118,7 +118,7 @@ for (const kernel of ['this', 'older']) {
 
 t.test('values and lists beyond the first buffer', async t => {
   const d = directory(t)
-  // A file system that takes 64 KiB.
+  // A filesystem that accepts values of 64 KiB.
   const shm = '/dev/shm'
   fs.writeFileSync(d.at('file'), '')
   for (const size of [511, 512, 513, 2000]) {

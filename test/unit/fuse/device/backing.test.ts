@@ -18,7 +18,7 @@ import { scratch } from '../../../helpers/layers.js'
 import { openFds } from '../../../helpers/union.js'
 import { recordingLog } from '../support.js'
 
-/** A device that knows nothing of backing files, and a file. */
+/** A device without support for backing files, and a file. */
 const rig = (t: Test) => {
   const path = `${scratch(t)}/file`
   fs.writeFileSync(path, 'x')

@@ -2,7 +2,9 @@ import t, { type Test } from 'tap'
 
 import { BusyPoll } from '../../../../src/fuse/device/busy-poll.js'
 
-/** A caller that lets `gap` milliseconds pass between its requests; waking up takes `wake`. */
+/**
+ * A caller that waits `gap` milliseconds between its requests; a wakeup takes `wake` milliseconds.
+ */
 const scene = (
   processors = 2,
 ): {
@@ -64,7 +66,7 @@ t.test('requests far apart are never waited for', async t => {
 t.test('looking in vain ends it', async t => {
   const { request } = scene()
   for (let i = 0; i < 4; i++) request(0.01)
-  // Just beyond what it polls for: one attempt, then it learns.
+  // Just longer than the poll: one attempt, then the thread sleeps at once.
   t.ok(request(0.12).polls > 0)
   for (let i = 0; i < 5; i++) t.strictSame(request(0.12), { polls: 0, slept: true })
   sleeps(

@@ -17,7 +17,7 @@ t.test('it collects after enough was forgotten, once', async t => {
 
 t.test('what is not used any more goes', async t => {
   const gone = new WeakRef({ big: 'x'.repeat(100) })
-  // A reference that was just looked at is kept to the end of the turn.
+  // The engine keeps a recently read WeakRef's target until the end of the turn.
   await new Promise(resolve => setImmediate(resolve))
   collectGarbage()
   t.equal(gone.deref(), undefined)

@@ -38,7 +38,7 @@ const message = (content: Buffer): Buffer =>
     content,
   )
 
-/** A union that has one open file of so many bytes. */
+/** A union with one open file of `size` bytes. */
 class OneFile extends RecordingOps {
   readonly content: Buffer
   readonly #fd: number

@@ -1,4 +1,4 @@
-/** Replies through a pipe, with a file in the place of /dev/fuse. */
+/** Replies through a pipe; a file replaces /dev/fuse. */
 
 import * as fs from 'node:fs'
 import t, { type Test } from 'tap'
@@ -29,7 +29,8 @@ const rig = (t: Test, content: Buffer) => {
   })
   let at = 0
   /**
-   * As the session and the loop do it. What has arrived, or undefined where the pipe was not taken.
+   * Replies like the session and the connection. Returns the bytes that arrived, or undefined if
+   * the pipe was not used.
    */
   const reply = (length: number, pos: number): Buffer | undefined => {
     rep.header(HEADER + length, 0, 7, 0)

@@ -20,13 +20,13 @@ const namespace = spawnSync('unshare', ['-m', 'true']).status === 0
 const skip = !namespace && 'needs a mount namespace'
 
 /**
- * Runs code in a process with three mounts, which ends as `signal` says; what fusermount3 was
- * called with.
+ * Runs code in a process with three mounts, which is then ended by `signal`. Returns the
+ * invocations of fusermount3.
  */
 const taken = async (code: string, calls: number): Promise<string[]> => {
   const directory = mkdtempSync(`${tmpdir()}/tsoverlay-watch-`)
   t.teardown(() => rmSync(directory, { recursive: true }))
-  // With all that a shell and mountinfo write in another way.
+  // With characters that a shell or mountinfo escapes.
   const points = [`${directory}/it's "a\\ $HOME`, `${directory}/two\nlines`, `${directory}/plain`]
   for (const point of points) mkdirSync(point)
   writeFileSync(`${directory}/fusermount3`, `#!/bin/sh\nprintf '%s\\0' "$*" >>'${directory}/log'\n`)

@@ -31,7 +31,7 @@ const entry = fc.record({
   node: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 2 ** 48 - 1 })),
 })
 
-/** struct fuse_dirent, as the kernel goes through them. */
+/** Parses struct fuse_dirent like the kernel. */
 const dirents = (buf: Buffer, from: number, to: number, gap: number): unknown[] => {
   const found: unknown[] = []
   for (let at = from; at < to;) {

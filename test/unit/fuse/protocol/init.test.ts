@@ -22,7 +22,7 @@ const ask = (bytes: Buffer, wish: InitWish): Negotiated => {
   return outcome
 }
 
-/** What 7.45 offers, and what of it is asked for in any mode. */
+/** The flags of 7.45 that are requested in every io mode. */
 const ALWAYS = [
   'ASYNC_READ',
   'ATOMIC_O_TRUNC',
@@ -44,7 +44,7 @@ const ALWAYS = [
   'NO_EXPORT_SUPPORT',
 ]
 
-/** Beside the page cache that is written through. */
+/** Requested with a write-through page cache. */
 const THROUGH = 'AUTO_INVAL_DATA'
 
 t.test('every flag is either asked for or refused with a reason', async t => {
@@ -83,7 +83,7 @@ t.test('the answer, byte for byte', async t => {
 
 t.test('minor versions', async t => {
   for (let minor = 31; minor <= 50; minor++) {
-    // Before 7.36 there are no more than 31 flags and the structure is shorter.
+    // Before 7.36 there are only 31 flags, and the structure is shorter.
     const flags = minor >= 36 ? ALL_FLAGS : ALL_FLAGS - InitFlag.INIT_EXT
     const got = ask(initRequest(minor, flags), PASSTHROUGH)
     t.equal(got.minor, Math.min(minor, 45))

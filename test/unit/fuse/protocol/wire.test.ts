@@ -57,7 +57,7 @@ t.test('numbers', async t => {
   t.equal(req.u64(8), 2 ** 64)
   t.equal(req.u64(16), Number.MAX_SAFE_INTEGER)
   t.equal(req.i64(16), Number.MAX_SAFE_INTEGER)
-  // beyond the end, where the buffer has something else
+  // beyond the end, where the buffer has other data
   t.same([req.u32(24), req.u64(24), req.i64(24), req.i64(20)], [0, 0, 0, 0])
 })
 

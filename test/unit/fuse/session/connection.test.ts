@@ -1,5 +1,5 @@
 /**
- * The loop and its connections, with pairs of sockets that keep message boundaries in the place of
+ * The loop and its connections. Pairs of sockets that preserve message boundaries replace
  * /dev/fuse.
  */
 
@@ -43,13 +43,13 @@ class FakeJob implements Job {
   }
 }
 
-/** As those of a union's thread. */
+/** The same sizes as in a union's thread. */
 const SIZE = 1024 * 1024 + 64 * 1024
 
 interface Options {
   refuse?: boolean
   pipe?: ReplyPipe
-  /** Another line's, to be served by the same one. */
+  /** Shares the loop of another line. */
   loop?: Loop
 }
 
@@ -81,7 +81,7 @@ const line = (t: Test, options: Options = {}) => {
           }),
   })
   const got: string[] = []
-  /** What happens at each wake-up; the last one ends the loop. */
+  /** The steps, one for each wakeup; after the last one the loop ends. */
   const script: (() => void)[] = []
   let scripted = false
   let end: End | undefined
@@ -96,7 +96,7 @@ const line = (t: Test, options: Options = {}) => {
       end = how
     },
   })
-  // When what was sent by one step has been served, the next one comes.
+  // The next step follows when the requests of this one were served.
   const wakeSoon = (): void => loop.after(1, () => eventfdSignal(ops.wakeFd))
   const called = ops.runCallbacks.bind(ops)
   ops.runCallbacks = () => {
@@ -122,7 +122,7 @@ const line = (t: Test, options: Options = {}) => {
     const n = read(kernel, buf, 0, buf.length)
     return n < 0 ? undefined : buf.subarray(0, n)
   }
-  /** Serves, without a script. */
+  /** Serves without a script. */
   const serve = (): End => {
     loop.add(connection)
     loop.run()
@@ -180,7 +180,7 @@ t.test('the wake-up descriptor runs callbacks, also under load', async t => {
   t.equal(l.ops.callbacks, 1)
   const busy = line(t)
   busy.send(initRequest(45))
-  // As many requests wait as a socket takes.
+  // As many requests as a socket holds.
   for (let i = 0; i < 150; i++) busy.send(request(OP.FORGET, u64(1)))
   eventfdSignal(busy.ops.wakeFd)
   t.equal(busy.run(), 'stopped')
@@ -202,7 +202,7 @@ t.test('a connection that cannot be read', async t => {
   const onEnd = (how: End): void => {
     end = how
   }
-  // The end of a pipe to write to.
+  // The write end of a pipe.
   const ends = makePipe()
   if (typeof ends === 'number') throw new Error(`pipe: ${ends}`)
   t.teardown(() => ends.forEach(fd => close(fd)))
@@ -231,14 +231,14 @@ t.test('requests that wait', async t => {
     () => {
       t.equal(l.connection.parkedCount, 2)
       t.equal(l.receive(), undefined, 'neither is answered')
-      // Others go on, and must not disturb the copies.
+      // Other requests must not disturb the copies.
       l.send(request(OP.UNLINK, cstr('x'.repeat(200)), { unique: 6n }))
     },
     () => {
       t.same(l.receive(), reply(zeros(0), 6n))
       first.callback?.(0)
       t.same(l.receive(), reply(zeros(0), 2n), 'answered with the result of the job')
-      // The second call waits once more.
+      // The second attempt waits again.
       l.ops.throws.open = new Pending(third, false)
       second.callback?.(0)
       t.equal(l.receive(), undefined)
@@ -295,7 +295,7 @@ t.test('a message to the kernel that others must not overtake', async t => {
   l.send(request(OP.UNLINK, cstr('a'), { unique: 2n }))
   l.run(() => t.strictSame(order, ['taken']))
   t.strictSame(order.slice(0, 2), ['taken', 'served'])
-  // Which may wait for an answer itself.
+  // The notification may itself wait for an answer.
   const late = line(t)
   late.ops.notifying = true
   late.send(initRequest(45))
@@ -332,7 +332,7 @@ t.test('a write that waits keeps its data', async t => {
       l.receive()
       l.receive()
       t.ok(wrote('b'))
-      // It waits, and is called again when the buffer has others' data.
+      // It waits, and is retried when the buffer holds other data.
       l.ops.throws.write = new Pending(job, false)
       l.send(writeOf('c', 6n))
     },
@@ -404,7 +404,7 @@ t.test('a reply that is not taken', async t => {
   l.run(
     () => {
       l.receive()
-      // A socket refuses what is longer than its buffer.
+      // A socket refuses a message that is longer than its buffer.
       l.ops.data = big
       const readIn = join(u64(1), u64(0), u32(big.length), zeros(20))
       l.send(request(OP.READ, readIn, { unique: 2n }))
@@ -424,11 +424,11 @@ t.test('several connections: each has its turn, and ends alone', async t => {
   a.ops.forget = () => void order.push('a')
   b.ops.unlink = () => {
     order.push('b')
-    // It fails in the middle: that is an answer.
+    // An operation that throws is answered, too.
     throw new Error('a fault')
   }
   for (const each of [a, b, c]) each.send(initRequest(45))
-  // As many requests wait as a socket takes.
+  // As many requests as a socket holds.
   for (let i = 0; i < 150; i++) a.send(request(OP.FORGET, u64(1)))
   b.send(request(OP.UNLINK, cstr('x'), { unique: 2n }))
   for (const each of [a, b, c]) each.loop.add(each.connection)
@@ -493,7 +493,7 @@ t.test('messages for the loop, and what it is to call back', async t => {
   t.equal(messages, 3)
 })
 
-/** Says what it is asked to. */
+/** Returns the values that the test sets. */
 class FakePipe extends ReplyPipe {
   answer = 0
   stopped = false

@@ -1,4 +1,4 @@
-/** What is cut off, and what does not fit. What every request does: session.test.ts. */
+/** Truncated and oversized values. session.test.ts has the ordinary requests. */
 
 import t from 'tap'
 

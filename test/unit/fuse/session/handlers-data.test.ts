@@ -1,4 +1,4 @@
-/** Numbers at the ends of their ranges. What every request does: session.test.ts. */
+/** Numbers at the limits of their ranges. session.test.ts has the ordinary requests. */
 
 import t from 'tap'
 

@@ -1,4 +1,4 @@
-/** Names that are none, and numbers at their ends. What every request does: session.test.ts. */
+/** Invalid names, and numbers at their limits. session.test.ts has the ordinary requests. */
 
 import t from 'tap'
 
@@ -6,7 +6,7 @@ import { E } from '../../../../src/sys/errno.js'
 import { cstr, errorReply, join, OP, request, u32, u64, zeros } from '../../../helpers/frames.js'
 import { rig } from '../support.js'
 
-/** Every request with a name: what stands before it. */
+/** The bytes before the name, for every request with a name. */
 const before: Partial<Record<keyof typeof OP, Buffer>> = {
   LOOKUP: zeros(0),
   MKNOD: zeros(16),

@@ -1,4 +1,4 @@
-/** The table of opcodes. What every request does, byte for byte: session.test.ts. */
+/** The table of opcodes. session.test.ts checks every request byte for byte. */
 
 import t from 'tap'
 
@@ -7,7 +7,7 @@ import { E } from '../../../../src/sys/errno.js'
 import { errorReply, join, OP, request, u32, u64, UNIQUE } from '../../../helpers/frames.js'
 import { initRequest, rig } from '../support.js'
 
-/** Such requests are not made by a kernel to which neither was offered. */
+/** The kernel sends NOTIFY_REPLY only after FUSE_NOTIFY_RETRIEVE, which the server never sends. */
 const UNHANDLED = new Set<number>([OP.NOTIFY_REPLY])
 
 t.test('every opcode of the protocol is known, and no other', async t => {

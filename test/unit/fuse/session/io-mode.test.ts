@@ -281,7 +281,7 @@ t.test('a handle that was never opened', async t => {
   t.equal(mode.nodeCount, 1)
 })
 
-/** fs/fuse/iomode.c, as far as it says no. */
+/** The checks of fs/fuse/iomode.c. */
 class Kernel {
   readonly #nodes = new Map<number, { cached: number; through: number; id: number }>()
   open(node: number, fopen: number, id: number, ids: ReadonlySet<number>): string | undefined {
@@ -328,7 +328,7 @@ t.test('no sequence of opens breaks a rule of the kernel', async t => {
       for (const s of steps) {
         if (s.close && handles.length > 0) {
           const [h] = handles.splice(s.which % handles.length, 1)
-          // The kernel changes the inode's mode before it sends the RELEASE.
+          // The kernel changes the inode's io mode before it sends the RELEASE.
           kernel.release(h!.node, h!.fopen)
           mode.release(h!.node, h!.fh)
           if (s.forget) mode.forget(h!.node)

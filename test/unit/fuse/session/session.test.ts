@@ -52,7 +52,7 @@ const KEEP_CACHE = 2
 interface Case {
   op: number
   body: Buffer
-  /** The call of the union it becomes; none: it is answered without one. */
+  /** The resulting call of the union; none: the session answers alone. */
   call?: unknown[]
   /** The reply's body, an errno, or 'none'. */
   out: Buffer | number | 'none'
@@ -60,7 +60,7 @@ interface Case {
   io?: 'cached' | 'passthrough'
   /** 31: before the structures were extended. */
   minor?: number
-  /** Bytes of the body without which the request still means something. */
+  /** Bytes at the body's end that may be missing. */
   optional?: number
 }
 
@@ -211,7 +211,7 @@ const LISTED = [
   dirent('exactly8', 77, 10, 0x1_0000_0004),
   dirent('\xff\xfe', 78, 2, 0x1_0000_0005),
 ] as const
-/** struct fuse_direntplus: an entry of zeros says nothing. */
+/** struct fuse_direntplus: an entry of zeros has no node. */
 const LISTED_PLUS = [
   join(zeros(128), LISTED[0]),
   join(zeros(128), LISTED[1]),
@@ -318,7 +318,7 @@ const cases: Record<string, Case> = {
   },
   'setattr, everything': {
     op: OP.SETATTR,
-    // LOCKOWNER (bit 9) is not for the union
+    // LOCKOWNER (bit 9) does not reach the union.
     body: setattrIn(0xfff),
     call: setattrCall(0xdff, 0x88),
     out: attrOut(1000),
@@ -654,7 +654,7 @@ const cases: Record<string, Case> = {
   'copy file range': {
     op: OP.COPY_FILE_RANGE,
     body: copyIn(0x1_0000_0000, 0x2_0000_0000, 1n << 40n),
-    // never more than a count of 32 bits can tell
+    // limited to 32 bits
     call: ['copyFileRange', 0x77, 0x1_0000_0000, 0x78, 0x2_0000_0000, 0x7fff_f000, 0],
     set: returns('copyFileRange', 4096),
     // size, padding
@@ -755,7 +755,7 @@ const cases: Record<string, Case> = {
   },
   'ioctl that is unknown': { op: OP.IOCTL, body: ioctlIn(0x5401, 0), out: E.ENOTTY },
   destroy: { op: OP.DESTROY, body: zeros(0), out: zeros(0) },
-  // unique of the request that is meant
+  // unique of the interrupted request
   interrupt: { op: OP.INTERRUPT, body: u64(2), out: 'none' },
   flush: { op: OP.FLUSH, body: zeros(24), out: E.ENOSYS },
   access: { op: OP.ACCESS, body: zeros(8), out: E.ENOSYS },
@@ -805,7 +805,7 @@ t.test('a request that was cut off anywhere', async t => {
     for (let length = 0; length < whole.length; length++) {
       for (const honest of [false, true]) {
         const bytes = Buffer.from(whole.subarray(0, length))
-        // Either the header tells the length that was meant, or it is wrong as well.
+        // The header has either the intended length or a wrong one.
         if (honest && length >= 4) bytes.writeUInt32LE(length)
         const r = rigFor(c)
         const got = r.send(bytes)
@@ -874,7 +874,7 @@ t.test('no descriptor is left', async t => {
   for (const [rooms, times] of [
     [2, 3],
     [0, 1],
-    [1e9, 25], // but not for ever
+    [1e9, 25], // but with a limit
   ] as const) {
     r.ops.results.unlink = -E.EMFILE
     r.ops.rooms = rooms
@@ -914,7 +914,7 @@ t.test('an operation that has to wait', async t => {
   t.same(r.session.reply.buf.subarray(0, n), errorReply(E.EINTR))
 })
 
-/** What the union is told after a reply was not delivered. */
+/** The calls of the union after a reply was not delivered. */
 const undeliver = (op: number, body: Buffer, set?: (r: Rig) => void): unknown[][] => {
   const r = rig()
   set?.(r)
@@ -965,7 +965,7 @@ t.test('handles: the mode of the data goes with them', async t => {
   t.same(r.ops.last, ['forget', node, 1], 'the root is never forgotten')
 })
 
-/** Whom the union takes for the caller. */
+/** The caller that the union sees. */
 const who = (op: number, body: Buffer): unknown => {
   const r = rig()
   r.send(request(op, body))
@@ -1034,7 +1034,7 @@ t.test('without ACLs', async t => {
   t.same(list(64), errorReply(E.EIO))
 })
 
-/** The link counts in every reply that tells attributes. */
+/** The link counts in every reply with attributes. */
 const links = (tuning: { staticNlink: boolean }, mode: number, nlink: number): number[] => {
   const r = rig({ tuning })
   const fill = (out: Attr): number => {
