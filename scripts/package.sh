@@ -49,12 +49,12 @@ step() {
 contents() {
   tar -tzf "$top"/tsoverlay-*.tgz | sort >"$top/files"
   cat "$top/files"
-  for file in package.json README.md LICENSE dist/cli/main.cjs dist/cli/tsoverlay dist/lib/index.js dist/index.d.ts dist/LICENSES.txt; do
+  for file in package.json README.md LICENSE dist/cli/main.cjs dist/cli/tsoverlay dist/lib/index.js dist/index.d.ts dist/LICENSES.txt man/tsoverlay.1 man/mount.tsoverlay.8 completion/tsoverlay.bash completion/_tsoverlay completion/tsoverlay.fish docs/OPTIONS.md; do
     grep -qx "package/$file" "$top/files"
   done
   # Only the program, its types and its documents.
   local others
-  others=$(grep -vE '^package/(dist/|scripts/check-koffi\.mjs$|docs/[A-Z-]+\.md$|[A-Z]+\.md$|LICENSE$|package\.json$)' "$top/files" || true)
+  others=$(grep -vE '^package/(dist/|scripts/check-koffi\.mjs$|docs/[A-Z-]+\.md$|man/(tsoverlay\.1|mount\.tsoverlay\.8)$|completion/(_tsoverlay|tsoverlay\.(ba|fi)sh)$|[A-Z]+\.md$|LICENSE$|package\.json$)' "$top/files" || true)
   others+=$(grep -iE 'test|bench' "$top/files" || true)
   echo "not meant to be in it: $others"
   test -z "$others"

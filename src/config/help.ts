@@ -2,12 +2,15 @@
 
 import { rows, type TableRow } from './table.js'
 
-/** The usage of an option: `index=on|off`, `upperdir=DIR`, `noopen`. */
-export const usageOf = (row: TableRow, name = row.names[0] ?? ''): string => {
+/**
+ * The usage of an option: `index=on|off`, `upperdir=DIR`, `noopen`.
+ * @param isWhole whether all words are listed, even if the table has a placeholder for them
+ */
+export const usageOf = (row: TableRow, name = row.names[0] ?? '', isWhole = false): string => {
   if (row.value === 'none') return name
   const given = 'placeholder' in row ? row.placeholder : undefined
-  const value = given ?? (typeof row.value === 'string' ? 'VALUE' : row.value.join('|'))
-  return `${name}=${value}`
+  if (typeof row.value === 'string') return `${name}=${given ?? 'VALUE'}`
+  return `${name}=${(isWhole ? undefined : given) ?? row.value.join('|')}`
 }
 
 const COLUMN = 22

@@ -267,7 +267,7 @@ export const table = [
         default: 'off',
         key: 'volatile',
         help: 'never sync; a crash makes the upper layer unusable',
-        text: 'Never sync: after a crash the upper layer is lost. A mark in the workdir forbids the next mount until the mark is removed.',
+        text: 'Never sync: after a crash the upper layer is unusable. A directory in the workdir forbids the next mount until it is removed.',
         kernel: 'same',
         fuseOverlayfs: 'same',
       },
@@ -295,7 +295,7 @@ export const table = [
         default: 'none',
         key: 'uidMapping',
         help: 'map user ids; RANGES is DISK:SHOWN:LENGTH, several joined by colons',
-        text: 'User ids of the layers as they are shown, and back. To set or create an owner without a mapping fails with EOVERFLOW.',
+        text: 'User ids of the layers as they are shown, and back: `DISK:SHOWN:LENGTH`, several joined by colons. To set or create an owner without a mapping fails with EOVERFLOW.',
         fuseOverlayfs: 'same',
       },
       {
@@ -381,7 +381,7 @@ export const table = [
         default: 'off',
         key: 'noOpen',
         help: 'open and close files without a request, in io=cached',
-        text: 'In `io=cached`, no message to open or close a file. Some errors are then reported later: see docs/IO-MODES.md.',
+        text: 'In `io=cached`, no request to open or close a file. Some errors are then reported later: see docs/IO-MODES.md.',
       },
       {
         fate: 'set',
@@ -477,7 +477,7 @@ export const table = [
         default: 'tsoverlay',
         key: 'subtype',
         help: 'the type shown in /proc/mounts, after "fuse."',
-        text: 'The type that /proc/mounts shows after `fuse.`.',
+        text: 'The type after `fuse.` in /proc/mounts.',
         fuseOverlayfs: 'same',
       },
       {

@@ -27,8 +27,9 @@ t.test('commands stay as they are', async t => {
   t.same(read(''), { kind: 'run', args: [], notes: [] })
 })
 
+const never = async (): Promise<void> => {}
+
 t.test('the names of the commands are known', async t => {
-  const never = async (): Promise<void> => {}
   const server = { start: never, stop: never, status: never }
   const actions = { mount: never, umount: never, ls: never, stats: never, which: never, top: never }
   const { commands } = createProgram('1', { ...actions, server })
