@@ -495,9 +495,9 @@ function openWorkdir(
   }
   if (typeof workdir === 'number') return fail(workdir)
   opened.push(workdir.fd)
-  const canMark = xattrs.canSet(workdir.fd)
-  if (canMark < 0) return fail(canMark)
-  const marked = canMark > 0
+  const canSetXattrs = xattrs.canSet(workdir.fd)
+  if (canSetXattrs < 0) return fail(canSetXattrs)
+  const hasXattrs = canSetXattrs > 0
   if (options.userxattr === 'auto') warnOfUserXattrs(upper, log)
   if (xattrs.infix === 'tsoverlay.') {
     // Tells the next mount which prefix is used.
@@ -509,24 +509,24 @@ function openWorkdir(
       `the file system of the upper layer keeps no overlay attributes: ${xattrs.names.prefix} is used, which only tsoverlay reads`,
     )
   }
-  if (!marked)
+  if (!hasXattrs)
     log.warn(
       { workdir: path },
       `overlay attributes can be written ${options.userxattr === false ? 'not as trusted. (try userxattr)' : 'neither as trusted. nor as user.'}: hard links part at copy-up, directories of lower layers cannot be renamed, and inode numbers change`,
     )
-  if (options.index && marked && lowers.some(layer => layer.handles || layer.keepsInos)) {
+  if (options.index && hasXattrs && lowers.some(layer => layer.handles || layer.keepsInos)) {
     const result = workdir.openIndex(base)
     if (workdir.indexFd >= 0) opened.push(workdir.indexFd)
     if (result < 0) return fail(result)
     // Kernel: ovl_set_upper_fh. The upper xattr of the index directory identifies the upper layer.
     const origin = encodeOrigin(upper, upper.fd, '', true)
-    const said = Buffer.isBuffer(origin)
+    const upperSet = Buffer.isBuffer(origin)
       ? xattrs.set(workdir.indexFd, '', 'upper', origin.toString('latin1'))
       : (origin ?? 0)
-    const marking = said < 0 ? said : setRootOrigin(upper, lowers[0], xattrs)
-    if (marking < 0 && !isXattrRefusal(marking)) return fail(marking)
+    const originSet = upperSet < 0 ? upperSet : setRootOrigin(upper, lowers[0], xattrs)
+    if (originSet < 0 && !isXattrRefusal(originSet)) return fail(originSet)
   }
-  if (options.volatile) markVolatile(workdir.fd, path)
+  if (options.volatile) createVolatileDirty(workdir.fd, path)
   return workdir
 }
 
@@ -546,7 +546,7 @@ function setRootOrigin(upper: Layer, lower: Layer | undefined, xattrs: OverlayXa
  * Creates `work/incompat/volatile/dirty`, which makes the next mount fail (kernel:
  * ovl_create_volatile_dirty).
  */
-function markVolatile(workFd: number, path: string): void {
+function createVolatileDirty(workFd: number, path: string): void {
   let fd = workFd
   for (const name of ['incompat', 'volatile']) {
     const made = mkdirat(fd, name, 0o700)

@@ -90,8 +90,8 @@ function copyUpNow(u: CopyUpContext, node: Node, withData: boolean): Result {
   if (isReadOnly(u)) return -E.EROFS
   if (node.job !== null) throw new Pending(node.job.job, false)
   if (node.upper) return completeMetacopy(u, node)
-  const settled = resolveMetacopy(u, node)
-  if (settled < 0) return settled
+  const resolved = resolveMetacopy(u, node)
+  if (resolved < 0) return resolved
   const parent = node.parent
   if (parent !== null) {
     const result = ensureParentInUpper(u, node, parent)
@@ -253,9 +253,9 @@ function finishRegular(
   if (unlinked) {
     // The file has no name any more, so the copy gets none either (kernel: ovl_copy_up of a
     // disconnected file).
-    const anchor = dup(tmp)
-    if (anchor < 0) return anchor
-    node.orphanFd = anchor
+    const orphanFd = dup(tmp)
+    if (orphanFd < 0) return orphanFd
+    node.orphanFd = orphanFd
     becomeUpper(u, node, 0)
     return 0
   }
@@ -290,10 +290,10 @@ function copyUpSpecial(u: CopyUpContext, node: Node): Result {
   if (result >= 0) result = statxat(workdir.fd, staged.name, copy)
   if (result >= 0) {
     if (node.parent === null) {
-      const anchor = openat(workdir.fd, staged.name, O_PATH)
+      const orphanFd = openat(workdir.fd, staged.name, O_PATH)
       workdir.discard(staged.name)
-      if (anchor < 0) return anchor
-      node.orphanFd = anchor
+      if (orphanFd < 0) return orphanFd
+      node.orphanFd = orphanFd
       becomeUpper(u, node, 0)
       return 0
     }

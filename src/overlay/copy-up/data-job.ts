@@ -41,12 +41,12 @@ export function copyInBackground(
   const done = (copied: Result): Result => {
     node.job = null
     const { slow } = u
-    const end = slow === null ? finish(copied) : slow.withAnswers(told, () => finish(copied))
+    const end = slow === null ? finish(copied) : slow.withAnswers(answers, () => finish(copied))
     closeBoth()
     u.nodes.release(node)
     return end
   }
-  const told = u.slow?.current ?? null
+  const answers = u.slow?.current ?? null
   claim(src)
   const threads = u.slow !== null && isSlow(src) ? u.slow : u.pool
   const job = threads.submit({ kind: 'copy', src, dst, size, sync: !u.syncIsFree }, done, closeBoth)

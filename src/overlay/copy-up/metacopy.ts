@@ -36,9 +36,9 @@ const found: Identity = { real: 0, birth: 0 }
 
 /**
  * The redirect of a metadata-only copy: '' if it has none, null if the file is not a metadata-only
- * copy. Everything is read from one descriptor: a process that may write to the directory could
- * give the name to another file, whose redirect would lead to data shown with the owner and mode of
- * this file.
+ * copy. Everything is read from one descriptor, because a process that may write to the directory
+ * can give the name to another file. The redirect of that file would lead to data that is shown
+ * with the owner and mode of this file.
  *
  * @returns -EPERM if the redirect is not trusted, -ESTALE if the name belongs to another file
  */

@@ -79,9 +79,9 @@ export function copyMetadata(
   if (result < 0) return result
   const type = st.mode & S_IFMT
   const single = type === S_IFDIR || st.nlink === 1 || (u.workdir?.indexFd ?? -1) >= 0
-  const marked = u.xattrs.fitsAllTypes || type === S_IFREG || type === S_IFDIR
+  const takesXattrs = u.xattrs.fitsAllTypes || type === S_IFREG || type === S_IFDIR
   let origin: ReturnType<typeof encodeOrigin> = null
-  if (single && marked)
+  if (single && takesXattrs)
     origin = (st.nlink === 1 || type === S_IFDIR ? encodeOrigin : encodeForIndex)(
       layer,
       src >= 0 ? src : srcFd,

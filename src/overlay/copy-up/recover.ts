@@ -98,9 +98,13 @@ export function removeOrphanEntries(fd: number, xattrs: OverlayXattrs, log: Logg
   const orphans: ByteString[] = []
   const listed = listReal(fd, '', name => {
     if (statxat(fd, name, st) < 0 || st.isDir || st.nlink !== 1) return true
-    const mark = xattrs.value(fd, name, 'nlink')
+    const nlinkValue = xattrs.value(fd, name, 'nlink')
     // A value relative to the lower inode, which has links, is no orphan.
-    if (typeof mark === 'string' && mark.startsWith('U') && nlinkAdjust(mark, 1, null) <= -1)
+    if (
+      typeof nlinkValue === 'string' &&
+      nlinkValue.startsWith('U') &&
+      nlinkAdjust(nlinkValue, 1, null) <= -1
+    )
       orphans.push(name)
     return true
   })

@@ -279,8 +279,8 @@ export class Workdir {
   whiteout(dirfd: number, name: ByteString, existing: 'nothing' | 'file' | 'directory'): Result {
     if (this.form === 'wh') return this.#dotWhiteout(dirfd, name, existing)
     if (this.form === 'xattr') {
-      const marked = this.xattrs.setXattrWhiteouts(dirfd)
-      if (marked < 0) return marked
+      const xattrSet = this.xattrs.setXattrWhiteouts(dirfd)
+      if (xattrSet < 0) return xattrSet
     }
     if (existing === 'nothing') {
       const linked = this.#linkWhiteout(dirfd, name)
@@ -302,8 +302,8 @@ export class Workdir {
    */
   setAside(dirfd: number, name: ByteString): ByteString | number {
     if (this.form === 'xattr') {
-      const marked = this.xattrs.setXattrWhiteouts(dirfd)
-      if (marked < 0) return marked
+      const xattrSet = this.xattrs.setXattrWhiteouts(dirfd)
+      if (xattrSet < 0) return xattrSet
     }
     const staged = this.stage(this.#stageWhiteout)
     if (staged.result < 0) return staged.result
@@ -454,14 +454,14 @@ export class Workdir {
     name: ByteString,
     existing: 'nothing' | 'file' | 'directory',
   ): Result {
-    const mark = '.wh.' + name
-    const made = createMarkerFile(dirfd, mark)
+    const dotName = '.wh.' + name
+    const made = createMarkerFile(dirfd, dotName)
     if (made < 0) return made
     if (existing === 'nothing') return 0
     const result = existing === 'file' ? unlinkat(dirfd, name) : this.removeDirectory(dirfd, name)
     if (result >= 0) return result
     // Beside an existing object the `.wh.` file hides nothing.
-    const undone = unlinkat(dirfd, mark)
+    const undone = unlinkat(dirfd, dotName)
     if (undone < 0)
       this.#log.warn(
         { errno: -undone },
@@ -472,9 +472,10 @@ export class Workdir {
 
   /** Removes a `.wh.NAME` file that hides the name. Returns whether there was such a file. */
   clearDotWhiteout(dirfd: number, name: ByteString): boolean {
-    const mark = DOT_WHITEOUT + name
-    if (mark.length > NAME_MAX || isActiveDotWhiteout(this, false, dirfd, mark) <= 0) return false
-    return unlinkat(dirfd, mark) >= 0
+    const dotName = DOT_WHITEOUT + name
+    if (dotName.length > NAME_MAX || isActiveDotWhiteout(this, false, dirfd, dotName) <= 0)
+      return false
+    return unlinkat(dirfd, dotName) >= 0
   }
 
   /** Opens or creates `workdir/index`. */

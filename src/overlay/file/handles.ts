@@ -111,7 +111,7 @@ export class HandleTable {
 
   /** As in `Ops`. Must not be called while a handle is in use. */
   closeIdleFds(): boolean {
-    return false // each one stands for a file that somebody has open
+    return false // every handle is a file that a caller has open
   }
 
   get size(): number {
@@ -252,8 +252,8 @@ export function openFile(
 /** Whether an open or a read of the file may block on another server. */
 function isOnSlow(u: CopyUpContext, node: Node): boolean {
   if (u.slow === null) return false
-  const settled = resolveMetacopy(u, node)
-  if (settled < 0) return true
+  const resolved = resolveMetacopy(u, node)
+  if (resolved < 0) return true
   return node.metacopy ? node.data?.dir.layer.slow === true : layerOf(u, node)?.slow === true
 }
 
@@ -295,8 +295,8 @@ export function openReal(u: CopyUpContext, node: Node, flags: number): Result {
 }
 
 function openRealOnce(u: CopyUpContext, node: Node, flags: number): Result {
-  const settled = resolveMetacopy(u, node)
-  if (settled < 0) return settled
+  const resolved = resolveMetacopy(u, node)
+  if (resolved < 0) return resolved
   if (node.metacopy && node.data !== null) return openData(u, node, node.data, flags)
   const located = locate(u, node, place)
   if (located < 0) return located

@@ -6,8 +6,8 @@
  * kernel forgets the node or when other inode files need the descriptor.
  *
  * The server does not know which files are open, so every node must be reachable until the kernel
- * forgets it: a removed one of the upper layer by its orphan fd (remove.ts:keepOrphanFd), one of a
- * lower layer by its name there.
+ * forgets it. A removed file of the upper layer is reached by its orphan fd
+ * (remove.ts:keepOrphanFd), a file of a lower layer by its name there.
  */
 
 import { O_NOATIME, O_RDONLY, O_RDWR } from '../../sys/constants.js'

@@ -133,12 +133,12 @@ function exchangeForEmpty(
   if (workdir === null) return -E.EROFS
   const fresh = workdir.stageDirectoryLike(u.fds.get(upper))
   if (typeof fresh === 'number') return fresh
-  let marked = u.xattrs.setOpaque(workdir.fd, fresh)
-  if (marked >= 0) marked = statxat(workdir.fd, fresh, st)
+  let prepared = u.xattrs.setOpaque(workdir.fd, fresh)
+  if (prepared >= 0) prepared = statxat(workdir.fd, fresh, st)
   const fd = u.fds.get(into)
   const result =
-    marked < 0
-      ? marked
+    prepared < 0
+      ? prepared
       : fd < 0
         ? fd
         : renameWithOwnerAccess(workdir.fd, fresh, fd, name, RENAME_EXCHANGE)

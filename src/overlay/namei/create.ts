@@ -433,11 +433,11 @@ export function tmpfile(
       return kept
     }
   }
-  const anchor = dup(fd)
-  let stated = anchor < 0 ? anchor : fstatx(fd, newStat)
+  const orphanFd = dup(fd)
+  let stated = orphanFd < 0 ? orphanFd : fstatx(fd, newStat)
   if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, '', newStat)
   if (stated < 0) {
-    if (anchor >= 0) close(anchor)
+    if (orphanFd >= 0) close(orphanFd)
     close(fd)
     return stated
   }
@@ -445,7 +445,7 @@ export function tmpfile(
   identify(node, newStat, u.upper)
   node.upper = true
   node.unlinked = true
-  node.orphanFd = anchor
+  node.orphanFd = orphanFd
   fillOpened(handles, node, fd, true, false, opened)
   return answer(u, node, out)
 }

@@ -92,9 +92,9 @@ const NAMES_MAX = 100_000
 export const CACHED_FROM_LAYERS = 3
 
 /**
- * Caches two kinds of listings: those that a caller has begun to read, so that the next READDIR
- * does not merge the layers again; and those of directories that many layers have, because they
- * tell which layer a name comes from. Lower layers do not change.
+ * Caches two kinds of listings. A listing that a caller has begun to read is kept, so that the next
+ * READDIR does not merge the layers again. A listing of a directory that many layers have is kept,
+ * because it tells which layer a name comes from. Lower layers do not change.
  */
 export class DirCache {
   /** The least recently stored listing comes first. */

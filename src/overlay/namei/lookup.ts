@@ -182,8 +182,8 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
 }
 
 /**
- * A merged directory whose upper part was not copied up by a union gets its origin, best effort, so
- * that its inode number and its position in listings stay the same after the layers are mounted
+ * Sets the origin of a merged directory whose upper part was not copied up by a union, best effort.
+ * Its inode number and its position in listings then stay the same after the layers are mounted
  * elsewhere (kernel: ovl_fix_origin). This changes the ctime of the directory and of its parent, so
  * `u.st` is filled with the new attributes.
  */
@@ -315,8 +315,8 @@ function indexedNode(
   let node = u.nodes.byUpper(upper)
   if (node === undefined) {
     const { indexFd } = u.workdir
-    const mark = u.xattrs.value(indexFd, key, 'nlink')
-    if (typeof mark === 'number') return mark
+    const nlinkValue = u.xattrs.value(indexFd, key, 'nlink')
+    if (typeof nlinkValue === 'number') return nlinkValue
     const protect = u.xattrs.value(indexFd, key, 'protattr') ?? ''
     if (typeof protect === 'number') return protect
     const bits = u.xattrs.read(indexFd, key, false)
@@ -325,7 +325,7 @@ function indexedNode(
     identify(node, scratch, u.upper)
     node.upper = true
     node.hasOrigin = true
-    node.nlinkAdjust = credibleAdjust(mark, scratch.nlink, lowerLinks)
+    node.nlinkAdjust = credibleAdjust(nlinkValue, scratch.nlink, lowerLinks)
     node.protect = parseProtect(protect)
     if ((bits & XattrBit.METACOPY) !== 0 && node.isReg) {
       if (!trusts(u.trust, u.workdir.indexFd, key)) return releaseUnnamed(u, node, -E.EPERM)
@@ -404,10 +404,10 @@ function upperFileNode(
   }
   const protect = (bits & XattrBit.PROTATTR) === 0 ? '' : u.xattrs.value(fd, realName, 'protattr')
   if (typeof protect === 'number') return protect
-  const mark =
+  const nlinkValue =
     several && (bits & XattrBit.NLINK) !== 0 ? u.xattrs.value(fd, realName, 'nlink') : null
-  if (typeof mark === 'number') return mark
-  const key = mark === null || origin === null ? null : indexName(origin)
+  if (typeof nlinkValue === 'number') return nlinkValue
+  const key = nlinkValue === null || origin === null ? null : indexName(origin)
   const indexed = key === null ? 0 : isIndexedAs(u, key, st)
   if (indexed < 0) return indexed
   const node = u.nodes.create(st.mode, shown)
@@ -423,7 +423,7 @@ function upperFileNode(
   if (several) {
     // The nlink xattr is valid only on a copy of a lower file with several links.
     const counts = found === null ? indexed > 0 : found.nlink > 1
-    if (counts) node.nlinkAdjust = credibleAdjust(mark, st.nlink, found?.nlink ?? null)
+    if (counts) node.nlinkAdjust = credibleAdjust(nlinkValue, st.nlink, found?.nlink ?? null)
     if (indexed > 0) {
       node.indexKey = key
       if (found !== null) u.nodes.registerLower(node, found.layer.index, found.key, found.birth)

@@ -76,8 +76,8 @@ function moveOnce(u: Union, workdir: Workdir, node: Node, m: RealMove): Result {
 function moveByExchange(u: Union, workdir: Workdir, m: RealMove): Result {
   const { intoFd, newName } = m
   if (workdir.form === 'xattr') {
-    const marked = m.from === m.into ? 0 : u.xattrs.setXattrWhiteouts(m.fromFd)
-    if (marked < 0) return marked
+    const xattrSet = m.from === m.into ? 0 : u.xattrs.setXattrWhiteouts(m.fromFd)
+    if (xattrSet < 0) return xattrSet
     m.from.xattrWhiteouts = true
     m.into.xattrWhiteouts = true
   }
@@ -98,23 +98,23 @@ function moveThenWhiteout(u: Union, workdir: Workdir, m: RealMove): Result {
   const isFree = m.target === 'nothing'
   const stated = isFree ? 0 : statxat(m.intoFd, m.newName, st)
   if (stated < 0) return stated
-  const loan = recordMove(workdir.fd, { fd: m.fromFd, name: m.name }, isFree ? 0 : st.ino)
-  if (typeof loan === 'number') return loan
+  const moveRecord = recordMove(workdir.fd, { fd: m.fromFd, name: m.name }, isFree ? 0 : st.ino)
+  if (typeof moveRecord === 'number') return moveRecord
   const flags = isFree ? RENAME_NOREPLACE : RENAME_EXCHANGE
   let result = renameat2(m.fromFd, m.name, m.intoFd, m.newName, flags)
   if (result < 0) {
-    removeRecord(loan, 0)
+    removeRecord(moveRecord, 0)
     return result
   }
   const kind = isFree ? 'nothing' : st.isDir ? 'directory' : 'file'
   result = workdir.whiteout(m.fromFd, m.name, kind)
   if (result >= 0) {
-    removeRecord(loan, 0)
+    removeRecord(moveRecord, 0)
     return 0
   }
   const undone = renameat2(m.intoFd, m.newName, m.fromFd, m.name, flags)
   if (undone < 0) u.log.error({ errno: -undone }, 'cannot undo a move: the next mount finishes it')
-  else removeRecord(loan, 0)
+  else removeRecord(moveRecord, 0)
   return result
 }
 

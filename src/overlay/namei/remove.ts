@@ -125,17 +125,17 @@ export function keepOrphanFd(u: Union, node: Node, parent: Node, name: ByteStrin
   if (!last && (others === true || node.indexKey !== null)) return 0
   const located = locate(u, node, place)
   if (located < 0) return located
-  let anchor = openat(place.fd, place.name, O_PATH)
-  if (anchor === -E.EMFILE || anchor === -E.ENFILE) {
+  let orphanFd = openat(place.fd, place.name, O_PATH)
+  if (orphanFd === -E.EMFILE || orphanFd === -E.ENFILE) {
     u.fds.shrink()
-    if (locate(u, node, place) >= 0) anchor = openat(place.fd, place.name, O_PATH)
+    if (locate(u, node, place) >= 0) orphanFd = openat(place.fd, place.name, O_PATH)
   }
-  if (anchor < 0) return anchor
-  if (!refersTo(anchor, node)) {
-    close(anchor)
+  if (orphanFd < 0) return orphanFd
+  if (!refersTo(orphanFd, node)) {
+    close(orphanFd)
     return -E.ESTALE
   }
-  node.orphanFd = anchor
+  node.orphanFd = orphanFd
   return last ? 1 : 0
 }
 
