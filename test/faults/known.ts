@@ -47,7 +47,7 @@ export const KNOWN: readonly Known[] = [
     reason:
       'What a killed server has left half done, and a mount can not put right, is told (a warning) and stays for the next mount.',
     is: ({ where, wrong }) =>
-      /replayRecord overlay\/owner\/owner-access-records|#finishMove overlay\/copy-up\/workdir/.test(
+      /replayRecord overlay\/owner\/owner-access-records|finishMove overlay\/copy-up\/recover/.test(
         where,
       ) && wrong.every(line => line.startsWith('otherwise than after a remount')),
   },

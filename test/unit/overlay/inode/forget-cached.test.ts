@@ -10,7 +10,7 @@ import { skipUnions, stateOf } from '../support.js'
 const CALLER = { uid: 0, gid: 0, pid: 0, umask: 0 }
 const FILE = 0o100644
 
-t.test('the kernel is asked to forget what nobody uses', { skip: skipUnions }, async t => {
+t.test('the kernel is asked to forget unused nodes', { skip: skipUnions }, async t => {
   const names = Object.fromEntries(Array.from({ length: 40 }, (_, i) => [`d/f${i}`, 'text']))
   const where = unionDirectories(t, { lower: [{ ...names, 'e/g': 'g' }] })
   const { u, ops } = stateOf(t, optionsOf(where, { volatile: true }))
@@ -40,7 +40,7 @@ t.test('the kernel is asked to forget what nobody uses', { skip: skipUnions }, a
   ops.release(opened.fh)
 })
 
-t.test('no further nodes are made', { skip: skipUnions }, async t => {
+t.test('no new nodes are created', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{ known: 'k', other: 'o' }] })
   const { u, ops } = stateOf(t, optionsOf(where, { volatile: true }))
   const out = new Entry()

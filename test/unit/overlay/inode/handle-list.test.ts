@@ -7,10 +7,10 @@ import { HandleTable } from '../../../../src/overlay/file/handles.js'
 import { Node } from '../../../../src/overlay/inode/node.js'
 import { S_IFREG } from '../../../../src/sys/constants.js'
 
-/** Closing it does nothing. */
+/** Not an open descriptor, so closing it does nothing. */
 const NO_FD = 1_000_000
 
-t.test('the first one is a writer, or has a descriptor, where any does', async t => {
+t.test('the first handle is a writer, or has a descriptor, if any does', async t => {
   const step = fc.record({
     what: fc.constantFrom('read', 'read', 'opened', 'write', 'fd', 'close', 'close'),
     which: fc.nat(1000),

@@ -2,7 +2,7 @@ import t from 'tap'
 
 import { Heap } from '../../../../src/overlay/inode/heap.js'
 
-/** A heap that is as full as is said, before and after a collection. */
+/** A heap with a given used fraction before and after a collection. */
 const rig = () => {
   const state = { used: 0, live: 0, collections: 0, told: 0 }
   const heap = new Heap(
@@ -16,7 +16,7 @@ const rig = () => {
   return { heap, state }
 }
 
-t.test('it collects where much is taken, and that is more than what stays anyway', async t => {
+t.test('it collects if the heap is full and has grown', async t => {
   const { heap, state } = rig()
   state.used = 0.49
   heap.allocated(4096)
@@ -41,7 +41,7 @@ t.test('it collects where much is taken, and that is more than what stays anyway
   t.strictSame([heap.isHigh, heap.isFull, heap.used], [false, false, 0.2])
 })
 
-t.test('room for what goes again', async t => {
+t.test('garbage leaves room', async t => {
   const { heap, state } = rig()
   state.used = 0.7
   t.ok(heap.hasRoom())

@@ -45,10 +45,10 @@ const LOWER: Layer = {
 }
 const NAMES = ['a/1', 'a/2', 'b/3']
 
-/** What `look` sees of all names after an `x` was written. */
+/** The result of `look` for all names after an `x` was written. */
 const CHANGED = NAMES.map(() => [3, 6, 'xinked'])
 
-/** Link count and content of names. */
+/** The link count and the content of names. */
 const look = async (fs: Fs, names: string[]): Promise<unknown[]> => {
   const out: unknown[] = []
   for (const name of names) {
@@ -61,8 +61,8 @@ const look = async (fs: Fs, names: string[]): Promise<unknown[]> => {
 }
 
 /**
- * The kernel gives every name that is written through a link in the upper layer; here the index is
- * enough, which leads to the same inode.
+ * The kernel creates an upper link for every name that is written through. Here the index entry,
+ * which leads to the same inode, is enough.
  */
 const fewerNames = (d: { path: string; field: string; got: string }): boolean =>
   (/^(a|b)(\/\d)?$|^index\//.test(d.path) && ['xattrs', 'nlink'].includes(d.field)) ||
@@ -238,7 +238,7 @@ t.test('over remounts by either', { skip: skipParity }, async t => {
     fs => fs.unlink('a/p'),
   ]
   await alternate(t, 'links', scenario({ onDisk: fewerNames }), steps)
-  // The other way round: each takes what the other did before.
+  // With the roles exchanged: each side does the other's steps.
   await alternate(t, 'links, shifted', scenario({ onDisk: fewerNames }), steps.slice(1))
 })
 
@@ -287,7 +287,7 @@ t.test('a crash between the index and the name', { skip: skipParity }, async t =
   let union = open(t, optionsOf(where))
   t.equal(await union.write('a/1', 'x'), 1)
   union.close()
-  // As if the name had not come to be: only the index has the inode.
+  // As after a crash before the name was created: only the index has the inode.
   const [key] = readdirSync(`${where.work}/index`)
   sys.unlinkat(sys.AT_FDCWD, `${where.upper}/a/1`, 0)
   union = open(t, optionsOf(where))
@@ -387,7 +387,7 @@ t.test('the lower layers on another file system', { skip: skipParity }, async t 
   t.strictSame(kernel, CHANGED)
 })
 
-t.test('the names of a file are what was added and not removed', async t => {
+t.test('the names of a file are those added and not removed', async t => {
   const directories = [1, 2, 3].map(id => new Node(id, sys.S.IFDIR, id))
   const step = fc.record({
     what: fc.constantFrom('add', 'add', 'add', 'remove', 'up', 'prefer'),
@@ -433,7 +433,7 @@ t.test('the names of a file are what was added and not removed', async t => {
   t.doesNotThrow(() => fc.assert(property))
 })
 
-/** Counts how often somebody goes from one name of a file to the next. */
+/** Counts the steps from a name of a file to the next name. */
 const countSteps = (links: NodeLinks): { steps: number } => {
   const counter = { steps: 0 }
   for (const one of Array.from(links)) {
@@ -451,7 +451,7 @@ const countSteps = (links: NodeLinks): { steps: number } => {
   return counter
 }
 
-t.test('nothing that is done for a name goes through the others', async t => {
+t.test('no operation on a name iterates over the others', async t => {
   const names = Array.from({ length: 20_000 }, (_, i) => `n${i}`)
   const nodes = new NodeTable(1, [])
   const node = nodes.create(sys.S.IFREG, 2)
@@ -483,7 +483,7 @@ t.test('looking up and removing the names of a file', { skip: skipParity }, asyn
     for (const name of names) linkSync(`${layer}/f`, `${layer}/${name}`)
     const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
     const node = find('f')
-    // For as long as it is counted: nobody gives it back.
+    // The node keeps its lookup count for the whole test.
     node.lookups++
     const lookUp = (): void => {
       for (const name of names) if (findChild(u, u.nodes.root, name) !== node) t.fail(name)
@@ -497,7 +497,7 @@ t.test('looking up and removing the names of a file', { skip: skipParity }, asyn
     lookUp()
     t.equal(node.links.size, names.length + 1)
     t.ok(counter.steps < 20 * names.length, `${at}: ${counter.steps} steps`)
-    // The first one has a lower file copied up, and all that are known with it.
+    // The first removal copies the lower file up, with all known names.
     t.equal(ops.unlink(1, 'n0'), 0)
     counter.steps = 0
     for (const name of names.slice(1)) t.equal(ops.unlink(1, name), 0)

@@ -203,7 +203,7 @@ const longName = (i: number): string => String(i).padEnd(200, i % 2 === 0 ? 'x' 
 t.test('trees deeper than PATH_MAX', async t => {
   const where = unionDirectories(t, { lower: [{}, {}] })
   const depth = 60
-  /** The chain of directories in a layer, with a file at its end. */
+  /** Creates a chain of directories in a layer, with a file at its end. */
   const deep = (top: string): void => {
     let fd = sys.open(top, sys.O.RDONLY | sys.O.DIRECTORY)
     for (let i = 0; i < depth; i++) {
@@ -291,7 +291,7 @@ t.test('descriptors of layer directories', async t => {
   renameSync(`${top}/d0`, `${top}/d0moved`)
   t.equal(fds.get(sub), -E.ENOENT, 'it cannot be found under its old name')
   ;(directories[0] as RealDir).name = 'd0moved'
-  t.equal(inoOfFd(fds.get(sub)), inoOf('d0moved/sub'), 'but under the one that it is told')
+  t.equal(inoOfFd(fds.get(sub)), inoOf('d0moved/sub'), 'but under the new name')
 
   const one = directories[1] as RealDir
   fds.drop(one)
@@ -321,7 +321,7 @@ t.test('descriptors of layer directories', async t => {
   t.strictSame(openFds(), before)
 })
 
-t.test('a process that runs out of descriptors lets directories go', async t => {
+t.test('a process without free descriptors closes directories', async t => {
   const lower: Layer = {}
   for (let i = 0; i < 60; i++) lower[`d${i}/f`] = `${i}`
   const union = open(t, optionsOf(unionDirectories(t, { lower: [lower] })), { most: 100 })
@@ -348,14 +348,14 @@ t.test('a process that runs out of descriptors lets directories go', async t => 
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
 })
 
-t.test('nothing is left over after anything', async t => {
+t.test('no operation leaves anything open', async t => {
   const where = unionDirectories(t, {
     lower: [LOWER, { 'a/b/low': 'low', 'd/e/f': 'f' }],
     upper: { 'a/u': 'u', 'd/x': whiteout, 'p/q/': dir() },
   })
   const before = openFds()
   const union = open(t, optionsOf(where, { redirectDir: 'on', volatile: true }), { most: 8 })
-  // A sequence that is always the same, over names that are few enough to meet often.
+  // A reproducible pseudo-random sequence. The names are few, so that they are often used again.
   let seed = 42
   const random = (n: number): number => {
     seed = (seed + 0x6d2b79f5) | 0
@@ -401,38 +401,35 @@ t.test('nothing is left over after anything', async t => {
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
   t.strictSame(union.complaints, [])
   const tree = await union.tree()
-  t.strictSame(tree.ghosts, [], 'what is listed can be found')
+  t.strictSame(tree.ghosts, [], 'every listed name can be found')
   for (const node of tree.nodes.values())
     if (node.listedIno !== node.stat.ino) t.fail(`${node.path}: d_ino is not st_ino`)
   union.close()
   t.strictSame(await leftOpen(before), [])
 })
 
-t.test(
-  'the number of a copy goes with its node where its origin cannot be found again',
-  async t => {
-    for (const lasts of [true, false]) {
-      const told: Node[] = []
-      const nodes = new NodeTable(1, [], lasts ? null : directory => void told.push(directory))
-      const directory = (name: string): Node => {
-        const node = nodes.create(sys.S.IFDIR, 2, [])
-        node.lookups = 1
-        nodes.addName(node, nodes.root, name, true)
-        return node
-      }
-      const [a, b] = [directory('a'), directory('b')]
-      const forget = (hasOrigin: boolean, linked: boolean): string[] => {
-        const file = nodes.create(sys.S.IFREG, 5)
-        file.hasOrigin = hasOrigin
-        if (linked) nodes.registerUpper(file, 5)
-        nodes.addName(file, a, 'f', true)
-        if (linked) nodes.addName(file, b, 'link', true)
-        nodes.release(file)
-        return told.splice(0).map(parent => parent.name)
-      }
-      t.strictSame(forget(false, true), [], 'made in the upper layer')
-      t.strictSame(forget(true, false), lasts ? [] : ['a'], 'a copy')
-      t.strictSame(forget(true, true), lasts ? [] : ['a', 'b'], 'a copy with two names')
+t.test('a copy loses its number with its node if its origin can not be found', async t => {
+  for (const lasts of [true, false]) {
+    const told: Node[] = []
+    const nodes = new NodeTable(1, [], lasts ? null : directory => void told.push(directory))
+    const directory = (name: string): Node => {
+      const node = nodes.create(sys.S.IFDIR, 2, [])
+      node.lookups = 1
+      nodes.addName(node, nodes.root, name, true)
+      return node
     }
-  },
-)
+    const [a, b] = [directory('a'), directory('b')]
+    const forget = (hasOrigin: boolean, linked: boolean): string[] => {
+      const file = nodes.create(sys.S.IFREG, 5)
+      file.hasOrigin = hasOrigin
+      if (linked) nodes.registerUpper(file, 5)
+      nodes.addName(file, a, 'f', true)
+      if (linked) nodes.addName(file, b, 'link', true)
+      nodes.release(file)
+      return told.splice(0).map(parent => parent.name)
+    }
+    t.strictSame(forget(false, true), [], 'made in the upper layer')
+    t.strictSame(forget(true, false), lasts ? [] : ['a'], 'a copy')
+    t.strictSame(forget(true, true), lasts ? [] : ['a', 'b'], 'a copy with two names')
+  }
+})

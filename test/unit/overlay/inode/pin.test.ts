@@ -5,7 +5,7 @@ import t from 'tap'
 import type { SyscallHook } from '../../../../src/sys/libc.js'
 import { dir, unionDirectories } from '../../../helpers/layers.js'
 
-/** How many of the next calls of openat(2) find no descriptor. */
+/** The number of next openat(2) calls that fail with EMFILE. */
 let refused = 0
 const EMFILE = 24
 const ESTALE = 116
@@ -18,41 +18,37 @@ const hook: SyscallHook = (name, call, failWith) => {
 }
 Object.assign(globalThis, { [Symbol.for('tsoverlay.syscalls')]: hook })
 
-// What binds system calls is loaded after the hook is there.
+// The system call bindings must be loaded after the hook is set.
 const { pin, pinToRead, unpin } = await import('../../../../src/overlay/inode/pin.js')
 const { Entry } = await import('../../../../src/overlay/ops.js')
 const { Place } = await import('../../../../src/overlay/inode/place.js')
 const { optionsOf } = await import('../../../helpers/union.js')
 const { skipUnions, stateOf } = await import('../support.js')
 
-t.test(
-  'descriptors of directories make room for that of an object',
-  { skip: skipUnions },
-  async t => {
-    const where = unionDirectories(t, {
-      lower: [{}],
-      upper: { 'open/f': 'f', 'a/b/f': '', 'c/f': '' },
-    })
-    chmodSync(`${where.upper}/open`, 0o777)
-    const { u, find } = stateOf(t, optionsOf(where))
-    const node = find('open/f')
-    for (const path of ['a/b/f', 'c/f']) find(path)
-    const place = new Place()
-    for (const by of [pin, pinToRead]) {
-      refused = 1
-      t.equal(by(u, node, place), 0, by.name)
-      t.ok(place.pinned)
-      unpin(place)
-      refused = 2
-      t.equal(by(u, node, place), -EMFILE, 'there is none to be had')
-      t.notOk(place.pinned)
-      unpin(place)
-    }
-    refused = 0
-  },
-)
+t.test('directory descriptors are closed for that of an object', { skip: skipUnions }, async t => {
+  const where = unionDirectories(t, {
+    lower: [{}],
+    upper: { 'open/f': 'f', 'a/b/f': '', 'c/f': '' },
+  })
+  chmodSync(`${where.upper}/open`, 0o777)
+  const { u, find } = stateOf(t, optionsOf(where))
+  const node = find('open/f')
+  for (const path of ['a/b/f', 'c/f']) find(path)
+  const place = new Place()
+  for (const by of [pin, pinToRead]) {
+    refused = 1
+    t.equal(by(u, node, place), 0, by.name)
+    t.ok(place.pinned)
+    unpin(place)
+    refused = 2
+    t.equal(by(u, node, place), -EMFILE, 'there is none to be had')
+    t.notOk(place.pinned)
+    unpin(place)
+  }
+  refused = 0
+})
 
-t.test('each directory that one is merged from is known', { skip: skipUnions }, async t => {
+t.test('the identity of each merged directory is known', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, {
     lower: [{ 'd/g': '' }, { 'd/f': 'own', 'other/f': 'another' }, { 'e/h': '' }],
     upper: { 'moved/': dir({ xattrs: { 'trusted.overlay.redirect': '/e' } }) },
@@ -80,7 +76,7 @@ t.test('each directory that one is merged from is known', { skip: skipUnions }, 
     t.equal(ops.lookup(directory.id, file.name, out), -ESTALE, 'so it has nothing that was found')
     t.equal(ops.getattr(directory.id, -1, out.attr), -ESTALE)
     t.equal(ops.lookup(1, directory.name, out), 0)
-    t.not(out.nodeId, directory.id, 'looked up again it has what is there now')
+    t.not(out.nodeId, directory.id, 'the next lookup finds the new object')
     t.equal(ops.lookup(out.nodeId, file.name, out), 0)
   }
 })

@@ -27,7 +27,7 @@ const layer = (index: number, fsIndex = 0): Layer =>
     isPrivate: false,
   })
 
-/** As the kernel gives them: a number while it is safe. */
+/** In the form that src/sys returns: a number while it is a safe integer, else a bigint. */
 const ino = fc
   .oneof(
     fc.bigInt({ min: 1n, max: 2n ** 44n - 1n }),
@@ -67,7 +67,7 @@ t.test('numbers of a union', async t => {
   })
 })
 
-t.test('where a real object is', async t => {
+t.test('the location of a real object', async t => {
   const upper = layer(0)
   const lower = layer(1)
   const gone = new RealDir(lower, null, 'gone')
@@ -91,7 +91,7 @@ t.test('where a real object is', async t => {
   low.lowerName = 'real\xff'
   t.strictSame(at(low), [11, 'real\xff'])
   low.lowerDir = gone
-  t.equal(at(low), -E.EIO, 'what the directory says')
+  t.equal(at(low), -E.EIO, 'the error of the directory')
   const up = file()
   up.upper = true
   t.equal(at(up), -E.ENOENT, 'without a name')
@@ -106,7 +106,7 @@ t.test('where a real object is', async t => {
   up.indexKey = '00fb'
   t.strictSame(at(up), [99, '00fb'])
   up.orphanFd = 42
-  t.strictSame(at(up), [42, ''], 'before all, what was kept of it')
+  t.strictSame(at(up), [42, ''], 'the orphan fd comes first')
 })
 
 const linksOf = (change: object, real: number): number =>

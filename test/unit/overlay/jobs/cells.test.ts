@@ -17,7 +17,7 @@ import {
   threadCell,
 } from '../../../../src/overlay/jobs/cells.js'
 
-t.test('who comes first wins', async t => {
+t.test('the first side wins', async t => {
   const alive = threadCell()
   t.ok(isStarting(alive))
   t.ok(markAlive(alive))
@@ -32,7 +32,7 @@ t.test('who comes first wins', async t => {
   t.ok(isDone(late, 5), 'it does nothing')
 })
 
-t.test('what a thread has begun, and is done with', async t => {
+t.test('tasks that a thread has begun and completed', async t => {
   const cell = threadCell()
   t.notOk(isDone(cell, LOADING), 'it loads')
   t.notOk(hasBegun(cell, LOADING))
@@ -47,7 +47,7 @@ t.test('what a thread has begun, and is done with', async t => {
   markDone(cell, 1)
   t.ok(isDone(cell, 1))
   t.notOk(isDone(cell, 2))
-  // Numbers begin again.
+  // Task numbers wrap around.
   const last = 2 ** 31 - 1
   markDone(cell, last)
   t.notOk(isDone(cell, (last + 1) | 0))

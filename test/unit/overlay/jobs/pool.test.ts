@@ -15,7 +15,7 @@ import { resultOf } from '../support.js'
 
 const isOpen = (fd: number): boolean => fs.existsSync(`/proc/self/fd/${fd}`)
 
-t.test('closed while a thread starts: nobody waits for it', async t => {
+t.test('close does not wait for a starting thread', async t => {
   const starting = new IoPool(silentLogger)
   starting.start()
   t.ok(Atomics.load(loading, 0) > 0)
@@ -27,7 +27,7 @@ t.test('closed while a thread starts: nobody waits for it', async t => {
   t.notOk(isOpen(starting.wakeFd))
 })
 
-// One pool for most of these tests: to start a thread is what takes time here.
+// Most of these tests share a pool, because starting a thread is slow.
 const before = openFds()
 const pool = new IoPool(silentLogger)
 const waitFor = async (holds: () => boolean): Promise<boolean> => {
@@ -36,7 +36,7 @@ const waitFor = async (holds: () => boolean): Promise<boolean> => {
 }
 const run = (task: IoTask) => resultOf({ job: pool.submit(task) }, () => pool.runCallbacks())
 
-t.test('nothing runs but on the thread that asks, when it asks', async t => {
+t.test('callbacks run only on the submitting thread, and only in runCallbacks', async t => {
   const seen: string[] = []
   t.equal(poll2(pool.wakeFd, -1, 0), 0)
   const job = pool.submit({ kind: 'fsync', fd: -1, datasync: false }, result => {
@@ -46,7 +46,7 @@ t.test('nothing runs but on the thread that asks, when it asks', async t => {
   job.onDone(result => void seen.push(`first ${result}`))
   job.onDone(result => void seen.push(`second ${result}`))
   t.equal(pool.pending, 1)
-  // Until an answer waits; on a busy machine a thread starts slowly.
+  // Wait for an answer. On a busy machine a thread starts slowly.
   while (poll2(pool.wakeFd, -1, 0) === 0) await new Promise(next => setTimeout(next, 10))
   t.strictSame(seen, [])
   pool.runCallbacks()
@@ -87,22 +87,22 @@ t.test('one task after the other', async t => {
   t.strictSame(results, [0, -E.EBADF, -E.EBADF, -E.EBADF])
 })
 
-t.test('a thread that does not come to life: its work is done all the same', async t => {
+t.test('the work of a thread that does not start is done inline', async t => {
   const lines: string[] = []
   const note = (_fields: object, message: string): void => void lines.push(message)
-  // No thread is alive so soon.
+  // No thread starts in this time.
   const late = new IoPool({ ...silentLogger, error: note }, new IoThreads({ startMs: 0 }))
   const seen: number[] = []
   const ask = (): void =>
     late.submit({ kind: 'fsync', fd: -1, datasync: false }).onDone(result => void seen.push(result))
   ask()
-  t.equal(poll2(late.wakeFd, -1, 0), 0, 'nothing tells')
+  t.equal(poll2(late.wakeFd, -1, 0), 0, 'no signal')
   await new Promise(next => setTimeout(next, 2))
   late.runCallbacks()
   t.strictSame(seen, [-E.EBADF])
   t.match(lines, [/no thread for input and output/])
   ask()
-  t.equal(poll2(late.wakeFd, -1, 0), 1, 'and for a while no other is waited for')
+  t.equal(poll2(late.wakeFd, -1, 0), 1, 'and for some time no other thread is started')
   late.runCallbacks()
   t.equal(seen.length, 2)
   t.equal(late.pending, 0)
@@ -111,25 +111,28 @@ t.test('a thread that does not come to life: its work is done all the same', asy
   t.ok(await waitFor(() => Atomics.load(loading, 0) === 0), 'it has ended by itself')
 })
 
-t.test('closed before the answer: what is abandoned waits for its thread', async t => {
-  const top = scratch(t)
-  const src = fs.openSync('/dev/zero', 'r') // which seeks nowhere
-  const dst = fs.openSync(`${top}/zeros`, 'w')
-  let abandoned = 0
-  pool.submit(
-    { kind: 'copy', src, dst, size: 64 << 20, sync: false },
-    () => {
-      t.fail('not to be finished')
-      return 0
-    },
-    () => {
-      abandoned++
-      fs.closeSync(src)
-      fs.closeSync(dst)
-    },
-  )
-  pool.close()
-  t.ok(abandoned === 1 || (isOpen(src) && isOpen(dst)), 'its descriptors may still be used')
-  t.strictSame(await leftOpen(before), [])
-  t.equal(abandoned, 1)
-})
+t.test(
+  'close before the answer: an abandoned task keeps its descriptors until its thread is done',
+  async t => {
+    const top = scratch(t)
+    const src = fs.openSync('/dev/zero', 'r') // which seeks nowhere
+    const dst = fs.openSync(`${top}/zeros`, 'w')
+    let abandoned = 0
+    pool.submit(
+      { kind: 'copy', src, dst, size: 64 << 20, sync: false },
+      () => {
+        t.fail('not to be finished')
+        return 0
+      },
+      () => {
+        abandoned++
+        fs.closeSync(src)
+        fs.closeSync(dst)
+      },
+    )
+    pool.close()
+    t.ok(abandoned === 1 || (isOpen(src) && isOpen(dst)), 'its descriptors may still be used')
+    t.strictSame(await leftOpen(before), [])
+    t.equal(abandoned, 1)
+  },
+)

@@ -14,7 +14,7 @@ import { loading } from '../../../../src/sys/loading.js'
 import { scratch } from '../../../helpers/layers.js'
 import { openFds } from '../../../helpers/union.js'
 
-/** Fails at once. */
+/** A task that fails at once. */
 const NOTHING: IoTask = { kind: 'fsync', fd: -1, datasync: false }
 const isSignalled = (pool: IoPool, ms = 0): boolean => poll2(pool.wakeFd, -1, ms) > 0
 const isOpen = (fd: number): boolean => fs.existsSync(`/proc/self/fd/${fd}`)
@@ -23,7 +23,7 @@ const until = async (holds: () => boolean): Promise<void> => {
   while (!holds()) await new Promise(next => setTimeout(next, 5))
 }
 
-/** Waits for tasks that do nothing, each on a thread of its own as far as there are so many. */
+/** Runs tasks that do nothing, each on its own thread as long as there are enough threads. */
 const run = async (pool: IoPool, tasks = 1): Promise<Result[]> => {
   const results: Result[] = []
   for (let i = 0; i < tasks; i++) pool.submit(NOTHING).onDone(r => results.push(r))
@@ -34,7 +34,7 @@ const run = async (pool: IoPool, tasks = 1): Promise<Result[]> => {
   return results
 }
 
-/** Takes less than 100,000 bytes before a thread that writes has to wait. */
+/** Its buffer takes less than 100,000 bytes. A thread that writes more blocks. */
 const makeFifo = (t: Test): number => {
   const path = `${scratch(t)}/fifo`
   execFileSync('mkfifo', [path])
@@ -47,7 +47,7 @@ const readAll = (fd: number, length: number): Buffer => {
   return read
 }
 
-t.test('the next union has the threads of the last', async t => {
+t.test('the next union reuses the threads of the last', async t => {
   const first = new IoPool(silentLogger)
   t.strictSame(await run(first), [-E.EBADF])
   const open = openFds()
@@ -64,7 +64,7 @@ t.test('the next union has the threads of the last', async t => {
   }
 })
 
-t.test('what was not begun at the end is not done', async t => {
+t.test('a task that was not begun at the end is not run', async t => {
   const pool = new IoPool(silentLogger)
   await run(pool, 2) // both threads live
   const top = scratch(t)
@@ -114,7 +114,7 @@ t.test('many unions have few threads', async t => {
   t.notOk(pools.some(pool => isOpen(pool.wakeFd)))
 })
 
-t.test('the answer for one union is read while another has its own', async t => {
+t.test('the answer of a union is received while another collects its own', async t => {
   const [one, other] = [new IoPool(silentLogger), new IoPool(silentLogger)]
   const seen: string[] = []
   one.submit(NOTHING).onDone(() => void seen.push('one'))
@@ -125,7 +125,7 @@ t.test('the answer for one union is read while another has its own', async t => 
   other.runCallbacks()
   t.strictSame(seen, ['other'])
   t.equal(one.pending, 1)
-  t.ok(isSignalled(one), 'it is told')
+  t.ok(isSignalled(one), 'it is signalled')
   one.runCallbacks()
   t.strictSame(seen, ['other', 'one'])
   t.equal(one.pending, 0)
@@ -134,9 +134,9 @@ t.test('the answer for one union is read while another has its own', async t => 
   await drained()
 })
 
-t.test('a union with many tasks keeps nobody else waiting for all of them', async t => {
+t.test('a union with many tasks does not delay the tasks of another', async t => {
   const [one, other] = [new IoPool(silentLogger), new IoPool(silentLogger)]
-  // A thread that starts keeps waiting whom it was given.
+  // A starting thread would delay the tasks that were assigned to it.
   await run(one, 8)
   t.ok(ioThreads.size >= 2)
   let finished = 0
@@ -160,7 +160,7 @@ t.test('a union with many tasks keeps nobody else waiting for all of them', asyn
   await drained()
 })
 
-t.test('nothing is put behind a message to the kernel, whoever has submitted it', async t => {
+t.test('no task is assigned behind a message to the kernel', async t => {
   const fd = makeFifo(t)
   const [one, other] = [new IoPool(silentLogger), new IoPool(silentLogger)]
   const results: Result[] = []
@@ -201,7 +201,7 @@ t.test('one thread sleeps for all', async t => {
   await drained()
 })
 
-t.test('an end is seen without an event loop, and keeps no other union waiting', t => {
+t.test('an end is noticed without an event loop, and delays no other union', t => {
   const fd = makeFifo(t)
   const [one, other] = [new IoPool(silentLogger), new IoPool(silentLogger)]
   const seen: string[] = []
@@ -224,7 +224,7 @@ t.test('an end is seen without an event loop, and keeps no other union waiting',
   while (!isDrained()) t.ok(poll2(ioThreads.endsFd, -1, 10_000) > 0)
   t.strictSame(seen, ['other', 'abandoned true', 'abandoned false'])
   t.notOk(isOpen(one.wakeFd))
-  t.equal(poll2(fd, -1, 0), 0, 'the second was passed over')
+  t.equal(poll2(fd, -1, 0), 0, 'the second was skipped')
   fs.closeSync(fd)
   other.close()
   t.end()
@@ -242,7 +242,7 @@ t.test('a thread that dies', async t => {
   for (const fd of fds) one.closeLater(fd)
   const results: Result[] = []
   for (let i = 0; i < 6; i++) other.submit(NOTHING).onDone(r => results.push(r))
-  // Both have closed it, and do not say so.
+  // Both threads have closed their descriptor and died without an answer.
   await until(() => !fds.some(isOpen))
   const again: number[] = []
   while (!fds.every(isOpen)) again.push(fs.openSync(`${top}/again`, 'w'))
@@ -253,7 +253,7 @@ t.test('a thread that dies', async t => {
   t.ok(again.every(isOpen), 'nothing is closed twice: the numbers mean other files')
   t.ok(
     results.every(r => r === -E.EBADF),
-    'what it had not begun is done',
+    'tasks that it had not begun are run',
   )
   t.strictSame(lines, Array(2).fill('a thread for input and output died'))
   t.equal(threads.size, 0)
@@ -263,7 +263,7 @@ t.test('a thread that dies', async t => {
   t.ok(threads.isDrained())
 })
 
-t.test('no thread can be had', async t => {
+t.test('no thread can be started', async t => {
   const threads = new IoThreads({ entry: new URL('no-worker.ts', import.meta.url) })
   const lines: string[] = []
   const log = { ...silentLogger, error: (_: object, message: string) => void lines.push(message) }
@@ -273,7 +273,7 @@ t.test('no thread can be had', async t => {
     Array(2).fill(Array(5).fill(-E.EBADF)),
   )
   t.ok(lines.length > 0)
-  t.equal(Atomics.load(loading, 0), 0, 'nobody waits for it')
+  t.equal(Atomics.load(loading, 0), 0, 'no thread is loading')
   one.submit(NOTHING, undefined, begun => t.equal(begun, false))
   one.close()
   other.close()

@@ -15,7 +15,7 @@ import * as sys from '../../../helpers/syscalls.js'
 import { open, optionsOf, type UnionFs } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-/** An upper root that says that its marks are this program's own. */
+/** An upper root whose opaque xattr has the infix `tsoverlay.`. */
 const own = (prefix: 'trusted' | 'user'): Record<'./', ReturnType<typeof dir>> => ({
   './': dir({ xattrs: { [`${prefix}.tsoverlay.opaque`]: 'x' } }),
 })
@@ -33,7 +33,7 @@ const attributesOf = async (union: UnionFs, path: string): Promise<Record<string
   return values
 }
 
-t.test('which names there are', { skip: skipUnions }, async t => {
+t.test('the chosen names', { skip: skipUnions }, async t => {
   const choose = (
     upper: Record<string, ReturnType<typeof dir>>,
     userxattr: UnionOptions['userxattr'],
@@ -67,7 +67,7 @@ t.test('which names there are', { skip: skipUnions }, async t => {
   t.equal(choose({}, 'auto'), 'trusted.overlay.')
   t.equal(choose({}, false), 'trusted.overlay.')
   t.equal(choose({}, true), 'user.overlay.')
-  t.equal(choose(own('trusted'), 'auto'), 'trusted.tsoverlay.', 'what was begun goes on')
+  t.equal(choose(own('trusted'), 'auto'), 'trusted.tsoverlay.', 'an upper layer keeps its infix')
   t.equal(choose(own('trusted'), false), 'trusted.tsoverlay.')
   t.equal(choose(own('trusted'), true), 'user.overlay.')
   t.equal(choose(own('user'), 'auto'), 'trusted.overlay., warns', 'any user could have written it')
@@ -82,7 +82,7 @@ t.test('which names there are', { skip: skipUnions }, async t => {
   t.equal(choose({}, true, proc), 'user.overlay.')
 })
 
-t.test('an upper layer with marks of its own', { skip: skipUnions }, async t => {
+t.test('an upper layer with tsoverlay xattrs', { skip: skipUnions }, async t => {
   const lower = {
     gone: 'gone',
     'd/a': 'a',
@@ -144,7 +144,7 @@ t.test('an upper layer with marks of its own', { skip: skipUnions }, async t => 
   t.ok(fs.statSync(`${above.upper}/one`).isCharacterDevice(), 'each layer has its own names')
 })
 
-t.test('names of the other kind are a user’s', { skip: skipUnions }, async t => {
+t.test('xattrs with the other infix belong to callers', { skip: skipUnions }, async t => {
   const scene = {
     upper: {
       white: file('', { xattrs: { 'trusted.tsoverlay.whiteout': 'y' } }),
@@ -168,32 +168,28 @@ t.test('names of the other kind are a user’s', { skip: skipUnions }, async t =
   reverse.close()
 })
 
-t.test(
-  'nobody makes a layer one of the other kind through the union',
-  { skip: skipUnions },
-  async t => {
-    const where = unionDirectories(t, { lower: [{ 'd/f': 'f' }] })
-    const options = optionsOf(where, { redirectDir: 'on', fsync: false })
-    let union = open(t, options)
-    t.equal(await union.rename('d', 'e'), 0)
-    for (const prefix of ['trusted', 'user'])
-      for (const [name, value] of [
-        ['opaque', 'x'],
-        ['origin', ''],
-      ])
-        t.equal(await union.setxattr('', `${prefix}.tsoverlay.${name}`, value!), -E.EPERM)
-    t.equal(await union.setxattr('e', 'trusted.tsoverlay.opaque', 'x'), 0, 'only the root tells')
-    union.close()
-    // Nor does what is no mark of a root that began as one.
-    const root = { path: where.upper, follow: false }
-    t.equal(sys.setxattr(root, 'trusted.tsoverlay.origin', Buffer.from('x'), 0), 0)
-    union = open(t, options)
-    t.strictSame(await union.list('e'), ['f'])
-    union.close()
-  },
-)
+t.test('a caller can not change the infix of a layer', { skip: skipUnions }, async t => {
+  const where = unionDirectories(t, { lower: [{ 'd/f': 'f' }] })
+  const options = optionsOf(where, { redirectDir: 'on', fsync: false })
+  let union = open(t, options)
+  t.equal(await union.rename('d', 'e'), 0)
+  for (const prefix of ['trusted', 'user'])
+    for (const [name, value] of [
+      ['opaque', 'x'],
+      ['origin', ''],
+    ])
+      t.equal(await union.setxattr('', `${prefix}.tsoverlay.${name}`, value!), -E.EPERM)
+  t.equal(await union.setxattr('e', 'trusted.tsoverlay.opaque', 'x'), 0, 'only the root matters')
+  union.close()
+  // Other xattrs do not, if the root started with `overlay.`.
+  const root = { path: where.upper, follow: false }
+  t.equal(sys.setxattr(root, 'trusted.tsoverlay.origin', Buffer.from('x'), 0), 0)
+  union = open(t, options)
+  t.strictSame(await union.list('e'), ['f'])
+  union.close()
+})
 
-t.test('marks that users could have written', { skip: skipUnions }, async t => {
+t.test('xattrs that users could have written', { skip: skipUnions }, async t => {
   const xattrs = { 'user.tsoverlay.redirect': '/secret' }
   const where = unionDirectories(t, {
     upper: { ...own('user'), 'd/': dir({ xattrs }) },
@@ -230,7 +226,7 @@ t.test('lower files that have no handles', { skip: skipParity }, async t => {
     union.close()
     fs.utimesSync(`${inner.lower[0]}/z/o`, 1, 1)
     union = open(t, optionsOf(at, { fsync: false }))
-    t.equal(await union.read('z/p'), 'oo', 'what has changed is not taken for the same file')
+    t.equal(await union.read('z/p'), 'oo', 'a changed file is not taken for the same file')
     union.close()
   })
 })

@@ -11,7 +11,7 @@ import {
   THREADS,
 } from '../../../../src/overlay/layer/descriptor-budget.js'
 
-t.test('what all threads and unions have together is less than the limit', async t => {
+t.test('all threads and unions together stay below the limit', async t => {
   const cell = new Int32Array(2)
   shareCounters(cell)
   for (const limit of [1024, 4096, 20_000, 1 << 20]) {
@@ -27,7 +27,7 @@ t.test('what all threads and unions have together is less than the limit', async
   }
   t.equal(directoryBudget(), MAX_BUDGET)
   setDescriptorLimit(64)
-  t.equal(directoryBudget(), 16, 'what one operation needs')
+  t.equal(directoryBudget(), 16, 'as many as an operation needs')
 })
 
 const key = (name: string): { name: string } => ({ name })

@@ -26,7 +26,7 @@ const rig = (t: Test, max = 8) => {
     fds.closeAll()
     fs.closeSync(fd)
   })
-  /** The directory of a path, made if it is not there. */
+  /** Creates the directory of a path and its parents, if they do not exist. */
   const directory = (path: string): RealDir => {
     sys.mkdirat(fd, path, 0o755)
     const at = path.lastIndexOf('/')
@@ -38,7 +38,7 @@ const rig = (t: Test, max = 8) => {
   }
   return { top, layer, fds, directory }
 }
-/** How many there are: some lead to paths that are too long to be read. */
+/** Counts the descriptors only: some lead to paths that are too long to be read. */
 const openFds = (): number => fs.readdirSync('/proc/self/fd').length
 
 const inodeOf = (fd: number): bigint | number => {
@@ -47,7 +47,7 @@ const inodeOf = (fd: number): bigint | number => {
 }
 const inodeAt = (path: string): bigint => (sys.lstat(sys.AT_FDCWD, path) as sys.Stat).ino
 
-t.test('directories are opened again, however many there are and however deep', async t => {
+t.test('directories are reopened, at any number and depth', async t => {
   const { top, fds, directory } = rig(t)
   const before = openFds()
   const names = Array.from({ length: 30 }, (_, i) => `d\xff${i}`)
@@ -57,7 +57,7 @@ t.test('directories are opened again, however many there are and however deep', 
       t.equal(inodeOf(fds.get(dir)), inodeAt(`${top}/${names[i]}`))
   t.equal(openFds() - before, 8, 'and no more stay open')
 
-  // Deeper than one path can name.
+  // Deeper than a single path can name.
   let at = directory('deep')
   for (let depth = 0; depth < 40; depth++) {
     const name = 'n'.repeat(200)
@@ -66,7 +66,7 @@ t.test('directories are opened again, however many there are and however deep', 
   }
   fds.closeAll()
   t.ok(fds.get(at) >= 0)
-  t.equal(openFds() - before, 1, 'those on the way are closed again')
+  t.equal(openFds() - before, 1, 'temporary descriptors are closed')
 })
 
 t.test('a descriptor stays open over the next seven calls', async t => {
@@ -78,7 +78,7 @@ t.test('a descriptor stays open over the next seven calls', async t => {
   t.equal(inodeOf(fd), inode)
 })
 
-t.test('nothing leads through a symlink or out of the layer', async t => {
+t.test('no path follows a symlink or leaves the layer', async t => {
   const { top, layer, fds, directory } = rig(t)
   fs.symlinkSync('/', `${top}/link`)
   fs.writeFileSync(`${top}/file`, '')
@@ -95,10 +95,10 @@ t.test('nothing leads through a symlink or out of the layer', async t => {
   const removed = directory('d')
   removed.parent = null
   t.equal(fds.get(removed), -E.ENOENT, 'a directory that was removed')
-  t.equal(fds.get(new RealDir(layer, removed, 'x')), -E.ENOENT, 'and what was in it')
+  t.equal(fds.get(new RealDir(layer, removed, 'x')), -E.ENOENT, 'and an entry of it')
 })
 
-t.test('who owns a descriptor', async t => {
+t.test('ownership of descriptors', async t => {
   const { top, fds, directory } = rig(t)
   const before = openFds()
   const dir = directory('d')

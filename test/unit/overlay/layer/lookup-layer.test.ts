@@ -23,7 +23,7 @@ import {
 import { readOnlyOptions } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-t.test('what a directory of a layer has under a name', { skip: skipUnions }, async t => {
+t.test('the type of a name in a directory of a layer', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, {
     lower: [
       {
@@ -65,7 +65,7 @@ t.test('what a directory of a layer has under a name', { skip: skipUnions }, asy
   )
 })
 
-t.test('the marks of a directory', { skip: skipUnions }, async t => {
+t.test('the overlay xattrs of a directory', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, {
     lower: [
       {

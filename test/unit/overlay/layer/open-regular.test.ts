@@ -1,6 +1,6 @@
 /**
- * What may wait in an open is refused or put off: everything here runs in the test's own thread, so
- * that a wait would be one of the whole test.
+ * Opens that could block are refused or parked. All tests run in the test's own thread, so a
+ * blocking open would block the whole test.
  */
 
 import * as fs from 'node:fs'
@@ -31,7 +31,7 @@ const kept = (t: Test, fd: number): number => {
   return fd
 }
 
-t.test('what a descriptor refers to is opened again, whatever has become of its name', async t => {
+t.test('an object is reopened by its descriptor after its name has changed', async t => {
   const top = scratch(t)
   fs.writeFileSync(`${top}/f`, 'text')
   const path = kept(t, sys.open(`${top}/f`, O.PATH))
@@ -47,7 +47,7 @@ t.test('what a descriptor refers to is opened again, whatever has become of its 
   t.equal(reopenRegular(1_000_000, O.RDONLY, null), -E.ENOENT)
 })
 
-t.test('the access time may be touched where it is not one’s own file', async t => {
+t.test('O_NOATIME is left out for a file of another owner', async t => {
   if (process.geteuid?.() !== 0) return t.comment('needs root')
   const top = scratch(t)
   fs.chmodSync(top, 0o755)
@@ -64,25 +64,25 @@ const F_SETSIG = 10
 const F_SETLEASE = 1024
 const F_WRLCK = 1
 const F_UNLCK = 2
-/** Ignored by default. */
+/** This signal is ignored by default. */
 const SIGURG = 23
 
-/** Takes a write lease on a file; what gives it back. */
+/** Takes a write lease on a file. Returns a function that releases it. */
 const lease = (t: Test, path: string): (() => void) => {
   const fd = sys.open(path, O.RDWR)
   if (fd < 0 || c.fcntl(fd, F_SETSIG, SIGURG) < 0 || c.fcntl(fd, F_SETLEASE, F_WRLCK) < 0)
     throw new Error(`${path}: no lease`)
   let held = true
-  const giveBack = (): void => {
+  const releaseLease = (): void => {
     if (held) c.fcntl(fd, F_SETLEASE, F_UNLCK)
     if (held) sys.close(fd)
     held = false
   }
-  t.teardown(giveBack)
-  return giveBack
+  t.teardown(releaseLease)
+  return releaseLease
 }
 
-/** Everything that may have taken the place of a regular file. */
+/** All types that may have replaced a regular file. */
 const OTHERS: Record<string, (path: string) => void> = {
   'a FIFO': path => sys.mknodat(sys.AT_FDCWD, path, S.IFIFO | 0o666, 0, 0),
   'a socket': path => sys.mknodat(sys.AT_FDCWD, path, S.IFSOCK | 0o666, 0, 0),
@@ -108,22 +108,22 @@ t.test('nothing but a regular file is opened', { skip: skipUnions }, async t => 
   )
 })
 
-t.test('a lease is not waited for', async t => {
+t.test('an open does not wait for a lease', async t => {
   const top = scratch(t)
   fs.writeFileSync(`${top}/f`, 'text')
   const directory = kept(t, sys.open(top, O.PATH))
   const path = kept(t, sys.open(`${top}/f`, O.PATH))
-  const giveBack = lease(t, `${top}/f`)
+  const releaseLease = lease(t, `${top}/f`)
   t.equal(openRegular(directory, 'f', O.RDONLY, null), -E.EAGAIN)
   t.equal(reopenRegular(path, O.RDWR, null), -E.EAGAIN)
-  giveBack()
+  releaseLease()
   kept(t, openRegular(directory, 'f', O.RDONLY, null))
   kept(t, reopenRegular(path, O.RDWR, null))
 })
 
 /**
- * Those of a new file. Without its flag for extents ext4 converts the file, which it refuses now
- * and then (EOPNOTSUPP).
+ * The inode flags of a new file. If the flag for extents is missing, ext4 converts the file, which
+ * sometimes fails with EOPNOTSUPP.
  */
 const usualFlags = ((): number => {
   const path = `${scratch(t)}/f`
@@ -134,7 +134,7 @@ const usualFlags = ((): number => {
   return Math.max(flags, 0)
 })()
 
-/** Everything that opens a file of a layer, as the node `id`. */
+/** All operations that open a file of a layer, as the node `id`. */
 const OPENERS: Record<string, (ops: State['ops'], id: number) => Result> = {
   read: (ops, id) => {
     const opened = new Opened()
@@ -174,11 +174,11 @@ const idOf = ({ ops }: State): number => {
   return out.nodeId
 }
 
-t.test('a union waits for nothing that took the place of a file', { skip: skipUnions }, async t => {
+t.test('a union does not block on a replacement of a file', { skip: skipUnions }, async t => {
   for (const where of ['lower', 'upper'] as const) {
     for (const [what, make] of Object.entries(OTHERS)) {
       for (const [how, open] of Object.entries(OPENERS)) {
-        // Its mode is changed as well as the file's would be: that takes no open.
+        // The mode of the replacement is changed, too: that requires no open.
         if (how === 'chmod' && where === 'upper') continue
         await t.test(`${what} in ${where}: ${how}`, async t => {
           const directories = unionDirectories(t, { lower: [{}] })
@@ -197,7 +197,7 @@ t.test('a union waits for nothing that took the place of a file', { skip: skipUn
   }
 })
 
-t.test('a lease parks who opens the file, and nobody else', { skip: skipUnions }, async t => {
+t.test('a lease parks only requests that open the file', { skip: skipUnions }, async t => {
   for (const where of ['lower', 'upper'] as const) {
     for (const [how, open] of Object.entries(OPENERS)) {
       if (how === 'chmod' && where === 'upper') continue
@@ -208,12 +208,12 @@ t.test('a lease parks who opens the file, and nobody else', { skip: skipUnions }
         const state = stateOf(t, optionsOf(directories, { volatile: true }))
         const { ops } = state
         const id = idOf(state)
-        const giveBack = lease(t, path)
+        const releaseLease = lease(t, path)
         const first = pendingOf(() => open(ops, id))
         t.equal(first.answer, false)
         t.equal(await resultOf(first, () => ops.runCallbacks()), 0)
         const again = pendingOf(() => open(ops, id))
-        giveBack()
+        releaseLease()
         t.equal(await resultOf(again, () => ops.runCallbacks()), 0)
         let result: Result
         for (;;) {
@@ -221,7 +221,7 @@ t.test('a lease parks who opens the file, and nobody else', { skip: skipUnions }
             result = open(ops, id)
             break
           } catch {
-            // The data of a copy-up that is synced is a job of its own.
+            // Syncing the data of a copy-up is a separate job.
             const next = pendingOf(() => open(ops, id))
             t.equal(await resultOf(next, () => ops.runCallbacks()), 0)
           }
@@ -233,7 +233,7 @@ t.test('a lease parks who opens the file, and nobody else', { skip: skipUnions }
   }
 })
 
-t.test('who does not want to wait is told', { skip: skipUnions }, async t => {
+t.test('a caller with O_NONBLOCK gets EAGAIN', { skip: skipUnions }, async t => {
   const directories = unionDirectories(t, { lower: [{}] })
   fs.writeFileSync(`${directories.upper}/f`, 'text')
   const state = stateOf(t, optionsOf(directories, { volatile: true }))
@@ -247,17 +247,17 @@ t.test('many leases take one thread', { skip: skipUnions }, async t => {
   fs.writeFileSync(`${directories.upper}/f`, 'text')
   const { u, ops, find } = stateOf(t, optionsOf(directories, { volatile: true }))
   const { id } = find('f')
-  const giveBack = lease(t, `${directories.upper}/f`)
+  const releaseLease = lease(t, `${directories.upper}/f`)
   const waiting = Array.from({ length: 50 }, () =>
     pendingOf(() => ops.open(id, O.RDWR, false, new Opened())),
   )
   t.equal(new Set(waiting.map(({ job }) => job)).size, 1)
   t.equal(u.pool.pending, 1)
-  giveBack()
+  releaseLease()
   for (const one of waiting) t.equal(await resultOf(one, () => ops.runCallbacks()), 0)
 })
 
-t.test('marks that are there already are not opened', { skip: skipUnions }, async t => {
+t.test('existing marker files are not opened', { skip: skipUnions }, async t => {
   const directories = unionDirectories(t, { lower: [{}] })
   fs.writeFileSync(`${directories.lower[0]}/f`, 'text')
   const { ops, find } = stateOf(t, optionsOf(directories, { whiteout: 'wh' }))

@@ -59,7 +59,7 @@ t.test('an object of any type is found again by its origin', { skip: skipUnions 
   t.strictSame(openFds(), before)
 })
 
-t.test('what does not say where it comes from has no origin', { skip: skipUnions }, async t => {
+t.test('an invalid value leads to no origin', { skip: skipUnions }, async t => {
   const { u, where, layer } = prepared(t)
   if (!layer.handles) return t.comment('no file handles here')
   const before = openFds()

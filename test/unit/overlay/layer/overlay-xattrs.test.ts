@@ -13,7 +13,7 @@ import { listxattrNames } from '../../../../src/sys/xattr.js'
 import { build, dir, file, marked, scratch } from '../../../helpers/layers.js'
 import { skipUnions } from '../support.js'
 
-t.test('a name is stored and shown again, and is never taken for a mark', async t => {
+t.test('a stored name is shown unchanged, and is never an overlay xattr', async t => {
   const part = fc.constantFrom('trusted.', 'user.', 'overlay.', 'opaque', 'x', '\xff')
   fc.assert(
     fc.property(fc.array(part, { maxLength: 5 }), fc.boolean(), (parts, userxattr) => {
@@ -74,7 +74,7 @@ t.test('on real objects', { skip: skipUnions }, async t => {
   const marks = new OverlayXattrs(false)
   const everything = Object.values(XattrBit).reduce((sum, bit) => sum | bit, 0)
 
-  t.test('which there are', async t => {
+  t.test('the xattrs of an object', async t => {
     t.equal(marks.read(fd, 'trusted', false), everything)
     t.equal(new OverlayXattrs(true).read(fd, 'user', false), everything)
     t.equal(marks.read(fd, 'user', false), 0)
@@ -83,12 +83,12 @@ t.test('on real objects', { skip: skipUnions }, async t => {
     const told: string[] = []
     const cautious = new OverlayXattrs(false, () => void told.push('skipped'))
     for (const name of ['plain', 'user', 'old', 'user']) cautious.read(fd, name, true)
-    t.strictSame(told, ['skipped'], 'it is told once')
+    t.strictSame(told, ['skipped'], 'it is reported once')
     const users = new OverlayXattrs(true)
     t.equal(
       users.read(fd, 'trusted', true),
       XattrBit.OPAQUE | XattrBit.WHITEOUT,
-      'root has set what hides',
+      'root has set the xattrs that hide names',
     )
     t.equal(users.read(fd, 'trusted', false), 0, 'but not in the upper layer')
     t.equal(users.read(fd, 'old', true), XattrBit.OPAQUE)

@@ -1,6 +1,6 @@
 /**
- * A node, and a directory's descriptor, stand for one real object, whatever takes its name
- * (identity.ts).
+ * A node, and a directory's descriptor, stand for a single real object, whichever object takes its
+ * name (real-identity.ts).
  */
 
 import { execFileSync } from 'node:child_process'
@@ -16,7 +16,7 @@ import { dir, file, scratch, unionDirectories } from '../../../helpers/layers.js
 import { optionsOf } from '../../../helpers/union.js'
 import { pendingOf, resultOf, skipUnions, stateOf } from '../support.js'
 
-t.test('a number that is used again is another object', async t => {
+t.test('a reused inode number is another object', async t => {
   const st = new Stat()
   const fd = fs.openSync(t.testdir({ f: '' }) + '/f', 'r')
   t.equal(fstatx(fd, st), 0)
@@ -92,7 +92,7 @@ t.test('a directory that takes the name of another', { skip: skipUnions }, async
   }
 })
 
-t.test('a copy has the owner and the mode of what was copied', { skip: skipUnions }, async t => {
+t.test('a copy has the owner and the mode of the original', { skip: skipUnions }, async t => {
   const own = file('own'.repeat(1 << 20), { mode: 0o644, uid: 7, gid: 7 })
   const where = unionDirectories(t, {
     lower: [{ f: own, program: file('program', { mode: 0o4755, xattrs: { 'user.a': 'b' } }) }],
@@ -135,7 +135,7 @@ t.test('a number on another device is another object', async t => {
 })
 
 /**
- * A kernel overlayfs over these layers, relative to a new directory; unmounted at the end of the
+ * Mounts a kernel overlayfs over these layers in a new directory. Unmounts it at the end of the
  * test.
  */
 const kernelUnion = (t: Test, lowers: string[], upper = ''): string => {

@@ -7,7 +7,7 @@ import * as sys from '../../../helpers/syscalls.js'
 import { readOnlyOptions } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-/** Where a real directory is: `LAYER:PATH`. */
+/** The location of a real directory: `LAYER:PATH`. */
 const placeOf = (dir: RealDir): string => {
   const names: string[] = []
   for (let at: RealDir = dir; at.parent !== null; at = at.parent) names.unshift(at.name)
@@ -78,7 +78,7 @@ for (const [name, [lower, above, found]] of Object.entries(cases))
     t.strictSame(follow(t, lower, '/a/b', above), found)
   })
 
-t.test('a mark that is no redirect ends the walk', { skip: skipUnions }, async t => {
+t.test('an invalid redirect ends the walk', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{ 'a/': marked({ redirect: '..' }) }, {}] })
   const { u } = stateOf(t, readOnlyOptions(where))
   t.strictSame(walk(u, u.lowers[0]!, ['a']), { dir: null, stop: true, below: ['a'] })

@@ -3,7 +3,7 @@ import t from 'tap'
 import { workdirError, rootError } from '../../../../src/overlay/layer/refusals.js'
 import { E } from '../../../../src/sys/errno.js'
 
-t.test('the way out fits the error', async t => {
+t.test('the hint fits the error', async t => {
   const cases: readonly (readonly [keyof typeof E, string])[] = [
     ['ENOSPC', 'No space left on device; make room on its file system (df, df -i)'],
     ['EDQUOT', 'Disk quota exceeded; make room within the quota (quota -s)'],
@@ -20,7 +20,7 @@ t.test('the way out fits the error', async t => {
     })
 })
 
-t.test('a root that is not read', async t => {
+t.test('an unreadable root', async t => {
   for (const [isUpper, option] of [
     [true, 'upperdir'],
     [false, 'lowerdir'],

@@ -52,7 +52,7 @@ t.test('the format of containers/storage', async t => {
     t.strictSame(parseOverride(text), { uid, gid, mode, type, major, minor }, text)
   }
   const plain = { uid: 0, gid: 5, mode: 0o4755, type: 0, major: 0, minor: 0 }
-  // Without a type; as fuse-overlayfs writes it; as others do, with the type in the mode.
+  // Without a type; as fuse-overlayfs writes it; as other programs do, with the type in the mode.
   for (const text of ['0:5:4755', '0:5:104755', '0:5:0104755'])
     t.strictSame(parseOverride(text), plain, text)
   t.match(parseOverride('0:0:644:char--1-3'), { type: S.IFCHR, major: 1, minor: 3 })
@@ -129,7 +129,7 @@ const drive = async (fs: UnionFs, seed: number): Promise<unknown[]> => {
   return results
 }
 
-/** The test reads the layers themselves, and a listing of regular files tells no types. */
+/** The test reads the layers themselves. A listing of regular files shows no other types. */
 const natural = (d: Difference): boolean => d.field === 'atime' || d.field === 'listed type'
 
 t.test('the same calls, with owners in the inode and in an attribute', { skip }, async t => {
@@ -198,7 +198,7 @@ t.test('attributes that only the union may write', { skip }, async t => {
   t.equal(await fs.getxattr('d/f', 'security.capability'), -E.ENODATA, 'a write takes it')
 })
 
-t.test('which layers have such attributes', { skip }, async t => {
+t.test('the layers with stat overrides', { skip }, async t => {
   const traits = { xattrs: { [STAT]: '7:8:4711:file' } }
   const layers = (root: Record<string, string>): Layer => ({
     './': dir({ xattrs: root }),
@@ -228,7 +228,7 @@ t.test('which layers have such attributes', { skip }, async t => {
 
   const plain = unionDirectories(t, { lower: [layers({})] })
   const other = open(t, optionsOf(plain, { volatile: true, xattrPermissions: 2 }))
-  t.match(await other.stat('f'), { uid: 0, gid: 0, mode: S.IFREG | 0o644 }, 'no mark on the root')
+  t.match(await other.stat('f'), { uid: 0, gid: 0, mode: S.IFREG | 0o644 }, 'no xattr on the root')
   t.match(await other.stat('wrong'), { uid: 0 })
   const root = sys.getxattr({ path: plain.upper, follow: false }, STAT)
   t.same(root, Buffer.from('0:0:0755:dir'))
@@ -243,76 +243,80 @@ t.test('which layers have such attributes', { skip }, async t => {
 
 const CAPABILITY = 'user.containers.override_security.capability'
 
-t.test('what others could have written does not make root’s files', { skip }, async t => {
-  const said = (value: string, more: Partial<Spec> = {}): Spec =>
-    file('', { uid: 1000, gid: 1000, ...more, xattrs: { [STAT]: value, [CAPABILITY]: 'x' } })
-  const objects: Layer = {
-    own: said('5:6:4755:file', { uid: 0, gid: 0 }),
-    'root, set-user-id': said('0:0:4755:file'),
-    'another, set-user-id': said('1001:1000:4755:file'),
-    'group, set-group-id': said('1000:0:2755:file'),
-    'own, set-user-id': said('1000:1000:4755:file'),
-    'own, set-group-id': said('1000:1000:2755:file'),
-    'own, private': said('1000:1000:0600:file', { mode: 0o755 }),
-    'a device': said('1000:1000:0666:char-1-1'),
-    'a device of root': said('0:0:0666:block-8-0'),
-    nonsense: said('nonsense'),
-    long: said('0'.repeat(500)),
-    'for all to write': said('1000:1000:4755:file', { uid: 0, gid: 0, mode: 0o666 }),
-    'for the group to write': said('0:0:4755:file', { uid: 0, gid: 100, mode: 0o664 }),
-    'directory/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '0:0:0755:dir' } }),
-    'own directory/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '1000:1000:0700:dir' } }),
-    'directory for all/': dir({ mode: 0o777, xattrs: { [STAT]: '1:1:0755:dir' } }),
-    'sticky/': dir({ mode: 0o1777, xattrs: { [STAT]: '1:1:0755:dir' } }),
-  }
-  const { IFREG, IFDIR } = S
-  const shown: Record<string, [uid: number, gid: number, mode: number]> = {
-    own: [5, 6, IFREG | 0o4755],
-    'root, set-user-id': [1000, 1000, IFREG | 0o644],
-    'another, set-user-id': [1000, 1000, IFREG | 0o644],
-    'group, set-group-id': [1000, 1000, IFREG | 0o644],
-    'own, set-user-id': [1000, 1000, IFREG | 0o4755],
-    'own, set-group-id': [1000, 1000, IFREG | 0o755],
-    'own, private': [1000, 1000, IFREG | 0o600],
-    'a device': [1000, 1000, IFREG | 0o666],
-    'a device of root': [1000, 1000, IFREG | 0o644],
-    nonsense: [1000, 1000, IFREG | 0o644],
-    long: [1000, 1000, IFREG | 0o644],
-    'for all to write': [0, 0, IFREG | 0o666],
-    'for the group to write': [0, 100, IFREG | 0o664],
-    directory: [1000, 1000, IFDIR | 0o755],
-    'own directory': [1000, 1000, IFDIR | 0o700],
-    'directory for all': [0, 0, IFDIR | 0o777],
-    sticky: [1, 1, IFDIR | 0o755],
-  }
-  const root = dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '1000:1000:0777:dir' } })
-  for (const where of ['upper', 'lower'] as const) {
-    const layers = {
-      lower: [{ './': root }],
-      [where]: where === 'upper' ? objects : [{ './': root, ...objects }],
+t.test(
+  'overrides that other users could have written do not create files of root',
+  { skip },
+  async t => {
+    const said = (value: string, more: Partial<Spec> = {}): Spec =>
+      file('', { uid: 1000, gid: 1000, ...more, xattrs: { [STAT]: value, [CAPABILITY]: 'x' } })
+    const objects: Layer = {
+      own: said('5:6:4755:file', { uid: 0, gid: 0 }),
+      'root, set-user-id': said('0:0:4755:file'),
+      'another, set-user-id': said('1001:1000:4755:file'),
+      'group, set-group-id': said('1000:0:2755:file'),
+      'own, set-user-id': said('1000:1000:4755:file'),
+      'own, set-group-id': said('1000:1000:2755:file'),
+      'own, private': said('1000:1000:0600:file', { mode: 0o755 }),
+      'a device': said('1000:1000:0666:char-1-1'),
+      'a device of root': said('0:0:0666:block-8-0'),
+      nonsense: said('nonsense'),
+      long: said('0'.repeat(500)),
+      'for all to write': said('1000:1000:4755:file', { uid: 0, gid: 0, mode: 0o666 }),
+      'for the group to write': said('0:0:4755:file', { uid: 0, gid: 100, mode: 0o664 }),
+      'directory/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '0:0:0755:dir' } }),
+      'own directory/': dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '1000:1000:0700:dir' } }),
+      'directory for all/': dir({ mode: 0o777, xattrs: { [STAT]: '1:1:0755:dir' } }),
+      'sticky/': dir({ mode: 0o1777, xattrs: { [STAT]: '1:1:0755:dir' } }),
     }
-    const directories = unionDirectories(t, { upper: {}, ...layers })
-    const union = open(t, optionsOf(directories, { volatile: true, xattrPermissions: 2 }))
-    const look = async (told: string): Promise<void> => {
-      for (const [path, [uid, gid, mode]] of Object.entries(shown)) {
-        t.match(await union.stat(path), { uid, gid, mode }, `${where}, ${path}${told}`)
-        if ((mode & S.IFMT) === IFDIR) continue
-        const capability = path === 'own' ? 'x' : -E.ENODATA
-        t.equal(await union.getxattr(path, 'security.capability'), capability, path)
-        const listed = path === 'own' ? ['security.capability'] : []
-        t.strictSame(await union.listxattr(path), listed, path)
+    const { IFREG, IFDIR } = S
+    const shown: Record<string, [uid: number, gid: number, mode: number]> = {
+      own: [5, 6, IFREG | 0o4755],
+      'root, set-user-id': [1000, 1000, IFREG | 0o644],
+      'another, set-user-id': [1000, 1000, IFREG | 0o644],
+      'group, set-group-id': [1000, 1000, IFREG | 0o644],
+      'own, set-user-id': [1000, 1000, IFREG | 0o4755],
+      'own, set-group-id': [1000, 1000, IFREG | 0o755],
+      'own, private': [1000, 1000, IFREG | 0o600],
+      'a device': [1000, 1000, IFREG | 0o666],
+      'a device of root': [1000, 1000, IFREG | 0o644],
+      nonsense: [1000, 1000, IFREG | 0o644],
+      long: [1000, 1000, IFREG | 0o644],
+      'for all to write': [0, 0, IFREG | 0o666],
+      'for the group to write': [0, 100, IFREG | 0o664],
+      directory: [1000, 1000, IFDIR | 0o755],
+      'own directory': [1000, 1000, IFDIR | 0o700],
+      'directory for all': [0, 0, IFDIR | 0o777],
+      sticky: [1, 1, IFDIR | 0o755],
+    }
+    const root = dir({ uid: 1000, gid: 1000, xattrs: { [STAT]: '1000:1000:0777:dir' } })
+    for (const where of ['upper', 'lower'] as const) {
+      const layers = {
+        lower: [{ './': root }],
+        [where]: where === 'upper' ? objects : [{ './': root, ...objects }],
       }
-      t.match(await union.stat(''), { uid: 0, gid: 0 }, 'nor the root of the union')
+      const directories = unionDirectories(t, { upper: {}, ...layers })
+      const union = open(t, optionsOf(directories, { volatile: true, xattrPermissions: 2 }))
+      const look = async (told: string): Promise<void> => {
+        for (const [path, [uid, gid, mode]] of Object.entries(shown)) {
+          t.match(await union.stat(path), { uid, gid, mode }, `${where}, ${path}${told}`)
+          if ((mode & S.IFMT) === IFDIR) continue
+          const capability = path === 'own' ? 'x' : -E.ENODATA
+          t.equal(await union.getxattr(path, 'security.capability'), capability, path)
+          const listed = path === 'own' ? ['security.capability'] : []
+          t.strictSame(await union.listxattr(path), listed, path)
+        }
+        t.match(await union.stat(''), { uid: 0, gid: 0 }, 'nor the root of the union')
+      }
+      await look('')
+      // A copy belongs to the mounter.
+      for (const path of Object.keys(shown)) t.equal(await union.utimens(path, PAST, PAST), 0, path)
+      if (where === 'lower') await look(', copied up')
+      union.close()
     }
-    await look('')
-    // A copy is the mounter's.
-    for (const path of Object.keys(shown)) t.equal(await union.utimens(path, PAST, PAST), 0, path)
-    if (where === 'lower') await look(', copied up')
-    union.close()
-  }
-})
+  },
+)
 
-t.test('nobody else may write to what is on disk', { skip }, async t => {
+t.test('other users may not write to objects on disk', { skip }, async t => {
   const where = unionDirectories(t, { lower: [{ './': dir(), old: file('x', { mode: 0o666 }) }] })
   const union = open(t, optionsOf(where, { volatile: true, xattrPermissions: 2 }))
   const named = acl('u::rwx,u:5:rwx,g::rwx,m::rwx,o::rwx')
@@ -351,24 +355,20 @@ t.test('nobody else may write to what is on disk', { skip }, async t => {
 
 const keeping = (value: string): Spec => file('', { mode: 0o600, xattrs: { [STAT]: value } })
 
-t.test(
-  'what is said of another object with the name does not count',
-  { skip: skipUnions },
-  async t => {
-    const where = unionDirectories(t, {
-      upper: { secret: keeping('5:6:0600:file'), theirs: keeping('7:7:0666:file') },
-      lower: [{}],
-    })
-    const { u } = stateOf(t, optionsOf(where, { xattrPermissions: 2 }))
-    const upper = u.upper!
-    const st = new Stat()
-    t.equal(statxat(upper.fd, 'secret', st), 0)
-    renameSync(`${where.upper}/secret`, `${where.upper}/away`)
-    renameSync(`${where.upper}/theirs`, `${where.upper}/secret`)
-    t.equal(applyOverride(upper, upper.fd, 'secret', st), -E.ESTALE)
-    t.strictSame([st.uid, st.mode & 0o777], [0, 0o600])
-    t.equal(applyOverride(upper, upper.fd, 'gone', st), -E.ENOENT)
-    t.equal(applyOverride(upper, upper.fd, 'away', st), 0)
-    t.strictSame([st.uid, st.gid, st.mode & 0o777], [5, 6, 0o600])
-  },
-)
+t.test('the override of another object with the name is ignored', { skip: skipUnions }, async t => {
+  const where = unionDirectories(t, {
+    upper: { secret: keeping('5:6:0600:file'), theirs: keeping('7:7:0666:file') },
+    lower: [{}],
+  })
+  const { u } = stateOf(t, optionsOf(where, { xattrPermissions: 2 }))
+  const upper = u.upper!
+  const st = new Stat()
+  t.equal(statxat(upper.fd, 'secret', st), 0)
+  renameSync(`${where.upper}/secret`, `${where.upper}/away`)
+  renameSync(`${where.upper}/theirs`, `${where.upper}/secret`)
+  t.equal(applyOverride(upper, upper.fd, 'secret', st), -E.ESTALE)
+  t.strictSame([st.uid, st.mode & 0o777], [0, 0o600])
+  t.equal(applyOverride(upper, upper.fd, 'gone', st), -E.ENOENT)
+  t.equal(applyOverride(upper, upper.fd, 'away', st), 0)
+  t.strictSame([st.uid, st.gid, st.mode & 0o777], [5, 6, 0o600])
+})

@@ -1,6 +1,6 @@
 /**
- * Whose redirects and metadata copies are believed, beside kernel overlayfs, and by ordinary
- * mounters.
+ * Which redirect and metacopy xattrs are trusted: compared with kernel overlayfs, and for
+ * unprivileged mounters.
  */
 
 import * as fs from 'node:fs'
@@ -32,10 +32,7 @@ const meta = (prefix: string, redirect?: string): Spec =>
     },
   })
 
-/**
- * Everything that can be wrong, or right, with a redirect or a metadata copy, of an upper layer and
- * of lower ones.
- */
+/** An upper layer and lower layers with valid and invalid redirect and metacopy xattrs. */
 const layers = (prefix: string): { upper: Layer; lower: Layer[] } => {
   const to = (redirect: string): Spec => marked({ redirect }, {}, prefix)
   return {
@@ -104,7 +101,7 @@ const pathsOf = ({ upper, lower }: ReturnType<typeof layers>): string[] =>
     .filter(path => !path.includes('secret') && !/^inner\d/.test(path))
 
 t.test(
-  'root with userxattr: nothing that users could have written',
+  'root with userxattr follows no xattr that users could have written',
   { skip: skipParity },
   async t => {
     const scene = layers('user')
@@ -112,7 +109,7 @@ t.test(
     const paths = pathsOf(scene)
     const union = open(t, optionsOf(where, { userxattr: true, index: false, fsync: false }))
     const ours = await see(union, paths)
-    t.strictSame(await union.read('absolute/f'), -E.EPERM, 'what is below a directory of mode 0700')
+    t.strictSame(await union.read('absolute/f'), -E.EPERM, 'below a directory of mode 0700')
     t.strictSame(union.complaints, [])
     union.close()
     const theirs = await withKernel(where, 'userxattr', kernel => see(kernel, paths))
@@ -121,7 +118,7 @@ t.test(
   },
 )
 
-t.test('trusted marks are believed as the kernel does', { skip: skipParity }, async t => {
+t.test('trusted xattrs are followed as by the kernel', { skip: skipParity }, async t => {
   const scene = layers('trusted')
   const where = unionDirectories(t, scene)
   const paths = pathsOf(scene)
@@ -136,7 +133,7 @@ t.test('trusted marks are believed as the kernel does', { skip: skipParity }, as
   t.strictSame(ours['absolute'], ['f'])
   const nofollow = { redirectDir: 'nofollow' as const, index: false, fsync: false }
   const blind = open(t, optionsOf(where, nofollow))
-  // A name whose lookup fails has no number in the kernel's listing.
+  // The kernel's listing has no inode number for a name whose lookup fails.
   const dirs = paths.filter(path => !path.includes('meta') && path !== 'not merged')
   const refused = await see(blind, dirs)
   blind.close()
@@ -144,7 +141,7 @@ t.test('trusted marks are believed as the kernel does', { skip: skipParity }, as
   t.strictSame(refused, kernels, 'nofollow')
 })
 
-t.test('marks of users say nothing to a trusted union', { skip: skipParity }, async t => {
+t.test('a union with trusted xattrs ignores user xattrs', { skip: skipParity }, async t => {
   const scene = layers('user')
   Object.assign(scene.upper, {
     'opaque/': marked({ opaque: 'y' }, {}, 'user'),
@@ -169,13 +166,13 @@ t.test('marks of users say nothing to a trusted union', { skip: skipParity }, as
   t.match(
     union.complaints.map(complaint => complaint.message),
     [/userxattr/],
-    'the administrator is told, once',
+    'a single warning',
   )
   union.close()
   t.strictSame(ours, await withKernel(where, 'index=off', kernel => see(kernel, paths)))
 })
 
-t.test('root is refused what it could not believe', { skip: skipUnions }, async t => {
+t.test('root may not enable redirects with userxattr', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{}] })
   for (const redirectDir of ['on', 'follow'] as const)
     t.throws(() => stateOf(t, optionsOf(where, { userxattr: true, redirectDir })), {
@@ -185,7 +182,7 @@ t.test('root is refused what it could not believe', { skip: skipUnions }, async 
   t.equal(stateOf(t, optionsOf(where, { userxattr: true })).u.options.redirectDir, 'nofollow')
 })
 
-/** As an ordinary user, who owns the layers but for what others have put there. */
+/** Acts as an unprivileged user that owns the layers, except for objects of other users. */
 const asUser = <T>(use: () => T): T =>
   sys.withCredentials({ uid: 1000, gid: 1000, groups: [] }, use)
 
@@ -197,7 +194,7 @@ const give = (path: string, uid: number): void => {
 
 const redirected = (redirect: string, mode = 0o755): Spec => marked({ redirect }, { mode }, 'user')
 
-/** What an ordinary mounter finds behind the marks of different owners: 0, or an errno. */
+/** What an unprivileged mounter finds behind the xattrs of different owners: 0, or an errno. */
 const looks = (t: Test, shared: boolean): Record<string, number> => {
   const where = unionDirectories(t, {
     upper: {
@@ -215,7 +212,7 @@ const looks = (t: Test, shared: boolean): Record<string, number> => {
   for (const name of ['other', 'meta of another'])
     fs.lchownSync(`${where.upper}/${name}`, 1001, 1001)
   const { u, find, close } = stateOf(t, optionsOf(where, { userxattr: true, fsync: false }))
-  // As it is where the mounter is no root.
+  // As for an unprivileged mounter.
   const options = { ...u.options, redirectDir: 'off' }
   Object.assign(u, { options, trust: shared ? 'own' : 'all' })
   const result: Record<string, number> = {}
@@ -232,7 +229,7 @@ const looks = (t: Test, shared: boolean): Record<string, number> => {
   return result
 }
 
-t.test('an ordinary user believes himself, and others where nobody else looks', async t => {
+t.test('an unprivileged mounter trusts its own xattrs, and others on a private mount', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   t.strictSame(looks(t, false), {
     'own/f': 0,
@@ -254,10 +251,10 @@ t.test('an ordinary user believes himself, and others where nobody else looks', 
   })
 })
 
-t.test('who is trusted', { skip: skipUnions }, async t => {
+t.test('trust', { skip: skipUnions }, async t => {
   t.ok(isSystemRoot())
   t.equal(trustFor(false, true), 'all')
-  t.equal(trustFor(true, false), 'none', 'root, whoever uses the mount')
+  t.equal(trustFor(true, false), 'none', 'root, also on a private mount')
   t.ok(othersWrite({ mode: sys.S.IFREG | 0o620 }))
   t.ok(othersWrite({ mode: sys.S.IFREG | 0o1602 }))
   t.ok(othersWrite({ mode: sys.S.IFDIR | 0o702 }))
@@ -279,7 +276,7 @@ const PLACES = [
 
 const markOf = (uid: number): Spec => file('', { uid, gid: uid })
 
-t.test('a mark in a directory for all hides what its owner could take away', async t => {
+t.test('a .wh. file in a sticky directory hides objects that its owner could remove', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const sticky = dir({ mode: 0o1777, uid: 5 })
   const where = unionDirectories(t, {
@@ -302,7 +299,7 @@ t.test('a mark in a directory for all hides what its owner could take away', asy
         'in/own/': dir({ uid: 1000 }),
         'in/.wh.other': markOf(1000),
         'in/other/': dir(),
-        // As he could have made a device 0/0.
+        // The owner could also have created a device 0/0.
         'in/.wh.file': markOf(1000),
         'below/.wh.other': markOf(1000),
         'below/other/': dir(),

@@ -62,7 +62,7 @@ t.test('objects', { skip: skipUnions }, async t => {
   t.strictSame(marks(true, false), ['char', 'long', 'user'])
 })
 
-t.test('a directory is probed name by name, and read whole when that gets long', async t => {
+t.test('a directory is probed name by name, and listed after many probes', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const longest = 'n'.repeat(251)
   const where = unionDirectories(t, {
@@ -80,7 +80,7 @@ t.test('a directory is probed name by name, and read whole when that gets long',
   t.same(real.dotWhiteouts, new Set(['gone\xff', longest, '.wh..opq']))
   t.strictSame(answers(), first, 'with the same answers')
   fs.writeFileSync(`${where.lower[0]}/.wh.late`, '')
-  t.notOk(has('late'), 'nobody changes a layer that is mounted')
+  t.notOk(has('late'), 'the layer of a mounted union does not change')
 
   const unreadable = new RealDir(layer, null, '')
   for (let i = 0; i < 20; i++) t.equal(hasDotWhiteout(u, unreadable, -1, 'x'), -E.EBADF)
@@ -88,7 +88,7 @@ t.test('a directory is probed name by name, and read whole when that gets long',
   t.ok(complaints.length > 0, 'a directory that cannot be read')
 })
 
-t.test('a directory that holds the mark is opaque', async t => {
+t.test('a directory with the opaque file is opaque', async t => {
   const where = unionDirectories(t, { lower: [{ 'd/.wh..wh..opq': '', 'e/': '', f: '' }] })
   const fd = fs.openSync(where.lower[0]!, 'r')
   t.teardown(() => fs.closeSync(fd))

@@ -21,7 +21,8 @@ const perms = fc
 const ids = fc.uniqueArray(fc.integer({ min: 1, max: 60_000 }), { maxLength: 3 })
 
 /**
- * A default ACL as the kernel takes it: in order, with a mask where there are more than the three.
+ * A default ACL that the kernel accepts: in order, and with a mask if it has more than three
+ * entries.
  */
 const defaults = fc
   .record({ u: perms, g: perms, o: perms, m: perms, each: perms, users: ids, groups: ids })
@@ -43,7 +44,7 @@ const refused = sys.setxattr(
 )
 
 t.test(
-  'what is created has the mode and the ACLs that the kernel gives it',
+  'a created object has the mode and the ACLs as on the kernel',
   { skip: refused < 0 && `no ACLs here: errno ${-refused}` },
   async t => {
     const dir = sys.open(top, sys.O.RDONLY | sys.O.DIRECTORY)
@@ -110,7 +111,7 @@ t.test('entries that were cut off are none', async t => {
   t.equal(applyDefaultAcl(whole.subarray(0, 27), 0o100644).mode, 0o100004, 'two and a piece')
 })
 
-t.test('a symlink gets none, and what is not there is an error', async t => {
+t.test('a symlink gets none, and a missing object is an error', async t => {
   const value = bytes('u::rwx,u:5:rwx,g::rwx,m::rwx,o::rwx')
   const created = applyDefaultAcl(value, sys.S.IFDIR | 0o755)
   t.equal(setInheritedAcls(-1, 'x', sys.S.IFLNK | 0o777, value, created), 0)

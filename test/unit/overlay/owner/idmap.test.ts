@@ -28,7 +28,7 @@ const UIDS: IdRange[] = [
 const GIDS: IdRange[] = [{ disk: 0, shown: 200_000, length: 60_000 }]
 const MAPPING: OwnerOptions = { uids: UIDS, gids: GIDS }
 
-/** The arithmetic, written down a second time. */
+/** An independent implementation of the mapping. */
 const shownBy = (ranges: IdRange[], id: number): number => {
   const range = ranges.find(r => id >= r.disk && id - r.disk < r.length)
   return range === undefined ? OVERFLOW : id - range.disk + range.shown
@@ -37,15 +37,15 @@ const uid = (id: number): number => shownBy(UIDS, id)
 const gid = (id: number): number => shownBy(GIDS, id)
 
 t.test('ids, both ways', async t => {
-  const owners = makeIdmap(MAPPING)
-  if (owners === null) throw new Error('no owners')
+  const idmap = makeIdmap(MAPPING)
+  if (idmap === null) throw new Error('no idmap')
   for (const id of [0, 1, 2, 998, 999, 1000, 69_999, 70_000, 70_009, 70_010, 65534, 4294967294]) {
-    const shown = owners.uids.toShown(id)
+    const shown = idmap.uids.toShown(id)
     t.equal(shown, uid(id), `${id}`)
-    t.equal(owners.uids.toDisk(shown), shown === OVERFLOW ? UNMAPPED : id, `${id} back`)
+    t.equal(idmap.uids.toDisk(shown), shown === OVERFLOW ? UNMAPPED : id, `${id} back`)
   }
-  t.equal(owners.gids.toDisk(5), UNMAPPED)
-  t.notOk(owners.squashes)
+  t.equal(idmap.gids.toDisk(5), UNMAPPED)
+  t.notOk(idmap.squashes)
 
   const squashed = makeIdmap({ ...MAPPING, squashUid: 7 })
   t.equal(squashed?.uids.toShown(5), 7)
@@ -57,7 +57,7 @@ t.test('ids, both ways', async t => {
   t.equal(makeIdmap({ squashGid: 0 })?.gids.toShown(9), 0)
 })
 
-t.test('what a mapping may be', async t => {
+t.test('valid and invalid mappings', async t => {
   const max = 4294967294
   const cases: [IdRange[], RegExp | undefined][] = [
     [[], undefined],
@@ -108,7 +108,7 @@ const LOWER: Layer = {
   }),
 }
 
-/** An ACL whose ids are what the arithmetic says. */
+/** Maps the ids of an ACL by the independent implementation. */
 const translateAcl = (hex: string): string => {
   const bytes = Buffer.from(hex, 'hex')
   for (let at = 4; at < bytes.length; at += 8) {
@@ -132,7 +132,7 @@ const translateTree = (tree: Tree): Tree => {
   return tree
 }
 
-/** Who acts, in ids of the disk; `same` or mapped ones are passed to the union. */
+/** The caller, in ids on disk. The union gets the same ids or mapped ids. */
 type Ids = (uid: number, gid: number) => Who
 const plainIds: Ids = (u, g) => ({ uid: u, gid: g, umask: 0o027 })
 const mappedIds: Ids = (u, g) => ({ uid: uid(u), gid: gid(g), umask: 0o027 })
@@ -216,7 +216,7 @@ t.test('ids without a mapping', { skip: !isRoot && 'needs root' }, async t => {
     await fs.mknod('d/n', sys.S.IFIFO | 0o644, 0, 0, { ...stranger, uid: 1000, gid: 5 }),
     over,
   )
-  t.equal(await fs.chown('d/foreign', OVERFLOW, -1), over, 'not even to what it shows')
+  t.equal(await fs.chown('d/foreign', OVERFLOW, -1), over, 'not even to the shown id')
   t.equal(await fs.chown('d/foreign', -1, 5), over)
   const named = acl('u::rwx,u:0:r-x,g::r-x,m::rwx,o::---')
   t.equal(await fs.setxattr('acl/f', 'system.posix_acl_access', named), -E.EINVAL)
@@ -227,7 +227,7 @@ t.test('ids without a mapping', { skip: !isRoot && 'needs root' }, async t => {
   const made = (): unknown => sys.lstat(sys.AT_FDCWD, `${where.upper}/d/n`)
   t.match(made(), { uid: OVERFLOW, gid: 3 }, "the group is the directory's")
   t.equal(await fs.chown('d/n', 0, 0), over)
-  t.equal(await fs.chown('d/n', 1000, 200_000), 0, 'but can give it to somebody who has')
+  t.equal(await fs.chown('d/n', 1000, 200_000), 0, 'but can give it to a mapped user')
   t.match(made(), { uid: 0, gid: 0 })
 
   t.equal(await fs.chmod('d/foreign', 0o600), 0)
@@ -239,7 +239,7 @@ t.test('ids without a mapping', { skip: !isRoot && 'needs root' }, async t => {
   t.equal(
     await fs.setxattr('acl/f', 'system.posix_acl_access', String(shown)),
     -E.EINVAL,
-    'what is shown of it cannot be written back as another',
+    'a shown overflow id can not be stored',
   )
 })
 
@@ -295,6 +295,10 @@ t.test('squashed', { skip: !isRoot && 'needs root' }, async t => {
   const both = unionDirectories(t, { lower: [LOWER] })
   const mixed = open(t, optionsOf(both, { volatile: true, owners: { ...MAPPING, squashUid: 1 } }))
   t.match(await mixed.stat('d/f'), { uid: 1, gid: 200_006 })
-  t.equal(await mixed.chown('d/f', 65534, 200_001), 0, 'what has no id on disk stays as it is')
+  t.equal(
+    await mixed.chown('d/f', 65534, 200_001),
+    0,
+    'an owner without an id on disk is unchanged',
+  )
   t.match(sys.lstat(sys.AT_FDCWD, `${both.upper}/d/f`), { uid: 5, gid: 1 })
 })

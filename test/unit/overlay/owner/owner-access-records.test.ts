@@ -32,28 +32,28 @@ const recordsOf = (where: UnionDirectories): string[] => fs.readdirSync(`${where
 const modeOf = (path: string): number => fs.statSync(path).mode & 0o7777
 const inoOf = (path: string): number => fs.lstatSync(path).ino
 
-/** Directories with records of a mount that was ended. */
+/** Creates records as an ended mount would have left them. */
 const leave = (where: UnionDirectories, ...records: string[]): void => {
   fs.mkdirSync(`${where.work}/work`, { recursive: true })
-  for (const [i, said] of records.entries())
-    fs.symlinkSync(said, `${where.work}/work/#lent.${(i + 1).toString(16)}`)
+  for (const [i, target] of records.entries())
+    fs.symlinkSync(target, `${where.work}/work/#lent.${(i + 1).toString(16)}`)
 }
 
-t.test('a record that is made is one that is understood', { skip: skipUnions }, async t => {
+t.test('a written record is understood', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, LAYERS)
   const options = optionsOf(where, { volatile: false })
   const { u, close } = stateOf(t, options)
   const upper = u.upper!.fd
   const work = u.workdir!.fd
-  const spot = { fd: upper, name: 'd' }
-  t.match(recordMode([spot], inoOf(`${where.upper}/d`), 0o500, 0o700), { name: /^#lent\./ })
+  const object = { fd: upper, name: 'd' }
+  t.match(recordMode([object], inoOf(`${where.upper}/d`), 0o500, 0o700), { name: /^#lent\./ })
   const deep = { fd: upper, name: 'd/f' }
-  t.type(recordMode([deep, spot], inoOf(`${where.upper}/d/f`), 0o400, 0o600), 'object')
+  t.type(recordMode([deep, object], inoOf(`${where.upper}/d/f`), 0o400, 0o600), 'object')
   t.type(recordMove(work, { fd: upper, name: 'moved' }, inoOf(`${where.upper}/moved`)), 'object')
   t.type(recordMove(work, { fd: upper, name: 'gone' }, 0), 'object')
   t.match(recordMode([{ fd: work, name: 'x' }], 1, 0, 0o200), { name: '' }, 'of the workdir')
   t.equal(recordMode([{ fd: u.lowers[0]!.fd, name: 'moved' }], 1, 0, 0o200), -E.EACCES)
-  t.equal(recordMove(-1, spot, 0), -E.EROFS)
+  t.equal(recordMove(-1, object, 0), -E.EROFS)
   t.equal(recordsOf(where).filter(name => name.startsWith('#lent.')).length, 4)
   close()
 
@@ -99,14 +99,14 @@ t.test('a record does no more than its owner could', { skip: skipUnions }, async
     'nothing',
     'x'.repeat(4000),
   )
-  // Another's record: of what is not the other's, and of a move.
+  // Records of another user: for objects that do not belong to that user, and for a move.
   leave(where)
-  for (const [name, said] of [
+  for (const [name, target] of [
     ['#lent.a1', `500 700 ${d} d`],
     ['#lent.a2', `hide ${inoOf(`${where.upper}/moved`)} moved`],
     ['#lent.a3', 'hide 0 gone'],
   ] as const) {
-    fs.symlinkSync(said, `${where.work}/work/${name}`)
+    fs.symlinkSync(target, `${where.work}/work/${name}`)
     fs.lchownSync(`${where.work}/work/${name}`, 1234, 1234)
   }
   fs.mkdirSync(`${where.work}/work/#lent.directory/sub`, { recursive: true })
@@ -124,20 +124,20 @@ t.test('a record does no more than its owner could', { skip: skipUnions }, async
   t.strictSame(recordsOf(where), [])
 })
 
-t.test('a path that is too long for a record fails nothing', { skip: skipUnions }, async t => {
+t.test('a path that is too long for a record causes no failure', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{}] })
   const { u, close } = stateOf(t, optionsOf(where))
   const deep = Array.from({ length: 12 }, () => 'n'.repeat(200)).join('/')
   fs.mkdirSync(`${where.upper}/${deep}`, { recursive: true })
   const fd = fs.openSync(`/proc/self/fd/${u.upper!.fd}/${deep}`, 'r')
-  const spots = ['a', 'b'].map(name => ({ fd, name }))
-  t.match(recordMode(spots, 1, 0o500, 0o700), { name: '' }, 'two, of more than 4095 bytes')
-  t.match(recordMode([spots[0]!], 1, 0o500, 0o700), { name: /^#lent\./ })
+  const objects = ['a', 'b'].map(name => ({ fd, name }))
+  t.match(recordMode(objects, 1, 0o500, 0o700), { name: '' }, 'two, of more than 4095 bytes')
+  t.match(recordMode([objects[0]!], 1, 0o500, 0o700), { name: /^#lent\./ })
   fs.closeSync(fd)
   close()
 })
 
-t.test('what belongs to the owner of the record is put back', { skip: skipUnions }, async t => {
+t.test('the mode of an object of the record’s owner is restored', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, LAYERS)
   const d = `${where.upper}/d`
   fs.chownSync(d, 1234, 1234)
@@ -147,7 +147,7 @@ t.test('what belongs to the owner of the record is put back', { skip: skipUnions
   t.equal(modeOf(d), 0o500)
 })
 
-t.test('what is in the index is recorded, too', { skip: skipUnions }, async t => {
+t.test('an object in the index is recorded, too', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{ a: 'a', b: link('a') }] })
   let union = open(t, optionsOf(where, { index: true }))
   t.equal(await union.chmod('a', 0o600), 0)
@@ -164,7 +164,7 @@ t.test('what is in the index is recorded, too', { skip: skipUnions }, async t =>
   t.strictSame(recordsOf(where), [])
 })
 
-t.test('a move over a directory is ended', { skip: skipUnions }, async t => {
+t.test('a move over a directory is completed', { skip: skipUnions }, async t => {
   const lower = [{ 'replaced/low': 'low' }]
   for (const form of ['char', 'xattr', 'wh'] as const) {
     const where = unionDirectories(t, { upper: { 'replaced/low': whiteout }, lower })
@@ -179,7 +179,7 @@ t.test('a move over a directory is ended', { skip: skipUnions }, async t => {
   }
 })
 
-t.test('what was put into such a directory meanwhile stays', { skip: skipUnions }, async t => {
+t.test('an object that was created in such a directory stays', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, LAYERS)
   leave(where, `hide ${inoOf(`${where.upper}/replaced`)} replaced`)
   const union = open(t, optionsOf(where))

@@ -53,7 +53,7 @@ t.test('a directory keeps all of them', async t => {
   t.equal(modeWithoutSetid(st.mode, st.uid, st.gid, { uid: 1, gid: 1, pid: 0, umask: 0 }), st.mode)
 })
 
-t.test('root is in every group, and who is gone in none but its own', async t => {
+t.test('root is in every group, and an ended caller only in its own', async t => {
   const gone = { uid: 1, gid: 7, pid: 2 ** 30, umask: 0 }
   t.ok(isMember({ ...gone, uid: 0 }, 0, 5))
   t.ok(isMember(gone, 0, 7))
@@ -89,7 +89,7 @@ t.test('capabilities count, not user 0', { skip: skipUnions }, async t => {
   }
 })
 
-t.test('of whom nothing is known, root is taken to be able', async t => {
+t.test('of unknown callers, only root is assumed to be capable', async t => {
   const gone = { uid: 1, gid: 1, pid: 2 ** 30, umask: 0 }
   for (const known of [gone, { ...gone, pid: 0 }]) {
     t.notOk(isCapable(known, CAP.FSETID))
@@ -100,7 +100,7 @@ t.test('of whom nothing is known, root is taken to be able', async t => {
   }
 })
 
-t.test('capabilities over what a user namespace does not know', { skip: skipUnions }, async t => {
+t.test('capabilities over ids outside the user namespace', { skip: skipUnions }, async t => {
   const child = spawn('unshare', ['-r', 'sleep', '60'], { uid: 1234, gid: 1234 })
   t.teardown(() => child.kill())
   const pid = child.pid ?? 0
@@ -120,7 +120,7 @@ t.test('capabilities over what a user namespace does not know', { skip: skipUnio
   t.ok(mayChangeMode(caller, 1234), 'one of its own')
 })
 
-t.test('which system call it is', async t => {
+t.test('the system call of a caller', async t => {
   const child = spawn('sleep', ['60'])
   t.teardown(() => child.kill())
   await once(child, 'spawn')
