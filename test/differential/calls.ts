@@ -1,4 +1,4 @@
-/** The calls of a run as plain data: what is called, on what, by whom. */
+/** The calls of a run as plain data: the operation, its objects, and the caller. */
 
 import type { Time } from '../helpers/syscalls.js'
 import { O, S } from '../helpers/syscalls.js'
@@ -17,7 +17,7 @@ export type Action =
   | { op: 'mknod'; place: Place; mode: number; major: number; minor: number }
   | { op: 'symlink'; place: Place; target: string }
   | { op: 'link'; place: Place; to: Place; follow: boolean }
-  /** `empty`: AT_EMPTY_PATH, else through /proc/self/fd. */
+  /** `empty`: use AT_EMPTY_PATH; otherwise a path through /proc/self/fd. */
   | { op: 'linkFd'; slot: number; to: Place; empty: boolean }
   | { op: 'unlink'; place: Place }
   | { op: 'rmdir'; place: Place }
@@ -42,7 +42,7 @@ export type Action =
   | { op: 'list'; place: Place; room: number }
   /** Reads part of a directory, changes something in it, reads the rest. */
   | { op: 'listDuring'; place: Place; room: number; changes: Call[] }
-  /** Goes back to a place in the middle of a listing. */
+  /** Seeks to a position in the middle of a listing. */
   | { op: 'seekdir'; place: Place; index: number }
   | { op: 'access'; place: Place; mode: number; effective: boolean }
   | { op: 'statfs'; place: Place }
@@ -81,15 +81,13 @@ export type Action =
       length: number
       fill: number
     }
-  /** Lets the kernel forget what it knows of inodes and names. */
+  /** Makes the kernel drop its inodes and dentries. */
   | { op: 'forget' }
   /** Compares the whole trees. */
   | { op: 'compare' }
-  /** Unmounts and mounts again; `swap`: each mounts the layers of the other. */
+  /** Unmounts and mounts again; with `swap` each side mounts the layers of the other. */
   | { op: 'remount'; swap: boolean }
-  /**
-   * Unmounts, makes the upper layer the top one of the lower layers, and mounts with a new upper.
-   */
+  /** Unmounts, makes the upper layer the topmost lower layer, and mounts with a new upper layer. */
   | { op: 'push' }
 
 export interface Call {
@@ -97,7 +95,7 @@ export interface Call {
   /** Index into USERS. */
   as: number
   umask: number
-  /** Look at what the call touched before and afterwards. */
+  /** Compare the attributes of the call's objects before and after it. */
   check: boolean
 }
 

@@ -1,4 +1,4 @@
-/** What two outcomes of one call, or two trees, do not have in common. */
+/** The differences between two outcomes of one call, or between two trees. */
 
 import type { Difference, Tree, TreeRules } from '../helpers/tree.js'
 import { S } from '../helpers/syscalls.js'
@@ -62,7 +62,7 @@ export const compareTrees = (
     .map(d => ({ ...fromDifference(d, action, when), ...(before && { before }) }))
     .filter(m => !tolerated(m))
 
-/** The inode numbers that were others before. */
+/** The inode numbers that have changed. */
 export const compareInos = (action: Action | null, before: Tree, after: Tree): Mismatch[] => {
   const out: Mismatch[] = []
   for (const [path, node] of before.nodes) {

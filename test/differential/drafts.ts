@@ -1,7 +1,7 @@
 /**
- * What calls there may be. An arbitrary draws a draft: a call whose paths and slots are still open
- * ("the third known directory"), to be settled against what is there when its turn comes. What
- * runs, is reported and gets reduced is the settled call.
+ * The possible calls. An arbitrary generates a draft: a call whose paths and slots are still open
+ * ("the third known directory"). When its turn comes, it is resolved with the objects that exist
+ * then. The resolved call is run, reported and reduced.
  */
 
 import * as fc from 'fast-check'
@@ -160,7 +160,7 @@ const openFlagsArb = fc
       (f.create ? O.CREAT : 0) |
       (f.exclusive ? O.EXCL : 0) |
       (f.truncate ? O.TRUNC : 0) |
-      // O_DIRECT wants the end of the file at a block's end then.
+      // With O_DIRECT the end of the file must be aligned to a block.
       (f.append && !(f.rare & O.DIRECT) ? O.APPEND : 0) |
       f.rare,
   )
@@ -173,20 +173,24 @@ const FALLOC_MODES = [
   FALLOC.ZERO_RANGE | FALLOC.KEEP_SIZE,
   FALLOC.PUNCH_HOLE,
 ]
-/** Only where both sides can: the kernel's FUSE client refuses them before anybody is asked. */
+/**
+ * These run only if both sides support them: the kernel's FUSE client refuses them without a
+ * request.
+ */
 const FALLOC_NATIVE = [FALLOC.COLLAPSE_RANGE, FALLOC.INSERT_RANGE, FALLOC.UNSHARE_RANGE]
 
 export interface DraftOptions {
-  /** The candidate is reached through the kernel's FUSE client. */
+  /** The kernel's FUSE client is between the calls and the candidate. */
   fuse: boolean
-  /** It is asked through the package fuse-native. */
+  /** The candidate runs through the package fuse-native. */
   native: boolean
   /**
-   * The upper layer becomes a lower one. Not together with hard links in the layers: which of the
-   * names gets the copy, a FUSE server cannot know, and as a lower layer it makes a difference.
+   * The upper layer becomes a lower layer. Not together with hard links in the layers: a FUSE
+   * server does not know which of the names is copied up, and in a lower layer this makes a
+   * difference.
    */
   pushes: boolean
-  /** Files become immutable and append-only: it changes what much else may do. */
+  /** Files become immutable and append-only, which affects many other calls. */
   locks: boolean
 }
 
@@ -337,7 +341,10 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
   ],
 ]
 
-/** The package hands on no chown that names neither; it would still drop set-id bits. */
+/**
+ * The package does not pass on a chown without owner and group, which should still clear set-id
+ * bits.
+ */
 const newOwner = (
   options: DraftOptions,
   v: { uid: number; gid: number },
@@ -346,7 +353,7 @@ const newOwner = (
   gid: v.gid,
 })
 
-/** Mostly one that was set before. */
+/** Usually an xattr that was set before. */
 const xattrOf = (
   model: Model,
   v: { place: PlaceDraft; name: string; recent: number },
@@ -552,7 +559,7 @@ const data = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][] => [
       (v, m) => {
         const slot = slotOf(m, v.slot, regular)
         if (m.slots[slot]?.dir) return { op: 'lseek', slot, offset: 0, whence: SEEK.SET }
-        // A position in the middle of a block would be of no use to O_DIRECT.
+        // With O_DIRECT an offset must be aligned to a block.
         return {
           op: 'lseek',
           slot,
@@ -601,7 +608,7 @@ const data = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][] => [
       (v, m) => {
         const slot = slotOf(m, v.slot, regular)
         const toSlot = slotOf(m, v.toSlot, writable)
-        // What O_DIRECT asks of it only the real file system knows.
+        // The requirements of O_DIRECT for this call depend on the real file system.
         if (m.slots[slot]?.direct || m.slots[toSlot]?.direct) return { op: 'fstat', slot }
         return { op: 'copy', slot, toSlot, at: v.at, toAt: v.toAt, length: v.length }
       },
@@ -764,7 +771,9 @@ const ours =
   (action: Action): Draft =>
   () => ({ action, as: 0, umask: 0o22, check: false })
 
-/** `count` drafts, among them a remount about every 400 calls and a comparison every `every`. */
+/**
+ * `count` drafts, including a remount after every 400 calls and a comparison after `every` calls.
+ */
 export const draftsArb = (
   count: number,
   every: number,
@@ -799,7 +808,7 @@ export const draftsArb = (
       })
       .map(({ calls, swaps }) => {
         const out: Draft[] = []
-        // A second one would turn links that the run has made into links in the layers.
+        // A second push would turn links that the run has created into links in the layers.
         let pushes = options.pushes ? 1 : 0
         calls.forEach((call, i) => {
           out.push(call)

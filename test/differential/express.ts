@@ -1,7 +1,7 @@
 /**
- * What can't be had through the package fuse-native is taken out of layers and calls: it would be
- * refused, or done otherwise, and nothing that comes after could be compared. The reasons are in
- * tolerated.ts: NOT_EXPRESSED.
+ * Removes everything from layers and calls that the package fuse-native can't express. It would be
+ * refused or done differently, and later results could not be compared. tolerated.ts has the
+ * reasons: NOT_EXPRESSED.
  */
 
 import { isUtf8 } from 'node:buffer'
@@ -11,8 +11,8 @@ import type { Action, Call, Place } from './calls.js'
 import type { EntrySpec, StackSpec } from './stack.js'
 
 /**
- * Bytes that are not UTF-8 are taken for Latin-1 and encoded: other names, as different from each
- * other.
+ * Bytes that are not UTF-8 are taken as Latin-1 and encoded. The names are different ones, but they
+ * stay distinct.
  */
 const text = (bytes: string): string =>
   isUtf8(Buffer.from(bytes, 'latin1')) ? bytes : Buffer.from(bytes, 'utf8').toString('latin1')
@@ -27,7 +27,7 @@ const isValid = ({ nsec }: Time): boolean => nsec >= 0 && nsec < 1_000_000_000
 const coarse = ({ sec, nsec }: Time): Time =>
   sec < 0 ? { sec: -sec, nsec: 0 } : { sec, nsec: nsec - (nsec % MS) }
 
-/** Both times, or both "now", or neither. */
+/** Sets both times, both to "now", or neither. */
 const times = <T extends { atime: Time; mtime: Time }>(call: T): T => {
   const { atime, mtime } = call
   if (isValid(atime) && isValid(mtime))
@@ -47,7 +47,7 @@ const action = (a: Action): Action => {
   if (bySlot.has(a.op) && 'slot' in a) return { op: 'fstat', slot: a.slot }
   if (byPlace.has(a.op) && 'place' in a) return { op: 'stat', place: place(a.place), follow: true }
   if (a.op === 'open') {
-    // The other bit of O_TMPFILE is O_DIRECTORY.
+    // O_TMPFILE contains O_DIRECTORY, which remains.
     const flags = (a.flags & O.TMPFILE) === O.TMPFILE ? O.DIRECTORY : a.flags
     return { ...a, place: place(a.place), flags }
   }
@@ -65,7 +65,7 @@ const action = (a: Action): Action => {
   return 'place' in a ? { ...a, place: place(a.place) } : a
 }
 
-/** Nobody but the server makes anything. */
+/** Only root, the server's user, creates objects. */
 const creates = (a: Action): boolean =>
   ['mkdir', 'mknod', 'symlink'].includes(a.op) || (a.op === 'open' && (a.flags & O.CREAT) !== 0)
 
@@ -83,7 +83,7 @@ const entry = (e: EntrySpec): EntrySpec => ({
     .map(([name, value]): [string, string] => [text(name), value]),
 })
 
-/** Without metacopy, since a run with it sets one time alone. */
+/** Without metacopy, because a run with it sets only one of the times. */
 export const expressibleStack = (stack: StackSpec): StackSpec => ({
   ...stack,
   lowers: stack.lowers.map(layer => layer.map(entry)),

@@ -1,5 +1,5 @@
-// Compiles the differential test and runs it: plain JavaScript starts in a tenth of a loader's
-// time.
+// Compiles the differential test and runs it. Compiled JavaScript starts much faster than sources
+// with a loader.
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -7,17 +7,18 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 
-/** The id that means "none" can't be mapped: all others are, to themselves. */
+/** The id -1 ("none") can't be mapped; all others are mapped to themselves. */
 const ALL_IDS = '0 0 4294967294'
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
 const namespaceOf = pid => readlinkSync(`/proc/${pid}/ns/user`)
 
-/** Runs it as root of a user namespace, with mounts of its own, and ends as it does. */
+/** Runs the test as root of a user namespace with a mount namespace, and exits with its status. */
 const runInNamespace = async args => {
   const script = 'read -r _ && exec "$@" </dev/null'
   const unshare = ['--user', '--mount', '--propagation', 'private', 'sh', '-c', script, 'sh']
-  // Without ids a program loses its capabilities when it starts; Node starts when they are there.
+  // A program without mapped ids loses its capabilities at exec, so Node is started after the ids
+  // have been mapped.
   const child = spawn('unshare', [...unshare, process.execPath, ...args], {
     stdio: ['pipe', 'inherit', 'inherit'],
   })

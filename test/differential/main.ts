@@ -1,6 +1,6 @@
 /**
  * The command `npm run differential`: random layers, random calls, kernel overlayfs and a candidate
- * side by side. Exit status 0: no difference; 1: there was one; 2: bad arguments.
+ * side by side. Exit status 0: no difference; 1: a difference; 2: bad arguments.
  */
 
 import { spawn, type ChildProcess } from 'node:child_process'
@@ -51,7 +51,7 @@ const parse = () => {
         io: { type: 'string', default: 'cached' },
         noopen: { type: 'boolean', default: false },
         transport: { type: 'string', default: 'kernel' },
-        // launch.mjs has seen to it.
+        // launch.mjs has handled this option.
         userns: { type: 'boolean', default: false },
         seeds: { type: 'string', default: '10' },
         seed: { type: 'string' },
@@ -88,7 +88,7 @@ const first = options.seed === undefined ? Math.floor(Math.random() * 1e9) : Num
 if (!Number.isSafeInteger(first)) fail('--seed: not a number')
 const hangMs = number('timeout') * 1000
 
-// Access times would tell which of the two read first; the directory is its own noatime mount.
+// Access times would show which side has read first, so the directory is a bind mount with noatime.
 const dir = mkdtempSync(`${options.dir}/tsoverlay-differential-`)
 chmodSync(dir, 0o755)
 const mount = (source: string, target: string, type: string | null, flags: number): void => {
@@ -101,7 +101,7 @@ const bindNoatime = (): string => {
   sys.mount('none', dir, null, sys.MS.PRIVATE, '')
   return dir
 }
-/** A user namespace may not change how access times of another file system are kept. */
+/** In a user namespace the atime flags of another file system's mount can't be changed. */
 const ownTmpfs = (): string => {
   const layers = `${dir}/layers`
   mkdirSync(layers)
@@ -123,7 +123,7 @@ const mountsBelow = (): { path: string; type: string }[] =>
     .toReversed()
 
 let calling: ChildProcess | null = null
-/** Ends the calling process, which may sit in a call that does not come back. */
+/** Kills the calling process, which may be blocked in a call. */
 const endCalling = (): void => {
   const pid = calling?.pid
   if (pid === undefined || calling?.kill('SIGKILL') !== true) return
@@ -150,7 +150,7 @@ const cleanUp = (): void => {
   if (!options.keep) removeRunDir(dir)
 }
 
-/** Ends a hang: every call on the union comes back with an error. */
+/** Ends a hang: every call on the union returns an error. */
 const abortUnions = (): void => {
   for (const { path, type } of mountsBelow())
     if (type.startsWith('fuse')) sys.umount(path, sys.MNT.FORCE | sys.MNT.NOFOLLOW)

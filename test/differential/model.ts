@@ -1,4 +1,4 @@
-/** What a run believes to be there, and how it settles what a draft left open. */
+/** The model of a run: the objects that probably exist. It resolves drafts. */
 
 import type { Stat } from '../helpers/syscalls.js'
 import { O, RENAME, S } from '../helpers/syscalls.js'
@@ -14,12 +14,12 @@ export interface SlotState {
   tmpfile: boolean
 }
 
-/** What the run believes to be there: good enough to aim with. */
+/** The objects that probably exist. It need not be exact, because it only selects targets. */
 export class Model {
   known = new Map<string, number>([['.', S.IFDIR]])
   slots: (SlotState | null)[] = Array.from({ length: SLOTS }, () => null)
 
-  /** The attributes that were set last: path and name. */
+  /** The xattrs that were set last: path and name. */
   xattrs: [string, string][] = []
 
   reset(entries: Iterable<[string, number]>): void {
@@ -44,7 +44,7 @@ export class Model {
     return gone
   }
 
-  /** Takes over what a call has done. */
+  /** Updates the model after a call. */
   note(action: Action, outcome: Outcome): void {
     if (outcome.ret < 0) return
     const learn = (place: Place, type: number): void => {
@@ -128,13 +128,13 @@ export interface PlaceDraft {
 const nth = <T>(list: T[], number: number): T | undefined => list[number % list.length]
 
 export const settle = (model: Model, draft: PlaceDraft): Place => {
-  // The root itself is seldom what a call is about.
+  // The root directory is a target only rarely.
   const withRoot = draft.aim === 'child' || draft.number % 8 === 0
   const paths = (fits: (type: number) => boolean): string[] =>
     [...model.known]
       .filter(([path, type]) => fits(type) && (withRoot || path !== '.'))
       .map(([path]) => path)
-  // Never absolute, and never further up than the mountpoint's own empty directories.
+  // Paths are never absolute, and never lead above the empty directories above the mountpoint.
   const wild = draft.names
     .filter(name => name !== '..')
     .join('/')
@@ -198,7 +198,7 @@ export const slotOf = (
 ): number => {
   const used = (test: (slot: SlotState) => boolean): number[] =>
     model.slots.flatMap((slot, i) => (slot !== null && test(slot) ? [i] : []))
-  // Now and then one that does not fit: the error is part of what is compared.
+  // Sometimes a slot that does not fit, because errors are compared, too.
   const strict = number % 16 !== 0
   return (
     (strict ? nth(used(fits), number >> 4) : undefined) ??
@@ -214,7 +214,7 @@ export const writable = (slot: SlotState): boolean => slot.regular && slot.writa
 export const directory = (slot: SlotState): boolean => slot.dir
 export const anySlot = (): boolean => true
 
-/** O_DIRECT wants whole blocks. */
+/** O_DIRECT needs whole blocks. */
 export const alignment = (model: Model, slot: number): number =>
   model.slots[slot]?.direct ? 4096 : 1
 export const roundUp = (value: number, to: number): number => Math.ceil(value / to) * to

@@ -1,4 +1,4 @@
-/** The ways to get a union mounted: the kernel's own, and any command. */
+/** The ways to mount a union: the kernel's overlayfs, and any command. */
 
 import { spawnSync } from 'node:child_process'
 import * as sys from '../helpers/syscalls.js'
@@ -6,7 +6,7 @@ import type { LayerPaths } from './stack.js'
 import { inUserNamespace } from './userns.js'
 
 /**
- * What both sides are told; `metacopy` is for the kernel alone, the other one has to understand it.
+ * Options of both sides. `metacopy` affects only the kernel; the other side has to read such files.
  */
 export interface UnionOptions {
   redirectDir: 'on' | 'off'
@@ -14,11 +14,11 @@ export interface UnionOptions {
 }
 
 export interface Mounter {
-  /** The union is reached through the kernel's FUSE client. */
+  /** The kernel's FUSE client is between the calls and the union. */
   fuse: boolean
-  /** The kernel's FUSE client keeps written pages, and sizes and times with them. */
+  /** The kernel's FUSE client caches written pages, and with them sizes and times. */
   writeBack: boolean
-  /** The server is asked through the package fuse-native, which can't express everything. */
+  /** The server runs through the package fuse-native, which can't express everything. */
   native: boolean
   mount(layers: LayerPaths, mountpoint: string, options: UnionOptions): void
   umount(layers: LayerPaths, mountpoint: string): void
@@ -47,9 +47,9 @@ const umountPatiently = (mountpoint: string): void => {
 }
 
 /**
- * index=on keeps hard links whole over copy-up, which is what a union without excuses does; noatime
- * because access times of layers would depend on what was read through which mount before. In a
- * user namespace `userxattr` leaves neither index nor redirects.
+ * index=on keeps hard links across copy-up, as the union does. noatime, because access times of
+ * layers would depend on earlier reads through either mount. In a user namespace `userxattr`
+ * excludes index and redirects.
  */
 export const kernelMounter: Mounter = {
   fuse: false,
@@ -65,7 +65,7 @@ export const kernelMounter: Mounter = {
     for (let tries = 0; ; tries++) {
       const result = sys.mount('overlay', mountpoint, 'overlay', sys.MS.NOATIME, data)
       if (result >= 0) return
-      // A mount that was ended just before keeps its layers while another mount namespace has a
+      // A mount that was unmounted just before keeps its layers while another mount namespace has a
       // copy of it.
       if (result !== -EBUSY || tries >= 500)
         throw new MountFailed(`mount of kernel overlayfs: errno ${-result}`)
@@ -85,7 +85,8 @@ const isMounted = (mountpoint: string): boolean => {
 
 const LOCK_EX_NB = 6
 /**
- * A server may live a moment longer than its mount; as long as it does it holds the upper layer.
+ * A server may live a moment longer than its mount and holds the lock of the upper layer until
+ * then.
  */
 const waitForRelease = (layers: LayerPaths): void => {
   if (layers.upper === null) return
@@ -96,8 +97,9 @@ const waitForRelease = (layers: LayerPaths): void => {
 }
 
 /**
- * A command that returns when the mount is live. `{layers}` in its words becomes lowerdir=… and,
- * where there is one, upperdir=…,workdir=…; `{redirect}` on or off; `{mnt}` the mountpoint.
+ * A command that returns when the mount is live. In its words `{layers}` becomes lowerdir=… and,
+ * with an upper layer, upperdir=…,workdir=…; `{redirect}` becomes on or off; `{mnt}` becomes the
+ * mountpoint.
  */
 export const commandMounter = (
   command: string,
@@ -146,7 +148,7 @@ export const mounterFor = (
     candidate === 'tsoverlay'
       ? `${process.execPath} dist/cli/main.cjs mount --transport ${transport} -o {layers},io=${io},noatime,redirect_dir={redirect} {mnt}`
       : candidate,
-    // libfuse 2 knows of no write-back.
+    // libfuse 2 does not support the write-back cache.
     { writeBack: io !== 'passthrough' && !native, native },
   )
 }

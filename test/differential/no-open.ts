@@ -1,17 +1,16 @@
 /**
- * With `noopen` (`--noopen`) nobody is told that a file is opened. What only an open can be refused
- * for is taken out of the calls: nothing that comes after could be compared, since one side has a
- * descriptor and the other none.
+ * Removes calls that `noopen` (`--noopen`) can't compare: errors that only an open can report. One
+ * side would have a descriptor and the other none, and later results could not be compared.
  */
 
 import type { Action, Call } from './calls.js'
 import type { EntrySpec, StackSpec } from './stack.js'
 
-/** The reasons; docs/IO-MODES.md, "noopen", has the whole list. */
+/** The reasons; docs/DATA-MODES.md has the whole list. */
 export const NOT_WITH_NOOPEN: Record<string, string> = {
-  'immutable and append-only files': 'they are opened, and refuse every write',
+  'immutable and append-only files': 'they can be opened, and every write fails',
   'capabilities that are not valid':
-    'what has one, or lies in such a directory, cannot be copied up: EINVAL',
+    'a file with one, or in a directory with one, cannot be copied up: EINVAL',
 }
 
 /** FS_IMMUTABLE_FL, FS_APPEND_FL */

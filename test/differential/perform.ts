@@ -1,4 +1,4 @@
-/** One call on one of the two mounts, and everything that can be seen of what it did. */
+/** Makes one call on one of the two mounts and collects its visible results. */
 
 import { createHash } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
@@ -15,18 +15,15 @@ export interface Side {
   mountpoint: string
   root: number
   slots: number[]
-  /** The inode number that the slot's file had when it was opened. */
+  /** The inode number of the slot's file when it was opened. */
   slotInos: bigint[]
-  /**
-   * The candidate is one whose client would not take over the time of a truncation to the same
-   * size.
-   */
+  /** The candidate's FUSE client ignores the time of a truncation to the same size. */
   writeBack: boolean
-  /** Overlayfs copies up metadata alone, and the data when a file is opened for writing. */
+  /** Overlayfs copies only metadata up, and the data when a file is opened for writing. */
   metacopy: boolean
   /** Its upper layer. */
   upper: string | null
-  /** Files that were seen with several names before one went: numbers. */
+  /** Inode numbers of files that had several names before one was removed. */
   linked: Set<bigint>
 }
 
@@ -57,7 +54,7 @@ export const closeSide = (side: Side): void => {
 export interface Outcome {
   /** 0 or more, or -errno. */
   ret: number | bigint
-  /** What came out, by name; compared as text. */
+  /** Further results by name; compared as text. */
   fields: Record<string, string>
   stats: Record<string, Stat>
 }
@@ -71,11 +68,11 @@ const hash = (bytes: Uint8Array): string =>
 
 const fdOf = (side: Side, slot: number): number => side.slots[slot] ?? -1
 const baseOf = (side: Side, place: Place): number => {
-  // It would lead out of the mount, into the system that runs the test.
+  // An absolute path would lead out of the mount into the test system.
   if (place.path.startsWith('/')) throw new Error(`an absolute path: ${place.path}`)
   return place.slot < 0 ? side.root : fdOf(side, place.slot)
 }
-/** A path for the calls that have no form with a directory descriptor. */
+/** A path for the calls without a variant that takes a directory descriptor. */
 const procPath = (side: Side, place: Place): string =>
   place.path === '' ? '' : `/proc/self/fd/${baseOf(side, place)}/${place.path}`
 
@@ -88,7 +85,7 @@ const withStat = (outcome: Outcome, name: string, stat: Stat | number): Outcome 
   return outcome
 }
 
-/** A listing, sorted, with what lstat says about each name. */
+/** A listing, sorted, with the lstat result for each name. */
 const describeListing = (fd: number, entries: sys.Dirent[]): Outcome => {
   const shown: string[] = []
   const ghosts: string[] = []
@@ -131,14 +128,17 @@ const asUser = <T>(as: number, use: () => T): T => {
   return user === undefined || as === 0 ? use() : sys.withCredentials(user, use)
 }
 
-/** What was neither made nor removed meanwhile is listed once; nothing that never was is listed. */
+/**
+ * Names that were not created or removed in the meantime are listed once; names that never existed
+ * are not listed.
+ */
 const listDuring = (side: Side, place: Place, room: number, changes: Call[]): Outcome => {
   const flags = sys.O.RDONLY | sys.O.DIRECTORY
   const names = (): string[] | number => {
     const fd = sys.openat(baseOf(side, place), place.path, flags)
     if (fd < 0) return fd
     const entries = sys.allDirents(fd)
-    // What the kernel lists and does not find is no name of the directory.
+    // A name that is listed but can't be looked up does not count.
     const found =
       typeof entries === 'number'
         ? entries
@@ -214,7 +214,7 @@ const mapped = (side: Side, a: Action & { op: 'mmap' }): Outcome => {
   const flags = sys.getFlags(fd)
   if (a.shared && flags > 0 && flags & FS_APPEND_FL) return plain(0)
   const fileSize = typeof stat === 'number' ? 0 : stat.size
-  // Beyond the end of the file there would be SIGBUS.
+  // An access after the end of the file would cause SIGBUS.
   const usable = Math.max(0, Math.min(a.length, fileSize - a.at))
   const read = sys.alignedBuffer(usable)
   const bytes = usable === 0 ? 0 : sys.pread(fd, read, a.at)
@@ -233,7 +233,7 @@ const mapped = (side: Side, a: Action & { op: 'mmap' }): Outcome => {
     usable,
   )
   if (typeof seen === 'number') return plain(seen)
-  // What read(2) says of the same descriptor is not what is mapped: `leftOut` knows it from SIGBUS.
+  // read(2) and the mapping of one descriptor differ; `leftOut` handles this as it does SIGBUS.
   if (seen !== '' && bytes === usable && hash(read.subarray(0, usable)) !== seen)
     return plain(EFAULT)
   return { ret: 0, fields: { data: seen }, stats: {} }
@@ -241,7 +241,7 @@ const mapped = (side: Side, a: Action & { op: 'mmap' }): Outcome => {
 
 const setFlagsOf = (fd: number, flags: number): number => {
   const old = sys.getFlags(fd)
-  // As chattr does it: what the file system reports besides goes back unchanged.
+  // As chattr(1) does: other flags of the file system are passed back unchanged.
   return old < 0 ? old : sys.setFlags(fd, (old & ~0x30 & ~0xc0) | flags)
 }
 
@@ -270,7 +270,7 @@ const fromValue = (value: string[] | Buffer | number): Outcome =>
 
 /** Whether a file reads as zeros from one offset to another. */
 const isZero = (fd: number, from: number, to: number): boolean => {
-  // The descriptor itself may be for writing only.
+  // The descriptor itself may be write-only.
   const own = sys.open(`/proc/self/fd/${fd}`, sys.O.RDONLY)
   if (own < 0) return true
   const buf = Buffer.alloc(Math.min(to - from, 1 << 20))
@@ -284,7 +284,7 @@ const isZero = (fd: number, from: number, to: number): boolean => {
 }
 
 const ENXIO = -6
-/** SEEK_DATA and SEEK_HOLE, and whether what is passed off as a hole is one. */
+/** SEEK_DATA and SEEK_HOLE, and whether a reported hole contains only zeros. */
 const seekHole = (fd: number, offset: number, whence: number): Outcome => {
   const ret = sys.lseek(fd, offset, whence)
   const stat = sys.fstat(fd)
@@ -298,7 +298,7 @@ const seekHole = (fd: number, offset: number, whence: number): Outcome => {
     to = data < 0 ? stat.size : Number(data)
   }
   const honest = offset < 0 || from >= to || isZero(fd, from, to)
-  // Where the two may differ, the positions must not.
+  // The results may differ, so the file position is reset to the same offset.
   sys.lseek(fd, Math.max(0, offset), sys.SEEK.SET)
   return {
     ret,
@@ -307,13 +307,13 @@ const seekHole = (fd: number, offset: number, whence: number): Outcome => {
   }
 }
 
-/** A truncation that is left out, see NOT_COMPARED. */
+/** A truncation that is not compared, see NOT_COMPARED. */
 const sameSize = (side: Side, stat: Stat | number, size: number): boolean =>
   side.writeBack && typeof stat === 'object' && stat.size === size
 
 const openInto = (side: Side, a: Action & { op: 'open' }): Outcome => {
   const old = fdOf(side, a.into)
-  // Not before the new one is open: the place may be relative to it.
+  // Closed after the new one is open, because the path may be relative to it.
   const fd = sys.openat(baseOf(side, a.place), a.place.path, a.flags | sys.O.NONBLOCK, a.mode)
   if (fd < 0) return plain(fd)
   if (old >= 0) sys.close(old)
@@ -494,7 +494,7 @@ const flist = (side: Side, slot: number, room: number): Outcome => {
   return typeof entries === 'number' ? plain(entries) : describeListing(fd, entries)
 }
 
-/** Root of a user namespace may have to do without. */
+/** Root of a user namespace may not be allowed to do this. */
 const dropCaches = (): void => {
   try {
     writeFileSync('/proc/sys/vm/drop_caches', '2')
@@ -503,7 +503,7 @@ const dropCaches = (): void => {
   }
 }
 
-/** The call by whoever makes it, without looking around. */
+/** Makes the call, with the present ids, without comparing attributes. */
 const bare = (side: Side, call: Call): Outcome => {
   const a = call.action
   if (a.op === 'list') return list(side, a.place, a.room, call.as)
@@ -539,7 +539,9 @@ const PROTECTED = 0x30
 const isThere = (side: Side, action: Action & { op: 'fsetxattr' }): boolean =>
   typeof sys.getxattr(fdOf(side, action.slot), action.name) !== 'number'
 
-/** The reason not to take a capability away is a flag, and the file is open in a slot. */
+/**
+ * The file's capability can't be removed because of its inode flag, and the file is open in a slot.
+ */
 const isProtectedAndOpen = (side: Side, action: Action): boolean => {
   const own =
     'slot' in action
@@ -560,10 +562,10 @@ const isProtectedAndOpen = (side: Side, action: Action): boolean => {
   )
 }
 /**
- * Overlayfs may move the times of both directories of a rename that it refuses: they get others.
+ * Overlayfs may change the times of both directories of a refused rename, so both get fixed times.
  */
 export const settleTimes = (side: Side, action: Action, outcome: Outcome): void => {
-  // What the file system refuses may have counted as a change before it was asked.
+  // The time may have been changed before the file system refused the call.
   if (action.op === 'fallocate' && outcome.ret === EOPNOTSUPP)
     sys.futimens(fdOf(side, action.slot), OMIT, { sec: 1_400_000_000, nsec: 0 })
   if (action.op !== 'rename' || (outcome.ret !== ENOTEMPTY && outcome.ret !== EXDEV)) return
@@ -576,8 +578,8 @@ const hasInvalidCapability = (side: Side, place: Place): boolean =>
   sys.getxattr({ path: procPath(side, place), follow: true }, CAPABILITY) === EINVAL
 
 /**
- * A file in a directory with a capability that cannot be copied. If it has other names, or had, the
- * candidate changes it by those, or in the index.
+ * A file in a directory whose capability can't be copied. If the file has or had other names, the
+ * candidate changes it through those or through the index.
  */
 const hasAnotherWay = (side: Side, place: Place): boolean => {
   const stat = sys.lstat(baseOf(side, place), place.path)
@@ -590,16 +592,16 @@ const hasAnotherWay = (side: Side, place: Place): boolean => {
 }
 
 /**
- * Whether overlayfs refused what has no reason in the union itself: then the candidate is not
- * asked.
+ * Whether overlayfs refused a call for a reason that the candidate does not have. Then the
+ * candidate does not get the call.
  */
 export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean => {
   if (outcome.ret === ENOTEMPTY && (action.op === 'rmdir' || action.op === 'rename')) {
     const found = list(side, action.op === 'rmdir' ? action.place : action.to, 32768, 0)
     return found.ret === 0 && found.fields['entries']?.split('\n').length === 2
   }
-  // To remove a directory with whiteouts in it, overlayfs makes one without, and copies all
-  // attributes.
+  // To remove a directory with whiteouts overlayfs replaces it by one without, and copies all
+  // xattrs.
   if (outcome.ret === EINVAL && (action.op === 'rmdir' || action.op === 'rename'))
     return hasInvalidCapability(side, action.op === 'rmdir' ? action.place : action.to)
   if (outcome.ret === EXDEV && side.metacopy && RENAMES.has(action.op)) return true
@@ -612,7 +614,8 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
   if (outcome.ret === EPERM && /^f?removexattr$/.test(action.op) && 'name' in action)
     return action.name === CAPABILITY && isProtectedAndOpen(side, action)
   if (outcome.ret === 0 && action.op === 'copy') return true
-  // A removed file or directory would be copied up, to where there is something else now.
+  // A removed file or directory would be copied up to its former name, which another object has
+  // now.
   return (
     (outcome.ret === EEXIST || outcome.ret === ENOTEMPTY) &&
     'slot' in action &&
@@ -629,8 +632,8 @@ export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean =
 const CHANGES_BY_SLOT = new Set(['fchmod', 'fchown', 'futimens', 'fsetxattr', 'fremovexattr'])
 
 /**
- * A FIFO or directory that is open and has lost its name: overlayfs may copy it up to there all the
- * same.
+ * An open FIFO or directory without a name: overlayfs may nevertheless copy it up to its former
+ * name.
  */
 const wouldComeBack = (side: Side, action: Action): boolean => {
   if (!('slot' in action) || !CHANGES_BY_SLOT.has(action.op)) return false
@@ -644,8 +647,8 @@ const wouldComeBack = (side: Side, action: Action): boolean => {
 }
 
 /**
- * A file that got into the upper layer since the mount, or is not in there yet: it bears its
- * origin's number.
+ * A file that was copied up since the mount, or has not been copied up: it shows the inode number
+ * of its origin.
  */
 const isFromBelow = (side: Side, fd: number): boolean => {
   const path = sys.readlinkat(sys.AT_FDCWD, `/proc/self/fd/${fd}`)
@@ -656,7 +659,7 @@ const isFromBelow = (side: Side, fd: number): boolean => {
   return typeof real === 'number' || real.ino !== stat.ino
 }
 
-/** Overlayfs without origins would take the two names for two files. */
+/** Overlayfs without origins would treat the two names as two files. */
 const wouldPart = (side: Side, action: Action): boolean => {
   if (!inUserNamespace || (action.op !== 'link' && action.op !== 'linkFd')) return false
   if (action.op === 'linkFd') return isFromBelow(side, fdOf(side, action.slot))
@@ -668,7 +671,7 @@ const wouldPart = (side: Side, action: Action): boolean => {
   return result
 }
 
-/** Before a name goes. */
+/** Called before a name is removed. */
 const noteLinks = (side: Side, places: Place[]): void => {
   for (const place of places) {
     const stat = sys.lstat(baseOf(side, place), place.path)
@@ -676,10 +679,10 @@ const noteLinks = (side: Side, places: Place[]): void => {
   }
 }
 
-/** @param reference what came of it in overlayfs, if this is not overlayfs */
+/** @param reference the result of overlayfs, if this is the candidate */
 export const perform = (side: Side, call: Call, reference?: Outcome): Outcome => {
   const a = call.action
-  // As it is with any other file; `leftOut` knows it.
+  // The result is that of any other file; `leftOut` handles it.
   if (wouldComeBack(side, a)) return plain(EEXIST)
   if (reference === undefined && wouldPart(side, a)) return plain(EXDEV)
   if (a.op === 'unlink' || a.op === 'rename') noteLinks(side, placesOf(a))
@@ -689,7 +692,7 @@ export const perform = (side: Side, call: Call, reference?: Outcome): Outcome =>
   const outcome = bare(side, call)
   settleTimes(side, a, reference ?? outcome)
   if (a.op === 'open' && outcome.ret === 0) {
-    // The data may have come now, which overlayfs lets count as a change.
+    // The data may have been copied up by this open, which overlayfs counts as a change.
     if (side.metacopy && (a.flags & (sys.O.WRONLY | sys.O.RDWR)) !== 0)
       sys.futimens(fdOf(side, a.into), OMIT, { sec: 1_400_000_000, nsec: 0 })
     const stat = sys.fstat(fdOf(side, a.into))
@@ -714,7 +717,7 @@ export const perform = (side: Side, call: Call, reference?: Outcome): Outcome =>
         `${i === 0 ? 'the first' : 'the second'} path's directory`,
         look({ slot: place.slot, path: parent }),
       )
-    // Of several changes, a later one may be given the number that an earlier one has freed.
+    // After several changes a later file may reuse the inode number of a removed one.
     if (a.op === 'listDuring' && i > 0) return
     before.forEach((old, j) => {
       const now = after[i]

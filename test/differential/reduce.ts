@@ -1,4 +1,4 @@
-/** Makes a failing run small: fewer calls, fewer layers, fewer things in them. */
+/** Reduces a failing run: fewer calls, fewer layers, fewer entries. */
 
 import type { Call } from './calls.js'
 import { placesOf, slotsOf } from './calls.js'
@@ -11,7 +11,7 @@ export interface Case {
   calls: Call[]
 }
 
-/** Leaves out parts of a list, larger ones first, as long as what is left still fails. */
+/** Removes parts of a list, larger ones first, while the rest still fails. */
 const leaveOut = <T>(list: T[], fails: (rest: T[]) => boolean): T[] => {
   let current = list
   for (
@@ -28,11 +28,11 @@ const leaveOut = <T>(list: T[], fails: (rest: T[]) => boolean): T[] => {
   return current
 }
 
-/** One path is the other, or above it. */
+/** Whether one path equals the other or contains it. */
 const onePath = (a: string, b: string): boolean =>
   a === b || a === '.' || b === '.' || a.startsWith(`${b}/`) || b.startsWith(`${a}/`)
 
-/** The calls that use a slot or a path of the last one, or of another of them. */
+/** The calls that are connected with the last call through slots or paths. */
 const connected = (calls: Call[]): Call[] => {
   const paths: string[] = []
   const slots = new Set<number>()
@@ -53,7 +53,7 @@ const connected = (calls: Call[]): Call[] => {
     .toReversed()
 }
 
-/** What lies on the way to a path of the calls, or below one. */
+/** The entries above and below the paths of the calls. */
 const reachable = (layer: EntrySpec[], calls: Call[]): EntrySpec[] => {
   const paths = calls.flatMap(call => placesOf(call.action).map(place => place.path))
   return layer.filter(
@@ -66,7 +66,7 @@ const reachable = (layer: EntrySpec[], calls: Call[]): EntrySpec[] => {
 
 export const reduce = (
   found: Case,
-  /** What the trace says each call returned. */
+  /** The results of the calls in the trace. */
   results: (number | bigint)[],
   wanted: string,
   seconds: number,
@@ -88,7 +88,7 @@ export const reduce = (
     ...best,
     stack: { ...best.stack, lowers },
   })
-  // First what is most likely to be superfluous, all at once.
+  // First everything that is probably not needed, all at once.
   const last = best.calls.length - 1
   keep({ ...best, calls: best.calls.filter((_, i) => i === last || (results[i] ?? 0) >= 0) })
   keep({ ...best, calls: connected(best.calls) })

@@ -1,4 +1,4 @@
-/** A divergence as text. */
+/** Formats a divergence as text. */
 
 import type { Call } from './calls.js'
 import { placesOf, showCall, showText, slotsOf } from './calls.js'
@@ -21,7 +21,7 @@ const showEntry = (e: EntrySpec): string => {
   return parts.join(' ')
 }
 
-/** The last steps before the end that have to do with the same paths or slots. */
+/** The last steps that use the same paths or slots as the failing call. */
 const related = (trace: Step[], last: Call): string[] => {
   const stems = placesOf(last.action).map(p => p.path)
   const slots = new Set(slotsOf(last.action))

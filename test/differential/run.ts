@@ -1,4 +1,4 @@
-/** One run: the same layers twice, the same calls on both unions, and no difference to be seen. */
+/** One run: the same layers twice, and the same calls on both unions, which must not differ. */
 
 import { spawnSync } from 'node:child_process'
 import { mkdirSync } from 'node:fs'
@@ -20,20 +20,20 @@ import type { Before, Mismatch } from './tolerated.js'
 
 export interface Step {
   call: Call
-  /** What the reference answered. */
+  /** The result of the reference. */
   ret: number | bigint
 }
 
 export interface Divergence {
   mismatches: Mismatch[]
-  /** Everything up to and including the step that showed it. */
+  /** All steps up to and including the step that showed the difference. */
   trace: Step[]
 }
 
 export interface RunResult {
   divergence: Divergence | null
   calls: number
-  /** How often each call came out how: `op` and result. */
+  /** The number of calls for each `op` and result. */
   tally: Record<string, number>
 }
 
@@ -49,7 +49,7 @@ class Diverged extends Error {
   readonly mismatches: Mismatch[]
 }
 
-/** A mount with the layers that it has at the moment. */
+/** A mount with its present layers. */
 class Mounted {
   constructor(mounter: Mounter, mountpoint: string, layers: LayerPaths, options: UnionOptions) {
     this.mounter = mounter
@@ -93,7 +93,7 @@ class Run {
       mkdirSync(`${dir}/${name}`)
       return buildStack(`${dir}/${name}`, stack)
     }
-    // A symlink that leads up out of the mount ends in one of the empty directories above it.
+    // A symlink that leads above the mountpoint ends in one of the empty directories above it.
     const mountpoint = (name: string): string => {
       const path = `${dir}/mnt-${name}/o/o/o/o/o/o/m`
       mkdirSync(path, { recursive: true })
@@ -149,7 +149,7 @@ class Run {
     this.candidate.umount()
   }
 
-  /** Both trees, which are the same. */
+  /** Compares both trees and returns them. */
   compare(action: Action | null, when = ''): [Tree, Tree] {
     const expected = this.read(this.reference, action)
     const got = this.read(this.candidate, action)
@@ -174,7 +174,8 @@ class Run {
       ...compareTrees(action, before, now, SAME_TIMES, when),
       ...compareInos(action, before, now),
     ]
-    // What overlayfs gets wrong in its listings it may have got right before, or the candidate did.
+    // d_ino errors of overlayfs in a listing may not have occurred before the remount, or on the
+    // candidate.
     const byKernel = sameAs(swap ? got : expected, nowExpected)
     this.expectSame(byKernel.filter(m => !m.field.startsWith('d_ino')))
     this.expectSame(sameAs(swap ? expected : got, nowGot))
@@ -227,7 +228,7 @@ class Run {
     }
   }
 
-  /** Nothing has been done to a lower layer: not to a byte, an attribute or a time. */
+  /** A lower layer must be unchanged: every byte, xattr and time. */
   compareLowers(): void {
     for (const [path, before] of this.lowers)
       this.expectSame(
@@ -236,29 +237,29 @@ class Run {
   }
 }
 
-/** Removes what a run leaves on the disk. */
+/** Removes the files of a run. */
 export const removeRunDir = (dir: string): void => {
   const remove = (): number | null =>
     spawnSync('rm', ['-rf', '--one-file-system', dir], { stdio: 'ignore' }).status
   if (remove() === 0) return
-  // A file may have been left immutable.
+  // A file may still be immutable.
   spawnSync('chattr', ['-R', '-f', '-i', '-a', dir], { stdio: 'ignore' })
   remove()
 }
 
 export interface RunOptions {
-  /** An empty directory for this run alone. */
+  /** An empty directory for this run. */
   dir: string
   candidate: Mounter
   /** Called after every step. */
   onStep: (step: number) => void
-  /** The directory stays. */
+  /** Keep the directory. */
   keep?: boolean
   /** Only the steps: no remounts at the end. */
   short?: boolean
 }
 
-/** Runs drafts (settled on the way) or calls as they are. */
+/** Runs drafts, which are resolved in their turn, or complete calls. */
 export const runSteps = (
   stack: StackSpec,
   steps: (Draft | Call)[],
@@ -291,7 +292,7 @@ export const runSteps = (
     try {
       run.umount()
     } catch {
-      // Best effort: whoever started the run clears its directory of mounts.
+      // Best effort: the caller unmounts everything below its directory.
     }
     if (options.keep !== true) removeRunDir(options.dir)
   }

@@ -1,6 +1,4 @@
-/**
- * Layer stacks: what they may look like (fast-check arbitraries) and how they get onto the disk.
- */
+/** Layer stacks: how they are generated (fast-check arbitraries) and created on disk. */
 
 import * as fc from 'fast-check'
 import { dirname } from 'node:path/posix'
@@ -29,23 +27,26 @@ export interface EntrySpec {
   gid: number
   atime: Time
   mtime: Time
-  /** Name and value in hex. */
+  /** Name, and value in hex. */
   xattrs: [string, string][]
-  /** Data at an offset; between them are holes. */
+  /** Data at an offset; the gaps are holes. */
   chunks: { at: number; length: number; fill: number }[]
   size: number
-  /** Of a symlink; of a link the path of the name that it links. */
+  /** The target of a symlink, or the path of the name that a link links. */
   target: string
   opaque: boolean
 }
 
 export interface StackSpec {
-  /** The top layer first. */
+  /** The topmost layer comes first. */
   lowers: EntrySpec[][]
-  /** What lies in the upper before the mount; null: no upper, the union is read-only. */
+  /**
+   * The content of the upper layer before the mount; null: there is no upper layer, and the union
+   * is read-only.
+   */
   upper: EntrySpec[] | null
   redirectDir: 'on' | 'off'
-  /** The kernel's overlayfs copies only attributes up where that is enough. */
+  /** The kernel's overlayfs copies only metadata up if that is sufficient. */
   metacopy: boolean
 }
 
@@ -84,7 +85,7 @@ export const ownerArb = weighted(
   [3, fc.constant(1000)],
   [1, pick(2000, 65534)],
 )
-/** Far from now, so that a time that was set is never taken for one that just happened. */
+/** Far from now, so that a time that was set is not taken for "now". */
 export const timeArb: fc.Arbitrary<Time> = pick(
   { sec: 0, nsec: 0 },
   { sec: -1, nsec: 999_999_999 },
@@ -209,7 +210,7 @@ const entryArb = fc.record({
   linkTo: fc.nat(1000),
 })
 
-/** Root directories: mostly ones that anybody can work in. */
+/** Root directories; most are writable for all users. */
 const rootArb = fc.record({
   mode: weighted([9, pick(0o777, 0o777, 0o755)], [1, pick(0o1777, 0o2777, 0o700)]),
   uid: ownerArb,
@@ -243,7 +244,7 @@ const layerArb = (maxEntries: number): fc.Arbitrary<EntrySpec[]> =>
       return entries
     })
 
-/** fast-check makes runs small at first; these are always drawn in full. */
+/** By default fast-check starts with small values; noBias generates full sizes from the start. */
 export const stackArb: fc.Arbitrary<StackSpec> = fc.noBias(
   fc
     .record({
@@ -258,7 +259,7 @@ export const stackArb: fc.Arbitrary<StackSpec> = fc.noBias(
       spare: layerArb(36),
     })
     .map(({ lowers, upper, redirectDir, metacopy, spare }) => ({
-      // The kernel wants two lower layers where there is no upper.
+      // The kernel needs two lower layers if there is no upper layer.
       lowers: upper === null && lowers.length === 1 ? [...lowers, spare] : lowers,
       upper,
       redirectDir,
@@ -323,17 +324,19 @@ const makeNode = (dir: number, entry: EntrySpec): boolean => {
 }
 
 /**
- * Makes the layer in the existing empty directory `root`. What cannot be made (its parent is a
- * file, the name is taken) is left out: the same in every build of the same entries.
+ * Creates the layer in the existing empty directory `root`. An entry that can't be created (its
+ * parent is a file, or the name exists) is skipped, in the same way in each build of the same
+ * entries.
  */
 export const buildLayer = (
   root: string,
   entries: EntrySpec[],
-  /** Whether what lies below goes on in a directory of this path. */
+  /** Whether a directory of this path is merged with the layers below. */
   merges: (directory: string) => boolean,
   /**
-   * What must not lie elsewhere: the kernel knows xattr whiteouts only in merged directories, and
-   * takes a whiteout in another directory of the upper for a file when the directory is removed.
+   * Kinds that may exist only in merged directories. The kernel recognizes xattr whiteouts only
+   * there. When a directory that is not merged is removed from the upper layer, the kernel takes a
+   * whiteout in it for a file.
    */
   onlyMerged: Set<Kind>,
 ): void => {
@@ -376,14 +379,14 @@ export const buildLayer = (
     must(sys.setxattr(at(entry.path), `${MARKS}whiteout`, Buffer.alloc(0), 0), 'whiteout')
     marked.add(dirname(entry.path))
   }
-  // Children before their directory: making them has changed its times.
+  // Children come before their directory, because creating them has changed its times.
   const order = [...made.values()].toSorted((a, b) => (a.path < b.path ? 1 : -1))
   for (const entry of order) {
     const { path, kind } = entry
     if (kind === 'link' || kind === 'whiteout' || kind === 'xwhiteout') continue
     must(sys.fchownat(dir, path, entry.uid, entry.gid, sys.AT_SYMLINK_NOFOLLOW), 'chown')
     if (kind !== 'symlink') must(sys.fchmodat(dir, path, entry.mode), 'chmod')
-    // Not every attribute goes onto every type: what is refused is left out.
+    // Not every type accepts every xattr; refused ones are left out.
     for (const [name, value] of entry.xattrs)
       sys.setxattr(at(path), name, Buffer.from(value, 'hex'), 0)
     if (kind === 'dir' && path !== '.') {
@@ -443,7 +446,7 @@ export const buildStack = (base: string, stack: StackSpec): LayerPaths => {
     return `${base}/${name}`
   }
   const lowers = stack.lowers.map((_, i) => directory(`l${i}`))
-  // The bottom first: an xattr whiteout depends on what is below it.
+  // The bottom layer is built first, because an xattr whiteout depends on the layers below it.
   for (let i = lowers.length - 1; i >= 0; i--)
     buildLayer(
       lowers[i] ?? '',

@@ -1,6 +1,6 @@
 /**
- * Where the answers of the candidate may differ from those of kernel overlayfs. Each difference has
- * its reason here, and is listed in docs/ (docs/SEMANTICS.md has the table of topics).
+ * The allowed differences between the candidate and kernel overlayfs, with their reasons. The
+ * documents in docs/ list all of them (docs/SEMANTICS.md has the table of topics).
  */
 
 import { SEEK } from '../helpers/syscalls.js'
@@ -8,17 +8,17 @@ import type { Action } from './calls.js'
 import { slotsOf } from './calls.js'
 import { inUserNamespace } from './userns.js'
 
-/** What has happened before in a run. */
+/** Earlier events of a run. */
 export interface Before {
   /** A file was made immutable or append-only. */
   flagged: boolean
-  /** A file may have got capabilities. */
+  /** A file may have got a capability. */
   capability: boolean
 }
 
-/** One thing that came out differently. */
+/** One difference. */
 export interface Mismatch {
-  /** What the run was doing; null: it was over. */
+  /** The call that the run was making; null after the end of the run. */
   action: Action | null
   field: string
   expected: string
@@ -26,49 +26,49 @@ export interface Mismatch {
   before?: Before
 }
 
-/** What is not compared at all. */
+/** Results that are not compared. */
 export const NOT_COMPARED: Record<string, string> = {
   'size and blocks of a directory':
     'a merged directory has no size; each file system counts in its own way',
-  'blocks of a file': 'the file system allocates late, and what is written late is counted late',
-  'st_dev, f_type, f_fsid': 'they name the file system, which is another one',
-  ctime: 'nobody can set it; that it moves shows in mtime and in the results',
-  'the value of a time that was set to "now"': 'the two calls are made one after the other',
-  'the number of an inode': 'compared are same and other, over links, copy-up and remount',
+  'blocks of a file': 'the file system allocates blocks when it writes them back',
+  'st_dev, f_type, f_fsid': 'they identify the file system, which is a different one',
+  ctime: 'it can not be set; its changes show in mtime and in the results',
+  'the value of a time that was set to "now"': 'the two calls are made at different times',
+  'the number of an inode': 'only equality is compared, across links, copy-up and remount',
   'fallocate with COLLAPSE_RANGE, INSERT_RANGE, UNSHARE_RANGE':
-    "the kernel's FUSE client refuses them (EOPNOTSUPP) before a server is asked",
+    "the kernel's FUSE client refuses them (EOPNOTSUPP) without a request",
   'lseek in a directory, but for its beginning and a cookie of a listing':
-    'positions in a directory are whatever its file system makes of them',
+    'positions in a directory depend on its file system',
   'removing or replacing a directory that overlayfs refuses although it lists nothing in it':
     'an xattr whiteout, or a whiteout in a directory of the upper layer alone, counts as an entry there',
   'attributes of a removed file or directory where overlayfs says EEXIST or ENOTEMPTY':
-    'it cannot copy up what lost its name; a union can',
+    'it cannot copy up a file without a name; a union can',
   'mtime of a removed directory that is still open':
-    'overlayfs takes its whiteouts away first, which counts as a change of it',
+    'overlayfs removes its whiteouts first, which changes its mtime',
   'attributes of a removed FIFO or directory that is still open':
-    'overlayfs may copy it up all the same, and the name is there again',
+    'overlayfs may copy it up nevertheless, so that its name exists again',
   'renaming a file between layers with metacopy=on, where overlayfs says EXDEV':
-    'a redirect to its data would be longer than 256 bytes; a whole copy needs none',
+    'a redirect to its data would be longer than 256 bytes; a full copy needs none',
   'mtime of a file whose metadata alone was copied up, when it is opened for writing':
     'overlayfs sets it to the time at which the data was copied',
   'opening a file for writing whose metadata alone was copied up, where overlayfs says EINVAL':
-    'it looks at the capability before the data is copied, and finds one that is not valid',
+    'it checks the capability before the data is copied up, and the capability is invalid',
   'a mapping of a lower file that was copied up since it was opened':
-    'overlayfs maps the lower file: old data, not what read(2) gives, and SIGBUS behind its old end',
+    'overlayfs maps the lower file: the old data instead of that of read(2), and SIGBUS after its old end',
   '`user.overlay.opaque` with a value that hides':
-    'it is an ordinary attribute to overlayfs; here the log has a warning of it in a lower layer (docs/SECURITY.md)',
-  'taking the capability of an immutable or append-only file away while it is open':
-    "the kernel's FUSE client asks for it in the same words when the file is written",
+    'overlayfs treats it as an ordinary xattr; tsoverlay logs a warning for it in a lower layer (docs/SECURITY.md)',
+  'removing the capability of an immutable or append-only file while it is open':
+    "the kernel's FUSE client sends the same request when the file is written",
   'fallocate() on an immutable file':
-    "it is refused; in write-back mode the kernel's FUSE client has moved mtime by then",
+    "it is refused; in write-back mode the kernel's FUSE client has already changed mtime",
   'mtime after fallocate() with a mode that the file system does not know':
-    "in write-back mode the kernel's FUSE client has moved it before it asks",
+    "in write-back mode the kernel's FUSE client changes it before the request",
   'removing a directory with whiteouts in it that has an invalid capability (EINVAL)':
-    'overlayfs makes one without them first, and copies its attributes',
+    'overlayfs first creates a directory without them, and copies the xattrs',
   'changing a file by a name whose directory overlayfs cannot copy up (EINVAL: an invalid capability)':
-    'a file with other names is changed by one of those',
+    'tsoverlay changes a file with other names through one of those',
   'copy_file_range() that copies nothing':
-    "the kernel's FUSE client takes set-id bits and capabilities away before it asks",
+    "the kernel's FUSE client removes set-id bits and capabilities before the request",
   'a shared mapping of an append-only file':
     "overlayfs refuses it; the kernel's FUSE client does not know the flag",
   'truncate to the size that a file has, in write-back mode':
@@ -76,40 +76,40 @@ export const NOT_COMPARED: Record<string, string> = {
 }
 
 /**
- * What is not asked at all of a server behind the package fuse-native (libfuse 2), because the
- * package can't express it: express.ts takes it out of layers and calls.
+ * Calls that are not made on a server behind the package fuse-native (libfuse 2), because the
+ * package can't express them: express.ts removes them from layers and calls.
  */
 export const NOT_EXPRESSED: Record<string, string> = {
-  'chown with neither owner nor group': 'libfuse hands on none, so that set-id bits stay',
-  'creating as somebody else than the server':
-    'no handler is told who asks: what is new belongs to the server',
+  'chown with neither owner nor group': 'libfuse does not pass it on, so set-id bits stay',
+  'creating as another user than that of the server':
+    'a handler does not know the caller: new files belong to the user of the server',
   ACLs: 'libfuse 2 does not negotiate them: the kernel would not enforce them',
   'one time without the other':
-    'libfuse hands on both or nothing, unless a flag is set for which the package has no word',
-  'times before 1970, and parts of a millisecond': 'times travel as milliseconds without a sign',
-  'names, targets and attribute names that are not UTF-8': 'they travel as JavaScript strings',
+    'libfuse passes on both or none, unless a flag is set that the package does not support',
+  'times before 1970, and parts of a millisecond': 'times are passed as unsigned milliseconds',
+  'names, targets and xattr names that are not UTF-8': 'they are passed as JavaScript strings',
   'rename() with flags': 'libfuse 2 has no RENAME2: the kernel says EINVAL',
   'O_TMPFILE, linking a file without a name': 'libfuse 2 has no such request',
   'fallocate()': 'there is no handler for it',
   'copy_file_range()':
-    'without a request for it the kernel copies itself, and not always as much as it could',
+    'without such a request the kernel copies the data itself, and not always all of it',
   'inode flags': 'there is no handler for ioctl()',
-  'metacopy=on beside it': 'the comparison would have to set one time without the other',
+  'metacopy=on on the other side': 'the comparison would have to set one time without the other',
 }
 
 /**
- * What is not there for root of a user namespace (`--userns`): userns.ts takes it out of layers and
- * calls.
+ * Calls that root of a user namespace can't make (`--userns`): userns.ts removes them from layers
+ * and calls.
  */
 export const NOT_IN_USERNS: Record<string, string> = {
-  'redirect_dir=on, metacopy=on': 'overlayfs refuses them beside userxattr',
+  'redirect_dir=on, metacopy=on': 'overlayfs refuses them together with userxattr',
   'hard links in lower layers':
-    'overlayfs has no index without CAP_DAC_READ_SEARCH: they part at copy-up; here they are kept',
+    'overlayfs has no index without CAP_DAC_READ_SEARCH and separates them at copy-up; tsoverlay keeps them',
   'links before the upper layer becomes a lower one': 'they would be hard links in a lower layer',
   'linking a file that comes from a lower layer, until the next mount':
-    'overlayfs knows no origin of the copy, and takes the new name for another file with another number',
-  'devices in layers': 'nobody makes any but 0/0 there',
-  '`trusted.` attributes in layers': 'nobody can set any there',
+    'overlayfs knows no origin of the copy, and treats the new name as another file with another inode number',
+  'devices in layers': 'only 0/0 can be created there',
+  '`trusted.` attributes in layers': 'they can not be set there',
 }
 
 interface Tolerated {
@@ -124,14 +124,14 @@ const within = (got: string, expected: string): boolean => {
   return lines(got).every(line => allowed.has(line))
 }
 
-/** The results of the changes during a listing, side by side. */
+/** The results of the changes during a listing, as pairs. */
 const pairs = (m: Mismatch): [string, string][] => {
   const got = m.got.split(' ')
   return m.expected.split(' ').map((result, i) => [result, got[i] ?? ''])
 }
 const failed = (result: string): boolean => /^(?:E|errno)/.test(result)
 
-/** What is in an ACL of no entries: its version. */
+/** An ACL without entries: only its version. */
 const EMPTY_ACL = '02000000'
 const removesAcl = (action: Action): boolean =>
   'name' in action &&
@@ -141,9 +141,9 @@ const removesAcl = (action: Action): boolean =>
 
 export const TOLERATED: Tolerated[] = [
   {
-    name: 'the room that a list of attributes wants',
+    name: 'the buffer size that a list of xattrs needs',
     reason:
-      "overlayfs counts its own hidden attributes when it is asked for a size, or finds too small what isn't; here only what is listed counts",
+      'overlayfs includes its hidden xattrs in the size, or refuses a buffer that is large enough; tsoverlay counts only the listed ones',
     applies: m =>
       (m.action?.op === 'listxattr' || m.action?.op === 'flistxattr') &&
       m.action.room < 4096 &&
@@ -152,9 +152,9 @@ export const TOLERATED: Tolerated[] = [
         : m.field === 'value'),
   },
   {
-    name: 'removing an ACL that is not there',
+    name: 'removing an ACL that does not exist',
     reason:
-      'an error for an object of a lower layer, none for one in the upper; what has been copied up beside a hard link is not the same',
+      'it is an error for an object of a lower layer, and none for one of the upper layer; with hard links different objects may have been copied up',
     applies: m =>
       m.field === 'result' &&
       m.action !== null &&
@@ -164,7 +164,7 @@ export const TOLERATED: Tolerated[] = [
   {
     name: 'which of two errors an immutable or append-only file gives',
     reason:
-      "the kernel's FUSE client does not know the flag, and finds the other reason to refuse before a server is asked",
+      "the kernel's FUSE client does not know the flag, and reports the other error without a request",
     applies: m =>
       m.before?.flagged === true &&
       (m.field === 'changes'
@@ -173,7 +173,7 @@ export const TOLERATED: Tolerated[] = [
   },
   {
     name: 'read() of a directory at the end of its listing',
-    reason: "the position there is the real file system's, and may be too far for any read",
+    reason: 'the position is that of the real file system, and may be too large for a read',
     applies: m =>
       m.action?.op === 'read' &&
       m.field === 'result' &&
@@ -181,9 +181,8 @@ export const TOLERATED: Tolerated[] = [
       m.got === 'EISDIR',
   },
   {
-    name: 'where SEEK_DATA and SEEK_HOLE see holes',
-    reason:
-      'overlayfs fills smaller holes at copy-up; what is passed off as a hole must be one on either side',
+    name: 'the holes that SEEK_DATA and SEEK_HOLE report',
+    reason: 'overlayfs fills smaller holes at copy-up; a reported hole must be one on both sides',
     applies: m =>
       m.action?.op === 'lseek' &&
       (m.action.whence === SEEK.DATA || m.action.whence === SEEK.HOLE) &&
@@ -199,14 +198,13 @@ export const TOLERATED: Tolerated[] = [
   },
   {
     name: 'names that are listed but not found',
-    reason:
-      'overlayfs lists a whiteout that lies in a directory of a single layer; a union may well hide it',
+    reason: 'overlayfs lists a whiteout in a directory of a single layer; a union may hide it',
     applies: m => m.field === 'ghosts' && within(m.got, m.expected),
   },
   {
-    name: 'a d_ino that is right',
+    name: 'a correct d_ino',
     reason:
-      'overlayfs gives the number of the real entry where it missed that a directory holds foreign ones',
+      'overlayfs returns the real inode number if it did not notice that a directory contains entries of other layers',
     applies: m =>
       m.field === 'd_ino wrong'
         ? within(m.got, m.expected)
@@ -215,13 +213,14 @@ export const TOLERATED: Tolerated[] = [
   {
     name: 'whether a directory that holds a hard link of a lower file counts as merged (nlink 1)',
     reason:
-      'a FUSE server is told which inode is opened, not by which of its names: the copy may get its place in the directory of another one',
+      'a FUSE server knows the opened inode, but not its name: the file may be copied up into the directory of another name',
     applies: m =>
       m.field.startsWith('nlink of a directory') && (/^1\b/.test(m.expected) || /^1\b/.test(m.got)),
   },
   {
     name: 'the link count of an open file or directory of a lower layer that was removed',
-    reason: 'overlayfs still gives that of the real one; what has no name any more has 0',
+    reason:
+      'overlayfs returns that of the real file; tsoverlay returns 0 for a file without a name',
     applies: m =>
       /^nlink .*(open file|stat|path's directory)$/.test(m.field) &&
       m.expected !== '0' &&
@@ -230,7 +229,7 @@ export const TOLERATED: Tolerated[] = [
   {
     name: 'EPERM for a call on an immutable file that would change nothing',
     reason:
-      "the kernel's FUSE client, which does not know the flag, sees that there is nothing to do and does not ask",
+      "the kernel's FUSE client does not know the flag, finds that nothing changes and sends no request",
     applies: m =>
       m.before?.flagged === true &&
       m.field === 'result' &&
@@ -243,88 +242,90 @@ export const TOLERATED: Tolerated[] = [
           m.action.name.startsWith('system.posix_acl'))),
   },
   {
-    name: 'a listing that keeps its promise where overlayfs does not',
-    reason: 'a name is lost or twice in a listing that runs over changes: no program wants that',
+    name: 'a correct listing where that of overlayfs is wrong',
+    reason:
+      'overlayfs loses or repeats a name in a listing with changes in between, which is an error',
     applies: m => m.field === 'violations' && m.got === '',
   },
 ]
 
 const MS = 1_000_000n
-/** A time as `showTime` shows it, in nanoseconds. */
+/** A time in the format of `showTime`, in nanoseconds. */
 const timeOf = (shown: string): bigint | undefined => {
   const match = /^(-?\d+)s\+(\d+)ns/.exec(shown)
   return match === null ? undefined : BigInt(match[1]!) * 1000n * MS + BigInt(match[2]!)
 }
 const asTold = (time: bigint): bigint => (time < 0n ? 0n : time - (time % MS))
 
-/** For the transport fuse-native alone. */
+/** For the transport fuse-native only. */
 export const TOLERATED_NATIVE: Tolerated[] = [
   {
-    name: 'set-id bits that a change by root leaves on a file with a capability',
+    name: 'set-id bits that remain after a change by root of a file with a capability',
     reason:
-      "without write-back the kernel's FUSE client asks for both to go, or for nothing but the capability's end, in the same words",
+      "without write-back the kernel's FUSE client sends the same request to remove both, or only the capability",
     applies: m =>
       m.before?.capability === true &&
       m.field.startsWith('mode') &&
       ((Number.parseInt(m.expected, 8) ^ Number.parseInt(m.got, 8)) & ~0o6000) === 0,
   },
   {
-    name: 'what is left of a time that travels as milliseconds without a sign',
-    reason: 'the package has no other way to tell it; on the disk it is what it was',
+    name: 'a time that is passed as unsigned milliseconds',
+    reason: 'the package can not pass it in another way; on disk it is correct',
     applies: m => {
       if (!/^[am]time\b/.test(m.field)) return false
       const [a, b] = [timeOf(m.expected), timeOf(m.got)]
-      // After a remount by the other it is the other way round.
+      // After a remount with swapped layers the sides are exchanged.
       return a !== undefined && b !== undefined && (asTold(a) === b || asTold(b) === a)
     },
   },
   {
-    name: 'a removed directory that is still open, and an open file whose directory is removed, too',
-    reason: 'libfuse asks by path, and there is none any more: ENOENT',
+    name: 'an open directory that was removed, and an open file whose directory was removed, too',
+    reason: 'libfuse requests it by its path, which does not exist any more: ENOENT',
     applies: m =>
       m.action !== null &&
       slotsOf(m.action).length > 0 &&
       (m.got === 'ENOENT' || m.got === 'errno 2' || m.got === '(nothing)'),
   },
   {
-    name: 'names of trusted attributes in a list for an ordinary user',
-    reason: 'no handler is told who asks; the values are for root alone all the same',
+    name: 'names of trusted xattrs in a list for an ordinary user',
+    reason: 'a handler does not know the caller; only root can read the values nevertheless',
     applies: m =>
       /^f?listxattr$/.test(m.action?.op ?? '') &&
       (m.field === 'value' || m.field === 'result') &&
       m.got.length >= m.expected.length,
   },
   {
-    name: 'that there is a birth time',
+    name: 'the presence of a birth time',
     reason: 'libfuse 2 has no STATX: struct stat has none',
     applies: m => m.field.startsWith('has birth time'),
   },
 ]
 
-/** Attributes without the capability that can't be read, and without the path behind them. */
+/** Xattrs without the unreadable capability, and without the path at the end. */
 const withoutEmptyCapability = (shown: string): string =>
   shown
     .replace(/ \(".*"\)$/, '')
     .replace('security.capability=errno 22', '')
     .trim()
 
-/** Where both are mounted by root of a user namespace. */
+/** For mounts by root of a user namespace. */
 export const TOLERATED_IN_USERNS: Tolerated[] = [
   {
-    name: 'a number after a remount that is another',
-    reason: 'the number of the origin takes CAP_DAC_READ_SEARCH to find: it is that of the copy',
+    name: 'a different inode number after a remount',
+    reason:
+      'finding the inode number of the origin needs CAP_DAC_READ_SEARCH, so it is that of the copy',
     applies: m => m.field === 'inode number after a remount',
   },
   {
-    name: 'the number of a copy in a listing that is read again through a descriptor from before',
+    name: 'the inode number of a copy in a listing that is read again through an old descriptor',
     reason:
-      "the kernel's FUSE client keeps the listing until the directory is opened again; the number is another once the kernel has forgotten the file",
+      "the kernel's FUSE client keeps the listing until the directory is opened again; the inode number changes when the kernel has forgotten the file",
     applies: m => m.action?.op === 'flist' && m.field === 'd_ino wrong' && m.expected === '',
   },
   {
-    name: 'an empty capability of a file with set-id bits, which a write takes away',
+    name: 'an empty capability of a file with set-id bits, which a write removes',
     reason:
-      "root of a user namespace does not keep the bits, and the kernel's FUSE client asks for their end and the capability's in the same words",
+      "root of a user namespace does not keep the bits, and the kernel's FUSE client sends the same request to remove them and the capability",
     applies: m =>
       m.before?.capability === true &&
       m.field.startsWith('xattrs') &&
@@ -333,15 +334,18 @@ export const TOLERATED_IN_USERNS: Tolerated[] = [
 ]
 if (inUserNamespace) TOLERATED.push(...TOLERATED_IN_USERNS)
 
-/** From now on this is about the package fuse-native. */
+/** Adds the differences that are allowed for the package fuse-native. */
 export const throughPackage = (): void => void TOLERATED.push(...TOLERATED_NATIVE)
 
-/** What makes two failures the same failure. */
+/** Identifies a failure, so that equal failures can be recognized. */
 export const signature = (mismatch: Mismatch): string =>
   `${mismatch.action?.op ?? 'end'}: ${mismatch.field.replaceAll(/\/\S+/g, '')}`
 
 let ignored: RegExp | null = null
-/** For a candidate with known defects: signatures to pass over, to find what else there is. */
+/**
+ * For a candidate with known defects: failures with these signatures are ignored, so that others
+ * are found.
+ */
 export const ignore = (pattern: RegExp): void => {
   ignored = pattern
 }

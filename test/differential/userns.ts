@@ -1,29 +1,29 @@
 /**
- * What is otherwise where both unions are mounted by root of a user namespace (`--userns`): the
- * kernel's overlayfs keeps its marks in `user.` attributes, has neither redirects nor an index, and
- * nobody makes devices. What one of the two can't do there is taken out of layers and calls. The
- * reasons are in tolerated.ts: NOT_IN_USERNS.
+ * Differences for mounts by root of a user namespace (`--userns`): the kernel's overlayfs stores
+ * its xattrs as `user.` xattrs and supports neither redirects nor an index, and devices can't be
+ * created. Layers and calls that one side can't handle are removed. tolerated.ts has the reasons:
+ * NOT_IN_USERNS.
  */
 
 import { readFileSync } from 'node:fs'
 import type { Action, Call } from './calls.js'
 import type { EntrySpec, StackSpec } from './stack.js'
 
-/** The ids that the initial user namespace has: all but the one that means "none". */
+/** The number of ids in the initial user namespace: all but the id -1 ("none"). */
 const ALL_IDS = 2 ** 32 - 1
 
-/** Whether this process is in another user namespace than the initial one. */
+/** Whether this process is in a user namespace other than the initial one. */
 export const inUserNamespace = ((): boolean => {
   const [, , length] = readFileSync('/proc/self/uid_map', 'utf8').trim().split(/\s+/)
   return Number(length) !== ALL_IDS
 })()
 
-/** What the names of overlayfs' own attributes begin with. */
+/** The prefix of the overlay xattrs. */
 export const MARKS = inUserNamespace ? 'user.overlay.' : 'trusted.overlay.'
 
 /**
- * A `trusted.` attribute can't be set: its marks are others, and an ordinary one takes the place of
- * the rest.
+ * A `trusted.` xattr can't be set. Overlay xattrs use the other prefix, and an ordinary xattr
+ * replaces the rest.
  */
 const attribute = (name: string): string =>
   name.startsWith('trusted.overlay.')
@@ -39,8 +39,8 @@ const entry = (e: EntrySpec): EntrySpec => ({
 })
 
 /**
- * The stack without what can't be made, and with the options that the kernel takes with
- * `userxattr`.
+ * The stack without entries that can't be created, and with the options that the kernel accepts
+ * together with `userxattr`.
  */
 export const stackInUserns = (stack: StackSpec): StackSpec => ({
   lowers: stack.lowers.map(layer => layer.filter(e => e.kind !== 'link').map(entry)),
@@ -52,8 +52,8 @@ export const stackInUserns = (stack: StackSpec): StackSpec => ({
 const isLink = (a: Action): boolean => a.op === 'link' || a.op === 'linkFd'
 
 /**
- * @param links whether files may get another name: not where the upper layer becomes a lower one,
- *   since links in a lower layer part at copy-up
+ * @param links whether files may get another name. False if the upper layer becomes a lower layer,
+ *   because hard links in a lower layer are separated at copy-up
  */
 export const callInUserns = (call: Call, links: boolean): Call => {
   const a = call.action
@@ -65,7 +65,7 @@ export const callInUserns = (call: Call, links: boolean): Call => {
           ? { op: 'fstat', slot: a.slot }
           : { op: 'stat', place: (a as Action & { op: 'link' }).place, follow: false },
     }
-  // The others stay: that they are refused is the same on both sides.
+  // Other xattrs stay, because both sides refuse them in the same way.
   const isMark = 'name' in a && a.name.startsWith('trusted.overlay.')
   return isMark ? { ...call, action: { ...a, name: attribute(a.name) } } : call
 }

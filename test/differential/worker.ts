@@ -1,6 +1,6 @@
 /**
- * Makes the calls: a process of its own, because a call on a union that hangs blocks the whole
- * thread, and because ids and umask change. Started by main.ts, reports to it in JSON lines on
+ * Makes the calls in a separate process, because a hanging call on a union blocks the whole thread,
+ * and because ids and umask change. main.ts starts it; it reports to main.ts in JSON lines on
  * descriptor 3.
  */
 
@@ -24,9 +24,9 @@ import { ignore, signature, throughPackage } from './tolerated.js'
 import { callInUserns, inUserNamespace, stackInUserns } from './userns.js'
 
 export interface Job {
-  /** Where the layers are made. */
+  /** The directory of the layers. */
   dir: string
-  /** Where a kept divergence is written down. */
+  /** The directory for kept divergences. */
   cases: string
   seeds: number[]
   calls: number

@@ -1,7 +1,7 @@
 /**
- * The hook in the union's binding of libc (src/sys/libc.ts): traces the calls of an operation,
- * makes one of them fail, holds each up, or kills the process after one. It must be loaded before
- * anything of src.
+ * The hook in the union's libc binding (src/sys/libc.ts): it traces the calls of an operation,
+ * makes one of them fail, delays each, or kills the process after one. It must be loaded before any
+ * module of src.
  */
 
 import type { SyscallHook } from '../../src/sys/libc.js'
@@ -11,9 +11,9 @@ import { killSelf } from './process.js'
 /** One call of the union. */
 export interface Traced {
   name: string
-  /** It may change what is stored. */
+  /** Whether it may change stored data or metadata. */
   mutates: boolean
-  /** Where it was made. */
+  /** The stack trace of the call. */
   stack: string
 }
 
@@ -41,9 +41,7 @@ const BY_NUMBER: Record<number, string> = {
   466: 'removexattrat',
 }
 
-/**
- * What is counted: calls that concern files. Others cannot fail, or are no part of an operation.
- */
+/** The traced calls: those on files. Other calls can't fail, or do not belong to an operation. */
 const COUNTED = new Set(
   `close read write pread pwrite writev lseek ftruncate truncate fallocate fsync fdatasync syncfs copy_file_range ioctl dup2
   dup3 fcntl flock splice openat mkdirat symlinkat linkat unlinkat readlinkat fchmod chmod fchownat utimensat fstatfs
@@ -79,13 +77,13 @@ const opens = (name: string, args: number[]): boolean =>
 
 let plan: Plan = { do: 'nothing' }
 /**
- * Whether layers get mounts of their own: to close one takes the kernel longer than all else that
- * an operation does.
+ * Whether layers get private mounts. Closing one takes the kernel longer than the rest of an
+ * operation.
  */
 let clonesMounts = true
 export const cloneMounts = (on: boolean): void => void (clonesMounts = on)
 const ENOSYS = 38
-/** Descriptors that unions have open. */
+/** Open descriptors of unions. */
 const descriptors = new Set<number>()
 
 const nameOf = (name: string, args: number[]): string =>
@@ -105,12 +103,12 @@ const stackHere = (): string =>
     .slice(0, 10)
     .join(' < ')
 
-/** The call itself, with what it opens and closes noted. */
+/** Makes the call and records the descriptors that it opens and closes. */
 const make = (name: string, args: number[], call: (...args: number[]) => number): number => {
   if (name === 'close') descriptors.delete(args[0] ?? -1)
   if (name === 'dup3') descriptors.add(args[1] ?? -1)
   const result = call(...args)
-  // Nothing after this may make a call: errno is still to be read.
+  // No other libc call may follow, because errno has not been read yet.
   if (typeof result === 'number' && result >= 0 && opens(name, args)) descriptors.add(result)
   return result
 }
@@ -142,7 +140,7 @@ const intercept = (
         return result
       }
       at.hit = { name, mutates: mutates(name, args), stack: stackHere() }
-      // The descriptor is gone all the same.
+      // A failed close releases the descriptor, too.
       if (name === 'close') make(name, args, call)
       return failWith(at.errno)
     }
@@ -165,7 +163,7 @@ const hook: SyscallHook = (name, call, failWith) => {
 
 ;(globalThis as { [key: symbol]: unknown })[Symbol.for('tsoverlay.syscalls')] = hook
 
-/** Runs what is in `use`, with all its calls traced. */
+/** Runs `use` and traces its calls. */
 export const traced = async <T>(use: () => Promise<T>): Promise<{ result: T; calls: Traced[] }> => {
   const calls: Traced[] = []
   plan = { do: 'trace', calls }
@@ -177,10 +175,10 @@ export const traced = async <T>(use: () => Promise<T>): Promise<{ result: T; cal
 }
 
 /**
- * Runs `use`, in which call number `n`, counted from 0, fails with `errno`. `hit` is null where
- * there are fewer.
+ * Runs `use`, in which call number `n`, counted from 0, fails with `errno`. `hit` is null if there
+ * are fewer calls.
  *
- * @returns with the `trail` of what was called afterwards
+ * @returns also the `trail`: the calls after the failed one
  */
 export const failing = async <T>(
   n: number,
@@ -198,10 +196,10 @@ export const failing = async <T>(
   }
 }
 
-/** Has SIGKILL end this process after mutating call number `n`, counted from 0. */
+/** Kills this process with SIGKILL after mutating call number `n`, counted from 0. */
 export const killAfter = (n: number): void => void (plan = { do: 'kill', left: n })
 
-/** Runs `use`, with each call held up. */
+/** Runs `use` with each call delayed. */
 export const delayed = async <T>(ms: number, use: () => Promise<T>): Promise<T> => {
   plan = { do: 'delay', ms }
   try {
@@ -211,7 +209,10 @@ export const delayed = async <T>(ms: number, use: () => Promise<T>): Promise<T> 
   }
 }
 
-/** Closes what unions have left open; how many there were. */
+/**
+ * Closes the descriptors that unions have left open.
+ * @returns their number
+ */
 export const closeLeft = (): number => {
   const left = descriptors.size
   for (const fd of descriptors) sys.close(fd)

@@ -1,6 +1,6 @@
 /**
- * Faults that are known and stay, each with its reason. One that is met no more is a fault of this
- * list.
+ * Known faults that are accepted, with their reasons. A known fault that does not occur any more is
+ * an error in this list.
  */
 
 import type { Fault } from './run.js'
@@ -14,13 +14,13 @@ interface Known {
 export const KNOWN: readonly Known[] = [
   {
     reason:
-      'A device in a directory that may be listed but not searched: nobody can tell whether it is a whiteout. It is listed, as by the kernel (ovl_cache_update).',
+      'In a directory with list but no search permission a device can't be checked for being a whiteout. It is listed, as the kernel does (ovl_cache_update).',
     is: ({ error, where }) =>
       error === 'EACCES' && where.startsWith('isHidden overlay/namei/readdir-merge'),
   },
   {
     reason:
-      'A write takes set-id bits, and with xattr_permissions a capability, before it changes data: one that fails may have taken them, none that succeeds leaves them (kernel: file_remove_privs).',
+      'A write removes set-id bits, and with xattr_permissions a capability, before it changes data. A failed write may have removed them; a successful one always has (kernel: file_remove_privs).',
     is: ({ scenario, wrong }) =>
       /^write (that drops set-id bits|f\.cap)$/.test(scenario) &&
       wrong.every(line =>
@@ -29,7 +29,7 @@ export const KNOWN: readonly Known[] = [
   },
   {
     reason:
-      'A file that is copied up to be cut appears empty (kernel: ovl_open of O_TRUNC); what the cut takes besides the data goes then. A server that is killed in between leaves an empty file with its set-id bits.',
+      'A file that is copied up for a truncation appears empty (kernel: ovl_open of O_TRUNC), and its set-id bits are removed after that. A server that is killed in between leaves an empty file with its set-id bits.',
     is: ({ scenario, error, wrong }) =>
       /^(truncate f to 0|open f with O_TRUNC|truncate that drops set-id bits)$/.test(scenario) &&
       error === null &&
@@ -37,7 +37,7 @@ export const KNOWN: readonly Known[] = [
   },
   {
     reason:
-      'A late page takes the capability, which is then given back: a server that is killed in between leaves the file without. It may do less, not more.',
+      'A late page write removes the capability, which is then restored. A server that is killed in between leaves the file without it: the file has fewer rights, not more.',
     is: ({ scenario, error, wrong }) =>
       scenario === 'late write to a capable file' &&
       error === null &&
@@ -45,7 +45,7 @@ export const KNOWN: readonly Known[] = [
   },
   {
     reason:
-      'What a killed server has left half done, and a mount can not put right, is told (a warning) and stays for the next mount.',
+      'If a mount can not repair an unfinished operation of a killed server, it logs a warning and leaves it for the next mount.',
     is: ({ where, wrong }) =>
       /replayRecord overlay\/owner\/owner-access-records|finishMove overlay\/copy-up\/recover/.test(
         where,
@@ -53,13 +53,13 @@ export const KNOWN: readonly Known[] = [
   },
   {
     reason:
-      'A file system that does not let itself be asked for its UUID or for handles (EACCES) counts as one without: that is so for each mount, not for one.',
+      'A file system that refuses the query of its UUID or of file handles (EACCES) is treated as one without them, in every mount.',
     is: ({ error, where }) =>
       error === 'EACCES' && where.startsWith('makeLayer overlay/open-union'),
   },
   {
     reason:
-      'Only root of the whole system finds a lower file by its handle. While a hard-linked file is copied up its count is relative to the lower one: a server that is killed then leaves it with the count of the upper one.',
+      'Only root of the initial user namespace can open a lower file by its handle. While a hard-linked file is copied up, its link count is stored relative to the lower file. A server that is killed then leaves it with the link count of the upper file.',
     is: ({ mode, error, wrong }) =>
       isUsers(mode) &&
       error === null &&
@@ -68,13 +68,13 @@ export const KNOWN: readonly Known[] = [
   },
   {
     reason:
-      'With xattr_permissions a change of the owner takes a capability first: one that fails may have taken it (kernel: notify_change does so before the file system is asked).',
+      'With xattr_permissions a change of the owner first removes a capability, so a failed change may have removed it (kernel: notify_change does so before it calls the file system).',
     is: ({ scenario, wrong }) =>
       scenario === 'chown f.cap' && wrong.every(line => /: f\.cap: (uid|gid|xattrs): /.test(line)),
   },
   {
     reason:
-      'With xattr_permissions an ACL and the mode that belongs to it are two attributes. A server that is killed in between leaves the new ACL with the old mode: nobody has more than by either.',
+      'With xattr_permissions an ACL and its mode are two xattrs. A server that is killed in between leaves the new ACL with the old mode, which grants no more than the old or the new state.',
     is: ({ error, where }) => error === null && where.includes('setAcl overlay/file/xattr'),
   },
 ]

@@ -1,4 +1,4 @@
-// Compiles the fault injection, runs it in several processes and sums up what they say.
+// Compiles the fault injection, runs it in several processes and sums up their results.
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readlinkSync, rmdirSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 
-/** The id that means "none" can't be mapped: all others are, to themselves. */
+/** The id -1 ("none") can't be mapped; all others are mapped to themselves. */
 const ALL_IDS = '0 0 4294967294'
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP']
 
@@ -29,7 +29,7 @@ const compile = () => {
 
 const namespaceOf = pid => readlinkSync(`/proc/${pid}/ns/user`)
 
-/** Gives a process that is in a user namespace its ids, and lets it go on. */
+/** Maps the ids of a process in a user namespace, and lets it continue. */
 const giveIds = async child => {
   child.stdin.on('error', () => {})
   while (child.exitCode === null && namespaceOf(child.pid) === namespaceOf('self')) await sleep(5)
@@ -39,8 +39,8 @@ const giveIds = async child => {
 }
 
 /**
- * Who runs a mode. The ids of a user namespace are given when it is there: without any a program
- * would start without capabilities.
+ * The command prefix of a mode. The ids of a user namespace are mapped after it has been created,
+ * because a program without mapped ids loses its capabilities at exec.
  */
 const AS_ROOT = []
 const AS_USER = ['setpriv', '--reuid=1000', '--regid=1000', '--clear-groups']
@@ -48,10 +48,10 @@ const WHEN_TOLD = ['sh', '-c', 'read -r _ && exec "$@" </dev/null', 'sh']
 const IN_NAMESPACE = ['unshare', '--user', '--mount', '--propagation', 'private', ...WHEN_TOLD]
 const whoRuns = mode => (mode === 'user' ? AS_USER : mode === 'userns' ? IN_NAMESPACE : AS_ROOT)
 
-/** One process: its status, and what it found. */
+/** Runs one process. Returns its status and results. */
 const run = (who, args) =>
   new Promise(resolve => {
-    // Copies of it have one thread.
+    // Forked copies of it have a single thread.
     const [program, ...rest] = [...who, process.execPath, '--single-threaded', main, ...args]
     const child = spawn(program, rest, {
       stdio: [who === IN_NAMESPACE ? 'pipe' : 'ignore', 'inherit', 'inherit', 'pipe'],

@@ -1,6 +1,6 @@
 /**
- * The fault injection: every operation, with every call failing and the server killed after every
- * change.
+ * The fault injection: runs every operation with each call failing, and with the server killed
+ * after each change.
  */
 
 // oxlint-disable-next-line import/no-unassigned-import -- it has to be there before anything of the union
@@ -46,7 +46,7 @@ const options = (() => {
         one: { type: 'boolean', default: false },
         only: { type: 'string', default: '' },
         part: { type: 'string', default: '1/1' },
-        // For launch.mjs; this process is one of them.
+        // For launch.mjs, which starts several of these processes.
         jobs: { type: 'string' },
         share: { type: 'string', default: '1/1' },
         tmpfs: { type: 'string' },
@@ -81,7 +81,7 @@ const chosen = scenarios
 
 const counts: Counts = { operations: 0, failures: 0, survived: 0, kills: 0, known: 0 }
 let faults = 0
-/** Many faults have one cause: each place is told three times in full. */
+/** Many faults have the same cause, so each place is reported in full only three times. */
 const told = new Map<string, number>()
 const report = (fault: Fault): void => {
   if (isKnown(fault)) {
@@ -130,7 +130,7 @@ const runOne = async (
   }
 }
 
-/** Directories are made on a tmpfs: an ordinary user is given one. */
+/** The directories are on a tmpfs. An ordinary user gets one from launch.mjs. */
 const mountHere = (): string => {
   const path = fs.realpathSync(fs.mkdtempSync(join(options.dir, 'tsoverlay-faults-')))
   const mounted = sys.mount('faults', path, 'tmpfs', sys.MS.NOATIME, 'mode=755')
@@ -142,7 +142,7 @@ try {
     let cached: Traced[] | null = null
     for (const mode of modes) {
       if (scenario.in?.(mode) === false) continue
-      // Without messages that open and close files most operations make the same calls.
+      // Without OPEN and RELEASE requests most operations make the same calls.
       const tried = mode === 'noopen' ? cached : null
       const calls = await runOne(join(base, `${mode}-${i}`), mode, scenario, i, tried)
       if (mode === 'cached') cached = calls

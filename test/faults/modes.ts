@@ -1,7 +1,6 @@
 /**
- * How a union is used: with the kernel's write-back, with passthrough, where the kernel opens files
- * without a message, with `xattr_permissions=2`, by an ordinary user, or by root of a user
- * namespace.
+ * The modes of a union: with the kernel's write-back cache, with passthrough, without OPEN
+ * requests, with `xattr_permissions=2`, as an ordinary user, or as root of a user namespace.
  */
 export const MODES = ['cached', 'passthrough', 'noopen', 'xattr', 'user', 'userns'] as const
 export type Mode = (typeof MODES)[number]

@@ -1,4 +1,4 @@
-/** Copies of this process, which can be killed. */
+/** Forked copies of this process, which can be killed. */
 
 import * as fs from 'node:fs'
 // oxlint-disable-next-line no-restricted-imports -- as in helpers/syscalls.ts: apart from what is tested
@@ -21,14 +21,14 @@ const c = {
 export const SIGKILL = 9
 const SIGALRM = 14
 const MADV_DOFORK = 11
-/** What a copy may take. */
+/** The time limit of a copy. */
 const SECONDS = 60
 
 export const killSelf = (): void => void c.kill(c.getpid(), SIGKILL)
 
 /**
- * V8 keeps its heap from being copied by fork(2). Behind these addresses lie pages of the kernel,
- * of which nothing may be asked.
+ * V8 marks its heap with MADV_DONTFORK. The mappings of the kernel above these addresses must not
+ * be changed.
  */
 const endOfHeap = ((): bigint => {
   const line = fs
@@ -40,11 +40,11 @@ const endOfHeap = ((): bigint => {
 const START_OF_HEAP = 0x10000n
 
 /**
- * Runs `use` in a copy of this process: what it costs to start Node and to load the union is paid
- * once. The copy has this thread alone, so V8 must not wait for others (`node --single-threaded`),
- * and `use` for no input or output of Node's.
+ * Runs `use` in a forked copy of this process, so that starting Node and loading the union happens
+ * only once. The copy has only this thread, so V8 must not wait for others (`node
+ * --single-threaded`), and `use` must not use Node's asynchronous I/O.
  *
- * @returns the signal that ended it, or null where `use` came to its end
+ * @returns the signal that killed it, or null if `use` has finished
  */
 export const inCopy = async (use: () => Promise<unknown>): Promise<number | null> => {
   if (!process.execArgv.includes('--single-threaded')) throw new Error('node --single-threaded')

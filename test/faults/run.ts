@@ -1,4 +1,4 @@
-/** One scenario with every fault that it can meet, and what must be so afterwards. */
+/** Runs one scenario with every possible fault, and checks the state afterwards. */
 
 import { MountError } from '../../src/errors.js'
 import { E } from '../../src/sys/errno.js'
@@ -13,46 +13,46 @@ import type { View, World } from './world.js'
 export const ERRORS = ['EIO', 'ENOSPC', 'EDQUOT', 'ENOMEM', 'EMFILE', 'EACCES'] as const
 export type ErrorName = (typeof ERRORS)[number]
 
-/** By which each call is held up, once. */
+/** The delay of each call in the run with delays. */
 const DELAY_MS = 1
 
 export interface Counts {
   operations: number
   failures: number
-  /** Failures after which the operation went on all the same. */
+  /** Failures that did not make the operation fail. */
   survived: number
   kills: number
-  /** Faults that are known (known.ts). */
+  /** Known faults (known.ts). */
   known: number
 }
 
 export interface Fault {
   mode: Mode
   scenario: string
-  /** What the call failed with; null: the process was killed after it. */
+  /** The error of the failed call; null: the process was killed after the call. */
   error: ErrorName | null
-  /** What was done to the operation. */
+  /** A description of the fault. */
   what: string
   where: string
   wrong: string[]
 }
 
-/** What an operation is compared with. */
+/** The reference results of an operation. */
 interface Known {
   before: View
   after: View
   calls: Traced[]
   answer: Answer
   /**
-   * What was found right: a failed call, what was called after it and what was answered. What these
-   * have left is the same.
+   * Results that have been checked: a failed call, the calls after it, and the answer. Equal ones
+   * leave the same state.
    */
   right: Set<string>
-  /** What was found of a view. */
+  /** The result of checking a view. */
   verdicts: Map<View, Verdict>
 }
 
-/** The answer; what a union can't be opened for counts as one. */
+/** The answer of an operation. A failure to open the union counts as an answer. */
 const answerOf = async (use: () => Promise<Answer>): Promise<Answer> => {
   try {
     return await use()
@@ -62,7 +62,7 @@ const answerOf = async (use: () => Promise<Answer>): Promise<Answer> => {
   }
 }
 
-/** One operation about to be done on directories that are laid. */
+/** One operation that is about to run on prepared directories. */
 class Turn {
   union: UnionFs | null
   readonly #world: World
@@ -87,14 +87,14 @@ class Turn {
     })
   }
 
-  /** What the union shows now. */
+  /** The tree that the union shows now. */
   live(): Promise<Tree> | undefined {
     if (this.union?.closed !== false) return undefined
     this.union.forgetAll()
     return this.union.tree()
   }
 
-  /** How many descriptors are left. */
+  /** Closes the union and returns the number of descriptors that are left open. */
   end(): number {
     this.union?.close()
     return closeLeft()
@@ -103,7 +103,7 @@ class Turn {
 
 const learn = async (world: World, scenario: Scenario): Promise<Known> => {
   await world.lay()
-  // What this process finds out once is known afterwards.
+  // The first run fills caches of this process, so its calls are not used.
   const first = await Turn.begin(world, scenario)
   await first.run()
   first.end()
@@ -122,7 +122,7 @@ const learn = async (world: World, scenario: Scenario): Promise<Known> => {
   const right = new Set<string>()
   const verdicts = new Map<View, Verdict>()
   if (wrong.length === 0) return { before, after, calls, answer, right, verdicts }
-  // With `userxattr` it has no index and follows no redirects.
+  // With `userxattr` the kernel has no index and follows no redirects.
   if (world.mode !== 'userns') throw new Error(`without a fault: ${wrong.join('\n')}`)
   return {
     before: { ...before, kernel: null },
@@ -140,7 +140,7 @@ interface Verdict {
   wrong: string[]
 }
 
-/** The directories as they are now: as before, as after, or neither. */
+/** Compares the present directories with the states before and after the operation. */
 const judge = (world: World, { before, after }: Known, now: View): Verdict => {
   const fromBefore = world.differences(before, now)
   const fromAfter = world.differences(after, now)
@@ -154,8 +154,8 @@ const judge = (world: World, { before, after }: Known, now: View): Verdict => {
           ...fromAfter.map(line => `not as after: ${line}`),
         ]
   if (now.stale.length > 0) wrong.push(`work is not clean: ${now.stale.join(' ')}`)
-  // A file may have been copied up, and is in the index then; nothing stays there that no name
-  // leads to.
+  // The index may have an entry of a file that was copied up, but none without a name that leads to
+  // it.
   const counts = [before.index.length, after.index.length]
   const count = now.index.length
   if (count < Math.min(...counts) || count > Math.max(...counts))
@@ -163,7 +163,7 @@ const judge = (world: World, { before, after }: Known, now: View): Verdict => {
   return { isBefore, isAfter, wrong }
 }
 
-/** What holds after every fault. */
+/** The conditions that hold after every fault. */
 const check = async (world: World, known: Known): Promise<Verdict & { now: View }> => {
   const now = await world.view()
   let verdict = known.verdicts.get(now)
@@ -237,7 +237,7 @@ const fail = async (
   }
 }
 
-/** @param n counts the calls that change something */
+/** @param n counts the mutating calls */
 const kill = async (
   world: World,
   scenario: Scenario,
@@ -264,7 +264,7 @@ const kill = async (
   }
 }
 
-/** With each call held up it comes to the same. */
+/** With each call delayed the result is the same. */
 const delay = async (world: World, scenario: Scenario, known: Known): Promise<Fault | null> => {
   await world.lay()
   const turn = await Turn.begin(world, scenario)
@@ -283,12 +283,12 @@ const delay = async (world: World, scenario: Scenario, known: Known): Promise<Fa
   }
 }
 
-/** Which faults a scenario meets. */
+/** The faults to inject into a scenario. */
 export interface Plan {
   errors: readonly ErrorName[]
   /** Each call fails with one of the errors, beginning with this one; null: with each of them. */
   turn: number | null
-  /** Calls with which nothing need be tried any more: those of another mode. */
+  /** The calls of another mode. If this mode makes the same calls, no faults are injected. */
   tried: readonly Traced[] | null
 }
 
@@ -296,7 +296,10 @@ const isSame = (a: readonly Traced[], b: readonly Traced[]): boolean =>
   a.length === b.length &&
   a.every((call, i) => call.name === b[i]?.name && call.stack === b[i]?.stack)
 
-/** Runs a scenario with every fault; its calls without one. */
+/**
+ * Runs a scenario with every fault.
+ * @returns its calls without a fault
+ */
 export const runScenario = async (
   world: World,
   scenario: Scenario,

@@ -1,4 +1,4 @@
-/** What a scenario of the fault injection is, and operations that several of them use. */
+/** A scenario of the fault injection, and operations that several scenarios use. */
 
 import { Entry, Opened, ROOT_ID } from '../../src/overlay/ops.js'
 import type { UnionOptions } from '../../src/overlay/options.js'
@@ -7,7 +7,7 @@ import * as sys from '../helpers/syscalls.js'
 import { callerOf, type UnionFs } from '../helpers/union.js'
 import type { Mode } from './modes.js'
 
-/** What an operation gives: 0 or more, or a text, that is the same each time; or -errno. */
+/** The answer of an operation: 0 or more, or a text that is the same in each run, or -errno. */
 export type Answer = number | string
 
 export const isError = (answer: Answer): answer is number =>
@@ -17,26 +17,26 @@ export const isError = (answer: Answer): answer is number =>
 export interface Scenario {
   name: string
   options?: Partial<UnionOptions>
-  /** What was done by an earlier mount. */
+  /** Runs in an earlier mount. */
   prepare?: (fs: UnionFs) => Promise<unknown>
-  /** What is done to the directories after it, by nobody's mount. */
+  /** Changes the directories after that mount, without a mount. */
   litter?: (directories: { upper: string; work: string }) => void
-  /** What is done before, by the same union. */
+  /** Runs before the operation, in the same union. */
   begin?: (fs: UnionFs) => Promise<unknown>
-  /** The operation. Null: opening a union, and closing it. */
+  /** The operation. Null: opening and closing a union. */
   run: ((fs: UnionFs) => Promise<Answer>) | null
-  /** It fails without a fault, too. */
+  /** It also fails without a fault. */
   refused?: true
-  /**
-   * It changes the data of a file: times move with it, until the kernel's write-back says which
-   * they are.
-   */
+  /** It changes a file's data, and so its times, until the kernel's write-back cache sets them. */
   writes?: true
-  /** Where it can be done. Default: everywhere. */
+  /** The modes that support it; by default all. */
   in?: (mode: Mode) => boolean
 }
 
-/** Whether marks are `user.` ones, and neither devices nor others' files can be made. */
+/**
+ * Whether overlay xattrs are `user.` xattrs, and devices and files of other owners can't be
+ * created.
+ */
 export const isUsers = (mode: Mode): boolean => mode === 'userns' || mode === 'user'
 export const notUsers = (mode: Mode): boolean => !isUsers(mode)
 
@@ -61,7 +61,7 @@ export const opened = async (
   }
 }
 
-/** Two handles at once. */
+/** Uses two handles at the same time. */
 export const copied = async (fs: UnionFs, from: string, to: string): Promise<number> => {
   const source = await fs.open(from, sys.O.RDONLY)
   if (typeof source === 'number') return source
@@ -110,7 +110,7 @@ export const numberOf = async (fs: UnionFs, path: string): Promise<number> => {
   return node
 }
 
-/** A file without a name that gets one. */
+/** Creates a file without a name and links it. */
 export const tmpfile = async (fs: UnionFs, directory: string, name: string): Promise<number> => {
   const parent = directory === '' ? ROOT_ID : await numberOf(fs, directory)
   if (parent < 0) return parent
@@ -132,7 +132,7 @@ export const tmpfile = async (fs: UnionFs, directory: string, name: string): Pro
 }
 
 export const createAs = (fs: UnionFs, path: string, flags: number): Promise<number> =>
-  // An own handle, as CREATE gives one.
+  // Uses a handle as CREATE returns it.
   (async () => {
     const cut = path.lastIndexOf('/')
     const parent = cut < 0 ? ROOT_ID : await numberOf(fs, path.slice(0, cut))

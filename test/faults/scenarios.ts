@@ -1,4 +1,4 @@
-/** Every operation of the union, each in the situations in which it takes other ways. */
+/** Every operation of the union, in each situation that takes another code path. */
 
 import type { Scenario } from './scenario.js'
 import { attributes } from './scenarios/attributes.js'

@@ -1,6 +1,6 @@
 /**
- * The directories of one union on a tmpfs of its own, and what is in them: as this union shows it,
- * as the kernel's overlayfs does.
+ * The directories of one union on a tmpfs, and their content as this union and the kernel's
+ * overlayfs show it.
  */
 
 import * as fs from 'node:fs'
@@ -22,13 +22,13 @@ import type { Mode } from './modes.js'
 import { errnoOf, isUsers, type Scenario } from './scenario.js'
 
 /**
- * Whether the kernel's overlayfs can show the same: an ordinary user can't mount it, and it knows
- * neither owners and modes in attributes nor `.wh.` names.
+ * Whether the kernel's overlayfs can show the same. An ordinary user can't mount it, and it
+ * supports neither the stat override nor `.wh.` names.
  */
 const hasKernel = (mode: Mode, options: UnionOptions): boolean =>
   mode !== 'user' && mode !== 'xattr' && options.whiteout !== 'wh'
 
-/** Tasks of a pool, done by the union's own thread: the hook is there. */
+/** A pool whose tasks run on the union's own thread, where the hook is installed. */
 class OwnPool extends IoPool {
   readonly #due: (() => void)[] = []
   #abandon: (() => void)[] = []
@@ -70,7 +70,7 @@ class OwnPool extends IoPool {
   }
 }
 
-/** Takes a tree away, whatever its owner may do there. */
+/** Removes a tree, regardless of its permissions. */
 export const remove = (path: string): void => {
   if (process.geteuid?.() !== 0) openDirectories(path)
   removeTree(path)
@@ -86,14 +86,14 @@ const openDirectories = (path: string): void => {
 /** The ordinary user of launch.mjs. */
 const USER = 1000
 
-/** A tree as one of the two shows it; times of directories that were changed count as "now". */
+/** The directories as both unions show them. Times of changed directories count as "now". */
 export interface View {
   ours: Tree
-  /** Null: not looked at. A number: -errno of its mount. */
+  /** Null: not read. A number: -errno of its mount. */
   kernel: Tree | number | null
   /** Names in `workdir/index`. */
   index: string[]
-  /** What is left in `workdir/work`. */
+  /** Leftovers in `workdir/work`. */
   stale: string[]
 }
 
@@ -114,7 +114,7 @@ export class World {
   readonly #layers: Layers
   readonly #lowers: string[]
   readonly #lowerTrees: Tree[]
-  /** What was shown of upper and work directory, by what was in them. */
+  /** Views, keyed by the content of upper and workdir. */
   readonly #shown = new Map<string, View>()
 
   /** @param top an empty directory */
@@ -153,7 +153,7 @@ export class World {
     return join(this.top, 'work')
   }
 
-  /** The directories as they are before the operation. */
+  /** Creates the directories in their state before the operation. */
   async lay(): Promise<void> {
     for (const path of [this.upper, this.work]) {
       remove(path)
@@ -170,7 +170,7 @@ export class World {
     litter?.(this)
   }
 
-  /** A union of which all that the operation needs is known to the kernel. */
+  /** Opens a union and looks up everything that the operation needs. */
   async begin(): Promise<UnionFs> {
     const union = this.open()
     union.warm = true
@@ -200,10 +200,7 @@ export class World {
     return union
   }
 
-  /**
-   * What is shown of the directories, with the union opened again: the same as when the same was in
-   * them.
-   */
+  /** The view of the directories with a newly opened union. Equal content has the same view. */
   async view(): Promise<View> {
     const key = this.#text()
     const known = this.#shown.get(key)
@@ -225,7 +222,7 @@ export class World {
     return view
   }
 
-  /** All that is in upper and work directory; '' where that may not be read. */
+  /** The whole content of upper and workdir; '' if it can't be read. */
   #text(): string {
     try {
       return [this.upper, this.work]
@@ -259,7 +256,7 @@ export class World {
     for (let tries = 0; ; tries++) {
       const result = sys.mount('overlay', merged, 'overlay', sys.MS.NOATIME, data)
       if (result >= 0) break
-      // Somebody else's mount namespace may still have a copy of the last one.
+      // The mount namespace of another process may still have a copy of the previous mount.
       if (result !== -E.EBUSY || tries > 500) return result
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20)
     }
@@ -270,11 +267,11 @@ export class World {
     }
   }
 
-  /** What has changed in lower layers: nothing may. */
+  /** The changes in lower layers. No changes are allowed. */
   lowerChanges(): string[] {
     return this.#lowers.flatMap((path, i) => {
       const before = this.#lowerTrees[i] as Tree
-      // Whatever changes, the time of that does.
+      // Every change also changes the ctime.
       if (isUntouched(path, before)) return []
       const rules = { now: this.#now, exact: true }
       return diffTrees(before, readTree(path, true), rules).map(d => `lower ${i + 1}: ${show(d)}`)
@@ -282,9 +279,9 @@ export class World {
   }
 
   /**
-   * How two views differ, the later one last. Link counts of directories tell how many layers have
-   * them. A directory in which something was made and undone, or copied up, may have the time of
-   * that (kernel: ovl_copy_up_workdir, "best effort").
+   * The differences from view `a` to the later view `b`. Link counts of directories are ignored,
+   * because they depend on the layers. A directory in which an object was created and removed
+   * again, or copied up, may have a new mtime (kernel: ovl_copy_up_workdir, "best effort").
    */
   differences(a: View, b: View): string[] {
     return [
@@ -293,7 +290,7 @@ export class World {
     ]
   }
 
-  /** How this union and the kernel's overlayfs show the same directories otherwise. */
+  /** The differences between this union and the kernel's overlayfs on the same directories. */
   disagreements({ ours, kernel }: View): string[] {
     return this.#kernelDifferences(kernel, kernel === null ? null : ours)
   }
@@ -310,17 +307,17 @@ export class World {
         d =>
           d.field !== 'nlink of a directory' &&
           !(d.field === 'mtime' && this.#isMoved(b, d.path)) &&
-          // Only root of the whole system finds a lower file again by its handle.
+          // Only root of the initial user namespace can open a lower file by its handle.
           !(d.field === 'd_ino == st_ino' && isUsers(this.mode)) &&
-          // With `xattr_permissions` a listing may leave the type open.
+          // With `xattr_permissions` a listing may omit the type.
           !(d.field === 'listed type' && (d.expected === '0' || d.got === '0')),
       )
       .map(show)
   }
 
   /**
-   * Whether it is a directory that has been changed, or a metadata-only copy that has got its data
-   * (kernel: the same).
+   * Whether it is a directory that has been changed, or a metacopy file whose data has been copied
+   * up (the kernel does the same).
    */
   #isMoved(tree: Tree, path: string): boolean {
     const stat = tree.nodes.get(path)?.stat
@@ -336,7 +333,7 @@ const isUntouched = (top: string, { nodes }: Tree): boolean =>
     return typeof now !== 'number' && now.ino === stat.ino && now.ctime === stat.ctime
   })
 
-/** All of a tree that what is shown of it depends on. */
+/** The parts of a tree that its view depends on. */
 const textOf = (tree: Tree, now: bigint): string => {
   const first = new Map<bigint, string>()
   return [...tree.nodes.values()]

@@ -1,8 +1,8 @@
 /**
- * The command `npm run soak`: many clients mount and unmount at once through one resident server;
- * some are killed at a random moment, some are stopped for a while. Each mount that is there shows
- * its own files, and at the end nothing is left: no mount, no process, no file, no descriptor, no
- * memory. Exit status 0: all was right; 1: it was not; 2: bad arguments.
+ * The command `npm run soak`: many clients mount and unmount at the same time through one resident
+ * server. Some are killed at a random moment, some are stopped for a while. Each live mount must
+ * show its own files. At the end nothing may be left: no mount, process, file or descriptor, and no
+ * growth of memory. Exit status 0: success; 1: an error; 2: bad arguments.
  */
 
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
@@ -36,7 +36,7 @@ const parse = () => {
         seed: { type: 'string', default: String(Math.floor(Math.random() * 1e6)) },
         memory: { type: 'string', default: '10' },
         dir: { type: 'string', default: tmpdir() },
-        // launch.mjs tells it.
+        // Set by launch.mjs.
         program: { type: 'string', default: 'tsoverlay' },
         help: { type: 'boolean', default: false },
       },
@@ -54,13 +54,13 @@ const [clients, mounts, seed, mostMemory] = (['clients', 'mounts', 'seed', 'memo
   },
 ) as [number, number, number, number]
 
-/** How long anything may take on a busy machine, in milliseconds. */
+/** The time limit of a single wait on a busy machine, in milliseconds. */
 const PATIENCE = 60_000
-/** What is spent before an ordinary signal comes: about as long as a mount takes. */
+/** The maximum delay before an ordinary signal: about the duration of a mount. */
 const SOON = 120
 /**
- * A client gives up a server that has not said within 10 s that it has begun; the stopped ones are
- * not to be among them.
+ * A client gives up if the server has not taken its request within 10 s. A stopped client must not
+ * exceed that.
  */
 const STOPPED = 1500
 
@@ -83,7 +83,10 @@ const until = async (what: string, condition: () => boolean): Promise<boolean> =
   return false
 }
 
-/** Numbers from a seed (mulberry32): what one client does depends on no other. */
+/**
+ * Pseudo-random numbers from a seed (mulberry32), so that each client's actions are independent of
+ * the others.
+ */
 const randomOf = (start: number) => {
   let state = start
   return (below: number): number => {
@@ -151,7 +154,7 @@ const start = (f: Directories): Client => {
   return { child, ended, errors: () => text.trim() }
 }
 
-/** Uses a mount and takes it away, with or without a file that is open. */
+/** Uses a mount and unmounts it, with or without an open file. */
 const use = async (f: Directories, random: Random): Promise<void> => {
   try {
     if (fs.readFileSync(`${f.merged}/which`, 'utf8') !== f.id) fault(`${f.id}: files of another`)
@@ -183,7 +186,7 @@ const use = async (f: Directories, random: Random): Promise<void> => {
 const isServed = (f: Directories): boolean =>
   [...servers()].some(pid => markersOf(pid).some(marker => marker.mountpoint === f.merged))
 
-/** Processes of this run, other than this one. */
+/** The processes of this run, except this one. */
 const processes = (): number[] =>
   fs
     .readdirSync('/proc')
@@ -224,8 +227,8 @@ const mountOnce = async (f: Directories, random: Random): Promise<void> => {
   const status = await client.ended
   if (client.errors() !== '') fault(`${f.id}: ${client.errors()}`)
   if (kind < 3 && status !== '0') {
-    // It may be mounted: the server's answer and the signal cross each other. Where it is taken
-    // back, that has happened when the answer is gone.
+    // The union may be mounted, because the server's answer and the signal may cross. If the server
+    // takes it back, it has done so when the answer file is gone.
     if (!['8', ...FATAL].includes(status)) fault(`${f.id}: killed, status ${status}`)
     unsure.push(f)
     return
@@ -238,7 +241,7 @@ const mountOnce = async (f: Directories, random: Random): Promise<void> => {
 }
 const unsure: Directories[] = []
 
-/** All of a round, `clients` at once. */
+/** Runs one round, with `clients` mounts at a time. */
 const round = async (what: string, many: number): Promise<void> => {
   let next = 0
   const work = async (): Promise<void> => {
@@ -252,10 +255,7 @@ const round = async (what: string, many: number): Promise<void> => {
   await settle()
 }
 
-/**
- * Takes away what the killed clients have left mounted, and waits until the server has nothing to
- * do.
- */
+/** Unmounts the leftovers of killed clients, and waits until the server is idle. */
 const settle = async (): Promise<void> => {
   await until('clients, and servers but the one', () => {
     for (const path of mountpoints()) if (path !== first.merged) spawnSync('umount', [path])
@@ -273,7 +273,7 @@ const settle = async (): Promise<void> => {
   }
 }
 
-/** Of the server, in MiB. */
+/** Memory of the server, in MiB. */
 const memory = (): number => {
   const text = fs.readFileSync(`/proc/${server}/smaps_rollup`, 'latin1')
   return Math.round(Number(/^Pss:\s+(\d+)/m.exec(text)?.[1]) / 102.4) / 10

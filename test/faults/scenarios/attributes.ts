@@ -1,4 +1,4 @@
-/** Attributes, extended ones, ACLs, inode flags, sizes. */
+/** Attributes, xattrs, ACLs, inode flags, sizes. */
 
 import { SetAttrValid as V } from '../../../src/overlay/ops.js'
 import { acl } from '../../helpers/layers.js'
@@ -15,7 +15,7 @@ export const attributes: readonly Scenario[] = [
     path => [
       {
         name: `chmod ${path}`,
-        // An ordinary user has to see what is in a directory.
+        // An ordinary user needs permission to list a directory.
         run: (fs: UnionFs) => fs.chmod(path, ['d', 'm', 'ro'].includes(path) ? 0o750 : 0o640),
       },
       {
@@ -64,7 +64,7 @@ export const attributes: readonly Scenario[] = [
   ...['uf', 'f', 'd', 'm', 'h1', 'f.ro'].map(path => ({
     name: `setxattr ${path}`,
     run: (fs: UnionFs) => fs.setxattr(path, 'user.more', 'value'),
-    // A file without the write permission takes none from an ordinary user.
+    // The kernel does not let an ordinary user set an xattr of a file without write permission.
     in: (mode: Mode) => path !== 'f.ro' || mode !== 'user',
   })),
   ...['uf', 'f', 'd', 'h1'].map(path => ({

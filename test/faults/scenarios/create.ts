@@ -1,6 +1,6 @@
 /**
- * Making something under a name that is free, deleted, or only in a lower directory; moving
- * something there.
+ * Creating an object under a name that is free, deleted, or only in a lower directory, and moving
+ * an object there.
  */
 
 import * as sys from '../../helpers/syscalls.js'
@@ -44,8 +44,8 @@ export const create: readonly Scenario[] = [
       in: notInside(path, 'd'),
     },
   ]),
-  { name: 'create for somebody else', run: fs => fs.create('new', 0o664, OTHER), in: notUsers },
-  { name: 'mkdir for somebody else', run: fs => fs.mkdir('m/w', 0o775, OTHER), in: notUsers },
+  { name: 'create for another user', run: fs => fs.create('new', 0o664, OTHER), in: notUsers },
+  { name: 'mkdir for another user', run: fs => fs.mkdir('m/w', 0o775, OTHER), in: notUsers },
   { name: 'a device', run: fs => fs.mknod('new', S.IFCHR | 0o644, 1, 3), in: notUsers },
   {
     name: 'a device over a whiteout',
@@ -54,7 +54,7 @@ export const create: readonly Scenario[] = [
   },
   { name: 'a socket', run: fs => fs.mknod('new', S.IFSOCK | 0o644) },
   { name: 'create, opened', run: fs => createAs(fs, 'm/new', O.RDWR | O.CREAT) },
-  { name: 'create what is there', run: fs => createAs(fs, 'f', O.RDWR | O.CREAT) },
+  { name: 'create an existing file', run: fs => createAs(fs, 'f', O.RDWR | O.CREAT) },
   { name: 'tmpfile and link', run: fs => tmpfile(fs, '', 'new') },
   { name: 'tmpfile and link over a whiteout', run: fs => tmpfile(fs, 'm', 'w') },
   { name: 'tmpfile and link in a lower directory', run: fs => tmpfile(fs, 'd', 'new') },

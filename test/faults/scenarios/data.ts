@@ -1,4 +1,4 @@
-/** Data of files. */
+/** The data of files. */
 
 import { Attr } from '../../../src/overlay/ops.js'
 import * as sys from '../../helpers/syscalls.js'
@@ -64,7 +64,7 @@ export const data: readonly Scenario[] = [
         fs.ops.release(handle.fh)
         return removed
       }
-      // Only the removal is there to see: what is done to the file afterwards goes with it.
+      // Only the removal is visible: later changes of the file are lost with it.
       await fs.run(() => fs.ops.getattr(1, 0, new Attr()))
       fs.ops.release(handle.fh)
       return 0

@@ -1,4 +1,4 @@
-/** Other forms of whiteouts, and what depends on them. */
+/** Other forms of whiteouts, and operations that depend on them. */
 
 import type { Mode } from '../modes.js'
 import type { Scenario } from '../scenario.js'

@@ -11,7 +11,7 @@ export const life: readonly Scenario[] = [
   { name: 'a mount after another', prepare: union => union.chmod('h1', 0o600), run: null },
   { name: 'the first volatile mount', options: { volatile: true }, run: null },
   {
-    name: 'a mount that finds what was not ended',
+    name: 'a mount after an unfinished operation',
     prepare: union => union.chmod('h1', 0o600),
     litter: ({ work }) => {
       fs.mkdirSync(join(work, 'work/#1/in'), { recursive: true })
@@ -22,7 +22,7 @@ export const life: readonly Scenario[] = [
     run: null,
   },
   {
-    name: 'a mount that finds a lent mode',
+    name: 'a mount after an unrestored owner access',
     prepare: union => union.chmod('uf', 0o644),
     litter: ({ upper, work }) => {
       const path = join(upper, 'uro')
@@ -32,7 +32,7 @@ export const life: readonly Scenario[] = [
     run: null,
   },
   {
-    name: 'a mount that finds half a move',
+    name: 'a mount after half a move',
     prepare: union => union.rename('only', 'moved'),
     litter: ({ upper, work }) => {
       fs.rmSync(join(upper, 'only'))

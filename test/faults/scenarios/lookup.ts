@@ -1,4 +1,4 @@
-/** Asking for names, and for what they are. */
+/** Lookups and attributes. */
 
 import { StatFsOut } from '../../../src/overlay/ops.js'
 import { E } from '../../../src/sys/errno.js'
@@ -31,7 +31,7 @@ export const lookup: readonly Scenario[] = [
 
 const { S } = sys
 
-/** What does not change from one time to the other. */
+/** The part of a stat that is the same in each run. */
 const told = (stat: sys.Stat | number): number | string =>
   typeof stat === 'number'
     ? stat

@@ -1,4 +1,4 @@
-/** Operations on a metadata-only copy, as the kernel makes them. */
+/** Operations on a metacopy file, as the kernel creates it. */
 
 import type { UnionFs } from '../../helpers/union.js'
 import { notUsers, type Scenario } from '../scenario.js'
@@ -12,4 +12,4 @@ export const metacopies: readonly Scenario[] = [
   { name: 'rename', run: (fs: UnionFs) => fs.rename('mc', 'ud/mc') },
   { name: 'unlink', run: (fs: UnionFs) => fs.unlink('mc') },
   { name: 'link', run: (fs: UnionFs) => fs.link('mc', 'mc2') },
-].map(scenario => ({ ...scenario, name: `${scenario.name} a metadata-only copy`, in: notUsers }))
+].map(scenario => ({ ...scenario, name: `${scenario.name} a metacopy file`, in: notUsers }))

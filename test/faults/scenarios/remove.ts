@@ -26,7 +26,8 @@ export const remove: readonly Scenario[] = [
   ].map(path => ({
     name: `unlink ${path}`,
     run: (fs: UnionFs) => fs.unlink(path),
-    // In a directory without the write permission nobody asks an ordinary user's server for that.
+    // In a directory without write permission the kernel refuses this for an ordinary user without
+    // a request.
     in: (mode: Mode) => path !== 'ro/g' || mode !== 'user',
   })),
   {

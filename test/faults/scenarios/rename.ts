@@ -6,7 +6,10 @@ import type { Scenario } from '../scenario.js'
 
 const { RENAME } = sys
 
-/** What takes the write permission of a directory, an ordinary user's server is not asked for. */
+/**
+ * The kernel refuses a rename without write permission of a directory for an ordinary user without
+ * a request.
+ */
 const notUser = (mode: Mode): boolean => mode !== 'user'
 
 export const rename: readonly Scenario[] = [
