@@ -7,7 +7,7 @@ const read = (line: string, name = 'tsoverlay', env: Record<string, string> = {}
   readInvocation(name, line === '' ? [] : line.split(' '), env)
 const runs = (line: string, notes: string[] = []) => ({ kind: 'run', args: line.split(' '), notes })
 
-t.test('commands stay as they are', async t => {
+t.test('commands stay unchanged', async t => {
   for (const line of [
     'mount -o lowerdir=/a /m',
     'mount -f -oro /m',
@@ -58,7 +58,7 @@ t.test('as a helper of mount(8)', async t => {
   })
 })
 
-t.test('as fuse-overlayfs is called', async t => {
+t.test('invoked as fuse-overlayfs', async t => {
   const cases: [string, string][] = [
     ['-o a,b /m', 'mount --lenient -o a,b -- /m'],
     ['/m -o a,b', 'mount --lenient -o a,b -- /m'],
@@ -85,7 +85,7 @@ t.test('as fuse-overlayfs is called', async t => {
   )
 })
 
-t.test('as mount(8) calls: the source is shown, unless fsname says otherwise', async t => {
+t.test('invoked by mount(8): the source is shown, unless fsname is given', async t => {
   t.same(
     read('none /m -o rw,lowerdir=/a,dev,suid'),
     runs('mount --lenient -o fsname=none -o rw,lowerdir=/a,dev,suid -- /m'),
@@ -99,7 +99,7 @@ t.test('as mount(8) calls: the source is shown, unless fsname says otherwise', a
   t.same(readInvocation('tsoverlay', ['', '/m', '-o', 'x'], {}), runs('mount --lenient -o x -- /m'))
 })
 
-t.test('as fuse-overlayfs, no word is a command', async t => {
+t.test('invoked as fuse-overlayfs, no word is a command', async t => {
   t.same(
     read('mount /m -o a', 'fuse-overlayfs'),
     runs('mount --lenient -o fsname=mount -o a -- /m'),

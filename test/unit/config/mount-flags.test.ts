@@ -20,7 +20,7 @@ const opposites: [MountFlag, MountFlag][] = [
 const word = fc.constantFrom<MountFlag>(...opposites.flat(), 'dirsync')
 const flagsOf = (words: MountFlag[]): number => words.reduce(addMountFlag, 0)
 
-t.test('the later of two opposites wins, whatever stands before and between', async () => {
+t.test('the later of two opposites wins in any context', async () => {
   const words = fc.array(word, { maxLength: 6 })
   fc.assert(
     fc.property(words, fc.constantFrom(...opposites), (before, [on, off]) => {
@@ -34,7 +34,7 @@ t.test('the later of two opposites wins, whatever stands before and between', as
   )
 })
 
-t.test('a word twice is a word once, and never more than one rule for access times', async () => {
+t.test('repetition changes nothing; there is at most one atime mode', async () => {
   const times = ['noatime', 'relatime', 'strictatime'] as const
   fc.assert(
     fc.property(fc.array(word), word, (words, last) => {
@@ -45,7 +45,7 @@ t.test('a word twice is a word once, and never more than one rule for access tim
   )
 })
 
-t.test('numbers of mount(2), and what is no word', async t => {
+t.test('numbers of mount(2), and unknown words', async t => {
   t.equal(flagsOf(['ro', 'nosuid', 'nodev', 'noexec', 'sync']), 0x1f)
   t.equal(flagsOf(['noatime', 'nodiratime']), 0xc00)
   t.equal(flagsOf(['dirsync', 'nosymfollow']), 0x180)

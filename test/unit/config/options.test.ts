@@ -22,7 +22,7 @@ import {
 const asRoot = (text: string) => parseMountOptions([text], '/', 0).allowOther
 const parse = (...lists: string[]) => parseMountOptions(lists, '/home/me')
 
-t.test('commas split, unless a backslash stands before them', async t => {
+t.test('commas split, unless a backslash precedes them', async t => {
   const cases: [string, string[]][] = [
     ['', []],
     ['a', ['a']],
@@ -36,7 +36,7 @@ t.test('commas split, unless a backslash stands before them', async t => {
   for (const [text, items] of cases) t.same(splitOptions(text), items, JSON.stringify(text))
 })
 
-t.test('a backslash goes, whatever it stands before', async t => {
+t.test('a backslash is removed before any character', async t => {
   const cases: [string, string][] = [
     ['a\\:b', 'a:b'],
     ['a\\,b', 'a,b'],
@@ -62,7 +62,7 @@ t.test('layers', async t => {
   t.throws(() => splitLowerdir('/a:::/b'), { message: /data-only/, option: 'lowerdir' })
 })
 
-t.test('relative paths start where the program was started, and nothing is folded', async t => {
+t.test('relative paths are relative to the current directory and not normalized', async t => {
   t.equal(absolute('a/../b', '/x'), '/x/a/../b')
   t.equal(absolute('/a/../b', '/x'), '/a/../b')
   t.equal(absolute('a', '/'), '/a')
@@ -103,7 +103,7 @@ t.test('without options: the defaults', async t => {
   })
 })
 
-t.test('several lists add up; the last value wins', async t => {
+t.test('several lists are concatenated; the last value wins', async t => {
   const parsed = parse('lowerdir=/a,index=off', 'upperdir=/u,workdir=/w', 'index=on,lowerdir=/b')
   t.match(parsed.union, { lower: ['/b'], upper: '/u', work: '/w', index: true })
   t.same(parse('lowerdir+=/a:x', 'lowerdir+=/b').union.lower, ['/a:x', '/b'])
@@ -204,7 +204,7 @@ t.test('mount flags', async t => {
   for (const word of ['owner', 'group']) t.equal(parse(word).mountFlags, MS_NOSUID | MS_NODEV)
 })
 
-t.test('what nobody knows is returned as it was given', async t => {
+t.test('unknown options are returned as given', async t => {
   t.same(parse('metacopy=on,lowerdir=/a,foo,bar=b\\,az,ro=1').ignored, [
     'metacopy=on',
     'foo',
@@ -223,13 +223,13 @@ t.test('what nobody knows is returned as it was given', async t => {
   )
 })
 
-t.test('a workdir without upperdir is dropped with a word', async t => {
+t.test('a workdir without upperdir is ignored with a warning', async t => {
   const parsed = parse('lowerdir=/a,workdir=/w')
   t.equal(parsed.union.work, undefined)
   t.match(parsed.warnings, [/^workdir=\/w is ignored/])
 })
 
-t.test('options of fuse-overlayfs that do something', async t => {
+t.test('options of fuse-overlayfs with an effect', async t => {
   t.equal(parse('fsync=0').union.fsync, false)
   t.match(parse('fsync=0,fsync=1').union, { fsync: true, volatile: false })
   t.match(parse('fsync=auto').union, { fsync: true, volatile: false })
@@ -251,7 +251,7 @@ t.test('options of fuse-overlayfs that do something', async t => {
   })
 })
 
-t.test('options that are accepted without a word', async t => {
+t.test('options that are accepted without a message', async t => {
   const text =
     ',,threaded=0,threaded=1,xino=off,xino=auto,xino=on,kernel_cache,splice_read,no_splice_move,' +
     'rw,dev,suid,exec,async,nofail,noauto,_netdev,x-systemd.requires=a,xattr_permissions=0,fast_ino=0,plugins=,'
@@ -279,7 +279,7 @@ t.test('labels, with commas between quotes', async t => {
   }
 })
 
-t.test('options without an effect say so', async t => {
+t.test('options without effect cause a warning', async t => {
   for (const option of ['fast_ino=1', 'fast_ino_check=1', 'ino32_t', 'plugins=/a.so']) {
     const { ignored, warnings } = parse(option)
     t.same(ignored, [])
@@ -289,7 +289,7 @@ t.test('options without an effect say so', async t => {
 
 const owners = (text: string) => parse(text).union.owners
 
-t.test('whom files belong to', async t => {
+t.test('owners of files', async t => {
   t.equal(owners('lowerdir=/a'), undefined)
   const range = { disk: 0, shown: 1000, length: 1 }
   const more = { disk: 1, shown: 100_000, length: 65536 }

@@ -17,7 +17,7 @@ import { MountError } from '../../../src/errors.js'
 const text = (path: string): string =>
   readFileSync(new URL(`../../../${path}`, import.meta.url), 'utf8')
 
-t.test('how far words are apart', async t => {
+t.test('the distance of words', async t => {
   for (const [a, b, expected] of [
     ['', '', 0],
     ['', 'abc', 3],
@@ -34,7 +34,7 @@ t.test('how far words are apart', async t => {
   }
 })
 
-t.test('the word that is meant', async t => {
+t.test('the most similar word', async t => {
   for (const [given, expected] of [
     ['redirectdir', 'redirect_dir'],
     ['redirect-dir', 'redirect_dir'],
@@ -117,7 +117,7 @@ t.test('the table of docs/FOREIGN-OPTIONS.md', async t => {
   }
 })
 
-t.test('nothing that is known is missing in the table', async t => {
+t.test('the table has every known option', async t => {
   const named = new Set(
     rows.flatMap(([, options = '']) =>
       [...options.matchAll(/`([^`=]+)/g)].map(([, name = '']) => name),
@@ -130,7 +130,7 @@ t.test('nothing that is known is missing in the table', async t => {
   )
 })
 
-t.test('what the line says', async t => {
+t.test('the text of the message', async t => {
   for (const [item, message] of [
     ['uperdir=/u', /^uperdir=\/u: no such option; did you mean upperdir\?$/],
     ['lower=/l', /did you mean lowerdir\?$/],

@@ -51,7 +51,7 @@ t.test('an open file is removed, under its own name', async t => {
   t.equal(s.node(`/${HIDDEN}`), -E.ENOENT)
 })
 
-t.test('it does not wait for long', async t => {
+t.test('the removal has a time limit', async t => {
   const { one, rename, open, changes } = start(t, '/f')
   open('/f')
   rename(one, '/f', `/${HIDDEN}`)
@@ -70,7 +70,7 @@ t.test('an open file is replaced in one step', async t => {
   t.equal(s.node('/new'), -E.ENOENT)
 })
 
-t.test('a rename that fails leaves what it would have replaced', async t => {
+t.test('a rename that fails keeps the target', async t => {
   const { union, s, one, rename, unlink, open, changes } = start(t, '/f', '/new')
   open('/f')
   const old = s.node('/f')
@@ -98,7 +98,7 @@ t.test('a rename that waits is not overtaken', async t => {
   t.equal(changes().at(-1), 'rename /new /f')
 })
 
-t.test('somebody else renames to that name first', async t => {
+t.test('another thread renames to that name first', async t => {
   const { one, another, rename, open, changes } = start(t, '/f', '/new')
   open('/f')
   rename(one, '/f', `/${HIDDEN}`)
@@ -122,7 +122,7 @@ t.test('a removal that must wait, and one that fails', async t => {
   t.ok(s.node('/f') > 0)
 })
 
-t.test('a file that nobody has open may be called so', async t => {
+t.test('a file that is not open may have such a name', async t => {
   const { one, rename, changes } = start(t, '/f')
   t.equal(rename(one, '/f', `/${HIDDEN}`), 0)
   t.same(changes(), [`rename /f /${HIDDEN}`])

@@ -28,7 +28,7 @@ const words = (change: Partial<ServeOptions> = {}, flags = 0): string[] =>
     .slice(2)
     .split(/(?<!\\),/)
 
-t.test('what libfuse is told', async t => {
+t.test('options for libfuse', async t => {
   t.same(words(), [
     'fsname=tsoverlay',
     'subtype=tsoverlay',
@@ -54,7 +54,7 @@ t.test('what libfuse is told', async t => {
   t.same(flags.slice(-5), ['ro', 'nosuid', 'nodev', 'exec', 'noatime'])
 })
 
-t.test('what it has no words for', async t => {
+t.test('flags without a libfuse option', async t => {
   t.equal(laterFlags(MS_RDONLY | MS_NOATIME), 0)
   t.equal(laterFlags(MS_RDONLY | MS_NODIRATIME), MS_RDONLY | MS_NODIRATIME)
   const refused: [Partial<ServeOptions>, RegExp][] = [

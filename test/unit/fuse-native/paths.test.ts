@@ -30,7 +30,7 @@ t.test('a path is looked up once', async t => {
   t.same([...union.held.values()], [1, 1, 1], 'each holds one lookup')
 })
 
-t.test('what is too much is given back, leaves first', async t => {
+t.test('names above the limit are forgotten, leaves first', async t => {
   const names = Array.from({ length: 20 }, (_, i) => `/d/f${i}`)
   const union = new NamesOps('/d', ...names)
   const paths = new Paths(union.ops, 5)
@@ -46,7 +46,7 @@ t.test('what is too much is given back, leaves first', async t => {
   t.equal(union.held.size, 5)
 })
 
-t.test('names that go, move and come', async t => {
+t.test('names that are removed, moved and created', async t => {
   const union = new NamesOps('/a', '/a/x', '/b', '/b/y')
   const paths = new Paths(union.ops)
   const x = found(paths.find('/a/x'))
@@ -65,7 +65,7 @@ t.test('names that go, move and come', async t => {
   t.equal(union.held.get(77), 1, 'it is held once')
 })
 
-t.test('what is hidden stays', async t => {
+t.test('hidden names stay', async t => {
   const union = new NamesOps('/d', '/d/open', '/d/1', '/d/2', '/d/3')
   const paths = new Paths(union.ops, 1)
   const open = found(paths.find('/d/open'))

@@ -48,7 +48,7 @@ t.test('locking', async t => {
     t.same(fs.readdirSync(work), [])
   })
 
-  t.test('held by a process without a mount: waited for, then named', async t => {
+  t.test('held by a process without a mount: the error names it after a wait', async t => {
     const holder = spawn('flock', [work, 'sh', '-c', 'echo held; exec sleep 1'])
     await once(holder.stdout, 'data')
     const fds = open()

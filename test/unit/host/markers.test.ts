@@ -11,7 +11,7 @@ import { namedDescriptor } from '../../../src/sys/pidfd.js'
 
 const { pid } = process
 
-t.test('a mount is marked as long as it lives', async t => {
+t.test('a mount has a marker as long as it lives', async t => {
   const top = t.testdir({ u: {}, w: {} })
   const union = { ...defaultUnionOptions, lower: ['/l'], upper: `${top}/u`, work: `${top}/w` }
   const keys = keysOf(union)
@@ -36,7 +36,7 @@ t.test('a mount is marked as long as it lives', async t => {
   t.strictSame(markersOf(pid), [])
 })
 
-t.test('what is no marker is none', async t => {
+t.test('other in-memory files are not markers', async t => {
   for (const text of ['null', '1', '{}', '{"keys":"x"}', '[]', '{']) {
     const fd = namedDescriptor('tsoverlay:other')
     writeSync(fd, text)
@@ -51,7 +51,7 @@ t.test('what is no marker is none', async t => {
   close(fd)
 })
 
-t.test('what cannot be read is none', async t => {
+t.test('an unreadable file is not a marker', async t => {
   const fd = namedDescriptor('tsoverlay:nothing')
   t.strictSame(markersOf(pid), [])
   t.strictSame(markerNames(pid), ['tsoverlay:nothing'])

@@ -34,7 +34,7 @@ t.test('namespaces, the own one first', async t => {
   t.equal(namespaces({ most: 1 }).length, 1)
 })
 
-t.test('a device number that another kind of file system has got since', async t => {
+t.test('a device number that a filesystem of another type has reused', async t => {
   // Device numbers of these live as long as the process namespace.
   const devices = readMountInfo()
     .filter(({ type }) => type === 'proc' || type === 'sysfs')

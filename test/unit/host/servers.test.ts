@@ -17,13 +17,13 @@ const mount = {
   superOptions: 'rw',
 }
 
-t.test('a process that is gone serves nothing', async t => {
+t.test('an ended process serves nothing', async t => {
   t.equal(titleOf(GONE), '')
   t.same(fuseConnectionsOf(GONE), new Set())
   t.strictSame(fuseMountsOf(GONE), [])
 })
 
-t.test('nor does one that is there, as long as it has no connection', async t => {
+t.test('a process without a connection serves nothing', async t => {
   t.same(fuseConnectionsOf(process.pid), new Set())
   t.strictSame(fuseMountsOf(process.pid), [])
   t.notOk(serversOf(mount).includes(process.pid))
@@ -31,7 +31,7 @@ t.test('nor does one that is there, as long as it has no connection', async t =>
   t.notMatch(titleOf(process.pid), '\0')
 })
 
-t.test('a connection that is not named may be any', async t => {
+t.test('an unreported connection may be any', async t => {
   const fd = existsSync('/dev/fuse') ? sys.open('/dev/fuse', sys.O.RDWR) : -1
   if (fd < 0) return t.comment('needs /dev/fuse')
   const { title } = process

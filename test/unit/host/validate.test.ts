@@ -99,7 +99,7 @@ t.test('options that are missing', async t => {
   })
 })
 
-t.test('one inside the other, or twice', async t => {
+t.test('nested or repeated directories', async t => {
   const top = directories(t)
   fs.mkdirSync(`${top}/l/in/deep`, { recursive: true })
   fs.mkdirSync(`${top}/u/in`)
@@ -190,13 +190,13 @@ t.test('one inside the other, or twice', async t => {
   t.pass('a lower beside `work` and `index` is fine, as in the kernel')
 })
 
-t.test('names that only begin alike are no overlap', async t => {
+t.test('names with a common prefix do not overlap', async t => {
   const top = directories(t)
   fs.mkdirSync(`${top}/l.more`)
   validateUnion(union(top, { lower: [`${top}/l`, `${top}/l.more`] }))
 })
 
-t.test('where the mountpoint may lie', async t => {
+t.test('allowed mountpoints', async t => {
   const top = directories(t)
   for (const name of ['l/in', 'u/in', 'w/in', 'm/layer']) fs.mkdirSync(`${top}/${name}`)
   fs.symlinkSync(`${top}/l/in`, `${top}/alias`)
@@ -219,7 +219,7 @@ t.test('where the mountpoint may lie', async t => {
   t.pass('on a layer itself and above one is fine: layers are opened before')
 })
 
-t.test('marks of features in the work directory', async t => {
+t.test('incompat features in the workdir', async t => {
   const top = directories(t)
   fs.mkdirSync(`${top}/w/work/incompat/volatile/dirty`, { recursive: true })
   refused(t, 'volatile', () => validateUnion(union(top)), {
@@ -297,7 +297,7 @@ t.test('as an ordinary user', { skip: skipMounts }, async t => {
   }
 })
 
-t.test('file systems', { skip: skipMounts }, async t => {
+t.test('filesystems', { skip: skipMounts }, async t => {
   t.test('work on another one', async t => {
     const top = directories(t)
     t.match(await inNamespace(t, `mount -t tmpfs none ${top}/w`, top, {}), {
@@ -385,7 +385,7 @@ t.test('file systems', { skip: skipMounts }, async t => {
   })
 })
 
-t.test('hundreds of layers are no trouble', async t => {
+t.test('hundreds of layers', async t => {
   const top = directories(t)
   const lower = Array.from({ length: 600 }, (_, i) => `${top}/m/${i}`)
   for (const path of lower) fs.mkdirSync(path)

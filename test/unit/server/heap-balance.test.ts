@@ -15,7 +15,7 @@ const rig = (sizes: readonly number[], heap: { isHigh: boolean; isFull: boolean 
   return { full: unions.map(({ full }) => full), gave: unions.map(({ gave }) => gave) }
 }
 
-t.test('who gives nodes back', async t => {
+t.test('the union that gives nodes back', async t => {
   const sizes = [10, 5000, 20, 4000]
   t.same(rig(sizes, { isHigh: false, isFull: false }), {
     full: [false, false, false, false],

@@ -10,7 +10,7 @@ import { mountData, mountedDevice, mountDevice, detach } from '../../../src/fuse
 import { DeviceFiles, stackDepthOver } from '../../../src/fuse/device/backing.js'
 import { recordingLog } from '../fuse/support.js'
 
-t.test('errors survive the way', async t => {
+t.test('errors survive structured clone', async t => {
   const error = new MountError('upperdir=/x: no', {
     option: 'upperdir',
     path: '/x',
@@ -67,7 +67,7 @@ t.test('the options of mount(2)', async t => {
   )
 })
 
-t.test('a mount that cannot be', async t => {
+t.test('an impossible mount', async t => {
   const request = {
     mountpoint: '/nonexistent/x',
     fsname: 'a',

@@ -32,7 +32,7 @@ class FakeServer implements Server {
 }
 
 t.test('the handle', async t => {
-  t.test('passes on what the server says', async t => {
+  t.test('passes errors of the server on', async t => {
     const server = new FakeServer()
     const handle = handleOf(server)
     t.match(handle, { mountpoint: '/m', io: 'cached' })
@@ -63,7 +63,7 @@ t.test('the handle', async t => {
     t.same(server.asked, [{ lazy: false }, { lazy: true }])
   })
 
-  t.test('a server that dies is told to whoever asks, and to nobody else', async t => {
+  t.test("a server's death rejects closed, without an unhandled rejection", async t => {
     const server = new FakeServer()
     const handle = handleOf(server)
     server.end(new Error('died'))

@@ -47,7 +47,7 @@ t.test('a process is asked about one mount, or all', async t => {
   )
 })
 
-t.test('who does not answer, or fails, is left out', async t => {
+t.test('mounts that do not answer or fail are omitted', async t => {
   const silent = answerFor(
     '0:1003',
     of(() => new Promise(() => {})),
@@ -64,7 +64,7 @@ t.test('who does not answer, or fails, is left out', async t => {
   for (const { end } of [silent, failing, well]) end()
 })
 
-t.test('nothing is written but into a pipe', async t => {
+t.test('a question is only written to a pipe', async t => {
   const top = t.testdir({ file: 'text' })
   const ends = pipe()
   if (typeof ends === 'number') throw new Error(`no pipe: ${ends}`)
@@ -78,7 +78,7 @@ t.test('nothing is written but into a pipe', async t => {
   for (const fd of [file, ...ends]) closeSync(fd)
 })
 
-t.test('paths are told as they are', async t => {
+t.test('paths are passed unchanged', async t => {
   const { fd, end } = answerFor(
     '0:1006',
     of(async () => ({})),

@@ -9,7 +9,7 @@ import { defaultUnionOptions } from '../../../src/config/defaults.js'
 import { leftOpen, openFds } from '../../helpers/union.js'
 
 /** The main thread's part and the union's thread (worker.ts): a mount that fails. */
-t.test('a union that cannot be made is an error as it was thrown, and nothing is left', async t => {
+t.test('a union that cannot be opened rejects with the thrown error and leaks nothing', async t => {
   const lower = `${t.testdir()}/none`
   const attempt = async (): Promise<void> => {
     const starting = startServer(

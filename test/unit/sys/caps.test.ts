@@ -11,20 +11,20 @@ import { E } from '../../../src/sys/errno.js'
 const effective = (): bigint =>
   BigInt(`0x${/CapEff:\s*(\w+)/.exec(readFileSync('/proc/thread-self/status', 'latin1'))?.[1]}`)
 
-t.test('what is there is told bit by bit', async t => {
+t.test('every capability bit is reported', async t => {
   const set = effective()
   for (let cap = 0; cap < 64; cap++)
     t.equal(hasCap(cap), (set & (1n << BigInt(cap))) !== 0n, `${cap}`)
 })
 
-t.test('numbers that are none', async t => {
+t.test('invalid capability numbers', async t => {
   for (const cap of [-1, 64, 1000, Number.NaN]) {
     t.equal(dropEffective(cap), -E.EINVAL)
     t.equal(raiseCap(cap), -E.EINVAL)
   }
 })
 
-t.test('where nothing has changed, nothing is put right', async t => {
+t.test('no capset without a difference', async t => {
   const set = effective()
   t.equal(restoreFsCaps(true), 0)
   t.equal(restoreFsCaps(true), 0)

@@ -23,7 +23,7 @@ const setup = (t: Test): { file: string; directory: string; keepIt: () => Promis
   return { file, directory, keepIt }
 }
 
-t.test('a file runs as by require, and with the code that was kept', async t => {
+t.test('a file runs as with require, and with cached code', async t => {
   const { file, directory, keepIt } = setup(t)
   const first = run<{ value: number; file: string; join: unknown }>(file, directory)
   t.match(first, { wasKept: false, exports: { value: 1, file, join: Function } })
@@ -34,7 +34,7 @@ t.test('a file runs as by require, and with the code that was kept', async t => 
   t.equal(second.compiled, undefined, 'nothing is to be kept any more')
 })
 
-t.test('code of another build does not count', async t => {
+t.test('code of another build is ignored', async t => {
   const { file, directory, keepIt } = setup(t)
   await keepIt()
   // Of the same length, which is the only property of the source that the engine compares.
@@ -42,7 +42,7 @@ t.test('code of another build does not count', async t => {
   t.match(run(file, directory), { wasKept: false, exports: { value: 2 } })
 })
 
-t.test('code that somebody else can have written does not count', async t => {
+t.test('code that another user can have written is ignored', async t => {
   const { file, directory, keepIt } = setup(t)
   const path = await keepIt()
   const counts = (): boolean => run(file, directory).wasKept
@@ -76,7 +76,7 @@ t.test('code that somebody else can have written does not count', async t => {
   t.equal(run(file, directory).compiled, undefined, 'whose directory is left alone')
 })
 
-t.test('damaged code, and a directory that can not be made, are no trouble', async t => {
+t.test('damaged code or a missing directory causes no error', async t => {
   const { file, directory, keepIt } = setup(t)
   const path = await keepIt()
   fs.truncateSync(path, 100)

@@ -91,7 +91,7 @@ const record = (ino: bigint, off: bigint, type: number, name: string): Buffer =>
   return out
 }
 
-t.test('a record is read as it was written, names and numbers of any kind', async () => {
+t.test('records with any names and numbers', async () => {
   const name = fc
     .uint8Array({ minLength: 1, maxLength: 255 })
     .map(bytes => Buffer.from(bytes).latin1Slice().replaceAll(/[\0/]/g, '_'))

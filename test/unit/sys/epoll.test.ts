@@ -4,7 +4,7 @@ import { Epoll, EPOLLIN } from '../../../src/sys/epoll.js'
 import { E } from '../../../src/sys/errno.js'
 import { close, eventfd, eventfdDrain, eventfdSignal } from '../../../src/sys/io.js'
 
-t.test('it tells which descriptors are ready, by their numbers', async t => {
+t.test('it returns the numbers of ready descriptors', async t => {
   const epoll = new Epoll()
   const fds = Array.from({ length: 100 }, () => eventfd())
   t.teardown(() => {

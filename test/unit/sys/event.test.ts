@@ -35,7 +35,7 @@ t.test('eventfd and poll2', async t => {
   t.equal(io.eventfdDrain(gone), -E.EBADF)
 })
 
-t.test('another thread wakes who waits', async t => {
+t.test('another thread wakes a waiting one', async t => {
   const d = directory(t)
   const fd = d.keep(io.eventfd())
   const script = `require('node:fs').writeSync(${fd}, new Uint8Array([1, 0, 0, 0, 0, 0, 0, 0]))`

@@ -8,7 +8,7 @@ import { fail } from '../../../src/sys/libc.js'
 const [major = 0, minor = 0] = release().split('.').map(Number)
 const isSince = (a: number, b: number): boolean => major > a || (major === a && minor >= b)
 
-t.test('is asked of the kernel, and remembered', async t => {
+t.test('features are probed once', async t => {
   t.same(features, { xattrat: undefined, fchmodat2: undefined })
   for (const [name, probe, there] of [
     ['xattrat', probeXattrat, isSince(6, 13)],

@@ -21,7 +21,7 @@ t.test('whether a file is open for writing', async t => {
   t.equal(isOpenForWriting(other), 0, 'nothing is left behind')
 })
 
-t.test('what is no file', async t => {
+t.test('not a regular file', async t => {
   t.equal(reopenForReading(1_000_000), -E.ENOENT)
   t.equal(isOpenForWriting(1_000_000), -E.EBADF)
   const f = directory(t)

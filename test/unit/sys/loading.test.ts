@@ -4,7 +4,7 @@ import { Worker } from 'node:worker_threads'
 import t from 'tap'
 import { beginLoading, endLoading, loading, awaitLoading } from '../../../src/sys/loading.js'
 
-t.test('a count for the process', async t => {
+t.test('a counter for the process', async t => {
   t.equal(awaitLoading(0), true)
   beginLoading()
   beginLoading()

@@ -23,7 +23,7 @@ t.test('a process by descriptor', async t => {
   t.equal(pidfdOpen(child.pid ?? 0), -E.ESRCH)
 })
 
-t.test('what is no file in memory is not read', async t => {
+t.test('only an in-memory file is read', async t => {
   const path = `${t.testdir({ 'memfd:tsoverlay:0:1:0 (deleted)': 'a text' })}/memfd:tsoverlay:0:1:0 (deleted)`
   const fd = fs.openSync(path, 'r')
   t.equal(readDescriptor(process.pid, String(fd)), undefined)

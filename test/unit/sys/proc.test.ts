@@ -26,7 +26,7 @@ const allowedCpus = (): string => /Cpus_allowed:\s*(\S+)/.exec(status(proc.getti
 
 const bit = (cap: number): bigint => 1n << BigInt(cap)
 
-t.test('widenDescriptorTable: room is made, and nothing stays open', async t => {
+t.test('widenDescriptorTable enlarges the table and leaks no descriptor', async t => {
   const before = fs.readdirSync('/proc/self/fd')
   await proc.widenDescriptorTable()
   t.strictSame(fs.readdirSync('/proc/self/fd'), before)

@@ -20,7 +20,7 @@ import {
 import { close } from '../../../src/sys/io.js'
 import { Stat } from '../../../src/sys/stat.js'
 
-t.test('a safe integer is written as 64 bits, also a negative one', async () => {
+t.test('a safe integer is written as 64 bits, also if negative', async () => {
   fc.assert(
     fc.property(fc.maxSafeInteger(), fc.nat({ max: 60 }), (n, i) => {
       put64(2 * i, n)
@@ -29,7 +29,7 @@ t.test('a safe integer is written as 64 bits, also a negative one', async () => 
   )
 })
 
-t.test('a path has room for what the kernel takes, and no more', async t => {
+t.test("a path is limited to the kernel's maximum", async t => {
   for (const put of [putA, putB, putAttr]) {
     t.ok(put('n'.repeat(PATH_MAX - 1)))
     t.notOk(put('n'.repeat(PATH_MAX)))
@@ -64,7 +64,7 @@ t.test('a range lies in a view, or not', async t => {
   for (const [from, length] of outside) t.notOk(inBounds(view, from, length))
 })
 
-t.test('views of one buffer lie as far apart as they begin', async t => {
+t.test('addresses of views differ by their offsets', async t => {
   const whole = Buffer.alloc(100)
   const start = addressOf(whole)
   for (const at of [1, 7, 99, 0]) {

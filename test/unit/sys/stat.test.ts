@@ -130,7 +130,7 @@ t.test('Stat: sizes and numbers beyond 32 and 53 bits', async t => {
   t.equal(st.atimeSec, -62_135_596_800)
 })
 
-t.test('a copy is one of its own', async t => {
+t.test('a copy is independent', async t => {
   const one = new Stat()
   const two = new Stat()
   one.buffer.fill(0x7f)
@@ -140,7 +140,7 @@ t.test('a copy is one of its own', async t => {
   t.equal(two.nlink, 0x7f7f7f7f)
 })
 
-t.test('a 64-bit number is exact, whatever it is', async () => {
+t.test('every 64-bit number is exact', async () => {
   fc.assert(
     fc.property(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), n => {
       const got = ino64(Number(n & 0xffff_ffffn), Number(n >> 32n))
@@ -164,7 +164,7 @@ t.test('only a character device 0/0 is a whiteout', async t => {
   t.notOk(set(k.S_IFBLK, 0, 0))
 })
 
-t.test('what is set is what is there', async t => {
+t.test('setters and getters agree', async t => {
   const st = new Statx(new Uint32Array(STATX_WORDS))
   const values = {
     mask: 0xfff,

@@ -37,7 +37,7 @@ t.test('by name and by descriptor, sizes, times and errors as truncate(2)', asyn
   t.equal(truncateat(1_000_000, 'name', 0), -E.EBADF)
 })
 
-t.test('what is no regular file is neither followed nor waited for', async t => {
+t.test('other objects are refused; symlinks are not followed, FIFOs do not block', async t => {
   const d = directory(t)
   fs.writeFileSync(d.at('victim'), 'victim')
   fs.symlinkSync('victim', d.at('link'))

@@ -35,7 +35,7 @@ for (const kernel of ['this', 'older']) {
     t.teardown(() => (features.xattrat = before))
     if (kernel === 'older') features.xattrat = false
 
-    t.test('by name, also of a symlink itself', async t => {
+    t.test('by name; of a symlink, not its target', async t => {
       const d = directory(t)
       const buf = Buffer.alloc(20)
       for (const name of ['file', 'dir', 'link', 'fifo', '\xff\xfe']) {

@@ -34,7 +34,7 @@ t.test('why there is no passthrough', async t => {
   t.match(passthroughRefusal(device), /^it needs CAP_SYS_ADMIN|^the kernel has no CONFIG_FUSE_PASS/)
 })
 
-t.test('over another FUSE file system', async t => {
+t.test('over another FUSE filesystem', async t => {
   const { device, log } = rig(t)
   for (const [type, on] of [
     [FUSE_SUPER_MAGIC, true],
@@ -53,7 +53,7 @@ t.test('only over overlayfs and FUSE the stack is one deeper', async t => {
   t.equal(stackDepthOver(0), 1)
 })
 
-t.test('a refusal is a result, said once, and nothing stays open', async t => {
+t.test('a refusal is a result and logged once; no descriptor leaks', async t => {
   const { file, files, log, before } = rig(t)
   for (const writable of [true, false, true]) t.equal(files.openBacking(file, writable), -E.ENOTTY)
   t.strictSame(
@@ -66,7 +66,7 @@ t.test('a refusal is a result, said once, and nothing stays open', async t => {
   t.strictSame(openFds(), before)
 })
 
-t.test('what can be told of a file, without keeping it open', async t => {
+t.test('checks of a file keep no descriptor open', async t => {
   const { path, file, files, before } = rig(t)
   t.type(files.hasDirectIo(file), 'boolean')
   const pipe = fs.openSync('/proc/self/status', 'r')

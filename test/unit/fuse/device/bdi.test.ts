@@ -3,7 +3,7 @@ import t from 'tap'
 import { tuneBdi } from '../../../../src/fuse/device/bdi.js'
 import { recordingLog } from '../support.js'
 
-t.test('a mount that is not there, or not ours to tune, is passed over', async t => {
+t.test('a missing mount, or one without permission, is ignored', async t => {
   const log = recordingLog(true)
   tuneBdi('0:1048575', log)
   t.match(log.lines, [

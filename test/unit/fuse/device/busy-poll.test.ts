@@ -44,7 +44,7 @@ const sleeps = (t: Test, results: { slept: boolean }[], expected: boolean[], nam
     name,
   )
 
-t.test('requests close together are waited for without sleeping', async t => {
+t.test('the thread polls if requests come close together', async t => {
   const { request } = scene()
   sleeps(
     t,
@@ -58,12 +58,12 @@ t.test('requests close together are waited for without sleeping', async t => {
   t.strictSame(request(1000), { polls: 0, slept: true }, 'and then at once')
 })
 
-t.test('requests far apart are never waited for', async t => {
+t.test('the thread never polls if requests are far apart', async t => {
   const { request } = scene()
   for (let i = 0; i < 20; i++) t.strictSame(request(0.2), { polls: 0, slept: true })
 })
 
-t.test('looking in vain ends it', async t => {
+t.test('polls without a result end the polling', async t => {
   const { request } = scene()
   for (let i = 0; i < 4; i++) request(0.01)
   // Just longer than the poll: one attempt, then the thread sleeps at once.
@@ -77,7 +77,7 @@ t.test('looking in vain ends it', async t => {
   )
 })
 
-t.test('a single processor is never kept from others', async t => {
+t.test('no polling with a single processor', async t => {
   const { request } = scene(1)
   for (let i = 0; i < 10; i++) t.strictSame(request(0.01), { polls: 0, slept: true })
 })

@@ -3,7 +3,7 @@ import t from 'tap'
 import { IdleGc } from '../../../../src/fuse/device/idle-gc.js'
 import { collectGarbage } from '../../../../src/overlay/inode/heap.js'
 
-t.test('it collects after enough was forgotten, once', async t => {
+t.test('it collects once after enough nodes were forgotten', async t => {
   let collected = 0
   const idleGc = new IdleGc(() => collected++)
   idleGc.forgot(19_999)
@@ -15,7 +15,7 @@ t.test('it collects after enough was forgotten, once', async t => {
   t.equal(idleGc.timeout, -1)
 })
 
-t.test('what is not used any more goes', async t => {
+t.test('unreferenced objects are collected', async t => {
   const gone = new WeakRef({ big: 'x'.repeat(100) })
   // The engine keeps a recently read WeakRef's target until the end of the turn.
   await new Promise(resolve => setImmediate(resolve))

@@ -80,7 +80,7 @@ t.test('the contents of a file go out in one message', async t => {
   }
 })
 
-t.test('not of a file that was opened before, nor an empty one, nor a long one', async t => {
+t.test('no prefill of a file that was opened before, is empty or is long', async t => {
   const { prefill, sent } = device(t)
   const ops = new OneFile(t, 2 * MAX_PREFILL)
   for (const unread of [-1, 0]) t.ok(prefill.push(ID, opened(unread), ops))
@@ -91,7 +91,7 @@ t.test('not of a file that was opened before, nor an empty one, nor a long one',
   t.equal(sent().length, 0)
 })
 
-t.test('nor of one that is shorter or longer by now, or cannot be read', async t => {
+t.test('no prefill of a file whose length has changed or that cannot be read', async t => {
   const { prefill, sent, log } = device(t)
   const ops = new OneFile(t, 99)
   t.notOk(prefill.push(ID, opened(100), ops))
@@ -103,7 +103,7 @@ t.test('nor of one that is shorter or longer by now, or cannot be read', async t
   t.strictSame(log.lines, [], 'READ will say so')
 })
 
-t.test('a kernel that takes none is not asked again', async t => {
+t.test('after a refusal there is no further prefill', async t => {
   const { prefill, log } = device(t, 'r')
   const ops = new OneFile(t, 10)
   prefill.push(ID, opened(10), ops)
@@ -113,7 +113,7 @@ t.test('a kernel that takes none is not asked again', async t => {
   t.match(log.lines, [['warn', /takes no pages/, { errno: 'EBADF' }]])
 })
 
-t.test('a kernel that may not clear the rest of the last page is given none', async t => {
+t.test('no prefill for a kernel that may not clear the rest of the last page', async t => {
   for (const [minor, due] of [
     [40, 0],
     [41, 1],
@@ -125,7 +125,7 @@ t.test('a kernel that may not clear the rest of the last page is given none', as
   }
 })
 
-t.test('with an OPEN for reading, where the kernel may keep what it has', async t => {
+t.test('prefill at an OPEN for reading, if the kernel may keep the pages', async t => {
   const O_WRONLY = 1
   const O_RDWR = 2
   for (const [io, flags, upper, stable, due] of [

@@ -46,7 +46,7 @@ const rig = (t: Test, content: Buffer) => {
   return { dir, fd, device, pipe, rep, reply }
 }
 
-t.test('data and a header that tells its length', async t => {
+t.test('data and a header with its length', async t => {
   const content = bytes(3 * MiB + 17)
   const r = rig(t, content)
   const cases: [length: number, pos: number][] = [
@@ -72,7 +72,7 @@ t.test('data and a header that tells its length', async t => {
   }
 })
 
-t.test('what goes another way', async t => {
+t.test('replies without a pipe', async t => {
   const r = rig(t, bytes(100_000))
   t.notOk(r.pipe.takes(MIN_SPLICED - 1))
   t.ok(r.pipe.takes(MIN_SPLICED))
@@ -86,7 +86,7 @@ t.test('what goes another way', async t => {
   t.notOk(r.pipe.takes(MIN_SPLICED), 'where files cannot be spliced, no more is tried')
 })
 
-t.test('a reply that is not taken leaves nothing behind', async t => {
+t.test('a refused reply leaves the pipe empty', async t => {
   const r = rig(t, bytes(200_000))
   r.rep.header(HEADER + 65536, 0, 7, 0)
   t.equal(r.pipe.load(r.rep, r.fd, 65536, 0), 65536)

@@ -10,13 +10,13 @@ t.test('what is mounted on a directory', async t => {
   t.equal(mountedDevice('/no/such/directory'), undefined)
 })
 
-t.test('only what is still there is taken away', async t => {
+t.test('only an existing mount is detached', async t => {
   detach('/proc', undefined)
   detach('/proc', '0:1048575')
   t.ok(mountedDevice('/proc'), 'another mount stays')
 })
 
-t.test('a mount that is refused says where', async t => {
+t.test('the error of a refused mount names the path', async t => {
   const request = {
     mountpoint: `${t.testdir()}/none`,
     fsname: 'x',

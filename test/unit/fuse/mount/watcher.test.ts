@@ -59,11 +59,11 @@ t.test('the mounts of a killed process', { skip }, async t => {
   t.strictSame(await taken('watch(0); watch(1); watch(2)', 3), ['0', '1', '2'])
 })
 
-t.test('what has gone in another way, or has another mount on top', { skip }, async t => {
+t.test('mounts that ended otherwise or are covered', { skip }, async t => {
   const code = "const end = watch(0); watch(1); watchOver(points[2], '0:0'); end(); watch(0)"
   t.strictSame(await taken(code, 2), ['1', '0'])
 })
 
-t.test('a watcher that has ended has a new one', { skip }, async t => {
+t.test('a new watcher replaces an ended one', { skip }, async t => {
   t.strictSame(await taken('watch(0)(); watch(1)', 1), ['1'])
 })

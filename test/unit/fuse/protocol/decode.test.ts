@@ -36,7 +36,7 @@ t.test('a name is any bytes but a slash, up to its NUL', async t => {
   }
 })
 
-t.test('who asks', async t => {
+t.test('the caller', async t => {
   const caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
   decodeCaller(bodyOf(Buffer.alloc(0)), caller, 0xffff_ffff)
   t.strictSame(caller, { uid: UID, gid: GID, pid: PID, umask: 0o777 })
@@ -63,7 +63,7 @@ const setattrIn = (valid: number, fh: bigint, size: bigint, sec: bigint, mode: n
     u32(0), // unused5
   )
 
-t.test('what is to be set', async t => {
+t.test('attributes to set', async t => {
   const out = new SetAttr()
   fc.assert(
     fc.property(

@@ -50,7 +50,7 @@ const dirents = (buf: Buffer, from: number, to: number, gap: number): unknown[] 
   return found
 }
 
-t.test('a validity is never longer than it was meant, nor by a nanosecond shorter', async t => {
+t.test('a validity is exact to a nanosecond and never longer than requested', async t => {
   fc.assert(
     fc.property(fc.double({ min: 0, max: 2 ** 31, noNaN: true }), seconds => {
       const { sec, nsec } = new Validity(seconds)
@@ -64,7 +64,7 @@ t.test('a validity is never longer than it was meant, nor by a nanosecond shorte
 const show = (all: unknown[]): string =>
   JSON.stringify(all, (_, value: unknown) => (typeof value === 'bigint' ? `${value}` : value))
 
-t.test('entries come out as they were put in, and none is cut', async () => {
+t.test('entries are encoded completely, and none is truncated', async () => {
   fc.assert(
     fc.property(
       fc.array(entry, { maxLength: 8 }),
@@ -88,7 +88,7 @@ t.test('entries come out as they were put in, and none is cut', async () => {
   )
 })
 
-t.test('with attributes, too, and their nodes are found again', async () => {
+t.test('the same with attributes; the nodes can be read back', async () => {
   fc.assert(
     fc.property(
       fc.array(entry, { maxLength: 6 }),
@@ -119,7 +119,7 @@ t.test('with attributes, too, and their nodes are found again', async () => {
   )
 })
 
-t.test('a device is what it was', async () => {
+t.test('a device number is preserved', async () => {
   const rep = new Reply(256)
   const attr = new Attr()
   fc.assert(
@@ -133,7 +133,7 @@ t.test('a device is what it was', async () => {
   )
 })
 
-t.test('times before 1970, and a reply without anything of the one before', async t => {
+t.test('times before 1970; a reply has no bytes of the previous one', async t => {
   const rep = new Reply(512)
   rep.buf.fill(0xee)
   const attr = new Attr()

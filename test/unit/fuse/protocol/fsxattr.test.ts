@@ -5,11 +5,11 @@ import { flagsOfFsx, fsxOfFlags, otherFsx } from '../../../../src/fuse/protocol/
 
 const word = fc.integer({ min: 0, max: 0xffff_ffff })
 
-t.test('flags that are taken over as they were told stay as they are', async () => {
+t.test('flags survive the translation in both directions', async () => {
   fc.assert(fc.property(word, flags => flagsOfFsx(fsxOfFlags(flags), flags) === flags))
 })
 
-t.test('what is set is what is told, whatever was before', async () => {
+t.test('the new flags do not depend on the old ones', async () => {
   fc.assert(
     fc.property(word, word, (xflags, before) => {
       const known = fsxOfFlags(0xffff_ffff)
@@ -18,7 +18,7 @@ t.test('what is set is what is told, whatever was before', async () => {
   )
 })
 
-t.test('flags that cannot be told are left alone', async () => {
+t.test('flags without a counterpart stay unchanged', async () => {
   const told = flagsOfFsx(0xffff_ffff, 0)
   fc.assert(
     fc.property(

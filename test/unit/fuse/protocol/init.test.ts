@@ -47,7 +47,7 @@ const ALWAYS = [
 /** Requested with a write-through page cache. */
 const THROUGH = 'AUTO_INVAL_DATA'
 
-t.test('every flag is either asked for or refused with a reason', async t => {
+t.test('every flag is either requested or refused with a reason', async t => {
   const asked = [...ALWAYS, THROUGH, 'PASSTHROUGH', 'WRITEBACK_CACHE', 'EXPLICIT_INVAL_DATA']
   const all = [...Object.keys(InitFlag), ...Object.keys(InitFlag2)]
   t.same([...asked, ...Object.keys(REFUSED_INIT_FLAGS)].toSorted(), all.toSorted())
@@ -102,7 +102,7 @@ t.test('minor versions', async t => {
   t.equal(negotiate(load(initRequest(45).subarray(0, 55)), CACHED), 'unsupported', 'cut off')
 })
 
-t.test('what the mount goes without', async t => {
+t.test('features that the mount disables', async t => {
   const got = ask(initRequest(45), { ...PASSTHROUGH, acl: false })
   const names = flagNames(got.reply.flags, got.reply.flags2)
   t.same(
@@ -118,7 +118,7 @@ t.test('what the mount goes without', async t => {
   t.equal(writeOf(2 ** 31), 1020 * 1024, 'no more than there is room for')
 })
 
-t.test('a flag that is not offered is not asked for', async t => {
+t.test('a flag that is not offered is not requested', async t => {
   for (const wish of [PASSTHROUGH, CACHED]) {
     for (const [name, bit] of Object.entries(InitFlag)) {
       const got = ask(initRequest(45, ALL_FLAGS - bit), wish)
@@ -162,7 +162,7 @@ t.test('modes exclude each other', async t => {
   t.equal(ask(initRequest(45), { ...CACHED, writeback: false }).writeback, false)
 })
 
-t.test('INIT_EXT said, but the structure is the old one', async t => {
+t.test('INIT_EXT with the old structure', async t => {
   const short = initRequest(45).subarray(0, 40 + 16)
   short.writeUInt32LE(short.length, 0)
   const got = ask(short, PASSTHROUGH)

@@ -43,7 +43,7 @@ const rig = (t: Test, flags: string) => {
   return { path, fd, log, notifier: new DeviceNotifier(log) }
 }
 
-t.test('before there is a mount there is nothing to tell', async t => {
+t.test('no notifications before the mount', async t => {
   const { path, log, notifier } = rig(t, 'r+')
   notifier.attrChanged(NODE)
   t.equal(notifier.dropPages(NODE), null)
@@ -51,7 +51,7 @@ t.test('before there is a mount there is nothing to tell', async t => {
   t.strictSame(log.lines, [])
 })
 
-t.test('from then on each message goes out in one piece', async t => {
+t.test('after the mount each message is one write', async t => {
   const { path, fd, log, notifier } = rig(t, 'r+')
   notifier.attach(fd)
   notifier.attrChanged(NODE)
@@ -65,14 +65,14 @@ t.test('from then on each message goes out in one piece', async t => {
   t.strictSame(log.lines, [])
 })
 
-t.test('what the kernel does not take is told, and does no harm', async t => {
+t.test('a refused notification is logged', async t => {
   const { fd, log, notifier } = rig(t, 'r')
   notifier.attach(fd)
   notifier.attrChanged(NODE)
   t.match(log.lines, [['warn', /invalidation/, { node: NODE, errno: 9 }]])
 })
 
-t.test('nodes that the kernel is to forget', async t => {
+t.test('nodes that the kernel must forget', async t => {
   const { fd, notifier } = rig(t, 'r+')
   notifier.attach(fd)
   t.equal(notifier.forgetNodes([2]), null, 'a kernel that can not be asked')

@@ -73,7 +73,7 @@ t.test('strings', async t => {
   t.equal(req.bytes(1, 2).toString('latin1'), '\xffb')
 })
 
-t.test('a copy stands for itself', async t => {
+t.test('a copy is independent', async t => {
   const req = load(request(OP.UNLINK, cstr('name')))
   const copy = req.copy()
   req.buf.fill(0)

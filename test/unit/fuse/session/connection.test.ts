@@ -152,7 +152,7 @@ const line = (t: Test, options: Options = {}) => {
   }
 }
 
-t.test('requests are answered in order until the line ends', async t => {
+t.test('requests are answered in order until the connection ends', async t => {
   const l = line(t)
   l.send(initRequest(45))
   l.send(request(OP.UNLINK, cstr('a'), { unique: 2n }))
@@ -173,7 +173,7 @@ t.test('requests are answered in order until the line ends', async t => {
   )
 })
 
-t.test('the wake-up descriptor runs callbacks, also under load', async t => {
+t.test('the wakeup descriptor runs callbacks, also under load', async t => {
   const l = line(t)
   l.send(initRequest(45))
   t.equal(l.run(), 'stopped')
@@ -263,7 +263,7 @@ t.test('requests that wait', async t => {
   t.equal(end, 'stopped')
 })
 
-t.test('a job whose thread died tells nobody: it is looked after', async t => {
+t.test('a job whose thread died sends no message: a timer checks it', async t => {
   const l = line(t)
   l.send(initRequest(45))
   l.ops.busy = true
@@ -276,7 +276,7 @@ t.test('a job whose thread died tells nobody: it is looked after', async t => {
   t.equal(looks, 3, 'without anything that wakes')
 })
 
-t.test('a message to the kernel that others must not overtake', async t => {
+t.test('a notification that requests must not overtake', async t => {
   const l = line(t)
   const order: string[] = []
   const unlink = l.ops.unlink.bind(l.ops)
@@ -397,7 +397,7 @@ t.test('interrupts', async t => {
   )
 })
 
-t.test('a reply that is not taken', async t => {
+t.test('a reply that the kernel refuses', async t => {
   const l = line(t)
   l.send(initRequest(45))
   const big = Buffer.alloc(900_000)
@@ -416,7 +416,7 @@ t.test('a reply that is not taken', async t => {
   )
 })
 
-t.test('several connections: each has its turn, and ends alone', async t => {
+t.test('several connections: each is served in turn, and ends independently', async t => {
   const a = line(t)
   const b = line(t, { loop: a.loop })
   const c = line(t, { loop: a.loop, refuse: true })
@@ -446,7 +446,7 @@ t.test('several connections: each has its turn, and ends alone', async t => {
   t.equal(a.loop.size, 0)
 })
 
-t.test('a connection that is held keeps nobody waiting', async t => {
+t.test('a held connection does not block the others', async t => {
   const a = line(t)
   const b = line(t, { loop: a.loop })
   const order: string[] = []
@@ -462,7 +462,7 @@ t.test('a connection that is held keeps nobody waiting', async t => {
   t.same(order, ['b', 'a'])
 })
 
-t.test('what is to be called back later keeps no loop running', async t => {
+t.test('a timer does not keep the loop running', async t => {
   const l = line(t)
   let late = false
   l.send(initRequest(45))
@@ -474,7 +474,7 @@ t.test('what is to be called back later keeps no loop running', async t => {
   t.notOk(late)
 })
 
-t.test('messages for the loop, and what it is to call back', async t => {
+t.test('messages for the loop, and timers', async t => {
   let messages = 0
   let woken = false
   const loop = new Loop(() => {

@@ -19,7 +19,7 @@ import { rig } from '../support.js'
 /** struct fuse_setxattr_in of FUSE_SETXATTR_EXT */
 const setxattrIn = (size: number, flags = 0): Buffer => join(u32(size), u32(0), u32(flags), u32(0))
 
-t.test('an attribute with less of a value than it says is refused', async t => {
+t.test('an xattr value that is shorter than its size is refused', async t => {
   const { ops, send } = rig()
   const set = (size: number, value: string): unknown =>
     send(request(OP.SETXATTR, join(setxattrIn(size), cstr('user.\xff'), Buffer.from(value))))
@@ -44,7 +44,7 @@ t.test('a value or a list: its length, itself, or an error', async t => {
   }
 })
 
-t.test('a list without ACLs is as much shorter', async t => {
+t.test('a list without ACLs is shorter by their length', async t => {
   const { ops, send } = rig({ tuning: { acl: false } })
   const list = (room: number): unknown => send(request(OP.LISTXATTR, join(u32(room), u32(0))))
   ops.data = Buffer.concat([
@@ -63,7 +63,7 @@ t.test('a list without ACLs is as much shorter', async t => {
 const setattr = (size: bigint): Buffer =>
   request(OP.SETATTR, join(u32(8), u32(0), u64(0), u64(size), zeros(64)))
 
-t.test('a size is exact, also beyond 2^53', async t => {
+t.test('a size is exact above 2^53, too', async t => {
   const { ops, send } = rig()
   send(setattr(2n ** 53n - 1n))
   t.match(ops.last, ['setattr', Number, { size: Number(2n ** 53n - 1n) }])
@@ -73,7 +73,7 @@ t.test('a size is exact, also beyond 2^53', async t => {
   }
 })
 
-t.test('a target that just fits is given whole', async t => {
+t.test('a target that just fits is returned completely', async t => {
   const { ops, send } = rig()
   ops.data = Buffer.alloc(4095, 0xff)
   t.same(send(request(OP.READLINK)), reply(ops.data))

@@ -14,7 +14,7 @@ const readIn = (pos: bigint, size: number): Buffer => join(FH, u64(pos), u32(siz
 /** struct fuse_write_in */
 const writeIn = (pos: bigint, size: number): Buffer => join(FH, u64(pos), u32(size), zeros(20))
 
-t.test('offsets are exact, wherever they are', async t => {
+t.test('all offsets are exact', async t => {
   const { ops, send } = rig()
   for (const pos of [LIMIT - 1n, LIMIT, LIMIT + 1n, 2n ** 63n - 1n]) {
     const due = pos < LIMIT ? Number(pos) : pos
@@ -32,13 +32,13 @@ t.test('offsets are exact, wherever they are', async t => {
   }
 })
 
-t.test('no more is read than a reply has room for', async t => {
+t.test("a read is limited to the reply's size", async t => {
   const { ops, send, session } = rig()
   send(request(OP.READ, readIn(0n, 0xffff_ffff)))
   t.strictSame(ops.last, ['read', 0x77, session.reply.capacity, 0])
 })
 
-t.test('a write that says more than it has does nothing', async t => {
+t.test('a write with less data than its size is refused', async t => {
   const { ops, send } = rig()
   const ask = (pos: bigint, size: number): unknown =>
     send(request(OP.WRITE, join(writeIn(pos, size), Buffer.from('abc'))))
@@ -63,7 +63,7 @@ t.test(
   },
 )
 
-t.test('a listing that fails after some entries gives these', async t => {
+t.test('a listing that fails after some entries returns these', async t => {
   const { ops, send } = rig()
   ops.results.readdir = -E.EIO
   const some = send(request(OP.READDIR, readIn(0n, 1000))) as Buffer

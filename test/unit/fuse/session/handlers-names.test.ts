@@ -21,7 +21,7 @@ const before: Partial<Record<keyof typeof OP, Buffer>> = {
 }
 
 for (const [op, head] of Object.entries(before))
-  t.test(`${op}: what is no name reaches no layer`, async t => {
+  t.test(`${op}: an invalid name reaches no layer`, async t => {
     const { ops, send } = rig()
     const opcode = OP[op as keyof typeof OP]
     const tail = cstr('second')
@@ -33,7 +33,7 @@ for (const [op, head] of Object.entries(before))
     t.ok(ops.last?.includes('\xff\xfe'), 'bytes go through')
   })
 
-t.test('a second name is looked at as the first is', async t => {
+t.test('the second name is checked like the first', async t => {
   const { ops, send } = rig()
   for (const name of ['', '..', 'a/b'])
     t.same(
@@ -56,7 +56,7 @@ t.test('the largest device', async t => {
   t.match(ops.last?.[1], { umask: 0o777 })
 })
 
-t.test('what was created but cannot be opened for the kernel is let go', async t => {
+t.test('a created file that the kernel cannot open is forgotten', async t => {
   const { ops, send, session } = rig()
   Object.assign(session.ioModes!, { open: () => -E.EMFILE })
   t.same(send(request(OP.CREATE, join(zeros(16), cstr('n')))), errorReply(E.EMFILE))

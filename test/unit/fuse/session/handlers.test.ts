@@ -50,7 +50,7 @@ t.test('fixed parts are those of linux/fuse.h', async t => {
     t.equal(handlers[OP[name as keyof typeof OP]]?.size, size, name)
 })
 
-t.test('what the kernel is told never to ask again is what it does itself', async t => {
+t.test('ENOSYS only for requests that the kernel handles itself', async t => {
   const own = ['FLUSH', 'ACCESS', 'GETLK', 'SETLK', 'SETLKW', 'POLL', 'BMAP'] as const
   for (const name of own) {
     const { ops, send } = rig()
@@ -70,7 +70,7 @@ t.test('the root is never forgotten', async t => {
   ])
 })
 
-t.test('no more is forgotten than a request has room for', async t => {
+t.test('a forget is limited to the entries of the request', async t => {
   const { ops, send } = rig()
   send(request(OP.BATCH_FORGET, join(u32(0xffff_ffff), u32(0), u64(2), u64(1), u64(3))))
   t.strictSame(ops.calls, [['forget', 2, 1]])

@@ -96,7 +96,7 @@ t.test('passthrough mode: the first open', async t => {
   }
 })
 
-t.test('a handle without a descriptor gets one where an id is made of it', async t => {
+t.test('a handle without a descriptor gets one if it needs a backing id', async t => {
   const backing = new FakeFiles()
   const asked: number[] = []
   const notifier = { attrChanged: () => {}, dropPages: () => null, forgetNodes: () => null }
@@ -140,7 +140,7 @@ t.test('all passthrough handles of a node share one id', async t => {
   t.equal(open(1, UPPER).id, 3, 'a new one for what comes then')
 })
 
-t.test('few ids are kept without a handle', async t => {
+t.test('the number of idle ids is limited', async t => {
   const { mode, backing, open } = make()
   for (let node = 1; node <= 4200; node++) mode.release(node, open(node, UPPER).fh)
   t.equal(backing.log.filter(entry => entry.startsWith('open')).length, 4200)
@@ -153,7 +153,7 @@ t.test('few ids are kept without a handle', async t => {
   t.equal(open(1, UPPER).id, 4201)
 })
 
-t.test('unions of a thread keep them together', async t => {
+t.test('unions of a thread share the limit of idle ids', async t => {
   const idle = new IdleIds(3)
   const [one, other, ended] = [
     make('passthrough', idle),
@@ -202,7 +202,7 @@ t.test('the kernel gives no id', async t => {
   t.equal(open(1, UPPER).id, 5)
 })
 
-t.test('a file made without a name, where the kernel cannot open it so', async t => {
+t.test('O_TMPFILE, if the kernel cannot open the real file with it', async t => {
   const O_TMPFILE = 0o20200000
   for (const opensUnnamed of [true, false]) {
     const { open, backing, close } = make()
@@ -216,7 +216,7 @@ t.test('a file made without a name, where the kernel cannot open it so', async t
   }
 })
 
-t.test('O_DIRECT, where the real file cannot', async t => {
+t.test('O_DIRECT, if the real file does not support it', async t => {
   const { backing, open, mode } = make()
   backing.direct = false
   const O_DIRECT = process.arch === 'arm64' ? 0o200000 : 0o40000

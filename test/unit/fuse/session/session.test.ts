@@ -796,7 +796,7 @@ t.test('every request, byte for byte', async t => {
   t.same(untested, [], 'no opcode was left out')
 })
 
-t.test('a request that was cut off anywhere', async t => {
+t.test('a request that is truncated anywhere', async t => {
   for (const [name, c] of Object.entries(cases)) {
     if (c.out === E.ENOSYS) continue
     const whole = request(c.op, c.body)
@@ -822,7 +822,7 @@ t.test('a request that was cut off anywhere', async t => {
   }
 })
 
-t.test('names that do not end', async t => {
+t.test('names without a NUL', async t => {
   const endless = Buffer.from('name')
   const withName: [number, Buffer][] = [
     [OP.LOOKUP, endless],
@@ -838,7 +838,7 @@ t.test('names that do not end', async t => {
   }
 })
 
-t.test('what is unknown', async t => {
+t.test('unknown opcodes', async t => {
   const r = rig()
   for (const op of [0, 7, 19, 54, 4096, 0x1000000, 0xffffffff]) {
     t.same(r.send(request(op, zeros(64))), errorReply(E.ENOSYS), `opcode ${op}`)
@@ -884,7 +884,7 @@ t.test('no descriptor is left', async t => {
   }
 })
 
-t.test('results that are none', async t => {
+t.test('invalid results', async t => {
   const r = rig()
   for (const bad of [-512, -1000, Number.NaN, 1e9, undefined as unknown as number]) {
     r.ops.results.unlink = bad
@@ -894,7 +894,7 @@ t.test('results that are none', async t => {
   }
 })
 
-t.test('where syncing is free the kernel is told never to ask again', async t => {
+t.test('ENOSYS if syncing is free', async t => {
   const r = rig()
   r.ops.syncIsFree = true
   for (const opcode of [OP.FSYNC, OP.FSYNCDIR]) {
@@ -925,7 +925,7 @@ const undeliver = (op: number, body: Buffer, set?: (r: Rig) => void): unknown[][
   return r.ops.calls
 }
 
-t.test('a reply that nobody took', async t => {
+t.test('a reply that was not delivered', async t => {
   const gave = [['forget', 0x42, 1]]
   t.same(undeliver(OP.LOOKUP, cstr('a')), gave)
   t.same(
@@ -948,7 +948,7 @@ t.test('a reply that nobody took', async t => {
   ])
 })
 
-t.test('handles: the mode of the data goes with them', async t => {
+t.test('handles: the io mode belongs to the handle', async t => {
   const r = rig()
   r.ops.opening = opened =>
     void Object.assign(opened, { upper: true, stable: true, writable: true })
@@ -986,14 +986,14 @@ t.test('a handle that the kernel could not use is closed', async t => {
   ])
 })
 
-t.test('the union is told who asks, where that decides about set-id bits', async t => {
+t.test('the union knows the caller if set-id bits depend on it', async t => {
   const asked = { uid: UID, gid: GID, pid: PID, umask: 0 }
   t.same(who(OP.SETATTR, setattrIn(1)), asked)
   t.same(who(OP.WRITE, writeIn(0, 1, 4, 'x')), asked)
   t.same(who(OP.OPEN, join(u32(0o1001), u32(1))), asked)
 })
 
-t.test('without extended attributes the kernel is told not to ask again', async t => {
+t.test('ENOSYS without extended attributes', async t => {
   const r = rig({ tuning: { xattrs: false } })
   const { length } = r.ops.calls
   for (const [op, body] of [
@@ -1067,14 +1067,14 @@ const links = (tuning: { staticNlink: boolean }, mode: number, nlink: number): n
   ]
 }
 
-t.test('static_nlink: one link for every directory, wherever attributes go out', async t => {
+t.test('static_nlink: every reply shows one link for a directory', async t => {
   t.same(links({ staticNlink: true }, 0o040755, 7), Array(6).fill(1))
   t.same(links({ staticNlink: true }, 0o040755, 0), Array(6).fill(0), 'a removed one has none')
   t.same(links({ staticNlink: true }, 0o100644, 7), Array(6).fill(7), 'files keep theirs')
   t.same(links({ staticNlink: false }, 0o040755, 7), Array(6).fill(7))
 })
 
-t.test('a file that may be mapped in pages of which the kernel keeps no time', async t => {
+t.test('a mapping of pages for which the kernel keeps no times', async t => {
   for (const { io, writeback } of [
     { io: 'cached', writeback: true },
     { io: 'cached', writeback: false },
@@ -1122,7 +1122,7 @@ t.test('counters', async t => {
   t.equal(r.session.errors, 1)
 })
 
-t.test('rubbish', async t => {
+t.test('garbage', async t => {
   const r = rig()
   const silent: number[] = [OP.FORGET, OP.BATCH_FORGET, OP.INTERRUPT, OP.NOTIFY_REPLY]
   fc.assert(

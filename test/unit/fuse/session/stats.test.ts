@@ -2,7 +2,7 @@ import t from 'tap'
 
 import { StatsQueries } from '../../../../src/fuse/session/stats.js'
 
-t.test('each question gets its own answer', async t => {
+t.test('each query gets its own answer', async t => {
   const stats = new StatsQueries()
   const told: number[] = []
   const tell = (id: number): boolean => told.push(id) > 0
