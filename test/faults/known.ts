@@ -14,7 +14,7 @@ interface Known {
 export const KNOWN: readonly Known[] = [
   {
     reason:
-      'In a directory with list but no search permission a device can't be checked for being a whiteout. It is listed, as the kernel does (ovl_cache_update).',
+      'In a directory with list but no search permission a device can not be checked for being a whiteout. It is listed, as the kernel does (ovl_cache_update).',
     is: ({ error, where }) =>
       error === 'EACCES' && where.startsWith('isHidden overlay/namei/readdir-merge'),
   },
