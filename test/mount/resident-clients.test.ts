@@ -175,11 +175,12 @@ test(t, 'one request, one mount', { skip: skipMounts }, async t => {
   const control = pipeIn(server.directory())
   // The process ids of all clients are written repeatedly.
   const child = server.start(['mount', '-o', `lowerdir=${f.lower}`, f.merged])
+  const outcome = outcomeOf(child)
   for (let i = 0; i < 50; i++) {
     fs.appendFileSync(control, `${child.pid}\n`)
     await pause(1)
   }
-  t.same(await outcomeOf(child), quiet)
+  t.same(await outcome, quiet)
   await pause(100)
   t.equal(mountedOn(f.merged).length, 1)
   t.strictSame(servedBy(f.merged), [pid])

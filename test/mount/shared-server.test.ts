@@ -326,7 +326,7 @@ test(t, 'all of them share the descriptors of one process', { skip }, async t =>
 
 test(t, 'a server with too few descriptors accepts no further mounts', { skip }, async t => {
   const h = host(t, { limit: 200 })
-  const unions = Array.from({ length: 10 }, (_, i) => place(h.top, `u${i}`, i))
+  const unions = Array.from({ length: 14 }, (_, i) => place(h.top, `u${i}`, i))
   const pids = new Set<number>()
   for (const union of unions) {
     await h.mount(union)

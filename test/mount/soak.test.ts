@@ -16,7 +16,7 @@ const launcher = fileURLToPath(new URL('../soak/launch.mjs', import.meta.url))
 test(t, 'soak', { skip: skipMounts }, async t => {
   const { top } = scratch(t, 'soak')
   const { NODE_OPTIONS: _, ...env } = process.env
-  const args = [launcher, '--clients', '12', '--mounts', '100', '--dir', top]
+  const args = [launcher, '--clients', '8', '--mounts', '80', '--dir', top]
   const child = spawn(process.execPath, args, { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const { status, stdout, stderr } = await outcomeOf(child)
   t.equal(status, 0, stdout + stderr)
