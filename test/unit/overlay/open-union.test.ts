@@ -19,7 +19,7 @@ const deps = {
   writeback: false,
 }
 
-t.test('where it fails, the error says what, and nothing stays open', async t => {
+t.test('an error names its cause, and nothing stays open', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const where = unionDirectories(t, { lower: [{}, {}] })
   fs.writeFileSync(`${where.top}/file`, '')
@@ -76,7 +76,7 @@ t.test('layers know their file systems, and lower ones cannot be written', async
     t.equal(errnoName(sys.openat(fd, 'new', sys.O.CREAT | sys.O.WRONLY, 0o600)), 'EROFS')
 })
 
-t.test('what is written where', { skip: skipUnions }, async t => {
+t.test('the files that a union creates', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{}] })
   const dirty = `${where.work}/work/incompat/volatile/dirty`
   const open = (change: Partial<UnionOptions>): ReturnType<typeof stateOf> =>
@@ -101,7 +101,7 @@ t.test('what is written where', { skip: skipUnions }, async t => {
   t.throws(() => open({}), /volatile|incompat/, 'whose data may be lost')
 })
 
-t.test('a root that is marked', { skip: skipUnions }, async t => {
+t.test('a root with overlay xattrs', { skip: skipUnions }, async t => {
   const lower = [
     { './': marked({ opaque: 'x' }), a: '' },
     { '.wh..wh..opq': '' },

@@ -140,7 +140,7 @@ const withoutMarks = async (fs: Fs): Promise<unknown[]> => [
   await fs.list('d'),
 ]
 
-t.test('userxattr is found to be the way', async t => {
+t.test('userxattr is chosen automatically', async t => {
   const where = unionDirectories(t, { lower: [LOWER] })
   const union = open(t, optionsOf(where, { volatile: true }))
   t.equal(await union.unlink('e'), 0)
@@ -181,7 +181,7 @@ const amongForeign = async (fs: Fs): Promise<unknown[]> => [
 const [foreign = ''] = process.argv.slice(2)
 const noForeign = foreign === '' && 'nobody could give them away'
 
-t.test('objects of users whom the namespace does not know', { skip: noForeign }, async t => {
+t.test('objects of users that the namespace does not map', { skip: noForeign }, async t => {
   const directories = (): UnionDirectories => ({
     ...unionDirectories(t, { lower: [] }),
     lower: [foreign],

@@ -25,7 +25,7 @@ const prepared = (t: Parameters<typeof stateOf>[0]) => {
   return { where, ...state, lookup }
 }
 
-t.test('a node that nobody knows is stale', { skip: skipUnions }, async t => {
+t.test('an unknown node is stale', { skip: skipUnions }, async t => {
   const { ops, lookup } = prepared(t)
   const [entry, attr, opened, buf] = [new Entry(), new Attr(), new Opened(), Buffer.alloc(10)]
   const none = { add: () => false, room: () => false }
@@ -68,7 +68,7 @@ t.test('a node that nobody knows is stale', { skip: skipUnions }, async t => {
   }
 })
 
-t.test('a handle that nobody has is bad', { skip: skipUnions }, async t => {
+t.test('an unknown handle is bad', { skip: skipUnions }, async t => {
   const { ops, lookup } = prepared(t)
   const buf = Buffer.alloc(10)
   const reader = new Opened()
@@ -107,7 +107,7 @@ t.test('types and names', { skip: skipUnions }, async t => {
   t.ok(st.bavail <= st.bfree && st.bfree <= st.blocks)
 })
 
-t.test('a node lives as long as somebody needs it', { skip: skipUnions }, async t => {
+t.test('a node lives as long as it is needed', { skip: skipUnions }, async t => {
   const { ops, lookup } = prepared(t)
   const directory = lookup('d')
   const file = lookup('g', directory)
@@ -123,7 +123,7 @@ t.test('a node lives as long as somebody needs it', { skip: skipUnions }, async 
   t.ok(lookup('f') > 0, 'the root always')
 })
 
-t.test('closed, it leaves nothing open, whatever was', { skip: skipUnions }, async t => {
+t.test('a closed union leaves nothing open', { skip: skipUnions }, async t => {
   const before = openFds()
   const { ops, lookup, close, where } = prepared(t)
   const opened = new Opened()
@@ -157,7 +157,7 @@ t.test('the layers are closed before threads are ended', { skip: skipUnions }, a
   t.strictSame(left, before)
 })
 
-t.test('what is synced waits for the disk, and leaves nothing open', async t => {
+t.test('a sync waits for the disk, and leaves nothing open', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const where = unionDirectories(t, { lower: [LOWER], upper: { 'u/': '' } })
   const { u } = stateOf(t, optionsOf(where))

@@ -82,7 +82,7 @@ const NAMES = Object.keys(LOWER)
   .map(path => path.replace(/\/$/, ''))
   .filter(path => path.startsWith('d/'))
 
-t.test('everything keeps everything', { skip: skipParity }, async t => {
+t.test('objects of every type keep all attributes', { skip: skipParity }, async t => {
   const triggers: Record<string, (fs: Fs, path: string) => unknown> = {
     chmod: (fs, path) => (/symlink|long/.test(path) ? 0 : fs.chmod(path, 0o1701)),
     chown: (fs, path) => fs.chown(path, 77, -1),
@@ -129,7 +129,7 @@ t.test('synced on disk, with and without an index', { skip: skipParity }, async 
   }
 })
 
-t.test('holes stay holes', async t => {
+t.test('holes are kept', async t => {
   const where = unionDirectories(t, {
     lower: [
       {
@@ -185,7 +185,7 @@ const BIG = file('BEGIN', {
 })
 const BIG_SIZE = (6 << 20) + 5
 
-t.test('large files, while other requests go on', async t => {
+t.test('large files are copied while other requests are served', async t => {
   /**
    * A test on a union with a large file: a write open of it has started a copy-up job, and `body`
    * makes other calls while it runs.
@@ -363,7 +363,7 @@ t.test('large files, while other requests go on', async t => {
   )
 })
 
-t.test('forgotten while a copy is made', async t => {
+t.test('the kernel forgets the node during a copy', async t => {
   const where = unionDirectories(t, { lower: [{ 'd/big': BIG }] })
   const union = open(t, optionsOf(where))
   const call = (): number => union.ops.open(union.id('d/big'), sys.O.RDWR, false, new Opened())
@@ -376,7 +376,7 @@ t.test('forgotten while a copy is made', async t => {
   tidy(t, where, 'after it')
 })
 
-t.test('closed while a copy is made', async t => {
+t.test('the union is closed during a copy', async t => {
   const where = unionDirectories(t, { lower: [{ big: BIG }] })
   const before = openFds()
   const union = open(t, optionsOf(where))
@@ -390,7 +390,7 @@ t.test('closed while a copy is made', async t => {
   tidy(t, where, 'opened again')
 })
 
-t.test('owner and mode do not come from the work directory', async t => {
+t.test('owner and mode do not come from the workdir', async t => {
   const lower: Layer = {}
   for (const mode of [0, 0o200, 0o444, 0o600, 0o666, 0o777, 0o4755, 0o2660, 0o1777]) {
     for (const id of [0, 7])
@@ -432,7 +432,7 @@ t.test('owner and mode do not come from the work directory', async t => {
   }
 })
 
-t.test('handles that were open before', async t => {
+t.test('handles opened before the copy-up', async t => {
   const where = unionDirectories(t, { lower: [{ f: 'lower text', h1: 'linked', h2: link('h1') }] })
   const union = open(t, optionsOf(where))
   for (const path of ['f', 'h1']) {
@@ -465,7 +465,7 @@ const cramped = (
 }
 const paths = (top: string): string[] => [...readTree(top, true).nodes.keys()]
 
-t.test('a failure leaves things as they were', { skip: skipParity }, async t => {
+t.test('a failure changes nothing', { skip: skipParity }, async t => {
   await t.test('no space', async t => {
     const lower: Layer = { big: BIG, 'd/half': file('h'.repeat(700_000)), 'd/tiny': 'tiny' }
     const where = cramped(t, lower, 'tmpfs', 'size=512k')
@@ -507,7 +507,7 @@ t.test('a failure leaves things as they were', { skip: skipParity }, async t => 
     t.strictSame(readdirSync(`${where.work}/index`), [])
   })
 
-  await t.test('rights that cannot be kept', async t => {
+  await t.test('an ACL that cannot be copied', async t => {
     const lower: Layer = {
       acl: file('x', { xattrs: { 'system.posix_acl_access': ACCESS } }),
       'directory/': dir({ xattrs: { 'system.posix_acl_default': DEFAULT } }),
@@ -529,7 +529,7 @@ t.test('a failure leaves things as they were', { skip: skipParity }, async t => 
     tidy(t, where, 'after it')
   })
 
-  await t.test('an upper directory that lets nothing in', async t => {
+  await t.test('an upper directory that takes no new names', async t => {
     const where = unionDirectories(t, {
       lower: [
         { 'd/f': 'f', 'd/s': symlink('x'), 'd/sub/g': 'g', 'd/h1': 'h', 'd/h2': link('d/h1') },
@@ -562,7 +562,7 @@ t.test('a failure leaves things as they were', { skip: skipParity }, async t => 
   })
 })
 
-t.test('who is told that attributes changed', async t => {
+t.test('the nodes whose changed attributes are reported', async t => {
   const where = unionDirectories(t, { lower: [{ 'd/f': 'f', 'd/h1': 'h', 'd/h2': link('d/h1') }] })
   const union = open(t, optionsOf(where, { volatile: true }))
   const ids = ['d', 'd/f', 'd/h1'].map(path => union.id(path))

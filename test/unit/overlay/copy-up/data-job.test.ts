@@ -44,7 +44,7 @@ const start = (t: Test, finish: (copied: Result) => Result) => {
   return { pool, nodes, node, src, dst, pending, before }
 }
 
-t.test('what is large, or must be synced, takes long', async t => {
+t.test('a large file, or one that must be synced, takes long', async t => {
   const free = { syncIsFree: true } as Union
   const costly = { syncIsFree: false } as Union
   t.strictSame(
@@ -54,7 +54,7 @@ t.test('what is large, or must be synced, takes long', async t => {
   t.ok(takesLong(costly, -1, 1))
 })
 
-t.test('the node has a job until the copy is there, then lets go of everything', async t => {
+t.test('the node has a job until the copy ends, then all is released', async t => {
   const seen: unknown[] = []
   const { pool, nodes, node, src, dst, pending, before } = start(t, copied => {
     seen.push(copied, node.job, fs.fstatSync(src).size, fs.fstatSync(dst).size)
@@ -72,14 +72,14 @@ t.test('the node has a job until the copy is there, then lets go of everything',
   t.strictSame(openFds(), before)
 })
 
-t.test('a copy that fails is told, and leaves nothing open', async t => {
+t.test('a failed copy is reported, and leaves nothing open', async t => {
   const { pool, node, before } = start(t, copied => copied)
   t.equal(pool.finish(-E.ENOSPC), -E.ENOSPC)
   t.equal(node.job, null)
   t.strictSame(openFds(), before)
 })
 
-t.test('a union that is closed meanwhile closes both, and finishes nothing', async t => {
+t.test('closing the union during a copy closes both files, and finishes nothing', async t => {
   const { pool, before } = start(t, () => {
     t.fail('not to be finished')
     return 0

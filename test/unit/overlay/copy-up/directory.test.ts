@@ -20,7 +20,7 @@ const stat = (path: string): unknown[] => {
   return [mode, uid, gid, atime, mtime, sys.getxattr({ path, follow: false }, 'user.x')]
 }
 
-t.test('the upper layer gets the directory and all above it, as they were', async t => {
+t.test('the upper layer gets the directory and its ancestors with their attributes', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const where = unionDirectories(t, { lower: [LOWER] })
   const { u, find, notified } = stateOf(t, optionsOf(where, { volatile: true }))
@@ -43,7 +43,7 @@ t.test('the upper layer gets the directory and all above it, as they were', asyn
   )
 })
 
-t.test('what fails leaves neither a half directory nor a trace of it', async t => {
+t.test('a failure leaves no partial directory', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const where = unionDirectories(t, { lower: [LOWER] })
   const { u, find, notified } = stateOf(t, optionsOf(where, { volatile: true }))
@@ -60,7 +60,7 @@ t.test('what fails leaves neither a half directory nor a trace of it', async t =
   t.strictSame(notified, [ROOT_ID])
 })
 
-t.test('a union that only reads says so', { skip: skipUnions }, async t => {
+t.test('a read-only union fails with EROFS', { skip: skipUnions }, async t => {
   const { u, find } = stateOf(t, readOnlyOptions(unionDirectories(t, { lower: [LOWER] })))
   t.equal(ensureUpperDir(u, find('a')), -E.EROFS)
 })

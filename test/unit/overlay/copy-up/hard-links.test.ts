@@ -19,7 +19,7 @@ const LOWER = { a: 'text', b: link('a'), 'd/e/c\xff': link('a') }
 const inodes = (upper: string, ...names: string[]): number =>
   new Set(names.map(name => (sys.lstat(sys.AT_FDCWD, `${upper}/${name}`) as sys.Stat).ino)).size
 
-t.test('every name that is known gets its place, others when they are', async t => {
+t.test('known names are linked, others when they are looked up', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   for (const index of [true, false]) {
     const where = unionDirectories(t, { lower: [LOWER] })
@@ -43,7 +43,7 @@ t.test('every name that is known gets its place, others when they are', async t 
   }
 })
 
-t.test('a name that cannot be linked stays where it is, with a word', async t => {
+t.test('a name that cannot be linked keeps the lower file, with a warning', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const where = unionDirectories(t, { lower: [LOWER] })
   const { u, find, complaints } = stateOf(t, optionsOf(where, { volatile: true }))

@@ -50,37 +50,41 @@ const jobOf = (call: () => number): Pending => {
   }
 }
 
-t.test('a large one, while other requests go on', { skip: skipParity }, async t => {
-  const where = await prepared(t)
-  const union = open(t, optionsOf(where))
-  const opened = new Opened()
-  const node = union.id('big')
-  const call = (): number => union.ops.open(node, sys.O.RDWR, false, opened)
-  const pending = jobOf(call)
-  t.equal(jobOf(call).job, pending.job, 'a second one waits for the same job')
-  t.equal(union.ops.counts().jobs, 1)
-  t.equal(await union.read('big'), DATA, 'until it has all data, the lower file is read')
-  t.equal(await union.write('other', 'OT'), 2)
-  t.equal(await union.read('other'), 'OTher')
-  t.equal(await union.done(pending.job), 0)
-  const stat = await union.stat('big')
-  if (typeof stat === 'number') throw new Error(`stat: ${stat}`)
-  t.equal(stat.size, SIZE)
-  t.strictSame(stat.mtime, BigInt(TIME.sec) * 1_000_000_000n + BigInt(TIME.nsec), 'as it was')
-  t.equal(call(), 0)
-  t.equal(union.pwrite(opened.fh, 'X', 1), 1)
-  union.ops.release(opened.fh)
-  t.equal(await union.read('big'), `dX${DATA.slice(2)}`)
-  t.equal(await union.getxattr('big', 'user.x'), 'kept')
-  union.forgetAll()
-  t.strictSame(union.ops.counts(), NOTHING_OPEN)
-  union.close()
-  await withKernel(where, 'metacopy=on', fs => {
-    t.equal(fs.read('big'), `dX${DATA.slice(2)}`, 'the kernel sees a whole copy')
-  })
-})
+t.test(
+  'a large one is completed while other requests are served',
+  { skip: skipParity },
+  async t => {
+    const where = await prepared(t)
+    const union = open(t, optionsOf(where))
+    const opened = new Opened()
+    const node = union.id('big')
+    const call = (): number => union.ops.open(node, sys.O.RDWR, false, opened)
+    const pending = jobOf(call)
+    t.equal(jobOf(call).job, pending.job, 'a second one waits for the same job')
+    t.equal(union.ops.counts().jobs, 1)
+    t.equal(await union.read('big'), DATA, 'until it has all data, the lower file is read')
+    t.equal(await union.write('other', 'OT'), 2)
+    t.equal(await union.read('other'), 'OTher')
+    t.equal(await union.done(pending.job), 0)
+    const stat = await union.stat('big')
+    if (typeof stat === 'number') throw new Error(`stat: ${stat}`)
+    t.equal(stat.size, SIZE)
+    t.strictSame(stat.mtime, BigInt(TIME.sec) * 1_000_000_000n + BigInt(TIME.nsec), 'as it was')
+    t.equal(call(), 0)
+    t.equal(union.pwrite(opened.fh, 'X', 1), 1)
+    union.ops.release(opened.fh)
+    t.equal(await union.read('big'), `dX${DATA.slice(2)}`)
+    t.equal(await union.getxattr('big', 'user.x'), 'kept')
+    union.forgetAll()
+    t.strictSame(union.ops.counts(), NOTHING_OPEN)
+    union.close()
+    await withKernel(where, 'metacopy=on', fs => {
+      t.equal(fs.read('big'), `dX${DATA.slice(2)}`, 'the kernel sees a whole copy')
+    })
+  },
+)
 
-t.test('one that has lost its name while it is open', { skip: skipParity }, async t => {
+t.test('one that loses its name while it is open', { skip: skipParity }, async t => {
   const where = await prepared(t)
   const union = open(t, optionsOf(where))
   const opened = new Opened()
@@ -143,7 +147,7 @@ const copy = (redirect: string) =>
     xattrs: { 'trusted.overlay.metacopy': '', 'trusted.overlay.redirect': redirect },
   })
 
-t.test('marks of another file with the name do not count', { skip: skipUnions }, async t => {
+t.test('xattrs of another file with the name are ignored', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, {
     upper: { one: copy('/a'), other: copy('/b') },
     lower: [
@@ -167,7 +171,7 @@ t.test('marks of another file with the name do not count', { skip: skipUnions },
   t.equal(again(two, 'none'), -E.ENOENT)
 })
 
-t.test('the data is that of the file which was found', { skip: skipUnions }, async t => {
+t.test('the data is that of the file that was found', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, {
     upper: { read: copy('/a'), written: copy('/a'), shown: copy('/a') },
     lower: [{ a: 'own', secret: file('s'.repeat(100_000)) }],

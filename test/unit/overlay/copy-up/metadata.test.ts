@@ -74,7 +74,7 @@ const copy = (t: Test, { u, find }: State, name: string, open = false): number =
   return result
 }
 
-t.test('a copy has all that its source has, and its origin', { skip: skipUnions }, async t => {
+t.test('a copy has all attributes of its source, and its origin', { skip: skipUnions }, async t => {
   for (const open of [false, true]) {
     const where = unionDirectories(t, { lower: [LOWER] })
     const state = stateOf(t, optionsOf(where, { volatile: true }))
@@ -104,18 +104,22 @@ t.test('a copy has all that its source has, and its origin', { skip: skipUnions 
   }
 })
 
-t.test('without an index, one of several names has no origin', { skip: skipUnions }, async t => {
-  for (const index of [true, false]) {
-    const where = unionDirectories(t, { lower: [LOWER] })
-    const state = stateOf(t, optionsOf(where, { index, volatile: true }))
-    t.equal(copy(t, state, 'two'), 0)
-    const has = typeof sys.getxattr(
-      { path: `${where.upper}/two`, follow: false },
-      'trusted.overlay.origin',
-    )
-    t.equal(has !== 'number', index && state.u.lowers[0]!.handles)
-  }
-})
+t.test(
+  'without an index, a file with several links gets no origin',
+  { skip: skipUnions },
+  async t => {
+    for (const index of [true, false]) {
+      const where = unionDirectories(t, { lower: [LOWER] })
+      const state = stateOf(t, optionsOf(where, { index, volatile: true }))
+      t.equal(copy(t, state, 'two'), 0)
+      const has = typeof sys.getxattr(
+        { path: `${where.upper}/two`, follow: false },
+        'trusted.overlay.origin',
+      )
+      t.equal(has !== 'number', index && state.u.lowers[0]!.handles)
+    }
+  },
+)
 
 t.test('virtual inode flags', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [LOWER], upper: { p: 'p' } })
@@ -135,7 +139,7 @@ t.test('virtual inode flags', { skip: skipUnions }, async t => {
   t.equal(saveProtect(u, fd, 'none', 0), -E.ENOENT)
 })
 
-t.test('an error stops it', { skip: skipUnions }, async t => {
+t.test('an error ends the copy', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [LOWER] })
   const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const lower = u.lowers[0]!
@@ -148,7 +152,7 @@ t.test('an error stops it', { skip: skipUnions }, async t => {
   t.equal(to('d', 'none'), -E.ENOENT)
 })
 
-t.test('what was seen of one file is not believed of another', { skip: skipUnions }, async t => {
+t.test('a result cached for one file is not used for another', { skip: skipUnions }, async t => {
   const some = file('text', { xattrs: { 'user.u': 'x' } })
   const where = unionDirectories(t, { lower: [{ bare: 'text', some, read: some, last: 'text' }] })
   const { ops, find } = stateOf(t, optionsOf(where, { volatile: true }))

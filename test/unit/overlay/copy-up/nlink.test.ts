@@ -7,7 +7,7 @@ import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-t.test('what a mark of the link count says', async t => {
+t.test('values of the nlink xattr', async t => {
   for (const [value, wanted] of [
     ['U+0', 0],
     ['U-1', -1],
@@ -32,14 +32,14 @@ t.test('what a mark of the link count says', async t => {
   )
 })
 
-t.test('a count that no file has is not believed', async t => {
+t.test('an impossible count is ignored', async t => {
   for (const value of ['U-2', 'U-99', 'L-3', 'L-9', 'U+2147483646', 'L+99999999999'])
     t.equal(credibleAdjust(value, 2, 3), 0, value)
   t.equal(credibleAdjust('U-1', 2, 3), -1)
   t.equal(credibleAdjust('L-2', 2, 3), -1)
 })
 
-t.test('whose mark counts', { skip: skipUnions }, async t => {
+t.test('which nlink xattr is used', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, {
     lower: [{ one: '', a: '', b: link('a') }],
     upper: { f: '', g: link('f') },

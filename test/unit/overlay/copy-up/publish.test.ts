@@ -10,7 +10,7 @@ import { skipUnions, stateOf } from '../support.js'
 
 const makeDirectory: NameCopy = (_from, _temp, dirfd, name) => sys.mkdirat(dirfd, name, 0o700)
 
-t.test('an upper directory and what is published in it', { skip: skipUnions }, async t => {
+t.test('a copy is published in an upper directory', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{}], upper: { 'd/': dir() } })
   const { u, find, notified } = stateOf(t, optionsOf(where, { volatile: true }))
   const into = find('d')
@@ -44,7 +44,7 @@ t.test('an upper directory and what is published in it', { skip: skipUnions }, a
 
 const fresh = (): RealDir => new RealDir({} as never, null, '')
 
-t.test('the mark is set once, and where it is refused it is done without', async t => {
+t.test('the impure xattr is set once, and a refusal is ignored', async t => {
   const asked: unknown[] = []
   const answering = (result: number) =>
     ({ xattrs: { set: (...args: unknown[]) => (asked.push(args), result) } }) as never

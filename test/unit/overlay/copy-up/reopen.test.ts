@@ -12,7 +12,7 @@ import { openFds } from '../../../helpers/union.js'
 
 const { O } = sys
 
-t.test('open handles read from the new file, or go on with the old one', async t => {
+t.test('open handles read from the new file, or keep the old one', async t => {
   const top = scratch(t)
   fs.writeFileSync(`${top}/lower`, 'lower')
   fs.writeFileSync(`${top}/upper`, 'upper')

@@ -70,7 +70,7 @@ const refused = (t: Test, options: UnionOptions, option: string, code: string): 
   t.strictSame(openFds(), before, 'nothing stays open')
 }
 
-t.test('what a crash left is removed', async t => {
+t.test('leftovers of a crash are removed', async t => {
   const where = unionDirectories(t, { lower: [LOWER] })
   mkdirSync(`${where.work}/work`, { mode: 0 })
   build(`${where.work}/work`, {
@@ -97,7 +97,7 @@ t.test('what a crash left is removed', async t => {
   t.equal(statSync(`${where.work}/work`).mode & 0o777, 0)
 })
 
-t.test('what cannot be removed stays, and is no harm', async t => {
+t.test('an entry that cannot be removed stays, and does no harm', async t => {
   const where = unionDirectories(t, { lower: [LOWER] })
   mkdirSync(`${where.work}/work`)
   build(`${where.work}/work`, {
@@ -144,7 +144,7 @@ t.test('volatile', { skip: skipParity }, async t => {
   refused(t, optionsOf(where), 'workdir', 'EINVAL')
 })
 
-t.test('a union that only reads leaves no trace', async t => {
+t.test('a read-only union leaves no trace', async t => {
   const where = unionDirectories(t, { lower: [LOWER], upper: { u: 'u', e: whiteout } })
   const before = openFds()
   const linkTime = (): bigint => lstatSync(`${where.lower[0]}/d/s`, { bigint: true }).atimeNs
@@ -197,7 +197,7 @@ const noNamespace =
   spawnSync('unshare', [...NAMESPACE, 'true']).status !== 0 && 'needs a user namespace'
 
 /** Root of the user namespace has no privilege over files of other users. */
-t.test('an ordinary user', { skip: noNamespace }, async t => {
+t.test('an unprivileged user', { skip: noNamespace }, async t => {
   const where = unionDirectories(t, {
     lower: [
       {
@@ -307,7 +307,7 @@ t.test('xattr whiteouts and an opaque directory', async t => {
   t.strictSame(await union.list(''), ['e', 'left'])
 })
 
-t.test('a nested union: marks of the inner one are kept apart', { skip: skipParity }, async t => {
+t.test('a nested union: its overlay xattrs are kept apart', { skip: skipParity }, async t => {
   await compare(t, 'nested', { lower: [LOWER], memory: true }, async fs => [
     await fs.mkdir('upper', 0o755),
     await fs.setxattr('upper', 'trusted.overlay.opaque', 'y'),

@@ -36,7 +36,7 @@ const LOWER: Layer = {
 const CREATE = 1
 const REPLACE = 2
 
-t.test("users' attributes beside the union's own", { skip: skipParity }, async t => {
+t.test("callers' xattrs beside overlay xattrs", { skip: skipParity }, async t => {
   const names = [
     'trusted.overlay.opaque',
     'trusted.overlay.redirect',
@@ -127,7 +127,7 @@ t.test('sizes', async t => {
   t.equal(union.ops.listxattr(4711, buf, 0, 0, true), -E.ESTALE)
 })
 
-t.test('a list that is empty before copy-up has no size after it', async t => {
+t.test('a list that is empty before copy-up is empty after it', async t => {
   const union = open(t, optionsOf(unionDirectories(t, { lower: [{ 'd/f': 'text' }] })))
   const sizes = () =>
     ['d', 'd/f'].map(path => union.ops.listxattr(union.id(path), Buffer.alloc(0), 0, 0, true))
@@ -427,7 +427,7 @@ t.test('open files', async t => {
     union.close()
   })
 
-  await t.test('write-back that brings nothing new copies nothing up', async t => {
+  await t.test('write-back without new times copies nothing up', async t => {
     const lower = unionDirectories(t, { lower: [{ f: file('f', { mtime: PAST }), g: 'g' }] })
     const union = open(t, optionsOf(lower), { writeback: true })
     const [id, attr] = [union.id('f'), new Attr()]

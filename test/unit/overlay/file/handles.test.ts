@@ -49,7 +49,7 @@ const NONE = unionOf({})
 
 const open = (): number => fs.openSync('/dev/null', 'r')
 
-t.test('the table: a number is never used twice, and what is removed is closed', async t => {
+t.test('the table: a number is never reused, and a removed handle is closed', async t => {
   const before = openFds()
   const table = new HandleTable()
   const node = nodeOf()
@@ -73,7 +73,7 @@ t.test('the table: a number is never used twice, and what is removed is closed',
   t.strictSame(openFds(), before)
 })
 
-t.test('a real file is opened as the client asks, but for what has been done already', async () => {
+t.test("a real file is opened with the caller's flags, except those already handled", async () => {
   const done = O.CREAT | O.EXCL | O.TRUNC | O.APPEND | O.DIRECT
   const bit = fc.constantFrom(O.CREAT, O.EXCL, O.TRUNC, O.APPEND, O.DIRECT, O.DSYNC, O.NOATIME)
   fc.assert(
@@ -108,7 +108,7 @@ t.test('a read is short only at the end', async t => {
   t.equal(readFile(NONE, new FileHandle(9, handle.node, 1 << 20, false), buf, 0, 1, 0), -E.EBADF)
 })
 
-t.test('with write-back the kernel tells the time, without it a late write moves it', async t => {
+t.test('with write-back the kernel sends the mtime, without it a late write sets it', async t => {
   for (const [writeback, late] of [
     [false, true],
     [true, false],
@@ -144,7 +144,7 @@ t.test(
   },
 )
 
-t.test('what is refused changes nothing', async t => {
+t.test('a refused call changes nothing', async t => {
   const u = unionOf({ writeback: false })
   const reader = handleOf(t, 'r', 'r')
   t.equal(fallocateFile(u, reader, 0, 0, 10), -E.EBADF)
@@ -183,7 +183,7 @@ t.test('syncing waits, unless it is free', async t => {
   t.strictSame(openFds(), before)
 })
 
-t.test('pages are written back once, where somebody has written', async t => {
+t.test('pages are written back once, if a writer exists', async t => {
   const handle = handleOf(t, 'x')
   const { node } = handle
   const message = { fd: 9, bytes: Uint8Array.of(1) }
@@ -211,60 +211,68 @@ t.test('pages are written back once, where somebody has written', async t => {
   flushKernelPages(unionOf({ writeback: true, notifier: { dropPages: () => null } }), node)
 })
 
-t.test('for reading nothing is opened before it is read', { skip: skipUnions }, async t => {
-  const { u, ops, find } = stateOf(
-    t,
-    optionsOf(unionDirectories(t, { lower: [{ f: 'lower', g: 'gone', m: 'more' }] }), {
-      volatile: true,
-    }),
-  )
-  const table = new HandleTable()
-  const out = new Opened()
-  const opened = (name: string, flags: number): FileHandle => {
-    t.equal(openFile(u, table, find(name), flags, null, out), 0)
-    return table.get(out.fh) as FileHandle
-  }
-  const text = (handle: FileHandle): string => {
-    const buf = Buffer.alloc(20)
-    return buf.latin1Slice(0, readFile(u, handle, buf, 0, 20, 0))
-  }
-  const [f, again, g] = [opened('f', O.RDONLY), opened('f', O.RDONLY), opened('g', O.RDONLY)]
-  t.strictSame([f.fd, again.fd, g.fd], [-1, -1, -1])
-  t.equal(text(f), 'lower')
-  t.ok(f.fd >= 0)
-  // The node is copied up while one handle has a descriptor and the other has none.
-  const writer = opened('f', O.RDWR)
-  t.equal(writeFile(u, writer, Buffer.from('UP'), 0, 2, 0, null, false), 2)
-  t.strictSame([text(f), text(again)], ['UPwer', 'UPwer'])
-  // The files are removed before a read: one of a lower layer, one of the upper layer.
-  const m = opened('m', O.WRONLY)
-  const late = opened('m', O.RDONLY)
-  table.remove(m.fh)
-  t.equal(ops.unlink(1, 'g'), 0)
-  t.equal(ops.unlink(1, 'm'), 0)
-  t.strictSame([g.fd, late.fd], [-1, -1])
-  t.strictSame([text(g), text(late)], ['gone', 'more'])
-  t.equal(copyFileRange(u, late, 0, writer, 0, 4), 4)
-  t.equal(text(f), 'morer')
-  table.closeAll()
-})
+t.test(
+  'an open for reading opens no real file before the first read',
+  { skip: skipUnions },
+  async t => {
+    const { u, ops, find } = stateOf(
+      t,
+      optionsOf(unionDirectories(t, { lower: [{ f: 'lower', g: 'gone', m: 'more' }] }), {
+        volatile: true,
+      }),
+    )
+    const table = new HandleTable()
+    const out = new Opened()
+    const opened = (name: string, flags: number): FileHandle => {
+      t.equal(openFile(u, table, find(name), flags, null, out), 0)
+      return table.get(out.fh) as FileHandle
+    }
+    const text = (handle: FileHandle): string => {
+      const buf = Buffer.alloc(20)
+      return buf.latin1Slice(0, readFile(u, handle, buf, 0, 20, 0))
+    }
+    const [f, again, g] = [opened('f', O.RDONLY), opened('f', O.RDONLY), opened('g', O.RDONLY)]
+    t.strictSame([f.fd, again.fd, g.fd], [-1, -1, -1])
+    t.equal(text(f), 'lower')
+    t.ok(f.fd >= 0)
+    // The node is copied up while one handle has a descriptor and the other has none.
+    const writer = opened('f', O.RDWR)
+    t.equal(writeFile(u, writer, Buffer.from('UP'), 0, 2, 0, null, false), 2)
+    t.strictSame([text(f), text(again)], ['UPwer', 'UPwer'])
+    // The files are removed before a read: one of a lower layer, one of the upper layer.
+    const m = opened('m', O.WRONLY)
+    const late = opened('m', O.RDONLY)
+    table.remove(m.fh)
+    t.equal(ops.unlink(1, 'g'), 0)
+    t.equal(ops.unlink(1, 'm'), 0)
+    t.strictSame([g.fd, late.fd], [-1, -1])
+    t.strictSame([text(g), text(late)], ['gone', 'more'])
+    t.equal(copyFileRange(u, late, 0, writer, 0, 4), 4)
+    t.equal(text(f), 'morer')
+    table.closeAll()
+  },
+)
 
-t.test('who may not read everything is told at open', { skip: skipUnions }, async t => {
-  const where = unionDirectories(t, { lower: [{ f: 'lower' }] })
-  const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
-  const table = new HandleTable()
-  const out = new Opened()
-  const node = find('f')
-  t.equal(openFile(u, table, node, O.RDONLY, null, out), 0)
-  fs.rmSync(`${where.lower[0] ?? ''}/f`)
-  t.equal(openFile({ ...u, readsAll: false }, table, node, O.RDONLY, null, out), -E.ENOENT)
-  t.equal(readFile(u, table.get(out.fh) as FileHandle, Buffer.alloc(1), 0, 1, 0), -E.ENOENT)
-  // A file that does not exist any more cannot be opened.
-  t.equal(openFile(u, table, node, O.RDONLY, null, out), -E.ENOENT)
-  table.closeAll()
-})
+t.test(
+  'a server that may not read every file reports errors at open',
+  { skip: skipUnions },
+  async t => {
+    const where = unionDirectories(t, { lower: [{ f: 'lower' }] })
+    const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
+    const table = new HandleTable()
+    const out = new Opened()
+    const node = find('f')
+    t.equal(openFile(u, table, node, O.RDONLY, null, out), 0)
+    fs.rmSync(`${where.lower[0] ?? ''}/f`)
+    t.equal(openFile({ ...u, readsAll: false }, table, node, O.RDONLY, null, out), -E.ENOENT)
+    t.equal(readFile(u, table.get(out.fh) as FileHandle, Buffer.alloc(1), 0, 1, 0), -E.ENOENT)
+    // A file that does not exist any more cannot be opened.
+    t.equal(openFile(u, table, node, O.RDONLY, null, out), -E.ENOENT)
+    table.closeAll()
+  },
+)
 
-t.test('whether somebody has opened it before', { skip: skipUnions }, async t => {
+t.test('whether the file was opened before', { skip: skipUnions }, async t => {
   const lower = { a: 'four', b: 'four', c: 'four', d: 'four', e: 'four', long: 'x'.repeat(70_000) }
   const where = unionDirectories(t, { lower: [lower] })
   const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
@@ -397,7 +405,7 @@ t.test('opening', { skip: skipUnions }, async t => {
   t.equal(ops.counts().jobs, 0)
 })
 
-t.test('what somebody has open for writing needs no name', { skip: skipUnions }, async t => {
+t.test('a file open for writing needs no name', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{ f: 'lower', g: 'other' }] })
   const { u, ops, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const [writer, reader] = [new Opened(), new Opened()]
@@ -441,7 +449,7 @@ t.test('what somebody has open for writing needs no name', { skip: skipUnions },
   ops.release(reader.fh)
 })
 
-t.test('whether there is a capability is known of who writes', { skip: skipUnions }, async t => {
+t.test('the capability of a file open for writing is known', { skip: skipUnions }, async t => {
   const name = 'security.capability'
   // struct vfs_cap_data: revision 2, CAP_NET_RAW permitted
   const value = Buffer.from('0000000200200000000000000000000000000000', 'hex')

@@ -16,7 +16,7 @@ const handle = (got: FileHandle | Result): FileHandle => {
   return got
 }
 
-t.test('a handle for each node that is used', { skip: skipUnions }, async t => {
+t.test('an inode file for each node in use', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [{ f: 'f', g: 'g', h: 'h', 'd/x': 'x' }] })
   const { u, find } = stateOf(t, optionsOf(where, { volatile: true }))
   const table = new InodeFileTable(u, inodeFileCache(2))

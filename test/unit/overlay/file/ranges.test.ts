@@ -76,7 +76,7 @@ t.test('a long copy', { skip: skipUnions }, async t => {
   t.equal(fs.statSync(`${directories.upper}/to`).mtimeMs, before, 'the kernel keeps the time')
 })
 
-t.test('nobody waits for a copy any more', { skip: skipUnions }, async t => {
+t.test('a copy that no request waits for', { skip: skipUnions }, async t => {
   const directories = unionDirectories(t, { lower: [{}] })
   fs.writeFileSync(`${directories.upper}/from`, '')
   fs.truncateSync(`${directories.upper}/from`, 512 * MIB)
@@ -108,7 +108,7 @@ t.test('much space', { skip: skipUnions }, async t => {
   t.equal(await resultOf(refused, () => ops.runCallbacks()), -E.EINVAL)
 })
 
-t.test('the space of a large file is given back by a thread', { skip: skipUnions }, async t => {
+t.test('a job thread frees the space of a large file', { skip: skipUnions }, async t => {
   const directories = unionDirectories(t, { lower: [{}] })
   for (const name of ['early', 'late', 'replaced']) {
     fs.writeFileSync(`${directories.upper}/${name}`, '')

@@ -144,7 +144,7 @@ t.test('space behind the end', { skip: skipUnions }, async t => {
   ops.release(file.fh)
 })
 
-t.test('it fails, or the union ends before', { skip: skipUnions }, async t => {
+t.test('the job fails, or the union is closed before', { skip: skipUnions }, async t => {
   const { ops, u, f, real, close } = withLarge(t)
   const cut = (size: number) => pendingOf(() => ops.setattr(f, sizeTo(size), new Attr()))
   t.equal(await ended(ops, cut(-1)), -E.EINVAL)

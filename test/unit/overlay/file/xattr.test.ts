@@ -54,7 +54,7 @@ const on = ({ u, find }: State, path: string) => {
   }
 }
 
-t.test('what users see', { skip: skipUnions }, async t => {
+t.test('what callers see', { skip: skipUnions }, async t => {
   const state = stateOf(t, readOnlyOptions(unionDirectories(t, { lower: [LOWER] })))
   const f = on(state, 'f')
   t.strictSame(f.list(), ['trusted.t', 'user.a'])
@@ -72,7 +72,7 @@ t.test('what users see', { skip: skipUnions }, async t => {
   t.equal(f.remove('user.none'), -E.EROFS)
 })
 
-t.test('what users write', { skip: skipUnions }, async t => {
+t.test('what callers write', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [LOWER] })
   const state = stateOf(t, optionsOf(where, { volatile: true }))
   const f = on(state, 'f')
@@ -96,7 +96,7 @@ t.test('what users write', { skip: skipUnions }, async t => {
   t.strictSame(f.list(), ['trusted.t'])
 })
 
-t.test('the default ACL is known until it changes', { skip: skipUnions }, async t => {
+t.test('the default ACL is cached until it changes', { skip: skipUnions }, async t => {
   const where = unionDirectories(t, { lower: [LOWER] })
   const state = stateOf(t, optionsOf(where, { volatile: true }))
   const d = on(state, 'd')
@@ -111,7 +111,7 @@ t.test('the default ACL is known until it changes', { skip: skipUnions }, async 
   t.equal(defaultAcl(u, d.node), null)
 })
 
-t.test('set-group-id goes with an ACL of somebody who is not in the group', async t => {
+t.test('a caller outside the group drops set-group-id by setting an ACL', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const upper = { f: file('', { mode: 0o2755, gid: 77 }), 'd/': dir({ mode: 0o2755, gid: 77 }) }
   const where = unionDirectories(t, { lower: [{}], upper })

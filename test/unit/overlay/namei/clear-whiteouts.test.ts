@@ -72,7 +72,7 @@ for (const [how, again] of [
   })
 }
 
-t.test('the union ends in the middle', { skip: skipUnions }, async t => {
+t.test('the union is closed during the job', { skip: skipUnions }, async t => {
   const { ops, find, directories, close, options, directory } = withWhiteouts(t)
   find('d')
   const { job } = pendingOf(() => ops.rmdir(1, 'd'))

@@ -64,7 +64,7 @@ const SITES: Record<string, { upper: boolean; lower: boolean; below?: 'file' | '
   'over a deleted directory': { upper: true, lower: true, below: 'directory' },
 }
 
-t.test('everything made by everybody everywhere', { skip: skipParity }, async t => {
+t.test('every type, by every caller, in every kind of directory', { skip: skipParity }, async t => {
   const cases: { path: string; type: string; mode: number; who: Who }[] = []
   const upper: Layer = {}
   const lower: Layer = {}
@@ -94,7 +94,7 @@ t.test('everything made by everybody everywhere', { skip: skipParity }, async t 
   }
 })
 
-t.test('names that are there', { skip: skipParity }, async t => {
+t.test('names that exist', { skip: skipParity }, async t => {
   const layers = {
     upper: { u: 'u', 'd/': dir(), gone: whiteout },
     lower: [{ l: 'l', 'd/x': 'x', 'e/y': 'y', gone: 'g', s: symlink('l') }],
@@ -111,7 +111,7 @@ t.test('names that are there', { skip: skipParity }, async t => {
     })
 })
 
-t.test('what is made hides what was below', { skip: skipParity }, async t => {
+t.test('a new object hides the lower one', { skip: skipParity }, async t => {
   const lower: Layer[] = [
     { 'd/sub/old': 'old', 'd/f': 'f', 'e/old': 'old', 'o/x': 'x' },
     { 'd/sub/older': 'older', 'e/older': 'older', 'o/': opaque(), 'o/y': 'y' },
@@ -163,7 +163,7 @@ t.test('links', { skip: skipParity }, async t => {
     ])
 })
 
-t.test('an unprivileged mount of user marks', { skip: skipParity }, async t => {
+t.test('an unprivileged mount with user. xattrs', { skip: skipParity }, async t => {
   const layers = {
     upper: { gone: whiteout, 'd/x': whiteout },
     lower: [{ gone: 'g', 'd/x': 'x', 'e/y': 'y' }],
@@ -223,7 +223,7 @@ t.test('names that begin with .wh. hide nothing', { skip: skipParity }, async t 
   ])
 })
 
-t.test('such names of a lower layer, and what hides', async t => {
+t.test('.wh. names of a lower layer, ordinary ones and whiteouts', async t => {
   const first = unionDirectories(t, { lower: [{ a: 'a', b: 'b', 'd/c': 'c' }] })
   let union = open(t, optionsOf(first))
   t.equal(await union.create('.wh.a', 0o600), 0)
@@ -253,7 +253,7 @@ t.test('such names of a lower layer, and what hides', async t => {
   t.strictSame(await union.list(''), ['.wh.b', 'a', 'd'])
 })
 
-t.test('names that are kept for whiteouts', async t => {
+t.test('names that are reserved for whiteouts', async t => {
   const where = unionDirectories(t, { lower: [{ foo: 'foo' }] })
   const union = open(t, optionsOf(where, { whiteout: 'wh' }))
   for (const name of ['.wh.foo', '.wh.', '.wh..wh..opq']) {
@@ -265,7 +265,7 @@ t.test('names that are kept for whiteouts', async t => {
   t.strictSame(readdirSync(where.upper), [])
 })
 
-t.test('without an upper layer nothing is made', async t => {
+t.test('without an upper layer nothing is created', async t => {
   const where = unionDirectories(t, { lower: [{ 'd/f': 'f' }, { g: 'g' }] })
   for (const options of [readOnlyOptions(where), optionsOf(where, { readOnly: true })]) {
     const union = open(t, options)
@@ -379,7 +379,7 @@ t.test('files without a name', async t => {
   t.equal(statSync(`${where.upper}/d/gone`).nlink, 2)
 })
 
-t.test('in directories that are gone', async t => {
+t.test('in removed directories', async t => {
   const where = unionDirectories(t, { upper: { 'u/': dir() }, lower: [{ 'l/': dir(), f: 'f' }] })
   const union = open(t, optionsOf(where))
   for (const path of ['u', 'l']) {
@@ -403,7 +403,7 @@ t.test('in directories that are gone', async t => {
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
 })
 
-t.test('whiteouts of other forms in the upper layer make way', async t => {
+t.test('whiteouts of other forms in the upper layer are replaced', async t => {
   const upper: Layer = {
     './': dir({ xattrs: { 'trusted.overlay.opaque': 'x' } }),
     'd/': dir(),

@@ -29,7 +29,7 @@ const colliding = (): [string, string] => {
   }
 }
 
-t.test('a place follows from the name, fits into 31 bits and comes after the dots', async t => {
+t.test('a cookie depends on the name, has 31 bits and comes after the dots', async t => {
   const names = ['a', 'b', 'ab', 'ba', '\xff', 'x'.repeat(255)]
   for (let i = 0; i < 100_000; i++) names.push(`file-${i}`)
   const places = names.map(cookieOf)
@@ -38,7 +38,7 @@ t.test('a place follows from the name, fits into 31 bits and comes after the dot
   t.ok(new Set(places).size > names.length - 20, 'spread evenly')
 })
 
-t.test('names that share a place get one each', async t => {
+t.test('names with the same hash get different cookies', async t => {
   const [a, b] = colliding()
   for (const names of [
     [a, b],
@@ -57,7 +57,7 @@ t.test('names that share a place get one each', async t => {
   )
 })
 
-t.test('the first after a place', async t => {
+t.test('the first entry after a cookie', async t => {
   const entries = [3, 5, 9].map(cookie => entry('x', cookie))
   const found = [0, 2, 3, 4, 5, 8, 9, 2 ** 40].map(cookie => indexAfter(entries, cookie))
   t.strictSame(found, [0, 0, 1, 1, 2, 2, 3, 3])
@@ -90,7 +90,7 @@ t.test('which layer a name comes from', async t => {
   t.ok(names.every(name => layerOf(`${name}.`) === Infinity))
 })
 
-t.test('what is kept is bounded', async t => {
+t.test('the cache is bounded', async t => {
   const dirCache = new DirCache()
   const kept = (): number[] =>
     Array.from({ length: 200 }, (_, id) => id).filter(id => dirCache.get(id) !== undefined)

@@ -340,7 +340,7 @@ t.test('redirects', { skip: skipParity }, async t => {
       await compare(t, `${name}, ${redirectDir}`, scenario, fs => fs.list(''))
     }
 
-  await t.test('that are none', async t => {
+  await t.test('invalid redirects', async t => {
     const values = ['a/b', '/', '//a', '/a//b', '/a/', '..', '/..', '../../etc', '.', '/a/../b']
     const upper: Layer = {}
     const lower: Layer = { 'a/b/f': 'f', etc: 'etc' }
@@ -568,7 +568,7 @@ t.test('names of any bytes', { skip: skipParity }, async t => {
 
 const ctimeOf = (path: string): bigint => lstatSync(path, { bigint: true }).ctimeNs
 
-t.test('a merged directory gets its origin before its attributes are told', async t => {
+t.test('a merged directory gets its origin before its attributes are reported', async t => {
   if (skipUnions !== false) return t.comment(skipUnions)
   const where = unionDirectories(t, { upper: { 'd/e/': dir() }, lower: [{ 'd/e/': dir() }] })
   const { ops, notified } = stateOf(t, optionsOf(where))
@@ -587,7 +587,7 @@ t.test('a merged directory gets its origin before its attributes are told', asyn
   t.strictSame(notified, [d], 'its mark changes the ctime of the one above')
 })
 
-t.test('what changes in the layers beneath is seen', async t => {
+t.test('changes in the layers are seen', async t => {
   const where = unionDirectories(t, { upper: { 'd/': dir() }, lower: [{ 'd/f': 'f', g: 'g' }] })
   const union = open(t, optionsOf(where))
   union.warm = true
@@ -605,7 +605,7 @@ t.test('what changes in the layers beneath is seen', async t => {
   t.equal(union.ops.lookup(ROOT_ID, 'x'.repeat(256), out), -E.ENAMETOOLONG)
 })
 
-t.test('a directory that has lost its name is not removed by it', { skip: skipUnions }, async t => {
+t.test('a directory is not removed by a name that it has lost', { skip: skipUnions }, async t => {
   for (const keepsBirthTimes of [true, false]) {
     const where = unionDirectories(t, { lower: [{}], upper: { 'd/': dir() } })
     const { u, ops, find } = stateOf(t, optionsOf(where))

@@ -33,7 +33,7 @@ const LOWER = ['a', 'b', 'c', 'd', 'e'].map((name): Layer => ({
   'd/all': name,
 }))
 
-t.test('of many layers, only those are asked that a listing tells of', async t => {
+t.test('with many layers, only those that the listing names are searched', async t => {
   const directories = unionDirectories(t, { upper: { 'd/u': 'u' }, lower: LOWER })
   const union = open(t, optionsOf(directories))
   const directory = union.id('d')
@@ -58,7 +58,7 @@ t.test('of many layers, only those are asked that a listing tells of', async t =
   t.equal(await union.read('d/ghost'), 'ghost', 'listed anew, it is known')
 })
 
-t.test('a directory that is moved has another name in the layers', async t => {
+t.test('a moved directory has another name in the layers', async t => {
   const LOWERS = ['a', 'b', 'c', 'd'].map((name): Layer => ({ [`d/directory/${name}`]: name }))
   const directories = unionDirectories(t, { upper: { 'd/u': 'u' }, lower: LOWERS })
   const union = open(t, { ...optionsOf(directories), redirectDir: 'on' })
@@ -71,7 +71,7 @@ t.test('a directory that is moved has another name in the layers', async t => {
   for (const name of 'abcd') t.equal(await union.read(`d/moved/${name}`), name)
 })
 
-t.test('who looks up many names in many layers has the directory listed', async t => {
+t.test('many lookups in many layers cause a listing', async t => {
   for (const upper of [{ 'd/u': 'u' }, {}]) {
     const directories = unionDirectories(t, { upper, lower: LOWER })
     const union = open(t, optionsOf(directories))
@@ -92,7 +92,7 @@ t.test('who looks up many names in many layers has the directory listed', async 
   t.equal(await union.read('d/ghost'), 'ghost')
 })
 
-t.test('the first name of a directory that very many layers have does so', async t => {
+t.test('with very many layers, the first lookup causes a listing', async t => {
   const layers = Array.from({ length: 16 }, (_, i): Layer => ({
     [`d/${i}`]: String(i),
     'd/all': String(i),

@@ -67,7 +67,7 @@ const LAYERS: { upper: Layer; lower: Layer[] } = {
 }
 const NAMES = ['.', '..', 'both', 'l', 'll', 'sub', 'u']
 
-t.test('names of all layers, each once, in readings of any size', async t => {
+t.test('names of all layers, each once, with reads of any size', async t => {
   const union = open(t, optionsOf(unionDirectories(t, LAYERS)))
   const d = union.id('d')
   for (const room of [1, 2, 3, 100]) {
@@ -83,7 +83,7 @@ t.test('names of all layers, each once, in readings of any size', async t => {
   t.strictSame(readSome(union, d, 2 ** 31).names, [], 'nor far after it')
 })
 
-t.test('changes show from the next start on', async t => {
+t.test('changes are visible after the next rewind', async t => {
   const where = unionDirectories(t, LAYERS)
   const union = open(t, optionsOf(where))
   union.warm = true
@@ -108,7 +108,7 @@ t.test('changes show from the next start on', async t => {
 /** Names of a directory, for tests with a cookie of each of them. */
 const NUMBERED = Array.from({ length: 500 }, (_, i) => `file-${i}`)
 
-t.test('a place is good for every reader, whatever happens in between', async t => {
+t.test('a cookie is valid for every reader, whatever happens in between', async t => {
   const layer: Layer = Object.fromEntries(NUMBERED.map(name => [`d/${name}`, '']))
   const where = unionDirectories(t, { upper: layer, lower: [{ 'd/file-7': 'l', 'other/': dir() }] })
   const union = open(t, optionsOf(where, { volatile: true }))
@@ -134,7 +134,7 @@ t.test('a place is good for every reader, whatever happens in between', async t 
   t.strictSame(rest.length, 400)
 })
 
-t.test('listings that were begun and left', async t => {
+t.test('listings that were not read to the end', async t => {
   const directories = Array.from({ length: 200 }, (_, i) => `d${i}`)
   const layer: Layer = {}
   for (const directory of directories)
@@ -290,7 +290,7 @@ const byName = ([a]: [string, ...unknown[]], [b]: [string, ...unknown[]]): numbe
 const EINVAL = -22
 const EIO = -5
 
-t.test('names that lookup fails for', { skip: skipParity }, async t => {
+t.test('names whose lookup fails', { skip: skipParity }, async t => {
   const impure: Layer = { 'd/': marked({ impure: 'y' }), ...BROKEN }
   const scenes: Record<string, { upper?: Layer; lower: Layer[]; at: 'upper' | 'lower' }> = {
     'a lower directory': { lower: [BROKEN, {}], at: 'lower' },
@@ -334,7 +334,7 @@ t.test('names that lookup fails for', { skip: skipParity }, async t => {
   }
 })
 
-t.test('a file system that tells no inode numbers', async t => {
+t.test('a file system without inode numbers in listings', async t => {
   const { u, ops, find } = stateOf(t, optionsOf(unionDirectories(t, { lower: [BROKEN, {}] })))
   const { id } = find('d')
   const names = ['good', 'redirect', 'gone']
@@ -416,34 +416,38 @@ t.test('directories that cannot be listed', async t => {
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
 })
 
-t.test('what a listing meets is not told with it', { skip: skipUnions }, async t => {
-  const where = unionDirectories(t, {
-    lower: [{}],
-    upper: {
-      'd/': dir({ xattrs: { 'trusted.overlay.impure': 'y' } }),
-      'd/f': 'f',
-      'd/h': 'h',
-      'd/k': link('d/h'),
-      other: 'other',
-    },
-  })
-  const { ops, find } = stateOf(t, optionsOf(where))
-  const d = find('d')
-  d.lookups++
-  const entry = new Entry()
-  for (const names of [['f'], ['h', 'k']]) {
-    // The listing is created before the union knows a node of any name.
-    t.equal(ops.readdir(d.id, 0, { add: name => name.startsWith('.') }), 0)
-    for (const name of names) t.equal(ops.lookup(d.id, name, entry), 0)
-    for (const name of names) {
-      renameSync(`${where.upper}/d/${name}`, `${where.upper}/${name}.away`)
-      copyFileSync(`${where.upper}/other`, `${where.upper}/d/${name}`)
+t.test(
+  'an object that was replaced after the listing is not reported',
+  { skip: skipUnions },
+  async t => {
+    const where = unionDirectories(t, {
+      lower: [{}],
+      upper: {
+        'd/': dir({ xattrs: { 'trusted.overlay.impure': 'y' } }),
+        'd/f': 'f',
+        'd/h': 'h',
+        'd/k': link('d/h'),
+        other: 'other',
+      },
+    })
+    const { ops, find } = stateOf(t, optionsOf(where))
+    const d = find('d')
+    d.lookups++
+    const entry = new Entry()
+    for (const names of [['f'], ['h', 'k']]) {
+      // The listing is created before the union knows a node of any name.
+      t.equal(ops.readdir(d.id, 0, { add: name => name.startsWith('.') }), 0)
+      for (const name of names) t.equal(ops.lookup(d.id, name, entry), 0)
+      for (const name of names) {
+        renameSync(`${where.upper}/d/${name}`, `${where.upper}/${name}.away`)
+        copyFileSync(`${where.upper}/other`, `${where.upper}/d/${name}`)
+      }
+      t.equal(ops.readdir(d.id, DOT_DOT, { add: () => true }), 0)
+      for (const name of names) {
+        t.equal(ops.unlink(d.id, name), -E.ESTALE, name)
+        t.equal(ops.lookup(d.id, name, entry), 0)
+        t.equal(ops.unlink(d.id, name), 0, 'once it was told')
+      }
     }
-    t.equal(ops.readdir(d.id, DOT_DOT, { add: () => true }), 0)
-    for (const name of names) {
-      t.equal(ops.unlink(d.id, name), -E.ESTALE, name)
-      t.equal(ops.lookup(d.id, name, entry), 0)
-      t.equal(ops.unlink(d.id, name), 0, 'once it was told')
-    }
-  }
-})
+  },
+)

@@ -12,7 +12,7 @@ import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
 
-t.test('of a directory only whiteouts are removed with it', { skip: skipUnions }, async t => {
+t.test('only whiteouts are removed together with a directory', { skip: skipUnions }, async t => {
   for (const whiteout of ['char', 'xattr', 'wh'] as const) {
     const where = unionDirectories(t, { lower: [{ 'd/f': '', 'e/f': '' }] })
     const { u, complaints } = stateOf(t, { ...optionsOf(where), whiteout })

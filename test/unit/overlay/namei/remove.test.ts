@@ -131,7 +131,7 @@ t.test('everything is removed from everywhere', { skip: skipParity }, async t =>
     }
 })
 
-t.test('directories of more names than fit one reading', { skip: skipParity }, async t => {
+t.test('directories with more names than fit into one read', { skip: skipParity }, async t => {
   const lower: Layer = {}
   for (let i = 0; i < 1500; i++) lower[`d/${'long name '.repeat(8)}${i}`] = ''
   for (const form of ['char', 'wh', 'xattr'] as const) {
@@ -203,7 +203,7 @@ t.test('deleted names are hidden as layers too', { skip: skipParity }, async t =
   }
 })
 
-t.test('what is open stays', async t => {
+t.test('open files stay usable', async t => {
   const where = unionDirectories(t, {
     upper: { 'd/x': whiteout, 'd/u': 'upper', 'e/': dir() },
     lower: [{ 'd/x': 'x', 'd/l': 'lower', f: 'f' }],
@@ -240,7 +240,7 @@ t.test('what is open stays', async t => {
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
 })
 
-t.test('one whiteout serves for all', async t => {
+t.test('all whiteouts are links of one', async t => {
   const lower: Layer = {}
   for (let i = 0; i < 50; i++) lower[`f${i}`] = ''
   for (const form of ['char', 'xattr'] as const) {
@@ -261,7 +261,7 @@ t.test('one whiteout serves for all', async t => {
   }
 })
 
-t.test('.wh. marks of the other program do not come back', async t => {
+t.test('.wh. files of fuse-overlayfs do not come back', async t => {
   const where = unionDirectories(t, {
     upper: { '.wh.a': '', 'd/.wh.x': '', 'd/.wh..wh..opq': '', '.wh.gone': '' },
     lower: [{ a: 'a', 'd/x': 'x', 'd/y': 'y' }],
@@ -286,7 +286,7 @@ t.test('.wh. marks of the other program do not come back', async t => {
   }
 })
 
-t.test('xattr whiteouts that another left in the upper layer', async t => {
+t.test('xattr whiteouts of another union in the upper layer', async t => {
   const where = unionDirectories(t, {
     upper: {
       'd/': marked({ opaque: 'x' }),

@@ -184,7 +184,7 @@ const RUNS: {
   })),
 ]
 
-t.test('every kind of thing over every other', { skip: skipParity }, async t => {
+t.test('every kind of object over every other', { skip: skipParity }, async t => {
   for (const run of RUNS)
     for (const where of run.settings)
       for (const then of run.after ?? Object.keys(AFTER)) {
@@ -289,7 +289,7 @@ t.test('a redirect that is too long', { skip: skipParity }, async t => {
   )
 })
 
-t.test('what no rename does', { skip: skipParity }, async t => {
+t.test('renames that are refused', { skip: skipParity }, async t => {
   const lower: Layer = { 'd/e/f': 'f', g: 'g', h: link('g'), 'empty/': dir() }
   await compare(t, 'refused', { lower: [lower], options: { redirectDir: 'on' } }, async fs => [
     await fs.rename('none', 'x'),
@@ -316,7 +316,7 @@ t.test('what no rename does', { skip: skipParity }, async t => {
   ])
 })
 
-t.test('names of whiteouts are not made by renames either', async t => {
+t.test('a rename creates no name of a whiteout', async t => {
   const where = unionDirectories(t, { lower: [{ f: 'f', g: 'g' }] })
   const union = open(t, optionsOf(where, { whiteout: 'wh' }))
   t.equal(await union.rename('f', '.wh.g'), -E.EINVAL)
@@ -325,7 +325,7 @@ t.test('names of whiteouts are not made by renames either', async t => {
   t.strictSame(readdirSync(where.upper), [])
 })
 
-t.test('open files go where their names go', async t => {
+t.test('open files are moved with their names', async t => {
   const where = unionDirectories(t, {
     lower: [{ 'a/f': 'lower', 'b/g': 'other' }],
     upper: { 'b/u': 'upper' },
@@ -348,7 +348,7 @@ t.test('open files go where their names go', async t => {
   t.strictSame(union.complaints, [])
 })
 
-t.test('a target that can’t be replaced is let go', { skip: skipUnions }, async t => {
+t.test('a target that can’t be replaced is released', { skip: skipUnions }, async t => {
   const upper = { 'from/f': 'f', 'from/d/': dir(), 'into/f': 'g', 'into/d/': dir() }
   const { u, ops, find, close } = stateOf(t, optionsOf(unionDirectories(t, { lower: [{}], upper })))
   const from = find('from')
