@@ -296,24 +296,6 @@ export class Workdir {
   }
 
   /**
-   * Replaces the object at (dirfd, name) by a whiteout and moves the object to `workdir/work`.
-   *
-   * @returns the temporary name of the object, or -errno
-   */
-  setAside(dirfd: number, name: ByteString): ByteString | number {
-    if (this.form === 'xattr') {
-      const xattrSet = this.xattrs.setXattrWhiteouts(dirfd)
-      if (xattrSet < 0) return xattrSet
-    }
-    const staged = this.stage(this.#stageWhiteout)
-    if (staged.result < 0) return staged.result
-    const result = renameWithOwnerAccess(this.fd, staged.name, dirfd, name, RENAME_EXCHANGE)
-    if (result >= 0) return staged.name
-    this.discard(staged.name)
-    return result
-  }
-
-  /**
    * Moves a directory out of the upper tree in one step and removes it, together with any whiteouts
    * in it.
    *
