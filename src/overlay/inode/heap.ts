@@ -23,7 +23,7 @@ const measure = (): number => {
   return used / limit
 }
 
-/** The number of new objects, of some hundred bytes each, between two measurements. */
+/** The number of new objects between two measurements. An object has some hundred bytes. */
 const MEASURE_EVERY = 4096
 /**
  * Fractions of the heap limit. Above HIGH the kernel is asked to forget nodes. Above FULL no new

@@ -2,7 +2,7 @@
  * Handles layers that another process changes beneath a mounted union. The kernel caches pages by
  * inode, and with write-back it also keeps the first size that it received. So a node stands for a
  * single version of a real file. If another process has changed or replaced the file, the next
- * lookup of the name returns another node, for which the kernel has no size and no pages. Open
+ * lookup of the name returns another node. The kernel has no size and no pages of that node. Open
  * files continue to use the old node.
  *
  * The version is stored with every reply that contains attributes, and so before the kernel reads a

@@ -1,7 +1,7 @@
 /**
  * A table for ids in ascending order that are never reused, as the ids of nodes. It consists of
- * pages of slots: a hash map takes four times as long to grow, and four times the memory. A page is
- * freed with its last entry.
+ * pages of slots, because a hash map grows more slowly and takes more memory
+ * (docs/measurements.md). A page is freed with its last entry.
  */
 
 const PAGE = 512

@@ -104,7 +104,7 @@ export class NodeTable {
     }
   }
 
-  /** The node of a lower layer's inode with several links, if one is known. */
+  /** The known node of a lower layer's inode with several links. */
   byLower(layer: number, key: InodeKey): Node | undefined {
     return this.#lowerInodes[layer]?.get(key)
   }

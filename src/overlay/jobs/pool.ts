@@ -3,9 +3,9 @@
  * with other requests. A thread receives descriptors and numbers, and returns a result. It never
  * accesses a node. The threads also serve other unions (threads.ts).
  *
- * If no thread can be started (the program's files were replaced or removed while the server runs,
- * or the process has no descriptors left), the union's thread does the work. This is slower, but no
- * operation waits for ever.
+ * If no thread can be started, the union's thread does the work. Reasons are that the program's
+ * files were replaced or removed while the server runs, or that the process has no descriptors
+ * left. This is slower, but no operation waits for ever.
  */
 
 import { close, eventfd, eventfdDrain, eventfdSignal } from '../../sys/io.js'
@@ -61,7 +61,7 @@ export class IoPool implements ThreadUser {
     this.wakeFd = eventfd()
   }
 
-  /** Starts a thread in advance, because that takes some tens of milliseconds. */
+  /** Starts a thread in advance, because starting is slow. */
   start(): void {
     this.#threads.start(this)
   }

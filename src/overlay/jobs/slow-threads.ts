@@ -197,7 +197,7 @@ export class SlowThreads {
     if (this.#queue.length > 0) this.#startThread()
   }
 
-  /** Starts at most one thread at a time, because it takes this thread some milliseconds. */
+  /** Starts at most one thread at a time, because it delays the union's thread. */
   #startThread(): void {
     const { length } = this.#threads
     if (length >= MAX_THREADS || this.#failed) return

@@ -68,9 +68,7 @@ export class IoThreads {
     return this.#endsFd
   }
 
-  /**
-   * Starts a thread in advance, unless a thread is idle. Starting takes some tens of milliseconds.
-   */
+  /** Starts a thread in advance, unless a thread is idle. Starting is slow. */
   start(user: ThreadUser): void {
     this.#log = user.log
     this.#pickThread(false, user)

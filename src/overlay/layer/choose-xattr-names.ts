@@ -24,7 +24,7 @@ interface XattrNameChoice {
 /**
  * Whether the opaque xattr of a layer's root has the infix `tsoverlay.`. A layer never has overlay
  * xattrs with both infixes. An upper layer that starts with `tsoverlay.` gets this xattr on its
- * root at once (open-union.ts), and keeps the infix even if another mount could use the other
+ * root at once (open-union.ts). It keeps the infix, even on a file system that keeps the other
  * infix.
  */
 const usesOwnInfix = (layer: Layer, userPrefix: boolean): boolean => {

@@ -125,7 +125,7 @@ interface Origin {
  * Finds the inode number, the link count and the layer of the object that an origin refers to.
  *
  * @returns null if the struct is unknown, no layer is on that file system, the object is gone, or
- *   this process may not open it (the upper inode's own number is shown then); or -errno
+ *   this process may not open it; the upper inode's own number is shown then. Or -errno
  */
 export function originIno(value: Buffer, lowers: Layer[]): Origin | Result | null {
   if (value.length < HEADER + 1 || value[0] !== VERSION || value[1] !== MAGIC) return null

@@ -147,8 +147,8 @@ const inode = new Stat()
 
 /**
  * Whether only the mounter could have written the stat override and the capability xattr of an
- * object. If root of the whole system mounts the union, another user could otherwise turn any file
- * of theirs into a set-user-id program, a device or a program with capabilities.
+ * object. It matters if root of the whole system mounts the union. Another user could otherwise
+ * turn their own file into a set-user-id program, a device or a program with capabilities.
  *
  * @param st the attributes of the inode
  */
