@@ -6,7 +6,7 @@
 
 import { realpathSync } from 'node:fs'
 
-import { whereabouts } from './mount-namespaces.js'
+import { mountPlaces } from './mount-namespaces.js'
 
 /** The mount's device and mountpoint, as in mountinfo. */
 interface Place {
@@ -15,7 +15,7 @@ interface Place {
 }
 
 /** A mount of this process. */
-interface Own {
+interface OwnMount {
   directories: ReadonlySet<string>
   place: Place
   closed: Promise<void>
@@ -23,7 +23,7 @@ interface Own {
   lazy: boolean
 }
 
-const live = new Set<Own>()
+const live = new Set<OwnMount>()
 
 /** How long to wait for a detached mount, in milliseconds. */
 const PATIENCE_MS = 30_000
@@ -43,7 +43,7 @@ const realOf = (path: string): string => {
  * @param closed settles when the mount has ended
  * @returns a function to call at a lazy unmount: its end is no longer awaited then
  */
-export const noteLive = (
+export const registerMount = (
   directories: readonly string[],
   place: Place | undefined,
   closed: Promise<void>,
@@ -62,13 +62,13 @@ export const noteLive = (
  * Whether it is no longer mounted in this mount namespace or in a copy. The device number alone
  * does not tell, because the kernel gives a free number to a later mount.
  */
-const isGone = (own: Own): boolean => {
+const isDetached = (own: OwnMount): boolean => {
   const { device, mountpoint } = own.place
   const newest = [...live].findLast(
     ({ place }) => place.device === device && place.mountpoint === mountpoint,
   )
   return (
-    newest !== own || !whereabouts(new Set([device])).some(found => found.mountpoint === mountpoint)
+    newest !== own || !mountPlaces(new Set([device])).some(found => found.mountpoint === mountpoint)
   )
 }
 
@@ -84,7 +84,7 @@ export const awaitEndings = async (
   if (live.size === 0) return
   const names = directories.map(realOf)
   const ending = [...live].filter(
-    own => !own.lazy && names.some(name => own.directories.has(name)) && isGone(own),
+    own => !own.lazy && names.some(name => own.directories.has(name)) && isDetached(own),
   )
   if (ending.length === 0) return
   let timer: NodeJS.Timeout | undefined

@@ -8,7 +8,7 @@ import { readFileSync, statSync } from 'node:fs'
 import type { MountError } from '../errors.js'
 import { busy, type Wanted } from './in-use.js'
 import { markersOf } from './markers.js'
-import { describe, whereabouts, type Whereabouts } from './mount-namespaces.js'
+import { describe, mountPlaces, type MountPlace } from './mount-namespaces.js'
 import { fuseConnectionsOf, fuseMountsOf, listDirectory, mountHolderOf } from './servers.js'
 
 /** The process that holds a lock. */
@@ -39,13 +39,13 @@ const POLL_MS = 10
 const LOOK_MS = 200
 
 /** A locked directory and its holder, if known. */
-export interface Held {
+export interface HeldLock {
   wanted: Omit<Wanted, 'key'>
   holder: Holder | undefined
 }
 
 /** @throws {MountError} EBUSY: the holder has a live mount, or does not release the lock in time */
-export const awaitRelease = (patience: number, look: () => Held | false): void => {
+export const awaitRelease = (patience: number, look: () => HeldLock | false): void => {
   const until = Date.now() + patience
   let lookAt = Date.now() + LOOK_MS
   for (;;) {
@@ -120,16 +120,16 @@ const lockedBy = (
 }
 
 /** The places where a process serves mounts outside its own mount namespace. */
-const mountsElsewhere = ({ server = 0, device }: Holder): Whereabouts[] => {
-  if (device !== undefined) return device === '' ? [] : whereabouts(new Set([device]))
+const mountsElsewhere = ({ server = 0, device }: Holder): MountPlace[] => {
+  if (device !== undefined) return device === '' ? [] : mountPlaces(new Set([device]))
   const served = server === 0 ? undefined : fuseConnectionsOf(server)
-  return served === undefined ? [] : whereabouts(served)
+  return served === undefined ? [] : mountPlaces(served)
 }
 
 const inUse = (
   wanted: Omit<Wanted, 'key'>,
   holder: Holder | undefined,
-  places: readonly Whereabouts[] = [],
+  places: readonly MountPlace[] = [],
 ): MountError => {
   const [user, wayOut] =
     holder === undefined || holder.pid === 0

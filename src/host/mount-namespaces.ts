@@ -57,7 +57,7 @@ const namespaceOf = (pid: number | 'self'): string | undefined => {
 }
 
 /** Limits a search of namespaces. */
-export interface Look {
+export interface NamespaceFilter {
   /** The mounts of this process; by default they are read. */
   mounts?: readonly MountInfo[]
   /** Maximum number of namespaces. */
@@ -71,7 +71,7 @@ export const namespaces = ({
   mounts = readMountInfo(),
   most = Infinity,
   holding,
-}: Look = {}): Namespace[] => {
+}: NamespaceFilter = {}): Namespace[] => {
   const own = namespaceOf('self')
   const found: Namespace[] = [{ pid: process.pid, own: true, mounts }]
   const seen = new Set([own])
@@ -86,7 +86,7 @@ export const namespaces = ({
 }
 
 /** A mountpoint and its namespace. */
-export interface Whereabouts {
+export interface MountPlace {
   mountpoint: string
   /** A process of its mount namespace. */
   pid: number
@@ -97,7 +97,7 @@ export interface Whereabouts {
  * The mountpoints of FUSE filesystems, given their devices as in mountinfo (`0:40`). The device of
  * an ended mount may belong to another filesystem.
  */
-export const whereabouts = (devices: ReadonlySet<string>): Whereabouts[] =>
+export const mountPlaces = (devices: ReadonlySet<string>): MountPlace[] =>
   namespaces().flatMap(({ pid, own, mounts }) =>
     mounts
       .filter(mount => mount.type.startsWith('fuse') && devices.has(mount.device))
@@ -105,7 +105,7 @@ export const whereabouts = (devices: ReadonlySet<string>): Whereabouts[] =>
   )
 
 /** Describes the place in words, with the command to unmount it. */
-export const describe = ({ mountpoint, pid, own }: Whereabouts): string =>
+export const describe = ({ mountpoint, pid, own }: MountPlace): string =>
   own
     ? `on ${mountpoint} (take it away with: tsoverlay umount ${mountpoint})`
     : `on ${mountpoint} in the mount namespace of process ${pid} (take it away with: nsenter -t ${pid} -m umount ${mountpoint}, or end the processes in it)`

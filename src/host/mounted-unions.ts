@@ -41,20 +41,28 @@ interface Process {
 export const mountedUnions = (): Mounted[] => {
   const mounts = readMountInfo().filter(({ type }) => type.startsWith('fuse'))
   if (mounts.length === 0) return []
-  const candidates = processes().map(lookInto).filter(mayServe)
+  const candidates = processes().map(readProcess).filter(mayServe)
   return mounts
     .map(mount => ({ mount, server: serverOf(mount, candidates) }))
     .filter(({ mount, server }) => mount.type === TYPE || server?.marker !== undefined)
 }
 
-const lookInto = (pid: number): Process => ({
+const readProcess = (pid: number): Process => ({
   pid,
   connections: fuseConnectionsOf(pid),
-  markers: markersOf(pid).filter(isWhole),
+  markers: markersOf(pid).filter(isWellTyped),
 })
 
 /** Another user's process may write arbitrary contents, so the types are checked. */
-const isWhole = ({ device, lower, upper, work, io, since, writable }: PublishedMarker): boolean =>
+const isWellTyped = ({
+  device,
+  lower,
+  upper,
+  work,
+  io,
+  since,
+  writable,
+}: PublishedMarker): boolean =>
   [device, io, upper ?? '', work ?? ''].every(word => typeof word === 'string') &&
   Array.isArray(lower) &&
   lower.every(path => typeof path === 'string') &&

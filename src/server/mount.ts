@@ -8,7 +8,7 @@ import { closeSync, constants, openSync, realpathSync } from 'node:fs'
 import { cwd } from 'node:process'
 
 import { checkMountOptions, checkUnmountOptions } from '../config/check-options.js'
-import { awaitEndings, noteLive } from '../host/endings.js'
+import { awaitEndings, registerMount } from '../host/endings.js'
 import { MountError } from '../errors.js'
 import { guardExit } from './exit-guard.js'
 import type { Server } from './transport.js'
@@ -224,13 +224,13 @@ const workingDirectory = (): string => {
 }
 
 /** The server of each mount. */
-const others = new WeakMap<Mount, Server>()
+const servers = new WeakMap<Mount, Server>()
 
 /**
  * Kills a server at once if it is a process of its own; else returns false. Processes with open
  * files on the mount get ENOTCONN.
  */
-export const killServer = (handle: Mount): boolean => others.get(handle)?.kill?.() ?? false
+export const killServer = (handle: Mount): boolean => servers.get(handle)?.kill?.() ?? false
 
 /** The input of `startMount`: paths are absolute, option words are parsed. */
 export interface StartOptions {
@@ -322,8 +322,8 @@ export const startMount = async (options: StartOptions): Promise<Mount> => {
     }
     server.closed.then(gone, gone)
   }
-  const handle = handleOf(server, device, noteLive(writable, place, server.closed))
-  others.set(handle, server)
+  const handle = handleOf(server, device, registerMount(writable, place, server.closed))
+  servers.set(handle, server)
   await guardExit(handle, () => server.abandon(), device)
   return handle
 }

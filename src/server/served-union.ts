@@ -26,7 +26,7 @@ import type { Weighed } from './heap-balance.js'
 import { tuneBdi } from '../fuse/device/bdi.js'
 import { Connection, type End } from '../fuse/session/connection.js'
 import { IoModes } from '../fuse/session/io-mode.js'
-import type { InitWish } from '../fuse/protocol/init.js'
+import type { InitConfig } from '../fuse/protocol/init.js'
 import type { Loop } from '../fuse/device/loop.js'
 import {
   plainError,
@@ -65,7 +65,12 @@ const pathType = (path: string): number => {
   return r < 0 ? 0 : out.type
 }
 
-const wishFor = (options: ServeOptions, fd: number, upperType: number, log: Logger): InitWish => {
+const initConfigFor = (
+  options: ServeOptions,
+  fd: number,
+  upperType: number,
+  log: Logger,
+): InitConfig => {
   const { union, tuning } = options
   const io = tuning.noOpen ? 'cached' : options.io
   const refusal = io === 'cached' ? undefined : passthroughRefusal(fd)
@@ -103,7 +108,7 @@ export class ServedUnion implements Weighed {
   /** The connection's descriptor, or -1. */
   #fd = -1
   #ops: Overlay | undefined
-  #wish: InitWish | undefined
+  #initConfig: InitConfig | undefined
   #upperType = 0
   /** The mounted device, as major:minor. */
   #device: string | undefined
@@ -202,30 +207,30 @@ export class ServedUnion implements Weighed {
     // Read before mounting: the mount may hide the upper layer, and then this thread would send
     // itself a request.
     this.#upperType = upper === undefined ? 0 : pathType(upper)
-    const wish = wishFor(options, this.#fd, this.#upperType, this.#log)
-    const { writeback, noOpen = false } = wish
+    const initConfig = initConfigFor(options, this.#fd, this.#upperType, this.#log)
+    const { writeback, noOpen = false } = initConfig
     const union = openUnion(options.union, {
       log: this.#log,
       notifier: this.#notifier,
       writeback,
-      passthrough: wish.io === 'passthrough',
+      passthrough: initConfig.io === 'passthrough',
       noOpen,
       mountFlags: options.mountFlags,
       checked: true,
     })
     this.#ops = union
-    wish.writeback = union.writeback
-    this.#wish = wish
+    initConfig.writeback = union.writeback
+    this.#initConfig = initConfig
   }
 
   #mounted(): void {
     this.#device = mountedDevice(this.#options.mountpoint)
     this.#notifier.attach(this.#fd)
     this.#send({ type: 'mounted', deviceFd: this.#fd, device: this.#device })
-    this.#serve(this.#ops!, this.#wish!)
+    this.#serve(this.#ops!, this.#initConfig!)
   }
 
-  #serve(ops: Ops, wish: InitWish): void {
+  #serve(ops: Ops, initConfig: InitConfig): void {
     const { loop, request, reply, pipe } = this.#parts
     const log = this.#log
     const fd = this.#fd
@@ -237,13 +242,13 @@ export class ServedUnion implements Weighed {
       prefill: new Prefill(fd, log),
       reply,
       log,
-      wish,
+      initConfig,
       timeout: options.timeout ?? YEAR,
       tuning: options.tuning,
       idleGc: loop.idleGc,
       onInit: ({ io, noOpen, minor }) => {
         this.#notifier.prunes = minor >= NOTIFY_PRUNE_SINCE
-        if (noOpen !== (wish.noOpen === true))
+        if (noOpen !== (initConfig.noOpen === true))
           return new MountError('noopen: the kernel does not offer it', { option: 'noopen' })
         if (io !== options.io && options.io !== 'auto')
           return new MountError(`io=${options.io}: the kernel does not offer it`, { option: 'io' })

@@ -6,7 +6,7 @@ import { basename, dirname, resolve } from 'node:path'
 import { MountError } from '../../errors.js'
 import { markerNames, markersOf, type PublishedMarker } from '../../host/markers.js'
 import { readMountInfo, type MountInfo } from '../../host/proc-mounts.js'
-import { describe, whereabouts } from '../../host/mount-namespaces.js'
+import { describe, mountPlaces } from '../../host/mount-namespaces.js'
 import { endsWithMount, serversOf, titleOf } from '../../host/servers.js'
 import { MNT_DETACH } from '../../sys/constants.js'
 import { E, errnoMessage, errnoName } from '../../sys/errno.js'
@@ -53,7 +53,7 @@ export const unmount = async (path: string, lazy: boolean, device?: string): Pro
   for (const until = Date.now() + RECHECK_MS; isLeft() && Date.now() < until;)
     await new Promise(done => setTimeout(done, POLL_MS))
   const names = new Set(markers.flat().map(({ name }) => name))
-  const locations = isLeft() && !isReused(mount, names) ? whereabouts(new Set([mount.device])) : []
+  const locations = isLeft() && !isReused(mount, names) ? mountPlaces(new Set([mount.device])) : []
   if (locations.length > 0) {
     const where = locations.map(describe).join(', and ')
     say(

@@ -24,10 +24,10 @@ export interface Member {
   /** An eventfd. The loop drains it before it calls `wake`. */
   readonly wakeFd: number
   /**
-   * Serves at most `most` requests. Returns how many it has served, or ENDED.
+   * Serves at most `limit` requests. Returns how many it has served, or ENDED.
    * @param alone the loop will call it again at once, and its requests come close together
    */
-  serve(most: number, alone: boolean): number
+  serve(limit: number, alone: boolean): number
   /** `wakeFd` was signalled: 0 or ENDED. */
   wake(): number
   /** Its requests must wait; the loop does not poll `fd` meanwhile. */

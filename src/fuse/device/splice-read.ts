@@ -27,7 +27,7 @@ export class ReplyPipe {
   }
 
   /** Whether a reply with `length` bytes of data should pass through the pipe. */
-  takes(length: number): boolean {
+  accepts(length: number): boolean {
     return length >= MIN_SPLICED && !this.#off && !this.#pipe.off
   }
 

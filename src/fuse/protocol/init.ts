@@ -20,7 +20,7 @@ import type { Reply, Request } from './wire.js'
 export type IoMode = 'passthrough' | 'cached'
 
 /** What the mount requests. */
-export interface InitWish {
+export interface InitConfig {
   io: IoMode
   /** The kernel may write pages back later (WRITEBACK_CACHE). Only in `cached` mode. */
   writeback: boolean
@@ -98,7 +98,7 @@ const WANTED2 = InitFlag2.DIRECT_IO_ALLOW_MMAP + InitFlag2.NO_EXPORT_SUPPORT
 export type InitOutcome = Negotiated | 'again' | 'unsupported'
 
 /** Decides the answer to an INIT request. */
-export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
+export const negotiate = (req: Request, initConfig: InitConfig): InitOutcome => {
   if (req.bodyLength < INIT_COMPAT_IN_SIZE) return 'unsupported'
   const major = req.u32(0)
   const minor = req.u32(4)
@@ -110,15 +110,16 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
   const offered2 = extended ? req.u32(16) : 0
   let flags = offered & WANTED
   if (!extended) flags &= ~InitFlag.INIT_EXT
-  if (wish.acl === false) flags &= ~InitFlag.POSIX_ACL
-  if (wish.strictAtime === true) flags &= ~InitFlag.CACHE_SYMLINKS
+  if (initConfig.acl === false) flags &= ~InitFlag.POSIX_ACL
+  if (initConfig.strictAtime === true) flags &= ~InitFlag.CACHE_SYMLINKS
   let flags2 = offered2 & WANTED2
 
   // The kernel does not allow passthrough together with write-back.
-  const passthrough = wish.io === 'passthrough' && (offered2 & InitFlag2.PASSTHROUGH) !== 0
+  const passthrough = initConfig.io === 'passthrough' && (offered2 & InitFlag2.PASSTHROUGH) !== 0
   const writeback =
-    wish.writeback && wish.io === 'cached' && (offered & InitFlag.WRITEBACK_CACHE) !== 0
-  const noOpen = wish.noOpen === true && !passthrough && (offered & InitFlag.NO_OPEN_SUPPORT) !== 0
+    initConfig.writeback && initConfig.io === 'cached' && (offered & InitFlag.WRITEBACK_CACHE) !== 0
+  const noOpen =
+    initConfig.noOpen === true && !passthrough && (offered & InitFlag.NO_OPEN_SUPPORT) !== 0
   // Without OPEN requests the server cannot truncate on O_TRUNC. Without ATOMIC_O_TRUNC the kernel
   // sends a SETATTR instead.
   if (noOpen) flags = (flags | InitFlag.NO_OPEN_SUPPORT) & ~InitFlag.ATOMIC_O_TRUNC
@@ -137,10 +138,10 @@ export const negotiate = (req: Request, wish: InitWish): InitOutcome => {
       flags2: flags2 >>> 0,
       maxBackground: MAX_BACKGROUND,
       congestionThreshold: CONGESTION,
-      maxWrite: Math.min(Math.max(wish.maxWrite ?? MAX_IO, MIN_WRITE), MAX_IO),
+      maxWrite: Math.min(Math.max(initConfig.maxWrite ?? MAX_IO, MIN_WRITE), MAX_IO),
       timeGran: 1,
       maxPages: (flags & InitFlag.MAX_PAGES) !== 0 ? MAX_IO / PAGE : 0,
-      maxStackDepth: passthrough ? wish.stackDepth : 0,
+      maxStackDepth: passthrough ? initConfig.stackDepth : 0,
     },
     minor: Math.min(minor, KERNEL_MINOR),
     io: passthrough ? 'passthrough' : 'cached',

@@ -100,10 +100,10 @@ export class Connection implements Member {
     return this.#parked.length
   }
 
-  serve(most: number, alone: boolean): number {
+  serve(limit: number, alone: boolean): number {
     let served = 0
     try {
-      while (served < most) {
+      while (served < limit) {
         if (this.held) break
         const n = read(this.fd, this.#req.buf, 0, this.#req.buf.length)
         if (n > 0) {

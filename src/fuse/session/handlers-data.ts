@@ -62,7 +62,7 @@ const read: Handle = (s, req, rep) => {
   const length = Math.min(req.u32(16), rep.capacity)
   const fh = fileOf(s, req.u64(0), req.nodeid)
   const { pipe } = s
-  if (pipe !== undefined && pipe.takes(length)) {
+  if (pipe !== undefined && pipe.accepts(length)) {
     const fd = s.ops.realFile(fh)
     // The final header, unless the file ends before `length`.
     rep.header(OUT_HEADER_SIZE + length, 0, req.uniqueLow, req.uniqueHigh)

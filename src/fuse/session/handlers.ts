@@ -23,7 +23,7 @@ import { NO_REPLY, type Handle, type Handler, type Session } from './session.js'
 const AT = OUT_HEADER_SIZE
 
 const init: Handle = (s, req, rep) => {
-  const outcome = negotiate(req, s.wish)
+  const outcome = negotiate(req, s.initConfig)
   if (outcome === 'again') return writeInitMajor(rep, AT)
   const kernel = `${req.u32(0)}.${req.u32(4)}`
   if (outcome === 'unsupported') {
@@ -95,7 +95,7 @@ const never: Handle = () => -E.ENOSYS
  * forbids.
  */
 const openDir: Handle = (s, _req, rep) => {
-  if (s.wish.strictAtime !== true) return -E.ENOSYS
+  if (s.initConfig.strictAtime !== true) return -E.ENOSYS
   writeOpen(rep, AT, 0, 0, 0)
   return abi.OPEN_OUT_SIZE
 }
@@ -116,7 +116,9 @@ set(Opcode.SYNCFS, 0, s => s.ops.syncfs())
 // No data waits for a close.
 set(Opcode.FLUSH, 0, never)
 set(Opcode.OPENDIR, abi.OPEN_IN_SIZE, openDir)
-set(Opcode.RELEASEDIR, abi.RELEASE_IN_SIZE, s => (s.wish.strictAtime === true ? 0 : -E.ENOSYS))
+set(Opcode.RELEASEDIR, abi.RELEASE_IN_SIZE, s =>
+  s.initConfig.strictAtime === true ? 0 : -E.ENOSYS,
+)
 // The kernel checks permissions itself (default_permissions).
 set(Opcode.ACCESS, 0, never)
 // Without FUSE_POSIX_LOCKS the kernel manages locks itself.

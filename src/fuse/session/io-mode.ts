@@ -69,16 +69,16 @@ interface Idle {
 
 /** Backing ids without a handle, in the order in which they became idle. */
 export class IdleIds {
-  readonly #most: number
+  readonly #max: number
   readonly #ids = new Set<Idle>()
 
-  constructor(most = IDLE_MAX) {
-    this.#most = most
+  constructor(max = IDLE_MAX) {
+    this.#max = max
   }
 
   add(idle: Idle): void {
     this.#ids.add(idle)
-    if (this.#ids.size <= this.#most) return
+    if (this.#ids.size <= this.#max) return
     for (const { owner, node } of this.#ids) {
       owner.dropIdle(node)
       break

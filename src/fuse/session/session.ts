@@ -33,7 +33,7 @@ import {
   OUT_HEADER_SIZE,
 } from '../protocol/abi.js'
 import type { IoModes } from './io-mode.js'
-import type { InitWish, Negotiated } from '../protocol/init.js'
+import type { InitConfig, Negotiated } from '../protocol/init.js'
 import {
   countOut,
   DirPacker,
@@ -84,7 +84,7 @@ export interface SessionOptions {
   ops: Ops
   reply: Reply
   log: Logger
-  wish: InitWish
+  initConfig: InitConfig
   /** For replies with much data. Default: they are sent like all others. */
   pipe?: ReplyPipe
   /** Prefills files that are opened for the first time. Default: no prefill. */
@@ -109,7 +109,7 @@ export class Session {
   readonly log: Logger
   readonly pipe: ReplyPipe | undefined
   readonly prefill: Prefill | undefined
-  readonly wish: InitWish
+  readonly initConfig: InitConfig
   readonly names: Validity
   readonly tuning: Tuning
   readonly onInit: (negotiated: Negotiated) => IoModes | MountError
@@ -144,7 +144,7 @@ export class Session {
     this.log = options.log
     this.pipe = options.pipe
     this.prefill = options.prefill
-    this.wish = options.wish
+    this.initConfig = options.initConfig
     this.names = new Validity(options.timeout)
     this.tuning = options.tuning ?? defaultTuning
     this.idleGc = options.idleGc ?? new IdleGc()

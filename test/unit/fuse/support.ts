@@ -4,7 +4,7 @@ import { handlers } from '../../../src/fuse/session/handlers.js'
 import { silentLogger, type Logger } from '../../../src/log.js'
 import type { RealFiles } from '../../../src/fuse/device/backing.js'
 import { IoModes } from '../../../src/fuse/session/io-mode.js'
-import type { InitWish, IoMode } from '../../../src/fuse/protocol/init.js'
+import type { InitConfig, IoMode } from '../../../src/fuse/protocol/init.js'
 import { Session } from '../../../src/fuse/session/session.js'
 import type { Prefill } from '../../../src/fuse/device/prefill.js'
 import { defaultTuning, type Tuning } from '../../../src/config/tuning.js'
@@ -113,13 +113,17 @@ export const rig = (
   const backing = new FakeFiles()
   const changed: number[] = []
   const io = options.io ?? 'passthrough'
-  const wish: InitWish = { io, writeback: options.writeback ?? io === 'cached', stackDepth: 1 }
+  const initConfig: InitConfig = {
+    io,
+    writeback: options.writeback ?? io === 'cached',
+    stackDepth: 1,
+  }
   const session = new Session({
     handlers,
     ops,
     reply: new Reply(64 * 1024),
     log: options.log ?? silentLogger,
-    wish,
+    initConfig,
     timeout: options.timeout ?? 1000,
     tuning: { ...defaultTuning, ...options.tuning },
     ...(options.prefill === undefined ? {} : { prefill: options.prefill }),

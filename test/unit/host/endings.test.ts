@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 
 import t from 'tap'
 
-import { awaitEndings, noteLive } from '../../../src/host/endings.js'
+import { awaitEndings, registerMount } from '../../../src/host/endings.js'
 import { deferred } from '../../../src/fuse/mount/unmount.js'
 import { deviceOn } from '../../../src/host/proc-mounts.js'
 
@@ -28,7 +28,7 @@ t.test('waiting for the end of a mount of this process', async t => {
       seen.push('ended')
       closed.resolve()
     }
-    return { end, onLazy: noteLive(directories, place, closed.promise) }
+    return { end, onLazy: registerMount(directories, place, closed.promise) }
   }
   const ask = async (directories: string[], patience?: number): Promise<void> => {
     await awaitEndings(directories, patience)

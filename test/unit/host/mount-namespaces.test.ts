@@ -3,7 +3,7 @@ import * as fs from 'node:fs'
 import t from 'tap'
 
 import { readMountInfo } from '../../../src/host/proc-mounts.js'
-import { namespaces, processes, whereabouts } from '../../../src/host/mount-namespaces.js'
+import { namespaces, processes, mountPlaces } from '../../../src/host/mount-namespaces.js'
 
 /** A line of its status; empty: the process has ended. */
 const statusOf = (pid: number, name: string): string => {
@@ -40,5 +40,5 @@ t.test('a device number that a filesystem of another type has reused', async t =
     .filter(({ type }) => type === 'proc' || type === 'sysfs')
     .map(({ device }) => device)
   t.ok(devices.length > 0)
-  t.strictSame(whereabouts(new Set(devices)), [])
+  t.strictSame(mountPlaces(new Set(devices)), [])
 })

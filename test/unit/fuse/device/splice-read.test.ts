@@ -74,8 +74,8 @@ t.test('data and a header with its length', async t => {
 
 t.test('replies without a pipe', async t => {
   const r = rig(t, bytes(100_000))
-  t.notOk(r.pipe.takes(MIN_SPLICED - 1))
-  t.ok(r.pipe.takes(MIN_SPLICED))
+  t.notOk(r.pipe.accepts(MIN_SPLICED - 1))
+  t.ok(r.pipe.accepts(MIN_SPLICED))
   t.equal(r.pipe.load(r.rep, r.fd, MiB, 0), -1, 'more than the pipe holds')
   t.equal(r.pipe.load(r.rep, -1, 65536, 0), -1, 'a file that is not there')
   t.notOk(r.pipe.loaded)
@@ -83,7 +83,7 @@ t.test('replies without a pipe', async t => {
   const directory = fs.openSync(r.dir, 'r')
   t.equal(r.pipe.load(r.rep, directory, 65536, 0), -1)
   fs.closeSync(directory)
-  t.notOk(r.pipe.takes(MIN_SPLICED), 'where files cannot be spliced, no more is tried')
+  t.notOk(r.pipe.accepts(MIN_SPLICED), 'where files cannot be spliced, no more is tried')
 })
 
 t.test('a refused reply leaves the pipe empty', async t => {
@@ -94,7 +94,7 @@ t.test('a refused reply leaves the pipe empty', async t => {
   t.notOk(r.pipe.loaded)
   t.ok(r.reply(70_000, 65536)?.subarray(HEADER).equals(bytes(200_000).subarray(65536, 135_536)))
   r.pipe.stop()
-  t.notOk(r.pipe.takes(MIN_SPLICED))
+  t.notOk(r.pipe.accepts(MIN_SPLICED))
 })
 
 t.test('the file keeps its pages and its content', async t => {

@@ -6,18 +6,18 @@ import {
   negotiate,
   writeInit,
   writeInitMajor,
-  type InitWish,
+  type InitConfig,
   type Negotiated,
 } from '../../../../src/fuse/protocol/init.js'
 import { Reply } from '../../../../src/fuse/protocol/wire.js'
 import { join, u16, u32, zeros } from '../../../helpers/frames.js'
 import { ALL_FLAGS, ALL_FLAGS2, initRequest, load, rig } from '../support.js'
 
-const PASSTHROUGH: InitWish = { io: 'passthrough', writeback: false, stackDepth: 1 }
-const CACHED: InitWish = { io: 'cached', writeback: true, stackDepth: 1 }
+const PASSTHROUGH: InitConfig = { io: 'passthrough', writeback: false, stackDepth: 1 }
+const CACHED: InitConfig = { io: 'cached', writeback: true, stackDepth: 1 }
 
-const ask = (bytes: Buffer, wish: InitWish): Negotiated => {
-  const outcome = negotiate(load(bytes), wish)
+const ask = (bytes: Buffer, initConfig: InitConfig): Negotiated => {
+  const outcome = negotiate(load(bytes), initConfig)
   if (typeof outcome === 'string') throw new Error(outcome)
   return outcome
 }
@@ -119,9 +119,9 @@ t.test('features that the mount disables', async t => {
 })
 
 t.test('a flag that is not offered is not requested', async t => {
-  for (const wish of [PASSTHROUGH, CACHED]) {
+  for (const initConfig of [PASSTHROUGH, CACHED]) {
     for (const [name, bit] of Object.entries(InitFlag)) {
-      const got = ask(initRequest(45, ALL_FLAGS - bit), wish)
+      const got = ask(initRequest(45, ALL_FLAGS - bit), initConfig)
       const names = flagNames(got.reply.flags, got.reply.flags2)
       t.notOk(names.includes(name), name)
       if (name === 'INIT_EXT') t.equal(got.reply.flags2, 0)
@@ -130,12 +130,12 @@ t.test('a flag that is not offered is not requested', async t => {
       if (name === 'WRITEBACK_CACHE') t.equal(got.writeback, false)
     }
     for (const [name, bit] of Object.entries(InitFlag2)) {
-      const got = ask(initRequest(45, ALL_FLAGS, ALL_FLAGS2 - bit), wish)
+      const got = ask(initRequest(45, ALL_FLAGS, ALL_FLAGS2 - bit), initConfig)
       t.notOk(flagNames(got.reply.flags, got.reply.flags2).includes(name), name)
       if (name === 'PASSTHROUGH') {
         t.equal(got.io, 'cached')
         t.equal(got.reply.maxStackDepth, 0)
-        t.equal(got.writeback, wish.writeback)
+        t.equal(got.writeback, initConfig.writeback)
       }
     }
   }
@@ -176,8 +176,8 @@ t.test('never more than was offered', async t => {
       fc.nat({ max: ALL_FLAGS }),
       fc.nat({ max: ALL_FLAGS2 }),
       fc.constantFrom(PASSTHROUGH, CACHED),
-      (flags, flags2, wish) => {
-        const { reply } = ask(initRequest(45, flags, flags2), wish)
+      (flags, flags2, initConfig) => {
+        const { reply } = ask(initRequest(45, flags, flags2), initConfig)
         const both =
           (reply.flags & InitFlag.WRITEBACK_CACHE) !== 0 &&
           (reply.flags2 & InitFlag2.PASSTHROUGH) !== 0

@@ -69,7 +69,7 @@ const line = (t: Test, options: Options = {}) => {
     ...(options.pipe === undefined ? {} : { pipe: options.pipe }),
     reply: new Reply(SIZE),
     log,
-    wish: { io: 'cached', writeback: false, stackDepth: 1 },
+    initConfig: { io: 'cached', writeback: false, stackDepth: 1 },
     timeout: 1,
     onInit: () =>
       options.refuse === true
@@ -498,7 +498,7 @@ class FakePipe extends ReplyPipe {
   answer = 0
   stopped = false
   #loaded = false
-  override takes(): boolean {
+  override accepts(): boolean {
     return !this.stopped
   }
   override load(): number {

@@ -569,13 +569,13 @@ const cases: Record<string, Case> = {
     op: OP.OPENDIR,
     body: join(u32(0o300000), u32(0)),
     out: zeros(16),
-    set: ({ session }) => void (session.wish.strictAtime = true),
+    set: ({ session }) => void (session.initConfig.strictAtime = true),
   },
   'releasedir: of such a directory': {
     op: OP.RELEASEDIR,
     body: releaseIn,
     out: zeros(0),
-    set: ({ session }) => void (session.wish.strictAtime = true),
+    set: ({ session }) => void (session.initConfig.strictAtime = true),
   },
   readdir: {
     op: OP.READDIR,
