@@ -138,9 +138,17 @@ const host = (t: Test, { limit, heap }: { limit?: number; heap?: number } = {}):
   const pids = new Set<number>()
   own.before(() => fs.rmSync(directory, { recursive: true, force: true }))
   own.before(() => until('the server has ended', () => ![...pids].some(isAlive)))
+  /** 0: no server has registered. */
+  const registered = (): number => {
+    try {
+      const inner = fs.readdirSync(directory).find(entry => !entry.startsWith('.')) ?? ''
+      return Number.parseInt(fs.readFileSync(`${directory}/${inner}/pid`, 'utf8'), 10)
+    } catch {
+      return 0
+    }
+  }
   const pid = (): number => {
-    const [inner = ''] = fs.readdirSync(directory)
-    const found = Number.parseInt(fs.readFileSync(`${directory}/${inner}/pid`, 'utf8'), 10)
+    const found = registered()
     pids.add(found)
     return found
   }
@@ -155,10 +163,7 @@ const host = (t: Test, { limit, heap }: { limit?: number; heap?: number } = {}):
     const [command = PROGRAM, ...before] = [...through, PROGRAM, ...args]
     const outcome = await outcomeOf(spawnPlain(command, before, { env }))
     t.match(outcome, { status: 0, stderr: '' })
-    await until(
-      'the server is known',
-      () => fs.existsSync(directory) && fs.readdirSync(directory).length > 0,
-    )
+    await until('the server is known', () => registered() > 0)
     pid()
   }
   return { top, mount, pid }
