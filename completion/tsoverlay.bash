@@ -1,4 +1,5 @@
-# bash completion for tsoverlay
+# bash completion for tsoverlay: source this file, or copy it into
+# ~/.local/share/bash-completion/completions/ as tsoverlay.
 # Generated from src/config/table.ts and src/cli/commands by scripts/options.mjs: npm run generate
 
 # The candidates of the word list $2 that begin with $1.

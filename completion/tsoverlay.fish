@@ -1,4 +1,4 @@
-# fish completion for tsoverlay
+# fish completion for tsoverlay: copy this file into ~/.config/fish/completions/.
 # Generated from src/config/table.ts and src/cli/commands by scripts/options.mjs: npm run generate
 
 # The last option of the comma-separated list on the command line. The candidates are whole lists.
@@ -25,7 +25,7 @@ function __tsoverlay_mount_options
             'squash_to_uid=' 'show this user as the owner of everything' \
             'squash_to_gid=' 'show this group as the owner of everything' \
             'squash_to_root' 'squash_to_uid=0 and squash_to_gid=0, unless they are given' \
-            'xattr_permissions=' 'keep owner, mode and type in an attribute: 1 for root, 2 for any user (0)' \
+            'xattr_permissions=' '0, 1, 2: keep owner, mode and type in an attribute, 1 for root, 2 for any user (0)' \
             'default_permissions' 'Accepted: the kernel always checks permissions.' \
             'io=' 'auto, passthrough, cached: the data mode (auto)' \
             'noopen' 'open and close files without a request, in io=cached' \

@@ -75,7 +75,8 @@ export const bash = model => {
   const groups = program.commands.filter(({ commands }) => commands.length > 0)
   const pathOf = command =>
     command.path.length === 1 ? namesOf(command).join('|') : `"${command.path.join(' ')}"`
-  return `# bash completion for tsoverlay
+  return `# bash completion for tsoverlay: source this file, or copy it into
+# ~/.local/share/bash-completion/completions/ as tsoverlay.
 ${HEAD}
 
 # The candidates of the word list $2 that begin with $1.
@@ -291,7 +292,7 @@ ${commands.map(sub => zshCommand(sub, path)).join('\n')}
 }
 
 export const zsh = model => `#compdef tsoverlay
-# zsh completion for tsoverlay
+# zsh completion for tsoverlay: copy this file into a directory of fpath.
 ${HEAD}
 
 _tsoverlay_layers() {
@@ -349,7 +350,7 @@ export const fish = model => {
   const all = leaves(program.commands)
   const options = words(model)
   const groups = program.commands.filter(({ commands }) => commands.length > 0)
-  return `# fish completion for tsoverlay
+  return `# fish completion for tsoverlay: copy this file into ~/.config/fish/completions/.
 ${HEAD}
 
 # The last option of the comma-separated list on the command line. The candidates are whole lists.
