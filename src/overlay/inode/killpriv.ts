@@ -101,5 +101,6 @@ export function restoreSetId(u: InodeContext, fd: number, mode: number): void {
  */
 export function restoreMtime(u: InodeContext, fd: number, sec: number, nsec: number): void {
   const result = futimens(fd, 0, UTIME_OMIT, sec, nsec)
-  if (result < 0) u.log.debug({ errno: -result }, 'best effort: the time of a file stays changed')
+  if (result < 0)
+    u.log.debug({ errno: -result }, "the mtime of a file can't be restored (best effort)")
 }

@@ -184,7 +184,7 @@ export class SlowThreads {
     const dead = this.#threads.findIndex(isDead)
     if (dead >= 0) {
       this.#threads.splice(dead, 1)
-      this.#giveUp('one has not come to life')
+      this.#giveUp('a thread has not started in time')
     }
     // The callbacks may start further threads.
     const { length } = this.#threads

@@ -152,7 +152,7 @@ export class IoThreads {
         'a thread for input and output died',
       )
     else if (thread.giveUpIfLate()) {
-      const error = `it has not come to life within ${this.#startMs} ms`
+      const error = `it has not started within ${this.#startMs} ms`
       this.#discard(thread, collector, { error }, NO_THREAD)
     }
   }

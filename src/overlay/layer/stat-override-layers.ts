@@ -56,11 +56,11 @@ export function prepareUpperOverride(
   const value = typeof given === 'number' ? Buffer.from(inodeValue(upper), 'latin1') : given
   const result = setxattrat(upper.fd, '', upper.override, value, 0)
   if (result >= 0) return
-  const wayOut =
+  const remedy =
     level === 1 ? 'it takes CAP_SYS_ADMIN on its file system; try xattr_permissions=2' : ''
   throw new MountError(
     `xattr_permissions=${level}: ${upper.override} can't be written on upperdir=${upper.path}: ${errnoMessage(-result)}; ${
-      wayOut || 'choose a directory on a file system with user attributes'
+      remedy || 'choose a directory on a file system with user attributes'
     }`,
     { option: 'xattr_permissions', path: upper.path, code: errnoName(-result) },
   )

@@ -186,12 +186,13 @@ export function removeRecord({ dirs, name }: AccessRecord, restored: Result): vo
   if (restored < 0) {
     dirs.log.warn(
       { errno: -restored, record: name },
-      "a mode can't be put back: the next mount tries again",
+      "a mode can't be restored: the next mount tries again",
     )
     return
   }
   const result = unlinkat(dirs.workFd, name)
-  if (result < 0) dirs.log.warn({ errno: -result, record: name }, 'cannot remove from the workdir')
+  if (result < 0)
+    dirs.log.warn({ errno: -result, record: name }, "a record can't be removed from the workdir")
 }
 
 const found = new Stat()
