@@ -137,12 +137,12 @@ export type NoOtherKeys<T extends MountOptions> = T & {
 }
 
 /**
- * Mounts a union. The server runs in a thread of its own (with `transport: 'fuse-native'`, in a process
- * of its own), so that the program may use its own mount, even with synchronous calls. A live mount keeps
- * the process alive; when the process ends all the same, the mount is detached.
+ * Mounts a union. The server runs in a thread of its own, or with `transport: 'fuse-native'` in a
+ * process of its own. So the program may use its own mount, even with synchronous calls. A live
+ * mount keeps the process alive. If the process exits nevertheless, the mount is detached.
  *
  * @returns the mount, when it is live
- * @throws {MountError} nothing is mounted; the message names the option, the path and the way out
+ * @throws {MountError} nothing is mounted; the message names the option, the path and the remedy
  * @example
  * const m = await mount({ lower: ['/a', '/b'], upper: '/u', work: '/w', mountpoint: '/mnt/m' })
  */
