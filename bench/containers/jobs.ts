@@ -14,7 +14,7 @@ import { scaled } from '../works/work.js'
 import { IMAGE, type Storage } from './podman.js'
 
 /** The parameters of a job. */
-export interface Surroundings {
+export interface JobOptions {
   system: System
   storage: Storage
   /** The state before the job. */
@@ -91,7 +91,7 @@ const SERVER = /tsoverlay/
  * Runs one job, then ends all servers.
  * @throws {StepError}
  */
-export const runJob = async (job: Job, surroundings: Surroundings): Promise<Found> => {
+export const runJob = async (job: Job, surroundings: JobOptions): Promise<Found> => {
   const { system, storage, state, scale, server, ownCgroup } = surroundings
   const env = { TSOVERLAY_SERVER: server }
   const run: Run = words =>

@@ -5,11 +5,11 @@
 
 import type { FromClient, ToClient } from './messages.js'
 import { workNamed } from '../works/index.js'
-import type { Timed } from '../works/work.js'
+import type { TimedPart } from '../works/work.js'
 
 const say = (message: FromClient): void => void process.send?.(message)
 
-let ready: Timed[] = []
+let ready: TimedPart[] = []
 
 const prepare = async ({
   work,

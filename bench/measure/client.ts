@@ -4,8 +4,8 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { plainEnvironment } from '../run/environment.js'
 import type { FromClient, Taken, ToClient } from './messages.js'
-import { isWaitedFor } from './processes.js'
-import type { Place } from '../works/work.js'
+import { leaveToNode } from './processes.js'
+import type { MountPaths } from '../works/work.js'
 
 /** A step that takes longer has hung, or is too slow to compare. */
 const PATIENCE_MS = 180_000
@@ -24,7 +24,7 @@ export class Client {
   }
 
   /** Prepares the steps of a run. */
-  async prepare(work: string, run: number, place: Place): Promise<void> {
+  async prepare(work: string, run: number, place: MountPaths): Promise<void> {
     await this.#ask({ type: 'prepare', work, run, place }, 'ready')
   }
 
@@ -44,7 +44,7 @@ export class Client {
     expected: T,
   ): Promise<Extract<FromClient, { type: T }>> {
     this.#child ??= fork(main, { execArgv: [], env: plainEnvironment() })
-    isWaitedFor(this.#child.pid)
+    leaveToNode(this.#child.pid)
     try {
       const answer = await answerOf(this.#child, message)
       if (answer.type === expected) return answer as Extract<FromClient, { type: T }>

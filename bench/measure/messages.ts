@@ -1,13 +1,14 @@
 /** Messages between the client process and the measuring process. */
 
-import type { Place } from '../works/work.js'
+import type { MountPaths } from '../works/work.js'
 
 /**
  * The steps of a run are prepared together, before the mount; each is started by a message of its
  * own.
  */
 export type ToClient =
-  { type: 'prepare'; work: string; run: number; place: Place } | { type: 'start'; step: number }
+  | { type: 'prepare'; work: string; run: number; place: MountPaths }
+  | { type: 'start'; step: number }
 
 export type FromClient =
   { type: 'ready' } | ({ type: 'done' } & Taken) | { type: 'failed'; reason: string }

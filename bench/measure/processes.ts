@@ -47,7 +47,7 @@ export const parseStat = (stat: string): Process | null => {
 const waitedFor = new Set<number>()
 
 /** Leaves the reaping of a child to Node. */
-export const isWaitedFor = (pid: number | undefined): void => {
+export const leaveToNode = (pid: number | undefined): void => {
   if (pid !== undefined) waitedFor.add(pid)
 }
 
@@ -94,10 +94,10 @@ export interface Holding {
  * The CPU time of all descendants, and the resources that they hold, except process `apart` and its
  * descendants.
  */
-export const usage = (apart: number | undefined): Holding & { cpu: number } => {
+export const usage = (excluded: number | undefined): Holding & { cpu: number } => {
   const all = descendants()
   const cpu = cpuOfAll(all)
-  const servers = without(all, apart)
+  const servers = without(all, excluded)
   const memory = servers.map(({ pid }) =>
     Number(/^Pss:\s*(\d+) kB/m.exec(readProc(`${pid}/smaps_rollup`))?.[1] ?? 0),
   )

@@ -5,7 +5,7 @@
 
 import * as fs from 'node:fs'
 import type { Layers } from '../systems/system.js'
-import { mountsAt, type Place, type Work } from '../works/work.js'
+import { mountsAt, type MountPaths, type Workload } from '../works/work.js'
 import type { Medium, Scratch } from './scratch.js'
 
 export interface Prepared {
@@ -13,7 +13,7 @@ export interface Prepared {
   directory: string
   /** One element for each mount. */
   layers: Layers[]
-  place: Place
+  place: MountPaths
 }
 
 export class Ground {
@@ -38,7 +38,7 @@ export class Ground {
    * Prepares a turn of a file system: builds the lower layers if they are missing, and drops them
    * from the caches.
    */
-  begin({ lowers: { name, count, build } }: Work): void {
+  begin({ lowers: { name, count, build } }: Workload): void {
     const directory = `${this.#lowers}/${name}`
     if (!this.#built.has(name)) {
       for (let n = 0; n < count; n++) fs.mkdirSync(`${directory}/${n}`, { recursive: true })
@@ -49,7 +49,7 @@ export class Ground {
   }
 
   /** Creates the directories for the mounts of one workload. */
-  prepare(described: Work): Prepared {
+  prepare(described: Workload): Prepared {
     const { lowers } = described
     const top = `${this.#run}/${this.#count++}`
     const directory = `${this.#lowers}/${lowers.name}`

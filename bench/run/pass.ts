@@ -12,7 +12,7 @@ import { Client } from '../measure/client.js'
 import { findSystems } from '../systems/index.js'
 import type { System } from '../systems/system.js'
 import { works } from '../works/index.js'
-import type { Work } from '../works/work.js'
+import type { Workload } from '../works/work.js'
 import { Ground } from './ground.js'
 import { turnsIn, type Plan } from './options.js'
 import type { Message, State } from './records.js'
@@ -73,10 +73,10 @@ interface Unit {
   run(system: System, round: number): Promise<void>
 }
 
-const turnOf = (work: Work, system: System, tell: (found: Found) => void): Turn =>
+const turnOf = (work: Workload, system: System, tell: (found: Found) => void): Turn =>
   new Turn(client, ground, system, work, env, tell)
 
-const unitOf = (work: Work): Unit => ({
+const unitOf = (work: Workload): Unit => ({
   name: work.name,
   systems,
   turns: work.turns,

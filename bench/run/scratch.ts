@@ -34,7 +34,7 @@ const quiet = (program: string, ...args: string[]): void => {
 }
 
 /** Blocks without the event loop, because the process is ending. */
-const waitHere = (ms: number): void => {
+const sleepSync = (ms: number): void => {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
 }
 
@@ -111,7 +111,7 @@ export class Scratch {
       if (left === 0 && mounts.length === 0) break
       if (tries === 10) signalServers('SIGTERM')
       if (tries >= 300) signalServers('SIGKILL')
-      waitHere(10)
+      sleepSync(10)
     }
     for (const task of this.#tasks) task()
     for (const at of [this.top, `/run/${this.name}.podman`, `/run/${this.name}`])

@@ -8,7 +8,7 @@ import type { Client } from '../measure/client.js'
 import { cpuUsed, usage } from '../measure/processes.js'
 import { endServers, mount, unmount } from '../systems/mounting.js'
 import type { System } from '../systems/system.js'
-import { MOUNT_STEP, runsOf, type Place, type Work } from '../works/work.js'
+import { MOUNT_STEP, runsOf, type MountPaths, type Workload } from '../works/work.js'
 import type { Ground } from './ground.js'
 import type { Case, Sample, State } from './records.js'
 
@@ -28,7 +28,7 @@ export class Turn {
   readonly #client: Client
   readonly #ground: Ground
   readonly #system: System
-  readonly #work: Work
+  readonly #work: Workload
   readonly #env: NodeJS.ProcessEnv
   readonly #say: (found: Found) => void
   #mounted: string[] = []
@@ -37,7 +37,7 @@ export class Turn {
     client: Client,
     ground: Ground,
     system: System,
-    work: Work,
+    work: Workload,
     env: NodeJS.ProcessEnv,
     say: (found: Found) => void,
   ) {
@@ -53,10 +53,10 @@ export class Turn {
   async run(): Promise<void> {
     this.#ground.begin(this.#work)
     try {
-      let place = await this.#fresh('first')
+      let place = await this.#mountFresh('first')
       if (this.#system.kind === 'own') {
         await this.#unmount()
-        place = await this.#fresh('further')
+        place = await this.#mountFresh('further')
       }
       const runs = runsOf(this.#work)
       for (let run = 1; run < runs; run++) {
@@ -74,7 +74,7 @@ export class Turn {
   }
 
   /** Mounts new layers and runs the steps directly after that. */
-  async #fresh(state: State): Promise<Place> {
+  async #mountFresh(state: State): Promise<MountPaths> {
     const { mountTitle, idleMs = 0, name, ownServer } = this.#work
     const { directory, layers, place } = this.#ground.prepare(this.#work)
     await this.#client.prepare(name, 0, place)
@@ -90,7 +90,7 @@ export class Turn {
     }
     const ms = performance.now() - before
     if (idleMs > 0) await pause(idleMs * Math.min(1, place.scale))
-    if (mountTitle !== undefined) cpu = this.#tell(MOUNT_STEP, state, layers.length, ms, cpu)
+    if (mountTitle !== undefined) cpu = this.#report(MOUNT_STEP, state, layers.length, ms, cpu)
     await this.#steps(state, cpu)
     return place
   }
@@ -101,7 +101,8 @@ export class Turn {
     for (const [n, { name, title }] of this.#work.steps.entries()) {
       try {
         const { operations, ms } = await this.#client.start(n)
-        if (state !== undefined && title !== '') cpu = this.#tell(name, state, operations, ms, cpu)
+        if (state !== undefined && title !== '')
+          cpu = this.#report(name, state, operations, ms, cpu)
         else cpu = cpuUsed()
       } catch (error) {
         throw new StepError(name, error)
@@ -110,7 +111,7 @@ export class Turn {
   }
 
   /** @returns the CPU time used so far */
-  #tell(step: string, state: State, operations: number, ms: number, cpuBefore: number): number {
+  #report(step: string, state: State, operations: number, ms: number, cpuBefore: number): number {
     const { cpu, ...held } = usage(this.#client.pid)
     this.#say({ step, state, operations, ms, cpu: cpu - cpuBefore, ...held })
     return cpu

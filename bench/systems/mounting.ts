@@ -8,7 +8,7 @@ import * as fs from 'node:fs'
 import * as path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { EBUSY, MNT, umount } from '../measure/calls.js'
-import { isWaitedFor, signalServers, untilServersEnded } from '../measure/processes.js'
+import { leaveToNode, signalServers, untilServersEnded } from '../measure/processes.js'
 import { plainEnvironment } from '../run/environment.js'
 import type { Layers, System } from './system.js'
 
@@ -16,7 +16,7 @@ const COMMAND_MS = 120_000
 const BUSY_MS = 5_000
 const END_MS = 20_000
 
-export interface Surroundings {
+export interface CommandOptions {
   cwd: string
   /** The file for the command's output. A daemon may keep it open. */
   log: string
@@ -30,7 +30,7 @@ export interface Surroundings {
  */
 export const run = (
   words: readonly string[],
-  { cwd, log, env = {} }: Surroundings,
+  { cwd, log, env = {} }: CommandOptions,
 ): Promise<string> =>
   new Promise((resolve, reject) => {
     const [program = '', ...args] = words
@@ -42,7 +42,7 @@ export const run = (
       env: { ...plainEnvironment(), LIBMOUNT_FORCE_MOUNT2: 'always', ...env },
       stdio: ['ignore', fd, fd],
     })
-    isWaitedFor(child.pid)
+    leaveToNode(child.pid)
     fs.closeSync(fd)
     const timer = setTimeout(() => child.kill('SIGKILL'), COMMAND_MS)
     child.on('error', reject)

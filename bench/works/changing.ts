@@ -12,12 +12,12 @@ import {
   treeDirectories,
 } from './layers.js'
 import { run as runProgram } from './programs/tools.js'
-import { each, scaled, step, type Place, type Step, type Work } from './work.js'
+import { each, scaled, step, type MountPaths, type Step, type Workload } from './work.js'
 
 /** New files of a run, in a directory of their own. */
 const newFiles =
   (name: string, count = 1000) =>
-  ({ root, scale }: Place, run: number): string[] =>
+  ({ root, scale }: MountPaths, run: number): string[] =>
     Array.from({ length: scaled(count, scale) }, (_, n) => `${root}/new${run}/${name}${n}`)
 
 const create =
@@ -38,7 +38,7 @@ const rename: Step['prepare'] = (place, run) => {
 }
 
 /** A quarter of the tree. */
-const someFiles = ({ root, scale }: Place, run: number): string[] =>
+const someFiles = ({ root, scale }: MountPaths, run: number): string[] =>
   treeFiles(root, scale, run, FILES_PER_DIRECTORY / 4)
 
 const LINE = 100
@@ -77,7 +77,7 @@ const tarIn: Step['prepare'] = ({ root, lower, scale, scratch }, run) => {
   }
 }
 
-export const changing: Work[] = [
+export const changing: Workload[] = [
   {
     name: 'create',
     lowers: EMPTY,

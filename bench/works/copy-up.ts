@@ -6,7 +6,14 @@ import { Worker } from 'node:worker_threads'
 import * as sys from '../measure/calls.js'
 import { CHUNK, writeFile } from '../measure/files.js'
 import type { Look } from './copy-up-bystander.js'
-import { scaled, step, type Lowers, type Place, type Step, type Work } from './work.js'
+import {
+  scaled,
+  step,
+  type LowerLayers,
+  type MountPaths,
+  type Step,
+  type Workload,
+} from './work.js'
 
 const sizeOf = (scale: number): number => scaled((256 << 20) / CHUNK, scale) * CHUNK
 
@@ -17,7 +24,7 @@ const sizeOf = (scale: number): number => scaled((256 << 20) / CHUNK, scale) * C
 const OTHERS = 10_000
 
 /** A file that is not sparse, and other files. */
-const HUGE: Lowers = {
+const HUGE: LowerLayers = {
   name: 'huge',
   count: 1,
   build(directory, scale) {
@@ -28,7 +35,7 @@ const HUGE: Lowers = {
   },
 }
 
-const copyUp = ({ root }: Place): (() => number) => {
+const copyUp = ({ root }: MountPaths): (() => number) => {
   const at = sys.path(`${root}/huge`)
   const byte = Buffer.alloc(1)
   return () => {
@@ -63,7 +70,7 @@ const wait: Step['prepare'] = async place => {
   }
 }
 
-export const copyUps: Work[] = [
+export const copyUps: Workload[] = [
   {
     name: 'copy-up',
     lowers: HUGE,

@@ -3,7 +3,15 @@
 import * as sys from '../measure/calls.js'
 import { CHUNK, inbox, outbox, readFile, writeFile } from '../measure/files.js'
 import { EMPTY, LARGE, LARGE_RUNS, largeSize, PIECES } from './layers.js'
-import { each, randomNumbers, scaled, step, type Place, type Step, type Work } from './work.js'
+import {
+  each,
+  randomNumbers,
+  scaled,
+  step,
+  type MountPaths,
+  type Step,
+  type Workload,
+} from './work.js'
 
 const readLarge: Step['prepare'] = ({ root, scale }, run) => {
   const at = sys.path(`${root}/large${run}`)
@@ -91,10 +99,10 @@ const readMap: Step['prepare'] = ({ root, scale }, run) => {
   }
 }
 
-const pieces = ({ root }: Place, run: number): string[] =>
+const pieces = ({ root }: MountPaths, run: number): string[] =>
   Array.from({ length: PIECES }, (_, n) => `${root}/piece${run}-${n}`)
 
-export const data: Work[] = [
+export const data: Workload[] = [
   {
     name: 'read-large',
     lowers: LARGE,

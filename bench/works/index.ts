@@ -8,9 +8,9 @@ import { parallel } from './parallel.js'
 import { programs } from './programs/index.js'
 import { reading } from './reading.js'
 import { shapes } from './shapes.js'
-import type { Work } from './work.js'
+import type { Workload } from './work.js'
 
-export const works: readonly Work[] = [
+export const works: readonly Workload[] = [
   ...mounting,
   ...reading,
   ...changing,
@@ -22,7 +22,7 @@ export const works: readonly Work[] = [
 ]
 
 /** Finds a workload by the name that processes send each other. */
-export const workNamed = (name: string): Work => {
+export const workNamed = (name: string): Workload => {
   const found = works.find(work => work.name === name)
   if (found === undefined) throw new Error(`no work ${name}`)
   return found

@@ -6,7 +6,7 @@
 import * as fs from 'node:fs'
 import { CHUNK, outbox, writeFile } from '../measure/files.js'
 import { path } from '../measure/calls.js'
-import { RUNS, scaled, type Lowers } from './work.js'
+import { RUNS, scaled, type LowerLayers } from './work.js'
 
 export const SMALL = 4096
 const smallContent = outbox.subarray(0, SMALL)
@@ -36,7 +36,7 @@ export const treeFiles = (
   )
 
 /** For each run a tree of 50 directories with 40 files of 4 KiB each. */
-export const TREE: Lowers = {
+export const TREE: LowerLayers = {
   name: 'tree',
   count: 1,
   build(directory, scale) {
@@ -56,7 +56,7 @@ export const PIECES = 16
 export const LARGE_RUNS = 2
 
 /** For each run a large file, and 16 files that together are as large; none is sparse. */
-export const LARGE: Lowers = {
+export const LARGE: LowerLayers = {
   name: 'large',
   count: 1,
   build(directory, scale) {
@@ -69,4 +69,4 @@ export const LARGE: Lowers = {
 }
 
 /** An empty layer. */
-export const EMPTY: Lowers = { name: 'empty', count: 1, build() {} }
+export const EMPTY: LowerLayers = { name: 'empty', count: 1, build() {} }

@@ -8,7 +8,7 @@ import type { Load } from './load.js'
 import { topOf, TREE, treeFiles } from './layers.js'
 import { together } from './parallel.js'
 import { readSmall } from './reading.js'
-import { step, type Step, type Work } from './work.js'
+import { step, type Step, type Workload } from './work.js'
 
 const IDLE_MS = 5000
 const READ_EACH = 20
@@ -56,7 +56,7 @@ const underLoad: Step['prepare'] = async (place, run) => {
   }
 }
 
-const idle = (mounts: number): Work => ({
+const idle = (mounts: number): Workload => ({
   name: `idle-${mounts}`,
   lowers: TREE,
   mounts,
@@ -66,14 +66,14 @@ const idle = (mounts: number): Work => ({
   steps: [],
 })
 
-const load = (name: string, how: string): Work => ({
+const load = (name: string, how: string): Workload => ({
   name,
   lowers: TREE,
   mounts: 2,
   steps: [step('read', `read 2,000 files while another mount is busy${how}`, underLoad)],
 })
 
-export const mounting: Work[] = [
+export const mounting: Workload[] = [
   {
     name: 'mount',
     lowers: TREE,

@@ -3,11 +3,11 @@
 import * as sys from '../measure/calls.js'
 import { CHUNK, inDirectory, readFile, walk, writeFile } from '../measure/files.js'
 import { SMALL, topOf, treeFiles } from './layers.js'
-import { scaled, type Place } from './work.js'
+import { scaled, type MountPaths } from './work.js'
 
 /** One client of several. */
 export interface Part {
-  place: Place
+  place: MountPaths
   run: number
   index: number
   clients: number

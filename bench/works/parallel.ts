@@ -8,7 +8,7 @@ import { Worker } from 'node:worker_threads'
 import { TREE } from './layers.js'
 import type { Share } from './parallel-client.js'
 import type { JobName } from './parallel-jobs.js'
-import { step, type Step, type Work } from './work.js'
+import { step, type Step, type Workload } from './work.js'
 
 /**
  * Starts the clients and waits until they are ready. The time ends when the last client has
@@ -34,7 +34,7 @@ export const together =
     }
   }
 
-export const parallel: Work[] = [
+export const parallel: Workload[] = [
   {
     name: 'parallel-4',
     lowers: TREE,

@@ -4,7 +4,7 @@ import * as fs from 'node:fs'
 import * as sys from '../measure/calls.js'
 import { inDirectory, readFile, walk } from '../measure/files.js'
 import { FILES_PER_DIRECTORY, SMALL, topOf, TREE, treeFiles, treeDirectories } from './layers.js'
-import { each, step, type Step, type Work } from './work.js'
+import { each, step, type Step, type Workload } from './work.js'
 
 /** Checks the number of names that a walk over the tree of a run has found. */
 const walkBy =
@@ -47,7 +47,7 @@ const statMissing = each(
   sys.lstatMissing,
 )
 
-export const reading: Work[] = [
+export const reading: Workload[] = [
   {
     name: 'walk',
     lowers: TREE,

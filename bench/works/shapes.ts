@@ -3,7 +3,16 @@
 import * as fs from 'node:fs'
 import * as sys from '../measure/calls.js'
 import { inDirectory, walk } from '../measure/files.js'
-import { RUNS, each, scaled, step, type Lowers, type Place, type Step, type Work } from './work.js'
+import {
+  RUNS,
+  each,
+  scaled,
+  step,
+  type LowerLayers,
+  type MountPaths,
+  type Step,
+  type Workload,
+} from './work.js'
 
 const makeFiles = (directory: string, count: number): void => {
   fs.mkdirSync(directory, { recursive: true })
@@ -13,7 +22,7 @@ const makeFiles = (directory: string, count: number): void => {
 const NAMES = 10_000
 
 /** For each run a directory of many names. */
-const CROWD: Lowers = {
+const CROWD: LowerLayers = {
   name: 'crowd',
   count: 1,
   build(directory, scale) {
@@ -50,13 +59,13 @@ const addName = each(
 const DEPTH = 10
 
 /** Files at the ends of chains of directories. */
-const deepFiles = ({ root, scale }: Pick<Place, 'root' | 'scale'>, run: number): string[] =>
+const deepFiles = ({ root, scale }: Pick<MountPaths, 'root' | 'scale'>, run: number): string[] =>
   Array.from(
     { length: scaled(300, scale) },
     (_, chain) => `${root}/run${run}/chain${chain}${'/deeper'.repeat(DEPTH - 2)}/file`,
   )
 
-const DEEP: Lowers = {
+const DEEP: LowerLayers = {
   name: 'deep',
   count: 1,
   build(directory, scale) {
@@ -83,7 +92,7 @@ const walkAll =
 const PER_DIRECTORY = 100
 const manyDirectories = (scale: number): number => scaled(1000, scale)
 
-const MANY_FILES: Lowers = {
+const MANY_FILES: LowerLayers = {
   name: 'many-files',
   count: 1,
   build(directory, scale) {
@@ -95,7 +104,7 @@ const MANY_FILES: Lowers = {
 const DIRECTORIES = 10
 
 /** Layers with the same 10 directories, and 1,000 files spread over all layers. */
-const layersOf = (count: number): Lowers => ({
+const layersOf = (count: number): LowerLayers => ({
   name: `layers-${count}`,
   count,
   build(directory, scale) {
@@ -110,7 +119,7 @@ const layersOf = (count: number): Lowers => ({
   },
 })
 
-const layers = (count: number): Work => ({
+const layers = (count: number): Workload => ({
   name: `layers-${count}`,
   lowers: layersOf(count),
   runs: 1,
@@ -124,7 +133,7 @@ const layers = (count: number): Work => ({
   ],
 })
 
-export const shapes: Work[] = [
+export const shapes: Workload[] = [
   {
     name: 'list',
     lowers: CROWD,

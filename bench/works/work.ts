@@ -6,7 +6,7 @@
  */
 
 /** The paths of a client. */
-export interface Place {
+export interface MountPaths {
   /** The first mountpoint. */
   root: string
   /** All mountpoints. */
@@ -23,10 +23,10 @@ export interface Place {
  * The number of operations of a step, and its time in milliseconds if that differs from the time of
  * the whole call.
  */
-export type Done = number | { operations: number; ms: number }
+export type Measured = number | { operations: number; ms: number }
 
 /** The timed part of a step. */
-export type Timed = () => Done | Promise<Done>
+export type TimedPart = () => Measured | Promise<Measured>
 
 export interface Step {
   name: string
@@ -37,20 +37,20 @@ export interface Step {
    * must not look into it.
    * @param run how often the steps have run in this mount before; each run has files of its own
    */
-  prepare(place: Place, run: number): Timed | Promise<Timed>
+  prepare(place: MountPaths, run: number): TimedPart | Promise<TimedPart>
 }
 
 /** Read-only layers. They are built once, because no workload writes to them. */
-export interface Lowers {
+export interface LowerLayers {
   name: string
   /** The number of layers. Each is a directory named by its number; the topmost one is 0. */
   count: number
   build(this: void, directory: string, scale: number): void
 }
 
-export interface Work {
+export interface Workload {
   name: string
-  lowers: Lowers
+  lowers: LowerLayers
   steps: readonly Step[]
   /**
    * How often the steps run in one mount (RUNS). The last run is the steady one; with a single run
@@ -74,7 +74,7 @@ export interface Work {
 /** The default number of runs in one mount. */
 export const RUNS = 3
 
-export const runsOf = ({ runs = RUNS, steps }: Work): number => (steps.length === 0 ? 1 : runs)
+export const runsOf = ({ runs = RUNS, steps }: Workload): number => (steps.length === 0 ? 1 : runs)
 
 /** The step name of mounting. */
 export const MOUNT_STEP = 'mount'
@@ -86,7 +86,7 @@ export const step = (name: string, title: string, prepare: Step['prepare']): Ste
 })
 
 /** All rows of a workload, in the order of the report, with titles. */
-export const titlesOf = ({ mountTitle, steps }: Work): [step: string, title: string][] => [
+export const titlesOf = ({ mountTitle, steps }: Workload): [step: string, title: string][] => [
   ...(mountTitle === undefined ? [] : [[MOUNT_STEP, mountTitle] satisfies [string, string]]),
   ...steps
     .filter(({ title }) => title !== '')
@@ -97,7 +97,7 @@ export const titlesOf = ({ mountTitle, steps }: Work): [step: string, title: str
 const FEW_MOUNTS = 10
 
 /** The number of mounts at this scale. */
-export const mountsAt = ({ mounts = 1 }: Work, scale: number): number =>
+export const mountsAt = ({ mounts = 1 }: Workload, scale: number): number =>
   Math.min(mounts, Math.max(FEW_MOUNTS, scaled(mounts, scale)))
 
 /** A count or size at this scale, at least 1. */
@@ -107,7 +107,7 @@ export const scaled = (count: number, scale: number): number =>
 /** A step that runs over paths, which are created before the clock starts. */
 export const each =
   (
-    pathsOf: (place: Place, run: number) => readonly string[],
+    pathsOf: (place: MountPaths, run: number) => readonly string[],
     call: (path: Buffer, index: number) => void,
   ): Step['prepare'] =>
   (place, run) => {

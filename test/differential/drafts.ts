@@ -15,7 +15,7 @@ import {
   directory,
   regular,
   roundUp,
-  settle,
+  resolve,
   slotOf,
   writable,
 } from './model.js'
@@ -205,7 +205,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
     8,
     draft({ place: fresh, flags: openFlagsArb, mode: newModeArb, into: big }, (v, m) => ({
       op: 'open',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       flags: v.flags | O.CREAT,
       mode: v.mode & 0o7777,
       into: v.into % SLOTS,
@@ -215,7 +215,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
     10,
     draft({ place: files, flags: openFlagsArb, mode: modeArb, into: big }, (v, m) => ({
       op: 'open',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       flags: v.flags,
       mode: v.mode,
       into: v.into % SLOTS,
@@ -225,7 +225,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
     4,
     draft({ place: directories, path: seldom, into: big }, (v, m) => ({
       op: 'open',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       flags: O.DIRECTORY | (v.path ? O.PATH : 0),
       mode: 0,
       into: v.into % SLOTS,
@@ -235,7 +235,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
     2,
     draft({ place: directories, read: seldom, excl: seldom, mode: modeArb, into: big }, (v, m) => ({
       op: 'open',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       flags: O.TMPFILE | (v.read ? O.RDONLY : O.RDWR) | (v.excl ? O.EXCL : 0),
       mode: v.mode,
       into: v.into % SLOTS,
@@ -245,7 +245,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
     6,
     draft({ place: fresh, mode: newModeArb }, (v, m) => ({
       op: 'mkdir',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       mode: v.mode & 0o7777,
     })),
   ],
@@ -260,7 +260,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
       },
       (v, m) => ({
         op: 'mknod',
-        place: settle(m, v.place),
+        place: resolve(m, v.place),
         mode: v.type | v.mode,
         major: v.device[0],
         minor: v.device[1],
@@ -273,7 +273,7 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
       { place: fresh, target: weighted([20, symlinkTargetArb], [1, pick('', 't'.repeat(5000))]) },
       (v, m) => ({
         op: 'symlink',
-        place: settle(m, v.place),
+        place: resolve(m, v.place),
         target: v.target,
       }),
     ),
@@ -282,8 +282,8 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
     5,
     draft({ place: files, to: fresh, follow: seldom }, (v, m) => ({
       op: 'link',
-      place: settle(m, v.place),
-      to: settle(m, v.to),
+      place: resolve(m, v.place),
+      to: resolve(m, v.to),
       follow: v.follow,
     })),
   ],
@@ -292,12 +292,12 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
     draft({ slot: big, to: fresh, empty: half }, (v, m) => ({
       op: 'linkFd',
       slot: slotOf(m, v.slot, s => s.tmpfile),
-      to: settle(m, v.to),
+      to: resolve(m, v.to),
       empty: v.empty,
     })),
   ],
-  [7, draft({ place: anything }, (v, m) => ({ op: 'unlink', place: settle(m, v.place) }))],
-  [5, draft({ place: directories }, (v, m) => ({ op: 'rmdir', place: settle(m, v.place) }))],
+  [7, draft({ place: anything }, (v, m) => ({ op: 'unlink', place: resolve(m, v.place) }))],
+  [5, draft({ place: directories }, (v, m) => ({ op: 'rmdir', place: resolve(m, v.place) }))],
   [
     8,
     draft(
@@ -312,8 +312,8 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
       },
       (v, m) => ({
         op: 'rename',
-        place: settle(m, v.place),
-        to: settle(m, v.to),
+        place: resolve(m, v.place),
+        to: resolve(m, v.to),
         flags: v.flags,
       }),
     ),
@@ -324,8 +324,8 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
       { place: directories, to: placeArb([3, 'child'], [3, 'dir']), exchange: seldom },
       (v, m) => ({
         op: 'rename',
-        place: settle(m, v.place),
-        to: settle(m, v.to),
+        place: resolve(m, v.place),
+        to: resolve(m, v.to),
         flags: v.exchange ? RENAME.EXCHANGE : 0,
       }),
     ),
@@ -334,8 +334,8 @@ const names = (): [number, fc.Arbitrary<ActionDraft>][] => [
     3,
     draft({ place: anything, to: anything }, (v, m) => ({
       op: 'rename',
-      place: settle(m, v.place),
-      to: settle(m, v.to),
+      place: resolve(m, v.place),
+      to: resolve(m, v.to),
       flags: RENAME.EXCHANGE,
     })),
   ],
@@ -360,7 +360,7 @@ const xattrOf = (
 ): { place: Place; name: string } => {
   const known = v.recent % 4 === 0 ? undefined : model.xattrs[(v.recent >> 2) % model.xattrs.length]
   return known === undefined
-    ? { place: settle(model, v.place), name: v.name }
+    ? { place: resolve(model, v.place), name: v.name }
     : { place: { slot: -1, path: known[0] }, name: known[1] }
 }
 
@@ -369,7 +369,7 @@ const attributes = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][
     4,
     draft({ place: anything, mode: newModeArb }, (v, m) => ({
       op: 'chmod',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       mode: v.mode,
     })),
   ],
@@ -377,7 +377,7 @@ const attributes = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][
     4,
     draft({ place: anything, uid: newOwnerArb, gid: newOwnerArb, follow: half }, (v, m) => ({
       op: 'chown',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       ...newOwner(options, v),
       follow: v.follow,
     })),
@@ -386,7 +386,7 @@ const attributes = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][
     5,
     draft({ place: anything, atime: timesArb, mtime: timesArb, follow: half }, (v, m) => ({
       op: 'utimens',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       atime: v.atime,
       mtime: v.mtime,
       follow: v.follow,
@@ -396,7 +396,7 @@ const attributes = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][
     4,
     draft({ place: files, size: sizeArb }, (v, m) => ({
       op: 'truncate',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       size: v.size,
     })),
   ],
@@ -404,7 +404,7 @@ const attributes = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][
     6,
     draft({ place: anything, xattr: xattrArb, flags: xattrFlagsArb, follow: half }, (v, m) => ({
       op: 'setxattr',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       ...v.xattr,
       flags: v.flags,
       follow: v.follow,
@@ -426,7 +426,7 @@ const attributes = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][
     2,
     draft({ place: anything, room: roomArb, follow: half }, (v, m) => ({
       op: 'listxattr',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       room: v.room,
       follow: v.follow,
     })),
@@ -445,7 +445,7 @@ const attributes = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][
       { place: anything, flags: flagsArb(options, [0, 0, 0x40, 0x80], [0x10, 0x20, 0x30]) },
       (v, m) => ({
         op: 'setflags',
-        place: settle(m, v.place),
+        place: resolve(m, v.place),
         flags: v.flags,
       }),
     ),
@@ -457,7 +457,7 @@ const questions = (): [number, fc.Arbitrary<ActionDraft>][] => [
     5,
     draft({ place: anything, follow: half }, (v, m) => ({
       op: 'stat',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       follow: v.follow,
     })),
   ],
@@ -465,7 +465,7 @@ const questions = (): [number, fc.Arbitrary<ActionDraft>][] => [
     2,
     draft({ place: placeArb([6, 'symlink'], [1, 'any']), room: pick(4096, 3, 0) }, (v, m) => ({
       op: 'readlink',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       room: v.room,
     })),
   ],
@@ -473,7 +473,7 @@ const questions = (): [number, fc.Arbitrary<ActionDraft>][] => [
     5,
     draft({ place: directories, room: pick(32768, 600) }, (v, m) => ({
       op: 'list',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       room: v.room,
     })),
   ],
@@ -481,7 +481,7 @@ const questions = (): [number, fc.Arbitrary<ActionDraft>][] => [
     1,
     draft({ place: directories, index: big }, (v, m) => ({
       op: 'seekdir',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       index: v.index,
     })),
   ],
@@ -489,13 +489,13 @@ const questions = (): [number, fc.Arbitrary<ActionDraft>][] => [
     2,
     draft({ place: anything, mode: fc.nat(7), effective: half }, (v, m) => ({
       op: 'access',
-      place: settle(m, v.place),
+      place: resolve(m, v.place),
       mode: v.mode,
       effective: v.effective,
     })),
   ],
-  [1, draft({ place: anything }, (v, m) => ({ op: 'statfs', place: settle(m, v.place) }))],
-  [1, draft({ place: files }, (v, m) => ({ op: 'getflags', place: settle(m, v.place) }))],
+  [1, draft({ place: anything }, (v, m) => ({ op: 'statfs', place: resolve(m, v.place) }))],
+  [1, draft({ place: files }, (v, m) => ({ op: 'getflags', place: resolve(m, v.place) }))],
 ]
 
 const data = (options: DraftOptions): [number, fc.Arbitrary<ActionDraft>][] => [
@@ -744,7 +744,7 @@ const listDuringArb = draft(
     ),
   },
   (v, m) => {
-    const place = settle(m, v.place)
+    const place = resolve(m, v.place)
     const under = (name: string): Place => ({ slot: -1, path: `${place.path}/${name}` })
     const changes = v.changes.map(({ what, name, to }): Call => {
       const action: Action =

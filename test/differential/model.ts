@@ -127,7 +127,7 @@ export interface PlaceDraft {
 
 const nth = <T>(list: T[], number: number): T | undefined => list[number % list.length]
 
-export const settle = (model: Model, draft: PlaceDraft): Place => {
+export const resolve = (model: Model, draft: PlaceDraft): Place => {
   // The root directory is a target only rarely.
   const withRoot = draft.aim === 'child' || draft.number % 8 === 0
   const paths = (fits: (type: number) => boolean): string[] =>
@@ -139,34 +139,34 @@ export const settle = (model: Model, draft: PlaceDraft): Place => {
     .filter(name => name !== '..')
     .join('/')
     .replace(/^\/+/, '')
-  const dressed = (path = wild): Place => ({
+  const decorated = (path = wild): Place => ({
     slot: -1,
     path: path + (path === '' || (draft.dress === '/..' && !path.includes('/')) ? '' : draft.dress),
   })
   switch (draft.aim) {
     case 'any':
-      return dressed(
+      return decorated(
         nth(
           paths(() => true),
           draft.number,
         ),
       )
     case 'file':
-      return dressed(
+      return decorated(
         nth(
           paths(type => type === S.IFREG),
           draft.number,
         ),
       )
     case 'symlink':
-      return dressed(
+      return decorated(
         nth(
           paths(type => type === S.IFLNK),
           draft.number,
         ),
       )
     case 'dir':
-      return dressed(
+      return decorated(
         nth(
           paths(type => type === S.IFDIR),
           draft.number,
@@ -178,14 +178,14 @@ export const settle = (model: Model, draft: PlaceDraft): Place => {
         draft.number,
       )
       const name = draft.names[0] ?? 'a'
-      return dressed(parent === undefined || parent === '.' ? name || 'a' : `${parent}/${name}`)
+      return decorated(parent === undefined || parent === '.' ? name || 'a' : `${parent}/${name}`)
     }
     case 'slot': {
       const dirs = model.slots.flatMap((slot, i) => (slot?.dir ? [i] : []))
-      return { ...dressed(wild), slot: nth(dirs, draft.number) ?? -1 }
+      return { ...decorated(wild), slot: nth(dirs, draft.number) ?? -1 }
     }
     case 'wild':
-      return dressed(wild)
+      return decorated(wild)
     default:
       return draft.aim satisfies never
   }

@@ -36,7 +36,7 @@ const pause = (ms: number): void => {
 }
 
 const EBUSY = 16
-const umountPatiently = (mountpoint: string): void => {
+const umountWithRetries = (mountpoint: string): void => {
   for (let tries = 0; ; tries++) {
     const result = sys.umount(mountpoint, sys.MNT.NOFOLLOW)
     if (result === 0) return
@@ -73,7 +73,7 @@ export const kernelMounter: Mounter = {
     }
   },
   umount(_layers, mountpoint) {
-    umountPatiently(mountpoint)
+    umountWithRetries(mountpoint)
   },
 }
 
@@ -129,7 +129,7 @@ export const commandMounter = (
       )
   },
   umount(layers, mountpoint) {
-    umountPatiently(mountpoint)
+    umountWithRetries(mountpoint)
     waitForRelease(layers)
   },
 })

@@ -59,7 +59,7 @@ export interface Outcome {
   stats: Record<string, Stat>
 }
 
-const plain = (ret: number | bigint): Outcome => ({ ret, fields: {}, stats: {} })
+const onlyResult = (ret: number | bigint): Outcome => ({ ret, fields: {}, stats: {} })
 
 const hash = (bytes: Uint8Array): string =>
   bytes.length <= 24
@@ -77,7 +77,7 @@ const procPath = (side: Side, place: Place): string =>
   place.path === '' ? '' : `/proc/self/fd/${baseOf(side, place)}/${place.path}`
 
 const statOutcome = (stat: Stat | number): Outcome =>
-  typeof stat === 'number' ? plain(stat) : { ret: 0, fields: {}, stats: { stat } }
+  typeof stat === 'number' ? onlyResult(stat) : { ret: 0, fields: {}, stats: { stat } }
 
 const withStat = (outcome: Outcome, name: string, stat: Stat | number): Outcome => {
   if (typeof stat === 'number') outcome.fields[name] = `errno ${-stat}`
@@ -116,9 +116,10 @@ const list = (side: Side, place: Place, room: number, as: number): Outcome => {
   const opened = asUser(as, () =>
     sys.openat(baseOf(side, place), place.path, sys.O.RDONLY | sys.O.DIRECTORY),
   )
-  if (opened < 0) return plain(opened)
+  if (opened < 0) return onlyResult(opened)
   const entries = sys.allDirents(opened, room)
-  const outcome = typeof entries === 'number' ? plain(entries) : describeListing(opened, entries)
+  const outcome =
+    typeof entries === 'number' ? onlyResult(entries) : describeListing(opened, entries)
   sys.close(opened)
   return outcome
 }
@@ -147,9 +148,9 @@ const listDuring = (side: Side, place: Place, room: number, changes: Call[]): Ou
     return found
   }
   const before = names()
-  if (typeof before === 'number') return plain(before)
+  if (typeof before === 'number') return onlyResult(before)
   const fd = sys.openat(baseOf(side, place), place.path, flags)
-  if (fd < 0) return plain(fd)
+  if (fd < 0) return onlyResult(fd)
   const first = sys.getdents(fd, room)
   // Renames that overlayfs may refuse: see `leftOut`.
   const isDone = (call: Call): boolean => !(side.metacopy && RENAMES.has(call.action.op))
@@ -179,11 +180,11 @@ const listDuring = (side: Side, place: Place, room: number, changes: Call[]): Ou
 
 const seekdir = (side: Side, place: Place, index: number): Outcome => {
   const fd = sys.openat(baseOf(side, place), place.path, sys.O.RDONLY | sys.O.DIRECTORY)
-  if (fd < 0) return plain(fd)
+  if (fd < 0) return onlyResult(fd)
   const all = sys.allDirents(fd, 300)
   if (typeof all === 'number' || all.length === 0) {
     sys.close(fd)
-    return plain(typeof all === 'number' ? all : 0)
+    return onlyResult(typeof all === 'number' ? all : 0)
   }
   const from = index % all.length
   const cookie = all[from]?.cookie ?? 0n
@@ -212,7 +213,7 @@ const mapped = (side: Side, a: Action & { op: 'mmap' }): Outcome => {
   const stat = sys.fstat(fd)
   const FS_APPEND_FL = 0x20
   const flags = sys.getFlags(fd)
-  if (a.shared && flags > 0 && flags & FS_APPEND_FL) return plain(0)
+  if (a.shared && flags > 0 && flags & FS_APPEND_FL) return onlyResult(0)
   const fileSize = typeof stat === 'number' ? 0 : stat.size
   // An access after the end of the file would cause SIGBUS.
   const usable = Math.max(0, Math.min(a.length, fileSize - a.at))
@@ -232,10 +233,10 @@ const mapped = (side: Side, a: Action & { op: 'mmap' }): Outcome => {
     },
     usable,
   )
-  if (typeof seen === 'number') return plain(seen)
+  if (typeof seen === 'number') return onlyResult(seen)
   // read(2) and the mapping of one descriptor differ; `leftOut` handles this as it does SIGBUS.
   if (seen !== '' && bytes === usable && hash(read.subarray(0, usable)) !== seen)
-    return plain(EFAULT)
+    return onlyResult(EFAULT)
   return { ret: 0, fields: { data: seen }, stats: {} }
 }
 
@@ -256,12 +257,14 @@ const openFor = (side: Side, place: Place, use: (fd: number) => number): number 
 const readInto = (fd: number, length: number, at: number | null): Outcome => {
   const buf = at === null ? Buffer.alloc(length) : sys.alignedBuffer(length)
   const ret = at === null ? sys.read(fd, buf) : sys.pread(fd, buf, at)
-  return ret < 0 ? plain(ret) : { ret, fields: { data: hash(buf.subarray(0, ret)) }, stats: {} }
+  return ret < 0
+    ? onlyResult(ret)
+    : { ret, fields: { data: hash(buf.subarray(0, ret)) }, stats: {} }
 }
 
 const fromValue = (value: string[] | Buffer | number): Outcome =>
   typeof value === 'number'
-    ? plain(value)
+    ? onlyResult(value)
     : {
         ret: 0,
         fields: { value: Array.isArray(value) ? value.join('\n') : value.toString('hex') },
@@ -288,7 +291,7 @@ const ENXIO = -6
 const seekHole = (fd: number, offset: number, whence: number): Outcome => {
   const ret = sys.lseek(fd, offset, whence)
   const stat = sys.fstat(fd)
-  if (typeof stat === 'number' || (ret < 0 && ret !== ENXIO)) return plain(ret)
+  if (typeof stat === 'number' || (ret < 0 && ret !== ENXIO)) return onlyResult(ret)
   const end = Number(whence === sys.SEEK.DATA ? (ret < 0 ? stat.size : ret) : offset)
   let from = offset
   let to = end
@@ -315,10 +318,10 @@ const openInto = (side: Side, a: Action & { op: 'open' }): Outcome => {
   const old = fdOf(side, a.into)
   // Closed after the new one is open, because the path may be relative to it.
   const fd = sys.openat(baseOf(side, a.place), a.place.path, a.flags | sys.O.NONBLOCK, a.mode)
-  if (fd < 0) return plain(fd)
+  if (fd < 0) return onlyResult(fd)
   if (old >= 0) sys.close(old)
   side.slots[a.into] = fd
-  return plain(0)
+  return onlyResult(0)
 }
 
 const act = (side: Side, call: Call): Outcome => {
@@ -329,13 +332,13 @@ const act = (side: Side, call: Call): Outcome => {
     case 'open':
       return openInto(side, a)
     case 'mkdir':
-      return plain(sys.mkdirat(at, a.place.path, a.mode))
+      return onlyResult(sys.mkdirat(at, a.place.path, a.mode))
     case 'mknod':
-      return plain(sys.mknodat(at, a.place.path, a.mode, a.major, a.minor))
+      return onlyResult(sys.mknodat(at, a.place.path, a.mode, a.major, a.minor))
     case 'symlink':
-      return plain(sys.symlinkat(a.target, at, a.place.path))
+      return onlyResult(sys.symlinkat(a.target, at, a.place.path))
     case 'link':
-      return plain(
+      return onlyResult(
         sys.linkat(
           at,
           a.place.path,
@@ -345,7 +348,7 @@ const act = (side: Side, call: Call): Outcome => {
         ),
       )
     case 'linkFd':
-      return plain(
+      return onlyResult(
         a.empty
           ? sys.linkat(fd, '', baseOf(side, a.to), a.to.path, sys.AT_EMPTY_PATH)
           : sys.linkat(
@@ -357,26 +360,26 @@ const act = (side: Side, call: Call): Outcome => {
             ),
       )
     case 'unlink':
-      return plain(sys.unlinkat(at, a.place.path, 0))
+      return onlyResult(sys.unlinkat(at, a.place.path, 0))
     case 'rmdir':
-      return plain(sys.unlinkat(at, a.place.path, sys.AT_REMOVEDIR))
+      return onlyResult(sys.unlinkat(at, a.place.path, sys.AT_REMOVEDIR))
     case 'rename':
-      return plain(sys.renameat2(at, a.place.path, baseOf(side, a.to), a.to.path, a.flags))
+      return onlyResult(sys.renameat2(at, a.place.path, baseOf(side, a.to), a.to.path, a.flags))
     case 'chmod':
-      return plain(sys.fchmodat(at, a.place.path, a.mode))
+      return onlyResult(sys.fchmodat(at, a.place.path, a.mode))
     case 'chown':
-      return plain(
+      return onlyResult(
         sys.fchownat(at, a.place.path, a.uid, a.gid, a.follow ? 0 : sys.AT_SYMLINK_NOFOLLOW),
       )
     case 'utimens':
-      return plain(
+      return onlyResult(
         sys.utimensat(at, a.place.path, a.atime, a.mtime, a.follow ? 0 : sys.AT_SYMLINK_NOFOLLOW),
       )
     case 'truncate':
-      if (sameSize(side, sys.statx(at, a.place.path, 0), a.size)) return plain(0)
-      return plain(sys.truncate(procPath(side, a.place), a.size))
+      if (sameSize(side, sys.statx(at, a.place.path, 0), a.size)) return onlyResult(0)
+      return onlyResult(sys.truncate(procPath(side, a.place), a.size))
     case 'setxattr':
-      return plain(
+      return onlyResult(
         sys.setxattr(
           { path: procPath(side, a.place), follow: a.follow },
           a.name,
@@ -391,12 +394,16 @@ const act = (side: Side, call: Call): Outcome => {
     case 'listxattr':
       return fromValue(sys.listxattr({ path: procPath(side, a.place), follow: a.follow }, a.room))
     case 'removexattr':
-      return plain(sys.removexattr({ path: procPath(side, a.place), follow: a.follow }, a.name))
+      return onlyResult(
+        sys.removexattr({ path: procPath(side, a.place), follow: a.follow }, a.name),
+      )
     case 'stat':
       return statOutcome(sys.statx(at, a.place.path, a.follow ? 0 : sys.AT_SYMLINK_NOFOLLOW))
     case 'readlink': {
       const target = sys.readlinkat(at, a.place.path, a.room)
-      return typeof target === 'number' ? plain(target) : { ret: 0, fields: { target }, stats: {} }
+      return typeof target === 'number'
+        ? onlyResult(target)
+        : { ret: 0, fields: { target }, stats: {} }
     }
     case 'list':
     case 'listDuring':
@@ -404,11 +411,11 @@ const act = (side: Side, call: Call): Outcome => {
     case 'flist':
       throw new Error('a listing changes ids on its own')
     case 'access':
-      return plain(sys.faccessat(at, a.place.path, a.mode, a.effective ? sys.AT_EACCESS : 0))
+      return onlyResult(sys.faccessat(at, a.place.path, a.mode, a.effective ? sys.AT_EACCESS : 0))
     case 'statfs': {
       const stat = sys.statfs(procPath(side, a.place))
       return typeof stat === 'number'
-        ? plain(stat)
+        ? onlyResult(stat)
         : {
             ret: 0,
             fields: {
@@ -420,67 +427,67 @@ const act = (side: Side, call: Call): Outcome => {
           }
     }
     case 'getflags':
-      return plain(openFor(side, a.place, sys.getFlags))
+      return onlyResult(openFor(side, a.place, sys.getFlags))
     case 'setflags':
-      return plain(openFor(side, a.place, f => setFlagsOf(f, a.flags)))
+      return onlyResult(openFor(side, a.place, f => setFlagsOf(f, a.flags)))
     case 'close':
       side.slots[a.slot] = -1
-      return plain(sys.close(fd))
+      return onlyResult(sys.close(fd))
     case 'read':
       return readInto(fd, a.length, null)
     case 'pread':
       return readInto(fd, a.length, a.at)
     case 'write':
-      return plain(sys.write(fd, pattern(a.length, a.fill)))
+      return onlyResult(sys.write(fd, pattern(a.length, a.fill)))
     case 'pwrite': {
       const buf = sys.alignedBuffer(a.length)
       buf.set(pattern(a.length, a.fill))
-      return plain(sys.pwrite(fd, buf, a.at))
+      return onlyResult(sys.pwrite(fd, buf, a.at))
     }
     case 'lseek':
       return a.whence === sys.SEEK.DATA || a.whence === sys.SEEK.HOLE
         ? seekHole(fd, a.offset, a.whence)
-        : plain(sys.lseek(fd, a.offset, a.whence))
+        : onlyResult(sys.lseek(fd, a.offset, a.whence))
     case 'ftruncate':
-      if (sameSize(side, sys.fstat(fd), a.size)) return plain(0)
-      return plain(sys.ftruncate(fd, a.size))
+      if (sameSize(side, sys.fstat(fd), a.size)) return onlyResult(0)
+      return onlyResult(sys.ftruncate(fd, a.size))
     case 'fallocate':
-      return plain(sys.fallocate(fd, a.mode, a.at, a.length))
+      return onlyResult(sys.fallocate(fd, a.mode, a.at, a.length))
     case 'copy':
-      return plain(sys.copyFileRange(fd, a.at, fdOf(side, a.toSlot), a.toAt, a.length))
+      return onlyResult(sys.copyFileRange(fd, a.at, fdOf(side, a.toSlot), a.toAt, a.length))
     case 'fsync':
-      return plain(a.data ? sys.fdatasync(fd) : sys.fsync(fd))
+      return onlyResult(a.data ? sys.fdatasync(fd) : sys.fsync(fd))
     case 'syncfs':
-      return plain(sys.syncfs(fd))
+      return onlyResult(sys.syncfs(fd))
     case 'fstat':
       return statOutcome(sys.fstat(fd))
     case 'fchmod':
-      return plain(sys.fchmod(fd, a.mode))
+      return onlyResult(sys.fchmod(fd, a.mode))
     case 'fchown':
-      return plain(sys.fchownat(fd, '', a.uid, a.gid, sys.AT_EMPTY_PATH))
+      return onlyResult(sys.fchownat(fd, '', a.uid, a.gid, sys.AT_EMPTY_PATH))
     case 'futimens':
-      return plain(sys.futimens(fd, a.atime, a.mtime))
+      return onlyResult(sys.futimens(fd, a.atime, a.mtime))
     case 'fsetxattr':
-      return plain(sys.setxattr(fd, a.name, Buffer.from(a.value, 'hex'), a.flags))
+      return onlyResult(sys.setxattr(fd, a.name, Buffer.from(a.value, 'hex'), a.flags))
     case 'fgetxattr':
       return fromValue(sys.getxattr(fd, a.name, a.room))
     case 'flistxattr':
       return fromValue(sys.listxattr(fd, a.room))
     case 'fremovexattr':
-      return plain(sys.removexattr(fd, a.name))
+      return onlyResult(sys.removexattr(fd, a.name))
     case 'fgetflags':
-      return plain(sys.getFlags(fd))
+      return onlyResult(sys.getFlags(fd))
     case 'fsetflags':
-      return plain(setFlagsOf(fd, a.flags))
+      return onlyResult(setFlagsOf(fd, a.flags))
     case 'flock':
-      return plain(sys.flock(fd, a.operation))
+      return onlyResult(sys.flock(fd, a.operation))
     case 'mmap':
       return mapped(side, a)
     case 'forget':
     case 'compare':
     case 'remount':
     case 'push':
-      return plain(0)
+      return onlyResult(0)
     default:
       return a satisfies never
   }
@@ -489,9 +496,9 @@ const act = (side: Side, call: Call): Outcome => {
 const flist = (side: Side, slot: number, room: number): Outcome => {
   const fd = fdOf(side, slot)
   const sought = sys.lseek(fd, 0, sys.SEEK.SET)
-  if (sought < 0) return plain(sought)
+  if (sought < 0) return onlyResult(sought)
   const entries = sys.allDirents(fd, room)
-  return typeof entries === 'number' ? plain(entries) : describeListing(fd, entries)
+  return typeof entries === 'number' ? onlyResult(entries) : describeListing(fd, entries)
 }
 
 /** Root of a user namespace may not be allowed to do this. */
@@ -504,7 +511,7 @@ const dropCaches = (): void => {
 }
 
 /** Makes the call, with the present ids, without comparing attributes. */
-const bare = (side: Side, call: Call): Outcome => {
+const makeCall = (side: Side, call: Call): Outcome => {
   const a = call.action
   if (a.op === 'list') return list(side, a.place, a.room, call.as)
   if (a.op === 'listDuring') return listDuring(side, a.place, a.room, a.changes)
@@ -512,7 +519,7 @@ const bare = (side: Side, call: Call): Outcome => {
   if (a.op === 'flist') return flist(side, a.slot, a.room)
   if (a.op === 'forget') {
     dropCaches()
-    return plain(0)
+    return onlyResult(0)
   }
   sys.umask(call.umask)
   try {
@@ -564,7 +571,7 @@ const isProtectedAndOpen = (side: Side, action: Action): boolean => {
 /**
  * Overlayfs may change the times of both directories of a refused rename, so both get fixed times.
  */
-export const settleTimes = (side: Side, action: Action, outcome: Outcome): void => {
+export const fixTimes = (side: Side, action: Action, outcome: Outcome): void => {
   // The time may have been changed before the file system refused the call.
   if (action.op === 'fallocate' && outcome.ret === EOPNOTSUPP)
     sys.futimens(fdOf(side, action.slot), OMIT, { sec: 1_400_000_000, nsec: 0 })
@@ -595,7 +602,7 @@ const hasAnotherWay = (side: Side, place: Place): boolean => {
  * Whether overlayfs refused a call for a reason that the candidate does not have. Then the
  * candidate does not get the call.
  */
-export const leftOut = (side: Side, action: Action, outcome: Outcome): boolean => {
+export const isLeftOut = (side: Side, action: Action, outcome: Outcome): boolean => {
   if (outcome.ret === ENOTEMPTY && (action.op === 'rmdir' || action.op === 'rename')) {
     const found = list(side, action.op === 'rmdir' ? action.place : action.to, 32768, 0)
     return found.ret === 0 && found.fields['entries']?.split('\n').length === 2
@@ -635,7 +642,7 @@ const CHANGES_BY_SLOT = new Set(['fchmod', 'fchown', 'futimens', 'fsetxattr', 'f
  * An open FIFO or directory without a name: overlayfs may nevertheless copy it up to its former
  * name.
  */
-const wouldComeBack = (side: Side, action: Action): boolean => {
+const wouldReappear = (side: Side, action: Action): boolean => {
   if (!('slot' in action) || !CHANGES_BY_SLOT.has(action.op)) return false
   const fd = fdOf(side, action.slot)
   const stat = sys.fstat(fd)
@@ -660,7 +667,7 @@ const isFromBelow = (side: Side, fd: number): boolean => {
 }
 
 /** Overlayfs without origins would treat the two names as two files. */
-const wouldPart = (side: Side, action: Action): boolean => {
+const wouldSeparate = (side: Side, action: Action): boolean => {
   if (!inUserNamespace || (action.op !== 'link' && action.op !== 'linkFd')) return false
   if (action.op === 'linkFd') return isFromBelow(side, fdOf(side, action.slot))
   const flags = sys.O.PATH | (action.follow ? 0 : sys.O.NOFOLLOW)
@@ -683,14 +690,14 @@ const noteLinks = (side: Side, places: Place[]): void => {
 export const perform = (side: Side, call: Call, reference?: Outcome): Outcome => {
   const a = call.action
   // The result is that of any other file; `leftOut` handles it.
-  if (wouldComeBack(side, a)) return plain(EEXIST)
-  if (reference === undefined && wouldPart(side, a)) return plain(EXDEV)
+  if (wouldReappear(side, a)) return onlyResult(EEXIST)
+  if (reference === undefined && wouldSeparate(side, a)) return onlyResult(EXDEV)
   if (a.op === 'unlink' || a.op === 'rename') noteLinks(side, placesOf(a))
   const places = call.check ? placesOf(a) : []
   const look = (place: Place): Stat | number => sys.lstat(baseOf(side, place), place.path)
   const before = places.map(look)
-  const outcome = bare(side, call)
-  settleTimes(side, a, reference ?? outcome)
+  const outcome = makeCall(side, call)
+  fixTimes(side, a, reference ?? outcome)
   if (a.op === 'open' && outcome.ret === 0) {
     // The data may have been copied up by this open, which overlayfs counts as a change.
     if (side.metacopy && (a.flags & (sys.O.WRONLY | sys.O.RDWR)) !== 0)

@@ -12,7 +12,7 @@ export interface Case {
 }
 
 /** Removes parts of a list, larger ones first, while the rest still fails. */
-const leaveOut = <T>(list: T[], fails: (rest: T[]) => boolean): T[] => {
+const removeParts = <T>(list: T[], fails: (rest: T[]) => boolean): T[] => {
   let current = list
   for (
     let size = Math.ceil(list.length / 2);
@@ -29,7 +29,7 @@ const leaveOut = <T>(list: T[], fails: (rest: T[]) => boolean): T[] => {
 }
 
 /** Whether one path equals the other or contains it. */
-const onePath = (a: string, b: string): boolean =>
+const overlaps = (a: string, b: string): boolean =>
   a === b || a === '.' || b === '.' || a.startsWith(`${b}/`) || b.startsWith(`${a}/`)
 
 /** The calls that are connected with the last call through slots or paths. */
@@ -44,7 +44,7 @@ const connected = (calls: Call[]): Call[] => {
       const touches =
         i === 0 ||
         ownSlots.some(slot => slots.has(slot)) ||
-        own.some(path => paths.some(known => onePath(path, known)))
+        own.some(path => paths.some(known => overlaps(path, known)))
       if (!touches) return false
       paths.push(...own)
       for (const slot of ownSlots) slots.add(slot)
@@ -59,7 +59,7 @@ const reachable = (layer: EntrySpec[], calls: Call[]): EntrySpec[] => {
   return layer.filter(
     entry =>
       entry.path === '.' ||
-      paths.some(path => onePath(path, entry.path)) ||
+      paths.some(path => overlaps(path, entry.path)) ||
       layer.some(other => other.kind === 'link' && other.target === entry.path),
   )
 }
@@ -101,17 +101,17 @@ export const reduce = (
       lowers: lowers.map(layer => reachable(layer, best.calls)),
     },
   })
-  leaveOut(best.calls, calls => keep({ ...best, calls }))
+  removeParts(best.calls, calls => keep({ ...best, calls }))
   if (upper !== null)
-    leaveOut(best.stack.upper ?? [], entries =>
+    removeParts(best.stack.upper ?? [], entries =>
       keep({ ...best, stack: { ...best.stack, upper: entries } }),
     )
   const least = upper === null ? 2 : 1
-  leaveOut(best.stack.lowers, layers => layers.length >= least && keep(withLowers(layers)))
+  removeParts(best.stack.lowers, layers => layers.length >= least && keep(withLowers(layers)))
   for (let i = 0; i < best.stack.lowers.length; i++)
-    leaveOut(best.stack.lowers[i] ?? [], entries =>
+    removeParts(best.stack.lowers[i] ?? [], entries =>
       keep(withLowers(best.stack.lowers.with(i, entries))),
     )
-  leaveOut(best.calls, calls => keep({ ...best, calls }))
+  removeParts(best.calls, calls => keep({ ...best, calls }))
   return best
 }

@@ -13,7 +13,7 @@ import { Model } from './model.js'
 import type { Mounter, UnionOptions } from './mounters.js'
 import { MountFailed, kernelMounter } from './mounters.js'
 import type { Side } from './perform.js'
-import { closeSide, openSide, perform, leftOut, settleTimes } from './perform.js'
+import { closeSide, openSide, perform, isLeftOut, fixTimes } from './perform.js'
 import type { LayerPaths, StackSpec } from './stack.js'
 import { buildStack } from './stack.js'
 import type { Before, Mismatch } from './tolerated.js'
@@ -215,8 +215,8 @@ class Run {
       step.ret = expected.ret
       const key = `${action.op} ${expected.ret < 0 ? showResult(expected.ret) : 'ok'}`
       this.tally[key] = (this.tally[key] ?? 0) + 1
-      if (leftOut(this.reference.open, action, expected)) {
-        settleTimes(this.candidate.open, action, expected)
+      if (isLeftOut(this.reference.open, action, expected)) {
+        fixTimes(this.candidate.open, action, expected)
         return
       }
       const got = perform(this.candidate.open, call, expected)

@@ -4,7 +4,7 @@ import * as fc from 'fast-check'
 import { dirname } from 'node:path/posix'
 import * as sys from '../helpers/syscalls.js'
 import type { Time } from '../helpers/syscalls.js'
-import { MARKS } from './userns.js'
+import { XATTR_PREFIX } from './userns.js'
 
 type Kind =
   | 'dir'
@@ -376,7 +376,7 @@ export const buildLayer = (
   const marked = new Set<string>()
   for (const entry of made.values()) {
     if (entry.kind !== 'xwhiteout') continue
-    must(sys.setxattr(at(entry.path), `${MARKS}whiteout`, Buffer.alloc(0), 0), 'whiteout')
+    must(sys.setxattr(at(entry.path), `${XATTR_PREFIX}whiteout`, Buffer.alloc(0), 0), 'whiteout')
     marked.add(dirname(entry.path))
   }
   // Children come before their directory, because creating them has changed its times.
@@ -391,12 +391,13 @@ export const buildLayer = (
       sys.setxattr(at(path), name, Buffer.from(value, 'hex'), 0)
     if (kind === 'dir' && path !== '.') {
       if (entry.opaque)
-        must(sys.setxattr(at(path), `${MARKS}opaque`, Buffer.from('y'), 0), 'opaque')
+        must(sys.setxattr(at(path), `${XATTR_PREFIX}opaque`, Buffer.from('y'), 0), 'opaque')
       else if (marked.has(path))
-        must(sys.setxattr(at(path), `${MARKS}opaque`, Buffer.from('x'), 0), 'opaque')
+        must(sys.setxattr(at(path), `${XATTR_PREFIX}opaque`, Buffer.from('x'), 0), 'opaque')
     }
   }
-  if (marked.has('.')) must(sys.setxattr(at('.'), `${MARKS}opaque`, Buffer.from('x'), 0), 'opaque')
+  if (marked.has('.'))
+    must(sys.setxattr(at('.'), `${XATTR_PREFIX}opaque`, Buffer.from('x'), 0), 'opaque')
   for (const entry of order)
     must(sys.utimensat(dir, entry.path, entry.atime, entry.mtime, sys.AT_SYMLINK_NOFOLLOW), 'times')
   must(
@@ -430,7 +431,7 @@ const mergesInto = (layers: string[], path: string): boolean => {
       if (typeof stat === 'number') missing = true
       else if ((stat.mode & sys.S.IFMT) !== sys.S.IFDIR) return false
       if (missing) break
-      const mark = sys.getxattr({ path: at, follow: false }, `${MARKS}opaque`)
+      const mark = sys.getxattr({ path: at, follow: false }, `${XATTR_PREFIX}opaque`)
       if (typeof mark !== 'number' && mark.toString() === 'y') hidden = true
     }
     if (!missing) return true

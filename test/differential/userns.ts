@@ -19,7 +19,7 @@ export const inUserNamespace = ((): boolean => {
 })()
 
 /** The prefix of the overlay xattrs. */
-export const MARKS = inUserNamespace ? 'user.overlay.' : 'trusted.overlay.'
+export const XATTR_PREFIX = inUserNamespace ? 'user.overlay.' : 'trusted.overlay.'
 
 /**
  * A `trusted.` xattr can't be set. Overlay xattrs use the other prefix, and an ordinary xattr
@@ -66,6 +66,6 @@ export const callInUserns = (call: Call, links: boolean): Call => {
           : { op: 'stat', place: (a as Action & { op: 'link' }).place, follow: false },
     }
   // Other xattrs stay, because both sides refuse them in the same way.
-  const isMark = 'name' in a && a.name.startsWith('trusted.overlay.')
-  return isMark ? { ...call, action: { ...a, name: attribute(a.name) } } : call
+  const isOverlayXattr = 'name' in a && a.name.startsWith('trusted.overlay.')
+  return isOverlayXattr ? { ...call, action: { ...a, name: attribute(a.name) } } : call
 }

@@ -104,7 +104,11 @@ const stackHere = (): string =>
     .join(' < ')
 
 /** Makes the call and records the descriptors that it opens and closes. */
-const make = (name: string, args: number[], call: (...args: number[]) => number): number => {
+const callAndTrack = (
+  name: string,
+  args: number[],
+  call: (...args: number[]) => number,
+): number => {
   if (name === 'close') descriptors.delete(args[0] ?? -1)
   if (name === 'dup3') descriptors.add(args[1] ?? -1)
   const result = call(...args)
@@ -123,29 +127,29 @@ const intercept = (
 ): number => {
   const at = plan
   if (name === 'open_tree' && !clonesMounts) return failWith(ENOSYS)
-  if (!COUNTED.has(name)) return make(name, args, call)
+  if (!COUNTED.has(name)) return callAndTrack(name, args, call)
   switch (at.do) {
     case 'nothing':
-      return make(name, args, call)
+      return callAndTrack(name, args, call)
     case 'trace':
       at.calls.push({ name, mutates: mutates(name, args), stack: stackHere() })
-      return make(name, args, call)
+      return callAndTrack(name, args, call)
     case 'delay':
       Atomics.wait(cell, 0, 0, at.ms)
-      return make(name, args, call)
+      return callAndTrack(name, args, call)
     case 'fail': {
       if (at.left-- !== 0) {
-        const result = make(name, args, call)
+        const result = callAndTrack(name, args, call)
         if (at.hit !== null) at.trail.push(`${name} ${result}`)
         return result
       }
       at.hit = { name, mutates: mutates(name, args), stack: stackHere() }
       // A failed close releases the descriptor, too.
-      if (name === 'close') make(name, args, call)
+      if (name === 'close') callAndTrack(name, args, call)
       return failWith(at.errno)
     }
     case 'kill': {
-      const result = make(name, args, call)
+      const result = callAndTrack(name, args, call)
       if (mutates(name, args) && at.left-- === 0) killSelf()
       return result
     }
@@ -213,7 +217,7 @@ export const delayed = async <T>(ms: number, use: () => Promise<T>): Promise<T> 
  * Closes the descriptors that unions have left open.
  * @returns their number
  */
-export const closeLeft = (): number => {
+export const closeLeaked = (): number => {
   const left = descriptors.size
   for (const fd of descriptors) sys.close(fd)
   descriptors.clear()

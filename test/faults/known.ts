@@ -4,7 +4,7 @@
  */
 
 import type { Fault } from './run.js'
-import { isUsers } from './scenario.js'
+import { usesUserXattrs } from './scenario.js'
 
 interface Known {
   reason: string
@@ -61,7 +61,7 @@ export const KNOWN: readonly Known[] = [
     reason:
       'Only root of the initial user namespace can open a lower file by its handle. While a hard-linked file is copied up, its link count is stored relative to the lower file. A server that is killed then leaves it with the link count of the upper file.',
     is: ({ mode, error, wrong }) =>
-      isUsers(mode) &&
+      usesUserXattrs(mode) &&
       error === null &&
       wrong.some(line => /^not as before: .*: nlink: \d -> 1$/.test(line)) &&
       wrong.every(line => /^not as (after: |before: .*: nlink: \d -> 1$)/.test(line)),

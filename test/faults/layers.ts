@@ -14,7 +14,7 @@ import {
   type Layer,
 } from '../helpers/layers.js'
 import type { Mode } from './modes.js'
-import { CAPABILITY, isUsers, NOTES } from './scenario.js'
+import { CAPABILITY, usesUserXattrs, NOTES } from './scenario.js'
 
 export interface Layers {
   lower: Layer[]
@@ -22,7 +22,7 @@ export interface Layers {
 }
 
 export const layersFor = (mode: Mode): Layers => {
-  const users = isUsers(mode)
+  const users = usesUserXattrs(mode)
   const prefix = users ? 'user' : 'trusted'
   const own = users ? {} : { uid: 1, gid: 2 }
   const lower = {

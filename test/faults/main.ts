@@ -82,15 +82,15 @@ const chosen = scenarios
 const counts: Counts = { operations: 0, failures: 0, survived: 0, kills: 0, known: 0 }
 let faults = 0
 /** Many faults have the same cause, so each place is reported in full only three times. */
-const told = new Map<string, number>()
+const reportedPlaces = new Map<string, number>()
 const report = (fault: Fault): void => {
   if (isKnown(fault)) {
     counts.known++
     return
   }
   faults++
-  const times = (told.get(fault.where) ?? 0) + 1
-  told.set(fault.where, times)
+  const times = (reportedPlaces.get(fault.where) ?? 0) + 1
+  reportedPlaces.set(fault.where, times)
   if (times > 3) return
   const lines = [`at ${fault.where}`, ...fault.wrong.slice(0, 12)]
   console.log(`FAULT ${fault.mode}: ${fault.scenario}: ${fault.what}\n  ${lines.join('\n  ')}`)
@@ -156,5 +156,5 @@ try {
 }
 /** For launch.mjs. */
 const RESULTS = 3
-fs.writeSync(RESULTS, JSON.stringify({ counts, faults, told: [...told] }))
+fs.writeSync(RESULTS, JSON.stringify({ counts, faults, told: [...reportedPlaces] }))
 process.exit(faults > 0 ? 1 : 0)

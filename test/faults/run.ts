@@ -4,7 +4,7 @@ import { MountError } from '../../src/errors.js'
 import { E } from '../../src/sys/errno.js'
 import type { Tree } from '../helpers/tree.js'
 import type { UnionFs } from '../helpers/union.js'
-import { closeLeft, delayed, failing, killAfter, traced, type Traced } from './hook.js'
+import { closeLeaked, delayed, failing, killAfter, traced, type Traced } from './hook.js'
 import { inCopy, SIGKILL } from './process.js'
 import type { Mode } from './modes.js'
 import { errnoOf, isError, type Answer, type Scenario } from './scenario.js'
@@ -97,19 +97,19 @@ class Turn {
   /** Closes the union and returns the number of descriptors that are left open. */
   end(): number {
     this.union?.close()
-    return closeLeft()
+    return closeLeaked()
   }
 }
 
-const learn = async (world: World, scenario: Scenario): Promise<Known> => {
-  await world.lay()
+const recordReference = async (world: World, scenario: Scenario): Promise<Known> => {
+  await world.reset()
   // The first run fills caches of this process, so its calls are not used.
   const first = await Turn.begin(world, scenario)
   await first.run()
   first.end()
-  await world.lay()
+  await world.reset()
   const before = await world.view()
-  await world.lay()
+  await world.reset()
   const turn = await Turn.begin(world, scenario)
   const { result: answer, calls } = await traced(() => turn.run())
   if (isError(answer) !== (scenario.refused === true))
@@ -141,7 +141,7 @@ interface Verdict {
 }
 
 /** Compares the present directories with the states before and after the operation. */
-const judge = (world: World, { before, after }: Known, now: View): Verdict => {
+const compareStates = (world: World, { before, after }: Known, now: View): Verdict => {
   const fromBefore = world.differences(before, now)
   const fromAfter = world.differences(after, now)
   const isBefore = fromBefore.length === 0
@@ -168,7 +168,7 @@ const check = async (world: World, known: Known): Promise<Verdict & { now: View 
   const now = await world.view()
   let verdict = known.verdicts.get(now)
   if (verdict === undefined) {
-    verdict = judge(world, known, now)
+    verdict = compareStates(world, known, now)
     known.verdicts.set(now, verdict)
   }
   return { ...verdict, now, wrong: [...verdict.wrong, ...world.lowerChanges()] }
@@ -181,7 +181,7 @@ const fail = async (
   n: number,
   errno: ErrorName,
 ): Promise<{ fault: Fault | null; survived: boolean }> => {
-  await world.lay()
+  await world.reset()
   const turn = await Turn.begin(world, scenario)
   let outcome
   const wrong: string[] = []
@@ -244,7 +244,7 @@ const kill = async (
   known: Known,
   n: number,
 ): Promise<Fault | null> => {
-  await world.lay()
+  await world.reset()
   const signal = await inCopy(async () => {
     const turn = await Turn.begin(world, scenario)
     killAfter(n)
@@ -266,7 +266,7 @@ const kill = async (
 
 /** With each call delayed the result is the same. */
 const delay = async (world: World, scenario: Scenario, known: Known): Promise<Fault | null> => {
-  await world.lay()
+  await world.reset()
   const turn = await Turn.begin(world, scenario)
   const answer = await delayed(DELAY_MS, () => turn.run())
   turn.end()
@@ -307,7 +307,7 @@ export const runScenario = async (
   counts: Counts,
   report: (fault: Fault) => void,
 ): Promise<Traced[]> => {
-  const known = await learn(world, scenario)
+  const known = await recordReference(world, scenario)
   const { calls } = known
   if (tried !== null && isSame(calls, tried)) return calls
   counts.operations++

@@ -37,8 +37,8 @@ export interface Scenario {
  * Whether overlay xattrs are `user.` xattrs, and devices and files of other owners can't be
  * created.
  */
-export const isUsers = (mode: Mode): boolean => mode === 'userns' || mode === 'user'
-export const notUsers = (mode: Mode): boolean => !isUsers(mode)
+export const usesUserXattrs = (mode: Mode): boolean => mode === 'userns' || mode === 'user'
+export const needsRoot = (mode: Mode): boolean => !usesUserXattrs(mode)
 
 export const NOTES = 'user.note'
 export const CAPABILITY = Buffer.from('0100000200040000000000000000000000000000', 'hex').toString(
@@ -62,7 +62,7 @@ export const opened = async (
 }
 
 /** Uses two handles at the same time. */
-export const copied = async (fs: UnionFs, from: string, to: string): Promise<number> => {
+export const copyRange = async (fs: UnionFs, from: string, to: string): Promise<number> => {
   const source = await fs.open(from, sys.O.RDONLY)
   if (typeof source === 'number') return source
   const target = await fs.open(to, sys.O.RDWR)

@@ -19,7 +19,7 @@ import { UnionFs } from '../helpers/union.js'
 import { cloneMounts } from './hook.js'
 import { layersFor, type Layers } from './layers.js'
 import type { Mode } from './modes.js'
-import { errnoOf, isUsers, type Scenario } from './scenario.js'
+import { errnoOf, usesUserXattrs, type Scenario } from './scenario.js'
 
 /**
  * Whether the kernel's overlayfs can show the same. An ordinary user can't mount it, and it
@@ -139,7 +139,7 @@ export class World {
       upper: join(top, 'upper'),
       work: join(top, 'work'),
       redirectDir: 'on',
-      userxattr: isUsers(mode),
+      userxattr: usesUserXattrs(mode),
       xattrPermissions: mode === 'xattr' ? 2 : 0,
       ...scenario.options,
     }
@@ -154,7 +154,7 @@ export class World {
   }
 
   /** Creates the directories in their state before the operation. */
-  async lay(): Promise<void> {
+  async reset(): Promise<void> {
     for (const path of [this.upper, this.work]) {
       remove(path)
       fs.mkdirSync(path)
@@ -308,7 +308,7 @@ export class World {
           d.field !== 'nlink of a directory' &&
           !(d.field === 'mtime' && this.#isMoved(b, d.path)) &&
           // Only root of the initial user namespace can open a lower file by its handle.
-          !(d.field === 'd_ino == st_ino' && isUsers(this.mode)) &&
+          !(d.field === 'd_ino == st_ino' && usesUserXattrs(this.mode)) &&
           // With `xattr_permissions` a listing may omit the type.
           !(d.field === 'listed type' && (d.expected === '0' || d.got === '0')),
       )

@@ -9,23 +9,29 @@ import * as sys from './syscalls.js'
 import type { Stat, Time } from './syscalls.js'
 
 /** The caller; the default is root with umask 022. */
-export interface Who {
+export interface CallerIds {
   uid: number
   gid: number
   umask: number
 }
 
-export const ROOT: Who = { uid: 0, gid: 0, umask: 0o022 }
+export const ROOT: CallerIds = { uid: 0, gid: 0, umask: 0o022 }
 
 type Awaitable<T> = T | Promise<T>
 
 /** Paths are relative to the root of the file system: byte strings without `/` at either end. */
 export interface Fs {
   /** O_CREAT | O_EXCL. */
-  create(path: string, mode: number, who?: Who): Awaitable<number>
-  mkdir(path: string, mode: number, who?: Who): Awaitable<number>
-  mknod(path: string, mode: number, major?: number, minor?: number, who?: Who): Awaitable<number>
-  symlink(target: string, path: string, who?: Who): Awaitable<number>
+  create(path: string, mode: number, caller?: CallerIds): Awaitable<number>
+  mkdir(path: string, mode: number, who?: CallerIds): Awaitable<number>
+  mknod(
+    path: string,
+    mode: number,
+    major?: number,
+    minor?: number,
+    who?: CallerIds,
+  ): Awaitable<number>
+  symlink(target: string, path: string, who?: CallerIds): Awaitable<number>
   link(from: string, to: string): Awaitable<number>
   unlink(path: string): Awaitable<number>
   rmdir(path: string): Awaitable<number>
@@ -55,7 +61,7 @@ export interface Fs {
 const at = sys.AT_FDCWD
 
 /** Runs `use` as a caller with its umask. */
-const as = <T>(who: Who, use: () => T): T =>
+const as = <T>(who: CallerIds, use: () => T): T =>
   sys.withCredentials({ uid: who.uid, gid: who.gid, groups: [] }, () => {
     const before = sys.umask(who.umask)
     try {

@@ -77,7 +77,7 @@ export const whiteout: Spec = device('char', 0, 0, { mode: 0 })
 export const xattrWhiteout = (prefix = 'trusted'): Spec =>
   file('', { mode: 0, xattrs: { [`${prefix}.overlay.whiteout`]: 'y' } })
 /** A directory with overlay xattrs. */
-export const marked = (
+export const withOverlayXattrs = (
   marks: Record<string, string>,
   more: Partial<Spec> = {},
   prefix = 'trusted',
@@ -90,7 +90,7 @@ export const marked = (
     ),
   },
 })
-export const opaque = (prefix = 'trusted'): Spec => marked({ opaque: 'y' }, {}, prefix)
+export const opaque = (prefix = 'trusted'): Spec => withOverlayXattrs({ opaque: 'y' }, {}, prefix)
 
 const TAGS: Record<string, number> = { u: 1, g: 4, m: 0x10, o: 0x20 }
 
@@ -114,7 +114,7 @@ export const acl = (text: string): string => {
 /** The times of everything without times in its description. */
 export const PAST: Time = { sec: 1_000_000_000, nsec: 123_456_789 }
 
-const must = (result: number, what: string): number => {
+const expectSuccess = (result: number, what: string): number => {
   if (result < 0) throw new Error(`${what}: errno ${-result}`)
   return result
 }
@@ -127,7 +127,7 @@ export const build = (top: string, layer: Layer): void => {
     for (let at = path.indexOf('/'); at > 0; at = path.indexOf('/', at + 1)) {
       const directory = path.slice(0, at)
       if (made.includes(directory)) continue
-      must(sys.mkdirat(sys.AT_FDCWD, `${top}/${directory}`, 0o755), `mkdir ${directory}`)
+      expectSuccess(sys.mkdirat(sys.AT_FDCWD, `${top}/${directory}`, 0o755), `mkdir ${directory}`)
       made.push(directory)
       late.push([directory, dir()])
     }
@@ -139,7 +139,7 @@ export const build = (top: string, layer: Layer): void => {
     parents(path)
     if (spec.type === 'dir') {
       if (path !== '.' && !made.includes(path)) {
-        must(sys.mkdirat(sys.AT_FDCWD, `${top}/${path}`, 0o755), `mkdir ${path}`)
+        expectSuccess(sys.mkdirat(sys.AT_FDCWD, `${top}/${path}`, 0o755), `mkdir ${path}`)
         made.push(path)
       }
     } else make(top, path, spec)
@@ -160,13 +160,13 @@ const make = (top: string, path: string, spec: Spec): void => {
       writeFile(full, spec)
       break
     case 'symlink':
-      must(sys.symlinkat(spec.text ?? '', at, full), `symlink ${path}`)
+      expectSuccess(sys.symlinkat(spec.text ?? '', at, full), `symlink ${path}`)
       break
     case 'link':
-      must(sys.linkat(at, `${top}/${spec.text}`, at, full, 0), `link ${path}`)
+      expectSuccess(sys.linkat(at, `${top}/${spec.text}`, at, full, 0), `link ${path}`)
       break
     case 'node':
-      must(
+      expectSuccess(
         sys.mknodat(at, full, (spec.format ?? 0) | 0o644, spec.major ?? 0, spec.minor ?? 0),
         `mknod ${path}`,
       )
@@ -177,31 +177,35 @@ const make = (top: string, path: string, spec: Spec): void => {
 }
 
 const writeFile = (full: string, spec: Spec): void => {
-  const fd = must(sys.open(full, sys.O.WRONLY | sys.O.CREAT | sys.O.EXCL, 0o644), `create ${full}`)
+  const fd = expectSuccess(
+    sys.open(full, sys.O.WRONLY | sys.O.CREAT | sys.O.EXCL, 0o644),
+    `create ${full}`,
+  )
   for (const [offset, text] of [[0, spec.text ?? ''] as const, ...(spec.pieces ?? [])])
-    if (text !== '') must(sys.pwrite(fd, Buffer.from(text, 'latin1'), offset), `write ${full}`)
-  if (spec.size !== undefined) must(sys.ftruncate(fd, spec.size), `truncate ${full}`)
+    if (text !== '')
+      expectSuccess(sys.pwrite(fd, Buffer.from(text, 'latin1'), offset), `write ${full}`)
+  if (spec.size !== undefined) expectSuccess(sys.ftruncate(fd, spec.size), `truncate ${full}`)
   sys.close(fd)
 }
 
 const finish = (full: string, spec: Spec): void => {
   const at = sys.AT_FDCWD
   if (spec.uid !== undefined || spec.gid !== undefined)
-    must(
+    expectSuccess(
       sys.fchownat(at, full, spec.uid ?? -1, spec.gid ?? -1, sys.AT_SYMLINK_NOFOLLOW),
       `chown ${full}`,
     )
   if (spec.mode !== undefined && spec.type !== 'symlink')
-    must(sys.fchmodat(at, full, spec.mode), `chmod ${full}`)
+    expectSuccess(sys.fchmodat(at, full, spec.mode), `chmod ${full}`)
   for (const [name, value] of Object.entries(spec.xattrs ?? {}))
-    must(
+    expectSuccess(
       sys.setxattr({ path: full, follow: false }, name, Buffer.from(value, 'latin1'), 0),
       `setxattr ${name} ${full}`,
     )
 }
 
 const setTimes = (full: string, spec: Spec): void => {
-  must(
+  expectSuccess(
     sys.utimensat(
       sys.AT_FDCWD,
       full,
@@ -214,9 +218,9 @@ const setTimes = (full: string, spec: Spec): void => {
 }
 
 const setFlags = (top: string, path: string, flags: number): void => {
-  const fd = must(sys.open(`${top}/${path}`, sys.O.RDONLY), `open ${path}`)
+  const fd = expectSuccess(sys.open(`${top}/${path}`, sys.O.RDONLY), `open ${path}`)
   // The flags are added, because a file system does not allow clearing some of its own.
-  must(sys.setFlags(fd, sys.getFlags(fd) | flags), `setflags ${path}`)
+  expectSuccess(sys.setFlags(fd, sys.getFlags(fd) | flags), `setflags ${path}`)
   sys.close(fd)
 }
 
@@ -230,7 +234,7 @@ export interface UnionDirectories {
   merged: string
 }
 
-const removals = new WeakMap<Test, string[]>()
+const scratchDirectories = new WeakMap<Test, string[]>()
 
 /**
  * A directory of the test's own. At the end of the test the mounts in it are detached and it is
@@ -239,12 +243,13 @@ const removals = new WeakMap<Test, string[]>()
 export const scratch = (t: Test, on: 'disk' | 'tmpfs' = 'disk'): string => {
   const base = process.env['TSOVERLAY_TEST_DIR'] ?? '/var/tmp'
   const top = fs.realpathSync(fs.mkdtempSync(`${base}/tsoverlay-unit-`))
-  if (on === 'tmpfs') must(sys.mount('none', top, 'tmpfs', sys.MS.NOATIME, ''), 'mount of a tmpfs')
-  const own = removals.get(t)
+  if (on === 'tmpfs')
+    expectSuccess(sys.mount('none', top, 'tmpfs', sys.MS.NOATIME, ''), 'mount of a tmpfs')
+  const own = scratchDirectories.get(t)
   if (own !== undefined) own.push(top)
   else {
     const tops = [top]
-    removals.set(t, tops)
+    scratchDirectories.set(t, tops)
     t.teardown(() => {
       for (const path of tops) remove(path)
     })

@@ -38,7 +38,10 @@ const [ENV, ...ENV_ARGS] = NODE
 
 /** Starts a Node program. The process id is that of the program itself. */
 export const spawnNode = (args: readonly string[], options: SpawnOptions = {}): ChildProcess =>
-  spawn(ENV, [...ENV_ARGS, ...onItsWay(args)], { stdio: ['ignore', 'pipe', 'pipe'], ...options })
+  spawn(ENV, [...ENV_ARGS, ...withTransport(args)], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...options,
+  })
 
 /** Starts a program as users do, by its path. */
 export const spawnPlain = (
@@ -52,7 +55,7 @@ export const spawnPlain = (
   })
 
 /** Inserts the tested transport after the word `mount`. */
-const onItsWay = (args: readonly string[]): readonly string[] => {
+const withTransport = (args: readonly string[]): readonly string[] => {
   const at = args.indexOf(CLI) + 1
   if (!isNative() || at === 0 || args[at] !== 'mount') return args
   return [...args.slice(0, at + 1), '--transport', 'fuse-native', ...args.slice(at + 1)]
@@ -62,17 +65,17 @@ const onItsWay = (args: readonly string[]): readonly string[] => {
  * Shell code for a new mount namespace: detaches its copies of other tests' mounts, which the
  * namespace would otherwise keep alive.
  */
-export const LET_GO = `
+export const DETACH_COPIES = `
   findmnt -rn -o TARGET | grep /tsoverlay- | tac | while read -r point; do
     umount -l "$point" 2>/dev/null || true
   done
 `
 
 /** The time limit for a single condition on a busy machine, in milliseconds. */
-const PATIENCE = 30_000
+const WAIT_MS = 30_000
 
-export const until = async (what: string, condition: () => boolean): Promise<void> => {
-  for (const end = Date.now() + PATIENCE; !condition();) {
+export const waitUntil = async (what: string, condition: () => boolean): Promise<void> => {
+  for (const end = Date.now() + WAIT_MS; !condition();) {
     if (Date.now() > end) throw new Error(`waited in vain: ${what}`)
     await new Promise(done => setTimeout(done, 10))
   }
@@ -140,7 +143,7 @@ export interface Scratch {
 }
 
 /** The cleanup functions of a test. */
-const ends = new WeakMap<Test, (() => void | Promise<void>)[]>()
+const cleanups = new WeakMap<Test, (() => void | Promise<void>)[]>()
 
 /**
  * A subtest that cleans up while assertions still count; a teardown comes too late for that. So
@@ -156,17 +159,17 @@ export const test = (
   const skip = notNative(name)
   const options = skip === false ? given : { ...given, skip }
   return t.test(name, options, async own => {
-    own.teardown(() => tidy(own)) // for a body that was aborted
+    own.teardown(() => cleanUp(own)) // for a body that was aborted
     try {
       await body(own)
     } finally {
-      await tidy(own)
+      await cleanUp(own)
     }
   })
 }
 
-const tidy = async (t: Test): Promise<void> => {
-  for (let end; (end = ends.get(t)?.pop()) !== undefined;) await end()
+const cleanUp = async (t: Test): Promise<void> => {
+  for (let end; (end = cleanups.get(t)?.pop()) !== undefined;) await end()
 }
 
 /**
@@ -175,8 +178,8 @@ const tidy = async (t: Test): Promise<void> => {
  */
 export const scratch = (t: Test, name = 'test'): Scratch => {
   const top = fs.realpathSync(fs.mkdtempSync(`${tmpdir()}/tsoverlay-${name}-`))
-  const own = ends.get(t) ?? []
-  ends.set(t, own)
+  const own = cleanups.get(t) ?? []
+  cleanups.set(t, own)
   own.push(() => {
     for (const line of mountTable(top).toReversed()) {
       const point = line.split(' ')[2]
@@ -244,7 +247,7 @@ const suspicious =
   /"level":[56]0|uncaught|unhandled|TypeError|RangeError|ReferenceError|assert|EBADF|malformed/i
 
 /** Keys that occur more than once in a JSON line. */
-export const keysTwice = (line: string): string[] => {
+export const duplicateKeys = (line: string): string[] => {
   if (!line.startsWith('{')) return []
   const keys: string[] = []
   let depth = 0
@@ -283,7 +286,7 @@ export const counters = async (server: Served): Promise<Record<string, number>> 
       .filter(line => line.includes('"counters"'))
   const before = lines().length
   server.process.kill('SIGUSR1')
-  await until('counters in the log', () => lines().length > before)
+  await waitUntil('counters in the log', () => lines().length > before)
   return JSON.parse(lines().at(-1) ?? '{}') as Record<string, number>
 }
 
@@ -320,7 +323,7 @@ export const serve = async (
       if (holders.length > 0) t.comment(`held by the namespace of ${holders.join(', ')}`)
       else t.fail('the server did not end after its mount')
       child.kill('SIGKILL')
-    }, PATIENCE)
+    }, WAIT_MS)
     await ended
     clearTimeout(timer)
   }
@@ -328,17 +331,18 @@ export const serve = async (
     await stop()
     for (const line of `${read()}${end.outcome?.stderr ?? ''}`.split('\n')) {
       if (suspicious.test(line) && expected?.test(line) !== true) t.fail(`in the log: ${line}`)
-      const twice = keysTwice(line)
+      const twice = duplicateKeys(line)
       if (twice.length > 0) t.fail(`twice in a line of the log: ${twice.join()}: ${line}`)
     }
   })
 
-  await until(
+  await waitUntil(
     `mount on ${where.merged}`,
     () => end.outcome !== undefined || mountedOn(where.merged).length > before,
   )
   if (end.outcome !== undefined) throw new Error(`the server ended: ${end.outcome.stderr}`)
-  if (isNative()) await until('the word of the package', () => read().includes('fuse-native, with'))
+  if (isNative())
+    await waitUntil('the word of the package', () => read().includes('fuse-native, with'))
   return {
     mountpoint: where.merged,
     pid: child.pid ?? 0,

@@ -210,7 +210,7 @@ export const compare = async (
     const tree = await union.tree()
     union.forgetAll()
     t.strictSame(union.ops.counts(), NOTHING_OPEN, `${name}: nothing stays known`)
-    t.strictSame(union.complaints, [], `${name}: nothing to complain of`)
+    t.strictSame(union.loggedMessages, [], `${name}: nothing to complain of`)
     return { results, tree }
   })
   t.strictSame(got.results, expected.results, `${name}: results`)
@@ -251,7 +251,7 @@ export const alternate = async (
         : await withUnion(options, async union => {
             const result = await step(union)
             t.strictSame(union.ops.counts(), NOTHING_OPEN, `${name}: step ${i}: nothing known`)
-            t.strictSame(union.complaints, [], `${name}: step ${i}: nothing to complain of`)
+            t.strictSame(union.loggedMessages, [], `${name}: step ${i}: nothing to complain of`)
             return result
           })
       t.strictSame(got, expected, `${name}: ${first} first, step ${i}`)

@@ -14,7 +14,7 @@ import {
   mountedOn,
   outcomeOf,
   PROGRAM,
-  until,
+  waitUntil,
   type Outcome,
   type Scratch,
 } from './mount.js'
@@ -51,7 +51,7 @@ export interface ClientOptions {
 }
 
 /** A pipe, and the process that has it open. */
-export interface Posing {
+export interface Impersonation {
   fd: number
   close: () => void
 }
@@ -60,7 +60,11 @@ export interface Posing {
  * Makes clients take a process for the server. No process reads the requests.
  * @param start the start time of that process
  */
-export const pose = (directory: string, pid: number, start = startOf(pid)): Posing => {
+export const impersonateServer = (
+  directory: string,
+  pid: number,
+  start = startOf(pid),
+): Impersonation => {
   fs.mkdirSync(directory, { recursive: true, mode: 0o700 })
   const fifo = `${directory}/requests`
   fs.rmSync(fifo, { force: true })
@@ -100,7 +104,7 @@ export const resident = (t: Test, where: Scratch): Resident => {
       const pid = pidIn(directory)
       if (isAlive(pid)) spawnSync('kill', ['-CONT', String(pid)])
       if (isAlive(pid)) spawnSync('kill', [String(pid)])
-      await until('the end of the server', () => !isAlive(pid))
+      await waitUntil('the end of the server', () => !isAlive(pid))
     }
     const left = directoriesIn(top).flatMap(directory => [directory, ...fs.readdirSync(directory)])
     if (left.length > 0) t.fail(`left in ${top}: ${left.join(' ')}`)
@@ -126,7 +130,7 @@ export const resident = (t: Test, where: Scratch): Resident => {
       let found = 0
       // The directory is read once for each check: the file is missing for a moment while another
       // server replaces this one.
-      await until('a registered server', () => {
+      await waitUntil('a registered server', () => {
         found = own.pid()
         return found > 0 && found !== than
       })

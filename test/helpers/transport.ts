@@ -14,7 +14,7 @@ const VARIABLE = 'TSOVERLAY_TEST_TRANSPORT'
 export const isNative = (): boolean => process.env[VARIABLE] === 'fuse-native'
 
 /** Selects the package fuse-native for this process and the processes that it starts. */
-export const goNative = (): void => void (process.env[VARIABLE] = 'fuse-native')
+export const useNative = (): void => void (process.env[VARIABLE] = 'fuse-native')
 
 /** Why the package can't be used here, or false. */
 export const skipNative = (t: Test): string | false => {

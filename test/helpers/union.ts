@@ -29,14 +29,14 @@ import { defaultUnionOptions } from '../../src/config/defaults.js'
 import type { UnionOptions } from '../../src/overlay/options.js'
 import { E } from '../../src/sys/errno.js'
 import type { Ino } from '../../src/sys/stat.js'
-import type { Fs, Who } from './fs-calls.js'
+import type { Fs, CallerIds } from './fs-calls.js'
 import { ROOT } from './fs-calls.js'
 import type { UnionDirectories } from './layers.js'
 import * as sys from './syscalls.js'
 import type { Stat, Time } from './syscalls.js'
 import type { Tree, TreeNode } from './tree.js'
 
-export const callerOf = (who: Who): Caller => ({ ...who, pid: process.pid })
+export const callerOf = (caller: CallerIds): Caller => ({ ...caller, pid: process.pid })
 export const statOf = (attr: Attr): Stat => ({
   ino: BigInt(attr.ino),
   dev: 0,
@@ -61,7 +61,7 @@ const nanoseconds = (sec: number, nsec: number): bigint =>
   BigInt(sec) * 1_000_000_000n + BigInt(nsec)
 
 /** A message that a union logs at level warn or above. Tests expect none. */
-export interface Complaint {
+export interface LoggedMessage {
   fields: Record<string, unknown>
   message: string
 }
@@ -74,15 +74,15 @@ export interface Listed {
 }
 
 /** The lookup counts of one call, which are forgotten at its end. */
-type Held = Map<NodeId, number>
+type HeldLookups = Map<NodeId, number>
 
 /** Settings of the driver. */
-export interface Drive {
+export interface DriverOptions {
   writeback?: boolean
   passthrough?: boolean
   noOpen?: boolean
   /** The limit of open descriptors of layer directories. */
-  most?: number
+  maxDirectoryFds?: number
   /** Runs slow operations. */
   pool?: IoPool
   /** The layers have already been checked. */
@@ -91,7 +91,7 @@ export interface Drive {
 
 export class UnionFs implements Fs {
   readonly ops: Overlay
-  readonly complaints: Complaint[] = []
+  readonly loggedMessages: LoggedMessage[] = []
   /** Nodes whose attributes have changed, as reported to the notifier. */
   readonly notified: NodeId[] = []
   /**
@@ -100,15 +100,21 @@ export class UnionFs implements Fs {
    */
   warm = false
   /** The default caller. */
-  who: Who = ROOT
-  readonly #held: Held = new Map()
+  who: CallerIds = ROOT
+  readonly #held: HeldLookups = new Map()
   readonly #noOpen: boolean
   closed = false
 
-  constructor(options: UnionOptions, drive: Drive = {}) {
-    const { writeback = false, passthrough = false, noOpen = false, most, pool } = drive
+  constructor(options: UnionOptions, drive: DriverOptions = {}) {
+    const {
+      writeback = false,
+      passthrough = false,
+      noOpen = false,
+      maxDirectoryFds: most,
+      pool,
+    } = drive
     const complain = (fields: Record<string, unknown>, message: string): void =>
-      void this.complaints.push({ fields, message })
+      void this.loggedMessages.push({ fields, message })
     this.#noOpen = noOpen
     const open = () =>
       openState(options, {
@@ -130,7 +136,7 @@ export class UnionFs implements Fs {
         ...(drive.checked === true ? { checked: true } : {}),
         mountFlags: sys.MS.NOATIME, // parity.ts mounts the kernel's overlayfs with the same flag
       })
-    const state = withUmask(() => whenLetGo(open))
+    const state = withUmask(() => retryWhileBusy(open))
     if (pool !== undefined) state.pool.close()
     const fds = most === undefined ? state.fds : new DirectoryFds(most)
     this.ops = new Overlay({ ...state, fds, pool: pool ?? state.pool })
@@ -186,14 +192,14 @@ export class UnionFs implements Fs {
     this.#forget(this.#held)
   }
 
-  #forget(held: Held): void {
+  #forget(held: HeldLookups): void {
     for (const [node, count] of held) this.ops.forget(node, count)
     held.clear()
   }
 
   /** Runs one call with the lookups that it needs. */
-  async #call<T>(use: (held: Held) => Promise<T> | T): Promise<T> {
-    const held: Held = new Map()
+  async #call<T>(use: (held: HeldLookups) => Promise<T> | T): Promise<T> {
+    const held: HeldLookups = new Map()
     try {
       return await use(held)
     } finally {
@@ -203,7 +209,7 @@ export class UnionFs implements Fs {
   }
 
   /** Looks up a name. Returns its entry, which is counted in `held`, or -errno. */
-  lookup(parent: NodeId, name: string, held: Held = this.#held): Entry | number {
+  lookup(parent: NodeId, name: string, held: HeldLookups = this.#held): Entry | number {
     const out = new Entry()
     const result = this.ops.lookup(parent, name, out)
     if (result < 0) return result
@@ -213,9 +219,9 @@ export class UnionFs implements Fs {
   }
 
   /** The node of a path, or -errno. */
-  #node(path: string, held: Held): number {
+  #node(path: string, held: HeldLookups): number {
     if (path === '') return ROOT_ID
-    const place = this.#place(path, held)
+    const place = this.#resolve(path, held)
     return typeof place === 'number' ? place : place.node === 0 ? -E.ENOENT : place.node
   }
 
@@ -230,9 +236,9 @@ export class UnionFs implements Fs {
    * The parent directory and last name of a path, and its node (0 if it does not exist). Symlinks
    * are not followed; they count as dangling.
    */
-  #place(
+  #resolve(
     path: string,
-    held: Held,
+    held: HeldLookups,
   ): { parent: NodeId; name: string; node: NodeId; type: number } | number {
     const names = path.split('/')
     const name = names.pop() ?? ''
@@ -253,7 +259,7 @@ export class UnionFs implements Fs {
   /** Creates an object under a name that must not exist. */
   #make(path: string, make: (parent: NodeId, name: string, out: Entry) => number): Promise<number> {
     return this.#call(async held => {
-      const place = this.#place(path, held)
+      const place = this.#resolve(path, held)
       if (typeof place === 'number') return place
       if (place.node !== 0) return -E.EEXIST
       const out = new Entry()
@@ -274,7 +280,7 @@ export class UnionFs implements Fs {
   // Names
 
   /** The mode that the VFS passes to a file system (vfs_prepare_mode). */
-  #prepared(parent: NodeId, mode: number, who: Who): number {
+  #prepared(parent: NodeId, mode: number, who: CallerIds): number {
     const SGID_EXECUTABLE = 0o2010
     if ((mode & SGID_EXECUTABLE) !== SGID_EXECUTABLE || who.uid === 0) return mode
     const attr = new Attr()
@@ -328,7 +334,7 @@ export class UnionFs implements Fs {
 
   #remove(path: string, remove: (parent: NodeId, name: string) => number): Promise<number> {
     return this.#call(held => {
-      const place = this.#place(path, held)
+      const place = this.#resolve(path, held)
       if (typeof place === 'number') return place
       if (place.node === 0) return -E.ENOENT
       return this.run(() => remove(place.parent, place.name))
@@ -337,9 +343,9 @@ export class UnionFs implements Fs {
 
   rename(from: string, to: string, flags = 0): Promise<number> {
     return this.#call(held => {
-      const old = this.#place(from, held)
+      const old = this.#resolve(from, held)
       if (typeof old === 'number') return old
-      const target = this.#place(to, held)
+      const target = this.#resolve(to, held)
       if (typeof target === 'number') return target
       if (old.node === 0) return -E.ENOENT
       const both = sys.RENAME.NOREPLACE | sys.RENAME.EXCHANGE
@@ -357,8 +363,8 @@ export class UnionFs implements Fs {
   /** Opens a file. The caller must release the handle. */
   async open(path: string, flags: number): Promise<Opened | number> {
     const opened = new Opened()
-    const open = async (held: Held): Promise<number> => {
-      const place = this.#place(path, held)
+    const open = async (held: HeldLookups): Promise<number> => {
+      const place = this.#resolve(path, held)
       if (typeof place === 'number') return place
       if (place.node === 0) return -E.ENOENT
       if (place.type === sys.S.IFLNK) return -E.ELOOP
@@ -627,7 +633,7 @@ const TRIES = 600
  * Retries while another test's process has a copy of a kernel mount that was unmounted just before,
  * in its mount namespace (see mountKernel in parity.ts).
  */
-const whenLetGo = <T>(open: () => T): T => {
+const retryWhileBusy = <T>(open: () => T): T => {
   for (let tries = 0; ; tries++)
     try {
       return open()
@@ -648,7 +654,7 @@ const withUmask = <T>(use: () => T): T => {
   }
 }
 
-const hold = (held: Held, node: NodeId, count = 1): void =>
+const hold = (held: HeldLookups, node: NodeId, count = 1): void =>
   void held.set(node, (held.get(node) ?? 0) + count)
 
 export const optionsOf = (
@@ -669,7 +675,7 @@ export const readOnlyOptions = (where: UnionDirectories): UnionOptions => ({
 })
 
 /** Opens a union, which is closed at the end of the test. */
-export const open = (t: Test, options: UnionOptions, drive: Drive = {}): UnionFs => {
+export const open = (t: Test, options: UnionOptions, drive: DriverOptions = {}): UnionFs => {
   const union = new UnionFs(options, drive)
   t.teardown(() => union.close())
   return union
@@ -682,7 +688,7 @@ const OF_THREADS = /^(anon_inode:\[event(poll|fd)\]|pipe:.*)$/
  * The descriptors that are open now and were not before. It waits for tasks of the pool, which end
  * asynchronously.
  */
-export const leftOpen = async (before: string[]): Promise<string[]> => {
+export const leakedFds = async (before: string[]): Promise<string[]> => {
   for (let tries = 0; ; tries++) {
     const left = openFds().filter(target => !OF_THREADS.test(target))
     for (const target of before) {

@@ -16,7 +16,7 @@ import {
   skipMounts,
   spawnNode,
   test,
-  until,
+  waitUntil,
 } from '../helpers/mount.js'
 
 const launcher = fileURLToPath(new URL('../../bench/launch.mjs', import.meta.url))
@@ -162,7 +162,7 @@ test(t, 'interrupted while it runs on ext4', { skip: noImages }, async t => {
   const where = ['--dir', top, '--out', `${top}/out`, '--processors', 'free', '--medium', 'ext4']
   const child = spawnNode([launcher, ...TINY, ...where, '--only', 'tsoverlay,walk'])
   const ended = outcomeOf(child)
-  await until('a mount', () =>
+  await waitUntil('a mount', () =>
     mountTable(`${top}/`).some(line => line.includes('/ext4/') && line.includes('fuse.tsoverlay')),
   )
   child.kill('SIGINT')

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import * as fs from 'node:fs'
 import t from 'tap'
-import { directories, openIn, serve, skipMounts, test, until } from '../helpers/mount.js'
+import { directories, openIn, serve, skipMounts, test, waitUntil } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -248,7 +248,7 @@ test(t, 'the mount ends while data is read', { skip: skipMounts }, async t => {
   const child = spawn('cmp', ['-', `${f.merged}/f`], { stdio: ['pipe', 'ignore', 'ignore'] })
   const end = once(child, 'exit')
   child.stdin.write(data.subarray(0, 24 * MiB))
-  await until('it is open', () => openIn(child.pid ?? 0, f.merged) > 0)
+  await waitUntil('it is open', () => openIn(child.pid ?? 0, f.merged) > 0)
   sys.umount(f.merged, sys.MNT.DETACH)
   child.stdin.end(data.subarray(24 * MiB))
   t.same(await end, [0, null], 'what is open is served to its end')

@@ -13,7 +13,7 @@ import t, { type Test } from 'tap'
 
 import {
   CLI,
-  LET_GO,
+  DETACH_COPIES,
   outcomeOf,
   scratch,
   skipMounts,
@@ -63,7 +63,7 @@ const plain = new Set(['text', 'toml'])
  * Creates the directory that the examples use, and makes Node and the program available. `$1`: a
  * directory, `$2`: Node, `$3`: the package.
  */
-const setUp = `${LET_GO}
+const setUp = `${DETACH_COPIES}
   mount -t tmpfs none "$1"
   mkdir -p "$1"/upper "$1"/work "$1"/root
   mount -t overlay none "$1/root" -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work"

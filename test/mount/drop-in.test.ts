@@ -27,7 +27,7 @@ import {
   spawnPlain,
   test,
   tsoverlay,
-  until,
+  waitUntil,
   type Directories,
   type Outcome,
   type Served,
@@ -92,7 +92,7 @@ const withFile = (t: Test): Directories => {
 /** The negotiated INIT flags, from a server that logs at level debug. */
 const negotiated = async (server: Served): Promise<string[]> => {
   const line = () => /^.*"negotiated".*\n/m.exec(server.log())?.[0]
-  await until('the negotiation', () => line() !== undefined)
+  await waitUntil('the negotiation', () => line() !== undefined)
   return (JSON.parse(line() ?? '') as { flags: string[] }).flags
 }
 
@@ -131,10 +131,10 @@ test(t, 'the command line of fuse-overlayfs', { skip: skipMounts }, async t => {
       const ended = outcomeOf(child)
       let said = ''
       child.stderr?.on('data', (text: string) => (said += text))
-      await until('the mount', () => mountedOn(f.merged).length > 0)
+      await waitUntil('the mount', () => mountedOn(f.merged).length > 0)
       fs.readdirSync(f.merged)
       child.kill('SIGUSR1')
-      await until('counters on standard error', () => said.includes('"counters"'))
+      await waitUntil('counters on standard error', () => said.includes('"counters"'))
       t.equal(spawnSync('umount', [f.merged]).status, 0)
       t.match(await ended, { status: 0, signal: null })
       t.equal(said.includes('rx '), flag !== '-f', `${flag}: requests are logged, or not`)
@@ -248,7 +248,7 @@ test(t, 'as podman invokes it', { skip: skipMounts }, async t => {
   const [pid = 0] = serversOf(merged)
   t.equal(fs.readlinkSync(`/proc/${pid}/fd/2`), '/dev/null')
   t.equal(spawnSync('umount', [merged]).status, 0)
-  await until('the end of the server', () => serversOf(merged).length === 0)
+  await waitUntil('the end of the server', () => serversOf(merged).length === 0)
 
   // Podman removes the `volatile` directory of the previous mount before it mounts again.
   fs.rmSync(join(top, 'ctr', 'work', 'work', 'incompat', 'volatile'), { recursive: true })
@@ -259,7 +259,7 @@ test(t, 'as podman invokes it', { skip: skipMounts }, async t => {
   t.equal(fs.readFileSync(`${merged}/kept`, 'utf8'), 'changed')
   t.throws(() => fs.writeFileSync(`${merged}/x`, ''), { code: 'EROFS' })
   t.equal(spawnSync('umount', [merged]).status, 0)
-  await until('the end of the server', () => serversOf(merged).length === 0)
+  await waitUntil('the end of the server', () => serversOf(merged).length === 0)
 
   const failed = await call('-o', 'lowerdir=l/NONE', merged)
   t.match(failed, { status: 32, stderr: /^tsoverlay: lowerdir=.*l\/NONE: no such directory.*\n$/ })
@@ -318,7 +318,7 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
       stdout: new RegExp(`none ${f.merged} fuse\\.tsoverlay rw,nosuid,noatime,.*\nlower$`),
       stderr: '',
     })
-    await until('the end of the server', () => serversOf(f.merged).length === 0)
+    await waitUntil('the end of the server', () => serversOf(f.merged).length === 0)
   })
 
   await test(t, 'mount(8), by a line of fstab', async t => {
@@ -354,7 +354,7 @@ test(t, 'mount.fuse3 and mount(8)', { skip: noMount8 }, async t => {
       stderr: '',
     })
     t.equal(fs.readFileSync(`${f.upper}/new`, 'utf8'), 'new\n')
-    await until('the end of the server', () => serversOf(f.merged).length === 0)
+    await waitUntil('the end of the server', () => serversOf(f.merged).length === 0)
   })
 })
 

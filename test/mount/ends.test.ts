@@ -11,7 +11,7 @@ import {
   CLI,
   directories,
   isAlive,
-  LET_GO,
+  DETACH_COPIES,
   mountedOn,
   mountTable,
   outcomeOf,
@@ -22,7 +22,7 @@ import {
   spawnNode,
   test,
   tsoverlay,
-  until,
+  waitUntil,
 } from '../helpers/mount.js'
 import { skipNative } from '../helpers/transport.js'
 
@@ -140,10 +140,10 @@ test(t, 'a mount that still exists elsewhere', { skip: skipMounts }, async t => 
     let [server] = serversOf(f.merged)
     f.before(async () => {
       other.kill()
-      await until('the end of the server', () => !isAlive(server ?? 0))
+      await waitUntil('the end of the server', () => !isAlive(server ?? 0))
     })
-    await until('the namespace', () => namespaceOf(other.pid!) !== namespaceOf(process.pid))
-    await until(
+    await waitUntil('the namespace', () => namespaceOf(other.pid!) !== namespaceOf(process.pid))
+    await waitUntil(
       'its program',
       () => fs.readFileSync(`/proc/${other.pid}/comm`, 'latin1') === 'sleep\n',
     )
@@ -160,7 +160,7 @@ test(t, 'a mount that still exists elsewhere', { skip: skipMounts }, async t => 
     )
     t.match(again.stderr, `in the mount namespace of process ${other.pid} `)
     other.kill()
-    await until('the end of the server', () => !isAlive(server ?? 0))
+    await waitUntil('the end of the server', () => !isAlive(server ?? 0))
     t.match(await tsoverlay('mount', '-o', f.options, f.merged), { status: 0, stderr: '' })
     server = serversOf(f.merged)[0]
     t.match(await tsoverlay('umount', f.merged), { status: 0, stderr: '' })
@@ -360,7 +360,7 @@ test(t, 'with a low limit of processes and threads', { skip: skipMounts }, async
       t.match(said, /^[^\n]+\n([^\n]+\n)?$/, `pids.max ${max}: status ${status}, a line`)
     }
     t.same(mountedOn(f.merged), [], `pids.max ${max}: no mount is left`)
-    await until('the end of all processes', () => members().length === 0)
+    await waitUntil('the end of all processes', () => members().length === 0)
     if (max === 40) t.equal(status, 0)
   }
 })
@@ -383,7 +383,7 @@ test(t, 'with low resource limits of a process', { skip: skipMounts }, async t =
         '-m',
         'bash',
         '-c',
-        `unset NODE_OPTIONS; ${LET_GO} ${limit}; "$@"; status=$?; [ $status != 0 ] || umount "$3"; exit $status`,
+        `unset NODE_OPTIONS; ${DETACH_COPIES} ${limit}; "$@"; status=$?; [ $status != 0 ] || umount "$3"; exit $status`,
         'sh',
         PROGRAM,
         'mount',

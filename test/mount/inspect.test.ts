@@ -7,7 +7,7 @@ import t from 'tap'
 
 import {
   directories,
-  LET_GO,
+  DETACH_COPIES,
   mountedOn,
   NODE,
   PROGRAM,
@@ -16,7 +16,7 @@ import {
   skipMounts,
   test,
   tsoverlay,
-  until,
+  waitUntil,
 } from '../helpers/mount.js'
 import { layersIn, resident, type Layers, type Resident } from '../helpers/resident.js'
 import type { Listed } from '../../src/cli/commands/ls.js'
@@ -204,7 +204,7 @@ test(t, 'stats: separate counters for the mounts of one server', { skip }, async
   t.equal((await statsOf(two.merged)).copyUps, 1)
   // The server keeps no answers and no information about the asking processes.
   const pid = server.pid()
-  await until('answers that are gone', () =>
+  await waitUntil('answers that are gone', () =>
     descriptorsOf(pid).every(([, target]) => !target.includes('tsoverlay-answer')),
   )
   t.match(await server.run('umount', two.merged), { status: 0 })
@@ -305,7 +305,7 @@ test(t, 'umount: all listed mounts', { skip }, async t => {
   const all = ['one', 'two words', 'three'].map(name => layersIn(where, name))
   const [one, two, three] = all as [Layers, Layers, Layers]
   // It runs in a mount namespace of its own, without the mounts of other tests.
-  const script = `${LET_GO}
+  const script = `${DETACH_COPIES}
     findmnt -rn -t fuse.tsoverlay -o TARGET | tac | while read -r point; do umount -l "$point"; done
     program=$1; shift
     while [ $# -gt 0 ]; do "$program" mount -o "$1" "$2" || exit 99; last=$2; shift 2; done

@@ -27,7 +27,7 @@ import {
   spawnPlain,
   test,
   tsoverlay,
-  until,
+  waitUntil,
   type Directories,
   type Served,
 } from '../helpers/mount.js'
@@ -165,7 +165,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     const f = directories(t)
     const pid = await mountInBackground(t, f)
     process.kill(pid, 'SIGTERM')
-    await until('the end of the server', () => !isAlive(pid))
+    await waitUntil('the end of the server', () => !isAlive(pid))
     t.same(mountedOn(f.merged), [])
   })
 
@@ -175,7 +175,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     const fd = fs.openSync(`${f.merged}/open`, 'w+')
     fs.writeSync(fd, 'before')
     server.process.kill('SIGTERM')
-    await until('out of the tree', () => mountedOn(f.merged).length === 0)
+    await waitUntil('out of the tree', () => mountedOn(f.merged).length === 0)
     fs.writeSync(fd, ' and after')
     fs.fsyncSync(fd)
     t.ok(isAlive(server.pid), 'the open file is still served')
@@ -189,7 +189,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     const server = await serve(t, f)
     const fd = fs.openSync(`${f.merged}/open`, 'w+')
     server.process.kill('SIGTERM')
-    await until('out of the tree', () => mountedOn(f.merged).length === 0)
+    await waitUntil('out of the tree', () => mountedOn(f.merged).length === 0)
     server.process.kill('SIGTERM')
     await server.ended
     t.throws(() => fs.fsyncSync(fd), { code: 'ENOTCONN' }, 'who still has it open is told')
@@ -236,7 +236,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
         let server = ''
         const children = `/proc/${child.pid}/task/${child.pid}/children`
         // The shell has another child process first: readlink(1).
-        await until('the server', () => {
+        await waitUntil('the server', () => {
           server = fs.readFileSync(children, 'latin1').trim()
           return isServer(server)
         })
@@ -244,11 +244,11 @@ test(t, 'signals', { skip: skipMounts }, async t => {
         // A stopped server can't report a live mount while its parent is killed.
         process.kill(Number(server), 'SIGSTOP')
         const state = (): string => fs.readFileSync(`/proc/${server}/stat`, 'latin1')
-        await until('it has stopped', () => / T /.test(state().replace(/^.*\)/, '')))
+        await waitUntil('it has stopped', () => / T /.test(state().replace(/^.*\)/, '')))
         const early = isServer(server) // the server sets its title before it reports the mount
         if (early) {
           child.kill('SIGKILL')
-          await until('the end of its launcher', () => child.signalCode !== null)
+          await waitUntil('the end of its launcher', () => child.signalCode !== null)
         }
         process.kill(Number(server), 'SIGCONT')
         const { status, stderr } = await ended
@@ -258,7 +258,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
           t.match(await tsoverlay('umount', f.merged), { status: 0 }, 'it was live before')
           continue
         }
-        await until('the end of the server', () => !isAlive(Number(server)))
+        await waitUntil('the end of the server', () => !isAlive(Number(server)))
         t.same(mountedOn(f.merged), [], 'no mount stays that nobody knows of')
       }
     })
@@ -268,13 +268,13 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     const log = `${f.top}/log`
     const child = spawnNode([CLI, 'mount', '--log-file', log, '-o', f.options, f.merged])
     let server = ''
-    await until('the server', () => {
+    await waitUntil('the server', () => {
       server = fs.readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'latin1').trim()
       return isServer(server)
     })
-    await until('what it knows at its start', () => fs.existsSync(log))
+    await waitUntil('what it knows at its start', () => fs.existsSync(log))
     child.kill('SIGKILL')
-    await until('the end of the server', () => !isAlive(Number(server)))
+    await waitUntil('the end of the server', () => !isAlive(Number(server)))
     t.match(fs.readFileSync(log, 'utf8'), /"msg":"ended"}\n$/)
     t.same(mountedOn(f.merged), [])
   })
@@ -283,7 +283,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     const f = directories(t)
     const server = await serve(t, f)
     server.process.kill('SIGUSR1')
-    await until('counters in the log', () => server.log().includes('"counters"'))
+    await waitUntil('counters in the log', () => server.log().includes('"counters"'))
     t.ok(isAlive(server.pid))
   })
 })
@@ -299,7 +299,7 @@ const spentBy = ({ pid }: Served): string =>
 const asleep = async (server: Served): Promise<void> => {
   let before = ''
   let since = 0
-  await until('it sleeps', () => {
+  await waitUntil('it sleeps', () => {
     const now = spentBy(server)
     if (now !== before) since = Date.now()
     before = now
@@ -322,14 +322,14 @@ test(t, 'asleep', { skip: skipMounts }, async t => {
     // In the first seconds the server may write its compiled code to the cache, and other tests may
     // make the kernel drop its caches.
     let before: string
-    await until('a second in which nothing happens', () => {
+    await waitUntil('a second in which nothing happens', () => {
       before = spentBy(server)
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000)
       return spentBy(server) === before
     })
     for (let i = 1; i <= 3; i++) {
       server.process.kill('SIGUSR1')
-      await until('counters', () => server.log().split('"counters"').length > i)
+      await waitUntil('counters', () => server.log().split('"counters"').length > i)
       await asleep(server)
       const fd = fs.openSync(`${f.merged}/new${i}`, 'w')
       fs.writeSync(fd, 'x')
@@ -436,7 +436,7 @@ test(t, 'a mount on top of a mount', { skip: skipMounts }, async t => {
   fs.writeFileSync(`${other.lower}/on-top`, '')
   const above = await serve(t, { ...other, merged: f.merged })
   below.process.kill('SIGTERM')
-  await until('a word about it', () => below.log().includes('covered by another mount'))
+  await waitUntil('a word about it', () => below.log().includes('covered by another mount'))
   t.same(fs.readdirSync(f.merged), ['on-top'], 'the signal of one does not unmount the other')
   await above.unmount()
   t.same(mountedOn(f.merged), ['fuse.tsoverlay'])
@@ -731,7 +731,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
       fs.writeFileSync(`${f.lower}/file`, 'text')
       const server = await serve(t, f, '-o', `io=${io}`)
       t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
-      await until('the first line', () => server.log().includes('"mounted"'))
+      await waitUntil('the first line', () => server.log().includes('"mounted"'))
       if (io !== 'auto') t.match(server.log(), `"io":"${io}"`)
       await server.unmount()
     }
@@ -756,7 +756,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     t.equal(stdout, 'lxmy')
     t.equal(fs.statSync(`${f.upper}/larger`).size, (5 << 20) + 1)
     t.equal(spawnSync('umount', [f.merged]).status, 0)
-    await until('the end of the server', () => serversOf(f.merged).length === 0)
+    await waitUntil('the end of the server', () => serversOf(f.merged).length === 0)
   })
 
   await test(t, 'the descriptor table is large before it is needed', async t => {
@@ -766,7 +766,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     const [server] = serversOf(f.merged)
     // With fuse-native a child process of the server serves.
     const pids = [server, ...printed('pgrep', '-P', `${server}`).split('\n').slice(0, -1)]
-    await until('room', () => pids.some(pid => tableOf(pid) >= Math.min(8192, most)))
+    await waitUntil('room', () => pids.some(pid => tableOf(pid) >= Math.min(8192, most)))
   })
 
   const noBdi = isWritable('/sys/class/bdi') ? false : 'needs a writable /sys/class/bdi'
@@ -790,7 +790,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
     t.equal(fs.statSync(`${f.lower}/file`).atimeMs, 1e12, 'which does not move the access time')
     server.process.kill('SIGUSR1')
-    await until('counters in the log', () => server.log().includes('"counters"'))
+    await waitUntil('counters in the log', () => server.log().includes('"counters"'))
     t.match(server.log(), '"op.OPEN":1')
     t.notMatch(server.log(), '"op.READ":')
   })
@@ -900,7 +900,7 @@ test(t, 'a full disk', { skip: skipMounts }, async t => {
     // The kernel sends RELEASE after close(2) has returned, so the space is available a moment
     // later.
     const start = Date.now()
-    await until('the space of a removed file', () => fs.statfsSync(upper).bavail > 512)
+    await waitUntil('the space of a removed file', () => fs.statfsSync(upper).bavail > 512)
     t.comment(`space is back after ${Date.now() - start} ms`)
     fs.appendFileSync(`${f.merged}/small`, '+')
     t.equal(fs.readFileSync(`${f.merged}/small`, 'utf8'), 'small+', 'with space it goes on')
@@ -952,11 +952,11 @@ test(t, 'inherited descriptors are closed', { skip: skipMounts }, async t => {
     const pipe = child.stdio[4] as Readable
     let over = false
     pipe.once('close', () => (over = true)).resume()
-    await until('the end of the pipe', () => over)
-    await until('the mount', () => mountedOn(f.merged).length > 0)
+    await waitUntil('the end of the pipe', () => over)
+    await waitUntil('the mount', () => mountedOn(f.merged).length > 0)
     t.pass('the pipe ends while the server lives')
     spawnSync('umount', [f.merged])
-    await until('the end', () => child.exitCode !== null)
+    await waitUntil('the end', () => child.exitCode !== null)
     t.equal(child.exitCode, 0)
   })
 })
@@ -982,7 +982,7 @@ test(t, 'kill -9 of the server', { skip: skipMounts }, async t => {
     { stdio: ['ignore', 'pipe', 'inherit'] },
   )
   const written = outcomeOf(writer)
-  await until('some copies', () => fs.readdirSync(f.upper).length >= 5)
+  await waitUntil('some copies', () => fs.readdirSync(f.upper).length >= 5)
   process.kill(server.pid, 'SIGKILL')
   await server.ended
   t.match(await written, { stdout: /^(ENOTCONN|ECONNABORTED|EIO)\n$/ }, 'the writer gets an error')

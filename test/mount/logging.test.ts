@@ -11,8 +11,8 @@ import t from 'tap'
 import {
   CLI,
   directories,
-  keysTwice,
-  LET_GO,
+  duplicateKeys,
+  DETACH_COPIES,
   mountedOn,
   NODE,
   outcomeOf,
@@ -22,7 +22,7 @@ import {
   skipMounts,
   test,
   tsoverlay,
-  until,
+  waitUntil,
 } from '../helpers/mount.js'
 import { isNative } from '../helpers/transport.js'
 import { datagramsAt } from '../helpers/syscalls.js'
@@ -30,9 +30,9 @@ import { datagramsAt } from '../helpers/syscalls.js'
 const SILENT = { status: 0, stdout: '', stderr: '' }
 
 t.test('a line with a duplicate key', async t => {
-  t.same(keysTwice('{"a":1,"b":{"a":2},"c":"\\"a\\":1,","d":[{"a":1}]}'), [])
-  t.same(keysTwice('{"pid":1,"b":"x","pid":2}'), ['pid'])
-  t.same(keysTwice('text'), [])
+  t.same(duplicateKeys('{"a":1,"b":{"a":2},"c":"\\"a\\":1,","d":[{"a":1}]}'), [])
+  t.same(duplicateKeys('{"pid":1,"b":"x","pid":2}'), ['pid'])
+  t.same(duplicateKeys('text'), [])
 })
 
 test(t, 'no line of the log has a duplicate key', { skip: skipMounts }, async t => {
@@ -41,11 +41,11 @@ test(t, 'no line of the log has a duplicate key', { skip: skipMounts }, async t 
   fs.writeFileSync(`${f.merged}/file`, 'text')
   fs.readdirSync(f.merged)
   server.process.kill('SIGUSR1')
-  await until('counters', () => server.log().includes('"counters"'))
+  await waitUntil('counters', () => server.log().includes('"counters"'))
   await server.unmount()
   const lines = server.log().trimEnd().split('\n')
   t.ok(isNative() || lines.some(line => line.includes('rx ')))
-  for (const line of lines) t.same(keysTwice(line), [], line)
+  for (const line of lines) t.same(duplicateKeys(line), [], line)
 })
 
 test(t, 'log_level and log_file are mount options', { skip: skipMounts }, async t => {
@@ -59,7 +59,7 @@ test(t, 'log_level and log_file are mount options', { skip: skipMounts }, async 
     tsoverlay('mount', ...args, '-o', `${f.options},${more}`, f.merged)
   const end = async (): Promise<void> => {
     t.match(await tsoverlay('umount', f.merged), SILENT)
-    await until('the end', () => serversOf(f.merged).length === 0)
+    await waitUntil('the end', () => serversOf(f.merged).length === 0)
   }
   t.match(await mount(named), SILENT)
   await end()
@@ -104,7 +104,7 @@ test(t, 'warnings of a background server go to the system log', { skip: noNamesp
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { ...process.env, NODE_OPTIONS: '' },
     })
-  const dev = `${LET_GO}
+  const dev = `${DETACH_COPIES}
     mount -t tmpfs none "$1/dev"
     for name in null fuse urandom; do : >"$1/dev/$name"; mount --bind "/dev/$name" "$1/dev/$name"; done
     ln -s /proc/self/fd "$1/dev/fd"

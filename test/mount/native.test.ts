@@ -14,10 +14,10 @@ import {
   skipMounts,
   spawnNode,
   test,
-  until,
+  waitUntil,
 } from '../helpers/mount.js'
 import * as sys from '../helpers/syscalls.js'
-import { goNative, skipNative } from '../helpers/transport.js'
+import { useNative, skipNative } from '../helpers/transport.js'
 
 const { O } = sys
 const EINVAL = -22
@@ -32,7 +32,7 @@ const ownTests = (): void => {
     const server = await serve(t, f)
     fs.writeFileSync(`${f.merged}/x`, 'x')
     server.process.kill('SIGUSR1')
-    await until('counters', () => server.log().includes('"counters"'))
+    await waitUntil('counters', () => server.log().includes('"counters"'))
     t.match(server.log(), /"native\.create":1[,}]/)
     const limits = server
       .log()
@@ -85,7 +85,7 @@ const ownTests = (): void => {
     t.equal(sys.open(at('\ufffd'), O.CREAT | O.RDWR), EILSEQ)
     t.equal(sys.close(sys.open(at('\u65e5'), O.CREAT | O.RDWR)), 0)
     t.same(fs.readdirSync(f.merged).toSorted(), ['a', '\u65e5'])
-    await until('a warning', () => server.log().includes('is left out of listings'))
+    await waitUntil('a warning', () => server.log().includes('is left out of listings'))
     t.equal(sys.renameat2(sys.AT_FDCWD, at('a'), sys.AT_FDCWD, at('b'), 1), EINVAL)
     const target = { path: `${f.merged}/a`, follow: true }
     const acl = Buffer.from('0200000001000600ffffffff04000400ffffffff20000400ffffffff', 'hex')
@@ -112,7 +112,7 @@ const ownTests = (): void => {
 const skip = skipMounts === false ? skipNative(t) : skipMounts
 if (skip !== false) t.test('the package fuse-native', { skip }, async () => {})
 else {
-  goNative()
+  useNative()
   ownTests()
   await import('./lifecycle.test.js')
   await import('./regressions.test.js')

@@ -14,7 +14,7 @@ import {
   skipMounts,
   test,
   tsoverlay,
-  until,
+  waitUntil,
   type Directories,
   type Served,
 } from '../helpers/mount.js'
@@ -144,7 +144,7 @@ const cases = async (t: Test): Promise<void> => {
     )
     for (const fd of fds) sys.close(fd)
     for (const name of many) fs.unlinkSync(`${f.merged}/${name}`)
-    await until('nothing is open', () => openIn(server.pid, f.upper) === 0)
+    await waitUntil('nothing is open', () => openIn(server.pid, f.upper) === 0)
     await server.unmount()
   })
 

@@ -24,7 +24,7 @@ import {
   spawnNode,
   test,
   tsoverlay,
-  until,
+  waitUntil,
   type Directories,
 } from '../helpers/mount.js'
 import { mountKernel } from '../helpers/parity.js'
@@ -165,7 +165,7 @@ const namespace = async (
   const child = spawn('unshare', ['--user', 'sleep', '60'], { stdio: 'ignore' })
   const own = fs.readlinkSync('/proc/self/ns/user')
   const path = `/proc/${child.pid}/ns/user`
-  await until('a user namespace', () => fs.readlinkSync(path) !== own)
+  await waitUntil('a user namespace', () => fs.readlinkSync(path) !== own)
   for (const [file_, ranges] of [
     ['uid_map', uids],
     ['gid_map', gids],
@@ -499,5 +499,5 @@ test(t, 'xattr_permissions as an ordinary user', { skip: noUser }, async t => {
   t.equal(statOf(`${f.upper}/dir/null`), '5:6:0600:char-1-3')
   t.equal(owner(`${f.upper}/dir/null`), '65534:65534')
   t.equal(sys.lstat(sys.AT_FDCWD, `${f.upper}/pipe`), -2)
-  await until('the end of the server', () => serversOf(f.merged).length === 0)
+  await waitUntil('the end of the server', () => serversOf(f.merged).length === 0)
 })

@@ -11,20 +11,20 @@ import { findFusermount } from '../../src/fuse/mount/fusermount.js'
 import { install } from '../helpers/installed.js'
 import {
   isAlive,
-  LET_GO,
+  DETACH_COPIES,
   mountedOn,
   outcomeOf,
   PROGRAM,
   scratch,
   skipMounts,
   test,
-  until,
+  waitUntil,
   type Scratch,
 } from '../helpers/mount.js'
 import {
   layersIn,
   pipeIn,
-  pose,
+  impersonateServer,
   resident,
   servedBy,
   type Layers,
@@ -119,7 +119,7 @@ test(t, 'another cgroup', { skip: skipMounts }, async t => {
     return t.comment(`left out: no cgroup can be made: ${String(error)}`)
   }
   const where = scratch(t, 'resident')
-  where.before(() => until('the cgroup', () => spawnSync('rmdir', [group]).status === 0))
+  where.before(() => waitUntil('the cgroup', () => spawnSync('rmdir', [group]).status === 0))
   const server = resident(t, where)
   const first = layersIn(where, 'first')
   t.same(await server.run('mount', '-o', first.options, first.merged), quiet)
@@ -166,7 +166,7 @@ test(t, "a process id that is not the client's", { skip: skipMounts }, async t =
   fs.appendFileSync(control, '\n')
   t.same(await server.run(...args), quiet)
   t.strictSame(servedBy(f.merged), [pid])
-  await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
+  await waitUntil('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
 })
 
 test(t, 'one request, one mount', { skip: skipMounts }, async t => {
@@ -206,7 +206,7 @@ const forUser = (where: Scratch, uid: number) => {
  */
 const trap = (top: string, directory: string, uid: number) => {
   const path = `${top}/${directory}`
-  const { fd } = pose(path, process.pid)
+  const { fd } = impersonateServer(path, process.pid)
   spawnSync('chown', ['-R', `${uid}:${uid}`, top])
   return (): string => {
     try {
@@ -299,7 +299,7 @@ const NOBODY = 65534
  */
 const openNamespace = async (where: Scratch): Promise<string[]> => {
   const device = `${where.top}/fuse`
-  const script = `mknod -m 666 ${device} c 10 229 && mount --bind ${device} /dev/fuse && ${LET_GO}
+  const script = `mknod -m 666 ${device} c 10 229 && mount --bind ${device} /dev/fuse && ${DETACH_COPIES}
     echo ready; read -r _`
   const holder = spawn('unshare', ['--mount', 'sh', '-c', script], {
     stdio: ['pipe', 'pipe', 'ignore'],
@@ -335,7 +335,7 @@ test(t, 'a PATH with another fusermount3', { skip: skipMounts || noFusermount },
       : []
     return directory === undefined ? undefined : `${home}/${server.name}/${directory}/pid`
   }
-  await until('a registered server', () => fs.existsSync(pidFile() ?? ''))
+  await waitUntil('a registered server', () => fs.existsSync(pidFile() ?? ''))
   const pid = Number(fs.readFileSync(pidFile() ?? '', 'latin1').split('\n')[0])
   const [bin, empty, log] = [`${where.top}/bin`, `${where.top}/empty`, `${home}/log`]
   for (const directory of [bin, empty]) fs.mkdirSync(directory)

@@ -17,10 +17,16 @@ import {
   scratch,
   skipMounts,
   test,
-  until,
+  waitUntil,
   type Scratch,
 } from '../helpers/mount.js'
-import { layersIn, pose, resident, servedBy, type Layers } from '../helpers/resident.js'
+import {
+  layersIn,
+  impersonateServer,
+  resident,
+  servedBy,
+  type Layers,
+} from '../helpers/resident.js'
 
 const quiet = { status: 0, signal: null, stdout: '', stderr: '' }
 
@@ -34,10 +40,10 @@ test(t, 'a client only signals its own children', { skip: skipMounts }, async t 
   const directory = server.directory()
   const dead = server.pid()
   process.kill(dead, 'SIGKILL')
-  await until('its end', () => !isAlive(dead))
+  await waitUntil('its end', () => !isAlive(dead))
   // A process that clients take for the server and that does not answer.
   const posing = spawn('sleep', ['100'], { stdio: 'ignore' })
-  const pipe = pose(directory, posing.pid ?? 0)
+  const pipe = impersonateServer(directory, posing.pid ?? 0)
   // bash imports functions from the environment. This function records process ids that do not
   // exist.
   const [gone, there] = [`${where.top}/gone`, `${where.top}/there`]
@@ -214,7 +220,7 @@ test(t, 'a client of another time namespace', { skip: skipMounts || noTime }, as
   t.same(await server.run(...ofMount(first)), quiet)
   t.strictSame(servedBy(first.merged), [pid])
   t.equal(spawnSync('umount', [second.merged]).status, 0)
-  await until('the end of the other', () => fs.readdirSync(server.top).length === 1)
+  await waitUntil('the end of the other', () => fs.readdirSync(server.top).length === 1)
 })
 
 test(t, 'a server whose directory was removed', { skip: skipMounts }, async t => {
@@ -223,7 +229,7 @@ test(t, 'a server whose directory was removed', { skip: skipMounts }, async t =>
   t.same(await server.run('server', 'start', '--linger', '1000'), quiet)
   const pid = server.pid()
   fs.rmSync(server.directory(), { recursive: true })
-  await until('its end', () => !isAlive(pid))
+  await waitUntil('its end', () => !isAlive(pid))
 })
 
 test(t, 'a server that no client can inspect', { skip: skipMounts }, async t => {
@@ -245,10 +251,10 @@ test(t, 'a server that no client can inspect', { skip: skipMounts }, async t => 
   t.same(await outcomeOf(server.start(ofMount(second), { through })), quiet)
   t.strictSame(servedBy(second.merged), [pid])
   process.kill(holder, 'SIGKILL')
-  await until('it leaves', () => server.directory() === '')
+  await waitUntil('it leaves', () => server.directory() === '')
   t.ok(isAlive(pid), 'and serves what it has')
   for (const { merged } of [first, second]) t.equal(spawnSync('umount', [merged]).status, 0)
-  await until('its end', () => !isAlive(pid))
+  await waitUntil('its end', () => !isAlive(pid))
 })
 
 test(t, 'a file that looks like a marker and does not answer', { skip: skipMounts }, async t => {
@@ -277,7 +283,7 @@ test(t, 'a file that looks like a marker and does not answer', { skip: skipMount
   clearTimeout(stuck)
   process.kill(silent, 'SIGCONT')
   holder.kill()
-  await until('its end', () => !isAlive(silent))
+  await waitUntil('its end', () => !isAlive(silent))
 })
 
 test(t, 'clients of a starting server', { skip: skipMounts }, async t => {
@@ -305,7 +311,7 @@ test(t, 'clients of a starting server', { skip: skipMounts }, async t => {
   const outcomes = all.map(f =>
     outcomeOf(server.start(['mount', '-o', f.options, f.merged], { env })),
   )
-  await until('they wait', () => fs.readdirSync(bin).length === 1 + all.length)
+  await waitUntil('they wait', () => fs.readdirSync(bin).length === 1 + all.length)
   fs.renameSync(aside, directory)
   holder.stdin.end('\n')
   for (const outcome of outcomes) t.same(await outcome, quiet)
@@ -320,7 +326,7 @@ test(t, 'the lock file of launcher scripts', { skip: skipMounts }, async t => {
   const f = layersIn(where, 'first')
   t.same(await server.run('mount', '-o', f.options, f.merged), quiet)
   await server.registered()
-  await until('it is gone', () => fs.readdirSync(server.top).length === 1)
+  await waitUntil('it is gone', () => fs.readdirSync(server.top).length === 1)
   t.same(await server.run('umount', f.merged), quiet)
   t.same((await server.run('server', 'stop')).status, 0)
   t.match(await server.run('mount', '-o', 'lowerdir=/no/such/directory', f.merged), { status: 32 })

@@ -16,7 +16,7 @@ import {
   serversOf,
   skipMounts,
   test,
-  until,
+  waitUntil,
   type Scratch,
 } from '../helpers/mount.js'
 import { layersIn, resident, servedBy, type Layers, type Resident } from '../helpers/resident.js'
@@ -134,7 +134,7 @@ test(t, 'a process of its own', { skip: skipMounts }, async t => {
       t.strictSame(server.mounts(), [first.merged])
       t.equal(server.pid(), pid)
       t.same(await server.run('umount', on), quiet)
-      await until('the end of its server', () => !isAlive(own))
+      await waitUntil('the end of its server', () => !isAlive(own))
     })
   }
 })

@@ -23,12 +23,12 @@ import {
   serversOf,
   skipMounts,
   test,
-  until,
+  waitUntil,
   type Scratch,
 } from '../helpers/mount.js'
 import {
   layersIn,
-  pose,
+  impersonateServer,
   resident,
   servedBy,
   type Layers,
@@ -84,7 +84,7 @@ test(t, 'one process serves several mounts', { skip: skipMounts }, async t => {
   t.equal(spawnSync('umount', [third.merged]).status, 0)
   t.equal(spawnSync('fusermount3', ['-u', fourth.merged]).status, 0)
   t.equal(spawnSync('umount', ['-l', fifth.merged]).status, 0)
-  await until('the end of three mounts', () => server.mounts().length === 1)
+  await waitUntil('the end of three mounts', () => server.mounts().length === 1)
   t.equal(which(first), 'first', 'the others go on')
   // The same layers are mounted again at once.
   for (const f of more) t.same(await server.run(...ofMount(f)), quiet)
@@ -93,7 +93,7 @@ test(t, 'one process serves several mounts', { skip: skipMounts }, async t => {
 
   for (const f of all) t.same(await server.run('umount', f.merged), quiet)
   t.ok(isAlive(pid), 'it stays for a while')
-  await until('the end of the server', () => !isAlive(pid))
+  await waitUntil('the end of the server', () => !isAlive(pid))
   t.strictSame(fs.readdirSync(server.top), [], 'and leaves nothing')
 })
 
@@ -137,7 +137,7 @@ test(t, 'the properties of the client apply to its mount', { skip: skipMounts },
   t.equal(which(f), 'second')
   t.same(await server.run('umount', f.merged), quiet)
   t.match(fs.readFileSync(log, 'utf8'), '"ended"')
-  await until('the log is closed', () => !targetsOf(pid).includes(log))
+  await waitUntil('the log is closed', () => !targetsOf(pid).includes(log))
 
   fs.symlinkSync(PROGRAM, `${where.top}/fuse-overlayfs`)
   const alias = { program: `${where.top}/fuse-overlayfs` }
@@ -184,7 +184,7 @@ test(t, 'a server that is stopped', { skip: skipMounts }, async t => {
   process.kill(pid, 'SIGCONT')
   t.equal(which(first), 'first')
   t.same(await server.run('umount', first.merged), quiet)
-  await until('the end of the first server', () => !isAlive(pid))
+  await waitUntil('the end of the first server', () => !isAlive(pid))
   t.equal(server.pid(), next)
   t.equal(which(third), 'third')
 })
@@ -206,13 +206,13 @@ test(t, 'a server that is stopped while it mounts', { skip: skipMounts }, async 
     const f = layersIn(where, 'second')
     const child = server.start(ofMount(f))
     const outcome = outcomeOf(child)
-    await until('the request', () => asks(child.pid ?? 0) || child.exitCode !== null)
+    await waitUntil('the request', () => asks(child.pid ?? 0) || child.exitCode !== null)
     await pause(wait)
     process.kill(pid, 'SIGSTOP')
     await Promise.race([outcome, pause(4000)])
     process.kill(pid, 'SIGCONT')
     t.same(await outcome, quiet, `${wait} ms`)
-    await until('one mount', () => mountedOn(f.merged).length === 1)
+    await waitUntil('one mount', () => mountedOn(f.merged).length === 1)
     await pause(100)
     t.equal(mountedOn(f.merged).length, 1, 'no late one')
     t.equal(servedBy(f.merged).length, 1)
@@ -220,7 +220,7 @@ test(t, 'a server that is stopped while it mounts', { skip: skipMounts }, async 
     t.equal(which(first), 'first')
     for (const one of [f, first]) t.same(await server.run('umount', one.merged), quiet)
     t.same(await server.run('server', 'stop'), { ...quiet, stderr: '' })
-    await until('the end of the first', () => !isAlive(pid))
+    await waitUntil('the end of the first', () => !isAlive(pid))
   }
 })
 
@@ -228,7 +228,7 @@ test(t, 'a server that is dead', { skip: skipMounts }, async t => {
   const { where, server, first, pid } = await begin(t)
   const second = layersIn(where, 'second')
   process.kill(pid, 'SIGKILL')
-  await until('its end', () => !isAlive(pid))
+  await waitUntil('its end', () => !isAlive(pid))
   spawnSync('umount', ['-l', first.merged])
   fs.writeFileSync(`${server.directory()}/answer.1`, '0\n')
   t.ok(fs.existsSync(`${server.directory()}/pid`), 'its directory is left')
@@ -246,7 +246,7 @@ test(t, 'a pipe without a reader, or a full pipe', { skip: skipMounts }, async t
   const directory = server.directory()
   const dead = server.pid()
   process.kill(dead, 'SIGKILL')
-  await until('its end', () => !isAlive(dead))
+  await waitUntil('its end', () => !isAlive(dead))
   const other = spawn('sleep', ['100'], { stdio: 'ignore' })
   const { pid = 0 } = other
   const start = startOf(pid)
@@ -256,7 +256,7 @@ test(t, 'a pipe without a reader, or a full pipe', { skip: skipMounts }, async t
     ['full', start, 1900],
     ['not read', start, 9500],
   ] as const) {
-    const pipe = pose(directory, pid, since)
+    const pipe = impersonateServer(directory, pid, since)
     if (how === 'full') {
       try {
         for (;;) fs.writeSync(pipe.fd, `${process.pid}\n`.padEnd(4096, ' '))
@@ -270,7 +270,7 @@ test(t, 'a pipe without a reader, or a full pipe', { skip: skipMounts }, async t
     pipe.close()
     t.equal(mountedOn(f.merged).length, 1)
     t.same(await server.run('umount', f.merged), quiet)
-    await until('the end of its server', () => !fs.existsSync(directory))
+    await waitUntil('the end of its server', () => !fs.existsSync(directory))
   }
   t.strictSame(fs.readdirSync(top), [])
   other.kill()
@@ -283,7 +283,7 @@ test(t, 'an interrupted client has no mount', { skip: skipMounts }, async t => {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGKILL'] as const) {
     const child = server.start(ofMount(f))
     const outcome = outcomeOf(child)
-    await until('the request', () => writes(child.pid ?? 0) || child.exitCode !== null)
+    await waitUntil('the request', () => writes(child.pid ?? 0) || child.exitCode !== null)
     process.kill(pid, 'SIGSTOP')
     await pause(300)
     child.kill(signal)
@@ -296,11 +296,11 @@ test(t, 'an interrupted client has no mount', { skip: skipMounts }, async t => {
       status: 32,
     })
     if (status === 0) t.same(await server.run('umount', f.merged), quiet)
-    await until('no mount', () => server.mounts().length === 1)
+    await waitUntil('no mount', () => server.mounts().length === 1)
     t.equal(mountedOn(f.merged).length, 0)
     // A late mount that is still being unmounted would make the next client wait for the stopped
     // server.
-    await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
+    await waitUntil('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
   }
   t.strictSame(server.mounts(), [first.merged])
   t.equal(server.pid(), pid)
@@ -321,12 +321,12 @@ test(t, 'clients that are killed while they wait', { skip: skipMounts }, async t
   // The last request is answered last.
   const last = layersIn(where, 'last')
   t.same(await server.run(...ofMount(last)), quiet)
-  await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
+  await waitUntil('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
   // The mount was answered before the client was killed, or the server is still unmounting it.
   // Either state may be visible for a moment.
   const mounted = () => all.filter(f => mountedOn(f.merged).length > 0)
   t.comment(`${mounted().length} were mounted before they were killed`)
-  await until('the end of those', () => {
+  await waitUntil('the end of those', () => {
     for (const f of mounted()) spawnSync('umount', [f.merged])
     return mounted().length === 0 && server.mounts().length === 2
   })
@@ -354,8 +354,8 @@ test(t, 'many clients at once', { skip: skipMounts }, async t => {
     }),
   )
   t.comment(`${others} of 200 had another server`)
-  await until('the end of all', () => server.mounts().length === 1)
-  await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
+  await waitUntil('the end of all', () => server.mounts().length === 1)
+  await waitUntil('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
   t.equal(which(first), 'first')
   t.equal(server.pid(), pid)
 })
@@ -366,14 +366,14 @@ test(t, 'a server that gets a signal to end', { skip: skipMounts }, async t => {
   for (const f of [second, third]) t.same(await server.run(...ofMount(f)), quiet)
   const fd = fs.openSync(`${third.merged}/which`, 'r')
   process.kill(pid, 'SIGTERM')
-  await until('all are unmounted', () =>
+  await waitUntil('all are unmounted', () =>
     [first, second, third].every(f => mountedOn(f.merged).length === 0),
   )
   t.equal(fs.readFileSync(fd, 'utf8'), 'third', 'an open file is served to its end')
   t.same(await server.run(...ofMount(second, '--linger', '0')), quiet)
   t.not(servedBy(second.merged)[0], pid, 'it takes no more')
   fs.closeSync(fd)
-  await until('its end', () => !isAlive(pid))
+  await waitUntil('its end', () => !isAlive(pid))
   t.equal(which(second), 'second')
 })
 
@@ -387,7 +387,7 @@ test(t, 'server start, stop, status', { skip: skipMounts }, async t => {
   const stays = await server.registered(pid)
   t.match(await server.run('server', 'start'), { status: 32, stderr: `process ${stays}` })
   t.same(await server.run('umount', first.merged), quiet)
-  await until('the end of the other', () => !isAlive(pid))
+  await waitUntil('the end of the other', () => !isAlive(pid))
 
   const second = layersIn(where, 'second')
   t.same(await server.run(...ofMount(second)), quiet)
@@ -426,9 +426,9 @@ test(t, 'another build, and another copy of this one', { skip: skipMounts }, asy
   }
   t.same(await mount(), quiet)
   t.not(servedBy(f.merged)[0], pid)
-  await until('its directory', () => fs.readdirSync(server.top).length === 2)
+  await waitUntil('its directory', () => fs.readdirSync(server.top).length === 2)
   t.same(await server.run('umount', f.merged), quiet)
-  await until('its end', () => fs.readdirSync(server.top).length === 1)
+  await waitUntil('its end', () => fs.readdirSync(server.top).length === 1)
   t.equal(server.pid(), pid)
 })
 
@@ -442,11 +442,11 @@ test(t, 'a server in namespaces without other processes', { skip: skipMounts }, 
   const outcome = outcomeOf(client)
   const pid = await server.registered()
   fs.writeFileSync(end, '')
-  await until('the end of the mount', () => server.mounts().length === 0)
+  await waitUntil('the end of the mount', () => server.mounts().length === 0)
   await pause(2000)
   t.ok(isAlive(pid), 'it stays for who could ask it')
   t.same(await outcome, quiet)
-  await until('its end', () => !isAlive(pid))
+  await waitUntil('its end', () => !isAlive(pid))
   t.strictSame(fs.readdirSync(server.top), [])
 })
 

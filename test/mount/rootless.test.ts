@@ -18,7 +18,7 @@ import {
   spawnNode,
   outcomeOf,
   test,
-  until,
+  waitUntil,
 } from '../helpers/mount.js'
 
 const NOBODY = 65534
@@ -511,7 +511,7 @@ unmnt
   )
   const user = `${run.top}/user`
   const pid = async (): Promise<number> => {
-    await until('a mount', () => fs.existsSync(`${user}/pid`))
+    await waitUntil('a mount', () => fs.existsSync(`${user}/pid`))
     const served = Number(fs.readFileSync(`${user}/pid`, 'latin1'))
     fs.rmSync(`${user}/pid`)
     return served
@@ -556,7 +556,7 @@ unmnt
         .replace('"$WAY" = fusermount3', way === 'fusermount3' ? '1' : '-z 1'),
     )
     const lower = `${run.top}/user/lower`
-    await until('the directories', () => fs.existsSync(`${run.top}/user/merged`))
+    await waitUntil('the directories', () => fs.existsSync(`${run.top}/user/merged`))
     fs.writeFileSync(`${lower}/open`, 'open\n')
     fs.chmodSync(`${lower}/open`, 0o666)
     fs.mkdirSync(`${lower}/directory`)

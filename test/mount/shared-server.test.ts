@@ -18,7 +18,7 @@ import {
   skipMounts,
   spawnPlain,
   test,
-  until,
+  waitUntil,
 } from '../helpers/mount.js'
 import { isNative } from '../helpers/transport.js'
 
@@ -137,7 +137,7 @@ const host = (t: Test, { limit, heap }: { limit?: number; heap?: number } = {}):
   const directory = `/run/${name}`
   const pids = new Set<number>()
   own.before(() => fs.rmSync(directory, { recursive: true, force: true }))
-  own.before(() => until('the server has ended', () => ![...pids].some(isAlive)))
+  own.before(() => waitUntil('the server has ended', () => ![...pids].some(isAlive)))
   /** 0: no server has registered. */
   const registered = (): number => {
     try {
@@ -163,7 +163,7 @@ const host = (t: Test, { limit, heap }: { limit?: number; heap?: number } = {}):
     const [command = PROGRAM, ...before] = [...through, PROGRAM, ...args]
     const outcome = await outcomeOf(spawnPlain(command, before, { env }))
     t.match(outcome, { status: 0, stderr: '' })
-    await until('the server is known', () => registered() > 0)
+    await waitUntil('the server is known', () => registered() > 0)
     pid()
   }
   return { top, mount, pid }
@@ -238,7 +238,7 @@ test(t, 'the end of one does not affect the others', { skip }, async t => {
   const control = '/sys/fs/fuse/connections'
   if (fs.readdirSync(control).length === 0) spawnSync('mount', ['-t', 'fusectl', 'x', control])
   fs.writeFileSync(`${control}/${fs.statSync(aborted.merged).dev & 0xff_ffff}/abort`, '1')
-  await until('it is taken out of the tree', () => mountedOn(aborted.merged).length === 0)
+  await waitUntil('it is taken out of the tree', () => mountedOn(aborted.merged).length === 0)
   t.equal(fs.readFileSync(`${busy.merged}/a/f`, 'utf8'), 'before')
 
   // One mount is detached from the tree with an open file.
@@ -264,7 +264,7 @@ test(t, 'SIGTERM unmounts all of them', { skip }, async t => {
   for (const union of unions) fs.writeFileSync(`${union.merged}/new`, 'text')
   const pid = h.pid()
   process.kill(pid, 'SIGTERM')
-  await until('it has ended', () => !isAlive(pid))
+  await waitUntil('it has ended', () => !isAlive(pid))
   for (const union of unions) {
     t.same(mountedOn(union.merged), [])
     t.equal(fs.readFileSync(`${union.merged.replace(/merged$/, 'upper')}/new`, 'utf8'), 'text')
@@ -322,7 +322,7 @@ test(t, 'all of them share the descriptors of one process', { skip }, async t =>
   }
   t.equal(refusal(), 'EMFILE')
   for (const fd of open.splice(-20)) fs.closeSync(fd)
-  await until('the files are closed', () => descriptorsOf(pid) < LIMIT - 8)
+  await waitUntil('the files are closed', () => descriptorsOf(pid) < LIMIT - 8)
   for (let i = 0; i < DIRECTORIES; i++)
     t.equal(fs.readdirSync(`${last.merged}/d${i}/e`).includes('f'), true)
   for (const fd of open.splice(0)) fs.closeSync(fd)

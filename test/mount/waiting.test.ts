@@ -15,7 +15,7 @@ import {
   skipMounts,
   spawnNode,
   test,
-  until,
+  waitUntil,
   type Directories,
 } from '../helpers/mount.js'
 
@@ -111,7 +111,7 @@ for (const io of MODES) {
       t.equal(signal, 'SIGKILL')
       t.ok(performance.now() - begun < 2000, 'it need not wait for the answer')
       await f.delay(0)
-      await until('nothing of it is left', () => filesOf(server.pid).length === 0)
+      await waitUntil('nothing of it is left', () => filesOf(server.pid).length === 0)
       t.equal(fs.readFileSync(`${f.merged}/slow/f1`, 'latin1'), 'text of f1')
     },
   )
@@ -159,7 +159,7 @@ for (const io of MODES) {
     t.equal(new Set(names).size, names.length)
     fs.rmSync(`${f.merged}/slow`, { recursive: true })
     t.strictSame(fs.readdirSync(f.merged), ['quick'])
-    await until('every file of the layer is closed', () => filesOf(server.pid).length === 0)
+    await waitUntil('every file of the layer is closed', () => filesOf(server.pid).length === 0)
     t.equal(fs.readdirSync(`${f.slow}/slow`).length, 21, 'the layer is as it was')
     await f.delay(0)
   })

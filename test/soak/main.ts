@@ -55,14 +55,14 @@ const [clients, mounts, seed, mostMemory] = (['clients', 'mounts', 'seed', 'memo
 ) as [number, number, number, number]
 
 /** The time limit of a single wait on a busy machine, in milliseconds. */
-const PATIENCE = 60_000
+const WAIT_MS = 60_000
 /** The maximum delay before an ordinary signal: about the duration of a mount. */
-const SOON = 120
+const MAX_DELAY_MS = 120
 /**
  * A client gives up if the server has not taken its request within 10 s. A stopped client must not
  * exceed that.
  */
-const STOPPED = 1500
+const STOP_MS = 1500
 
 /** Mounts of each client before the server's memory and descriptors are noted. */
 const WARM_ROUNDS = 4
@@ -83,7 +83,7 @@ const fault = (text: string): void => {
 }
 
 const until = async (what: string, condition: () => boolean): Promise<boolean> => {
-  for (const end = Date.now() + PATIENCE; Date.now() < end; await pause(20))
+  for (const end = Date.now() + WAIT_MS; Date.now() < end; await pause(20))
     if (condition()) return true
   fault(`waited in vain: ${what}`)
   return false
@@ -221,13 +221,13 @@ const mountOnce = async (f: Directories, random: Random): Promise<void> => {
   const { child } = client
   if (kind < 3) {
     counts.killed++
-    await pause(random(SOON))
+    await pause(random(MAX_DELAY_MS))
     child.kill(FATAL[random(FATAL.length)])
   } else if (kind < 5) {
     counts.stopped++
-    await pause(random(SOON))
+    await pause(random(MAX_DELAY_MS))
     child.kill('SIGSTOP')
-    await pause(random(STOPPED))
+    await pause(random(STOP_MS))
     child.kill('SIGCONT')
   } else counts.ordinary++
   const status = await client.ended
@@ -236,7 +236,7 @@ const mountOnce = async (f: Directories, random: Random): Promise<void> => {
     // The union may be mounted, because the server's answer and the signal may cross. If the server
     // takes it back, it has done so when the answer file is gone.
     if (!['8', ...FATAL].includes(status)) fault(`${f.id}: killed, status ${status}`)
-    unsure.push(f)
+    killedMounts.push(f)
     return
   }
   if (status !== '0') return fault(`${f.id}: status ${status}`)
@@ -245,7 +245,7 @@ const mountOnce = async (f: Directories, random: Random): Promise<void> => {
   await use(f, random)
   if (faults === 0) fs.rmSync(f.top, { recursive: true })
 }
-const unsure: Directories[] = []
+const killedMounts: Directories[] = []
 
 /** Runs one round, with `clients` mounts at a time. */
 const round = async (what: string, many: number): Promise<void> => {
@@ -258,11 +258,11 @@ const round = async (what: string, many: number): Promise<void> => {
       )
   }
   await Promise.all(Array.from({ length: Math.min(clients, many) }, work))
-  await settle()
+  await cleanUpRound()
 }
 
 /** Unmounts the leftovers of killed clients, and waits until the server is idle. */
-const settle = async (): Promise<void> => {
+const cleanUpRound = async (): Promise<void> => {
   await until('clients, and servers but the one', () => {
     for (const path of mountpoints()) if (path !== first.merged) spawnSync('umount', [path])
     return processes().every(pid => pid === server) && mountpoints().size === 1
@@ -272,7 +272,7 @@ const settle = async (): Promise<void> => {
     const [directory] = fs.readdirSync(runtime)
     return directory !== undefined && fs.readdirSync(`${runtime}/${directory}`).length === 1
   })
-  for (const f of unsure.splice(0)) {
+  for (const f of killedMounts.splice(0)) {
     const text = fs.readFileSync(`${f.lower}/which`, 'utf8')
     if (text !== f.id) fault(`${f.id}: a lower layer written`)
     if (faults === 0) fs.rmSync(f.top, { recursive: true })

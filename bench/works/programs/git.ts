@@ -2,7 +2,7 @@
 
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import { scaled, step, type Lowers, type Step, type Work } from '../work.js'
+import { scaled, step, type LowerLayers, type Step, type Workload } from '../work.js'
 import { expect, run } from './tools.js'
 
 const filesOf = (repository: string, scale: number): string[] =>
@@ -28,7 +28,7 @@ const git = (repository: string, ...args: string[]): string =>
 const LONG_AGO = new Date('2020-01-01')
 
 /** 5,000 committed files, of which one has been changed, and one untracked file. */
-const REPOSITORY: Lowers = {
+const REPOSITORY: LowerLayers = {
   name: 'repository',
   count: 1,
   build(directory, scale) {
@@ -57,7 +57,7 @@ const status: Step['prepare'] = ({ root, scale }) => {
   }
 }
 
-export const gitStatus: Work = {
+export const gitStatus: Workload = {
   name: 'git',
   lowers: REPOSITORY,
   programs: ['git'],

@@ -1,7 +1,7 @@
 /** A compilation: many short-lived processes that look for headers and write objects. */
 
 import * as fs from 'node:fs'
-import { RUNS, scaled, step, type Lowers, type Step, type Work } from '../work.js'
+import { RUNS, scaled, step, type LowerLayers, type Step, type Workload } from '../work.js'
 import { expect, run as runProgram } from './tools.js'
 
 const HEADERS = 40
@@ -18,7 +18,7 @@ $(build)/%.o: src/%.c
 `
 
 /** 60 C files that each include 40 headers of their own. */
-const PROJECT: Lowers = {
+const PROJECT: LowerLayers = {
   name: 'c-project',
   count: 1,
   build(directory, scale) {
@@ -69,7 +69,7 @@ const again: Step['prepare'] = ({ root, scale }, run) => {
   }
 }
 
-export const compilation: Work = {
+export const compilation: Workload = {
   name: 'make',
   lowers: PROJECT,
   programs: ['make', 'cc'],

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import * as fs from 'node:fs'
-import { scaled, step, type Lowers, type Step, type Work } from '../work.js'
+import { scaled, step, type LowerLayers, type Step, type Workload } from '../work.js'
 import { run } from './tools.js'
 
 const MODULES = 25
@@ -37,7 +37,7 @@ const integrityOf = (archive: string): string =>
  * A project with a lock file, and a cache with the archives under the digests of the lock file. npm
  * looks there first, so it makes no request to the registry's address.
  */
-const PROJECT: Lowers = {
+const PROJECT: LowerLayers = {
   name: 'npm-project',
   count: 1,
   build(directory, scale) {
@@ -80,7 +80,7 @@ const install: Step['prepare'] = ({ root, scale }) => {
   }
 }
 
-export const npmInstall: Work = {
+export const npmInstall: Workload = {
   name: 'npm',
   lowers: PROJECT,
   programs: ['npm', 'tar'],

@@ -1,6 +1,6 @@
 /** sqlite: small writes and syncs in two or three files of one database. */
 
-import { scaled, step, type Step, type Work } from '../work.js'
+import { scaled, step, type Step, type Workload } from '../work.js'
 import { EMPTY } from '../layers.js'
 import { expect, run } from './tools.js'
 
@@ -33,7 +33,7 @@ const transactions =
     }
   }
 
-export const sqlite: Work = {
+export const sqlite: Workload = {
   name: 'sqlite',
   lowers: EMPTY,
   programs: ['sqlite3'],

@@ -4,7 +4,7 @@
  */
 
 import * as fs from 'node:fs'
-import { scaled, step, type Lowers, type Step, type Work } from '../work.js'
+import { scaled, step, type LowerLayers, type Step, type Workload } from '../work.js'
 import { expect, run } from './tools.js'
 
 /** Packages of two modules each. */
@@ -13,7 +13,7 @@ const packages = (scale: number): number[] => [...Array(scaled(250, scale)).keys
 /** Some lines for the engine to compile. */
 const BODY = 40
 
-const NODE: Lowers = {
+const NODE: LowerLayers = {
   name: 'node-packages',
   count: 1,
   build(directory, scale) {
@@ -36,7 +36,7 @@ const NODE: Lowers = {
 }
 
 /** As installed packages: with their compiled form next to the source. */
-const PYTHON: Lowers = {
+const PYTHON: LowerLayers = {
   name: 'python-packages',
   count: 1,
   build(directory, scale) {
@@ -73,7 +73,7 @@ const python = (): string => run(['python3', '-c', 'import sys; print(sys.execut
 const startNode = start(() => process.execPath, 'main.js')
 const startPython = start(python, 'main.py')
 
-export const startUp: Work[] = [
+export const startUp: Workload[] = [
   {
     name: 'start-node',
     lowers: NODE,

@@ -5,7 +5,7 @@ import { acl } from '../../helpers/layers.js'
 import * as sys from '../../helpers/syscalls.js'
 import type { UnionFs } from '../../helpers/union.js'
 import type { Mode } from '../modes.js'
-import { CAPABILITY, NOTES, notUsers, opened, type Scenario } from '../scenario.js'
+import { CAPABILITY, NOTES, needsRoot, opened, type Scenario } from '../scenario.js'
 
 const { O } = sys
 const LONG_AGO = { atimeSec: 5, atimeNsec: 6, mtimeSec: 7, mtimeNsec: 8 }
@@ -28,7 +28,7 @@ export const attributes: readonly Scenario[] = [
     name: `chown ${path}`,
     run: (fs: UnionFs) =>
       fs.setattr(path, { valid: V.UID | V.GID | V.KILL_SUIDGID, uid: 3, gid: 4 }),
-    in: notUsers,
+    in: needsRoot,
   })),
   {
     name: 'utimens of a symlink',
@@ -84,24 +84,24 @@ export const attributes: readonly Scenario[] = [
       name: `set an ACL of ${path}`,
       run: (fs: UnionFs) =>
         fs.setxattr(path, 'system.posix_acl_access', acl('u::rwx,u:5:rwx,g::r-x,m::rwx,o::---')),
-      in: notUsers,
+      in: needsRoot,
     },
     {
       name: `set a default ACL of ${path}`,
       run: (fs: UnionFs) =>
         fs.setxattr(path, 'system.posix_acl_default', acl('u::rwx,u:5:rwx,g::r-x,m::rwx,o::---')),
-      in: (mode: Mode) => notUsers(mode) && path === 'd',
+      in: (mode: Mode) => needsRoot(mode) && path === 'd',
     },
   ]),
   {
     name: 'remove a default ACL',
     run: fs => fs.removexattr('acl', 'system.posix_acl_default'),
-    in: notUsers,
+    in: needsRoot,
   },
   {
     name: 'set a capability',
     run: fs => fs.setxattr('uf', 'security.capability', CAPABILITY),
-    in: notUsers,
+    in: needsRoot,
   },
   ...['uf', 'f', 'd'].flatMap(path => [
     { name: `immutable ${path}`, run: (fs: UnionFs) => fs.setFlags(path, 0x10) },

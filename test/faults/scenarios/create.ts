@@ -6,7 +6,7 @@
 import * as sys from '../../helpers/syscalls.js'
 import type { UnionFs } from '../../helpers/union.js'
 import type { Mode } from '../modes.js'
-import { createAs, notUsers, OTHER, tmpfile, type Scenario } from '../scenario.js'
+import { createAs, needsRoot, OTHER, tmpfile, type Scenario } from '../scenario.js'
 
 const { S, O } = sys
 
@@ -44,13 +44,13 @@ export const create: readonly Scenario[] = [
       in: notInside(path, 'd'),
     },
   ]),
-  { name: 'create for another user', run: fs => fs.create('new', 0o664, OTHER), in: notUsers },
-  { name: 'mkdir for another user', run: fs => fs.mkdir('m/w', 0o775, OTHER), in: notUsers },
-  { name: 'a device', run: fs => fs.mknod('new', S.IFCHR | 0o644, 1, 3), in: notUsers },
+  { name: 'create for another user', run: fs => fs.create('new', 0o664, OTHER), in: needsRoot },
+  { name: 'mkdir for another user', run: fs => fs.mkdir('m/w', 0o775, OTHER), in: needsRoot },
+  { name: 'a device', run: fs => fs.mknod('new', S.IFCHR | 0o644, 1, 3), in: needsRoot },
   {
     name: 'a device over a whiteout',
     run: fs => fs.mknod('gone', S.IFBLK | 0o644, 1, 3),
-    in: notUsers,
+    in: needsRoot,
   },
   { name: 'a socket', run: fs => fs.mknod('new', S.IFSOCK | 0o644) },
   { name: 'create, opened', run: fs => createAs(fs, 'm/new', O.RDWR | O.CREAT) },

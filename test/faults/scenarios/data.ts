@@ -3,7 +3,7 @@
 import { Attr } from '../../../src/overlay/ops.js'
 import * as sys from '../../helpers/syscalls.js'
 import type { UnionFs } from '../../helpers/union.js'
-import { copied, notUsers, opened, type Scenario } from '../scenario.js'
+import { copyRange, needsRoot, opened, type Scenario } from '../scenario.js'
 
 const { O } = sys
 
@@ -22,7 +22,7 @@ export const data: readonly Scenario[] = [
     name: 'late write to a capable file',
     writes: true,
     run: fs => opened(fs, 'f.cap', O.RDWR, fh => fs.pwrite(fh, 'XY', 0, false, true)),
-    in: notUsers,
+    in: needsRoot,
   },
   {
     name: 'write while open for reading',
@@ -40,8 +40,8 @@ export const data: readonly Scenario[] = [
     writes: true,
     run: fs => opened(fs, 'sparse', O.RDWR, fh => fs.ops.fallocate(fh, 3, 65_536, 4096)),
   },
-  { name: 'copy_file_range', writes: true, run: fs => copied(fs, 'f', 'uf') },
-  { name: 'copy_file_range to a lower file', writes: true, run: fs => copied(fs, 'uf', 'd/x') },
+  { name: 'copy_file_range', writes: true, run: fs => copyRange(fs, 'f', 'uf') },
+  { name: 'copy_file_range to a lower file', writes: true, run: fs => copyRange(fs, 'uf', 'd/x') },
   {
     name: 'lseek',
     run: fs =>

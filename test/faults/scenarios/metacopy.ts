@@ -1,7 +1,7 @@
 /** Operations on a metacopy file, as the kernel creates it. */
 
 import type { UnionFs } from '../../helpers/union.js'
-import { notUsers, type Scenario } from '../scenario.js'
+import { needsRoot, type Scenario } from '../scenario.js'
 
 export const metacopies: readonly Scenario[] = [
   { name: 'read', run: (fs: UnionFs) => fs.read('mc') },
@@ -12,4 +12,4 @@ export const metacopies: readonly Scenario[] = [
   { name: 'rename', run: (fs: UnionFs) => fs.rename('mc', 'ud/mc') },
   { name: 'unlink', run: (fs: UnionFs) => fs.unlink('mc') },
   { name: 'link', run: (fs: UnionFs) => fs.link('mc', 'mc2') },
-].map(scenario => ({ ...scenario, name: `${scenario.name} a metacopy file`, in: notUsers }))
+].map(scenario => ({ ...scenario, name: `${scenario.name} a metacopy file`, in: needsRoot }))

@@ -8,9 +8,9 @@ import type { UnionOptions } from '../../../src/overlay/options.js'
 import { errnoName } from '../../../src/sys/errno.js'
 import { clonePrivate } from '../../../src/sys/mount.js'
 import { close } from '../../../src/sys/io.js'
-import { marked, scratch, unionDirectories } from '../../helpers/layers.js'
+import { withOverlayXattrs, scratch, unionDirectories } from '../../helpers/layers.js'
 import * as sys from '../../helpers/syscalls.js'
-import { leftOpen, openFds, optionsOf, readOnlyOptions } from '../../helpers/union.js'
+import { leakedFds, openFds, optionsOf, readOnlyOptions } from '../../helpers/union.js'
 import { skipUnions, stateOf } from './support.js'
 
 const deps = {
@@ -50,7 +50,7 @@ t.test('an error names its cause, and nothing stays open', async t => {
   const state = stateOf(t, good)
   t.throws(() => openState(good, { ...deps, checked: true }), { code: 'EBUSY' })
   state.close()
-  t.strictSame(await leftOpen(before), [])
+  t.strictSame(await leakedFds(before), [])
 })
 
 t.test('layers know their file systems, and lower ones cannot be written', async t => {
@@ -103,9 +103,9 @@ t.test('the files that a union creates', { skip: skipUnions }, async t => {
 
 t.test('a root with overlay xattrs', { skip: skipUnions }, async t => {
   const lower = [
-    { './': marked({ opaque: 'x' }), a: '' },
+    { './': withOverlayXattrs({ opaque: 'x' }), a: '' },
     { '.wh..wh..opq': '' },
-    { './': marked({ opaque: 'y' }), b: '' },
+    { './': withOverlayXattrs({ opaque: 'y' }), b: '' },
   ]
   const { u } = stateOf(t, readOnlyOptions(unionDirectories(t, { lower })))
   t.equal(u.nodes.root.dirs.length, 2, 'nothing below the one that says that it is all')

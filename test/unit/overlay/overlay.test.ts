@@ -9,7 +9,7 @@ import { Overlay } from '../../../src/overlay/overlay.js'
 import { E } from '../../../src/sys/errno.js'
 import { fifo, symlink, unionDirectories } from '../../helpers/layers.js'
 import * as sys from '../../helpers/syscalls.js'
-import { leftOpen, openFds, optionsOf } from '../../helpers/union.js'
+import { leakedFds, openFds, optionsOf } from '../../helpers/union.js'
 import { pendingOf, skipUnions, stateOf } from './support.js'
 
 const LOWER = { f: 'text', 'd/g': 'g', p: fifo(), s: symlink('\xff') }
@@ -132,7 +132,7 @@ t.test('a closed union leaves nothing open', { skip: skipUnions }, async t => {
   t.equal(ops.unlink(ROOT_ID, 'f'), 0)
   t.equal(ops.syncfs(), 0, 'syncing is off')
   close()
-  t.strictSame(await leftOpen(before), [])
+  t.strictSame(await leakedFds(before), [])
   t.ok(fs.existsSync(where.upper))
 })
 

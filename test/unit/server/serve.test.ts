@@ -6,7 +6,7 @@ import { startServer } from '../../../src/server/serve.js'
 import { defaultTuning } from '../../../src/config/tuning.js'
 import { silentLogger } from '../../../src/log.js'
 import { defaultUnionOptions } from '../../../src/config/defaults.js'
-import { leftOpen, openFds } from '../../helpers/union.js'
+import { leakedFds, openFds } from '../../helpers/union.js'
 
 /** The main thread's part and the union's thread (worker.ts): a mount that fails. */
 t.test('a union that cannot be opened rejects with the thrown error and leaks nothing', async t => {
@@ -38,6 +38,6 @@ t.test('a union that cannot be opened rejects with the thrown error and leaks no
   const before = openFds()
   const listeners = process.listenerCount('exit')
   for (let i = 0; i < 3; i++) await attempt()
-  t.strictSame(await leftOpen(before), [])
+  t.strictSame(await leakedFds(before), [])
   t.equal(process.listenerCount('exit'), listeners)
 })

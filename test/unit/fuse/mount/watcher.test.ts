@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os'
 import t from 'tap'
 
 import { bundle } from '../../../helpers/bundle.js'
-import { until } from '../../../helpers/mount.js'
+import { waitUntil } from '../../../helpers/mount.js'
 
 const module = bundle(t, 'fuse/mount/watcher')
 const namespace = spawnSync('unshare', ['-m', 'true']).status === 0
@@ -51,7 +51,7 @@ setTimeout(() => process.kill(process.pid, 'SIGKILL'), 300)`,
     existsSync(`${directory}/log`)
       ? readFileSync(`${directory}/log`, 'utf8').split('\0').slice(0, -1)
       : []
-  await until('the watcher', () => log().length >= calls)
+  await waitUntil('the watcher', () => log().length >= calls)
   return log().map(call => String(points.findIndex(point => call === `-u -z -q -- ${point}`)))
 }
 

@@ -22,7 +22,7 @@ import {
 import { compare, NOTHING_OPEN, skipParity } from '../../../helpers/parity.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { readTree } from '../../../helpers/tree.js'
-import { open, openFds, optionsOf, leftOpen, type UnionFs } from '../../../helpers/union.js'
+import { open, openFds, optionsOf, leakedFds, type UnionFs } from '../../../helpers/union.js'
 
 const CAPABILITY = '\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 
@@ -225,12 +225,12 @@ t.test('large files are copied while other requests are served', async t => {
       if (opened.fh !== 0) union.ops.release(opened.fh)
       union.forgetAll()
       t.strictSame(union.ops.counts(), NOTHING_OPEN)
-      t.strictSame(union.complaints, [])
+      t.strictSame(union.loggedMessages, [])
       union.close()
       tidy(t, where, name)
       const lowerAfter = readTree(where.lower[0] as string, true)
       t.strictSame([...lowerAfter.nodes], [...lowerBefore.nodes], 'the lower layer is untouched')
-      t.strictSame(await leftOpen(before), [])
+      t.strictSame(await leakedFds(before), [])
     })
   }
 
@@ -382,7 +382,7 @@ t.test('the union is closed during a copy', async t => {
   const union = open(t, optionsOf(where))
   parked(t, () => union.ops.open(union.id('big'), sys.O.RDWR, false, new Opened()))
   union.close()
-  t.strictSame(await leftOpen(before), [])
+  t.strictSame(await leakedFds(before), [])
   t.strictSame(readdirSync(where.upper), [])
   const again = open(t, optionsOf(where))
   t.equal(await again.write('big', 'b'), 1)
@@ -490,7 +490,7 @@ t.test('a failure changes nothing', { skip: skipParity }, async t => {
     t.strictSame(await union.list('d'), ['half', 'tiny'])
     t.strictSame(union.ops.counts(), NOTHING_OPEN)
     union.close()
-    t.strictSame(await leftOpen(before), [])
+    t.strictSame(await leakedFds(before), [])
   })
 
   await t.test('no inodes', async t => {

@@ -40,7 +40,7 @@ import {
 import * as sys from '../../../helpers/syscalls.js'
 import { diffTrees, readTree } from '../../../helpers/tree.js'
 import {
-  leftOpen,
+  leakedFds,
   open,
   openFds,
   optionsOf,
@@ -88,7 +88,7 @@ t.test('leftovers of a crash are removed', async t => {
   })
   const union = open(t, optionsOf(where))
   t.strictSame(readdirSync(`${where.work}/work`), [])
-  t.strictSame(union.complaints, [])
+  t.strictSame(union.loggedMessages, [])
   t.equal(await union.unlink('e'), 0)
   t.equal(await union.chmod('d', 0o700), 0)
   t.ok(existsSync('/etc/passwd'))
@@ -105,8 +105,8 @@ t.test('an entry that cannot be removed stays, and does no harm', async t => {
     '#2/f': file('x', { flags: 0x10 }),
   })
   const union = open(t, optionsOf(where, { volatile: true }))
-  t.equal(union.complaints.length, 2)
-  t.match(union.complaints[0]?.message, /stays/)
+  t.equal(union.loggedMessages.length, 2)
+  t.match(union.loggedMessages[0]?.message, /stays/)
   for (const path of ['d/a', 'e', 'h1']) t.equal(await union.unlink(path), 0, path)
   t.equal(await union.chmod('d', 0o700), 0)
   t.equal(await union.create('e', 0o644), 0)
@@ -175,7 +175,7 @@ t.test('a read-only union leaves no trace', async t => {
     t.equal(union.ops.syncfs(), 0)
     t.strictSame(union.ops.counts(), NOTHING_OPEN)
     union.close()
-    t.strictSame(await leftOpen(before), [])
+    t.strictSame(await leakedFds(before), [])
   }
   t.strictSame(trees(), had)
 })
@@ -272,7 +272,7 @@ t.test('an upper layer on overlayfs', { skip: skipParity }, async t => {
     clearVolatile(where)
     union = open(t, optionsOf(where, { ...options, whiteout: form }))
     t.strictSame(diffTrees(tree, await union.tree(), { now }), [], 'opened again')
-    t.strictSame(union.complaints, [])
+    t.strictSame(union.loggedMessages, [])
     union.close()
   }
   reference.close()
@@ -295,7 +295,7 @@ t.test('xattr whiteouts and an opaque directory', async t => {
     t.equal(await union.read('d/f'), 'f')
     t.equal(await union.read('d/left/h'), 'h')
     t.strictSame(await union.list('e'), [])
-    t.strictSame(union.complaints, [])
+    t.strictSame(union.loggedMessages, [])
     union.close()
     clearVolatile(where)
     union = open(t, options)

@@ -10,7 +10,14 @@ import {
   setxattr,
 } from '../../../../src/overlay/file/xattr.js'
 import { E } from '../../../../src/sys/errno.js'
-import { acl, dir, file, marked, unionDirectories, type Layer } from '../../../helpers/layers.js'
+import {
+  acl,
+  dir,
+  file,
+  withOverlayXattrs,
+  unionDirectories,
+  type Layer,
+} from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { optionsOf, readOnlyOptions } from '../../../helpers/union.js'
 import { skipUnions, stateOf, type State } from '../support.js'
@@ -19,7 +26,7 @@ const DEFAULT = 'system.posix_acl_default'
 const ACCESS = 'system.posix_acl_access'
 const LOWER: Layer = {
   f: file('', { xattrs: { 'user.a': '\0\xff', 'trusted.t': 't', 'trusted.overlay.origin': 'o' } }),
-  'd/': marked({ opaque: 'y' }, { xattrs: { [DEFAULT]: acl('u::rwx,g::r-x,o::---') } }),
+  'd/': withOverlayXattrs({ opaque: 'y' }, { xattrs: { [DEFAULT]: acl('u::rwx,g::r-x,o::---') } }),
   many: file('', {
     xattrs: Object.fromEntries(
       Array.from({ length: 12 }, (_, i) => [`user.${String(i).padStart(200, 'n')}`, 'v']),

@@ -19,7 +19,7 @@ import {
 } from '../../../helpers/layers.js'
 import { NOTHING_OPEN } from '../../../helpers/parity.js'
 import * as sys from '../../../helpers/syscalls.js'
-import { callerOf, open, openFds, optionsOf, leftOpen } from '../../../helpers/union.js'
+import { callerOf, open, openFds, optionsOf, leakedFds } from '../../../helpers/union.js'
 import { ROOT } from '../../../helpers/fs-calls.js'
 
 const LOWER: Layer = {
@@ -136,7 +136,7 @@ t.test('forget', async t => {
       t.strictSame(deleted, [])
       t.ok(directories.length >= had.length)
       union.close()
-      t.strictSame(await leftOpen(before), [])
+      t.strictSame(await leakedFds(before), [])
     },
   )
 
@@ -149,7 +149,7 @@ t.test('forget', async t => {
     union.id('s')
     t.equal(await union.unlink('u'), 0)
     union.close()
-    t.strictSame(await leftOpen(before), [])
+    t.strictSame(await leakedFds(before), [])
   })
 })
 
@@ -164,7 +164,7 @@ t.test('a tiny cache of directory descriptors', async t => {
   }
   const where = unionDirectories(t, { lower, upper })
   const before = openFds()
-  const union = open(t, optionsOf(where, { redirectDir: 'on' }), { most: 8 })
+  const union = open(t, optionsOf(where, { redirectDir: 'on' }), { maxDirectoryFds: 8 })
   const opened = openFds().length
   union.warm = true
   for (let round = 0; round < 2; round++)
@@ -193,9 +193,9 @@ t.test('a tiny cache of directory descriptors', async t => {
   t.ok(openFds().filter(target => !threads.test(target)).length <= opened + 8)
   union.forgetAll()
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
-  t.strictSame(union.complaints, [])
+  t.strictSame(union.loggedMessages, [])
   union.close()
-  t.strictSame(await leftOpen(before), [])
+  t.strictSame(await leakedFds(before), [])
 })
 
 const longName = (i: number): string => String(i).padEnd(200, i % 2 === 0 ? 'x' : 'y')
@@ -223,7 +223,7 @@ t.test('trees deeper than PATH_MAX', async t => {
   const path = names.join('/')
   t.ok(path.length > 12_000)
   for (const most of [8, 4096]) {
-    const union = open(t, optionsOf(where, { redirectDir: 'on' }), { most })
+    const union = open(t, optionsOf(where, { redirectDir: 'on' }), { maxDirectoryFds: most })
     t.equal(await union.read(`${path}/file`), 'deep')
     t.equal(await union.write(`${path}/file`, 'DEEP'), 4, 'copied up with all its directories')
     t.equal(await union.create(`${path}/new`, 0o600), 0)
@@ -240,9 +240,9 @@ t.test('trees deeper than PATH_MAX', async t => {
     t.strictSame(await union.list(''), [])
     union.forgetAll()
     t.strictSame(union.ops.counts(), NOTHING_OPEN)
-    t.strictSame(union.complaints, [])
+    t.strictSame(union.loggedMessages, [])
     union.close()
-    t.strictSame(await leftOpen(before), [])
+    t.strictSame(await leakedFds(before), [])
     t.equal(
       sys.unlinkat(sys.AT_FDCWD, `${where.upper}/${longName(0)}`, 0),
       0,
@@ -324,7 +324,9 @@ t.test('descriptors of layer directories', async t => {
 t.test('a process without free descriptors closes directories', async t => {
   const lower: Layer = {}
   for (let i = 0; i < 60; i++) lower[`d${i}/f`] = `${i}`
-  const union = open(t, optionsOf(unionDirectories(t, { lower: [lower] })), { most: 100 })
+  const union = open(t, optionsOf(unionDirectories(t, { lower: [lower] })), {
+    maxDirectoryFds: 100,
+  })
   union.warm = true
   for (let i = 0; i < 60; i++) union.id(`d${i}/f`)
   const limit = getrlimitNofile()
@@ -354,7 +356,9 @@ t.test('no operation leaves anything open', async t => {
     upper: { 'a/u': 'u', 'd/x': whiteout, 'p/q/': dir() },
   })
   const before = openFds()
-  const union = open(t, optionsOf(where, { redirectDir: 'on', volatile: true }), { most: 8 })
+  const union = open(t, optionsOf(where, { redirectDir: 'on', volatile: true }), {
+    maxDirectoryFds: 8,
+  })
   // A reproducible pseudo-random sequence. The names are few, so that they are often used again.
   let seed = 42
   const random = (n: number): number => {
@@ -399,13 +403,13 @@ t.test('no operation leaves anything open', async t => {
   for (const fh of handles) union.ops.release(fh)
   union.forgetAll()
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
-  t.strictSame(union.complaints, [])
+  t.strictSame(union.loggedMessages, [])
   const tree = await union.tree()
   t.strictSame(tree.ghosts, [], 'every listed name can be found')
   for (const node of tree.nodes.values())
     if (node.listedIno !== node.stat.ino) t.fail(`${node.path}: d_ino is not st_ino`)
   union.close()
-  t.strictSame(await leftOpen(before), [])
+  t.strictSame(await leakedFds(before), [])
 })
 
 t.test('a copy loses its number with its node if its origin can not be found', async t => {

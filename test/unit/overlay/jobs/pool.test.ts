@@ -10,7 +10,7 @@ import { E } from '../../../../src/sys/errno.js'
 import { poll2 } from '../../../../src/sys/io.js'
 import { loading } from '../../../../src/sys/loading.js'
 import { scratch } from '../../../helpers/layers.js'
-import { leftOpen, openFds } from '../../../helpers/union.js'
+import { leakedFds, openFds } from '../../../helpers/union.js'
 import { resultOf } from '../support.js'
 
 const isOpen = (fd: number): boolean => fs.existsSync(`/proc/self/fd/${fd}`)
@@ -132,7 +132,7 @@ t.test(
     )
     pool.close()
     t.ok(abandoned === 1 || (isOpen(src) && isOpen(dst)), 'its descriptors may still be used')
-    t.strictSame(await leftOpen(before), [])
+    t.strictSame(await leakedFds(before), [])
     t.equal(abandoned, 1)
   },
 )

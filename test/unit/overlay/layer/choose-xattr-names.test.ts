@@ -9,7 +9,14 @@ import {
 import { Layer } from '../../../../src/overlay/layer/layer.js'
 import type { UnionOptions } from '../../../../src/overlay/options.js'
 import { E } from '../../../../src/sys/errno.js'
-import { dir, file, link, marked, unionDirectories, whiteout } from '../../../helpers/layers.js'
+import {
+  dir,
+  file,
+  link,
+  withOverlayXattrs,
+  unionDirectories,
+  whiteout,
+} from '../../../helpers/layers.js'
 import { skipParity, withKernel } from '../../../helpers/parity.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { open, optionsOf, type UnionFs } from '../../../helpers/union.js'
@@ -158,7 +165,7 @@ t.test('xattrs with the other infix belong to callers', { skip: skipUnions }, as
   t.strictSame(await attributesOf(union, 'white'), { 'trusted.tsoverlay.whiteout': 'y' })
   union.close()
   const kernels = {
-    upper: { ...own('trusted'), white: whiteout, 'd/': marked({ opaque: 'y' }) },
+    upper: { ...own('trusted'), white: whiteout, 'd/': withOverlayXattrs({ opaque: 'y' }) },
     lower: [{ white: 'w', 'd/a': 'a' }],
   }
   const reverse = open(t, optionsOf(unionDirectories(t, kernels), { fsync: false }))

@@ -10,7 +10,7 @@ import {
 } from '../../../../src/overlay/layer/overlay-xattrs.js'
 import { E } from '../../../../src/sys/errno.js'
 import { listxattrNames } from '../../../../src/sys/xattr.js'
-import { build, dir, file, marked, scratch } from '../../../helpers/layers.js'
+import { build, dir, file, withOverlayXattrs, scratch } from '../../../helpers/layers.js'
 import { skipUnions } from '../support.js'
 
 t.test('a stored name is shown unchanged, and is never an overlay xattr', async t => {
@@ -62,11 +62,11 @@ t.test('on real objects', { skip: skipUnions }, async t => {
   ]
   const top = scratch(t)
   build(top, {
-    'trusted/': marked(Object.fromEntries(all.map(mark => [mark, 'v']))),
-    'user/': marked(Object.fromEntries(all.map(mark => [mark, 'v'])), {}, 'user'),
+    'trusted/': withOverlayXattrs(Object.fromEntries(all.map(mark => [mark, 'v']))),
+    'user/': withOverlayXattrs(Object.fromEntries(all.map(mark => [mark, 'v'])), {}, 'user'),
     'old/': dir({ xattrs: { 'user.fuseoverlayfs.opaque': 'y' } }),
-    'long/': marked({ redirect: '/' + 'r'.repeat(800) }, { xattrs: many }),
-    'strange/': marked({ unknown: 'v', 'overlay.opaque': 'y' }),
+    'long/': withOverlayXattrs({ redirect: '/' + 'r'.repeat(800) }, { xattrs: many }),
+    'strange/': withOverlayXattrs({ unknown: 'v', 'overlay.opaque': 'y' }),
     plain: file(''),
   })
   const fd = fs.openSync(top, 'r')

@@ -2,7 +2,13 @@ import t from 'tap'
 
 import type { RealDir } from '../../../../src/overlay/layer/layer.js'
 import { followRedirect, walk } from '../../../../src/overlay/layer/redirect.js'
-import { marked, opaque, unionDirectories, whiteout, type Layer } from '../../../helpers/layers.js'
+import {
+  withOverlayXattrs,
+  opaque,
+  unionDirectories,
+  whiteout,
+  type Layer,
+} from '../../../helpers/layers.js'
 import * as sys from '../../../helpers/syscalls.js'
 import { readOnlyOptions } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
@@ -46,13 +52,13 @@ const cases: Record<string, [lower: Layer[], above: number, found: string[]]> = 
   ],
   'not below a whiteout': [[{ 'a/b': whiteout }, { 'a/b/': '' }], 0, []],
   'where a further redirect of the directory leads': [
-    [{ 'a/b/': marked({ redirect: '/c/d' }) }, { 'a/b/': '', 'c/d/': '' }],
+    [{ 'a/b/': withOverlayXattrs({ redirect: '/c/d' }) }, { 'a/b/': '', 'c/d/': '' }],
     0,
     ['1:a/b', '2:c/d'],
   ],
   'where a directory on the way was called otherwise': [
     [
-      { 'a/': marked({ redirect: 'z\xff' }), 'a/b/': '' },
+      { 'a/': withOverlayXattrs({ redirect: 'z\xff' }), 'a/b/': '' },
       { 'a/b/': '', 'z\xff/b/': '' },
     ],
     0,
@@ -60,14 +66,14 @@ const cases: Record<string, [lower: Layer[], above: number, found: string[]]> = 
   ],
   'past an opaque directory from which an absolute redirect leads out': [
     [
-      { 'a/': opaque(), 'a/b/': marked({ redirect: '/c' }) },
+      { 'a/': opaque(), 'a/b/': withOverlayXattrs({ redirect: '/c' }) },
       { 'a/b/': '', 'c/': '' },
     ],
     0,
     ['1:a/b', '2:c'],
   ],
   'not where a redirect leads nowhere': [
-    [{ 'a/b/': marked({ redirect: '/none' }) }, { 'a/b/': '' }],
+    [{ 'a/b/': withOverlayXattrs({ redirect: '/none' }) }, { 'a/b/': '' }],
     0,
     ['1:a/b'],
   ],
@@ -79,7 +85,9 @@ for (const [name, [lower, above, found]] of Object.entries(cases))
   })
 
 t.test('an invalid redirect ends the walk', { skip: skipUnions }, async t => {
-  const where = unionDirectories(t, { lower: [{ 'a/': marked({ redirect: '..' }) }, {}] })
+  const where = unionDirectories(t, {
+    lower: [{ 'a/': withOverlayXattrs({ redirect: '..' }) }, {}],
+  })
   const { u } = stateOf(t, readOnlyOptions(where))
   t.strictSame(walk(u, u.lowers[0]!, ['a']), { dir: null, stop: true, below: ['a'] })
   const root = walk(u, u.lowers[0]!, [])

@@ -10,7 +10,7 @@ import {
 import { statxat } from '../../../../src/sys/at.js'
 import { E } from '../../../../src/sys/errno.js'
 import { Stat } from '../../../../src/sys/stat.js'
-import type { Who } from '../../../helpers/fs-calls.js'
+import type { CallerIds } from '../../../helpers/fs-calls.js'
 import {
   acl,
   device,
@@ -102,7 +102,7 @@ const drive = async (fs: UnionFs, seed: number): Promise<unknown[]> => {
     const directory = of(DIRECTORIES)
     const path = (name: string): string => (directory === '' ? name : `${directory}/${name}`)
     const name = path(of(NAMES))
-    const who: Who = { uid: of([0, 1, 5, 70_000]), gid: of([0, 3, 6]), umask: of([0, 0o027]) }
+    const who: CallerIds = { uid: of([0, 1, 5, 70_000]), gid: of([0, 3, 6]), umask: of([0, 0o027]) }
     const mode = of([0o644, 0o2755, 0o600, 0o6777, 0o040])
     const special = of([S.IFIFO, S.IFSOCK, S.IFCHR, S.IFBLK, S.IFREG])
     const named = acl(`u::rw-,u:${who.uid}:r-x,g::r-x,g:9:rwx,m::${of(['r-x', 'rw-'])},o::---`)

@@ -13,7 +13,7 @@ import type { Fs } from '../../../helpers/fs-calls.js'
 import {
   dir,
   file,
-  marked,
+  withOverlayXattrs,
   unionDirectories,
   type Layer,
   type Spec,
@@ -34,7 +34,7 @@ const meta = (prefix: string, redirect?: string): Spec =>
 
 /** An upper layer and lower layers with valid and invalid redirect and metacopy xattrs. */
 const layers = (prefix: string): { upper: Layer; lower: Layer[] } => {
-  const to = (redirect: string): Spec => marked({ redirect }, {}, prefix)
+  const to = (redirect: string): Spec => withOverlayXattrs({ redirect }, {}, prefix)
   return {
     upper: {
       'absolute/': to('/secret/inner'),
@@ -43,7 +43,7 @@ const layers = (prefix: string): { upper: Layer; lower: Layer[] } => {
       'to nothing/': to('/no/such'),
       'to no name/': to('nothing'),
       'not merged/sub/': to('/secret/inner3'),
-      'over opaque/': marked({ redirect: '/secret/inner', opaque: 'y' }, {}, prefix),
+      'over opaque/': withOverlayXattrs({ redirect: '/secret/inner', opaque: 'y' }, {}, prefix),
       'two dots/': to('..'),
       'two dots, NUL/': to('..\0'),
       'two dots in a path/': to('/secret/../secret/inner'),
@@ -110,7 +110,7 @@ t.test(
     const union = open(t, optionsOf(where, { userxattr: true, index: false, fsync: false }))
     const ours = await see(union, paths)
     t.strictSame(await union.read('absolute/f'), -E.EPERM, 'below a directory of mode 0700')
-    t.strictSame(union.complaints, [])
+    t.strictSame(union.loggedMessages, [])
     union.close()
     const theirs = await withKernel(where, 'userxattr', kernel => see(kernel, paths))
     t.strictSame(ours, theirs)
@@ -124,7 +124,7 @@ t.test('trusted xattrs are followed as by the kernel', { skip: skipParity }, asy
   const paths = pathsOf(scene)
   const union = open(t, optionsOf(where, { index: false, fsync: false }))
   const ours = await see(union, paths)
-  t.strictSame(union.complaints, [])
+  t.strictSame(union.loggedMessages, [])
   union.close()
   const theirs = await withKernel(where, 'redirect_dir=on,metacopy=on', kernel =>
     see(kernel, paths),
@@ -144,13 +144,13 @@ t.test('trusted xattrs are followed as by the kernel', { skip: skipParity }, asy
 t.test('a union with trusted xattrs ignores user xattrs', { skip: skipParity }, async t => {
   const scene = layers('user')
   Object.assign(scene.upper, {
-    'opaque/': marked({ opaque: 'y' }, {}, 'user'),
+    'opaque/': withOverlayXattrs({ opaque: 'y' }, {}, 'user'),
     white: file('', { xattrs: { 'user.overlay.whiteout': 'y' } }),
   })
   Object.assign(scene.lower[0] ?? {}, {
-    'lower opaque/': marked({ opaque: 'y' }, {}, 'user'),
+    'lower opaque/': withOverlayXattrs({ opaque: 'y' }, {}, 'user'),
     'old opaque/': dir({ xattrs: { 'user.fuseoverlayfs.opaque': 'y' } }),
-    'x/': marked({ opaque: 'x' }, {}, 'user'),
+    'x/': withOverlayXattrs({ opaque: 'x' }, {}, 'user'),
     'x/w': file('', { xattrs: { 'user.overlay.whiteout': 'y' } }),
   })
   Object.assign(scene.lower[1] ?? {}, {
@@ -164,7 +164,7 @@ t.test('a union with trusted xattrs ignores user xattrs', { skip: skipParity }, 
   const union = open(t, optionsOf(where, { index: false, fsync: false }))
   const ours = await see(union, paths)
   t.match(
-    union.complaints.map(complaint => complaint.message),
+    union.loggedMessages.map(complaint => complaint.message),
     [/userxattr/],
     'a single warning',
   )
@@ -192,7 +192,8 @@ const give = (path: string, uid: number): void => {
     fs.lchownSync(`${path}/${name}`, uid, uid)
 }
 
-const redirected = (redirect: string, mode = 0o755): Spec => marked({ redirect }, { mode }, 'user')
+const redirected = (redirect: string, mode = 0o755): Spec =>
+  withOverlayXattrs({ redirect }, { mode }, 'user')
 
 /** What an unprivileged mounter finds behind the xattrs of different owners: 0, or an errno. */
 const looks = (t: Test, shared: boolean): Record<string, number> => {

@@ -5,7 +5,7 @@ import t from 'tap'
 import { applyDefaultAcl } from '../../../../src/overlay/owner/acl.js'
 import { Entry, Opened, ROOT_ID } from '../../../../src/overlay/ops.js'
 import { E } from '../../../../src/sys/errno.js'
-import { ROOT, type Fs, type Who } from '../../../helpers/fs-calls.js'
+import { ROOT, type Fs, type CallerIds } from '../../../helpers/fs-calls.js'
 import {
   acl,
   dir,
@@ -25,7 +25,7 @@ import { callerOf, open, optionsOf, readOnlyOptions } from '../../../helpers/uni
 
 const { S, O } = sys
 
-const MAKE: Record<string, (fs: Fs, path: string, mode: number, who: Who) => unknown> = {
+const MAKE: Record<string, (fs: Fs, path: string, mode: number, who: CallerIds) => unknown> = {
   file: (fs, path, mode, who) => fs.create(path, mode, who),
   'made file': (fs, path, mode, who) => fs.mknod(path, S.IFREG | mode, 0, 0, who),
   directory: (fs, path, mode, who) => fs.mkdir(path, mode, who),
@@ -65,7 +65,7 @@ const SITES: Record<string, { upper: boolean; lower: boolean; below?: 'file' | '
 }
 
 t.test('every type, by every caller, in every kind of directory', { skip: skipParity }, async t => {
-  const cases: { path: string; type: string; mode: number; who: Who }[] = []
+  const cases: { path: string; type: string; mode: number; who: CallerIds }[] = []
   const upper: Layer = {}
   const lower: Layer = {}
   for (const [p, parent] of Object.entries(PARENTS))
@@ -336,7 +336,7 @@ t.test('files without a name', async t => {
     lower: [{ 'd/gone': 'g', 'd/there': 't', 'low/x': 'x' }],
   })
   const union = open(t, optionsOf(where))
-  const who: Who = { uid: 1000, gid: 500, umask: 0o022 }
+  const who: CallerIds = { uid: 1000, gid: 500, umask: 0o022 }
   const tmp = (path: string, flags: number): { out: Entry; opened: Opened; result: number } => {
     const out = new Entry()
     const opened = new Opened()
@@ -443,7 +443,7 @@ t.test('whiteouts of other forms in the upper layer are replaced', async t => {
     union = open(t, optionsOf(where, { whiteout: whiteoutForm }))
     t.strictSame(await union.list(''), ['d'])
     t.strictSame(await union.list('d'), ['x'])
-    t.strictSame(union.complaints, [])
+    t.strictSame(union.loggedMessages, [])
     union.close()
   }
 })

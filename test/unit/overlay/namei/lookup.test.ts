@@ -9,7 +9,7 @@ import {
   dir,
   file,
   link,
-  marked,
+  withOverlayXattrs,
   opaque,
   scratch,
   symlink,
@@ -26,7 +26,7 @@ import {
   openFds,
   optionsOf,
   readOnlyOptions,
-  leftOpen,
+  leakedFds,
   type UnionFs,
 } from '../../../helpers/union.js'
 import { skipUnions, stateOf } from '../support.js'
@@ -99,9 +99,9 @@ t.test('as the kernel sees it', { skip: skipParity }, async t => {
     'xattr whiteouts in lower directories': {
       lower: [
         {
-          './': marked({ opaque: 'x' }),
+          './': withOverlayXattrs({ opaque: 'x' }),
           gone: xattrWhiteout(),
-          'd/': marked({ opaque: 'x' }),
+          'd/': withOverlayXattrs({ opaque: 'x' }),
           'd/gone': xattrWhiteout(),
           'd/full': file('text', { xattrs: { 'trusted.overlay.whiteout': 'y' } }),
           'plain/f': 'f',
@@ -160,10 +160,10 @@ t.test('other forms of whiteouts and opaque directories', async t => {
     await see1(
       'xattr whiteouts',
       {
-        './': marked({ opaque: 'x' }),
+        './': withOverlayXattrs({ opaque: 'x' }),
         gone: xattrWhiteout(),
         'gone dir': xattrWhiteout(),
-        'd/': marked({ opaque: 'x' }),
+        'd/': withOverlayXattrs({ opaque: 'x' }),
         'd/a': xattrWhiteout(),
       },
       below,
@@ -189,9 +189,9 @@ t.test('other forms of whiteouts and opaque directories', async t => {
         {
           'd/': opaque('user'),
           'd/new': 'n',
-          'x/': marked({ opaque: 'x' }, {}, 'user'),
+          'x/': withOverlayXattrs({ opaque: 'x' }, {}, 'user'),
           'x/gone': xattrWhiteout('user'),
-          'moved/': marked({ redirect: '/gone dir' }, {}, 'user'),
+          'moved/': withOverlayXattrs({ redirect: '/gone dir' }, {}, 'user'),
         },
         { ...bottom, 'x/gone': 'x', 'x/stays': 'x' },
       ],
@@ -258,7 +258,7 @@ t.test('many probes of a directory with and without .wh. marks', async t => {
 
 /** A directory with a redirect. */
 const to = (redirect: string, more: Record<string, string> = {}): Spec =>
-  marked({ redirect, ...more })
+  withOverlayXattrs({ redirect, ...more })
 
 /** A metadata-only copy of a file of four bytes. */
 const meta = (more: Record<string, string> = {}): Spec =>
@@ -537,7 +537,7 @@ t.test('500 lower layers', async t => {
   t.equal(await union.read('all/f498'), 'new')
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
   union.close()
-  t.strictSame(await leftOpen(before), [], 'all descriptors of all layers are closed')
+  t.strictSame(await leakedFds(before), [], 'all descriptors of all layers are closed')
 })
 
 t.test('names of any bytes', { skip: skipParity }, async t => {

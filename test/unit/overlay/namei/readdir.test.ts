@@ -14,7 +14,7 @@ import {
   fifo,
   file,
   link,
-  marked,
+  withOverlayXattrs,
   opaque,
   socket,
   symlink,
@@ -282,7 +282,7 @@ t.test('readdirplus', async t => {
 /** Directories and files that are listed but whose lookup fails. */
 const BROKEN: Layer = {
   'd/good': 'g',
-  'd/redirect/': marked({ redirect: '../x' }),
+  'd/redirect/': withOverlayXattrs({ redirect: '../x' }),
   'd/metacopy': file('', { size: 100, xattrs: { 'trusted.overlay.metacopy': '' } }),
 }
 const byName = ([a]: [string, ...unknown[]], [b]: [string, ...unknown[]]): number =>
@@ -291,7 +291,7 @@ const EINVAL = -22
 const EIO = -5
 
 t.test('names whose lookup fails', { skip: skipParity }, async t => {
-  const impure: Layer = { 'd/': marked({ impure: 'y' }), ...BROKEN }
+  const impure: Layer = { 'd/': withOverlayXattrs({ impure: 'y' }), ...BROKEN }
   const scenes: Record<string, { upper?: Layer; lower: Layer[]; at: 'upper' | 'lower' }> = {
     'a lower directory': { lower: [BROKEN, {}], at: 'lower' },
     'an upper directory': { upper: BROKEN, lower: [{}], at: 'upper' },

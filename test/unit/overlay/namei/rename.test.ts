@@ -345,7 +345,7 @@ t.test('open files are moved with their names', async t => {
   t.equal(await union.read('a/b/u'), 'LOWER')
   for (const { fh } of [reader, victim, upper]) union.ops.release(fh)
   t.strictSame(union.ops.counts(), NOTHING_OPEN)
-  t.strictSame(union.complaints, [])
+  t.strictSame(union.loggedMessages, [])
 })
 
 t.test('a target that can’t be replaced is released', { skip: skipUnions }, async t => {

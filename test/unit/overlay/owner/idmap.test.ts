@@ -4,7 +4,7 @@ import type { IdRange, OwnerOptions } from '../../../../src/overlay/options.js'
 import { checkId, checkRanges } from '../../../../src/config/ids.js'
 import { makeIdmap, UNMAPPED } from '../../../../src/overlay/owner/idmap.js'
 import { E } from '../../../../src/sys/errno.js'
-import type { Who } from '../../../helpers/fs-calls.js'
+import type { CallerIds } from '../../../helpers/fs-calls.js'
 import {
   acl,
   dir,
@@ -133,7 +133,7 @@ const translateTree = (tree: Tree): Tree => {
 }
 
 /** The caller, in ids on disk. The union gets the same ids or mapped ids. */
-type Ids = (uid: number, gid: number) => Who
+type Ids = (uid: number, gid: number) => CallerIds
 const plainIds: Ids = (u, g) => ({ uid: u, gid: g, umask: 0o027 })
 const mappedIds: Ids = (u, g) => ({ uid: uid(u), gid: gid(g), umask: 0o027 })
 
@@ -208,7 +208,7 @@ t.test('ids without a mapping', { skip: !isRoot && 'needs root' }, async t => {
   const fs = open(t, optionsOf(where, { volatile: true, owners: MAPPING }))
   const foreign = (): unknown => sys.lstat(sys.AT_FDCWD, `${where.upper}/d/foreign`)
   t.match(await fs.stat('d/foreign'), { uid: OVERFLOW, gid: OVERFLOW })
-  const stranger: Who = { uid: 5, gid: 200_000, umask: 0 }
+  const stranger: CallerIds = { uid: 5, gid: 200_000, umask: 0 }
   const over = -E.EOVERFLOW
   t.equal(await fs.create('d/n', 0o644, { ...stranger, uid: 65534 }), over)
   t.equal(await fs.symlink('x', 'd/n', { ...stranger, uid: 1000, gid: 5 }), over)
@@ -222,7 +222,7 @@ t.test('ids without a mapping', { skip: !isRoot && 'needs root' }, async t => {
   t.equal(await fs.setxattr('acl/f', 'system.posix_acl_access', named), -E.EINVAL)
   t.strictSame(sys.lstat(sys.AT_FDCWD, `${where.upper}/d`), -E.ENOENT, 'nothing was copied up')
 
-  const root: Who = { uid: 0, gid: 0, umask: 0 }
+  const root: CallerIds = { uid: 0, gid: 0, umask: 0 }
   t.equal(await fs.mkdir('d/n', 0o755, root), 0, 'root has no id on disk')
   const made = (): unknown => sys.lstat(sys.AT_FDCWD, `${where.upper}/d/n`)
   t.match(made(), { uid: OVERFLOW, gid: 3 }, "the group is the directory's")
