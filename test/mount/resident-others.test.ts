@@ -181,7 +181,7 @@ for (const [what, through, skip] of [
     t.same(await outcomeOf(child), quiet, 'a client that it may not look into waits for no timer')
     t.not(servedBy(f.merged)[0], server.pid())
     t.equal(servedBy(f.merged).length, 1)
-    await until('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
+    await waitUntil('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
   })
 }
 

@@ -35,7 +35,7 @@ const MAKE: Record<string, (fs: Fs, path: string, mode: number, who: CallerIds) 
   symlink: (fs, path, _mode, who) => fs.symlink('target', path, who),
 }
 const MODES = [0o644, 0o6777, 0o1770]
-const CALLERS: Record<string, Who> = {
+const CALLERS: Record<string, CallerIds> = {
   root: ROOT,
   user: { uid: 1000, gid: 1000, umask: 0o027 },
   member: { uid: 1000, gid: 500, umask: 0 },
