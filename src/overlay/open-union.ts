@@ -222,7 +222,7 @@ function open(given: UnionOptions, deps: UnionDeps, opened: number[]): Union {
     place: new Place(),
     answering: null,
     copied: { objects: 0, bytes: 0 },
-    bare: 0,
+    nodeWithoutXattrs: 0,
   }
 }
 

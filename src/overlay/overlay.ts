@@ -73,7 +73,7 @@ export class Overlay implements Ops {
   readonly #u: Union
   readonly #handles: HandleTable
   readonly #listed = new Entry()
-  #gives = false
+  #forgetting = false
   readonly wakeFd: number
   readonly requester: Caller = { uid: 0, gid: 0, pid: 0, umask: 0 }
 
@@ -141,11 +141,11 @@ export class Overlay implements Ops {
   }
 
   /** Asks the kernel to forget half of the nodes, as far as they are unused. */
-  giveBack(): void {
-    if (this.#gives) return
-    this.#gives = true
+  forgetUnused(): void {
+    if (this.#forgetting) return
+    this.#forgetting = true
     forgetCachedNodes(this.#u, this.nodes >> 1, () => {
-      this.#gives = false
+      this.#forgetting = false
     })
   }
 

@@ -11,7 +11,7 @@ export interface Weighed {
   /** The union creates no further nodes. */
   full: boolean
   /** Has the kernel forget half of the nodes, as far as they are not in use. */
-  giveBack(): void
+  forgetUnused(): void
 }
 
 export const balance = (
@@ -27,5 +27,5 @@ export const balance = (
       (most, union) => (most === undefined || union.nodes > most.nodes ? union : most),
       undefined,
     )
-    ?.giveBack()
+    ?.forgetUnused()
 }

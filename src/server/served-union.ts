@@ -142,12 +142,12 @@ export class ServedUnion implements Weighed {
     if (this.#ops !== undefined) this.#ops.full = value
   }
 
-  giveBack(): void {
+  forgetUnused(): void {
     this.#log.debug(
       { nodes: this.nodes },
       'little memory is left: the kernel is asked to forget nodes',
     )
-    this.#ops?.giveBack()
+    this.#ops?.forgetUnused()
   }
 
   /** Opens the layers and mounts, or sends a request to mount. The outcome goes to `send`. */

@@ -142,7 +142,7 @@ export function resolveMetacopy(u: CopyUpContext, node: Node): Result {
   const { xattrs } = real.layer
   const bits = xattrs.read(fd, name, true)
   if (bits < 0) return bits
-  u.bare = xattrs.hasNone ? node.id : 0
+  u.nodeWithoutXattrs = xattrs.hasNone ? node.id : 0
   if ((bits & XattrBit.METACOPY) !== 0) {
     const result = findData(u, node, parent, name, real, name)
     if (result < 0) return result

@@ -74,7 +74,8 @@ export function copyMetadata(
     result = createdMode >= 0 && hasDefaultOwner(u, st) ? 0 : chown(dstFd, dstName, st.uid, st.gid)
     // The user namespace has no mapping for the owner (kernel: ovl_copy_up_one).
     if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
-    result = u.bare === node.id ? 0 : copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
+    result =
+      u.nodeWithoutXattrs === node.id ? 0 : copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
   }
   if (result < 0) return result
   const type = st.mode & S_IFMT

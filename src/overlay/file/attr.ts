@@ -237,12 +237,12 @@ function findObject(
 /** How a change affects the set-id bits. */
 interface ModeChange {
   /** A `BareSetattr` value, or -1 if the request names an attribute. */
-  bare: number
+  kind: number
   /** The mode before and after the change; equal if no bits are dropped. */
   before: number
   left: number
 }
-const NO_CHANGE: ModeChange = { bare: -1, before: 0, left: 0 }
+const NO_CHANGE: ModeChange = { kind: -1, before: 0, left: 0 }
 
 /**
  * @returns -errno if the caller may not drop the bits; then nothing must be changed
@@ -257,17 +257,17 @@ function modeChangeOf(
   const { valid } = set
   const kills = (valid & V.KILL_SUIDGID) !== 0 && (valid & V.MODE) === 0
   if (!kills && !isBareSetattr(valid)) return NO_CHANGE
-  const bare = isBareSetattr(valid) ? classifyBareSetattr(u, node, valid, caller) : -1
+  const kind = isBareSetattr(valid) ? classifyBareSetattr(u, node, valid, caller) : -1
   let result = statOpen(u, handles, node, set.fh, u.st)
   // A truncation drops the bits for every caller that may write; the caller need not own the file.
-  if (result >= 0 && ((kills && (valid & V.SIZE) === 0) || bare === BareSetattr.CHOWN))
+  if (result >= 0 && ((kills && (valid & V.SIZE) === 0) || kind === BareSetattr.CHOWN))
     result = checkChown(u, u.st, caller)
   if (result < 0) return result
   const before = u.st.mode
   return {
-    bare,
+    kind,
     before,
-    left: bare === BareSetattr.KEEPS ? before : modeAfterChange(u, u.st, caller),
+    left: kind === BareSetattr.KEEPS ? before : modeAfterChange(u, u.st, caller),
   }
 }
 
@@ -275,7 +275,7 @@ function apply(
   u: CopyUpContext,
   node: Node,
   set: SetAttr,
-  { bare, before, left }: ModeChange,
+  { kind, before, left }: ModeChange,
   caller: Caller,
   handle: FileHandle | undefined,
 ): Result {
@@ -311,7 +311,7 @@ function apply(
     done = true
     return last
   }
-  if (bare === BareSetattr.KEEPS || bare === BareSetattr.DROPS)
+  if (kind === BareSetattr.KEEPS || kind === BareSetattr.DROPS)
     return step(() => dropBeforeWrite(u, place, before, left))
   const kill = before !== 0
   const { override, upper } = u
@@ -322,7 +322,7 @@ function apply(
     if (changing) result = step(() => changeOwner(u, upper, node, set, drops, caller))
     return result < 0 ? result : step(() => setTimes(fd, name, set))
   }
-  const chowns = (valid & (V.UID | V.GID)) !== 0 || bare === BareSetattr.CHOWN
+  const chowns = (valid & (V.UID | V.GID)) !== 0 || kind === BareSetattr.CHOWN
   if (chowns) {
     const uid = (valid & V.UID) !== 0 ? set.uid : -1
     const gid = (valid & V.GID) !== 0 ? set.gid : -1

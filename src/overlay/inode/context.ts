@@ -54,7 +54,7 @@ export interface InodeContext extends LayerContext {
    * The node of the last lower file that was found without any extended attribute
    * (metacopy.ts:resolveMetacopy), or 0.
    */
-  bare: NodeId
+  nodeWithoutXattrs: NodeId
   /** Null for a read-only union. */
   readonly workdir: {
     readonly form: Exclude<WhiteoutForm, 'auto'>

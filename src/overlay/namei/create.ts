@@ -101,30 +101,30 @@ function createInParent(
   const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
   const fd = u.fds.get(upper)
   if (fd < 0) return fd
-  let covers = false
+  let replacesWhiteout = false
   let result: Result
   if (u.override && u.upper !== null && u.workdir !== null) {
     const wanted = { ...diskIds(u, caller), mode: masked, major, minor, acl }
     result = createOverridden(u, u.upper, u.workdir, caller, fd, name, wanted, run)
-    covers = result >= 0 && replacedWhiteout
+    replacesWhiteout = result >= 0 && replacedWhiteout
   } else {
     result = isDotWhiteoutName(name) ? -E.EEXIST : createAs(u.idmap, caller, fd, name, masked, run)
     if (result === -E.EEXIST) {
-      covers = true
+      replacesWhiteout = true
       result = createOverWhiteout(u, caller, fd, name, masked, acl, run)
     }
   }
   if (result < 0) return result
-  if (!covers) covers = finishCreate(u, parent, upper, fd, name, mode)
+  if (!replacesWhiteout) replacesWhiteout = finishCreate(u, parent, upper, fd, name, mode)
   let stated = result > 0 ? fstatx(result, newStat) : statxat(fd, name, newStat)
   if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, name, newStat)
   if (stated < 0) {
     if (result > 0) close(result)
-    undoCreate(u, upper, fd, name, (mode & S_IFMT) === S_IFDIR, covers)
+    undoCreate(u, upper, fd, name, (mode & S_IFMT) === S_IFDIR, replacesWhiteout)
     return stated
   }
   created = addNode(u, parent, name, newStat)
-  if (!covers) created.lowerPositive = false
+  if (!replacesWhiteout) created.lowerPositive = false
   return result
 }
 
@@ -133,7 +133,7 @@ let created: Node
 /**
  * Removes an object that was just created, because a later step failed.
  *
- * @param covers the object replaced a whiteout
+ * @param replacesWhiteout the object replaced a whiteout
  */
 export function undoCreate(
   u: Union,
@@ -141,17 +141,18 @@ export function undoCreate(
   fd: number,
   name: ByteString,
   isDir: boolean,
-  covers: boolean,
+  replacesWhiteout: boolean,
 ): void {
   let result: Result = -E.EROFS
-  if (covers && u.workdir !== null)
+  if (replacesWhiteout && u.workdir !== null)
     result = recordWhiteout(
       upper,
       name,
       u.workdir.whiteout(fd, name, isDir ? 'directory' : 'file'),
       u,
     )
-  else if (!covers) result = isDir ? removeCreatedDirectory(u, fd, name) : unlinkat(fd, name)
+  else if (!replacesWhiteout)
+    result = isDir ? removeCreatedDirectory(u, fd, name) : unlinkat(fd, name)
   if (result < 0) u.log.warn({ errno: -result }, 'cannot remove an object whose creation failed')
 }
 

@@ -57,12 +57,12 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   const run = (dirfd: number, at: ByteString): Result =>
     from.name === '' ? linkFd(from.fd, dirfd, at) : linkat(from.fd, from.name, dirfd, at)
   if (result >= 0) result = run(fd, name)
-  let covers = false
+  let replacesWhiteout = false
   if (result === -E.EEXIST) {
-    covers = true
+    replacesWhiteout = true
     result = linkOverWhiteout(u, fd, name, run)
   } else if (result >= 0) {
-    covers = finishCreate(u, parent, upper, fd, name, S_IFREG)
+    replacesWhiteout = finishCreate(u, parent, upper, fd, name, S_IFREG)
   }
   // If the upper layer lies in another union, that union may show the new name with a number other
   // than the old one, until it has looked up both.
@@ -70,7 +70,7 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   if (stated !== null && stated >= 0) identifyAgain(u, node, newStat)
   unpin(place)
   if (result < 0) return result
-  return addLink(u, node, parent, name, fd, covers, stated, out)
+  return addLink(u, node, parent, name, fd, replacesWhiteout, stated, out)
 }
 
 function linkOverWhiteout(
@@ -103,7 +103,7 @@ function addLink(
   parent: Node,
   name: ByteString,
   fd: number,
-  covers: boolean,
+  replacesWhiteout: boolean,
   stated: Result | null,
   out: Entry,
 ): Result {
@@ -112,7 +112,7 @@ function addLink(
   if (result >= 0 && stated === null && !isSame(node, newStat)) return -E.ESTALE
   if (result >= 0 && u.override) result = applyOverride(u.upper, fd, name, newStat)
   if (result < 0) {
-    if (parent.upperDir !== null) undoCreate(u, parent.upperDir, fd, name, false, covers)
+    if (parent.upperDir !== null) undoCreate(u, parent.upperDir, fd, name, false, replacesWhiteout)
     return result
   }
   if (node.orphanFd >= 0) {
@@ -124,7 +124,7 @@ function addLink(
   if (u.upper !== null && (newStat.nlink > 1 || node.links !== null))
     u.nodes.registerUpper(node, upperKey(newStat, u.upper))
   u.nodes.addName(node, parent, name, true)
-  if (covers || node.links !== null) node.lowerPositive = undefined
+  if (replacesWhiteout || node.links !== null) node.lowerPositive = undefined
   else node.lowerPositive = false
   node.lookups++
   out.nodeId = node.id

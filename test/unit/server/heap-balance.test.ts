@@ -7,7 +7,7 @@ const rig = (sizes: readonly number[], heap: { isHigh: boolean; isFull: boolean 
     nodes,
     full: true,
     gave: 0,
-    giveBack() {
+    forgetUnused() {
       this.gave++
     },
   }))

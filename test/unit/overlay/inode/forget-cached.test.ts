@@ -31,7 +31,7 @@ t.test('the kernel is asked to forget unused nodes', { skip: skipUnions }, async
   const files = Array.from({ length: 40 }, (_, i) => id(d, `f${i}`))
   const opened = new Opened()
   t.equal(ops.open(files[0]!, 0, false, opened), 0)
-  ops.giveBack()
+  ops.forgetUnused()
   t.strictSame(
     asked,
     [e, ...files.slice(1, 21)],
