@@ -27,7 +27,7 @@ const FS_IMMUTABLE_FL = 0x10
 const FS_APPEND_FL = 0x20
 
 /** The message of a thread that could not get descriptors. */
-const NO_THREAD = /has not come to life/
+const NO_THREAD = /has not started (?:within|in time)/
 
 const text = (path: string): string => fs.readFileSync(path, 'latin1')
 const read = (fd: number): string => {

@@ -102,17 +102,17 @@ const drive = async (fs: UnionFs, seed: number): Promise<unknown[]> => {
     const directory = of(DIRECTORIES)
     const path = (name: string): string => (directory === '' ? name : `${directory}/${name}`)
     const name = path(of(NAMES))
-    const who: CallerIds = { uid: of([0, 1, 5, 70_000]), gid: of([0, 3, 6]), umask: of([0, 0o027]) }
+    const caller: CallerIds = { uid: of([0, 1, 5, 70_000]), gid: of([0, 3, 6]), umask: of([0, 0o027]) }
     const mode = of([0o644, 0o2755, 0o600, 0o6777, 0o040])
     const special = of([S.IFIFO, S.IFSOCK, S.IFCHR, S.IFBLK, S.IFREG])
-    const named = acl(`u::rw-,u:${who.uid}:r-x,g::r-x,g:9:rwx,m::${of(['r-x', 'rw-'])},o::---`)
+    const named = acl(`u::rw-,u:${caller.uid}:r-x,g::r-x,g:9:rwx,m::${of(['r-x', 'rw-'])},o::---`)
     const calls = [
-      () => fs.create(name, mode & 0o777, who),
-      () => fs.mkdir(name, mode & 0o777, who),
-      () => fs.mknod(name, special | (mode & 0o777), 5, 6, who),
-      () => fs.symlink('target', name, who),
-      () => fs.chown(name, who.uid, who.gid),
-      () => fs.chown(name, -1, who.gid),
+      () => fs.create(name, mode & 0o777, caller),
+      () => fs.mkdir(name, mode & 0o777, caller),
+      () => fs.mknod(name, special | (mode & 0o777), 5, 6, caller),
+      () => fs.symlink('target', name, caller),
+      () => fs.chown(name, caller.uid, caller.gid),
+      () => fs.chown(name, -1, caller.gid),
       () => fs.chmod(name, mode),
       () => fs.unlink(name),
       () => fs.rename(name, path('new2')),

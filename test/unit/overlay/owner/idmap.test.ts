@@ -154,16 +154,16 @@ const drive = async (fs: UnionFs, ids: Ids, seed: number): Promise<unknown[]> =>
     const directory = of(DIRECTORIES)
     const path = (name: string): string => (directory === '' ? name : `${directory}/${name}`)
     const name = path(of(['f', 's', 'p', 'foreign', 'new0', 'new1', 'new2']))
-    const who = ids(of(USERS), of(GROUPS))
+    const caller = ids(of(USERS), of(GROUPS))
     const mode = of([0o644, 0o2755, 0o600, 0o6777])
     const calls = [
-      () => fs.create(name, mode & 0o777, who),
-      () => fs.mkdir(name, mode & 0o777, who),
-      () => fs.mknod(name, sys.S.IFIFO | (mode & 0o777), 0, 0, who),
-      () => fs.symlink('target', name, who),
-      () => fs.chown(name, who.uid, who.gid),
-      () => fs.chown(name, -1, who.gid),
-      () => fs.chown(name, who.uid, -1),
+      () => fs.create(name, mode & 0o777, caller),
+      () => fs.mkdir(name, mode & 0o777, caller),
+      () => fs.mknod(name, sys.S.IFIFO | (mode & 0o777), 0, 0, caller),
+      () => fs.symlink('target', name, caller),
+      () => fs.chown(name, caller.uid, caller.gid),
+      () => fs.chown(name, -1, caller.gid),
+      () => fs.chown(name, caller.uid, -1),
       () => fs.chmod(name, mode),
       () => fs.unlink(name),
       () => fs.rename(name, path('new2')),
@@ -171,7 +171,7 @@ const drive = async (fs: UnionFs, ids: Ids, seed: number): Promise<unknown[]> =>
         fs.setxattr(
           name,
           'system.posix_acl_access',
-          acl(`u::rwx,u:${who.uid}:r-x,g::r-x,g:${who.gid}:rwx,m::rwx,o::---`),
+          acl(`u::rwx,u:${caller.uid}:r-x,g::r-x,g:${caller.gid}:rwx,m::rwx,o::---`),
         ),
       () => fs.write(name, 'text'),
     ]

@@ -25,7 +25,7 @@ const callers = {
   'somebody else': { uid: 1234, gid: 1, groups: [432, 43210] },
 }
 
-for (const [name, who] of Object.entries(callers))
+for (const [name, caller] of Object.entries(callers))
   t.test(`what the kernel leaves to ${name}`, { skip: skipUnions }, async t => {
     const fd = fs.openSync(`${scratch(t)}/f`, 'w+')
     t.teardown(() => fs.closeSync(fd))
@@ -35,9 +35,9 @@ for (const [name, who] of Object.entries(callers))
       for (const bits of [0, 0o2000, 0o4000, 0o6000, 0o7000]) {
         fs.fchmodSync(fd, bits | mode)
         fstatx(fd, st)
-        const left = sys.withCredentials(who, () => {
+        const left = sys.withCredentials(caller, () => {
           const result = modeWithoutSetid(st.mode, st.uid, st.gid, {
-            ...who,
+            ...caller,
             pid: process.pid,
             umask: 0,
           })
@@ -73,18 +73,18 @@ t.test('capabilities count, not user 0', { skip: skipUnions }, async t => {
   const lacking = named({ uid: 0, gid: 0, lacks: [CAP.FSETID, CAP.FOWNER] })
   const user = named({ uid: 1234, gid: 1 })
   const having = named({ uid: 1234, gid: 1, has: [CAP.FSETID, CAP.FOWNER] })
-  for (const [who, may] of [
+  for (const [caller, may] of [
     [root, true],
     [lacking, false],
     [user, false],
     [having, true],
   ] as const) {
-    const what = `${who.uid} ${String(may)}`
-    withCaller(who, () => {
-      t.equal(isCapable(asked(who), CAP.FSETID), may, what)
-      t.equal(mayChangeMode(asked(who), 77), may, what)
-      t.equal(isMember(asked(who), 77, GROUP), may, what)
-      t.ok(mayChangeMode(asked(who), who.uid), 'an owner may in any case')
+    const what = `${caller.uid} ${String(may)}`
+    withCaller(caller, () => {
+      t.equal(isCapable(asked(caller), CAP.FSETID), may, what)
+      t.equal(mayChangeMode(asked(caller), 77), may, what)
+      t.equal(isMember(asked(caller), 77, GROUP), may, what)
+      t.ok(mayChangeMode(asked(caller), caller.uid), 'an owner may in any case')
     })
   }
 })
