@@ -102,7 +102,11 @@ const drive = async (fs: UnionFs, seed: number): Promise<unknown[]> => {
     const directory = of(DIRECTORIES)
     const path = (name: string): string => (directory === '' ? name : `${directory}/${name}`)
     const name = path(of(NAMES))
-    const caller: CallerIds = { uid: of([0, 1, 5, 70_000]), gid: of([0, 3, 6]), umask: of([0, 0o027]) }
+    const caller: CallerIds = {
+      uid: of([0, 1, 5, 70_000]),
+      gid: of([0, 3, 6]),
+      umask: of([0, 0o027]),
+    }
     const mode = of([0o644, 0o2755, 0o600, 0o6777, 0o040])
     const special = of([S.IFIFO, S.IFSOCK, S.IFCHR, S.IFBLK, S.IFREG])
     const named = acl(`u::rw-,u:${caller.uid}:r-x,g::r-x,g:9:rwx,m::${of(['r-x', 'rw-'])},o::---`)
