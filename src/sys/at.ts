@@ -1,7 +1,8 @@
 /**
  * File names: the *at family of system calls. An object is addressed by an open directory and one
  * name in it, or by a descriptor, never by a path. A symlink at that name is never followed. So a
- * concurrent rename cannot lead a call elsewhere. The exceptions are `openPath` and `statPath`, for
+ * concurrent rename cannot lead a call elsewhere. The name '' stands for the object that the
+ * descriptor refers to, in calls on attributes and in `linkat`. The exceptions are `openPath` and `statPath`, for
  * paths that the administrator gave.
  *
  * Every function mirrors the system call of its name and returns the result or -errno (`Result`).
@@ -148,6 +149,7 @@ const statx = (dirfd: number, name: number, flags: number, st: Stat): Result => 
  * fields and btime.
  */
 export const statxat = (dirfd: number, name: ByteString, st: Stat): Result => {
+  if (name === '') return fstatx(dirfd, st)
   const slow = slowFile(dirfd)
   return slow === undefined ? statName(dirfd, name, st) : statSlow(slow, dirfd, name, st)
 }
@@ -220,6 +222,7 @@ export const linkat = (
   newdirfd: number,
   newname: ByteString,
 ): Result => {
+  if (oldname === '') return linkFd(olddirfd, newdirfd, newname)
   if (!putA(oldname) || !putB(newname)) return -E.ENAMETOOLONG
   let r
   do r = c.linkat(olddirfd, nameA, newdirfd, nameB, 0)

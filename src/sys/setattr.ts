@@ -49,6 +49,7 @@ const chmodPinned = (dirfd: number, mode: number): Result => {
  * filesystems return -EOPNOTSUPP for it.
  */
 export const fchmodat = (dirfd: number, name: ByteString, mode: number): Result => {
+  if (name === '') return fchmod(dirfd, mode)
   if (!putA(name)) return -E.ENAMETOOLONG
   if (!(features.fchmodat2 ?? probeFchmodat2())) return chmodPinned(dirfd, mode)
   let r
@@ -71,6 +72,7 @@ export const fchmod = (fd: number, mode: number): Result => {
  * chown(2) does.
  */
 export const fchownat = (dirfd: number, name: ByteString, uid: number, gid: number): Result => {
+  if (name === '') return fchown(dirfd, uid, gid)
   if (!putA(name)) return -E.ENAMETOOLONG
   let r
   do r = c.fchownat(dirfd, nameA, uid, gid, AT_SYMLINK_NOFOLLOW)
@@ -107,6 +109,7 @@ export const utimensat = (
   msec: number,
   mnsec: number,
 ): Result => {
+  if (name === '') return futimens(dirfd, asec, ansec, msec, mnsec)
   if (!putA(name)) return -E.ENAMETOOLONG
   putTimes(asec, ansec, msec, mnsec)
   let r

@@ -239,7 +239,7 @@ function finishRegular(
   const name = node.metacopy ? node.lowerName : ''
   let result = 0
   if (createdMode < 0) {
-    result = name === '' ? fstatx(at, source) : statxat(at, name, source)
+    result = statxat(at, name, source)
     if (result >= 0 && !isSame(node, source)) result = -E.ESTALE
     if (result >= 0 && u.appliesOverrides) result = applyOverride(lower.layer, at, name, source)
   }

@@ -22,7 +22,7 @@ import type { Node, RealFile } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { readRedirect } from '../layer/redirect-value.js'
 import { walk } from '../layer/redirect.js'
-import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
+import { openRegular, orPending } from '../layer/open-regular.js'
 import { reopenHandles } from './reopen.js'
 import { readLostCapability } from '../inode/killpriv.js'
 import { trusts } from '../layer/trust.js'
@@ -187,7 +187,7 @@ function openUpper(u: CopyUpContext, node: Node): Result {
   const located = locate(u, node, place)
   if (located < 0) return located
   const { fd, name } = place
-  return name === '' ? reopenRegular(fd, O_WRONLY, node) : openRegular(fd, name, O_WRONLY, node)
+  return openRegular(fd, name, O_WRONLY, node)
 }
 
 /**

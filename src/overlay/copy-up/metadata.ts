@@ -3,7 +3,7 @@
  * the origin xattr. Mirrors the second half of fs/overlayfs/copy_up.c.
  */
 
-import { fchmod, fchmodat, fchown, fchownat, futimens, openat, utimensat } from '../../sys/at.js'
+import { fchmod, fchmodat, fchownat, futimens, openat, utimensat } from '../../sys/at.js'
 import {
   FS_NOATIME_FL,
   FS_SYNC_FL,
@@ -71,7 +71,8 @@ export function copyMetadata(
   if (u.override && u.upper !== null) {
     result = copyOverridden(u, u.upper, st, layer, srcFd, srcName, dstFd, dstName)
   } else {
-    result = createdMode >= 0 && hasDefaultOwner(u, st) ? 0 : chown(dstFd, dstName, st.uid, st.gid)
+    result =
+      createdMode >= 0 && hasDefaultOwner(u, st) ? 0 : fchownat(dstFd, dstName, st.uid, st.gid)
     // The user namespace has no mapping for the owner (kernel: ovl_copy_up_one).
     if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
     result =
@@ -118,9 +119,6 @@ export function copyMetadata(
     ? futimens(dstFd, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
     : utimensat(dstFd, dstName, st.atimeSec, st.atimeNsec, st.mtimeSec, st.mtimeNsec)
 }
-
-const chown = (fd: number, name: ByteString, uid: number, gid: number): Result =>
-  name === '' ? fchown(fd, uid, gid) : fchownat(fd, name, uid, gid)
 
 /** Whether a new file in the workdir already has this owner and group. */
 function hasDefaultOwner(u: CopyUpContext, st: Stat): boolean {

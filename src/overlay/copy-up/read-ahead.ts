@@ -50,7 +50,7 @@ function readObject(u: CopyUpContext, node: Node): void {
     const ofData = src >= 0 && !node.metacopy
     const fd = ofData ? src : place.fd
     const name = ofData ? '' : place.name
-    const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
+    const stated = statxat(fd, name, st)
     if (stated >= 0 && u.appliesOverrides) void applyOverride(layer, fd, name, st)
     const names = listxattrNames(fd, name)
     if (typeof names !== 'number') for (const attr of names) getxattrValue(fd, name, attr)

@@ -6,14 +6,14 @@ import { close } from '../../sys/io.js'
 import { OWNER_READ, withOwnerAccess } from '../owner/owner-access.js'
 import type { Node } from '../inode/node.js'
 import type { Result } from '../ops.js'
-import { openRegular, reopenRegular } from '../layer/open-regular.js'
+import { openRegular } from '../layer/open-regular.js'
 import type { Place } from '../inode/place.js'
 import type { CopyUpContext } from './context.js'
 
 type Where = Pick<Place, 'fd' | 'name'>
 
 function openUpper({ fd, name }: Where, flags: number, node: Node): Result {
-  return name === '' ? reopenRegular(fd, flags, node) : openRegular(fd, name, flags, node)
+  return openRegular(fd, name, flags, node)
 }
 
 /** Replaces open descriptors of the lower file, so that reads through them see later writes. */

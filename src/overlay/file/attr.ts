@@ -1,12 +1,8 @@
 /** getattr, setattr, inode flags, statfs. Mirrors fs/overlayfs/inode.c. */
 
 import {
-  fchmod,
   fchmodat,
-  fchown,
   fchownat,
-  fstatx,
-  futimens,
   openat,
   statxat,
   statfs as statfsFd,
@@ -70,7 +66,7 @@ import {
   writeOverrideOwner,
 } from '../layer/stat-override.js'
 import { isChownRefusal, UNMAPPED, type Idmap } from '../owner/idmap.js'
-import { openRegular, orPending, reopenRegular } from '../layer/open-regular.js'
+import { openRegular, orPending } from '../layer/open-regular.js'
 import { fillAttr } from '../inode/shown-attr.js'
 import { Place } from '../inode/place.js'
 import { identifyAgain, locate, statAt, statNode } from '../inode/real-object.js'
@@ -392,9 +388,7 @@ function setTimes(fd: number, name: ByteString, set: SetAttr): Result {
       (valid & V.ATIME) === 0 ? UTIME_OMIT : (valid & V.ATIME_NOW) !== 0 ? UTIME_NOW : set.atimeNsec
     const mtime =
       (valid & V.MTIME) === 0 ? UTIME_OMIT : (valid & V.MTIME_NOW) !== 0 ? UTIME_NOW : set.mtimeNsec
-    return name === ''
-      ? futimens(fd, set.atimeSec, atime, set.mtimeSec, mtime)
-      : utimensat(fd, name, set.atimeSec, atime, set.mtimeSec, mtime)
+    return utimensat(fd, name, set.atimeSec, atime, set.mtimeSec, mtime)
   }
   return 0
 }
@@ -404,12 +398,12 @@ function chown(u: CopyUpContext, fd: number, name: string, uid: number, gid: num
   const { idmap } = u
   const diskUid = idmap === null || uid === -1 ? uid : idmap.uids.toDisk(uid)
   const diskGid = idmap === null || gid === -1 ? gid : idmap.gids.toDisk(gid)
-  const result = name === '' ? fchown(fd, diskUid, diskGid) : fchownat(fd, name, diskUid, diskGid)
+  const result = fchownat(fd, name, diskUid, diskGid)
   return result < 0 && idmap?.squashes === true && isChownRefusal(result) ? 0 : result
 }
 
 function chmod(fd: number, name: string, mode: number): Result {
-  return name === '' ? fchmod(fd, mode & 0o7777) : fchmodat(fd, name, mode & 0o7777)
+  return fchmodat(fd, name, mode & 0o7777)
 }
 
 /**
@@ -425,7 +419,7 @@ function truncate(
   keepTime: boolean,
 ): Result {
   const { fd, name } = at
-  const stated = !keepTime ? 0 : name === '' ? fstatx(fd, u.st) : statxat(fd, name, u.st)
+  const stated = !keepTime ? 0 : statxat(fd, name, u.st)
   if (stated < 0) return stated
   const { atimeSec, atimeNsec, mtimeSec, mtimeNsec } = u.st
   let result = writableFd >= 0 ? ftruncate(writableFd, size) : truncateat(fd, name, size)
@@ -435,10 +429,7 @@ function truncate(
   if (!keepTime || result < 0) return result
   // A failure to restore the times is only logged: the file is already truncated, and the kernel
   // sends the mtime itself.
-  const timed =
-    name === ''
-      ? futimens(fd, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
-      : utimensat(fd, name, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
+  const timed = utimensat(fd, name, atimeSec, atimeNsec, mtimeSec, mtimeNsec)
   if (timed < 0) u.log.debug({ errno: -timed }, 'best effort: cannot restore the times of a file')
   return result
 }
@@ -460,10 +451,7 @@ function openForFlags(u: CopyUpContext, node: Node): Result {
   if (result < 0) return result
   const { fd, name } = place
   if (node.isDir) return openat(fd, name || '.', O_RDONLY | O_DIRECTORY)
-  return orPending(
-    u,
-    name === '' ? reopenRegular(fd, O_RDONLY, node) : openRegular(fd, name, O_RDONLY, node),
-  )
+  return orPending(u, openRegular(fd, name, O_RDONLY, node))
 }
 
 const VIRTUAL_FLAGS = FS_IMMUTABLE_FL | FS_APPEND_FL

@@ -300,20 +300,14 @@ function openRealOnce(u: CopyUpContext, node: Node, flags: number): Result {
   if (node.metacopy && node.data !== null) return openData(u, node, node.data, flags)
   const located = locate(u, node, place)
   if (located < 0) return located
-  const first = openAt(place, flags, node)
+  const first = openRegular(place.fd, place.name, flags, node)
   if (first !== -E.EACCES || !node.upper) return first
   const retried = withOwnerAccess(place.fd, place.name, accessToOpen(flags), () =>
-    openAt(place, flags, node),
+    openRegular(place.fd, place.name, flags, node),
   )
   // The temporary change of the mode has changed the ctime.
   if (retried !== -E.EACCES) invalidateAttrs(u, node)
   return retried
-}
-
-function openAt(at: Place, flags: number, node: Node): Result {
-  return at.name === ''
-    ? reopenRegular(at.fd, flags, node)
-    : openRegular(at.fd, at.name, flags, node)
 }
 
 /** Fills in the properties of a handle that the transport needs. */

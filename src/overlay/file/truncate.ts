@@ -28,7 +28,7 @@ export function freesMuch(
   size: Off,
 ): boolean {
   if (node.unread >= 0 && node.unread < BULKY * BLOCK) return false
-  const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
+  const stated = statxat(fd, name, st)
   // If the stat fails, the change fails too.
   if (stated < 0 || !isBulky(st)) return false
   if (size < st.size64) return true

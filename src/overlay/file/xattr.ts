@@ -5,7 +5,7 @@
 
 import { CAP_SYS_ADMIN, S_ISGID } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
-import { fchmod, fchmodat } from '../../sys/at.js'
+import { fchmodat } from '../../sys/at.js'
 import {
   getxattrat,
   getxattrValue,
@@ -331,5 +331,5 @@ export function defaultAcl(u: CopyUpContext, node: Node): Buffer | Result | null
 function setMode(u: CopyUpContext, at: Place, full: number): Result {
   const mode = full & 0o7777
   if (u.override && u.upper !== null) return writeOverrideMode(u.upper, at.fd, at.name, u.st, mode)
-  return at.name === '' ? fchmod(at.fd, mode) : fchmodat(at.fd, at.name, mode)
+  return fchmodat(at.fd, at.name, mode)
 }

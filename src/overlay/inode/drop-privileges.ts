@@ -114,5 +114,5 @@ export function checkCapabilityRemoval(u: InodeContext, of: Stat, caller: Caller
 
 /** The attributes of the object at a location in the upper layer. */
 export function statPlace(at: Place, out: Stat): Result {
-  return at.name === '' ? fstatx(at.fd, out) : statxat(at.fd, at.name, out)
+  return statxat(at.fd, at.name, out)
 }

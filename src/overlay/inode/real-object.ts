@@ -1,7 +1,7 @@
 /** Finds the real object of a node and its attributes. */
 
 import type { Place } from './place.js'
-import { fstatx, statxat } from '../../sys/at.js'
+import { statxat } from '../../sys/at.js'
 import { E } from '../../sys/errno.js'
 import type { Stat } from '../../sys/stat.js'
 import type { Layer } from '../layer/layer.js'
@@ -53,7 +53,7 @@ export function statNode(u: InodeContext, node: Node, st: Stat): Result {
 
 /** As `statNode`, for a known location. */
 export function statAt(u: InodeContext, node: Node, place: Place, st: Stat): Result {
-  const stated = place.name === '' ? fstatx(place.fd, st) : statxat(place.fd, place.name, st)
+  const stated = statxat(place.fd, place.name, st)
   if (stated < 0 || !u.appliesOverrides) return stated
   return applyOverride(layerOf(u, node), place.fd, place.name, st)
 }

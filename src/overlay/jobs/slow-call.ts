@@ -3,7 +3,7 @@
  * another thread.
  */
 
-import { fstatx, getdents64, openat, openat2, readlinkat, statxat } from '../../sys/at.js'
+import { getdents64, openat, openat2, readlinkat, statxat } from '../../sys/at.js'
 import { handleInto, openByHandle } from '../../sys/handle.js'
 import { getFlags, lseek, pread } from '../../sys/io.js'
 import type { SlowCall } from '../../sys/slow.js'
@@ -30,7 +30,7 @@ export function perform(work: SlowWork, out: Buffer): Result {
       return openByHandle(work.fd, work.type, Buffer.from(work.handle, 'latin1'), work.flags)
     case 'statx': {
       stat ??= new Stat()
-      const result = work.name === '' ? fstatx(work.fd, stat) : statxat(work.fd, work.name, stat)
+      const result = statxat(work.fd, work.name, stat)
       stat.buffer.copy(out)
       return result
     }

@@ -20,7 +20,7 @@ const NO_WAIT = O_NONBLOCK | O_NOCTTY
 const st = new Stat()
 
 /**
- * Opens (fd, name) and checks that it is a regular file. Retries without O_NOATIME if O_NOATIME is
+ * Opens (fd, name), or with name '' what `fd` refers to, and checks that it is a regular file. Retries without O_NOATIME if O_NOATIME is
  * refused.
  *
  * @param of the expected identity of the file
@@ -33,6 +33,7 @@ export function openRegular(
   flags: number,
   of: Identity | null,
 ): Result {
+  if (name === '') return reopenRegular(fd, flags, of)
   const all = flags | NO_WAIT
   let opened = openat(fd, name, all)
   if (opened === -E.EPERM && (flags & O_NOATIME) !== 0) opened = openat(fd, name, all & ~O_NOATIME)

@@ -57,7 +57,7 @@ export function encodeOrigin(
  * mounts. A handle of such an object would name another object of the layer's file system.
  */
 function isOnOtherMount(layer: Layer, fd: number, name: ByteString): boolean {
-  const result = name === '' ? fstatx(fd, identified) : statxat(fd, name, identified)
+  const result = statxat(fd, name, identified)
   return result >= 0 && fstatx(layer.fd, decoded) >= 0 && identified.mntId !== decoded.mntId
 }
 
@@ -79,7 +79,7 @@ const identified = new Stat()
 export function encodeForIndex(layer: Layer, fd: number, name: ByteString): Buffer | Result | null {
   if (!layer.keepsInos) return encodeOrigin(layer, fd, name)
   const st = identified
-  const result = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
+  const result = statxat(fd, name, st)
   if (result < 0) return result
   if (st.dev !== layer.dev) return null
   const out = Buffer.alloc(HEADER + INO_LENGTH)

@@ -14,7 +14,7 @@
  * it.
  */
 
-import { fchmod, fchmodat, fstatx, openat, statxat } from '../../sys/at.js'
+import { fchmodat, openat, statxat } from '../../sys/at.js'
 import {
   O_PATH,
   S_IFBLK,
@@ -158,9 +158,7 @@ const isCredible = (layer: Layer, st: Stat): boolean =>
 /** As `isCredible`, for the object (fd, name). */
 export function hasCredibleOverride(layer: Layer, fd: number, name: ByteString): boolean {
   if (!layer.checksOverrides) return true
-  return (
-    (name === '' ? fstatx(fd, inode) : statxat(fd, name, inode)) >= 0 && isCredible(layer, inode)
-  )
+  return statxat(fd, name, inode) >= 0 && isCredible(layer, inode)
 }
 
 /**
@@ -278,7 +276,7 @@ export function writeOverrideOwner(
 }
 
 export function chmodOnDisk(fd: number, name: ByteString, mode: number): Result {
-  return name === '' ? fchmod(fd, diskMode(mode)) : fchmodat(fd, name, diskMode(mode))
+  return fchmodat(fd, name, diskMode(mode))
 }
 
 /**

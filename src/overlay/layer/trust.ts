@@ -6,7 +6,7 @@
  * (params.c:ovl_fs_params_verify). docs/SECURITY.md has the whole rule.
  */
 
-import { openat, statxat, fstatx } from '../../sys/at.js'
+import { openat, statxat } from '../../sys/at.js'
 import {
   CAP_DAC_OVERRIDE,
   CAP_DAC_READ_SEARCH,
@@ -66,7 +66,7 @@ export function trusts(trust: Trust, fd: number, name: ByteString): boolean {
  * objects of all mapped users, so they all count as the mounter's.
  */
 function onlyMounterWrites(fd: number, name: ByteString): boolean {
-  if ((name === '' ? fstatx(fd, st) : statxat(fd, name, st)) < 0) return false
+  if (statxat(fd, name, st) < 0) return false
   const type = st.mode & S_IFMT
   if (type !== S_IFREG && type !== S_IFDIR) return false
   if (inInitialNamespace()) return st.uid === geteuid() && !othersWrite(st)

@@ -1,6 +1,6 @@
 /** Creates hard links. Mirrors fs/overlayfs/dir.c:ovl_link(). */
 
-import { linkat, linkFd, renameat2, statxat } from '../../sys/at.js'
+import { linkat, renameat2, statxat } from '../../sys/at.js'
 import { S_IFREG } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
@@ -54,8 +54,7 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   if (result < 0) return result
   const from = { fd: place.fd, name: place.name }
   if (isDotWhiteoutName(name)) result = setOrdinary(u, from.fd, from.name)
-  const run = (dirfd: number, at: ByteString): Result =>
-    from.name === '' ? linkFd(from.fd, dirfd, at) : linkat(from.fd, from.name, dirfd, at)
+  const run = (dirfd: number, at: ByteString): Result => linkat(from.fd, from.name, dirfd, at)
   if (result >= 0) result = run(fd, name)
   let replacesWhiteout = false
   if (result === -E.EEXIST) {

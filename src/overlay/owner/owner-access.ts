@@ -54,7 +54,7 @@ export function withOwnerAccess(
   bits: number,
   again: () => Result,
 ): Result {
-  const stated = name === '' ? fstatx(fd, st) : statxat(fd, name, st)
+  const stated = statxat(fd, name, st)
   const mode = st.mode & 0o7777
   if (stated < 0 || (st.mode & S_IFMT) === S_IFLNK) return -E.EACCES
   if (st.uid !== geteuid() || (mode & bits) === bits) return -E.EACCES
@@ -69,8 +69,7 @@ export function withOwnerAccess(
   return result
 }
 
-const setMode = (fd: number, name: ByteString, mode: number): Result =>
-  name === '' ? fchmod(fd, mode) : fchmodat(fd, name, mode)
+const setMode = (fd: number, name: ByteString, mode: number): Result => fchmodat(fd, name, mode)
 
 /** Tries twice. If both fail, the record remains, and the next mount restores the mode. */
 function restoreMode(record: AccessRecord, fd: number, name: ByteString, mode: number): void {
