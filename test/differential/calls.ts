@@ -180,7 +180,7 @@ export const showCall = (call: Call): string => {
   const parts = Object.entries<Argument>(rest).map(([key, value]) =>
     key === 'place' ? showValue(op, key, value) : `${key} ${showValue(op, key, value)}`,
   )
-  const who = call.as === 0 ? '' : ` as ${USERS[call.as]?.uid}`
+  const as = call.as === 0 ? '' : ` as ${USERS[call.as]?.uid}`
   const mask = call.umask === 0o22 ? '' : ` umask 0${call.umask.toString(8)}`
-  return `${op}(${parts.join(', ')})${who}${mask}`
+  return `${op}(${parts.join(', ')})${as}${mask}`
 }

@@ -46,15 +46,15 @@ const AS_ROOT = []
 const AS_USER = ['setpriv', '--reuid=1000', '--regid=1000', '--clear-groups']
 const WHEN_TOLD = ['sh', '-c', 'read -r _ && exec "$@" </dev/null', 'sh']
 const IN_NAMESPACE = ['unshare', '--user', '--mount', '--propagation', 'private', ...WHEN_TOLD]
-const whoRuns = mode => (mode === 'user' ? AS_USER : mode === 'userns' ? IN_NAMESPACE : AS_ROOT)
+const prefixOf = mode => (mode === 'user' ? AS_USER : mode === 'userns' ? IN_NAMESPACE : AS_ROOT)
 
 /** Runs one process. Returns its status and results. */
-const run = (who, args) =>
+const run = (prefix, args) =>
   new Promise(resolve => {
     // Forked copies of it have a single thread.
-    const [program, ...rest] = [...who, process.execPath, '--single-threaded', main, ...args]
+    const [program, ...rest] = [...prefix, process.execPath, '--single-threaded', main, ...args]
     const child = spawn(program, rest, {
-      stdio: [who === IN_NAMESPACE ? 'pipe' : 'ignore', 'inherit', 'inherit', 'pipe'],
+      stdio: [prefix === IN_NAMESPACE ? 'pipe' : 'ignore', 'inherit', 'inherit', 'pipe'],
       env: { ...process.env, UV_USE_IO_URING: '0' },
     })
     let text = ''
@@ -64,7 +64,7 @@ const run = (who, args) =>
       resolve({ status: status ?? 1, found: text === '' ? undefined : JSON.parse(text) }),
     )
     for (const signal of SIGNALS) process.on(signal, () => child.kill(signal))
-    if (who === IN_NAMESPACE) void giveIds(child)
+    if (prefix === IN_NAMESPACE) void giveIds(child)
   })
 
 /** Runs `use` with a tmpfs that belongs to the ordinary user. */
@@ -99,16 +99,16 @@ if (args.includes('--help') || !(jobs >= 1)) {
 const start = performance.now()
 const wanted = given.mode?.split(',') ?? MODES
 const results = []
-for (const who of [AS_ROOT, AS_USER, IN_NAMESPACE]) {
-  const modes = wanted.filter(mode => whoRuns(mode) === who)
+for (const prefix of [AS_ROOT, AS_USER, IN_NAMESPACE]) {
+  const modes = wanted.filter(mode => prefixOf(mode) === prefix)
   if (modes.length === 0) continue
   const all = Array.from({ length: jobs }, (_, i) =>
     args.concat('--mode', modes.join(), '--share', `${i + 1}/${jobs}`),
   )
   const runs = all.map(each =>
-    who === AS_USER
-      ? withTmpfs(given.dir ?? tmpdir(), path => run(who, [...each, '--tmpfs', path]))
-      : run(who, each),
+    prefix === AS_USER
+      ? withTmpfs(given.dir ?? tmpdir(), path => run(prefix, [...each, '--tmpfs', path]))
+      : run(prefix, each),
   )
   results.push(...(await Promise.all(runs)))
 }

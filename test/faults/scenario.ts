@@ -117,7 +117,7 @@ export const tmpfile = async (fs: UnionFs, directory: string, name: string): Pro
   const entry = new Entry()
   const handle = new Opened()
   const made = await fs.run(() =>
-    fs.ops.tmpfile(callerOf(fs.who), parent, sys.S.IFREG | 0o640, sys.O.RDWR, entry, handle),
+    fs.ops.tmpfile(callerOf(fs.caller), parent, sys.S.IFREG | 0o640, sys.O.RDWR, entry, handle),
   )
   if (made < 0) return made
   try {
@@ -140,7 +140,7 @@ export const createAs = (fs: UnionFs, path: string, flags: number): Promise<numb
     const entry = new Entry()
     const handle = new Opened()
     const made = await fs.run(() =>
-      fs.ops.create(callerOf(fs.who), parent, path.slice(cut + 1), 0o644, flags, entry, handle),
+      fs.ops.create(callerOf(fs.caller), parent, path.slice(cut + 1), 0o644, flags, entry, handle),
     )
     if (made < 0) return made
     fs.ops.release(handle.fh)

@@ -196,7 +196,7 @@ export class World {
       pool,
       checked: true,
     })
-    if (this.mode === 'user') union.who = { ...ROOT, uid: USER, gid: USER }
+    if (this.mode === 'user') union.caller = { ...ROOT, uid: USER, gid: USER }
     return union
   }
 

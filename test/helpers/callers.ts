@@ -58,9 +58,9 @@ export const isEffective = (cap: number): boolean => {
 
 const bits = (caps: number[]): number => caps.reduce((set, cap) => set | (1 << cap), 0)
 
-export const withCaller = <T>(who: Caller, use: () => T): T =>
-  withCredentials(who, () => {
-    const lacks = bits(who.lacks ?? [])
-    const has = bits(who.has ?? [])
+export const withCaller = <T>(caller: Caller, use: () => T): T =>
+  withCredentials(caller, () => {
+    const lacks = bits(caller.lacks ?? [])
+    const has = bits(caller.has ?? [])
     return lacks === 0 && has === 0 ? use() : withEffective(now => (now & ~lacks) | has, use)
   })

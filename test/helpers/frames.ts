@@ -420,8 +420,8 @@ export class RecordingOps implements Ops {
     room: number,
     trusted: boolean | Caller,
   ): number {
-    const who = typeof trusted === 'boolean' ? trusted : { ...trusted }
-    return this.#data(this.#note('listxattr', node, room, who), buf, offset, room)
+    const access = typeof trusted === 'boolean' ? trusted : { ...trusted }
+    return this.#data(this.#note('listxattr', node, room, access), buf, offset, room)
   }
   setxattr(
     node: number,

@@ -23,15 +23,15 @@ type Awaitable<T> = T | Promise<T>
 export interface Fs {
   /** O_CREAT | O_EXCL. */
   create(path: string, mode: number, caller?: CallerIds): Awaitable<number>
-  mkdir(path: string, mode: number, who?: CallerIds): Awaitable<number>
+  mkdir(path: string, mode: number, caller?: CallerIds): Awaitable<number>
   mknod(
     path: string,
     mode: number,
     major?: number,
     minor?: number,
-    who?: CallerIds,
+    caller?: CallerIds,
   ): Awaitable<number>
-  symlink(target: string, path: string, who?: CallerIds): Awaitable<number>
+  symlink(target: string, path: string, caller?: CallerIds): Awaitable<number>
   link(from: string, to: string): Awaitable<number>
   unlink(path: string): Awaitable<number>
   rmdir(path: string): Awaitable<number>
@@ -61,9 +61,9 @@ export interface Fs {
 const at = sys.AT_FDCWD
 
 /** Runs `use` as a caller with its umask. */
-const as = <T>(who: CallerIds, use: () => T): T =>
-  sys.withCredentials({ uid: who.uid, gid: who.gid, groups: [] }, () => {
-    const before = sys.umask(who.umask)
+const as = <T>(caller: CallerIds, use: () => T): T =>
+  sys.withCredentials({ uid: caller.uid, gid: caller.gid, groups: [] }, () => {
+    const before = sys.umask(caller.umask)
     try {
       return use()
     } finally {
@@ -99,24 +99,24 @@ export class KernelFs implements Fs {
     }
   }
 
-  create(path: string, mode: number, who = ROOT): number {
+  create(path: string, mode: number, caller = ROOT): number {
     const flags = sys.O.CREAT | sys.O.EXCL | sys.O.RDWR
-    return as(who, () => {
+    return as(caller, () => {
       const fd = sys.open(this.#path(path), flags, mode)
       return fd < 0 ? fd : sys.close(fd)
     })
   }
 
-  mkdir(path: string, mode: number, who = ROOT): number {
-    return as(who, () => sys.mkdirat(at, this.#path(path), mode))
+  mkdir(path: string, mode: number, caller = ROOT): number {
+    return as(caller, () => sys.mkdirat(at, this.#path(path), mode))
   }
 
-  mknod(path: string, mode: number, major = 0, minor = 0, who = ROOT): number {
-    return as(who, () => sys.mknodat(at, this.#path(path), mode, major, minor))
+  mknod(path: string, mode: number, major = 0, minor = 0, caller = ROOT): number {
+    return as(caller, () => sys.mknodat(at, this.#path(path), mode, major, minor))
   }
 
-  symlink(target: string, path: string, who = ROOT): number {
-    return as(who, () => sys.symlinkat(target, at, this.#path(path)))
+  symlink(target: string, path: string, caller = ROOT): number {
+    return as(caller, () => sys.symlinkat(target, at, this.#path(path)))
   }
 
   link(from: string, to: string): number {

@@ -11,5 +11,6 @@ const skip =
 
 /** Tests podman and buildah with this program as their mount program, one after the other. */
 export const podman = (...all: readonly string[]): void => {
-  for (const who of all) test(t, `podman: ${who}`, { skip }, t => runSteps(t, ['podman.sh', who]))
+  for (const mode of all)
+    test(t, `podman: ${mode}`, { skip }, t => runSteps(t, ['podman.sh', mode]))
 }

@@ -531,14 +531,14 @@ const mustBeZero = (result: number, what: string): void => {
   if (done(result) !== 0) throw new Error(`${what}: errno ${koffi.errno()}`)
 }
 /** Runs `use` with other ids, by raw calls, so that only this thread changes. */
-export const withCredentials = <T>(who: Credentials, use: () => T): T => {
-  if (who.uid === 0) return use()
+export const withCredentials = <T>(caller: Credentials, use: () => T): T => {
+  if (caller.uid === 0) return use()
   mustBeZero(
-    c.setgroups(SYS_SETGROUPS, who.groups.length, Uint32Array.from(who.groups)),
+    c.setgroups(SYS_SETGROUPS, caller.groups.length, Uint32Array.from(caller.groups)),
     'setgroups',
   )
-  mustBeZero(c.syscall3(SYS_SETRESGID, who.gid, who.gid, 0), 'setresgid')
-  mustBeZero(c.syscall3(SYS_SETRESUID, who.uid, who.uid, 0), 'setresuid')
+  mustBeZero(c.syscall3(SYS_SETRESGID, caller.gid, caller.gid, 0), 'setresgid')
+  mustBeZero(c.syscall3(SYS_SETRESUID, caller.uid, caller.uid, 0), 'setresuid')
   try {
     return use()
   } finally {

@@ -100,7 +100,7 @@ export class UnionFs implements Fs {
    */
   warm = false
   /** The default caller. */
-  who: CallerIds = ROOT
+  caller: CallerIds = ROOT
   readonly #held: HeldLookups = new Map()
   readonly #noOpen: boolean
   closed = false
@@ -280,41 +280,41 @@ export class UnionFs implements Fs {
   // Names
 
   /** The mode that the VFS passes to a file system (vfs_prepare_mode). */
-  #prepared(parent: NodeId, mode: number, who: CallerIds): number {
+  #prepared(parent: NodeId, mode: number, caller: CallerIds): number {
     const SGID_EXECUTABLE = 0o2010
-    if ((mode & SGID_EXECUTABLE) !== SGID_EXECUTABLE || who.uid === 0) return mode
+    if ((mode & SGID_EXECUTABLE) !== SGID_EXECUTABLE || caller.uid === 0) return mode
     const attr = new Attr()
     this.#must(this.ops.getattr(parent, 0, attr), 'getattr')
-    return (attr.mode & 0o2000) !== 0 && attr.gid !== who.gid ? mode & ~0o2000 : mode
+    return (attr.mode & 0o2000) !== 0 && attr.gid !== caller.gid ? mode & ~0o2000 : mode
   }
 
-  create(path: string, mode: number, who = this.who): Promise<number> {
+  create(path: string, mode: number, caller = this.caller): Promise<number> {
     const opened = new Opened()
     return this.#make(path, (parent, name, out) => {
       const flags = sys.O.CREAT | sys.O.EXCL | sys.O.RDWR
-      const real = this.#prepared(parent, mode, who)
-      const result = this.ops.create(callerOf(who), parent, name, real, flags, out, opened)
+      const real = this.#prepared(parent, mode, caller)
+      const result = this.ops.create(callerOf(caller), parent, name, real, flags, out, opened)
       if (result >= 0) this.ops.release(opened.fh)
       return result
     })
   }
 
-  mkdir(path: string, mode: number, who = this.who): Promise<number> {
+  mkdir(path: string, mode: number, caller = this.caller): Promise<number> {
     return this.#make(path, (parent, name, out) =>
-      this.ops.mkdir(callerOf(who), parent, name, mode & 0o1777, out),
+      this.ops.mkdir(callerOf(caller), parent, name, mode & 0o1777, out),
     )
   }
 
-  mknod(path: string, mode: number, major = 0, minor = 0, who = this.who): Promise<number> {
+  mknod(path: string, mode: number, major = 0, minor = 0, caller = this.caller): Promise<number> {
     return this.#make(path, (parent, name, out) => {
-      const real = this.#prepared(parent, mode, who)
-      return this.ops.mknod(callerOf(who), parent, name, real, major, minor, out)
+      const real = this.#prepared(parent, mode, caller)
+      return this.ops.mknod(callerOf(caller), parent, name, real, major, minor, out)
     })
   }
 
-  symlink(target: string, path: string, who = this.who): Promise<number> {
+  symlink(target: string, path: string, caller = this.caller): Promise<number> {
     return this.#make(path, (parent, name, out) =>
-      this.ops.symlink(callerOf(who), parent, name, target, out),
+      this.ops.symlink(callerOf(caller), parent, name, target, out),
     )
   }
 

@@ -53,7 +53,7 @@ test(t, 'a few workloads on the kernel and on tsoverlay', { skip }, async t => {
   const only = 'kernel,tsoverlay,create,load-own'
   const { status, stderr } = await bench(...TINY, '--dir', top, '--out', out, '--only', only)
   t.equal(status, 0, stderr)
-  t.match(stderr, /round 1 of 1/, 'it says how far it is')
+  t.match(stderr, /round 1 of 1/, 'it shows its progress')
   t.same(fs.readdirSync(out).toSorted(), ['report.json', 'report.md'])
 
   const report = reportIn(out)

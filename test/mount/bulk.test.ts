@@ -228,7 +228,7 @@ for (const options of ['io=cached', 'io=cached,writeback=0', 'noopen']) {
     const wrote = sys.pwrite(fd, data, 0)
     t.ok(
       [wrote, sys.fsync(fd)].some(result => result < data.length && result !== 0),
-      'somebody is told',
+      'a call gets the error',
     )
     fs.unlinkSync(`${f.top}/filler`)
     t.equal(sys.pwrite(fd, data, 0), data.length)
@@ -251,6 +251,6 @@ test(t, 'the mount ends while data is read', { skip: skipMounts }, async t => {
   await waitUntil('it is open', () => openIn(child.pid ?? 0, f.merged) > 0)
   sys.umount(f.merged, sys.MNT.DETACH)
   child.stdin.end(data.subarray(24 * MiB))
-  t.same(await end, [0, null], 'what is open is served to its end')
+  t.same(await end, [0, null], 'an open file is served until it is closed')
   t.equal((await server.ended).status, 0)
 })

@@ -39,7 +39,7 @@ for (const options of ['io=cached', 'io=cached,writeback=0', 'io=passthrough']) 
       sys.pread(first, seen, 0)
       if (!seen.equals(buffer)) stale = round
     }
-    t.equal(stale, 0, 'the round in which old bytes were read')
+    t.equal(stale, 0, 'the round in which old data was read')
     fs.rmSync(going)
     await Promise.all(readers)
     aio.close()

@@ -243,7 +243,7 @@ test(t, 'as podman invokes it', { skip: skipMounts }, async t => {
   t.equal(fs.statfsSync(merged).type, 0x65735546, 'is FUSE')
   t.same(fs.readdirSync(merged), ['kept'])
   fs.chmodSync(merged, 0o755)
-  t.equal(readAs(NOBODY, `${merged}/kept`), 'base', 'other users may enter')
+  t.equal(readAs(NOBODY, `${merged}/kept`), 'base', 'other users have access')
   fs.writeFileSync(`${merged}/kept`, 'changed')
   const [pid = 0] = serversOf(merged)
   t.equal(fs.readlinkSync(`/proc/${pid}/fd/2`), '/dev/null')
@@ -412,11 +412,11 @@ test(t, 'fsync=0', { skip: skipMounts }, async t => {
     fs.appendFileSync(`${f.merged}/from-lower`, 'x')
     await server.unmount()
     fs.rmSync(`${upper}/from-lower`)
-    t.notOk(fs.existsSync(join(work, 'work', 'incompat')), 'no mark is left')
+    t.notOk(fs.existsSync(join(work, 'work', 'incompat')), 'no overlay xattr is left')
     return ((await counters(ground))['op.FSYNC'] ?? 0) - before
   }
-  t.ok((await syncs('fsync=1')) > 0, 'fsync=1: the layer is told')
-  t.equal(await syncs('fsync=0'), 0, 'fsync=0: it is not, at copy-up neither')
+  t.ok((await syncs('fsync=1')) > 0, 'fsync=1: the layer gets the sync')
+  t.equal(await syncs('fsync=0'), 0, 'fsync=0: the layer gets no sync, not even at copy-up')
   t.equal(await syncs('fsync=1,fsync=0'), 0)
 })
 
@@ -447,7 +447,7 @@ test(t, 'writeback and max_write', { skip: skipMounts }, async t => {
   }
   t.equal(await writes('max_write=4096'), 16)
   t.equal(await writes('max_write=16384'), 4)
-  t.equal(await writes('max_write=0'), 16, 'no less than a page')
+  t.equal(await writes('max_write=0'), 16, 'at least a page')
 })
 
 test(t, 'timeout', { skip: skipMounts }, async t => {
@@ -509,7 +509,7 @@ test(t, 'noxattrs and noacl', { skip: skipMounts }, async t => {
   await union('noxattrs=0', true, () => {
     t.same(getxattr(on, 'user.a'), value)
     t.same(new Set([listxattr(on)].flat()), new Set([ACL, 'user.a']))
-    t.equal(readAs(NOBODY, on.path), 'lower', 'the ACL lets in')
+    t.equal(readAs(NOBODY, on.path), 'lower', 'the ACL grants access')
   })
   await union('noacl', false, () => {
     t.same(getxattr(on, 'user.a'), value)
@@ -538,7 +538,7 @@ test(t, 'noxattrs and noacl', { skip: skipMounts }, async t => {
     fs.mkdirSync(`${f.merged}/from-lower`)
   })
   const moved = { path: `${f.upper}/moved`, follow: false }
-  t.same(getxattr(moved, 'user.b'), value, 'the layers keep theirs')
+  t.same(getxattr(moved, 'user.b'), value, 'the layers keep their own')
   t.equal(getxattr(moved, 'user.c'), -ENODATA)
   t.same(
     getxattr({ path: `${f.upper}/from-lower`, follow: false }, 'trusted.overlay.opaque'),
@@ -586,7 +586,7 @@ test(t, 'xino', { skip: skipMounts }, async t => {
     return found
   }
   const first = await numbers('off', false)
-  t.equal(new Set(first.values()).size, 101, 'no number twice, whatever is said')
+  t.equal(new Set(first.values()).size, 101, 'no process id twice')
   t.same(await numbers('auto', true), first, 'the same after copy-up')
   t.same(await numbers('on', false), first, 'and after a new mount')
 })

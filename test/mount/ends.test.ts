@@ -248,7 +248,11 @@ test(t, 'remount', { skip: skipMounts }, async t => {
     t.match(mountTable(f.merged), [/ ro,nodev/])
     const shown = 'user_id=0,group_id=0,default_permissions,allow_other,max_read=4096,blksize=4096'
     const told = await tsoverlay('mount', '-o', `${shown},rootmode=40000,fd=3,remount,ro`, f.merged)
-    t.match(told, { status: 0, stderr: '' }, 'what mount(8) reads in /proc/self/mountinfo')
+    t.match(
+      told,
+      { status: 0, stderr: '' },
+      'the options that mount(8) reads in /proc/self/mountinfo',
+    )
     t.match(await tsoverlay('mount', '-o', 'remount,ro,max_read=x', f.merged), { status: 1 })
     await server.unmount()
   })
@@ -430,7 +434,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
   const check = async (
     t: Parameters<typeof directories>[0],
     f: Directories,
-    who: RegExp,
+    expected: RegExp,
   ): Promise<void> => {
     for (const flag of ['rw', 'ro']) {
       for (const [option, upper, work] of [
@@ -442,7 +446,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
         t.match(outcome, { status: 32, stdout: '' }, options)
         const path = option === 'upperdir' ? upper : work
         t.ok(outcome.stderr.includes(`${option}=${path} is in use by `), outcome.stderr)
-        t.match(outcome.stderr, who)
+        t.match(outcome.stderr, expected)
         t.match(outcome.stderr, /^[^\n]+\n$/, 'one line')
         t.strictSame(mountedOn(f.merged2), [])
       }
@@ -503,7 +507,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
     t.match(await tsoverlay('umount', f.merged), { status: 0, stderr: '' })
   })
 
-  const PEERS: [name: string, command: string, who: string, skip: string | false][] = [
+  const PEERS: [name: string, command: string, expected: string, skip: string | false][] = [
     [
       'a kernel overlayfs',
       'mount -t overlay none merged -o',
@@ -517,7 +521,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
       skipFuseOverlayfs,
     ],
   ]
-  for (const [name, command, who, skip] of PEERS) {
+  for (const [name, command, expected, skip] of PEERS) {
     for (const [how, upper] of [
       ['absolute', '$PWD/upper'],
       ['relative', './upper'],
@@ -531,7 +535,7 @@ test(t, 'an upper layer in use', { skip: skipMounts }, async t => {
         t.equal(run(['sh', '-c', `cd "$0" && ${command} "${options}"`, f.top]), 0)
         t.equal(mountedOn(f.merged).length, 1)
         if (how === 'absolute') await checkInside(t, f)
-        await check(t, f, new RegExp(who.replace('MERGED', f.merged)))
+        await check(t, f, new RegExp(expected.replace('MERGED', f.merged)))
         t.equal(run(['umount', f.merged]), 0)
         t.match(await tsoverlay('mount', '-o', f.options, f.merged), { status: 0, stderr: '' })
         t.match(await tsoverlay('umount', f.merged), { status: 0, stderr: '' })

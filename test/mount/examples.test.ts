@@ -22,7 +22,7 @@ const prepare = (t: Test) => {
     const outcome = await outcomeOf(spawnNode([`${examples}/${name}`, ...args], { env }))
     t.same(mountTable(top), [], 'nothing is mounted')
     t.same(fs.readdirSync(tmp), [], 'nothing is left')
-    t.same(fs.readdirSync(tree), ['a', 'b'], 'the tree is as it was')
+    t.same(fs.readdirSync(tree), ['a', 'b'], 'the tree is unchanged')
     return outcome
   }
   return { top, tree, run }

@@ -106,7 +106,7 @@ const CASES: Case[] = [
       if (result >= 0) result = sys.fsync(fd)
       t.equal(result, ENOSPC)
       sys.close(fd)
-      t.equal(text(`${b.m}/f`).slice(0, 4), 'head', 'what was written before is there')
+      t.equal(text(`${b.m}/f`).slice(0, 4), 'head', 'earlier data is unchanged')
       b.makeRoom()
       const again = b.open(`${b.m}/f`, O.RDWR | O.TRUNC)
       t.equal(sys.pwrite(again, block, 0), block.length)
@@ -166,9 +166,9 @@ const CASES: Case[] = [
         [after.mode, after.uid, after.size, after.mtime],
         [before.mode, before.uid, before.size, before.mtime],
       )
-      t.equal(text(big), content, 'the content is what it was')
+      t.equal(text(big), content, 'the content is unchanged')
       const cut = open(big, O.WRONLY | O.TRUNC)
-      t.ok(cut >= 0, 'O_TRUNC wants no room for the old content')
+      t.ok(cut >= 0, 'O_TRUNC needs no space for the old content')
       sys.close(cut)
       t.equal(b.stat(big).size, 0)
       b.makeRoom()
@@ -211,7 +211,7 @@ const CASES: Case[] = [
         t.same(b.list(`${b.m}/d`), ['f', 'sub'])
         t.equal(text(`${b.m}/d/f`), 'lower')
       }
-      t.equal(sys.unlinkat(at, `${b.m}/own`, 0), 0, 'what needs no room works')
+      t.equal(sys.unlinkat(at, `${b.m}/own`, 0), 0, 'calls that need no space succeed')
       b.makeRoom()
       fs.writeFileSync(`${b.m}/d/f`, 'new')
       fs.mkdirSync(`${b.m}/new`)

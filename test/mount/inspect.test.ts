@@ -173,7 +173,7 @@ test(t, 'stats: the counters', { skip }, async t => {
   spawnSync('getfattr', ['-n', 'user.none', `${f.merged}/new`])
   const after = await statsOf(f.merged)
   t.equal(after.copyUps, 5, 'four files and a directory')
-  t.equal(after.copyUpBytes, 1000 + large + 700, 'what is cut is not copied')
+  t.equal(after.copyUpBytes, 1000 + large + 700, 'truncated data is not copied')
   t.ok(after.requests > before.requests)
   t.ok(after.nodes! >= 6)
   const sum = Object.values(after.operations).reduce((all, { requests }) => all + requests, 0)

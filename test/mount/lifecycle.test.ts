@@ -192,7 +192,7 @@ test(t, 'signals', { skip: skipMounts }, async t => {
     await waitUntil('out of the tree', () => mountedOn(f.merged).length === 0)
     server.process.kill('SIGTERM')
     await server.ended
-    t.throws(() => fs.fsyncSync(fd), { code: 'ENOTCONN' }, 'who still has it open is told')
+    t.throws(() => fs.fsyncSync(fd), { code: 'ENOTCONN' }, 'an open descriptor gets the error')
     try {
       fs.closeSync(fd)
     } catch {
@@ -252,14 +252,14 @@ test(t, 'signals', { skip: skipMounts }, async t => {
         }
         process.kill(Number(server), 'SIGCONT')
         const { status, stderr } = await ended
-        t.equal(stderr, '', 'it is no fault')
+        t.equal(stderr, '', 'it is not an error')
         if (!early) {
           t.equal(status, 0)
           t.match(await tsoverlay('umount', f.merged), { status: 0 }, 'it was live before')
           continue
         }
         await waitUntil('the end of the server', () => !isAlive(Number(server)))
-        t.same(mountedOn(f.merged), [], 'no mount stays that nobody knows of')
+        t.same(mountedOn(f.merged), [], 'no unknown mount is left')
       }
     })
 
@@ -788,7 +788,7 @@ test(t, 'options take effect', { skip: skipMounts }, async t => {
     const options = `lowerdir=${f.lower},io=passthrough`
     const server = await serve(t, { ...f, options })
     t.equal(fs.readFileSync(`${f.merged}/file`, 'utf8'), 'text')
-    t.equal(fs.statSync(`${f.lower}/file`).atimeMs, 1e12, 'which does not move the access time')
+    t.equal(fs.statSync(`${f.lower}/file`).atimeMs, 1e12, 'without a change of the access time')
     server.process.kill('SIGUSR1')
     await waitUntil('counters in the log', () => server.log().includes('"counters"'))
     t.match(server.log(), '"op.OPEN":1')
@@ -846,7 +846,7 @@ test(t, 'volatile', { skip: skipMounts }, async t => {
   fs.fsyncSync(fs.openSync(`${f.merged}/x`, 'r'))
   t.match(await tsoverlay('umount', '--lazy', f.merged), { status: 0 })
   const mark = `${f.work}/work/incompat/volatile`
-  t.ok(fs.existsSync(`${mark}/dirty`), 'the mark stays, as with the kernel')
+  t.ok(fs.existsSync(`${mark}/dirty`), 'the xattr stays, as with the kernel')
   const again = await tsoverlay('mount', '-o', f.options, f.merged)
   t.equal(again.status, 32)
   t.match(again.stderr, `overlay with incompat feature 'volatile' cannot be mounted; `)
@@ -877,7 +877,7 @@ test(t, 'a full disk', { skip: skipMounts }, async t => {
       [],
       'and none beside it',
     )
-    t.equal(fs.statSync(`${f.merged}/big`).size, 6 << 20, 'the file is as it was')
+    t.equal(fs.statSync(`${f.merged}/big`).size, 6 << 20, 'the file is unchanged')
     t.throws(
       () => {
         const fd = fs.openSync(`${f.merged}/filler`, 'w')
@@ -903,7 +903,11 @@ test(t, 'a full disk', { skip: skipMounts }, async t => {
     await waitUntil('the space of a removed file', () => fs.statfsSync(upper).bavail > 512)
     t.comment(`space is back after ${Date.now() - start} ms`)
     fs.appendFileSync(`${f.merged}/small`, '+')
-    t.equal(fs.readFileSync(`${f.merged}/small`, 'utf8'), 'small+', 'with space it goes on')
+    t.equal(
+      fs.readFileSync(`${f.merged}/small`, 'utf8'),
+      'small+',
+      'it continues when there is space',
+    )
     fs.unlinkSync(`${f.merged}/small`)
     await server.unmount()
     fs.rmSync(`${upper}/small`)
@@ -995,7 +999,7 @@ test(t, 'kill -9 of the server', { skip: skipMounts }, async t => {
   t.same(mountedOn(f.merged), [])
 
   for (const name of fs.readdirSync(f.upper)) {
-    t.match(name, /^f\d+$/, 'nothing but whole names in the upper layer')
+    t.match(name, /^f\d+$/, 'only complete names in the upper layer')
   }
   const again = await serve(t, f)
   for (let i = 0; i < 20; i++) {

@@ -85,7 +85,7 @@ test(t, 'log_level and log_file are mount options', { skip: skipMounts }, async 
   })
   t.match(await mount('log_file=/dev/full,log_level=debug'), SILENT, 'a full disk')
   for (let i = 0; i < 50; i++) fs.writeFileSync(`${f.merged}/${i}`, '')
-  t.equal(fs.readdirSync(f.merged).length, 50, 'is no reason to end')
+  t.equal(fs.readdirSync(f.merged).length, 50, 'does not end the server')
   await end()
 })
 
@@ -118,7 +118,7 @@ test(t, 'warnings of a background server go to the system log', { skip: noNamesp
     kill "$pid"
     for i in $(seq 300); do grep -q ' ${f.merged} ' /proc/self/mounts || break; sleep 0.1; done
     cd /
-    # Whoever has become its parent may not ask for its end.
+    # The process that has become its parent may not reap it.
     for i in $(seq 300); do grep -q '^State:.[^Z]' "/proc/$pid/status" 2>/dev/null || break; sleep 0.1; done
   `
   const log = datagramsAt(`${top}/log`)

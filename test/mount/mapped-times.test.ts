@@ -129,7 +129,7 @@ for (const kind of KINDS)
       store(t, fd, () => {})
       sys.close(fd)
       t.ok(isNow(mtime(b, 'privileged')))
-      t.equal(b.stat(`${b.m}/privileged`).mode & 0o7777, 0o6755, 'a store takes no set-id bits')
+      t.equal(b.stat(`${b.m}/privileged`).mode & 0o7777, 0o6755, 'a store removes no set-id bits')
     } finally {
       b.end()
     }

@@ -103,7 +103,7 @@ const ownTests = (): void => {
       stderr:
         /^tsoverlay: transport=fuse-native: the package is not installed; install it with: npm install [^\n]*fuse-native@2\.2\.6[^\n]*\n$/,
     })
-    t.same(fs.readdirSync(f.work), [], 'nothing was made')
+    t.same(fs.readdirSync(f.work), [], 'nothing was created')
     t.match(await outcomeOf(spawnNode([...mount, f.merged])), { status: 0, stderr: '' })
     t.equal(spawnSync('umount', [f.merged]).status, 0)
   })

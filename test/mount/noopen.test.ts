@@ -59,7 +59,7 @@ const cases = async (t: Test): Promise<void> => {
     for (let i = 0; i < 50; i++) sys.close(sys.open(`${f.merged}/b`, O.RDWR))
     fs.writeFileSync(`${f.merged}/new`, 'new')
     const after = await counters(server)
-    t.equal(after['op.OPEN'], 1, 'the first was answered: no more of these')
+    t.equal(after['op.OPEN'], 1, 'the first request was answered, so no further ones are')
     t.equal(after['op.RELEASE'] ?? 0, 0)
     t.equal(after['op.READ'], before['op.READ'])
     t.same(fs.readdirSync(f.upper), ['new'], 'an open alone copies nothing up')
@@ -158,8 +158,8 @@ const cases = async (t: Test): Promise<void> => {
         t.equal(sys.setFlags(reader, flag), 0)
         const fd = sys.open(`${f.merged}/a`, O.WRONLY | O.APPEND)
         t.ok(fd >= 0, 'it is opened')
-        t.equal(write(fd, 'x'), EPERM, 'the write is refused, also to append')
-        t.equal(write(before, 'x'), EPERM, 'and to who had it open before')
+        t.equal(write(fd, 'x'), EPERM, 'writing fails, also with O_APPEND')
+        t.equal(write(before, 'x'), EPERM, 'also through a descriptor opened before')
         t.equal(sys.fallocate(fd, 0, 0, 100), EPERM)
         t.equal(sys.ftruncate(fd, 0), EPERM)
         t.equal(sys.open(`${f.merged}/a`, O.WRONLY | O.TRUNC), EPERM)
@@ -186,7 +186,7 @@ const cases = async (t: Test): Promise<void> => {
       t.ok(fd >= 0, 'it is opened')
       if (options === 'noopen') {
         t.equal(write(fd, 'Y'), 1, 'with write-back the write waits')
-        t.equal(sys.fsync(fd), ENOSPC, 'and fsync(2) is told')
+        t.equal(sys.fsync(fd), ENOSPC, 'fsync(2) gets the error, too')
         t.equal(write(fd, 'Y'), 1)
         t.equal(sys.close(fd), ENOSPC, 'or close(2)')
       } else {

@@ -202,7 +202,7 @@ const LAYER: Layer = {
 }
 
 const steps = async (f: Fs): Promise<unknown[]> => {
-  const who = { uid: 100_004, gid: 200_003, umask: 0o022 }
+  const caller = { uid: 100_004, gid: 200_003, umask: 0o022 }
   const other = { uid: 100_900, gid: 200_900, umask: 0o022 }
   const stranger = { uid: 77, gid: 77, umask: 0 }
   return [
@@ -211,11 +211,11 @@ const steps = async (f: Fs): Promise<unknown[]> => {
     await f.chown('d/p', -1, 200_001),
     await f.chown('d/g', 5, -1),
     await f.chown('d/g', -1, 5),
-    await f.create('d/new', 0o666, who),
-    await f.mkdir('d/dir', 0o777, who),
+    await f.create('d/new', 0o666, caller),
+    await f.mkdir('d/dir', 0o777, caller),
     await f.create('d/dir/f', 0o666, other),
     await f.mknod('d/fifo', sys.S.IFIFO | 0o666, 0, 0, other),
-    await f.symlink('x', 'd/link', who),
+    await f.symlink('x', 'd/link', caller),
     await f.create('d/stranger', 0o666, stranger),
     await f.mkdir('d/stranger', 0o777, stranger),
     await f.symlink('x', 'd/stranger', stranger),
@@ -238,7 +238,7 @@ const steps = async (f: Fs): Promise<unknown[]> => {
     ),
     await f.getxattr('d/g', 'security.capability'),
     await f.unlink('d/new'),
-    await f.create('d/new', 0o600, who),
+    await f.create('d/new', 0o600, caller),
   ]
 }
 
@@ -374,7 +374,11 @@ test(t, 'xattr_permissions', { skip: skipMounts }, async t => {
     // A write by another user clears set-id bits, here in the stat override.
     fs.chmodSync(`${merged}/u`, 0o6777)
     t.equal(statOf(`${upper}/u`), '12:13:6777:file')
-    t.equal(fs.statSync(`${upper}/u`).mode & 0o7777, 0o755, 'who may write could set the attribute')
+    t.equal(
+      fs.statSync(`${upper}/u`).mode & 0o7777,
+      0o755,
+      'otherwise any writer could set the xattr',
+    )
     spawnSync('sh', ['-c', 'echo y >> u; exec 3>>u; echo z >&3'], { uid: 20, gid: 20, cwd: merged })
     t.equal(fs.readFileSync(`${merged}/u`, 'utf8'), 'x\ny\nz\n')
     t.equal(look('u'), '12:9:100777:0')

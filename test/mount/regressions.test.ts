@@ -81,10 +81,10 @@ const REGRESSIONS: Regression[] = [
       t.equal(mapped, true)
       sys.close(writer)
       sys.close(reader)
-      t.equal(text(`${b.lower}/f`), 'lower data', 'the lower file is what it was')
+      t.equal(text(`${b.lower}/f`), 'lower data', 'the lower file is unchanged')
       t.equal(text(`${b.m}/f`), 'nEWer data')
       b.umount()
-      t.equal(text(`${b.upper}/f`), 'nEWer data', 'the upper file holds it')
+      t.equal(text(`${b.upper}/f`), 'nEWer data', 'the upper file contains it')
     },
   },
   {
@@ -157,7 +157,7 @@ const REGRESSIONS: Regression[] = [
       t.equal(b.stat(`${b.m}/h2`).nlink, 2, 'although h1 was not looked up')
       const ino = b.stat(`${b.m}/h1`).ino
       fs.chmodSync(`${b.m}/h1`, 0o600)
-      t.equal(b.stat(`${b.m}/h1`).ino, ino, 'the number stays over copy-up')
+      t.equal(b.stat(`${b.m}/h1`).ino, ino, 'the inode number is the same after copy-up')
       t.equal(b.stat(`${b.m}/h2`).ino, ino)
       t.equal(b.stat(`${b.m}/h2`).mode & 0o777, 0o600)
       fs.unlinkSync(`${b.m}/h1`)
@@ -457,7 +457,7 @@ const REGRESSIONS: Regression[] = [
         inTime(t, 'setfattr -h -x', 'setfattr', '-h', '-x', 'trusted.a', path)
         t.equal(b.stat(path).uid, 1000)
         t.equal(b.stat(path).mtime, 5_000_000_000n)
-        t.equal(text(path), 'target', 'who follows it gets there')
+        t.equal(text(path), 'target', 'following it leads there')
       }
       t.equal(b.stat(`${b.m}/target`).uid, 0)
     },
@@ -560,7 +560,7 @@ const REGRESSIONS: Regression[] = [
         Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)
         result = sys.umount(b.lower)
       }
-      t.equal(result, 0, 'nothing is held open')
+      t.equal(result, 0, 'no file is kept open')
     },
   },
   {
@@ -639,7 +639,11 @@ const REGRESSIONS: Regression[] = [
         // Kernel overlayfs still reports the link count of the lower directory.
         if (name === 'up' || !b.kind.kernel)
           t.ok(b.fstat(fd).nlink < 2, `${name}: ${b.fstat(fd).nlink}`)
-        t.equal(sys.openat(fd, 'x', O.CREAT | O.WRONLY, 0o644), ENOENT, 'nothing can be made in it')
+        t.equal(
+          sys.openat(fd, 'x', O.CREAT | O.WRONLY, 0o644),
+          ENOENT,
+          'nothing can be created in it',
+        )
         sys.close(fd)
       }
       const fd = b.open(`${b.m}/target`, O.RDONLY | O.DIRECTORY)
@@ -735,11 +739,11 @@ const REGRESSIONS: Regression[] = [
       sys.close(b.open(`${b.m}/d/f`, O.CREAT | O.WRONLY, 0o666))
       sys.umask(0o022)
       t.same(sys.getxattr({ path: `${b.m}/d/sub`, follow: false }, 'system.posix_acl_default'), acl)
-      t.equal(b.stat(`${b.m}/d/sub`).mode & 0o777, 0o770, 'the umask has no say')
+      t.equal(b.stat(`${b.m}/d/sub`).mode & 0o777, 0o770, 'the umask has no effect')
       t.equal(b.stat(`${b.m}/d/f`).mode & 0o777, 0o660)
-      const who = { uid: 1000, gid: 1000, groups: [1000] }
+      const caller = { uid: 1000, gid: 1000, groups: [1000] }
       fs.chmodSync(b.top, 0o755)
-      const fd = sys.withCredentials(who, () => sys.open(`${b.m}/d/f`, O.RDWR))
+      const fd = sys.withCredentials(caller, () => sys.open(`${b.m}/d/f`, O.RDWR))
       t.ok(fd >= 0, 'the named user may write')
       sys.close(fd)
     },
@@ -959,7 +963,7 @@ const REGRESSIONS: Regression[] = [
       if (typeof first === 'number') throw new Error(`getdents: ${first}`)
       const seen = first.map(entry => entry.name).filter(name => !name.startsWith('.'))
       for (const name of seen) fs.unlinkSync(`${d}/${name}`)
-      t.equal(fs.readdirSync(d).length, 500 - seen.length, 'someone else lists it')
+      t.equal(fs.readdirSync(d).length, 500 - seen.length, 'another user lists it')
       const rest = sys.allDirents(fd)
       if (typeof rest === 'number') throw new Error(`getdents: ${rest}`)
       const all = new Set([...seen, ...rest.map(entry => entry.name)])
@@ -1049,7 +1053,7 @@ const REGRESSIONS: Regression[] = [
         sys.close(fd)
         const broken = entries.find(entry => entry.name === 'broken')
         t.equal(broken?.type, 4)
-        t.not(broken?.ino ?? 0n, 0n, 'readdir(3) passes over the number 0')
+        t.not(broken?.ino ?? 0n, 0n, 'readdir(3) skips inode number 0')
         t.ok(b.list(`${b.m}/${directory}`).includes('broken'))
       }
       b.umount()

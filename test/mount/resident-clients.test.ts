@@ -85,7 +85,7 @@ test(
       t.same(await outcomeOf(server.start(ofMount(f), { through })), quiet, what)
       const served = servedBy(f.merged)
       t.equal(served.length, 1)
-      if (what === 'no shell') t.equal(served[0], pid, 'env(1) is gone by then')
+      if (what === 'no shell') t.equal(served[0], pid, 'env(1) has already ended')
       else t.not(served[0], pid, what)
       t.equal(spawnSync('umount', [f.merged]).status, 0)
     }
@@ -133,7 +133,7 @@ test(t, 'another cgroup', { skip: skipMounts }, async t => {
   t.same(await server.run('server', 'start', '--linger', '100'), quiet)
   const stays = await server.registered(pid)
   t.same(await outcomeOf(server.start(ofMount(second), inside)), quiet)
-  t.strictSame(servedBy(second.merged), [stays], 'one that was started to stay takes all')
+  t.strictSame(servedBy(second.merged), [stays], 'a server started to stay accepts all clients')
 })
 
 test(t, "a process id that is not the client's", { skip: skipMounts }, async t => {
@@ -158,10 +158,10 @@ test(t, "a process id that is not the client's", { skip: skipMounts }, async t =
   for (const line of [waiting.pid, 1, 4_194_304, -1, 0, 'x', '', '9'.repeat(100)])
     fs.appendFileSync(control, `${line}\n`)
   fs.appendFileSync(control, 'a line that does not end'.repeat(100))
-  t.equal(await ended, 7, 'it is told to start a server of its own')
+  t.equal(await ended, 7, 'the answer is to start a server of its own')
   await pause(200)
   t.same(mountedOn(f.merged), [])
-  t.ok(isAlive(waiting.pid ?? 0), 'the other is told nothing')
+  t.ok(isAlive(waiting.pid ?? 0), 'the other process gets no signal')
   waiting.kill()
   fs.appendFileSync(control, '\n')
   t.same(await server.run(...args), quiet)
@@ -238,7 +238,7 @@ test(t, 'another user', { skip: skipMounts }, async t => {
   )
   for (const XDG_RUNTIME_DIR of [home, '/run', ''])
     await outcomeOf(server.start(ofMount(f), { through, program, env: { XDG_RUNTIME_DIR } }))
-  t.same(servedBy(f.merged), [], 'nothing is mounted where he may not mount')
+  t.same(servedBy(f.merged), [], 'nothing is mounted where the user may not mount')
   t.strictSame(server.mounts(), [])
   t.equal(server.pid(), pid)
 })
@@ -253,8 +253,8 @@ test(t, "a runtime directory that is not the client's own", { skip: skipMounts }
 
   const heard = trap(`${home}/${server.name}`, key, 1234)
   const root = server.start(args, { program, env: { XDG_RUNTIME_DIR: home } })
-  t.match(await outcomeOf(root), { status: 32 }, 'as sudo -E leaves the variable')
-  t.equal(heard(), '', 'root asks nobody there')
+  t.match(await outcomeOf(root), { status: 32 }, 'sudo -E keeps the variable')
+  t.equal(heard(), '', 'root asks no server there')
   t.notOk(fs.existsSync(server.top))
   fs.rmSync(`${home}/${server.name}`, { recursive: true })
 
@@ -345,6 +345,10 @@ test(t, 'a PATH with another fusermount3', { skip: skipMounts || noFusermount },
   const parents = fs.readFileSync(log, 'latin1').trim().split('\n')
   t.notOk(parents.includes(String(pid)), 'the server runs no program of a client')
   t.same(await run(ofUser(third), `${empty}:`), quiet)
-  t.strictSame(servedBy(third.merged), [pid], 'where PATH leads to the same one, it is a client')
+  t.strictSame(
+    servedBy(third.merged),
+    [pid],
+    'a client whose PATH leads to the same program is accepted',
+  )
   t.same((await run(['server', 'stop'])).status, 0)
 })

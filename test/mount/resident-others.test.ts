@@ -54,7 +54,7 @@ test(t, 'a client only signals its own children', { skip: skipMounts }, async t 
   await pause(300)
   child.kill('SIGTERM')
   t.match(await outcome, { status: 8, stderr: '' })
-  t.ok(fs.existsSync(there), 'what waits is ended')
+  t.ok(fs.existsSync(there), 'waiting processes are ended')
   t.notOk(fs.existsSync(gone))
   pipe.close()
   posing.kill()
@@ -178,7 +178,11 @@ for (const [what, through, skip] of [
     const start = server.start(['server', 'start', '--linger', '100'], { through })
     t.same(await outcomeOf(start), quiet)
     const child = server.start(ofMount(f), { env: timeless(where) })
-    t.same(await outcomeOf(child), quiet, 'a client that it may not look into waits for no timer')
+    t.same(
+      await outcomeOf(child),
+      quiet,
+      'a client that the server can not inspect waits for no timer',
+    )
     t.not(servedBy(f.merged)[0], server.pid())
     t.equal(servedBy(f.merged).length, 1)
     await waitUntil('the answers are gone', () => fs.readdirSync(server.directory()).length === 1)
@@ -216,7 +220,7 @@ test(t, 'a client of another time namespace', { skip: skipMounts || noTime }, as
   const through = ['unshare', '--time', '--fork', '--boottime', '1000000']
   t.same(await outcomeOf(server.start(ofMount(second), { through })), quiet)
   t.not(servedBy(second.merged)[0], pid)
-  t.ok(fs.existsSync(directory), 'the server keeps its place')
+  t.ok(fs.existsSync(directory), 'the server is not replaced')
   t.same(await server.run(...ofMount(first)), quiet)
   t.strictSame(servedBy(first.merged), [pid])
   t.equal(spawnSync('umount', [second.merged]).status, 0)
@@ -279,7 +283,7 @@ test(t, 'a file that looks like a marker and does not answer', { skip: skipMount
   const { status, stdout } = await outcomeOf(ls)
   t.equal(status, 0)
   t.match(stdout, first.merged)
-  t.match(fs.readFileSync(`/proc/${silent}/stat`, 'latin1'), /\) T /, 'nobody waits for it')
+  t.match(fs.readFileSync(`/proc/${silent}/stat`, 'latin1'), /\) T /, 'no process waits for it')
   clearTimeout(stuck)
   process.kill(silent, 'SIGCONT')
   holder.kill()

@@ -80,12 +80,12 @@ test(t, 'one process serves several mounts', { skip: skipMounts }, async t => {
   // Each of the mounts is unmounted in another way.
   const [second, third, fourth, fifth] = more as [Layers, Layers, Layers, Layers]
   t.same(await server.run('umount', second.merged), quiet)
-  t.notOk(server.mounts().includes(second.merged), 'its layers are closed by then')
+  t.notOk(server.mounts().includes(second.merged), 'its layers are already closed')
   t.equal(spawnSync('umount', [third.merged]).status, 0)
   t.equal(spawnSync('fusermount3', ['-u', fourth.merged]).status, 0)
   t.equal(spawnSync('umount', ['-l', fifth.merged]).status, 0)
   await waitUntil('the end of three mounts', () => server.mounts().length === 1)
-  t.equal(which(first), 'first', 'the others go on')
+  t.equal(which(first), 'first', 'the others continue')
   // The same layers are mounted again at once.
   for (const f of more) t.same(await server.run(...ofMount(f)), quiet)
   t.equal(fs.readFileSync(`${second.merged}/new`, 'utf8'), second.merged)
@@ -179,7 +179,7 @@ test(t, 'a server that is stopped', { skip: skipMounts }, async t => {
   const next = await server.registered(pid)
   t.strictSame(servedBy(second.merged), [next])
   t.same(await server.run(...ofMount(third)), quiet)
-  t.strictSame(servedBy(third.merged), [next], 'which takes the place')
+  t.strictSame(servedBy(third.merged), [next], 'the new server replaces it')
 
   process.kill(pid, 'SIGCONT')
   t.equal(which(first), 'first')
@@ -231,10 +231,10 @@ test(t, 'a server that is dead', { skip: skipMounts }, async t => {
   await waitUntil('its end', () => !isAlive(pid))
   spawnSync('umount', ['-l', first.merged])
   fs.writeFileSync(`${server.directory()}/answer.1`, '0\n')
-  t.ok(fs.existsSync(`${server.directory()}/pid`), 'its directory is left')
+  t.ok(fs.existsSync(`${server.directory()}/pid`), 'its directory remains')
   t.same(await server.run(...ofMount(second)), quiet)
   t.strictSame(servedBy(second.merged), [await server.registered(pid)])
-  t.strictSame(fs.readdirSync(server.directory()), ['pid'], 'a new one comes in its place')
+  t.strictSame(fs.readdirSync(server.directory()), ['pid'], 'a new server replaces it')
 })
 
 test(t, 'a pipe without a reader, or a full pipe', { skip: skipMounts }, async t => {
@@ -345,7 +345,7 @@ test(t, 'many clients at once', { skip: skipMounts }, async t => {
         t.equal(which(f), `n${i}`)
         const other = servedBy(f.merged).includes(pid) ? 0 : 1
         // A later request may arrive before the layers are closed.
-        if (round === 0) t.equal(other, 0, 'the server takes it')
+        if (round === 0) t.equal(other, 0, 'the server accepts it')
         others += other
         fs.writeFileSync(`${f.merged}/${round}`, '')
         if (spawnSync('umount', [f.merged]).status !== 0) t.fail('busy')
@@ -369,7 +369,7 @@ test(t, 'a server that gets a signal to end', { skip: skipMounts }, async t => {
   await waitUntil('all are unmounted', () =>
     [first, second, third].every(f => mountedOn(f.merged).length === 0),
   )
-  t.equal(fs.readFileSync(fd, 'utf8'), 'third', 'an open file is served to its end')
+  t.equal(fs.readFileSync(fd, 'utf8'), 'third', 'an open file is served until it is closed')
   t.same(await server.run(...ofMount(second, '--linger', '0')), quiet)
   t.not(servedBy(second.merged)[0], pid, 'it takes no more')
   fs.closeSync(fd)
@@ -383,7 +383,7 @@ test(t, 'server start, stop, status', { skip: skipMounts }, async t => {
     status: 0,
     stdout: `process ${pid}, 1 mount, ends without mounts\n${first.merged}\n`,
   })
-  t.same(await server.run('server', 'start'), quiet, 'takes the place of one that does not stay')
+  t.same(await server.run('server', 'start'), quiet, 'replaces a server that does not stay')
   const stays = await server.registered(pid)
   t.match(await server.run('server', 'start'), { status: 32, stderr: `process ${stays}` })
   t.same(await server.run('umount', first.merged), quiet)
@@ -444,7 +444,7 @@ test(t, 'a server in namespaces without other processes', { skip: skipMounts }, 
   fs.writeFileSync(end, '')
   await waitUntil('the end of the mount', () => server.mounts().length === 0)
   await pause(2000)
-  t.ok(isAlive(pid), 'it stays for who could ask it')
+  t.ok(isAlive(pid), 'it stays for possible clients')
   t.same(await outcome, quiet)
   await waitUntil('its end', () => !isAlive(pid))
   t.strictSame(fs.readdirSync(server.top), [])

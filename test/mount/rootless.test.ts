@@ -454,7 +454,7 @@ is 'nothing is mounted' "$(mounts)" 0
 test(t, 'without fusermount3', { skip }, async t => {
   const { top } = scratch(t, 'rootless')
   const { mountByHelper } = await import('../../src/fuse/mount/fusermount.js')
-  t.equal(findFusermount('/nonexistent'), findFusermount(''), 'also where PATH does not lead to it')
+  t.equal(findFusermount('/nonexistent'), findFusermount(''), 'also if PATH does not contain it')
   await t.rejects(
     mountByHelper({
       mountpoint: `${top}/nothing`,
@@ -519,7 +519,11 @@ unmnt
   const go = (): void => fs.writeFileSync(`${user}/go`, '')
   let server = await pid()
   t.ok(isAlive(server))
-  t.match(asRoot(server, `cat ${user}/merged/f`), /Permission denied/, 'not even root looks in')
+  t.match(
+    asRoot(server, `cat ${user}/merged/f`),
+    /Permission denied/,
+    'not even root looks into it',
+  )
   go()
   server = await pid()
   t.equal(asRoot(server, `cat ${user}/merged/f`), 'f\n', 'allow_other')

@@ -338,7 +338,7 @@ test(t, 'a server with too few descriptors accepts no further mounts', { skip },
     pids.add(h.pid())
   }
   t.ok(pids.size > 1, 'another server')
-  t.ok(pids.size < unions.length, 'which is shared as well')
+  t.ok(pids.size < unions.length, 'the directory is shared, too')
   for (const union of unions) t.same(treeOf(union.merged), treeOf(union.plain))
   for (const union of unions) t.equal(umount(union), 0)
 })

@@ -42,7 +42,7 @@ for (const options of MODES) {
     t.equal(reads, 0)
     t.equal(prefilled, SIZES.length, 'each once')
     t.ok(fs.readFileSync(`${f.merged}/long`).equals(long))
-    t.ok((await readsOf(server)) > 0, 'longer ones are asked for')
+    t.ok((await readsOf(server)) > 0, 'longer files are read by READ requests')
     // The kernel may drop the pages of an inode that it keeps.
     sys.mount('none', f.merged, 'none', sys.MS.REMOUNT, '')
     SIZES.forEach(size => t.ok(fs.readFileSync(`${f.merged}/${size}`).equals(bytes(size, 1))))
@@ -83,7 +83,7 @@ for (const options of MODES) {
     for (const [name, content] of due) t.ok(fs.readFileSync(at(name)).equals(content), name)
     const buf = Buffer.alloc(6000)
     const n = sys.pread(reader, buf, 0)
-    t.ok(buf.subarray(0, n).equals(part), 'who had it open sees it, too')
+    t.ok(buf.subarray(0, n).equals(part), 'it is visible through an older descriptor, too')
     for (const one of [fd, reader, map]) sys.close(one)
     await server.unmount()
     for (const [name, content] of due) {

@@ -352,7 +352,7 @@ for (const mode of MODES) {
       t.equal(sys.pread(fd, room, 0), 6)
       edit(`${f[layer]}/${layer} open`, 'afterwards')
       t.equal(fs.readFileSync(file, 'latin1'), 'afterwards')
-      t.equal(sys.pread(fd, room, 0), 6, 'who has it open keeps the old one')
+      t.equal(sys.pread(fd, room, 0), 6, 'an open descriptor keeps the old file')
       t.equal(room.latin1Slice(0, 6), 'before')
       t.equal((sys.fstat(fd) as sys.Stat).size, 6)
       sys.close(fd)

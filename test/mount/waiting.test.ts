@@ -109,7 +109,7 @@ for (const io of MODES) {
       const begun = performance.now()
       const { signal } = await outcomeOf(child)
       t.equal(signal, 'SIGKILL')
-      t.ok(performance.now() - begun < 2000, 'it need not wait for the answer')
+      t.ok(performance.now() - begun < 2000, 'it does not wait for the answer')
       await f.delay(0)
       await waitUntil('nothing of it is left', () => filesOf(server.pid).length === 0)
       t.equal(fs.readFileSync(`${f.merged}/slow/f1`, 'latin1'), 'text of f1')
@@ -160,7 +160,7 @@ for (const io of MODES) {
     fs.rmSync(`${f.merged}/slow`, { recursive: true })
     t.strictSame(fs.readdirSync(f.merged), ['quick'])
     await waitUntil('every file of the layer is closed', () => filesOf(server.pid).length === 0)
-    t.equal(fs.readdirSync(`${f.slow}/slow`).length, 21, 'the layer is as it was')
+    t.equal(fs.readdirSync(`${f.slow}/slow`).length, 21, 'the layer is unchanged')
     await f.delay(0)
   })
 

@@ -13,8 +13,8 @@ import {
 
 const uid = process.geteuid?.() ?? -1
 
-const directoryOf = (who: Partial<Owner>): string | undefined =>
-  runtimeDirectory({ uid, initial: false, env: {}, ...who })
+const directoryOf = (owner: Partial<Owner>): string | undefined =>
+  runtimeDirectory({ uid, initial: false, env: {}, ...owner })
 
 t.test('root of the initial namespace has /run, whatever its environment says', async t => {
   const XDG_RUNTIME_DIR = t.testdir()
