@@ -60,13 +60,13 @@ CMD ["cat", "/full/again", "/etc/word", "/again/below"]
 END
   docker build -q --network none -t built "$context" >/dev/null
   same 'the result' "$(run built)" $'again\nfrom the image\none\ncopied\nbelow'
-  same 'what was removed' "$(run built sh -c 'ls /full /again /etc/gone 2>&1')" \
+  same 'removed files' "$(run built sh -c 'ls /full /again /etc/gone 2>&1')" \
     $'ls: /etc/gone: No such file or directory\n/again:\nbelow\n\n/full:\nagain'
   same 'owners, links' "$(run built sh -c 'id -u; stat -c %u:%g /data/owner; stat -c %h /data/two')" $'1\n9:9\n3'
   same 'again' "$(docker build --network none -t built "$context" 2>&1 | grep -c 'Using cache')" 8
   # Each build step adds a layer; a container adds two more.
   docker run -d --network none --name layers built sleep 1000 >/dev/null
-  same 'what is mounted' "$(unions | wc -l)" 1
+  same 'number of mounts' "$(unions | wc -l)" 1
   docker rm -f layers >/dev/null
   same 'mounts left' "$(unions)" ''
 }
@@ -128,7 +128,7 @@ ticks() {
 restart() {
   docker exec c0 sh -c 'echo kept >/data/kept'
   docker stop -t 0 c0 >/dev/null
-  same 'mounts when it is stopped' "$(unions | wc -l)" $((containers - 1))
+  same 'mounts of a stopped container' "$(unions | wc -l)" $((containers - 1))
   docker start c0 >/dev/null
   same 'after a restart' "$(docker exec c0 cat /data/kept)" kept
   local i all=()
@@ -300,12 +300,12 @@ steps() {
   step 'docker build, two stages, and its cache' build
   step 'changes in a container' modify
   step 'docker diff' changes
-  step 'docker commit, and running that' commit
+  step 'docker commit, and running the new image' commit
   step "$containers containers at once, exec, diff" several
   step "$containers idle containers" idle
   step 'docker stop, start, rm -f' restart
   step 'docker save, rmi and load' save
-  step 'docker export, and importing that' export_
+  step 'docker export, and importing the archive' export_
   step 'docker cp' copy
   step 'a read-only container' readonly_
   step 'another dockerd' daemon

@@ -56,7 +56,7 @@ contents() {
   local others
   others=$(grep -vE '^package/(dist/|scripts/check-koffi\.mjs$|docs/[A-Z-]+\.md$|man/(tsoverlay\.1|mount\.tsoverlay\.8)$|completion/(_tsoverlay|tsoverlay\.(ba|fi)sh)$|[A-Z]+\.md$|LICENSE$|package\.json$)' "$top/files" || true)
   others+=$(grep -iE 'test|bench' "$top/files" || true)
-  echo "not meant to be in it: $others"
+  echo "unexpected files: $others"
   test -z "$others"
   # The types are one file, without source maps.
   test "$(grep -c '\.d\.ts' "$top/files")" = 1
@@ -210,8 +210,8 @@ END
 
 # The existing build is packed; no build is started.
 step 'npm pack' npm pack --silent --ignore-scripts --pack-destination "$top"
-step 'what is in it' contents
-step 'what package.json says' about
+step 'the content of the package' contents
+step 'the metadata in package.json' about
 
 mkdir "$top/app" && cd "$top/app" || exit 2
 npm_install() { npm install --prefer-offline --no-audit --no-fund --silent "$@"; }
@@ -223,10 +223,10 @@ if ! npm_install "$top"/tsoverlay-*.tgz >"$top/out" 2>&1; then
   fi
   cat "$top/out"
 fi
-step 'it is installed' test -x node_modules/.bin/tsoverlay
+step 'the package is installed' test -x node_modules/.bin/tsoverlay
 step 'its types' types
-step 'without optional packages and a compiler, the installation says what to do' omitted
-step 'without its binary, the program and the library say what to do' without_binary
+step 'without optional packages and a compiler, the installation prints the solution' omitted
+step 'without its binary, the program and the library print the solution' without_binary
 step 'without optional packages, with the binary by name' by_name
 
 nodes=("$(command -v node)")

@@ -64,12 +64,12 @@ restart() {
   podman run -d --name server base sh -c 'while :; do echo . >>/data/log; sleep 0.1; done' >/dev/null
   podman exec server sh -c 'echo kept >/data/kept'
   podman stop -t 0 server >/dev/null
-  same 'mounts when it is stopped' "$(unions)" ''
+  same 'mounts of a stopped container' "$(unions)" ''
   podman start server >/dev/null
   same 'after a restart' "$(podman exec server cat /data/kept)" kept
   podman exec server test -s /data/log
   podman rm -f -t 0 server >/dev/null # running, with open files
-  same 'mounts when it is removed' "$(unions)" ''
+  same 'mounts of a removed container' "$(unions)" ''
 }
 
 several() {
@@ -177,7 +177,7 @@ CMD ["cat", "/full/again", "/etc/two", "/etc/copied"]
 END
   podman build -q "${build[@]}" -t scratch-made -f "$top/context/Containerfile.scratch" "$top/context" >/dev/null
   same 'the result' "$(run scratch-made)" $'again\none\ncopied'
-  same 'what was removed' "$(run scratch-made sh -c 'ls /full /etc/gone 2>&1')" \
+  same 'removed files' "$(run scratch-made sh -c 'ls /full /etc/gone 2>&1')" \
     $'ls: /etc/gone: No such file or directory\n/full:\nagain'
 }
 
@@ -207,7 +207,7 @@ by_buildah() {
   buildah commit -q "$c" by-buildah >/dev/null
   buildah rm "$c" >/dev/null
   same 'run by podman' "$(run by-buildah)" $'buildah\ncopied'
-  same 'what was removed' "$(run by-buildah ls / | grep -c full || true)" 0
+  same 'removed files' "$(run by-buildah ls / | grep -c full || true)" 0
   printf 'FROM localhost/base\nRUN echo built >/etc/built\n' >"$top/context/Containerfile.bud"
   buildah bud -q "${build[@]}" -t by-bud -f "$top/context/Containerfile.bud" "$top/context" >/dev/null
   same 'a Containerfile' "$(run by-bud cat /etc/built)" built
@@ -409,11 +409,11 @@ steps() {
   step 'podman run: the root is a union' union
   step 'changes in a container' modify
   step 'podman diff' changes
-  step 'podman commit, and running that' commit
+  step 'podman commit, and running the new image' commit
   step 'podman stop, start, exec, rm -f' restart
   step 'four containers at once' several
   [ "$server" = own ] || step 'all containers have one server' shared
-  step 'podman export, and importing that' export_
+  step 'podman export, and importing the archive' export_
   step 'podman save and load' save
   step 'podman cp' copy
   step 'volumes with :O' volumes
