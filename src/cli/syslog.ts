@@ -86,6 +86,6 @@ export const systemLogger = (level: LogLevel, path = SYSTEM_LOG): Logger => {
     info: method('info'),
     warn: method('warn'),
     error: method('error'),
-    isLevelEnabled: level => logLevels.indexOf(level) >= least,
+    isLevelEnabled: wanted => logLevels.indexOf(wanted) >= least,
   }
 }

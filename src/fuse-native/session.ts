@@ -115,14 +115,14 @@ export class Session {
     } catch (error) {
       if (error instanceof Pending) {
         const { job, answer } = error
-        const kept = slow === null ? null : slow.suspend()
+        const answers = slow === null ? null : slow.suspend()
         this.#waiting++
         job.onDone(result => {
           this.#waiting--
           if (result < 0 || answer) {
-            slow?.drop(kept)
+            slow?.drop(answers)
             this.#finish(op, Math.min(result, 0), done)
-          } else this.#attempt(op, call, done, kept)
+          } else this.#attempt(op, call, done, answers)
         })
         return
       }

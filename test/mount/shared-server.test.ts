@@ -275,10 +275,10 @@ const descriptorsOf = (pid: number): number => fs.readdirSync(`/proc/${pid}/fd`)
 
 test(t, 'all of them share the descriptors of one process', { skip }, async t => {
   const LIMIT = 1024
-  const DIRECTORIES = 120
+  const MANY = 120
   const h = host(t, { limit: LIMIT })
   const lower = `${h.top}/many`
-  for (let i = 0; i < DIRECTORIES; i++) {
+  for (let i = 0; i < MANY; i++) {
     fs.mkdirSync(`${lower}/d${i}/e`, { recursive: true })
     fs.writeFileSync(`${lower}/d${i}/e/f`, `text ${i}`)
   }
@@ -293,7 +293,7 @@ test(t, 'all of them share the descriptors of one process', { skip }, async t =>
   t.teardown(() => open.forEach(fd => fs.closeSync(fd)))
   for (const { merged } of unions) {
     const wrong: string[] = []
-    for (let i = 0; i < DIRECTORIES; i++) {
+    for (let i = 0; i < MANY; i++) {
       const at = `${merged}/d${i}/e`
       if (fs.readdirSync(at).join() !== 'f') wrong.push(at)
       if (fs.readFileSync(`${at}/f`, 'utf8') !== `text ${i}`) wrong.push(`${at}/f`)
@@ -311,7 +311,7 @@ test(t, 'all of them share the descriptors of one process', { skip }, async t =>
   const [first, , , last] = unions as [Union, Union, Union, Union]
   const refusal = (): string => {
     for (let i = 0; i < LIMIT; i++) {
-      const path = `${first.merged}/d${i % DIRECTORIES}/e/${i < DIRECTORIES ? 'f' : `n${i}`}`
+      const path = `${first.merged}/d${i % MANY}/e/${i < MANY ? 'f' : `n${i}`}`
       try {
         open.push(fs.openSync(path, 'a+'))
       } catch (error) {
@@ -323,7 +323,7 @@ test(t, 'all of them share the descriptors of one process', { skip }, async t =>
   t.equal(refusal(), 'EMFILE')
   for (const fd of open.splice(-20)) fs.closeSync(fd)
   await waitUntil('the files are closed', () => descriptorsOf(pid) < LIMIT - 8)
-  for (let i = 0; i < DIRECTORIES; i++)
+  for (let i = 0; i < MANY; i++)
     t.equal(fs.readdirSync(`${last.merged}/d${i}/e`).includes('f'), true)
   for (const fd of open.splice(0)) fs.closeSync(fd)
   for (const union of unions) t.equal(umount(union), 0)
@@ -352,11 +352,11 @@ const FORGETS = ((): boolean => {
 })()
 
 test(t, 'a union with too many nodes uses no memory of the others', { skip }, async t => {
-  const [DIRECTORIES, NAMES_EACH] = [70, 1000]
+  const [MANY, NAMES_EACH] = [70, 1000]
   const h = host(t, { heap: 32 })
   const [small, large] = [place(h.top, 'small', 1), place(h.top, 'large', 2)]
   const lower = `${h.top}/names`
-  for (let i = 0; i < DIRECTORIES; i++) {
+  for (let i = 0; i < MANY; i++) {
     fs.mkdirSync(`${lower}/d${i}`, { recursive: true })
     for (let n = 0; n < NAMES_EACH; n++)
       fs.closeSync(fs.openSync(`${lower}/d${i}/${`${n}-`.padEnd(250, 'x')}`, 'w'))
@@ -370,7 +370,7 @@ test(t, 'a union with too many nodes uses no memory of the others', { skip }, as
   const errors = new Set<string>()
   const note = (error: unknown): void =>
     void errors.add(error instanceof Error && 'code' in error ? String(error.code) : String(error))
-  for (let i = 0; i < DIRECTORIES; i++) {
+  for (let i = 0; i < MANY; i++) {
     const at = `${large.merged}/d${i}`
     const names = fs.readdirSync(at)
     t.equal(names.length, NAMES_EACH)
@@ -386,12 +386,12 @@ test(t, 'a union with too many nodes uses no memory of the others', { skip }, as
   t.same([...errors], FORGETS ? [] : ['ENOMEM'])
   t.equal(
     fs.readFileSync(`${small.merged}/c/log`, 'utf8'),
-    Array.from({ length: DIRECTORIES }, (_, i) => `${i}\n`).join(''),
+    Array.from({ length: MANY }, (_, i) => `${i}\n`).join(''),
   )
   t.equal(fs.readFileSync(`/proc/self/fd/${file}`, 'utf8'), 'kept')
   const { stdout } = spawnSync(PROGRAM, ['stats', '--json', large.merged], { encoding: 'utf8' })
   const nodes = Number(/"nodes": ?(\d+)/.exec(stdout)?.[1])
-  t.ok(nodes > 0 && nodes < DIRECTORIES * NAMES_EACH, `${nodes} nodes are left`)
+  t.ok(nodes > 0 && nodes < MANY * NAMES_EACH, `${nodes} nodes are left`)
   t.ok(isAlive(pid))
   fs.closeSync(file)
   for (const union of [small, large]) t.equal(umount(union), 0)

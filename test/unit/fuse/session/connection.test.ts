@@ -3,8 +3,8 @@
  * /dev/fuse.
  */
 
-// oxlint-disable-next-line no-restricted-imports -- the test's own end of the line
 import { handlers } from '../../../../src/fuse/session/handlers.js'
+// oxlint-disable-next-line no-restricted-imports -- the test's own end of the line
 import koffi from 'koffi'
 import t, { type Test } from 'tap'
 import { Pending, type Job } from '../../../../src/overlay/ops.js'
