@@ -23,7 +23,7 @@ export type Counters = Record<string, number>
 export type Answers<T = Counters> = Record<string, T>
 
 /** The questions about a mount. */
-export interface Asked {
+export interface QuestionHandlers {
   stats: () => Promise<Counters>
   /** Which layers serve a path, given as names from the mount's root. */
   explain: (names: ByteString[]) => Promise<Answer | undefined>
@@ -38,18 +38,18 @@ const QUESTION = /^([0-9a-f]{16,64})(?: ([0-9]+:[0-9]+)(?: ([A-Za-z0-9_-]+))?)?$
 export const LINE_MAX = 4096
 
 /** How long an answer is kept. */
-const ANSWER_MS = 2000
+const KEEP_ANSWER_MS = 2000
 /** The limit of answers that are kept at a time. */
-const MOST = 32
+const MAX_ANSWERS = 32
 /** A union's thread that is busy for longer gives no answer. */
-const PATIENCE_MS = 500
+const TIMEOUT_MS = 500
 
 interface Pipe {
-  into: number
+  writeEnd: number
   input: Socket
 }
 
-const mounts = new Map<string, Asked>()
+const mounts = new Map<string, QuestionHandlers>()
 const answers = new Map<number, NodeJS.Timeout>()
 let open: Pipe | undefined
 
@@ -64,15 +64,15 @@ export interface Answering {
  * Answers questions about a mount until it has ended.
  * @param device as mountinfo shows it
  */
-export const answerFor = (device: string, asked: Asked): Answering => {
-  mounts.set(device, asked)
+export const answerFor = (device: string, handlers: QuestionHandlers): Answering => {
+  mounts.set(device, handlers)
   open ??= listen()
   const end = (): void => {
-    if (mounts.get(device) === asked) mounts.delete(device)
+    if (mounts.get(device) === handlers) mounts.delete(device)
     if (mounts.size > 0) return
     stop()
   }
-  return { fd: open?.into ?? -1, end }
+  return { fd: open?.writeEnd ?? -1, end }
 }
 
 /** @returns undefined if no descriptor is free; then no questions are answered */
@@ -87,17 +87,17 @@ const listen = (): Pipe | undefined => {
   input.on('data', (text: string) => {
     const lines = `${rest}${text}`.split('\n')
     rest = lines.pop()?.slice(-LINE_MAX) ?? ''
-    for (const line of lines) void hear(line)
+    for (const line of lines) void handleLine(line)
   })
   input.on('error', () => {}) // no process can ask after that
   input.unref()
-  return { into, input }
+  return { writeEnd: into, input }
 }
 
 const stop = (): void => {
   if (open === undefined) return
   open.input.destroy()
-  close(open.into)
+  close(open.writeEnd)
   open = undefined
   for (const [fd, timer] of answers) {
     clearTimeout(timer)
@@ -106,18 +106,20 @@ const stop = (): void => {
   answers.clear()
 }
 
-const hear = async (line: string): Promise<void> => {
+const handleLine = async (line: string): Promise<void> => {
   const [, token, device, path] = QUESTION.exec(line) ?? []
-  if (token === undefined || answers.size >= MOST) return
+  if (token === undefined || answers.size >= MAX_ANSWERS) return
   const asked = [...mounts].filter(([one]) => device === undefined || one === device)
   const collected: Answers<unknown> = {}
   await Promise.all(
     asked.map(async ([one, { stats, explain }]) => {
-      const answer = await inTime<unknown>(path === undefined ? stats() : explain(namesOf(path)))
+      const answer = await withTimeout<unknown>(
+        path === undefined ? stats() : explain(namesOf(path)),
+      )
       if (answer !== undefined) collected[one] = answer
     }),
   )
-  if (open === undefined || answers.size >= MOST) return
+  if (open === undefined || answers.size >= MAX_ANSWERS) return
   const fd = namedDescriptor(answerName(token))
   if (fd < 0) return
   try {
@@ -128,7 +130,7 @@ const hear = async (line: string): Promise<void> => {
   const timer = setTimeout(() => {
     answers.delete(fd)
     close(fd)
-  }, ANSWER_MS)
+  }, KEEP_ANSWER_MS)
   timer.unref()
   answers.set(fd, timer)
 }
@@ -140,9 +142,9 @@ const namesOf = (path: string): ByteString[] =>
     .filter(name => name !== '' && name !== '.' && name !== '..')
 
 /** @returns undefined if the answer takes too long or has failed */
-const inTime = <T>(answer: Promise<T>): Promise<T | undefined> =>
+const withTimeout = <T>(answer: Promise<T>): Promise<T | undefined> =>
   new Promise(resolve => {
-    const timer = setTimeout(resolve, PATIENCE_MS, undefined)
+    const timer = setTimeout(resolve, TIMEOUT_MS, undefined)
     timer.unref()
     answer
       .then(resolve, () => resolve(undefined))

@@ -64,7 +64,10 @@ export const whichOf = async (file: string): Promise<Which> => {
   const { mount, server } = found
   const [pid] = server?.pids ?? []
   if (pid === undefined || server?.marker === undefined)
-    throw failure(`can't be told: the server of ${mount.mountpoint} is another user's`, 'EPERM')
+    throw failure(
+      `can't be determined: the server of ${mount.mountpoint} is another user's`,
+      'EPERM',
+    )
   const { mountpoint } = mount
   const rest = path.slice(mountpoint === '/' ? 0 : mountpoint.length)
   // A bind mount of the union may show a subdirectory of it.
@@ -73,13 +76,13 @@ export const whichOf = async (file: string): Promise<Which> => {
   const answer = await askWhich(pid, server.marker.questions, mount.device, inUnion)
   if (answer === undefined)
     throw failure(
-      `can't be told: process ${pid} does not answer; it is stopped or busy, the path is too long, or the transport is fuse-native`,
+      `can't be determined: process ${pid} does not answer; it is stopped or busy, the path is too long, or the transport is fuse-native`,
       'EIO',
     )
-  if ('error' in answer) throw failure(`can't be told: ${answer.error}`, 'EIO')
-  const { whole, path: told, ...explanation } = answer
-  if (!whole && explanation.type !== null) throw failure(`${told} is no directory`, 'ENOTDIR')
-  const below = isBelow(told, root) ? told.slice(root.length) : told
+  if ('error' in answer) throw failure(`can't be determined: ${answer.error}`, 'EIO')
+  const { whole, path: explained, ...explanation } = answer
+  if (!whole && explanation.type !== null) throw failure(`${explained} is no directory`, 'ENOTDIR')
+  const below = isBelow(explained, root) ? explained.slice(root.length) : explained
   return { path: `${mountpoint === '/' ? '' : mountpoint}${below}`, mountpoint, ...explanation }
 }
 

@@ -3,7 +3,7 @@ import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'no
 import t from 'tap'
 
 import { askCounters, askWhich } from '../../../src/resident/ask.js'
-import { answerFor, type Asked } from '../../../src/server/questions.js'
+import { answerFor, type QuestionHandlers } from '../../../src/server/questions.js'
 import { pipe } from '../../../src/sys/splice.js'
 
 const descriptors = (): string[] =>
@@ -16,7 +16,7 @@ const descriptors = (): string[] =>
   })
 
 /** Answers with counters, and refuses each path. */
-const of = (stats: Asked['stats']): Asked => ({
+const of = (stats: QuestionHandlers['stats']): QuestionHandlers => ({
   stats,
   explain: async names => ({ error: names.join('|') }),
 })
