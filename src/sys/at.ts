@@ -102,7 +102,7 @@ export const readFdPath = (fd: number, buf: Buffer): Result => readlinkat(AT_FDC
  * openat2(2) with O_CLOEXEC added. `flags` and `resolve` (RESOLVE_*) determine the treatment of
  * symlinks. Unlike `openat`, it refuses unknown flags, and a mode other than 0 without O_CREAT or
  * O_TMPFILE. -EAGAIN: the path has `..` under RESOLVE_BENEATH or RESOLVE_IN_ROOT, and a mount or
- * rename happened meanwhile; the caller must try again.
+ * rename anywhere on the machine happened during each of OPEN_TRIES attempts.
  */
 export const openat2 = (
   dirfd: number,
@@ -117,6 +117,9 @@ export const openat2 = (
   return slow.open(call, () => open2(dirfd, path, flags, mode, resolve))
 }
 
+/** For a path whose resolution concurrent mounts and renames disturb. */
+const OPEN_TRIES = 64
+
 const open2 = (
   dirfd: number,
   path: ByteString,
@@ -129,8 +132,12 @@ const open2 = (
   put64(2, mode)
   put64(4, resolve)
   let r
+  let tries = 0
   do r = syscall4(NR.openat2, dirfd, nameA, words, 24)
-  while (r < 0 && (r = fail()) === -E.EINTR)
+  while (
+    r < 0 &&
+    ((r = fail()) === -E.EINTR || (r === -E.EAGAIN && resolve !== 0 && ++tries < OPEN_TRIES))
+  )
   return r
 }
 
