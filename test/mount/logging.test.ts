@@ -133,7 +133,7 @@ test(t, 'warnings of a background server go to the system log', { skip: noNamesp
   t.match(await outcomeOf(inside(`${withLog} ${mount('--log-level debug')}; ${umount}`)), {
     status: 0,
     stderr:
-      /^tsoverlay: log level debug: \/dev\/log is told warnings and errors alone; name a file/,
+      /^tsoverlay: log level debug: \/dev\/log receives only warnings and errors; name a file/,
   })
   t.match(await outcomeOf(inside(`${withLog} ${mount('--log-level error')}; ${umount}`)), SILENT)
   t.match(await outcomeOf(inside(`${dev} ${cover}; ${mount('--log-level warn')}; ${umount}`)), {
