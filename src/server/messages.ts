@@ -40,7 +40,7 @@ export type ToThread = { union: number } & ToWorker
 
 /** The data that a thread is started with. */
 export interface ThreadData {
-  /** Shared with the main thread: LOAD, LOAD_AT, HEAP. */
+  /** Shared with the main thread: LOAD to SLEEPS_AT. */
   load: Int32Array
   /** Shared by all threads of the process (overlay/layer/descriptor-budget.ts). */
   budgets: Int32Array
@@ -65,6 +65,9 @@ export const LOAD = 0
 export const LOAD_AT = 1
 /** The used share of the thread's heap limit, in thousandths. */
 export const HEAP = 2
+/** 1 while the thread waits for the next event, else 0, and the time of the last change. */
+export const SLEEPS = 3
+export const SLEEPS_AT = 4
 
 /** An error in a form that survives structured clone completely. */
 export interface PlainError {

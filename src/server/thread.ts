@@ -17,6 +17,8 @@ import {
   HEAP,
   LOAD,
   LOAD_AT,
+  SLEEPS,
+  SLEEPS_AT,
   type FromThread,
   type FromWorker,
   type ThreadData,
@@ -37,8 +39,17 @@ const YOUNG_MB = 3
  * available.
  */
 const BUSY = 500
-/** Age at which a load value is ignored, in milliseconds: a sleeping thread does not update it. */
+/** Age at which a load value is ignored, in milliseconds: only a thread that sleeps updates it. */
 const STALE_MS = 2000
+/** A thread that has slept for so many milliseconds has nothing to do. */
+const REST_MS = 100
+
+/** As `ThreadData.load`: a thread that has not begun sleeps. */
+const loadMemory = (): Int32Array => {
+  const memory = new Int32Array(new SharedArrayBuffer(5 * Int32Array.BYTES_PER_ELEMENT))
+  memory[SLEEPS] = 1
+  return memory
+}
 
 /** The value that is written to an eventfd. */
 const ONE = new Uint8Array(BigUint64Array.of(1n).buffer)
@@ -50,27 +61,36 @@ export interface UnionListener {
   died(code: number, error: Error | undefined): void
 }
 
-const threads = new Set<UnionThread>()
+/** The threads of the process that serve unions, and what they share. */
+class ThreadPool {
+  readonly threads = new Set<UnionThread>()
+  /**
+   * Indexed by THREADS and RESERVED. From these each thread computes its share of the descriptors
+   * (overlay/layer/descriptor-budget.ts).
+   */
+  readonly budgets = new Int32Array(new SharedArrayBuffer(8))
+  nextUnion = 1
 
-/**
- * Indexed by THREADS and RESERVED. From these each thread computes its share of the descriptors
- * (overlay/layer/descriptor-budget.ts).
- */
-const budgets = new Int32Array(new SharedArrayBuffer(8))
-
-/**
- * If the counter grows, the threads are woken up: those above their new share close descriptors.
- */
-const count = (index: number, more: number): void => {
-  Atomics.add(budgets, index, more)
-  if (more > 0) for (const thread of threads) thread.wake()
+  /**
+   * If the counter grows, the threads are woken up: those above their new share close descriptors.
+   */
+  count(index: number, more: number): void {
+    Atomics.add(this.budgets, index, more)
+    if (more > 0) for (const thread of this.threads) thread.wake()
+  }
 }
 
+/**
+ * The built program consists of several files, and each has a copy of this module. So the pool is
+ * that of the thread which another file has started early (`threadFor`).
+ */
+let pool = new ThreadPool()
+
 /** The number of descriptors that the unions of this process hold for their whole life. */
-export const descriptorsHeld = (): number => Atomics.load(budgets, RESERVED)
+export const descriptorsHeld = (): number => Atomics.load(pool.budgets, RESERVED)
 
 /** The used share (0 to 1) of the heap of the thread whose heap is fullest. */
-export const heapTaken = (): number => Math.max(0, ...[...threads].map(({ heap }) => heap))
+export const heapTaken = (): number => Math.max(0, ...[...pool.threads].map(({ heap }) => heap))
 
 /** The number of a union's layers. A union holds descriptors for each. */
 const layersOf = ({ lower, upper }: UnionOptions): number =>
@@ -83,11 +103,11 @@ interface Served {
 }
 
 let watchesExit = false
-let nextUnion = 1
 
 export class UnionThread {
+  readonly pool = pool
   readonly #worker: Worker
-  readonly #load = new Int32Array(new SharedArrayBuffer(12))
+  readonly #load = loadMemory()
   readonly #unions = new Map<number, Served>()
   #wakeFd = -1
   #error: Error | undefined
@@ -108,7 +128,7 @@ export class UnionThread {
     try {
       this.#worker = new Worker(entry, {
         name: 'union',
-        workerData: { load: this.#load, budgets, keeps } satisfies ThreadData,
+        workerData: { load: this.#load, budgets: this.pool.budgets, keeps } satisfies ThreadData,
         resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
       })
     } catch (error) {
@@ -119,12 +139,12 @@ export class UnionThread {
       )
     }
     beginLoading()
-    threads.add(this)
+    this.pool.threads.add(this)
     this.#worker.on('error', (error: Error) => {
       this.#error = error
     })
     this.#worker.on('exit', code => {
-      threads.delete(this)
+      this.pool.threads.delete(this)
       for (const [union, { listener }] of this.#unions) {
         this.#forget(union)
         listener.died(code, this.#error)
@@ -153,16 +173,21 @@ export class UnionThread {
     const served = this.#unions.get(union)
     if (served === undefined) return
     this.#unions.delete(union)
-    count(RESERVED, -served.held)
+    this.pool.count(RESERVED, -served.held)
     if (this.#unions.size > 0) return
-    count(THREADS, -1)
+    this.pool.count(THREADS, -1)
     this.#worker.unref()
   }
 
-  /** Whether its load was high within the last STALE_MS. */
+  /** Whether it was busy for most of the last seconds, for a union that it still serves. */
   get busy(): boolean {
-    const at = Atomics.load(this.#load, LOAD_AT)
-    return (Date.now() | 0) - at < STALE_MS && Atomics.load(this.#load, LOAD) > BUSY
+    if (this.#unions.size === 0) return false
+    const now = Date.now() | 0
+    const age = (index: number): number => (now - Atomics.load(this.#load, index)) | 0
+    if (Atomics.load(this.#load, SLEEPS) === 1 && age(SLEEPS_AT) > REST_MS) return false
+    // A thread that never sleeps reports no load.
+    if (age(LOAD_AT) >= STALE_MS) return Atomics.load(this.#load, SLEEPS) === 0
+    return Atomics.load(this.#load, LOAD) > BUSY
   }
 
   /** The used share of its heap limit, from 0 to 1. */
@@ -185,15 +210,15 @@ export class UnionThread {
   }
 
   get isAlive(): boolean {
-    return threads.has(this)
+    return this.pool.threads.has(this)
   }
 
   /** Has the thread serve a union. Returns the number that identifies the union in messages. */
   serve(message: ToWorker & { type: 'serve' }, listener: UnionListener): number {
-    const union = nextUnion++
+    const union = this.pool.nextUnion++
     const held = reservedBy(layersOf(message.options.union))
-    if (this.#unions.size === 0) count(THREADS, 1)
-    count(RESERVED, held)
+    if (this.#unions.size === 0) this.pool.count(THREADS, 1)
+    this.pool.count(RESERVED, held)
     this.#unions.set(union, { listener, held })
     this.#reserved = true
     this.#worker.ref()
@@ -236,7 +261,7 @@ export const startEarly = (): UnionThread => new UnionThread(true).reserve()
  * if there are fewer threads than processors.
  */
 const sharedThread = (): UnionThread => {
-  const shared = [...threads].filter(thread => thread.shared)
+  const shared = [...pool.threads].filter(thread => thread.shared)
   const fewest = (some: UnionThread[]): UnionThread | undefined =>
     some.reduce<UnionThread | undefined>(
       (a, b) => (a === undefined || b.size < a.size ? b : a),
@@ -245,7 +270,7 @@ const sharedThread = (): UnionThread => {
   const quiet = fewest(shared.filter(thread => !thread.busy))
   if (quiet !== undefined) return quiet
   if (shared.length > 0 && shared.length >= availableParallelism()) return fewest(shared)!
-  return [...threads].find(thread => thread.free) ?? new UnionThread()
+  return [...pool.threads].find(thread => thread.free) ?? new UnionThread()
 }
 
 /**
@@ -255,12 +280,13 @@ const sharedThread = (): UnionThread => {
  * @throws {MountError} no thread can be started
  */
 export const threadFor = (early: UnionThread | undefined, share: boolean): UnionThread => {
+  if (early !== undefined) ({ pool } = early)
   const own = early?.isAlive === true ? early : undefined
   const thread =
     own ??
     (share
       ? sharedThread()
-      : ([...threads].find(one => one.free && !one.shared) ?? new UnionThread()))
+      : ([...pool.threads].find(one => one.free && !one.shared) ?? new UnionThread()))
   thread.shared = share
   return thread
 }

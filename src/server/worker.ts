@@ -11,7 +11,15 @@ import { directoryFds } from '../overlay/layer/layer.js'
 import { threadInodeFiles } from '../overlay/file/inode-files.js'
 import { Loop } from '../fuse/device/loop.js'
 import { balance } from './heap-balance.js'
-import { HEAP, LOAD, LOAD_AT, type FromThread, type ToThread } from './messages.js'
+import {
+  HEAP,
+  LOAD,
+  LOAD_AT,
+  SLEEPS,
+  SLEEPS_AT,
+  type FromThread,
+  type ToThread,
+} from './messages.js'
 import { Pipe } from '../fuse/device/pipe.js'
 import { ServedUnion, type ThreadParts } from './served-union.js'
 import { MAX_IO } from '../config/tuning.js'
@@ -49,13 +57,16 @@ export class ServingThread {
       balance([...this.#unions.values()])
       Atomics.store(load, HEAP, Math.round(heap.used * 1000))
     }
-    this.#loop = new Loop(
-      () => this.#fetch(),
-      permille => {
+    this.#loop = new Loop(() => this.#fetch(), {
+      report: permille => {
         Atomics.store(load, LOAD, permille)
         Atomics.store(load, LOAD_AT, Date.now() | 0)
       },
-    )
+      sleeping: sleeps => {
+        Atomics.store(load, SLEEPS, sleeps ? 1 : 0)
+        Atomics.store(load, SLEEPS_AT, Date.now() | 0)
+      },
+    })
     this.#parts = {
       loop: this.#loop,
       request: new Request(REQUEST_SIZE),

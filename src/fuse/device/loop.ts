@@ -75,11 +75,11 @@ export class Loop {
 
   /**
    * @param onMessages called when `wakeFd` was signalled
-   * @param onLoad called from time to time with the thread's load, in thousandths
+   * @param load receives the thread's load
    */
-  constructor(onMessages: () => void, onLoad: (permille: number) => void = () => {}) {
+  constructor(onMessages: () => void, load: LoadReceiver = NO_RECEIVER) {
     this.#onMessages = onMessages
-    this.#meter = new Meter(onLoad)
+    this.#meter = new Meter(load)
     const r = this.#epoll.fd < 0 ? this.#epoll.fd : this.#epoll.add(this.wakeFd, WAKEUP)
     if (r < 0) throw new MountError(`no epoll instance: ${errnoName(r)}`, { code: errnoName(r) })
   }
@@ -235,31 +235,42 @@ export class Loop {
   }
 }
 
-/** The load is reported at most once in this number of milliseconds. */
-const METER_MS = 100
+/** Receives how busy the thread is. */
+export interface LoadReceiver {
+  /** The busy share of a span of at least METER_MS, in thousandths. */
+  report(permille: number): void
+  /** The thread begins to wait for the next event, or has stopped. */
+  sleeping(sleeps: boolean): void
+}
+const NO_RECEIVER: LoadReceiver = { report: () => {}, sleeping: () => {} }
 
-/** Measures the thread's busy time. */
+/** The minimum span of a load value in milliseconds: a short burst of requests is no load. */
+const METER_MS = 500
+
+/** Measures the thread's busy time, from its first sleep on. */
 class Meter {
-  readonly #report: (permille: number) => void
-  #from = performance.now()
+  readonly #receiver: LoadReceiver
+  #from = -1
   #slept = 0
   #sleepsFrom = 0
 
-  constructor(report: (permille: number) => void) {
-    this.#report = report
+  constructor(receiver: LoadReceiver) {
+    this.#receiver = receiver
   }
 
   sleep(): void {
+    this.#receiver.sleeping(true)
     const now = performance.now()
     this.#sleepsFrom = now
     const span = now - this.#from
-    if (span < METER_MS) return
-    this.#report(Math.round((1000 * (span - this.#slept)) / span))
+    if (this.#from >= 0 && span < METER_MS) return
+    if (this.#from >= 0) this.#receiver.report(Math.round((1000 * (span - this.#slept)) / span))
     this.#from = now
     this.#slept = 0
   }
 
   wake(): void {
+    this.#receiver.sleeping(false)
     this.#slept += performance.now() - this.#sleepsFrom
   }
 }
