@@ -1,6 +1,5 @@
-/** The tables of README.md: medians of tsoverlay, as multiples of the base's medians. */
+/** The table of README.md: medians of tsoverlay, as multiples of the base's medians. */
 
-import type { Pass } from '../run/options.js'
 import type { State } from '../run/records.js'
 import { OWN } from '../systems/index.js'
 import { baseOf, ratioOf } from './ratios.js'
@@ -10,54 +9,47 @@ import { short, table } from './table.js'
 const BEGIN = '<!-- benchmark: written by `npm run bench -- --readme` -->\n\n'
 const END = '\n<!-- end of the benchmark -->'
 
-const PASSES = ['free', 'pinned'] as const satisfies readonly Pass[]
+/** Work and step of the rows: a container job, a mount, and the first work in it. */
+const ROWS = [
+  'containers-8/containers-8',
+  'mount/mount',
+  'walk/walk',
+  'read/read',
+  'create/create',
+  'chmod-lower/chmod',
+  'untar/untar',
+  'git/status',
+]
 
-const keyOf = ({ work, step }: Row): string => `${work}\n${step}`
+/** Title and states of each column. A container job that finds a server is one that is not first. */
+const COLUMNS: readonly (readonly [string, readonly State[]])[] = [
+  ['first mount', ['first']],
+  ['further mount', ['further', 'started']],
+  ['steady', ['steady']],
+]
 
-/** Formats one line for each row, with the value of each pass. Values above 1 are emphasized. */
-const tableOf = (
-  report: Report,
-  isIn: (row: Row) => boolean,
-  states: readonly (readonly [State, string])[],
-): string => {
-  const base = baseOf(report)
-  const rows = report.rows.filter(isIn)
-  const cell = (key: string, pass: Pass, state: State): string => {
-    const row = rows.find(one => keyOf(one) === key && one.processors === pass)
-    const ratio = row && ratioOf(row, base, OWN, state)
-    if (ratio === undefined) return ''
-    return ratio > 1 ? `**${short(ratio)}**` : short(ratio)
-  }
-  const titles = new Map(rows.map(row => [keyOf(row), row.title]))
-  const columns = PASSES.flatMap(pass =>
-    states.map(([state, title]) => ({
-      title: `${pass}: ${title}`,
-      cells: [...titles.keys()].map(key => cell(key, pass, state)),
-    })),
-  ).filter(({ cells }) => cells.some(text => text !== ''))
-  if (columns.length === 0) return ''
-  return table(
-    ['', ...columns.map(({ title }) => title)],
-    [...titles.values()].map((title, n) => [title, ...columns.map(({ cells }) => cells[n] ?? '')]),
-  )
+/** Values above 1 are emphasized. */
+const cellOf = (row: Row, base: string, states: readonly State[]): string => {
+  const ratio = states
+    .map(state => ratioOf(row, base, OWN, state))
+    .find(value => value !== undefined)
+  if (ratio === undefined) return ''
+  return ratio > 1 ? `**${short(ratio)}**` : short(ratio)
 }
 
-/** The text of README.md between the two comments. */
-export const readmeTables = (report: Report): string =>
-  [
-    tableOf(report, ({ mounts }) => mounts === 0, [
-      ['first', 'cold'],
-      ['started', 'server start'],
-      ['cgroups', 'own cgroups'],
-    ]),
-    tableOf(report, ({ mounts }) => mounts > 0, [
-      ['first', 'first'],
-      ['further', 'further'],
-      ['steady', 'steady'],
-    ]),
-  ]
-    .filter(text => text !== '')
-    .join('\n')
+/** The text of README.md between the two comments: the pass with all processors. */
+export const readmeTables = (report: Report): string => {
+  const base = baseOf(report)
+  const rows = ROWS.flatMap(key =>
+    report.rows.filter(
+      ({ processors, work, step }) => processors === 'free' && `${work}/${step}` === key,
+    ),
+  )
+  return table(
+    ['', ...COLUMNS.map(([title]) => title)],
+    rows.map(row => [row.title, ...COLUMNS.map(([, states]) => cellOf(row, base, states))]),
+  )
+}
 
 /** The part of a README that the benchmark writes; null if it has none. */
 export const partOf = (readme: string): string | null => {
