@@ -154,7 +154,7 @@ function copyOverridden(
   let result = copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
   if (result < 0) return result
   if (isOverridden(upper, mode & S_IFMT)) {
-    result = writeOverride(upper, dstFd, dstName, uid, gid, mode, st.rdevMajor, st.rdevMinor)
+    result = writeOverride(upper, dstFd, dstName, st)
     if (result < 0 || (mode & S_IFMT) === S_IFLNK) return result
     return chmodOnDisk(dstFd, dstName, mode)
   }

@@ -377,8 +377,11 @@ function changeOwner(
   const gid = (valid & V.GID) === 0 ? UNMAPPED : (u.idmap?.gids.toDisk(set.gid) ?? set.gid)
   result = kill ? dropCapability(upper, fd, name) : 0
   if (result < 0) return result
-  const owner = uid === UNMAPPED ? st.uid : uid
-  return writeOverrideOwner(upper, fd, name, st, owner, gid === UNMAPPED ? st.gid : gid, mode)
+  return writeOverrideOwner(upper, fd, name, st, {
+    uid: uid === UNMAPPED ? st.uid : uid,
+    gid: gid === UNMAPPED ? st.gid : gid,
+    mode,
+  })
 }
 
 function setTimes(fd: number, name: ByteString, set: SetAttr): Result {

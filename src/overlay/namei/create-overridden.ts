@@ -138,7 +138,13 @@ function stageWithAttribute(
     if (result >= 0) result = chmodOnDisk(workdir.fd, staged.name, mode)
   }
   if (result >= 0)
-    result = writeOverride(upper, workdir.fd, staged.name, uid, gid, mode, major, minor)
+    result = writeOverride(upper, workdir.fd, staged.name, {
+      uid,
+      gid,
+      mode,
+      rdevMajor: major,
+      rdevMinor: minor,
+    })
   return result < 0 ? undo(workdir, staged, result) : staged
 }
 

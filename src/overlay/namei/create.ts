@@ -467,7 +467,13 @@ function storeTmpfileOwner(
   if (result >= 0) result = applyOverride(upper, dirfd, '', u.st)
   if (result < 0) return result
   const { uid, gid } = diskIds(u, caller)
-  result = writeOverride(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
+  result = writeOverride(upper, fd, '', {
+    uid,
+    gid: (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid,
+    mode,
+    rdevMajor: 0,
+    rdevMinor: 0,
+  })
   // The directory's default ACL may have granted write permission to others.
   if (result >= 0) result = chmodOnDisk(fd, '', mode)
   return result
