@@ -20,6 +20,7 @@ import {
   realFd,
   syncFd,
   writeFile,
+  writeLate,
 } from './file/handles.js'
 import { forgetCachedNodes } from './inode/forget-cached.js'
 import { link } from './namei/link.js'
@@ -393,7 +394,9 @@ export class Overlay implements Ops {
     const handle = this.#writing(fh, late)
     if (typeof handle === 'number') return handle
     const killFor = killPriv ? this.requester : null
-    return writeFile(this.#u, handle, buf, offset, length, pos, killFor, late)
+    return late
+      ? writeLate(this.#u, handle, buf, offset, length, pos, killFor)
+      : writeFile(this.#u, handle, buf, offset, length, pos, killFor)
   }
 
   fsync(fh: Fh, datasync: boolean): Result {
