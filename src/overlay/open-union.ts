@@ -3,6 +3,7 @@
 import {
   fstatx,
   mkdirat,
+  HANDLE_ROOM,
   nameToHandle,
   openat,
   openat2,
@@ -410,7 +411,7 @@ function createLayer(
   if (stated < 0) throw rootError({ path, isUpper: index === 0 }, stated)
   let fsIndex = devs.indexOf(st.dev)
   if (fsIndex < 0) fsIndex = devs.push(st.dev) - 1
-  const handle = Buffer.allocUnsafeSlow(128)
+  const handle = Buffer.allocUnsafeSlow(HANDLE_ROOM)
   const answer = Buffer.allocUnsafeSlow(17).fill(0)
   // The length, then the bytes. A file system without a UUID keeps zeros.
   const uuid = Buffer.alloc(16)

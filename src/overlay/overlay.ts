@@ -4,7 +4,7 @@
  */
 
 import { fstatx, openat, readlinkat } from '../sys/at.js'
-import { O_DIRECTORY, O_RDONLY, S_IFLNK } from '../sys/constants.js'
+import { O_DIRECTORY, O_RDONLY, S_IFDIR, S_IFLNK, S_IFREG } from '../sys/constants.js'
 import { E } from '../sys/errno.js'
 import { close } from '../sys/io.js'
 import type { Off } from '../sys/types.js'
@@ -20,10 +20,12 @@ import {
   realFd,
   syncFd,
   writeFile,
+  writeLate,
 } from './file/handles.js'
 import { forgetCachedNodes } from './inode/forget-cached.js'
 import { link } from './namei/link.js'
 import { findCurrent } from './namei/lookup.js'
+import { NewObject } from './namei/new-object.js'
 import type { Node } from './inode/node.js'
 import { openState, type UnionDeps } from './open-union.js'
 import {
@@ -251,13 +253,15 @@ export class Overlay implements Ops {
     const directory = this.#directory(parent)
     if (directory === undefined) return -E.ESTALE
     if (this.full) return -E.ENOMEM
-    return mknod(this.#u, caller, directory, name, mode, major, minor, out)
+    return mknod(this.#u, new NewObject(caller, directory, name, mode), major, minor, out)
   }
 
   mkdir(caller: Caller, parent: NodeId, name: ByteString, mode: number, out: Entry): Result {
     const directory = this.#directory(parent)
     if (directory === undefined) return -E.ESTALE
-    return this.full ? -E.ENOMEM : mkdir(this.#u, caller, directory, name, mode, out)
+    if (this.full) return -E.ENOMEM
+    const full = S_IFDIR | (mode & 0o7777)
+    return mkdir(this.#u, new NewObject(caller, directory, name, full), out)
   }
 
   symlink(
@@ -269,7 +273,8 @@ export class Overlay implements Ops {
   ): Result {
     const directory = this.#directory(parent)
     if (directory === undefined) return -E.ESTALE
-    return this.full ? -E.ENOMEM : symlink(this.#u, caller, directory, name, target, out)
+    if (this.full) return -E.ENOMEM
+    return symlink(this.#u, new NewObject(caller, directory, name, S_IFLNK | 0o777), target, out)
   }
 
   create(
@@ -284,7 +289,8 @@ export class Overlay implements Ops {
     const directory = this.#directory(parent)
     if (directory === undefined) return -E.ESTALE
     if (!this.#u.nodes.hasRoom(directory, name)) return -E.ENOMEM
-    return create(this.#u, this.#handles, caller, directory, name, mode, flags, out, opened)
+    const object = new NewObject(caller, directory, name, S_IFREG | (mode & 0o7777))
+    return create(this.#u, this.#handles, object, flags, out, opened)
   }
 
   tmpfile(
@@ -298,7 +304,8 @@ export class Overlay implements Ops {
     const directory = this.#directory(parent)
     if (directory === undefined) return -E.ESTALE
     if (this.full) return -E.ENOMEM
-    return tmpfile(this.#u, this.#handles, caller, directory, mode, flags, out, opened)
+    const object = new NewObject(caller, directory, '', S_IFREG | (mode & 0o7777))
+    return tmpfile(this.#u, this.#handles, object, flags, out, opened)
   }
 
   link(id: NodeId, newParent: NodeId, newName: ByteString, out: Entry): Result {
@@ -393,7 +400,9 @@ export class Overlay implements Ops {
     const handle = this.#writing(fh, late)
     if (typeof handle === 'number') return handle
     const killFor = killPriv ? this.requester : null
-    return writeFile(this.#u, handle, buf, offset, length, pos, killFor, late)
+    return late
+      ? writeLate(this.#u, handle, buf, offset, length, pos, killFor)
+      : writeFile(this.#u, handle, buf, offset, length, pos, killFor)
   }
 
   fsync(fh: Fh, datasync: boolean): Result {

@@ -2,8 +2,8 @@
  * File names: the *at family of system calls. An object is addressed by an open directory and one
  * name in it, or by a descriptor, never by a path. A symlink at that name is never followed. So a
  * concurrent rename cannot lead a call elsewhere. The name '' stands for the object that the
- * descriptor refers to, in calls on attributes and in `linkat`. The exceptions are `openPath` and `statPath`, for
- * paths that the administrator gave.
+ * descriptor refers to, in calls on attributes and in `linkat`. The exceptions are `openPath` and
+ * `statPath`, for paths that the administrator gave.
  *
  * Every function mirrors the system call of its name and returns the result or -errno (`Result`).
  * EINTR is retried. A name that is longer than a path may be gives -ENAMETOOLONG.
@@ -44,7 +44,7 @@ import type { Stat } from './stat.js'
 import type { ByteString, Result } from './types.js'
 
 export { Dirents, getdents64 } from './dirents.js'
-export { lastHandleType, MAX_HANDLE_SIZE, nameToHandle, openByHandle } from './handle.js'
+export { HANDLE_ROOM, HANDLE_TYPE_SIZE, nameToHandle, openByHandle } from './handle.js'
 export { fchmod, fchmodat, fchown, fchownat, futimens, utimensat } from './setattr.js'
 export { StatFs, statfs } from './statfs.js'
 export type { ByteString, Ino, Result } from './types.js'

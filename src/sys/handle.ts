@@ -8,45 +8,38 @@ import { slowFile } from './slow.js'
 import type { ByteString, Result } from './types.js'
 
 /** MAX_HANDLE_SZ: the maximum length of a handle on any filesystem. */
-export const MAX_HANDLE_SIZE = 128
+const MAX_HANDLE_SIZE = 128
+/** The length of the type before a handle. */
+export const HANDLE_TYPE_SIZE = 4
+/** A buffer of this length has room for any handle and its type. */
+export const HANDLE_ROOM = HANDLE_TYPE_SIZE + MAX_HANDLE_SIZE
 
 /** struct file_handle: u32 handle_bytes, s32 handle_type, then the handle. */
 const HEADER = 8
 const struct = Buffer.allocUnsafeSlow(HEADER + MAX_HANDLE_SIZE).fill(0)
 const structAddress = rawAddress(struct)
 
-/** The type of the handle that `nameToHandle` returned last. */
-export let lastHandleType = 0
-
 /**
  * name_to_handle_at(2); of a symlink, not its target. With the name '' it takes the object of
- * `dirfd`. Writes the handle's bytes to `buf` and its type to `lastHandleType`. Returns the
- * handle's length. -EOPNOTSUPP: the filesystem has no handles. -EOVERFLOW: `buf` is too short (128
- * bytes are always enough).
+ * `dirfd`. Writes the handle's type (a signed 32-bit integer, little endian) and its bytes to
+ * `out`. Returns the number of bytes without the type. -EOPNOTSUPP: the filesystem has no handles.
+ * -EOVERFLOW: `out` is too short (`HANDLE_ROOM` is always enough).
  */
-export const nameToHandle = (dirfd: number, name: ByteString, buf: Buffer): Result => {
+export const nameToHandle = (dirfd: number, name: ByteString, out: Buffer): Result => {
   const slow = slowFile(dirfd)
-  if (slow === undefined) return handleOf(dirfd, name, buf)
+  if (slow === undefined) return handleInto(dirfd, name, out)
   const call = { op: 'handle', name, room: answer.length } as const
   const r = slow.ask(call, answer, () => handleInto(dirfd, name, answer))
   if (r < 0) return r
-  if (r > buf.length) return -E.EOVERFLOW
-  lastHandleType = answer.readInt32LE(0)
-  answer.copy(buf, 0, 4, 4 + r)
+  if (HANDLE_TYPE_SIZE + r > out.length) return -E.EOVERFLOW
+  answer.copy(out, 0, 0, HANDLE_TYPE_SIZE + r)
   return r
 }
 
-/** Four bytes for the type, then a handle. */
-const answer = Buffer.allocUnsafeSlow(4 + MAX_HANDLE_SIZE).fill(0)
+const answer = Buffer.allocUnsafeSlow(HANDLE_ROOM).fill(0)
 
-/** Like `nameToHandle`, but `out` has the type before the handle. For another thread. */
+/** As `nameToHandle`, on the calling thread even if the descriptor is slow. */
 export const handleInto = (dirfd: number, name: ByteString, out: Buffer): Result => {
-  const r = handleOf(dirfd, name, out.subarray(4))
-  if (r >= 0) out.writeInt32LE(lastHandleType, 0)
-  return r
-}
-
-const handleOf = (dirfd: number, name: ByteString, buf: Buffer): Result => {
   if (!putA(name)) return -E.ENAMETOOLONG
   struct.writeUInt32LE(MAX_HANDLE_SIZE, 0)
   let r
@@ -61,9 +54,9 @@ const handleOf = (dirfd: number, name: ByteString, buf: Buffer): Result => {
   while (r < 0 && (r = fail()) === -E.EINTR)
   if (r < 0) return r
   const length = struct.readUInt32LE(0)
-  if (length > buf.length) return -E.EOVERFLOW
-  struct.copy(buf, 0, HEADER, HEADER + length)
-  lastHandleType = struct.readInt32LE(4)
+  if (HANDLE_TYPE_SIZE + length > out.length) return -E.EOVERFLOW
+  // In the struct, too, the type precedes the handle.
+  struct.copy(out, 0, HEADER - HANDLE_TYPE_SIZE, HEADER + length)
   return length
 }
 

@@ -36,20 +36,24 @@ const st = new Stat()
  *   -ETXTBSY as truncate(2)
  */
 export const truncateat = (dirfd: number, name: ByteString, size: Off): Result => {
-  const fd = openToTruncate(dirfd, name)
+  const fd = openChecked(dirfd, name, st)
   if (fd < 0) return fd
-  const result = truncateOpen(fd, size)
+  const result = truncateOpen(fd, size, st.size64 === size)
   c.close(fd)
   return result
 }
 
 /** Opens a file for `truncateat`. @returns the descriptor, or -errno as `truncateat` */
-export const openToTruncate = (dirfd: number, name: ByteString): Result => {
+export const openToTruncate = (dirfd: number, name: ByteString): Result =>
+  openChecked(dirfd, name, st)
+
+/** As `openToTruncate`. `out` receives type and size of the file. */
+const openChecked = (dirfd: number, name: ByteString, out: Stat): Result => {
   const fd = open(dirfd, name)
   if (fd < 0) return fd
-  let result = syscall5(NR.statx, fd, emptyName, AT_EMPTY_PATH, STATX_TYPE_SIZE, st.address)
+  let result = syscall5(NR.statx, fd, emptyName, AT_EMPTY_PATH, STATX_TYPE_SIZE, out.address)
   if (result < 0) result = fail()
-  else if (!st.isReg) result = -E.ESTALE
+  else if (!out.isReg) result = -E.ESTALE
   if (result >= 0) return fd
   c.close(fd)
   return result
@@ -69,11 +73,10 @@ const open = (dirfd: number, name: ByteString): Result => {
   return r === -E.ELOOP || r === -E.ENXIO || r === -E.EISDIR ? -E.ESTALE : r
 }
 
-/** Truncates a file that was just opened: `st` has its size. */
-const truncateOpen = (fd: number, size: Off): Result => {
+/** Truncates an open file. `stays`: it already has the size. */
+const truncateOpen = (fd: number, size: Off, stays: boolean): Result => {
   // ftruncate(2) always updates ctime and mtime, so truncate(2) is used if the size stays the same.
   // The magic link leads to this file, whatever its current names.
-  const stays = st.size64 === size
   if (stays) putProcFd(fd)
   let r
   do r = stays ? c.truncate(procPath, size) : c.ftruncate(fd, size)

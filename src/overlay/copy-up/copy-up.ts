@@ -6,7 +6,6 @@
 
 import {
   fstatx,
-  linkFd,
   mknodat,
   openat,
   readlinkat,
@@ -50,6 +49,7 @@ import { Place } from '../inode/place.js'
 import { locate } from '../inode/real-object.js'
 import { shownIno } from '../layer/context.js'
 import type { CopyUpContext } from './context.js'
+import { Copy } from './copy.js'
 import { CHANGED, isOtherVersion } from '../inode/lower-version.js'
 
 /**
@@ -58,15 +58,9 @@ import { CHANGED, isOtherVersion } from '../inode/lower-version.js'
  */
 const SMALL = 64 << 10
 
-const source = new Stat()
-/** Attributes of the finished copy, read before it has a name. */
-const copy = new Stat()
+const sourceStat = new Stat()
+const copyStat = new Stat()
 const from = new Place()
-/**
- * The copy that is being finished has none of the source's data because of O_TRUNC. The truncation
- * counts as a modification.
- */
-let truncates = false
 const linkTarget = Buffer.allocUnsafeSlow(4096)
 
 /**
@@ -99,7 +93,7 @@ function copyUpNow(u: CopyUpContext, node: Node, withData: boolean): Result {
   }
   const result = locate(u, node, from)
   if (result < 0) return result
-  return node.isReg ? copyUpRegular(u, node, withData) : copyUpSpecial(u, node)
+  return node.isReg ? copyUpRegular(u, node, withData) : copyUpSpecial(u, node, from)
 }
 
 /**
@@ -126,47 +120,51 @@ function preferName(node: Node, links: NodeLinks, link: NodeLink): void {
 
 function copyUpRegular(u: CopyUpContext, node: Node, withData: boolean): Result {
   const workdir = u.workdir
+  const lower = node.lowerDir
   if (workdir === null) return -E.EROFS
+  if (lower === null) return -E.EIO
   const src = openSource(u, node)
   if (src < 0) return src
+  const c = new Copy(node, lower.layer, sourceStat, copyStat)
+  if (!node.metacopy) c.openSrc = src
   // `finishRegular` needs the attributes as the lower layer shows them. The data of a metadata-only
   // copy may be in another layer; `finishRegular` then reads the attributes itself.
-  const layer = u.appliesOverrides && !node.metacopy ? (node.lowerDir?.layer ?? null) : null
-  let result = fstatx(src, source)
+  const layer = u.appliesOverrides && !node.metacopy ? lower.layer : null
+  let result = fstatx(src, sourceStat)
   // The lower file was replaced. The kernel may cache pages and a size of the previous file, and
   // would combine its writes with them.
-  if (result >= 0 && !node.metacopy && isOtherVersion(u, node, source)) {
+  if (result >= 0 && !node.metacopy && isOtherVersion(u, node, sourceStat)) {
     node.version = CHANGED
     result = -E.ESTALE
   }
-  if (result >= 0) result = applyOverride(layer, src, '', source)
-  const size = source.size64
-  const createdMode = tmpfileMode(u, source.mode)
+  if (result >= 0) result = applyOverride(layer, src, '', sourceStat)
+  const size = sourceStat.size64
+  c.truncates = !withData && size > 0
+  const createdMode = tmpfileMode(u, sourceStat.mode)
   const tmp = result < 0 ? result : openat(workdir.fd, '.', O_TMPFILE | O_RDWR, createdMode)
-  if (tmp === -E.EOPNOTSUPP || tmp === -E.EISDIR) return copyUpNamed(u, node, src, withData)
+  if (tmp === -E.EOPNOTSUPP || tmp === -E.EISDIR) return copyUpNamed(u, c, src, withData)
   if (tmp < 0) {
     close(src)
     return tmp
   }
+  c.dstFd = tmp
+  c.fromFd = tmp
   const sync = !u.syncIsFree
   if (withData && size > 0 && !shareExtents(node, src, tmp)) {
     if (takesLong(u, src, size))
-      copyInBackground(u, node, src, tmp, size, copied => {
-        truncates = false
-        return copied < 0 ? copied : finishRegular(u, node, src, tmp, -1)
-      })
-    const dense = source.size <= SMALL && source.blocks * 512 >= source.size
-    result = dense ? copyDense(src, tmp, source.size) : copyData(src, tmp, size, false)
+      copyInBackground(u, node, src, tmp, size, copied =>
+        copied < 0 ? copied : finishRegular(u, c),
+      )
+    const dense = sourceStat.size <= SMALL && sourceStat.blocks * 512 >= sourceStat.size
+    result = dense ? copyDense(src, tmp, sourceStat.size) : copyData(src, tmp, size, false)
   } else if (withData && size > 0 && sync) result = fsync(tmp)
-  truncates = !withData && size > 0
-  if (result >= 0) result = finishRegular(u, node, src, tmp, node.metacopy ? -1 : createdMode)
+  if (!node.metacopy) c.createdMode = createdMode
+  if (result >= 0) result = finishRegular(u, c)
   close(src)
   close(tmp)
   return result
 }
 
-/** Gives a name to an open file that has none (O_TMPFILE). */
-const linkCopy: NameCopy = (fromFd, _temp, dirfd, name) => linkFd(fromFd, dirfd, name)
 const moveCopy: NameCopy = (fromFd, temp, dirfd, name) =>
   renameat2(fromFd, temp, dirfd, name, RENAME_NOREPLACE)
 
@@ -183,8 +181,13 @@ function shareExtents(node: Node, src: number, tmp: number): boolean {
   return result >= 0
 }
 
-/** Copies up through a named temporary file if the upper file system does not support O_TMPFILE. */
-function copyUpNamed(u: CopyUpContext, node: Node, src: number, withData: boolean): Result {
+/**
+ * Copies up through a named temporary file if the upper file system does not support O_TMPFILE.
+ *
+ * @param src the file that has the data, open for reading
+ */
+function copyUpNamed(u: CopyUpContext, c: Copy, src: number, withData: boolean): Result {
+  const { node } = c
   const workdir = u.workdir
   if (workdir === null) return -E.EROFS
   let tmp = -1
@@ -195,15 +198,16 @@ function copyUpNamed(u: CopyUpContext, node: Node, src: number, withData: boolea
     close(src)
     return tmp
   }
-  const empties = !withData && source.size > 0
+  c.dstFd = tmp
+  c.nameCopy = moveCopy
+  c.fromFd = workdir.fd
+  c.fromName = staged.name
   const finish = (copied: Result): Result => {
-    truncates = empties
-    const result =
-      copied < 0 ? copied : finishRegular(u, node, src, tmp, -1, moveCopy, workdir.fd, staged.name)
+    const result = copied < 0 ? copied : finishRegular(u, c)
     if (result < 0 || node.parent === null) workdir.discard(staged.name)
     return result
   }
-  const size = withData ? source.size64 : 0
+  const size = withData ? c.sourceStat.size64 : 0
   if (size > 0 && takesLong(u, src, size)) copyInBackground(u, node, src, tmp, size, finish)
   const result = finish(size > 0 ? copyData(src, tmp, size, false) : 0)
   close(src)
@@ -212,64 +216,55 @@ function copyUpNamed(u: CopyUpContext, node: Node, src: number, withData: boolea
 }
 
 /**
- * Copies the metadata of a regular file and gives the copy its name.
- *
- * @param src the file that has the data, open for reading
- * @param createdMode the mode that the copy was created with; then `source` has the lower file's
- *   attributes. -1: the mode is unknown and `source` is not filled in
+ * Copies the metadata of a regular file and gives the copy its name. If `createdMode` is known,
+ * `sourceStat` already has the lower file's attributes.
  */
-function finishRegular(
-  u: CopyUpContext,
-  node: Node,
-  src: number,
-  tmp: number,
-  createdMode: number,
-  nameCopy: NameCopy = linkCopy,
-  fromFd = tmp,
-  temp: ByteString = '',
-): Result {
+function finishRegular(u: CopyUpContext, c: Copy): Result {
+  const { node, sourceStat: source } = c
   const lower = node.lowerDir
   if (lower === null) return -E.EIO
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
   // A process that may write to the lower directory can give the name to another file at any time.
   // The open descriptor still refers to the right file.
-  const open = node.metacopy ? -1 : src
-  const at = node.metacopy ? fd : src
-  const name = node.metacopy ? node.lowerName : ''
+  c.srcFd = node.metacopy ? fd : c.openSrc
+  c.srcName = node.metacopy ? node.lowerName : ''
   let result = 0
-  if (createdMode < 0) {
-    result = statxat(at, name, source)
+  if (c.createdMode < 0) {
+    result = statxat(c.srcFd, c.srcName, source)
     if (result >= 0 && !isSame(node, source)) result = -E.ESTALE
-    if (result >= 0 && u.appliesOverrides) result = applyOverride(lower.layer, at, name, source)
+    if (result >= 0 && u.appliesOverrides)
+      result = applyOverride(c.layer, c.srcFd, c.srcName, source)
   }
   if (result < 0) return result
   // The copy appears as the truncation leaves it.
-  if (truncates) source.mtimeNsec = UTIME_NOW
+  if (c.truncates) source.mtimeNsec = UTIME_NOW
   const unlinked = node.parent === null
-  result = copyMetadata(u, source, lower.layer, at, name, tmp, '', node, open, createdMode)
-  if (result >= 0) result = fstatx(tmp, copy)
+  result = copyMetadata(u, c)
+  if (result >= 0) result = fstatx(c.dstFd, c.copyStat)
   if (result < 0) return result
   if (unlinked) {
     // The file has no name any more, so the copy gets none either (kernel: ovl_copy_up of a
     // disconnected file).
-    const orphanFd = dup(tmp)
+    const orphanFd = dup(c.dstFd)
     if (orphanFd < 0) return orphanFd
     node.orphanFd = orphanFd
-    becomeUpper(u, node, 0)
+    becomeUpper(u, c, 0)
     return 0
   }
-  return install(u, node, nameCopy, fromFd, temp)
+  return install(u, c)
 }
 
-function copyUpSpecial(u: CopyUpContext, node: Node): Result {
+/** @param at the lower object */
+function copyUpSpecial(u: CopyUpContext, node: Node, at: Place): Result {
   const workdir = u.workdir
   const lower = node.lowerDir
   if (workdir === null || lower === null) return -E.EROFS
-  let result = statxat(from.fd, from.name, source)
+  const c = new Copy(node, lower.layer, sourceStat, copyStat)
+  const source = c.sourceStat
+  let result = statxat(at.fd, at.name, source)
   if (result >= 0 && !isSame(node, source)) result = -E.ESTALE
-  if (result >= 0 && u.appliesOverrides)
-    result = applyOverride(lower.layer, from.fd, from.name, source)
+  if (result >= 0 && u.appliesOverrides) result = applyOverride(lower.layer, at.fd, at.name, source)
   if (result < 0) return result
   const type = source.mode & S_IFMT
   const asFile = u.override && u.upper !== null && specialsAreFiles(u.upper)
@@ -282,22 +277,29 @@ function copyUpSpecial(u: CopyUpContext, node: Node): Result {
         source.rdevMajor,
         source.rdevMinor,
       )
-    const length = readlinkat(from.fd, from.name, linkTarget)
+    const length = readlinkat(at.fd, at.name, linkTarget)
     return length < 0 ? length : symlinkat(linkTarget.latin1Slice(0, length), fd, temp)
   })
   if (staged.result < 0) return staged.result
-  result = copyMetadata(u, source, lower.layer, from.fd, from.name, workdir.fd, staged.name, node)
-  if (result >= 0) result = statxat(workdir.fd, staged.name, copy)
+  c.srcFd = at.fd
+  c.srcName = at.name
+  c.dstFd = workdir.fd
+  c.dstName = staged.name
+  c.nameCopy = moveCopy
+  c.fromFd = workdir.fd
+  c.fromName = staged.name
+  result = copyMetadata(u, c)
+  if (result >= 0) result = statxat(workdir.fd, staged.name, c.copyStat)
   if (result >= 0) {
     if (node.parent === null) {
       const orphanFd = openat(workdir.fd, staged.name, O_PATH)
       workdir.discard(staged.name)
       if (orphanFd < 0) return orphanFd
       node.orphanFd = orphanFd
-      becomeUpper(u, node, 0)
+      becomeUpper(u, c, 0)
       return 0
     }
-    result = install(u, node, moveCopy, workdir.fd, staged.name)
+    result = install(u, c)
   }
   if (result < 0) workdir.discard(staged.name)
   return result
@@ -306,36 +308,29 @@ function copyUpSpecial(u: CopyUpContext, node: Node): Result {
 /**
  * Publishes the finished copy. A file with several links gets a name in the index first, and its
  * other names are linked from there. Any other file gets its name directly.
- *
- * @param nameCopy gives the copy (fromFd, temp) its first name
  */
-function install(
-  u: CopyUpContext,
-  node: Node,
-  nameCopy: NameCopy,
-  fromFd: number,
-  temp: ByteString,
-): Result {
+function install(u: CopyUpContext, c: Copy): Result {
+  const { node } = c
   const workdir = u.workdir
   const parent = node.parent
   const lower = node.lowerDir
   if (workdir === null || parent === null || lower === null) return -E.EIO
   if (node.links === null) {
-    const result = publish(u, parent, node.name, nameCopy, fromFd, temp)
+    const result = publish(u, parent, node.name, c.nameCopy, c.fromFd, c.fromName)
     if (result < 0) return result
-    becomeUpper(u, node, 1)
+    becomeUpper(u, c, 1)
     return 0
   }
-  const unionLinks = source.nlink + node.nlinkAdjust
+  const unionLinks = c.sourceStat.nlink + node.nlinkAdjust
   const fd = u.fds.get(lower)
   if (fd < 0) return fd
   // The link count is not tracked for a type of object that takes no overlay xattrs.
   const indexed = workdir.indexFd >= 0 && (node.isReg || u.xattrs.fitsAllTypes)
   const origin = !indexed ? null : encodeForIndex(lower.layer, fd, node.lowerName)
   if (typeof origin === 'number') return origin
-  if (origin === null) return installLinks(u, node, nameCopy, fromFd, temp)
+  if (origin === null) return installLinks(u, c)
   const key = indexName(origin)
-  const result = nameCopy(fromFd, temp, workdir.indexFd, key)
+  const result = c.nameCopy(c.fromFd, c.fromName, workdir.indexFd, key)
   if (result < 0) return result
   // Point of no return: from here on the index leads from the names in the lower layers to the
   // copy.
@@ -347,7 +342,7 @@ function install(
     return count
   }
   node.indexKey = key
-  becomeUpper(u, node, 1 + count)
+  becomeUpper(u, c, 1 + count)
   node.nlinkAdjust = unionLinks - 1 - count
   tryStoreUpperNlink(u, node)
   return 0
@@ -357,24 +352,19 @@ function install(
  * Publishes a file with several links if there is no index: the copy gets the first name, and the
  * other names are linked from there.
  */
-function installLinks(
-  u: CopyUpContext,
-  node: Node,
-  nameCopy: NameCopy,
-  fromFd: number,
-  temp: ByteString,
-): Result {
-  const links = node.links
+function installLinks(u: CopyUpContext, c: Copy): Result {
+  const { node } = c
+  const { links } = node
   const first = links?.first
   const into = first?.parent.upperDir
   if (links === null || !first || into === null || into === undefined) return -E.EIO
-  const result = publish(u, first.parent, first.name, nameCopy, fromFd, temp)
+  const result = publish(u, first.parent, first.name, c.nameCopy, c.fromFd, c.fromName)
   if (result < 0) return result
   links.setInUpper(first)
   // Point of no return: the copy is live. A name that cannot be linked keeps the lower file.
   const fd = u.fds.get(into)
   if (fd >= 0) void linkNames(u, node, fd, first.name)
-  becomeUpper(u, node, 0)
+  becomeUpper(u, c, 0)
   breakHardLinks(u, node)
   return 0
 }
@@ -423,17 +413,15 @@ export function indexBeforeLoss(
   return named < 0 ? named : storeUpperNlink(u, node)
 }
 
-/**
- * Switches the node to the upper layer; `copy` has the attributes of the new object. `links`: the
- * link count of the real inode.
- */
-function becomeUpper(u: CopyUpContext, node: Node, links: number): void {
-  const unionLinks = source.nlink + node.nlinkAdjust
+/** Switches the node to the upper layer. `links`: the link count of the real inode. */
+function becomeUpper(u: CopyUpContext, c: Copy, links: number): void {
+  const { node, copyStat: st } = c
+  const unionLinks = c.sourceStat.nlink + node.nlinkAdjust
   node.upper = true
   node.version = 0
   u.copied.objects++
-  if (node.isReg && !truncates) u.copied.bytes += copy.size
-  identify(node, copy, u.upper)
+  if (node.isReg && !c.truncates) u.copied.bytes += st.size
+  identify(node, st, u.upper)
   node.hasOrigin = true
   // Copies that get new inode numbers cause notifications to the kernel, which a job thread sends.
   if (u.losesNumbers) u.pool.start()
@@ -444,6 +432,6 @@ function becomeUpper(u: CopyUpContext, node: Node, links: number): void {
   if (node.links === null && node.handles === null) return
   const place = new Place()
   if (locate(u, node, place) < 0) return
-  if (node.links !== null && u.upper !== null) u.nodes.registerUpper(node, upperKey(copy, u.upper))
+  if (node.links !== null && u.upper !== null) u.nodes.registerUpper(node, upperKey(st, u.upper))
   reopenHandles(u, node, place)
 }

@@ -16,9 +16,10 @@ import { publish, type NameCopy } from './publish.js'
 import { readAhead } from './read-ahead.js'
 import { isReadOnly } from '../inode/context.js'
 import type { CopyUpContext } from './context.js'
+import { Copy } from './copy.js'
 
-const source = new Stat()
-const copy = new Stat()
+const sourceStat = new Stat()
+const copyStat = new Stat()
 
 /**
  * Makes sure that the upper layer has the directory and all of its ancestors.
@@ -54,20 +55,24 @@ function copyUpDirectory(u: CopyUpContext, node: Node, parent: Node, real: RealD
   if (workdir === null || into === null) return -E.EROFS
   const fd = u.fds.get(real)
   if (fd < 0) return fd
-  let result = fstatx(fd, source)
-  if (result >= 0 && u.appliesOverrides) result = applyOverride(real.layer, fd, '', source)
+  let result = fstatx(fd, sourceStat)
+  if (result >= 0 && u.appliesOverrides) result = applyOverride(real.layer, fd, '', sourceStat)
   if (result < 0) return result
   const staged = workdir.stage(makeDirectory)
   if (staged.result < 0) return staged.result
-  result = copyMetadata(u, source, real.layer, fd, '', workdir.fd, staged.name, node)
-  if (result >= 0) result = statxat(workdir.fd, staged.name, copy)
+  const c = new Copy(node, real.layer, sourceStat, copyStat)
+  c.srcFd = fd
+  c.dstFd = workdir.fd
+  c.dstName = staged.name
+  result = copyMetadata(u, c)
+  if (result >= 0) result = statxat(workdir.fd, staged.name, copyStat)
   if (result >= 0) result = publish(u, parent, node.name, moveDirectory, workdir.fd, staged.name)
   if (result < 0) {
     workdir.discard(staged.name)
     return result
   }
   const upper = new RealDir(into.layer, into, node.name)
-  identify(upper, copy, upper.layer)
+  identify(upper, copyStat, upper.layer)
   upper.dotWhiteouts = new Set()
   node.dirs.unshift(upper)
   node.upper = true

@@ -17,7 +17,7 @@ import { lookupInDirectory, Found } from '../layer/lookup-layer.js'
 import type { RealDir } from '../layer/layer.js'
 import { XattrBit } from '../layer/overlay-xattrs.js'
 import { CAPABILITY } from '../owner/xattr-ids.js'
-import { identify, refersTo, type Identity } from '../layer/real-identity.js'
+import { birthHash, refersTo } from '../layer/real-identity.js'
 import type { Node, RealFile } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { readRedirect } from '../layer/redirect-value.js'
@@ -32,7 +32,6 @@ import type { CopyUpContext } from './context.js'
 import { CHANGED } from '../inode/lower-version.js'
 
 const scratch = new Stat()
-const found: Identity = { real: 0, birth: 0 }
 
 /**
  * The redirect of a metadata-only copy: '' if it has none, null if the file is not a metadata-only
@@ -42,18 +41,13 @@ const found: Identity = { real: 0, birth: 0 }
  *
  * @returns -EPERM if the redirect is not trusted, -ESTALE if the name belongs to another file
  */
-function readCopy(
-  u: CopyUpContext,
-  real: RealDir,
-  name: ByteString,
-  of: Identity,
-): ByteString | Result | null {
-  const fd = u.fds.get(real)
-  const own = fd < 0 ? fd : openat(fd, name, O_PATH)
+function readCopy(u: CopyUpContext, file: RealFile): ByteString | Result | null {
+  const fd = u.fds.get(file.dir)
+  const own = fd < 0 ? fd : openat(fd, file.name, O_PATH)
   if (own < 0) return own
-  const { layer } = real
+  const { layer } = file.dir
   try {
-    if (!refersTo(own, of)) return -E.ESTALE
+    if (!refersTo(own, file)) return -E.ESTALE
     const bits = layer.xattrs.read(own, '', !layer.isUpper)
     if (bits < 0) return bits
     if ((bits & XattrBit.METACOPY) === 0) return null
@@ -69,18 +63,16 @@ function readCopy(
  * Finds the data of a metadata-only copy: the first full regular file below, by redirect or by
  * name. Sets the data file of the node (kernel: ovl_lookup, metacopy).
  *
- * @param of the identity of the copy at (real, realName)
+ * @param copy the metadata-only copy that has the name
  */
 export function findData(
   u: CopyUpContext,
   node: Node,
   parent: Node,
   name: ByteString,
-  real: RealDir,
-  realName: ByteString,
-  of: Identity = node,
+  copy: RealFile,
 ): Result {
-  let redirect = readCopy(u, real, realName, of)
+  let redirect = readCopy(u, copy)
   if (typeof redirect === 'number') return redirect
   // The caller has seen the metacopy xattr, so the file has changed since.
   if (redirect === null) return -E.ESTALE
@@ -94,7 +86,7 @@ export function findData(
   }
   applyRedirect(redirect)
   for (const layer of u.lowers) {
-    if (layer.index <= real.layer.index) continue
+    if (layer.index <= copy.dir.layer.index) continue
     let dir: RealDir | null
     let leaf = at
     let stop = false
@@ -114,10 +106,10 @@ export function findData(
       continue
     }
     if (kind !== Found.FILE || (scratch.mode & S_IFMT) !== S_IFREG) break
-    identify(found, scratch, layer)
-    redirect = readCopy(u, dir, leaf, found)
+    const file = realFile(dir, leaf, scratch)
+    redirect = readCopy(u, file)
     if (typeof redirect === 'number') return redirect
-    if (redirect === null) return setMetacopyData(node, dir, leaf, found)
+    if (redirect === null) return setMetacopyData(node, file)
     if (stop && !redirect.startsWith('/')) break
     applyRedirect(redirect)
   }
@@ -144,18 +136,27 @@ export function resolveMetacopy(u: CopyUpContext, node: Node): Result {
   if (bits < 0) return bits
   u.nodeWithoutXattrs = xattrs.hasNone ? node.id : 0
   if ((bits & XattrBit.METACOPY) !== 0) {
-    const result = findData(u, node, parent, name, real, name)
+    const { real: ino, birth } = node
+    const result = findData(u, node, parent, name, { dir: real, name, real: ino, birth })
     if (result < 0) return result
   }
   node.dataParent = null
   return 0
 }
 
-export function setMetacopyData(node: Node, dir: RealDir, name: ByteString, of: Identity): Result {
+export function setMetacopyData(node: Node, file: RealFile): Result {
   node.metacopy = true
-  node.data = { dir, name, real: of.real, birth: of.birth }
+  node.data = file
   return 0
 }
+
+/** The file (dir, name) that has the attributes `st`. */
+export const realFile = (dir: RealDir, name: ByteString, st: Stat): RealFile => ({
+  dir,
+  name,
+  real: st.ino,
+  birth: birthHash(st, dir.layer),
+})
 
 /**
  * Opens the data of a metadata-only copy. If another file has the name now, the next lookup

@@ -29,7 +29,7 @@ import { diskValue, holdsIds } from '../owner/xattr-ids.js'
 import type { Layer } from '../layer/layer.js'
 import { setNlinkXattr } from './nlink.js'
 import { isXattrRefusal } from '../layer/overlay-xattrs.js'
-import { Protect, type Node } from '../inode/node.js'
+import { Protect } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
 import { encodeOrigin, encodeForIndex } from '../layer/origin.js'
 import {
@@ -42,41 +42,25 @@ import {
 } from '../layer/stat-override.js'
 import { openRead } from '../../sys/real-dir.js'
 import type { CopyUpContext } from './context.js'
+import type { Copy } from './copy.js'
 
 /**
  * Copies owner, mode, xattrs including ACLs, times and the origin from a lower object to its copy.
  *
- * @param st the lower object's attributes
- * @param dstName '' if `dstFd` is the file itself, open without O_PATH
- * @param src the lower object, if it is open for reading; else -1
- * @param createdMode the mode that the copy was created with in the workdir; -1: nothing is known
- *   of the copy
- *
  * Mirrors copy_up.c:ovl_copy_up_metadata().
  */
-export function copyMetadata(
-  u: CopyUpContext,
-  st: Stat,
-  layer: Layer,
-  srcFd: number,
-  srcName: ByteString,
-  dstFd: number,
-  dstName: ByteString,
-  node: Node,
-  src = -1,
-  createdMode = -1,
-): Result {
+export function copyMetadata(u: CopyUpContext, c: Copy): Result {
+  const { node, layer, sourceStat: st, srcFd, srcName, openSrc, dstFd, dstName, createdMode } = c
   const isLink = (st.mode & S_IFMT) === S_IFLNK
   let result: Result
   if (u.override && u.upper !== null) {
-    result = copyOverridden(u, u.upper, st, layer, srcFd, srcName, dstFd, dstName)
+    result = copyOverridden(u, u.upper, c)
   } else {
     result =
       createdMode >= 0 && hasDefaultOwner(u, st) ? 0 : fchownat(dstFd, dstName, st.uid, st.gid)
     // The user namespace has no mapping for the owner (kernel: ovl_copy_up_one).
     if (result < 0) return result === -E.EINVAL ? -E.EOVERFLOW : result
-    result =
-      u.nodeWithoutXattrs === node.id ? 0 : copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
+    result = u.nodeWithoutXattrs === node.id ? 0 : copyXattrs(u, c)
   }
   if (result < 0) return result
   const type = st.mode & S_IFMT
@@ -86,8 +70,8 @@ export function copyMetadata(
   if (single && takesXattrs)
     origin = (st.nlink === 1 || type === S_IFDIR ? encodeOrigin : encodeForIndex)(
       layer,
-      src >= 0 ? src : srcFd,
-      src >= 0 ? '' : srcName,
+      openSrc >= 0 ? openSrc : srcFd,
+      openSrc >= 0 ? '' : srcName,
     )
   if (typeof origin === 'number') return origin
   if (origin !== null) {
@@ -112,7 +96,7 @@ export function copyMetadata(
     }
   }
   if (type === S_IFREG || type === S_IFDIR) {
-    result = copyFlags(u, srcFd, srcName, dstFd, dstName, src)
+    result = copyFlags(u, c)
     if (result < 0) return result
   }
   return dstName === ''
@@ -140,21 +124,13 @@ export function tmpfileMode(u: CopyUpContext, mode: number): number {
 }
 
 /** Copies owner and mode, if the upper layer keeps them in an xattr, and the other xattrs. */
-function copyOverridden(
-  u: CopyUpContext,
-  upper: Layer,
-  st: Stat,
-  layer: Layer,
-  srcFd: number,
-  srcName: ByteString,
-  dstFd: number,
-  dstName: ByteString,
-): Result {
+function copyOverridden(u: CopyUpContext, upper: Layer, c: Copy): Result {
+  const { sourceStat: st, dstFd, dstName } = c
   const { uid, gid, mode } = st
-  let result = copyXattrs(u, layer, srcFd, srcName, dstFd, dstName)
+  let result = copyXattrs(u, c)
   if (result < 0) return result
   if (isOverridden(upper, mode & S_IFMT)) {
-    result = writeOverride(upper, dstFd, dstName, uid, gid, mode, st.rdevMajor, st.rdevMinor)
+    result = writeOverride(upper, dstFd, dstName, st)
     if (result < 0 || (mode & S_IFMT) === S_IFLNK) return result
     return chmodOnDisk(dstFd, dstName, mode)
   }
@@ -169,15 +145,8 @@ const COPIED_FLAGS = FS_SYNC_FL | FS_NOATIME_FL
  *
  * Mirrors copy_up.c:ovl_copy_fileattr().
  */
-function copyFlags(
-  u: CopyUpContext,
-  srcFd: number,
-  srcName: ByteString,
-  dstFd: number,
-  dstName: ByteString,
-  open: number,
-): Result {
-  let src = open >= 0 ? open : openRead(srcFd, srcName || '.', O_NONBLOCK)
+function copyFlags(u: CopyUpContext, { srcFd, srcName, openSrc, dstFd, dstName }: Copy): Result {
+  let src = openSrc >= 0 ? openSrc : openRead(srcFd, srcName || '.', O_NONBLOCK)
   if (src === -E.EMFILE || src === -E.ENFILE) {
     // The descriptor of the source's directory was used last, so `shrink` does not close it.
     u.fds.shrink()
@@ -186,7 +155,7 @@ function copyFlags(
   // An unprivileged server also copies up an object that it cannot read, except for a file's data.
   if (src < 0) return src === -E.EACCES ? 0 : src
   const kept = getFlags(src)
-  if (open < 0) close(src)
+  if (openSrc < 0) close(src)
   if (kept < 0) return hasNoFlags(kept) ? 0 : kept
   if ((kept & COPIED_FLAGS) === 0) return 0
   const dst = dstName === '' ? dstFd : openat(dstFd, dstName, O_RDONLY | O_NONBLOCK)
@@ -230,14 +199,7 @@ export function saveProtect(
   return result === -E.ENODATA ? 0 : result
 }
 
-function copyXattrs(
-  u: CopyUpContext,
-  layer: Layer,
-  srcFd: number,
-  srcName: ByteString,
-  dstFd: number,
-  dstName: ByteString,
-): Result {
+function copyXattrs(u: CopyUpContext, { layer, srcFd, srcName, dstFd, dstName }: Copy): Result {
   const names = listxattrNames(srcFd, srcName)
   if (typeof names === 'number') return names === -E.EOPNOTSUPP ? 0 : names
   for (const attr of names) {

@@ -75,6 +75,13 @@ import type { CopyUpContext } from '../copy-up/context.js'
 import { forgetVersion, rememberVersion } from '../inode/lower-version.js'
 import { pin, unpin } from '../inode/pin.js'
 
+/** Where an object is that a SETATTR changes. */
+class Target extends Place {
+  /** A descriptor open for writing, through which the file can be truncated; or -1. */
+  writableFd = -1
+}
+
+const target = new Target()
 const place = new Place()
 
 export function getattr(
@@ -136,22 +143,22 @@ export function setattr(
   // again.
   if ((valid & (V.MTIME | V.SIZE)) === V.MTIME && !u.writeback) flushKernelPages(u, node)
   const handle = (valid & V.FH) !== 0 ? handles.get(set.fh) : undefined
-  let result = findObject(u, node, valid, handle)
+  let result = findObject(u, node, valid, handle, target)
   // The copy is already empty, so an error would be wrong: the remaining step is retried once.
-  if (result < 0 && copiesEmpty) result = findObject(u, node, valid, handle)
+  if (result < 0 && copiesEmpty) result = findObject(u, node, valid, handle, target)
   if (result < 0) return result
   try {
-    result = apply(u, node, set, modeChange, caller, handle)
-    if (result < 0 && copiesEmpty) result = apply(u, node, set, modeChange, caller, handle)
+    result = apply(u, node, target, set, modeChange, caller)
+    if (result < 0 && copiesEmpty) result = apply(u, node, target, set, modeChange, caller)
     if (result < 0) return result
-    result = statAt(u, node, place, u.st)
+    result = statAt(u, node, target, u.st)
     // The change is done, so an error would be wrong: reading the attributes is retried once.
-    if (result < 0) result = statAt(u, node, place, u.st)
+    if (result < 0) result = statAt(u, node, target, u.st)
     if (result < 0) return result
     identifyAgain(u, node, u.st)
     return reportAttrs(u, node, out)
   } finally {
-    unpin(place)
+    unpin(target)
   }
 }
 
@@ -207,26 +214,28 @@ const mayTruncate = (handle: FileHandle | undefined): handle is FileHandle =>
   handle?.writable === true && !handle.onlyReads
 
 /**
- * Fills `place` with a way to the node's object: an open descriptor, if that is faster or the only
+ * Fills `at` with a way to the node's object: an open descriptor, if that is faster or the only
  * way. An object that no longer has the node's name is changed only through a handle that the
- * request names. The caller must pass the place to `unpin`.
+ * request names. The caller must pass `at` to `unpin`.
  */
 function findObject(
   u: CopyUpContext,
   node: Node,
   valid: number,
   handle: FileHandle | undefined,
+  at: Target,
 ): Result {
-  let fd = (valid & V.SIZE) === 0 ? writersFd(node) : mayTruncate(handle) ? handle.fd : -1
+  at.writableFd = mayTruncate(handle) ? handle.fd : -1
+  let fd = (valid & V.SIZE) === 0 ? writersFd(node) : at.writableFd
   if (fd < 0) {
-    const result = pin(u, node, place)
+    const result = pin(u, node, at)
     if (result >= 0) return result
     const open = openHandle(node, handle)
     if (open === undefined || (result === -E.ESTALE && handle === undefined)) return result
     fd = open.fd
   }
-  place.fd = fd
-  place.name = ''
+  at.fd = fd
+  at.name = ''
   return 0
 }
 
@@ -267,17 +276,18 @@ function modeChangeOf(
   }
 }
 
+/** Changes the object at `at`. */
 function apply(
   u: CopyUpContext,
   node: Node,
+  at: Target,
   set: SetAttr,
   { kind, before, left }: ModeChange,
   caller: Caller,
-  handle: FileHandle | undefined,
 ): Result {
   const valid = set.valid
   let result: Result = 0
-  const { fd, name } = place
+  const { fd, name, writableFd } = at
   if ((valid & V.SIZE) !== 0) {
     // If the kernel keeps the times of written files, it sends the mtime if this counts as a
     // change. If it does not send one, the real file must keep its mtime, which appears after a
@@ -285,15 +295,14 @@ function apply(
     const keepTime = u.writeback && (valid & V.MTIME) === 0
     result = u.override ? dropCapability(u.upper, fd, name) : 0
     if (result < 0) return result
-    const writableFd = mayTruncate(handle) ? handle.fd : -1
-    if (freesMuch(node, place, set.size)) {
+    if (freesMuch(node, at, set.size)) {
       // The set-id bits are dropped first, so a truncated file never keeps them, even if the job
       // fails.
-      result = left === before ? 0 : dropBeforeWrite(u, place, before, left)
-      if (result >= 0) result = fdToTruncate(u, place, writableFd)
+      result = left === before ? 0 : dropBeforeWrite(u, at, before, left)
+      if (result >= 0) result = fdToTruncate(u, at, writableFd)
       return result < 0 ? result : truncateInBackground(u, node, result, set.size, keepTime)
     }
-    result = truncate(u, place, writableFd, set.size, keepTime)
+    result = truncate(u, at, writableFd, set.size, keepTime)
     if (result < 0) return result
   }
   let done = (valid & V.SIZE) !== 0
@@ -308,14 +317,14 @@ function apply(
     return last
   }
   if (kind === BareSetattr.KEEPS || kind === BareSetattr.DROPS)
-    return step(() => dropBeforeWrite(u, place, before, left))
+    return step(() => dropBeforeWrite(u, at, before, left))
   const kill = before !== 0
   const { override, upper } = u
   if (override && upper !== null && isOverridden(upper, node.type)) {
     const changing = kill || (valid & (V.MODE | V.UID | V.GID)) !== 0
     // On an inode with a real owner, the kernel itself drops set-id bits on chown.
     const drops = kill || (valid & (V.UID | V.GID)) !== 0
-    if (changing) result = step(() => changeOwner(u, upper, node, set, drops, caller))
+    if (changing) result = step(() => changeOwner(u, upper, node, at, set, drops ? caller : null))
     return result < 0 ? result : step(() => setTimes(fd, name, set))
   }
   const chowns = (valid & (V.UID | V.GID)) !== 0 || kind === BareSetattr.CHOWN
@@ -353,32 +362,39 @@ function dropBeforeWrite(u: CopyUpContext, at: Place, before: number, left: numb
   return result < 0 ? result : writeOverrideMode(u.upper, fd, name, u.st, left)
 }
 
-/** Sets owner and mode of an object that keeps them in an xattr. The object is at `place`. */
+/**
+ * Sets owner and mode of an object that keeps them in an xattr.
+ *
+ * @param killFor the caller if the set-id bits and the capability are dropped, or null
+ */
 function changeOwner(
   u: CopyUpContext,
   upper: Layer,
   node: Node,
+  at: Place,
   set: SetAttr,
-  kill: boolean,
-  caller: Caller,
+  killFor: Caller | null,
 ): Result {
-  const { fd, name } = place
+  const { fd, name } = at
   const { valid } = set
   const st = u.st
-  let result = statPlace(place, st)
+  let result = statPlace(at, st)
   if (result >= 0) result = applyOverride(upper, fd, name, st)
   if (result < 0) return result
   let mode = st.mode
   if ((valid & V.MODE) !== 0) {
     if (node.type === S_IFLNK) return -E.EOPNOTSUPP
     mode = (mode & S_IFMT) | (set.mode & 0o7777)
-  } else if (kill && !node.isDir) mode = modeAfterChange(u, st, caller)
+  } else if (killFor !== null && !node.isDir) mode = modeAfterChange(u, st, killFor)
   const uid = (valid & V.UID) === 0 ? UNMAPPED : (u.idmap?.uids.toDisk(set.uid) ?? set.uid)
   const gid = (valid & V.GID) === 0 ? UNMAPPED : (u.idmap?.gids.toDisk(set.gid) ?? set.gid)
-  result = kill ? dropCapability(upper, fd, name) : 0
+  result = killFor !== null ? dropCapability(upper, fd, name) : 0
   if (result < 0) return result
-  const owner = uid === UNMAPPED ? st.uid : uid
-  return writeOverrideOwner(upper, fd, name, st, owner, gid === UNMAPPED ? st.gid : gid, mode)
+  return writeOverrideOwner(upper, fd, name, st, {
+    uid: uid === UNMAPPED ? st.uid : uid,
+    gid: gid === UNMAPPED ? st.gid : gid,
+    mode,
+  })
 }
 
 function setTimes(fd: number, name: ByteString, set: SetAttr): Result {

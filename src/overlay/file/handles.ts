@@ -359,6 +359,11 @@ function writeAll(fd: number, buf: Buffer, offset: number, length: number, pos: 
   return done
 }
 
+/**
+ * Writes the data of a write(2). `writeLate` writes pages that the kernel has cached.
+ *
+ * @param killFor as in `dropForWrite`
+ */
 export function writeFile(
   u: CopyUpContext,
   handle: FileHandle,
@@ -367,25 +372,51 @@ export function writeFile(
   length: number,
   pos: Off,
   killFor: Caller | null,
-  late: boolean,
 ): Result {
-  throwIfBusy(handle.node)
-  const kept = late && handle.node.capable ? readLostCapability(handle.fd) : -E.ENODATA
-  if (typeof kept === 'number' && kept !== -E.ENODATA) return kept
+  const { node, fd } = handle
+  throwIfBusy(node)
   // Before the data, as in the kernel. A failed write may have dropped them, but no successful
   // write keeps them.
-  const dropped = length === 0 ? 0 : dropForWrite(u, handle.node, handle.fd, late, killFor)
+  const dropped = length === 0 ? 0 : dropForWrite(u, node, fd, false, killFor)
   if (dropped < 0) return dropped
-  const known = (u.writeback || late) && fstatx(handle.fd, st) >= 0
-  const { mode, mtimeSec, mtimeNsec } = st
-  const done = writeAll(handle.fd, buf, offset, length, pos)
-  if (done < 0) return done
-  // A write(2) drops capability and set-id bits before its pages are late. A write through a
-  // mapping never drops them. So a late write restores both.
-  if (typeof kept !== 'number') restoreCapability(u, handle.fd, kept)
-  if (late && known && (mode & (S_ISUID | S_ISGID)) !== 0) restoreSetId(u, handle.fd, mode)
+  const known = u.writeback && fstatx(fd, st) >= 0
+  const { mtimeSec, mtimeNsec } = st
+  const done = writeAll(fd, buf, offset, length, pos)
   // As in ranges.ts, without a closure for each write.
-  if (u.writeback && known) restoreMtime(u, handle.fd, mtimeSec, mtimeNsec)
+  if (done >= 0 && known) restoreMtime(u, fd, mtimeSec, mtimeNsec)
+  return done
+}
+
+/**
+ * Writes pages from the kernel's cache (`late` in `Ops.write`). A write(2) drops capability and
+ * set-id bits before its pages are late. A write through a mapping never drops them. So a late
+ * write restores both.
+ *
+ * @param killFor as in `dropForWrite`
+ */
+export function writeLate(
+  u: CopyUpContext,
+  handle: FileHandle,
+  buf: Buffer,
+  offset: number,
+  length: number,
+  pos: Off,
+  killFor: Caller | null,
+): Result {
+  const { node, fd } = handle
+  throwIfBusy(node)
+  const kept = node.capable ? readLostCapability(fd) : -E.ENODATA
+  if (typeof kept === 'number' && kept !== -E.ENODATA) return kept
+  // As in `writeFile`.
+  const dropped = length === 0 ? 0 : dropForWrite(u, node, fd, true, killFor)
+  if (dropped < 0) return dropped
+  const known = fstatx(fd, st) >= 0
+  const { mode, mtimeSec, mtimeNsec } = st
+  const done = writeAll(fd, buf, offset, length, pos)
+  if (done < 0) return done
+  if (typeof kept !== 'number') restoreCapability(u, fd, kept)
+  if (known && (mode & (S_ISUID | S_ISGID)) !== 0) restoreSetId(u, fd, mode)
+  if (u.writeback && known) restoreMtime(u, fd, mtimeSec, mtimeNsec)
   return done
 }
 

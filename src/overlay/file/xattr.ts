@@ -67,7 +67,7 @@ export function getxattr(
       const shown =
         typeof value === 'number'
           ? noAclIfUnsupported(name, value)
-          : shownXattr(u, node, name, value)
+          : shownXattr(u, node, place, name, value)
       return typeof shown === 'number' ? shown : copyValue(shown, buf, offset, room)
     }
     return noAclIfUnsupported(
@@ -99,19 +99,18 @@ function storedXattrName(u: CopyUpContext, layer: Layer | null, name: ByteString
   return (layer?.xattrs ?? u.xattrs).escape(stored)
 }
 
-/**
- * Translates a value that holds ids, of the object at `place`, to the ids of the union; or -errno.
- */
+/** Translates a value that holds ids, of the object at `at`, to the ids of the union; or -errno. */
 function shownXattr(
   u: CopyUpContext,
   node: Node,
+  at: Place,
   name: ByteString,
   value: Buffer,
 ): Buffer | Result {
   if (u.override && name === ACL_ACCESS) {
     // The inode's mode, which the kernel merges into the ACL, differs from the mode in the override
     // xattr.
-    const result = statAt(u, node, place, u.st)
+    const result = statAt(u, node, at, u.st)
     if (result < 0) return result
     setAclMode(value, u.st.mode)
   }
@@ -169,9 +168,9 @@ export function listxattr(
   return list.length > room ? -E.ERANGE : buf.latin1Write(list, offset)
 }
 
-/** Identifies the object at `place` again after a change. */
-function identifyAfterChange(u: CopyUpContext, node: Node): void {
-  if (u.upper?.keepsBirthTimes === false && statAt(u, node, place, u.st) >= 0)
+/** Identifies the object at `at` again after a change. */
+function identifyAfterChange(u: CopyUpContext, node: Node, at: Place): void {
+  if (u.upper?.keepsBirthTimes === false && statAt(u, node, at, u.st) >= 0)
     identifyAgain(u, node, u.st)
 }
 
@@ -199,12 +198,12 @@ export function setxattr(
   if (result < 0) return result
   try {
     if (name === ACL_ACCESS && (u.override || killSgid)) {
-      result = setAcl(u, node, value, stored, flags, killSgid)
-      identifyAfterChange(u, node)
+      result = setAcl(u, node, place, { value, stored, flags, killSgid })
+      identifyAfterChange(u, node, place)
       return result
     }
     result = setxattrat(place.fd, place.name, real, stored, flags)
-    identifyAfterChange(u, node)
+    identifyAfterChange(u, node, place)
   } finally {
     unpin(place)
   }
@@ -217,25 +216,32 @@ export function setxattr(
   return 0
 }
 
+/** An access ACL to set. */
+interface AclChange {
+  /** With the ids in the union. */
+  value: Uint8Array
+  /** With the ids on disk. */
+  stored: Uint8Array
+  /** As of setxattr(2). */
+  flags: number
+  /** Set-group-id is dropped. */
+  killSgid: boolean
+}
+
 /**
  * Sets an access ACL whose permissions the upper file system does not fully store in the mode: the
  * mode goes into the override xattr, or set-group-id is dropped (kernel: posix_acl_update_mode).
- * The kernel sends `killSgid` for either ACL, but a default ACL does not affect the mode. The
- * object is at `place`.
- *
- * @param value the ACL with the ids in the union; `stored`: with the ids on disk
+ * The kernel sends `killSgid` for either ACL, but a default ACL does not affect the mode.
  */
 function setAcl(
   u: CopyUpContext,
   node: Node,
-  value: Uint8Array,
-  stored: Uint8Array,
-  flags: number,
-  killSgid: boolean,
+  at: Place,
+  { value, stored, flags, killSgid }: AclChange,
 ): Result {
-  let result = statAt(u, node, place, u.st)
+  let result = statAt(u, node, at, u.st)
   if (result < 0) return result
-  const { fd, name } = place
+  const { fd, name } = at
   const mode = modeOfAcl(value, u.st.mode) & (killSgid ? ~S_ISGID : ~0)
   const acl = Buffer.from(stored)
   // The inode never gets more permissions than it needs: an override xattr that others may write is
@@ -245,13 +251,13 @@ function setAcl(
   if (typeof before === 'number' && before !== -E.ENODATA && before !== -E.EOPNOTSUPP) return before
   result = setxattrat(fd, name, ACL_ACCESS, acl, flags)
   if (result < 0) return result
-  result = setMode(u, place, mode)
+  result = setMode(u, at, mode)
   if (result >= 0) return result
   const undone =
     typeof before === 'number'
       ? removexattrat(fd, name, ACL_ACCESS)
       : setxattrat(fd, name, ACL_ACCESS, before, 0)
-  const shown = undone < 0 ? undone : setMode(u, place, u.st.mode)
+  const shown = undone < 0 ? undone : setMode(u, at, u.st.mode)
   if (shown < 0) u.log.warn({ errno: -shown }, 'cannot undo an ACL whose mode could not be set')
   return result
 }
@@ -278,7 +284,7 @@ export function removexattr(
       if (result >= 0) result = checkCapabilityRemoval(u, u.st, caller)
       if (result < 0) return result
     }
-    const kills = name === ACL_ACCESS && losesSetGid(u, node, caller)
+    const kills = name === ACL_ACCESS && losesSetGid(u, node, place, caller)
     // A file is not copied up to remove an xattr that it does not have (kernel: ovl_xattr_set).
     if (!node.upper && !kills) {
       const present = getxattrValue(
@@ -301,7 +307,7 @@ export function removexattr(
     }
     if (name === ACL_DEFAULT) node.defaultAcl = undefined
     result = removexattrat(place.fd, place.name, storedXattrName(u, u.upper, name))
-    identifyAfterChange(u, node)
+    identifyAfterChange(u, node, place)
     return result
   } finally {
     unpin(place)
@@ -309,11 +315,11 @@ export function removexattr(
 }
 
 /**
- * Kernel: ovl_set_acl(). A caller that removes the ACL of the object at `place` and is not in its
+ * Kernel: ovl_set_acl(). A caller that removes the ACL of the object at `at` and is not in its
  * group drops set-group-id, even if there is no ACL.
  */
-function losesSetGid(u: CopyUpContext, node: Node, caller: Caller): boolean {
-  if (statAt(u, node, place, u.st) < 0 || (u.st.mode & S_ISGID) === 0) return false
+function losesSetGid(u: CopyUpContext, node: Node, at: Place, caller: Caller): boolean {
+  if (statAt(u, node, at, u.st) < 0 || (u.st.mode & S_ISGID) === 0) return false
   return !isMember(caller, shownUid(u, u.st), shownGid(u, u.st))
 }
 

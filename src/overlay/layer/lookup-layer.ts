@@ -33,22 +33,15 @@ export const Found = {
   DIRECTORY: 3,
 } as const
 
-/** The overlay xattrs of a directory that affect the lookup in lower layers. */
-interface DirectoryXattrs {
+/** The overlay xattrs of a directory. A caller of `readDirectoryXattrs` keeps the object. */
+export class DirectoryXattrs {
+  /** As `OverlayXattrs.read`. */
+  bits = 0
   /** Lower layers are hidden. */
-  opaque: boolean
+  opaque = false
   /** The redirect: the path of the directory in lower layers. '' if there is no redirect. */
-  redirect: ByteString
+  redirect: ByteString = ''
 }
-
-/** The result of the last `readDirectoryXattrs`. */
-export const directoryXattrs: DirectoryXattrs = { opaque: false, redirect: '' }
-
-/**
- * The xattr bits of the topmost directory that `readDirectoryXattrs` read last, kept for
- * `readProtect`.
- */
-export const topXattrs = { bits: 0 }
 
 /**
  * Looks up the name in the real directory. Fills `st` with the attributes.
@@ -88,8 +81,7 @@ export function lookupInDirectory(
 }
 
 /**
- * Reads the overlay xattrs of a directory that was just found. Fills `directoryXattrs` and fields
- * of `child`.
+ * Reads the overlay xattrs of a directory that was just found. Fills `out` and fields of `child`.
  *
  * @param real the parent of `child`, which has the name `name` there
  * @param last no layer below has the parent
@@ -100,33 +92,35 @@ export function readDirectoryXattrs(
   real: RealDir,
   name: ByteString,
   last: boolean,
+  out: DirectoryXattrs,
 ): Result {
-  directoryXattrs.opaque = false
-  directoryXattrs.redirect = ''
+  out.bits = 0
+  out.opaque = false
+  out.redirect = ''
   const fd = u.fds.get(real)
   if (fd < 0) return fd
   const { xattrs, isUpper } = real.layer
   const lower = !isUpper
   const bits = xattrs.read(fd, name, lower)
   if (bits < 0) return bits
-  if (!lower) topXattrs.bits = bits
+  out.bits = bits
   child.impure = (bits & XattrBit.IMPURE) !== 0
   if ((bits & XattrBit.OPAQUE) !== 0) {
     const value = xattrs.opaque(fd, name, lower)
     if (typeof value === 'number') return value
-    if (value === 'y') directoryXattrs.opaque = true
+    if (value === 'y') out.opaque = true
     // An interrupted move may have left whiteouts by xattr in an opaque directory, too.
     child.xattrWhiteouts = value === 'x' || (!lower && u.workdir?.form === 'xattr')
   }
-  if ((bits & XattrBit.REDIRECT) !== 0 && !directoryXattrs.opaque && !isLast(u, real, last)) {
+  if ((bits & XattrBit.REDIRECT) !== 0 && !out.opaque && !isLast(u, real, last)) {
     const redirect = readRedirect(u, real.layer, fd, name)
     if (typeof redirect === 'number') return redirect
-    directoryXattrs.redirect = redirect
+    out.redirect = redirect
   }
-  if (directoryXattrs.opaque || (last && directoryXattrs.redirect === '')) return 0
+  if (out.opaque || (last && out.redirect === '')) return 0
   let hidden = hasOpaqueFile(real.layer, lower, fd, name)
   if (hidden === 0) hidden = isHiddenByDotWhiteout(u, real, fd, name)
-  directoryXattrs.opaque = hidden > 0
+  out.opaque = hidden > 0
   return Math.min(hidden, 0)
 }
 

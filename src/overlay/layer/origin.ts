@@ -5,7 +5,14 @@
  *     u8 version = 0, u8 magic = 0xfb, u8 len, u8 flags, u8 fid_type, u8 uuid[16], u8 fid[]
  */
 
-import { fstatx, lastHandleType, nameToHandle, openByHandle, statxat } from '../../sys/at.js'
+import {
+  fstatx,
+  HANDLE_ROOM,
+  HANDLE_TYPE_SIZE,
+  nameToHandle,
+  openByHandle,
+  statxat,
+} from '../../sys/at.js'
 import { O_PATH } from '../../sys/constants.js'
 import { E } from '../../sys/errno.js'
 import { close } from '../../sys/io.js'
@@ -22,7 +29,7 @@ const FLAG_BIG_ENDIAN = 1
 const FLAG_ANY_ENDIAN = 2
 const FLAG_PATH_UPPER = 4
 
-const handleBuffer = Buffer.allocUnsafeSlow(128)
+const handleBuffer = Buffer.allocUnsafeSlow(HANDLE_ROOM)
 const decoded = new Stat()
 
 /**
@@ -46,9 +53,9 @@ export function encodeOrigin(
   out[1] = MAGIC
   out[2] = out.length
   out[3] = upper ? FLAG_PATH_UPPER : 0
-  out[4] = lastHandleType
+  out[4] = handleBuffer.readInt32LE(0)
   layer.uuid.copy(out, 5)
-  handleBuffer.copy(out, HEADER, 0, length)
+  handleBuffer.copy(out, HEADER, HANDLE_TYPE_SIZE, HANDLE_TYPE_SIZE + length)
   return out
 }
 

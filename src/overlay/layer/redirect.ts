@@ -1,13 +1,14 @@
 /** Follows redirect paths in lower layers. Corresponds to fs/overlayfs/namei.c. */
 
 import { Stat, type Ino } from '../../sys/stat.js'
-import { lookupInDirectory, directoryXattrs, Found, readDirectoryXattrs } from './lookup-layer.js'
+import { DirectoryXattrs, Found, lookupInDirectory, readDirectoryXattrs } from './lookup-layer.js'
 import { identify } from './real-identity.js'
 import { RealDir, type Layer } from './layer.js'
 import type { ByteString } from '../ops.js'
 import { shownIno, type LayerContext } from './context.js'
 
 const scratch = new Stat()
+const xattrs = new DirectoryXattrs()
 
 /**
  * Appends to `dirs` the directories that an absolute redirect leads to in the layers below `above`.
@@ -26,7 +27,7 @@ export function followRedirect(
     if (layer.index <= above) continue
     const walked = walk(u, layer, path)
     if (walked.dir !== null) {
-      if (ino === null) ino = shownIno(u, layer, scratch.ino)
+      if (ino === null) ino = shownIno(u, layer, walked.dir.real)
       dirs.push(walked.dir)
     }
     if (walked.stop) break
@@ -54,10 +55,10 @@ export function walk(
     if (found === Found.NOTHING) return { dir: null, stop, below }
     const next = new RealDir(layer, at, part)
     identify(next, scratch, layer)
-    if (found !== Found.DIRECTORY || readDirectoryXattrs(u, next, at, part, false) < 0)
+    if (found !== Found.DIRECTORY || readDirectoryXattrs(u, next, at, part, false, xattrs) < 0)
       return { dir: null, stop: true, below }
-    const { redirect } = directoryXattrs
-    if (directoryXattrs.opaque) stop = true
+    const { redirect } = xattrs
+    if (xattrs.opaque) stop = true
     else if (redirect !== '') {
       const rest = path.slice(i + 1)
       const absolute = redirect.startsWith('/')

@@ -102,6 +102,9 @@ export function parseOverride(value: string): Override | null {
   return { ...out, type: format, major: Number(major), minor: Number(minor) }
 }
 
+/** The attributes in a stat override that the union writes. `mode` includes the type. */
+export type OverriddenAttrs = Pick<Stat, 'uid' | 'gid' | 'mode' | 'rdevMajor' | 'rdevMinor'>
+
 /** As FormatContainersOverrideXattrDevice() of containers/storage. `mode` includes the type. */
 export function formatOverride(
   uid: number,
@@ -175,16 +178,16 @@ function limitToOwner(override: Override | null, st: Stat): Override | null {
 const stated: Identity = { real: 0, birth: 0 }
 
 /**
- * Reads the stat override of the object with the attributes `st` into `buffer`. A user with write
+ * Reads the stat override of the object with the attributes `st` into `out`. A user with write
  * access to the directory may have given the name to another object since. The override of that
  * object must not be used, so the result is -ESTALE.
  */
-function readOverride(layer: Layer, fd: number, name: ByteString, st: Stat): Result {
-  if (name === '') return getxattrat(fd, '', layer.override, buffer)
+function readOverride(layer: Layer, fd: number, name: ByteString, st: Stat, out: Buffer): Result {
+  if (name === '') return getxattrat(fd, '', layer.override, out)
   const own = openat(fd, name, O_PATH)
   if (own < 0) return own
   identify(stated, st, layer)
-  const length = refersTo(own, stated) ? getxattrat(own, '', layer.override, buffer) : -E.ESTALE
+  const length = refersTo(own, stated) ? getxattrat(own, '', layer.override, out) : -E.ESTALE
   close(own)
   return length
 }
@@ -203,7 +206,7 @@ export function applyOverride(layer: Layer | null, fd: number, name: ByteString,
   const real = st.mode & S_IFMT
   const isFile = real === S_IFREG
   if (!isFile && real !== S_IFDIR && specialsAreFiles(layer)) return 0
-  const length = readOverride(layer, fd, name, st)
+  const length = readOverride(layer, fd, name, st, buffer)
   if (length < 0) {
     if (length === -E.ENODATA || length === -E.EOPNOTSUPP) return 0
     if (length === -E.ERANGE) return isCredible(layer, st) ? -E.EINVAL : 0
@@ -224,18 +227,14 @@ export function applyOverride(layer: Layer | null, fd: number, name: ByteString,
   return 0
 }
 
-/** Writes the stat override of an object of the upper layer. `mode` includes the type. */
+/** Writes the stat override of an object of the upper layer. */
 export function writeOverride(
   layer: Layer,
   fd: number,
   name: ByteString,
-  uid: number,
-  gid: number,
-  mode: number,
-  major = 0,
-  minor = 0,
+  { uid, gid, mode, rdevMajor, rdevMinor }: OverriddenAttrs,
 ): Result {
-  const value = Buffer.from(formatOverride(uid, gid, mode, major, minor), 'latin1')
+  const value = Buffer.from(formatOverride(uid, gid, mode, rdevMajor, rdevMinor), 'latin1')
   return setxattrat(fd, name, layer.override, value, 0)
 }
 
@@ -250,7 +249,7 @@ export const writeOverrideMode = (
   name: ByteString,
   st: Stat,
   mode: number,
-): Result => writeOverrideOwner(layer, fd, name, st, st.uid, st.gid, mode)
+): Result => writeOverrideOwner(layer, fd, name, st, { uid: st.uid, gid: st.gid, mode })
 
 /** As `writeOverrideMode`, with an owner. */
 export function writeOverrideOwner(
@@ -258,20 +257,18 @@ export function writeOverrideOwner(
   fd: number,
   name: ByteString,
   st: Stat,
-  uid: number,
-  gid: number,
-  mode: number,
+  { uid, gid, mode }: Pick<Stat, 'uid' | 'gid' | 'mode'>,
 ): Result {
   const full = (st.mode & S_IFMT) | (mode & MODE_BITS)
   const { rdevMajor, rdevMinor } = st
   // The override comes first, because it takes precedence. If the object has none yet, the inode's
   // attributes apply until then.
-  const stored = writeOverride(layer, fd, name, uid, gid, full, rdevMajor, rdevMinor)
+  const stored = writeOverride(layer, fd, name, { uid, gid, mode: full, rdevMajor, rdevMinor })
   if (stored < 0 || (full & S_IFMT) === S_IFLNK) return stored
   // The mode on disk keeps out users that reach the layer by another way. It also updates an ACL on
   // disk.
   const result = chmodOnDisk(fd, name, full)
-  if (result < 0) void writeOverride(layer, fd, name, st.uid, st.gid, st.mode, rdevMajor, rdevMinor)
+  if (result < 0) void writeOverride(layer, fd, name, st)
   return result
 }
 

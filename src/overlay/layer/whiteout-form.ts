@@ -18,10 +18,15 @@ const probed = new Stat()
  * Whether `make` creates an object that satisfies `check`: 1 or 0, or -errno. The object is removed
  * again.
  */
-function canCreate(fd: number, name: ByteString, make: () => Result, check: () => boolean): Result {
+function canCreate(
+  fd: number,
+  name: ByteString,
+  make: () => Result,
+  check: (st: Stat) => boolean,
+): Result {
   let result = make()
   if (result >= 0) result = statxat(fd, name, probed)
-  const can = result >= 0 && check()
+  const can = result >= 0 && check(probed)
   const removed = unlinkat(fd, name)
   if (isPassing(result)) return result
   return can && removed < 0 ? removed : Number(can)
@@ -42,7 +47,7 @@ export function chooseForm(
   // A union below would interpret the other forms as its own whiteouts.
   if (xattrs.infix === 'tsoverlay.') return 'xattr'
   const device = (): Result => mknodat(fd, PROBE, S_IFCHR, 0, 0)
-  const deviceResult = canCreate(fd, PROBE, device, () => probed.isWhiteout)
+  const deviceResult = canCreate(fd, PROBE, device, st => st.isWhiteout)
   if (deviceResult !== 0) return deviceResult < 0 ? deviceResult : 'char'
   const xattrResult = xattrs.canSet(fd)
   if (xattrResult !== 0) return xattrResult < 0 ? xattrResult : 'xattr'

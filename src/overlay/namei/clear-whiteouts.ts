@@ -83,10 +83,10 @@ function* clearWhiteouts(
   const into = parent.upperDir
   const upper = node.upperDir
   const { dirs } = node
-  const old = exchangeForEmpty(u, parent, name, node)
+  const old = exchangeForEmpty(u, parent, name, node, st)
   // The operation is started again and gets the same error then.
   if (typeof old === 'number' || into === null || upper === null || u.workdir === null) return 0
-  applyCleared(u, node, upper)
+  applyCleared(u, node, upper, st)
   const removed = yield* u.workdir.removeExchangedInPieces(old, () => u.fds.get(into), name)
   if (removed < 0) {
     // The old directory is back in its place.
@@ -104,18 +104,19 @@ function* clearWhiteouts(
  * entries, so that a rename can replace it (kernel: ovl_clear_empty).
  */
 export function clearEmpty(u: Union, parent: Node, name: ByteString, node: Node): Result {
-  const old = exchangeForEmpty(u, parent, name, node)
+  const old = exchangeForEmpty(u, parent, name, node, st)
   if (typeof old === 'number') return old
   const into = parent.upperDir
   const upper = node.upperDir
   if (into === null || upper === null || u.workdir === null) return -E.EIO
   const removed = u.workdir.removeExchanged(old, u.fds.get(into), name)
   if (removed < 0) return removed
-  applyCleared(u, node, upper)
+  applyCleared(u, node, upper, st)
   return 0
 }
 
 /**
+ * @param fresh receives the attributes of the new directory
  * @returns the temporary name of the old directory in the workdir; 0 if it had no entries; or
  *   -errno
  */
@@ -124,6 +125,7 @@ function exchangeForEmpty(
   parent: Node,
   name: ByteString,
   node: Node,
+  fresh: Stat,
 ): ByteString | Result {
   const upper = node.upperDir
   const into = parent.upperDir
@@ -131,28 +133,28 @@ function exchangeForEmpty(
   if (hasNoUpperEntries(u, upper)) return 0
   const workdir = u.workdir
   if (workdir === null) return -E.EROFS
-  const fresh = workdir.stageDirectoryLike(u.fds.get(upper))
-  if (typeof fresh === 'number') return fresh
-  let prepared = u.xattrs.setOpaque(workdir.fd, fresh)
-  if (prepared >= 0) prepared = statxat(workdir.fd, fresh, st)
+  const temp = workdir.stageDirectoryLike(u.fds.get(upper))
+  if (typeof temp === 'number') return temp
+  let prepared = u.xattrs.setOpaque(workdir.fd, temp)
+  if (prepared >= 0) prepared = statxat(workdir.fd, temp, fresh)
   const fd = u.fds.get(into)
   const result =
     prepared < 0
       ? prepared
       : fd < 0
         ? fd
-        : renameWithOwnerAccess(workdir.fd, fresh, fd, name, RENAME_EXCHANGE)
+        : renameWithOwnerAccess(workdir.fd, temp, fd, name, RENAME_EXCHANGE)
   if (result < 0) {
-    workdir.discard(fresh)
+    workdir.discard(temp)
     return result
   }
-  return fresh
+  return temp
 }
 
-/** Updates the node after the exchange. `st` has the attributes of the new directory. */
-function applyCleared(u: Union, node: Node, upper: RealDir): void {
+/** Updates the node after the exchange. `fresh`: the attributes of the new directory. */
+function applyCleared(u: Union, node: Node, upper: RealDir, fresh: Stat): void {
   u.fds.drop(upper)
-  identify(upper, st, upper.layer)
+  identify(upper, fresh, upper.layer)
   upper.dotWhiteouts = new Set()
   node.dirs = [upper]
 }

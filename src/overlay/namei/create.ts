@@ -8,13 +8,10 @@ import {
   fchmodat,
   fchownat,
   fstatx,
-  mkdirat,
-  mknodat,
   openat,
   renameat2,
   rmdirat,
   statxat,
-  symlinkat,
   unlinkat,
 } from '../../sys/at.js'
 import {
@@ -39,15 +36,16 @@ import { close, dup } from '../../sys/io.js'
 import { popFsIds } from '../../sys/proc.js'
 import { Stat } from '../../sys/stat.js'
 import { applyDefaultAcl, setInheritedAcls } from '../owner/acl.js'
-import { pushCallerIds, createAs, type CreateObject } from '../owner/credentials.js'
+import { pushCallerIds, createAs, diskIds } from '../owner/credentials.js'
 import { ensureUpperDir } from '../copy-up/directory.js'
 import { identify } from '../layer/real-identity.js'
 import { recordWhiteout } from './remove.js'
 import { realFlags, type HandleTable } from '../file/handles.js'
-import { replacedWhiteout, diskIds, createOverridden } from './create-overridden.js'
+import { createOverridden } from './create-overridden.js'
+import { makeDirectory, makeFile, makeSymlink, type NewName, type NewObject } from './new-object.js'
 import { RealDir, type Layer } from '../layer/layer.js'
 import { applyOverride, chmodOnDisk, diskMode, writeOverride } from '../layer/stat-override.js'
-import { Protect, type Node } from '../inode/node.js'
+import { Protect, type FileHandle, type Node } from '../inode/node.js'
 import type { ByteString, Caller, Entry, Opened, Result } from '../ops.js'
 import { fillAttr } from '../inode/shown-attr.js'
 import { isReadOnly } from '../inode/context.js'
@@ -63,6 +61,7 @@ import { defaultAcl } from '../file/xattr.js'
 
 const NAME_MAX = 255
 const newStat = new Stat()
+const existing = new Stat()
 
 /** The checks that precede every new name. On success the parent is in the upper layer. */
 export function prepareParent(u: Union, parent: Node, name: ByteString): Result {
@@ -77,82 +76,73 @@ export function prepareParent(u: Union, parent: Node, name: ByteString): Result 
 }
 
 /**
- * Creates an object for a caller in the parent directory.
+ * Creates an object for a caller in its parent directory.
  *
- * @returns the result of `run` (the descriptor, if it opens one), or -errno. `newStat` has the
- *   attributes and `created` the new node
+ * @param st receives the attributes of the new object
+ * @returns the new node, or -errno
  */
-function createInParent(
-  u: Union,
-  caller: Caller,
-  parent: Node,
-  name: ByteString,
-  mode: number,
-  run: CreateObject,
-  major = 0,
-  minor = 0,
-): Result {
-  const ready = canMapOwner(u, caller) ? prepareParent(u, parent, name) : -E.EOVERFLOW
+function createInParent(u: Union, object: NewObject, st: Stat): Node | Result {
+  const { parent, name } = object
+  const ready = canMapOwner(u, object.caller) ? prepareParent(u, parent, name) : -E.EOVERFLOW
   if (ready < 0) return ready
   const upper = parent.upperDir
   if (upper === null) return -E.EIO
-  const acl = defaultAcl(u, parent)
-  if (typeof acl === 'number') return acl
-  const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
-  const fd = u.fds.get(upper)
-  if (fd < 0) return fd
-  let replacesWhiteout = false
+  const inherited = inheritAcl(u, object)
+  if (inherited < 0) return inherited
+  const dirfd = u.fds.get(upper)
+  if (dirfd < 0) return dirfd
+  object.dirfd = dirfd
   let result: Result
   if (u.override && u.upper !== null && u.workdir !== null) {
-    const wanted = { ...diskIds(u, caller), mode: masked, major, minor, acl }
-    result = createOverridden(u, u.upper, u.workdir, caller, fd, name, wanted, run)
-    replacesWhiteout = result >= 0 && replacedWhiteout
+    result = createOverridden(u, u.upper, u.workdir, object)
   } else {
-    result = isDotWhiteoutName(name) ? -E.EEXIST : createAs(u.idmap, caller, fd, name, masked, run)
+    result = isDotWhiteoutName(name)
+      ? -E.EEXIST
+      : createAs(u.idmap, object, dirfd, name, object.mode)
     if (result === -E.EEXIST) {
-      replacesWhiteout = true
-      result = createOverWhiteout(u, caller, fd, name, masked, acl, run)
+      object.replacesWhiteout = true
+      result = createOverWhiteout(u, object)
     }
   }
   if (result < 0) return result
-  if (!replacesWhiteout) replacesWhiteout = finishCreate(u, parent, upper, fd, name, mode)
-  let stated = result > 0 ? fstatx(result, newStat) : statxat(fd, name, newStat)
-  if (stated >= 0 && u.override) stated = applyOverride(u.upper, fd, name, newStat)
+  object.fd = result
+  if (!object.replacesWhiteout) finishCreate(u, object)
+  let stated = result > 0 ? fstatx(result, st) : statxat(dirfd, name, st)
+  if (stated >= 0 && u.override) stated = applyOverride(u.upper, dirfd, name, st)
   if (stated < 0) {
     if (result > 0) close(result)
-    undoCreate(u, upper, fd, name, (mode & S_IFMT) === S_IFDIR, replacesWhiteout)
+    undoCreate(u, object)
     return stated
   }
-  created = addNode(u, parent, name, newStat)
-  if (!replacesWhiteout) created.lowerPositive = false
-  return result
+  const node = addNode(u, parent, name, st)
+  if (!object.replacesWhiteout) node.lowerPositive = false
+  return node
 }
 
-let created: Node
+/** Reads the default ACL of the parent. Without one, the caller's umask limits the mode. */
+function inheritAcl(u: Union, object: NewObject): Result {
+  const acl = defaultAcl(u, object.parent)
+  if (typeof acl === 'number') return acl
+  object.acl = acl
+  if (acl === null) object.mode &= ~(object.caller.umask & 0o777)
+  return 0
+}
 
-/**
- * Removes an object that was just created, because a later step failed.
- *
- * @param replacesWhiteout the object replaced a whiteout
- */
-export function undoCreate(
-  u: Union,
-  upper: RealDir,
-  fd: number,
-  name: ByteString,
-  isDir: boolean,
-  replacesWhiteout: boolean,
-): void {
+/** Removes an object that was just created, because a later step failed. */
+export function undoCreate(u: Union, at: NewName): void {
+  const { dirfd, name } = at
+  const upper = at.parent.upperDir
+  const isDir = (at.mode & S_IFMT) === S_IFDIR
   let result: Result = -E.EROFS
-  if (replacesWhiteout && u.workdir !== null)
+  if (at.replacesWhiteout && upper !== null && u.workdir !== null)
     result = recordWhiteout(
       upper,
       name,
-      u.workdir.whiteout(fd, name, isDir ? 'directory' : 'file'),
+      u.workdir.whiteout(dirfd, name, isDir ? 'directory' : 'file'),
       u,
     )
-  else if (!replacesWhiteout)
-    result = isDir ? removeCreatedDirectory(u, fd, name) : unlinkat(fd, name)
+  else if (!at.replacesWhiteout)
+    result = isDir ? removeCreatedDirectory(u, dirfd, name) : unlinkat(dirfd, name)
   if (result < 0) u.log.warn({ errno: -result }, 'cannot remove an object whose creation failed')
 }
 
@@ -170,27 +160,21 @@ function canMapOwner(u: Union, caller: Caller): boolean {
 }
 
 /**
- * The steps after an object was created in place.
- *
- * @returns whether it replaced a `.wh.` whiteout, which is removed
+ * The steps after an object was created in place. Removes a `.wh.` whiteout of its name, which the
+ * object then has replaced.
  */
-export function finishCreate(
-  u: Union,
-  parent: Node,
-  upper: RealDir,
-  fd: number,
-  name: ByteString,
-  mode: number,
-): boolean {
+export function finishCreate(u: Union, at: NewName): void {
+  const { parent, name, dirfd } = at
   // Lower layers have nothing under the name. The opaque xattr only saves lookups there, so a
   // failure is ignored (kernel: ovl_create_upper).
-  if ((mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
-    const result = u.xattrs.setOpaque(fd, name)
+  if ((at.mode & S_IFMT) === S_IFDIR && parent.dirs.length > 1) {
+    const result = u.xattrs.setOpaque(dirfd, name)
     if (result < 0)
       u.log.debug({ errno: -result }, 'best effort: cannot make a new directory opaque')
   }
-  if (upper.dotWhiteouts !== undefined && !upper.dotWhiteouts.delete(name)) return false
-  return u.workdir?.clearDotWhiteout(fd, name) === true
+  const dotWhiteouts = parent.upperDir?.dotWhiteouts
+  if (dotWhiteouts !== undefined && !dotWhiteouts.delete(name)) return
+  at.replacesWhiteout = u.workdir?.clearDotWhiteout(dirfd, name) === true
 }
 
 /**
@@ -198,32 +182,23 @@ export function finishCreate(
  * ovl_create_over_whiteout). An object whose name begins with `.wh.` is created this way too: until
  * it has its xattr, the name would act as a whiteout.
  */
-function createOverWhiteout(
-  u: Union,
-  caller: Caller,
-  fd: number,
-  name: ByteString,
-  mode: number,
-  acl: Buffer | null,
-  run: CreateObject,
-): Result {
+function createOverWhiteout(u: Union, object: NewObject): Result {
   const workdir = u.workdir
   if (workdir === null) return -E.EROFS
+  const { name, dirfd, mode, acl } = object
   const isDotName = isDotWhiteoutName(name)
-  const stated = statxat(fd, name, newStat)
+  const stated = statxat(dirfd, name, existing)
   const isFree = isDotName && stated === -E.ENOENT
   if (stated < 0 && !isFree) return stated
-  const whiteout = isFree ? 1 : isWhiteout(u.xattrs, fd, name, newStat, false)
+  const whiteout = isFree ? 1 : isWhiteout(u.xattrs, dirfd, name, existing, false)
   if (whiteout < 0) return whiteout
   if (whiteout === 0) return isDotName ? -E.EINVAL : -E.EEXIST
   const isDir = (mode & S_IFMT) === S_IFDIR
   const inherited = acl === null || (mode & S_IFMT) === S_IFLNK ? null : applyDefaultAcl(acl, mode)
   const finalMode = inherited === null ? mode : inherited.mode
-  const staged = workdir.stage((workFd, temp) =>
-    createAs(u.idmap, caller, workFd, temp, finalMode, run),
-  )
+  const staged = workdir.stage((workFd, temp) => createAs(u.idmap, object, workFd, temp, finalMode))
   if (staged.result < 0) return staged.result
-  let result = inheritGroup(u, fd, workdir.fd, staged.name, finalMode)
+  let result = inheritGroup(u, dirfd, workdir.fd, staged.name, finalMode)
   if (result >= 0 && acl !== null && inherited !== null)
     result = setInheritedAcls(workdir.fd, staged.name, finalMode, acl, inherited)
   if (result >= 0 && isDir) result = u.xattrs.setOpaque(workdir.fd, staged.name)
@@ -231,8 +206,8 @@ function createOverWhiteout(
   if (result >= 0)
     result =
       isDir && !isFree
-        ? exchangeWhiteout(fd, name, workdir.fd, staged.name)
-        : renameat2(workdir.fd, staged.name, fd, name, isFree ? RENAME_NOREPLACE : 0)
+        ? exchangeWhiteout(dirfd, name, workdir.fd, staged.name)
+        : renameat2(workdir.fd, staged.name, dirfd, name, isFree ? RENAME_NOREPLACE : 0)
   if (result < 0 || (isDir && !isFree)) workdir.discard(staged.name)
   if (result < 0 && staged.result > 0) close(staged.result)
   return result < 0 ? result : staged.result
@@ -273,71 +248,41 @@ function addNode(u: Union, parent: Node, name: ByteString, st: Stat): Node {
   return node
 }
 
-function answer(u: Union, node: Node, out: Entry): Result {
+/** @param st the attributes of the new object */
+function answer(u: Union, node: Node, st: Stat, out: Entry): Result {
   node.lookups++
   out.nodeId = node.id
-  fillAttr(u, node, newStat, out.attr)
+  fillAttr(u, node, st, out.attr)
   return 0
 }
 
-// The parameters of the creation are module variables, because V8 discards the code that it
-// compiled for a closure (real-dir.ts).
-let deviceMajor = 0
-let deviceMinor = 0
-const createDevice: CreateObject = (fd, at, mode) => mknodat(fd, at, mode, deviceMajor, deviceMinor)
-
 export function mknod(
   u: Union,
-  caller: Caller,
-  parent: Node,
-  name: ByteString,
-  mode: number,
+  object: NewObject,
   major: number,
   minor: number,
   out: Entry,
 ): Result {
   // A caller cannot create a whiteout (kernel: ovl_mknod).
-  if ((mode & S_IFMT) === S_IFCHR && major === 0 && minor === 0) return -E.EPERM
-  deviceMajor = major
-  deviceMinor = minor
-  const result = createInParent(u, caller, parent, name, mode, createDevice, major, minor)
-  return result < 0 ? result : answer(u, created, out)
+  if ((object.mode & S_IFMT) === S_IFCHR && major === 0 && minor === 0) return -E.EPERM
+  object.rdevMajor = major
+  object.rdevMinor = minor
+  const node = createInParent(u, object, newStat)
+  return typeof node === 'number' ? node : answer(u, node, newStat, out)
 }
 
-const createDirectory: CreateObject = (fd, at, mode) => mkdirat(fd, at, mode & 0o7777)
-
-export function mkdir(
-  u: Union,
-  caller: Caller,
-  parent: Node,
-  name: ByteString,
-  mode: number,
-  out: Entry,
-): Result {
-  const full = S_IFDIR | (mode & 0o7777)
-  const result = createInParent(u, caller, parent, name, full, createDirectory)
-  return result < 0 ? result : answer(u, created, out)
+export function mkdir(u: Union, object: NewObject, out: Entry): Result {
+  object.make = makeDirectory
+  const node = createInParent(u, object, newStat)
+  return typeof node === 'number' ? node : answer(u, node, newStat, out)
 }
 
-let linkTarget: ByteString = ''
-const createSymlink: CreateObject = (fd, at) => symlinkat(linkTarget, fd, at)
-
-export function symlink(
-  u: Union,
-  caller: Caller,
-  parent: Node,
-  name: ByteString,
-  target: ByteString,
-  out: Entry,
-): Result {
-  linkTarget = target
-  const result = createInParent(u, caller, parent, name, S_IFLNK | 0o777, createSymlink)
-  return result < 0 ? result : answer(u, created, out)
+export function symlink(u: Union, object: NewObject, target: ByteString, out: Entry): Result {
+  object.make = makeSymlink
+  object.target = target
+  const node = createInParent(u, object, newStat)
+  return typeof node === 'number' ? node : answer(u, node, newStat, out)
 }
-
-/** The open flags of the file that is being created. */
-let fileFlags = 0
-const createFile: CreateObject = (fd, at, mode) => openat(fd, at, fileFlags, mode & 0o7777)
 
 /**
  * @returns also -ESTALE, without O_EXCL: the kernel does not know the object that has the name
@@ -345,24 +290,24 @@ const createFile: CreateObject = (fd, at, mode) => openat(fd, at, fileFlags, mod
 export function create(
   u: Union,
   handles: HandleTable,
-  caller: Caller,
-  parent: Node,
-  name: ByteString,
-  mode: number,
+  object: NewObject,
   flags: number,
   out: Entry,
   opened: Opened,
 ): Result {
   const mayWrite = (flags & O_ACCMODE) !== O_RDONLY
-  const onlyReads = mayWrite && opensReadOnly(u, mode, flags)
-  fileFlags = (onlyReads ? O_RDONLY : realFlags(u, flags)) | O_CREAT | O_EXCL
-  const fd = createInParent(u, caller, parent, name, S_IFREG | (mode & 0o7777), createFile)
+  const onlyReads = mayWrite && opensReadOnly(u, object.mode, flags)
+  object.make = makeFile
+  object.flags = (onlyReads ? O_RDONLY : realFlags(u, flags)) | O_CREAT | O_EXCL
+  const node = createInParent(u, object, newStat)
   // The kernel has not checked whether the caller may open the existing object. After -ESTALE it
   // looks the name up and checks.
-  if (fd === -E.EEXIST && (flags & O_EXCL) === 0) return -E.ESTALE
-  if (fd < 0) return fd
-  fillOpened(handles, created, fd, mayWrite, onlyReads, opened)
-  return answer(u, created, out)
+  if (node === -E.EEXIST && (flags & O_EXCL) === 0) return -E.ESTALE
+  if (typeof node === 'number') return node
+  const handle = handles.add(node, object.fd, mayWrite)
+  handle.onlyReads = onlyReads
+  fillOpened(handle, newStat, opened)
+  return answer(u, node, newStat, out)
 }
 
 /**
@@ -373,37 +318,28 @@ export function create(
 const opensReadOnly = (u: Union, mode: number, flags: number): boolean =>
   u.passthrough && u.readsAll && (mode & 0o6000) === 0 && (flags & O_SYNC) === 0
 
-function fillOpened(
-  handles: HandleTable,
-  node: Node,
-  fd: number,
-  writable: boolean,
-  onlyReads: boolean,
-  out: Opened,
-): void {
-  const handle = handles.add(node, fd, writable)
-  handle.onlyReads = onlyReads
+/** @param st the attributes of the new file */
+function fillOpened(handle: FileHandle, st: Stat, out: Opened): void {
   handle.incapable = true
   out.fh = handle.fh
-  out.fd = fd
-  out.writable = writable
-  out.onlyReads = onlyReads
+  out.fd = handle.fd
+  out.writable = handle.writable
+  out.onlyReads = handle.onlyReads
   out.upper = true
   out.stable = true
-  out.privileged = (newStat.mode & 0o6000) !== 0
+  out.privileged = (st.mode & 0o6000) !== 0
 }
 
 /** O_TMPFILE (kernel: ovl_tmpfile). */
 export function tmpfile(
   u: Union,
   handles: HandleTable,
-  caller: Caller,
-  parent: Node,
-  mode: number,
+  object: NewObject,
   flags: number,
   out: Entry,
   opened: Opened,
 ): Result {
+  const { parent, caller } = object
   if (isReadOnly(u)) return -E.EROFS
   if (parent.unlinked) return -E.ENOENT
   if ((parent.protect & Protect.IMMUTABLE) !== 0) return -E.EPERM
@@ -412,23 +348,23 @@ export function tmpfile(
   if (ready < 0) return ready
   const upper = parent.upperDir
   if (upper === null) return -E.EIO
-  const acl = defaultAcl(u, parent)
-  if (typeof acl === 'number') return acl
-  const masked = acl === null ? mode & ~(caller.umask & 0o777) : mode
+  const inherited = inheritAcl(u, object)
+  if (inherited < 0) return inherited
   const dirfd = u.fds.get(upper)
   if (dirfd < 0) return dirfd
+  object.dirfd = dirfd
   // O_EXCL forbids that the file is linked later. The real file gets the flag, so linkat(2) on it
   // fails.
   const real = O_TMPFILE | realFlags(u, flags) | (flags & O_EXCL)
   const writable = (real & O_ACCMODE) === O_WRONLY ? real : (real & ~O_ACCMODE) | O_RDWR
-  const acting = u.override ? 0 : pushCallerIds(u.idmap, caller)
-  const onDisk = u.override ? diskMode(masked | S_IFREG) : masked & 0o7777
+  const acting = u.override ? 0 : pushCallerIds(u.idmap, diskIds(u.idmap, caller))
+  const onDisk = u.override ? diskMode(object.mode) : object.mode & 0o7777
   const fd = acting < 0 ? acting : openat(dirfd, '.', writable, onDisk)
   if (!u.override) popFsIds()
   if (fd < 0) return fd
+  object.fd = fd
   if (u.override && u.upper !== null) {
-    const full = acl === null ? masked : applyDefaultAcl(acl, masked).mode
-    const kept = storeTmpfileOwner(u, u.upper, caller, dirfd, fd, S_IFREG | (full & 0o7777))
+    const kept = storeTmpfileOwner(u, u.upper, object)
     if (kept < 0) {
       close(fd)
       return kept
@@ -447,27 +383,29 @@ export function tmpfile(
   node.upper = true
   node.unlinked = true
   node.orphanFd = orphanFd
-  fillOpened(handles, node, fd, true, false, opened)
-  return answer(u, node, out)
+  fillOpened(handles.add(node, fd, true), newStat, opened)
+  return answer(u, node, newStat, out)
 }
 
-/**
- * Writes the override xattr of a file without a name. `dirfd` is the directory of the O_TMPFILE
- * open.
- */
+/** Writes the override xattr of a file without a name. */
 function storeTmpfileOwner(
   u: Union,
   upper: Layer,
-  caller: Caller,
-  dirfd: number,
-  fd: number,
-  mode: number,
+  { caller, dirfd, fd, mode: requested, acl }: NewObject,
 ): Result {
+  const inherited = acl === null ? requested : applyDefaultAcl(acl, requested).mode
+  const mode = S_IFREG | (inherited & 0o7777)
   let result = fstatx(dirfd, u.st)
   if (result >= 0) result = applyOverride(upper, dirfd, '', u.st)
   if (result < 0) return result
-  const { uid, gid } = diskIds(u, caller)
-  result = writeOverride(upper, fd, '', uid, (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid, mode)
+  const { uid, gid } = diskIds(u.idmap, caller)
+  result = writeOverride(upper, fd, '', {
+    uid,
+    gid: (u.st.mode & S_ISGID) === 0 ? gid : u.st.gid,
+    mode,
+    rdevMajor: 0,
+    rdevMinor: 0,
+  })
   // The directory's default ACL may have granted write permission to others.
   if (result >= 0) result = chmodOnDisk(fd, '', mode)
   return result

@@ -7,6 +7,7 @@ import { close } from '../../sys/io.js'
 import { Stat } from '../../sys/stat.js'
 import { copyUp } from '../copy-up/copy-up.js'
 import { finishCreate, prepareParent, undoCreate } from './create.js'
+import { NewName } from './new-object.js'
 import { ensureUpperName, storeUpperNlink } from '../copy-up/hard-links.js'
 import { statPlace } from '../inode/drop-privileges.js'
 import { isSame, upperKey } from '../layer/real-identity.js'
@@ -22,6 +23,7 @@ import type { Union } from './context.js'
 import { isDotWhiteoutName, isWhiteout, setOrdinary } from '../layer/whiteout.js'
 
 const newStat = new Stat()
+const existing = new Stat()
 const place = new Place()
 
 /**
@@ -56,20 +58,19 @@ export function link(u: Union, node: Node, parent: Node, name: ByteString, out: 
   if (isDotWhiteoutName(name)) result = setOrdinary(u, from.fd, from.name)
   const run = (dirfd: number, at: ByteString): Result => linkat(from.fd, from.name, dirfd, at)
   if (result >= 0) result = run(fd, name)
-  let replacesWhiteout = false
+  const added = new NewName(parent, name, S_IFREG)
+  added.dirfd = fd
   if (result === -E.EEXIST) {
-    replacesWhiteout = true
+    added.replacesWhiteout = true
     result = linkOverWhiteout(u, fd, name, run)
-  } else if (result >= 0) {
-    replacesWhiteout = finishCreate(u, parent, upper, fd, name, S_IFREG)
-  }
+  } else if (result >= 0) finishCreate(u, added)
   // If the upper layer lies in another union, that union may show the new name with a number other
   // than the old one, until it has looked up both.
   const stated = result < 0 || u.upper?.keepsBirthTimes !== false ? null : statPlace(place, newStat)
   if (stated !== null && stated >= 0) identifyAgain(u, node, newStat)
   unpin(place)
   if (result < 0) return result
-  return addLink(u, node, parent, name, fd, replacesWhiteout, stated, out)
+  return addLink(u, node, added, stated, newStat, out)
 }
 
 function linkOverWhiteout(
@@ -80,9 +81,9 @@ function linkOverWhiteout(
 ): Result {
   const workdir = u.workdir
   if (workdir === null) return -E.EROFS
-  const stated = statxat(fd, name, newStat)
+  const stated = statxat(fd, name, existing)
   if (stated < 0) return stated
-  const whiteout = isWhiteout(u.xattrs, fd, name, newStat, false)
+  const whiteout = isWhiteout(u.xattrs, fd, name, existing, false)
   if (whiteout <= 0) return whiteout < 0 ? whiteout : -E.EEXIST
   const staged = workdir.stage(run)
   if (staged.result < 0) return staged.result
@@ -94,24 +95,24 @@ function linkOverWhiteout(
 /**
  * Adds the new link to the node's names.
  *
- * @param stated null, or the result of the stat that filled `newStat` with the file's attributes
+ * @param stated null, or the result of the stat that filled `st` with the file's attributes
+ * @param st receives the attributes if `stated` is null
  */
 function addLink(
   u: Union,
   node: Node,
-  parent: Node,
-  name: ByteString,
-  fd: number,
-  replacesWhiteout: boolean,
+  added: NewName,
   stated: Result | null,
+  st: Stat,
   out: Entry,
 ): Result {
-  let result = stated ?? statxat(fd, name, newStat)
+  const { parent, name, dirfd } = added
+  let result = stated ?? statxat(dirfd, name, st)
   // Another process has replaced the new link.
-  if (result >= 0 && stated === null && !isSame(node, newStat)) return -E.ESTALE
-  if (result >= 0 && u.override) result = applyOverride(u.upper, fd, name, newStat)
+  if (result >= 0 && stated === null && !isSame(node, st)) return -E.ESTALE
+  if (result >= 0 && u.override) result = applyOverride(u.upper, dirfd, name, st)
   if (result < 0) {
-    if (parent.upperDir !== null) undoCreate(u, parent.upperDir, fd, name, false, replacesWhiteout)
+    if (parent.upperDir !== null) undoCreate(u, added)
     return result
   }
   if (node.orphanFd >= 0) {
@@ -120,13 +121,13 @@ function addLink(
     node.orphanFd = -1
     node.unlinked = false
   }
-  if (u.upper !== null && (newStat.nlink > 1 || node.links !== null))
-    u.nodes.registerUpper(node, upperKey(newStat, u.upper))
+  if (u.upper !== null && (st.nlink > 1 || node.links !== null))
+    u.nodes.registerUpper(node, upperKey(st, u.upper))
   u.nodes.addName(node, parent, name, true)
-  if (replacesWhiteout || node.links !== null) node.lowerPositive = undefined
+  if (added.replacesWhiteout || node.links !== null) node.lowerPositive = undefined
   else node.lowerPositive = false
   node.lookups++
   out.nodeId = node.id
-  fillAttr(u, node, newStat, out.attr)
+  fillAttr(u, node, st, out.attr)
   return 0
 }

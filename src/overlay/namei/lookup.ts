@@ -16,25 +16,17 @@ import { Stat, type Ino } from '../../sys/stat.js'
 import { setxattrat } from '../../sys/xattr.js'
 import { invalidateAttrs } from '../inode/invalidate.js'
 import {
-  lookupInDirectory,
-  directoryXattrs,
+  DirectoryXattrs,
   Found,
+  lookupInDirectory,
   readDirectoryXattrs,
-  topXattrs,
 } from '../layer/lookup-layer.js'
 import { withDescriptor } from '../inode/handle-list.js'
-import {
-  birthHash,
-  identify,
-  isSame,
-  lowerKey,
-  upperKey,
-  type Identity,
-} from '../layer/real-identity.js'
+import { birthHash, identify, isSame, lowerKey, upperKey } from '../layer/real-identity.js'
 import { RealDir, type Layer } from '../layer/layer.js'
 import { XattrBit } from '../layer/overlay-xattrs.js'
 import { topmostLowerWith } from './readdir-merge.js'
-import { findData, setMetacopyData, resolveMetacopy } from '../copy-up/metacopy.js'
+import { findData, realFile, setMetacopyData, resolveMetacopy } from '../copy-up/metacopy.js'
 import { credibleAdjust } from '../copy-up/nlink.js'
 import { Protect, type Node } from '../inode/node.js'
 import type { ByteString, Result } from '../ops.js'
@@ -50,6 +42,7 @@ import { isOtherVersion, supersede, dropName, rememberVersion } from '../inode/l
 
 const scratch = new Stat()
 const descriptor = new Stat()
+const xattrs = new DirectoryXattrs()
 
 /**
  * The child of a directory by name: a known node, or a new one after a lookup. Its attributes are
@@ -127,6 +120,7 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
   const dirs: RealDir[] = []
   let at = name
   let ino: Ino = 0
+  let topBits = 0
   const from = topmostLowerWith(u, parent, name)
   for (let i = 0; i < parent.dirs.length; i++) {
     const real = parent.dirs[i] as RealDir
@@ -146,33 +140,34 @@ function lookupInLayers(u: Union, parent: Node, name: ByteString): Node | Result
     }
     const child = new RealDir(real.layer, real, at)
     identify(child, st, real.layer)
-    const result = readDirectoryXattrs(u, child, real, at, last)
+    const result = readDirectoryXattrs(u, child, real, at, last, xattrs)
     if (result < 0) return result
     dirs.push(child)
+    if (dirs.length === 1) topBits = xattrs.bits
     // A merged directory that was copied up shows the inode number of the topmost lower directory.
     if (dirs.length === 1 || (dirs.length === 2 && (dirs[0] as RealDir).layer.isUpper))
       ino = shownIno(u, real.layer, st.ino)
-    if (directoryXattrs.redirect !== '') {
-      if (directoryXattrs.redirect.startsWith('/')) {
-        if (!directoryXattrs.opaque) {
-          const target = followRedirect(u, directoryXattrs.redirect, real.layer.index, dirs)
+    if (xattrs.redirect !== '') {
+      if (xattrs.redirect.startsWith('/')) {
+        if (!xattrs.opaque) {
+          const target = followRedirect(u, xattrs.redirect, real.layer.index, dirs)
           if (target !== null && real.layer.isUpper) ino = target
         }
         break
       }
-      at = directoryXattrs.redirect
+      at = xattrs.redirect
     }
-    if (directoryXattrs.opaque) break
+    if (xattrs.opaque) break
   }
   if (dirs.length === 0) return -E.ENOENT
   const top = dirs[0] as RealDir
-  if (top.layer.isUpper && dirs.length > 1 && (topXattrs.bits & XattrBit.ORIGIN) === 0)
+  if (top.layer.isUpper && dirs.length > 1 && (topBits & XattrBit.ORIGIN) === 0)
     fixOrigin(u, parent, top, dirs[1] as RealDir)
   const node = u.nodes.create(S_IFDIR, ino, dirs)
   node.upper = top.layer.isUpper
   if (!node.upper || dirs.length > 1) node.lowerPositive = true
   if (!node.upper) node.protect = lowerProtect(u.st, top.layer)
-  else if (topXattrs.bits & XattrBit.PROTATTR) {
+  else if (topBits & XattrBit.PROTATTR) {
     const protect = readProtect(u, top)
     if (protect < 0) return protect
     node.protect = protect
@@ -301,7 +296,7 @@ function indexedNode(
   if (!Buffer.isBuffer(origin)) return origin
   const key = indexName(origin)
   const lower = lowerKey(u.st, real.layer)
-  const lowerFile: Identity = { real: u.st.ino, birth: birthHash(u.st, real.layer) }
+  const lowerFile = realFile(real, realName, u.st)
   const lowerLinks = u.st.nlink
   const shown = shownIno(u, real.layer, u.st.ino)
   const stated = statxat(u.workdir.indexFd, key, scratch)
@@ -335,8 +330,8 @@ function indexedNode(
         below < 0
           ? below
           : (below & XattrBit.METACOPY) === 0
-            ? setMetacopyData(node, real, realName, lowerFile)
-            : findData(u, node, parent, name, real, realName, lowerFile)
+            ? setMetacopyData(node, lowerFile)
+            : findData(u, node, parent, name, lowerFile)
       if (result < 0) return releaseUnnamed(u, node, result)
     }
     u.nodes.registerUpper(node, upper)
@@ -416,7 +411,7 @@ function upperFileNode(
   node.hasOrigin = found !== null
   node.protect = parseProtect(protect ?? '')
   if ((bits & XattrBit.METACOPY) !== 0 && node.isReg) {
-    const result = findData(u, node, parent, name, real, realName)
+    const result = findData(u, node, parent, name, realFile(real, realName, st))
     if (result < 0) return releaseUnnamed(u, node, result)
   }
   u.nodes.addName(node, parent, name, true)

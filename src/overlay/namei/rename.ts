@@ -51,6 +51,13 @@ interface Side {
   node: Node
 }
 
+/** The new name of a move, with the node that it replaces. */
+interface Target {
+  parent: Node
+  name: ByteString
+  node: Node | null
+}
+
 /** @throws Pending if a large file must be copied up first */
 export function rename(
   u: Union,
@@ -75,12 +82,13 @@ export function rename(
   const large = typeof target !== 'number' && isLargeDirectory(u, target)
   const old: Side = { parent, name, node }
   const replaced = typeof target === 'number' ? null : target
+  const to: Target = { parent: newParent, name: newName, node: replaced }
   const result =
     (flags & RENAME_EXCHANGE) !== 0
       ? replaced === null
         ? -E.ENOENT
-        : exchange(u, old, { parent: newParent, name: newName, node: replaced })
-      : move(u, old, newParent, newName, replaced, large, (flags & RENAME_NOREPLACE) !== 0)
+        : exchange(u, old, { ...to, node: replaced })
+      : move(u, old, to, large, (flags & RENAME_NOREPLACE) !== 0)
   if (node.lookups === 0) u.nodes.release(node)
   if (replaced !== null && replaced.lookups === 0) u.nodes.release(replaced)
   return result
@@ -109,16 +117,10 @@ function copyUpSide(u: Union, side: Side): Result {
   return side.node.isDir ? 0 : ensureUpperName(u, side.node, side.parent, side.name)
 }
 
-function move(
-  u: Union,
-  old: Side,
-  newParent: Node,
-  newName: ByteString,
-  target: Node | null,
-  large: boolean,
-  noReplace: boolean,
-): Result {
+/** @param large the replaced directory is large (`isLargeDirectory`) */
+function move(u: Union, old: Side, to: Target, large: boolean, noReplace: boolean): Result {
   const { node } = old
+  const { parent: newParent, name: newName, node: target } = to
   if (target !== null) {
     if (noReplace) return -E.EEXIST
     if (target === node) return 0
@@ -158,17 +160,12 @@ function move(
       : indexBeforeLoss(u, target, newParent, newName)
     if (result < 0) return result
   }
-  return moveReal(u, old, newParent, newName, target)
+  return moveReal(u, old, to)
 }
 
-function moveReal(
-  u: Union,
-  old: Side,
-  newParent: Node,
-  newName: ByteString,
-  target: Node | null,
-): Result {
+function moveReal(u: Union, old: Side, to: Target): Result {
   const { node, parent, name } = old
+  const { parent: newParent, name: newName, node: target } = to
   const workdir = u.workdir
   const from = parent.upperDir
   const into = newParent.upperDir
@@ -217,7 +214,8 @@ function moveReal(
     if (target.isDir) applyRmdir(u, target, newParent, newName)
     else applyUnlink(u, target, newParent, newName, targetInUpper, last > 0)
   }
-  moveNode(u, node, parent, name, newParent, newName)
+  u.nodes.removeName(node, parent, name)
+  attachNode(u, node, newParent, newName)
   return 0
 }
 
@@ -366,18 +364,6 @@ function exchange(u: Union, a: Side, b: Side): Result {
 }
 
 /** Updates the node after a rename. */
-function moveNode(
-  u: Union,
-  node: Node,
-  parent: Node,
-  name: ByteString,
-  newParent: Node,
-  newName: ByteString,
-): void {
-  u.nodes.removeName(node, parent, name)
-  attachNode(u, node, newParent, newName)
-}
-
 function attachNode(u: Union, node: Node, parent: Node, name: ByteString): void {
   u.nodes.addName(node, parent, name, true)
   const top = node.upperDir

@@ -15,9 +15,9 @@ import {
 import { errnoName } from '../../sys/errno.js'
 import { Stat } from '../../sys/stat.js'
 import {
-  lookupInDirectory,
-  directoryXattrs,
+  DirectoryXattrs,
   Found,
+  lookupInDirectory,
   readDirectoryXattrs,
 } from '../layer/lookup-layer.js'
 import { RealDir } from '../layer/layer.js'
@@ -173,6 +173,7 @@ const shown = (names: readonly ByteString[]): string =>
 /** The result of each layer for a name of a directory; or -errno. */
 const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
   const steps: Step[] = []
+  const xattrs = new DirectoryXattrs()
   let at = name
   let ended = false
   let directories = 0
@@ -201,16 +202,16 @@ const stepsOf = (u: Union, parent: Node, name: ByteString): Step[] | number => {
     }
     directories++
     step.found = 'directory'
-    const read = readDirectoryXattrs(u, new RealDir(layer, real, at), real, at, false)
+    const read = readDirectoryXattrs(u, new RealDir(layer, real, at), real, at, false, xattrs)
     if (read < 0) return read
-    step.opaque = directoryXattrs.opaque
-    if (directoryXattrs.redirect !== '') {
-      step.redirect = text(directoryXattrs.redirect)
+    step.opaque = xattrs.opaque
+    if (xattrs.redirect !== '') {
+      step.redirect = text(xattrs.redirect)
       // The target of an absolute redirect is among the directories in `served`.
-      if (directoryXattrs.redirect.startsWith('/')) ended = true
-      else at = directoryXattrs.redirect
+      if (xattrs.redirect.startsWith('/')) ended = true
+      else at = xattrs.redirect
     }
-    if (directoryXattrs.opaque) ended = true
+    if (xattrs.opaque) ended = true
   }
   return steps
 }

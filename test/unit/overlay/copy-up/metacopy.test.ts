@@ -158,7 +158,12 @@ t.test('xattrs of another file with the name are ignored', { skip: skipUnions },
   const { u, find } = stateOf(t, optionsOf(where))
   const { root } = u.nodes
   const again = (node: ReturnType<typeof find>, name: string): number =>
-    findData(u, node, root, name, (node.lowerDir ?? root.upperDir)!, name)
+    findData(u, node, root, name, {
+      dir: (node.lowerDir ?? root.upperDir)!,
+      name,
+      real: node.real,
+      birth: node.birth,
+    })
   const [one, two] = [find('one'), find('two')]
   t.equal(again(one, 'one'), 0)
   t.equal(one.data?.name, 'a')

@@ -1,5 +1,6 @@
 import t, { type Test } from 'tap'
 
+import { Copy } from '../../../../src/overlay/copy-up/copy.js'
 import { copyMetadata, saveProtect } from '../../../../src/overlay/copy-up/metadata.js'
 import { Protect } from '../../../../src/overlay/inode/node.js'
 import { Entry, Opened } from '../../../../src/overlay/ops.js'
@@ -67,9 +68,16 @@ const copy = (t: Test, { u, find }: State, name: string, open = false): number =
   if (type === sys.S.IFDIR) sys.mkdirat(upper, name, 0o700)
   else if (type === sys.S.IFLNK) sys.symlinkat('\xff', upper, name)
   else sys.mknodat(upper, name, type | 0o600, 0, 0)
-  if (!open) return copyMetadata(u, st, lower, lower.fd, name, upper, name, node)
+  const c = new Copy(node, lower, st, new Stat())
+  c.srcFd = lower.fd
+  c.srcName = name
+  c.dstFd = upper
+  c.dstName = name
+  if (!open) return copyMetadata(u, c)
   const fd = sys.openat(upper, name, sys.O.RDWR)
-  const result = copyMetadata(u, st, lower, lower.fd, name, fd, '', node)
+  c.dstFd = fd
+  c.dstName = ''
+  const result = copyMetadata(u, c)
   t.equal(sys.close(fd), 0)
   return result
 }
@@ -145,8 +153,14 @@ t.test('an error ends the copy', { skip: skipUnions }, async t => {
   const lower = u.lowers[0]!
   const st = new Stat()
   fstatx(lower.fd, st)
-  const to = (name: string, src: string): number =>
-    copyMetadata(u, st, lower, lower.fd, src, u.upper!.fd, name, find('d'))
+  const to = (name: string, src: string): number => {
+    const c = new Copy(find('d'), lower, st, new Stat())
+    c.srcFd = lower.fd
+    c.srcName = src
+    c.dstFd = u.upper!.fd
+    c.dstName = name
+    return copyMetadata(u, c)
+  }
   t.equal(to('none', 'd'), -E.ENOENT)
   sys.mkdirat(u.upper!.fd, 'd', 0o700)
   t.equal(to('d', 'none'), -E.ENOENT)

@@ -1,9 +1,9 @@
 import t from 'tap'
 
 import {
-  lookupInDirectory,
-  directoryXattrs,
+  DirectoryXattrs,
   Found,
+  lookupInDirectory,
   readDirectoryXattrs,
 } from '../../../../src/overlay/layer/lookup-layer.js'
 import { RealDir } from '../../../../src/overlay/layer/layer.js'
@@ -91,14 +91,9 @@ t.test('the overlay xattrs of a directory', { skip: skipUnions }, async t => {
   const root = u.lowers[0]!.root
   const marks = (name: string, last = false): unknown[] => {
     const child = new RealDir(root.layer, root, name)
-    const result = readDirectoryXattrs(u, child, root, name, last)
-    return [
-      result,
-      directoryXattrs.opaque,
-      directoryXattrs.redirect,
-      child.xattrWhiteouts,
-      child.impure,
-    ]
+    const found = new DirectoryXattrs()
+    const result = readDirectoryXattrs(u, child, root, name, last, found)
+    return [result, found.opaque, found.redirect, child.xattrWhiteouts, child.impure]
   }
   t.strictSame(marks('plain'), [0, false, '', false, false])
   for (const name of ['user', 'old'])
