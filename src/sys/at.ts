@@ -132,12 +132,9 @@ const open2 = (
   put64(2, mode)
   put64(4, resolve)
   let r
-  let tries = 0
+  let tries = resolve === 0 ? OPEN_TRIES : 0
   do r = syscall4(NR.openat2, dirfd, nameA, words, 24)
-  while (
-    r < 0 &&
-    ((r = fail()) === -E.EINTR || (r === -E.EAGAIN && resolve !== 0 && ++tries < OPEN_TRIES))
-  )
+  while (r < 0 && ((r = fail()) === -E.EINTR || (r === -E.EAGAIN && ++tries < OPEN_TRIES)))
   return r
 }
 
