@@ -55,7 +55,7 @@ export const KNOWN: readonly Known[] = [
     reason:
       'A file system that refuses the query of its UUID or of file handles (EACCES) is treated as one without them, in every mount.',
     is: ({ error, where }) =>
-      error === 'EACCES' && where.startsWith('makeLayer overlay/open-union'),
+      error === 'EACCES' && where.startsWith('createLayer overlay/open-union'),
   },
   {
     reason:
